@@ -1,0 +1,1 @@
+"""Networks, and training, scoring and prediction from shard sets."""

@@ -1,0 +1,70 @@
+"""What ran: machine, devices, versions, commit and date, as every manifest, result and record stores it."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "torchvision", "torchaudio", "nvidia-dali-cuda130", "lightning", "ray", "optuna", "webdataset",
+    "scikit-learn", "numpy", "numba", "soundfile", "soxr", "librosa",
+)  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """A fresh record of the environment: {machine, cpu, cores, memory_gb, cpu_capability, gpu, python, versions, commit, date}."""
+    return {**_static(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+
+
+@functools.cache
+def _static() -> dict[str, Any]:
+    return {
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpu": _gpu_names(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpu_names() -> list[str]:
+    torch = sys.modules.get("torch")  # what never loaded torch never used a GPU: do not pay its import here
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    try:
+        root = Path(__file__).resolve().parent.parent
+        run = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None

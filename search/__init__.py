@@ -1,0 +1,1 @@
+"""Hyper-parameter search: one space per model, one interface, one file per backend."""

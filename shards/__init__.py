@@ -1,0 +1,1 @@
+"""Shard sets: sample layout, manifest, split, writer, readers, build."""
