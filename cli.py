@@ -1,1 +1,365 @@
 """The command line: thin commands over the rooms; what is heavy is imported inside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli_frame import CONFIG_FILE, Group, examples, given, read_config, run, say
+from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
+from preprocess.engine import DEVICES, ENGINES
+from preprocess.errors import UsageError
+
+PATH = click.Path(path_type=Path)
+MODELS = ("mlp", "cnn", "vgg16", "cnn-plus")
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several click options as one decorator."""
+
+    def apply(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110})
+@click.version_option(None, "--version", package_name="shardwave", prog_name="shardwave")
+@click.option(
+    "--config",
+    type=PATH,
+    help=f"Options from a TOML file, one table per command; the command line wins. Default: ./{CONFIG_FILE} where it exists.",
+)
+@click.pass_context
+def main_group(ctx: click.Context, config: Path | None) -> None:
+    """From a folder of audio to a tuned classifier: shards, models, search, and where every second went."""
+    path = config or Path(CONFIG_FILE)
+    if config or path.exists():
+        ctx.default_map = read_config(path, main_group)
+
+
+SET = click.argument("shard_set", metavar="SET", type=PATH)
+OUT_RUN = click.option("--out", required=True, type=PATH, metavar="RUN", help="The run folder to write.")
+DEVICE = click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to compute.")
+DEFAULTS = SpectrogramConfig()
+
+
+@main_group.command(
+    epilog=examples(
+        "shard music --out sets/music --features",
+        "shard esc50/audio --labels esc50/labels.csv --out sets/esc50 --image-size 128 --features",
+        "shard --table features_30_sec.csv --label-column label --out sets/table",
+    )
+)
+@click.argument("audio", type=PATH, required=False)
+@click.option(
+    "--out", required=True, type=PATH, metavar="SET", help="The shard set's folder; run again to finish one that was interrupted."
+)
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="CSV",
+    help="Columns path,label[,fold][,group][,split]; without it the class is the parent folder.",
+)
+@click.option("--table", type=PATH, metavar="FILE", help="A CSV or Parquet table of features instead of audio.")
+@click.option("--label-column", help="The table's column that holds the class.")
+@click.option("--group-column", help="The table's column whose equal values must not lie on both sides of a split.")
+@click.option(
+    "--val-fraction", type=float, default=0.2, help="Share of groups for validation, where neither folds nor splits are given."
+)
+@click.option("--test-fraction", type=float, default=0.0, help="Share of groups held out as test.")
+@click.option("--slices", type=int, default=DEFAULTS.slices, help="Equal time slices per clip, each a full image; 0 = none.")
+@click.option("--slice-seconds", type=float, help="Slices of this length instead.")
+@click.option("--image-size", type=int, default=DEFAULTS.image_size, help="Pixels, both axes.")
+@click.option("--frequency-scale", type=click.Choice(FREQUENCY_SCALES), default=DEFAULTS.frequency_scale, help="Frequency axis.")
+@click.option("--sample-rate", type=int, default=DEFAULTS.sample_rate, help="Hz; audio at other rates is resampled.")
+@click.option("--n-fft", type=int, default=DEFAULTS.n_fft, help="Samples per STFT frame.")
+@click.option("--hop-length", type=int, default=DEFAULTS.hop_length, help="Samples between frames.")
+@click.option("--features", is_flag=True, help="Tabular features too, as the MLP needs them.")
+@click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", help="What computes the images.")
+@DEVICE
+@click.option("--workers", type=int, help="Processes. [default: one per core]")
+@click.option("--seed", type=int, default=0, help="Of the split and of the order within shards.")
+@click.option("--shard-mb", type=int, help="Size a large set's shards stay near. [default: 256]")
+@click.option("--min-shards", type=int, help="Shards per partition that a small set has at least, where its clips suffice.")
+@click.option("--max-bad-fraction", type=float, help="More unusable files than this end with exit status 3. [default: 0.05]")
+@click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
+def shard(
+    audio: Path | None, out: Path, table: Path | None, label_column: str | None, group_column: str | None, **options: Any
+) -> dict:
+    """Build a shard set from AUDIO, a folder of sound files, or finish building it."""
+    from shards.build import build, build_table
+    from shards.build_options import BuildOptions
+
+    spectrogram = {
+        field.name: options.pop(field.name) for field in dataclasses.fields(SpectrogramConfig) if field.name in options
+    }
+    build_options = BuildOptions(**given(options))
+    if table is not None:
+        if audio is not None:
+            raise UsageError("--table replaces the AUDIO folder: give one of them")
+        if label_column is None:
+            raise UsageError("--table needs --label-column, the name of the column that holds the class")
+        return build_table(table, out, label_column, group_column, build_options)
+    if audio is None:
+        raise UsageError("shard needs a folder of audio, or --table FILE; see shardwave shard --help")
+    if label_column or group_column:
+        raise UsageError("--label-column and --group-column belong to --table; for audio give --labels CSV")
+    return build(audio, out, SpectrogramConfig(**spectrogram), build_options)
+
+
+@main_group.command(epilog=examples("verify sets/music"))
+@SET
+def verify(shard_set: Path) -> dict:
+    """Recompute checksums and counts of SET and read every sample; names the bad shard."""
+    from shards.verify import verify as verify_set
+
+    report = verify_set(shard_set)
+    click.echo(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
+    return report
+
+
+@main_group.command(
+    epilog=examples("inspect sets/music", "inspect sets/music --sheet sheet.png", "inspect sets/music --key KEY --png one.png")
+)
+@SET
+@click.option("--key", help="One sample's key, or its path.")
+@click.option("--png", type=PATH, metavar="FILE", help="Draw that sample with axes in Hz and seconds, and its slices.")
+@click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
+@click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
+def inspect(shard_set: Path, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
+    """Show what is in SET: classes, partitions, views, durations, and what was set aside and why."""
+    from shards import inspect as look
+
+    if (key is None) != (png is None) and against is None:
+        raise UsageError("--key and --png go together: the sample to draw and the file to draw it into")
+    if against is not None:
+        report = look.against(shard_set, against, key)
+        click.echo(report["text"])
+        return report
+    if key is not None and png is not None:
+        return look.draw(shard_set, key, png)
+    summary = look.summary(shard_set)
+    click.echo(look.describe(summary))
+    if sheet is not None:
+        look.contact_sheet(shard_set, sheet)
+        say(f"drawn: {sheet}")
+    return summary
+
+
+MODEL = click.option("--model", required=True, type=click.Choice(MODELS), help="What to train.")
+FOLDS = options(
+    click.option(
+        "--val-fold", type=int, help="Validate on this fold. [default: the partition val, or the lowest fold not held out]"
+    ),
+    click.option("--test-fold", type=int, help="Hold this fold out, scored once at the end."),
+)
+LEARNING = options(
+    click.option(
+        "--train-view",
+        type=click.Choice(["auto", "slice", "full", "both"]),
+        help="What to train on. [default: slices where there are any]",
+    ),
+    click.option(
+        "--select-by",
+        type=click.Choice(["auto", "whole", "slice_mean"]),
+        help="The validation score that chooses. [default: the one that matches --train-view]",
+    ),
+    click.option("--seed", type=int, default=0, help="Of weights, order and augmentation."),
+    click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to train."),
+    click.option("--precision", help="Lightning's: 32-true, bf16-mixed, 16-mixed, ... [default: 32-true]"),
+    click.option(
+        "--weights", metavar="FILE|none|default", help="vgg16: a file of weights, torchvision's, or none. [default: default]"
+    ),
+)
+HYPERPARAMETERS = options(
+    click.option("--batch-size", type=int),
+    click.option("--hidden-size", type=int),
+    click.option("--hidden-layers", type=int),
+    click.option("--dropout", type=float),
+    click.option("--learning-rate", type=float),
+    click.option("--weight-decay", type=float),
+    click.option("--conv1-kernel", type=int, help="cnn: side of the first convolution's kernel."),
+    click.option("--conv2-kernel", type=int),
+    click.option("--conv1-channels", type=int),
+    click.option("--conv2-channels", type=int),
+)
+
+
+@main_group.command(
+    epilog=examples(
+        "train sets/music --model cnn --out runs/cnn", "train sets/esc10 --model mlp --folds all --out runs/mlp-5-folds"
+    )
+)
+@SET
+@MODEL
+@OUT_RUN
+@click.option("--epochs", type=int, help="[default: the model's own]")
+@FOLDS
+@click.option("--folds", type=click.Choice(["all"]), help="Every fold once as test, the next as validation: mean and each.")
+@LEARNING
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@HYPERPARAMETERS
+def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
+    """Train one model on SET and write RUN: result.json, checkpoint.ckpt, curves.png, confusion.png."""
+    from models.config import TrainConfig
+    from models.train import train as train_model
+
+    return train_model(shard_set, TrainConfig(**given(chosen)), out, resume=resume)
+
+
+@main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --partition test"))
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@SET
+@click.option("--partition", "partitions", multiple=True, help="Score these. [default: what the run did not train on]")
+@DEVICE
+def evaluate(run_folder: Path, shard_set: Path, partitions: tuple[str, ...], device: str) -> dict:
+    """Score RUN's model on SET, on whole clips and on the mean of their slices."""
+    from models.evaluate import evaluate as score
+
+    return score(run_folder, shard_set, partitions=partitions or None, device=device)
+
+
+@main_group.command(epilog=examples("predict runs/cnn unlabelled --out submission.csv"))
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.argument("audio", type=PATH)
+@click.option("--out", required=True, type=PATH, metavar="CSV", help="Rows id,class; id = the path relative to AUDIO.")
+@click.option("--probabilities", is_flag=True, help="One more column per class.")
+@DEVICE
+def predict(run_folder: Path, audio: Path, out: Path, probabilities: bool, device: str) -> dict:
+    """Classify a folder of AUDIO, a file, or a shard set with RUN's model."""
+    from models.predict import predict as classify
+
+    return classify(run_folder, audio, out, probabilities=probabilities, device=device)
+
+
+@main_group.command(
+    epilog=examples(
+        "search sets/music --model cnn --backend ray --trials 20 --out runs/cnn-ray",
+        "search sets/music --model mlp --backend optuna --jobs 2 --scheduler hyperband --out runs/mlp-optuna",
+    )
+)
+@SET
+@MODEL
+@click.option("--backend", required=True, type=click.Choice(["ray", "optuna", "random"]), help="Who schedules the trials.")
+@OUT_RUN
+@click.option("--trials", type=int, default=20, help="In all, whatever the backend.")
+@click.option("--epochs", type=int, default=10, help="Of a trial that is not stopped.")
+@click.option("--jobs", type=int, help="Trials at once. [default: one per core, or one per GPU]")
+@click.option("--scheduler", help="asha, median, none; optuna: hyperband too. [default: asha; random: none]")
+@click.option("--grace", type=int, default=1, help="Epochs that every trial is given.")
+@click.option("--reduction", type=int, default=3, help="One in this many goes on at each rung.")
+@click.option("--sampler", help="random, grid, tpe; optuna: gp too. [default: optuna tpe, else random]")
+@click.option("--space", type=PATH, metavar="FILE", help="A YAML file that overrides the model's search space.")
+@FOLDS
+@LEARNING
+@click.option("--resume", is_flag=True, help="Go on with a search that was interrupted.")
+@click.option("--storage", help="optuna: a database's URL, so that several machines join one study.")
+@click.option("--study", help="optuna: the study's name in that database.")
+@click.option("--address", help="ray: a running cluster's address, or auto.")
+@click.option("--fused/--no-fused", default=None, help="Train several trials as one stacked model. [default: where it pays]")
+def search(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
+    """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""
+    from search.run import SearchConfig
+    from search.run import search as run_search
+
+    return run_search(shard_set, SearchConfig(**given(chosen)), out, resume=resume)
+
+
+@main_group.group()
+def bench() -> None:
+    """Measure: every stage with its floor and its peers, search backends on recorded curves, two records."""
+
+
+@bench.command(
+    "throughput",
+    epilog=examples(
+        "bench throughput --out runs/bench --quick", "bench throughput --stage preprocess --stage loading --out runs/bench"
+    ),
+)
+@click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for records.jsonl and report.html.")
+@click.option("--stage", "stages", multiple=True, help="Only these. [default: all]")
+@click.option("--quick", is_flag=True, help="Two minutes on two cores instead of thirty.")
+@click.option("--scale", is_flag=True, help="Cost as clips (100 to 10,000) and workers grow, and the fitted exponent.")
+def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> dict:
+    """Measure every stage beside its floor and its peers."""
+    from bench.run import throughput as measure
+
+    return measure(out, stages=stages or None, quick=quick, scale=scale)
+
+
+@bench.command("search", epilog=examples("bench search --out runs/backends"))
+@click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for the results.")
+@click.option("--table", type=PATH, metavar="FILE", help="Recorded learning curves. [default: the MLP's on ESC-10]")
+@click.option("--seeds", type=int, default=20, help="Replays of each combination.")
+def bench_search(out: Path, table: Path | None, seeds: int) -> dict:
+    """Compare search backends, samplers and schedulers on recorded learning curves."""
+    from bench.replay import replay
+
+    return replay(out, table=table, seeds=seeds)
+
+
+@bench.command("compare", epilog=examples("bench compare runs/bench-before runs/bench-after"))
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
+def compare(before: Path, after: Path) -> dict:
+    """Say what became faster or slower from BEFORE to AFTER, and what is within noise."""
+    from bench.compare import compare as compare_records
+
+    report = compare_records(before, after)
+    click.echo(report["text"])
+    return report
+
+
+@main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
+@click.argument("name")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder for audio and labels.csv.")
+@click.option("--from", "source", type=PATH, metavar="FOLDER", help="A folder that has it already.")
+@click.option("--split", help="gtzan: random (by track) or filtered (fault-filtered).")
+@click.option("--url", help="A mirror to download from.")
+def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:
+    """Get a known data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels with the official folds."""
+    from shards.sources.fetch import fetch as fetch_set
+
+    return fetch_set(name, out, source=source, **given({"split": split, "url": url}))
+
+
+@main_group.command(epilog=examples("report runs/cnn", "report runs/mlp-ray runs/mlp-optuna --out compared.html"))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
+@click.option("--out", type=PATH, default=Path("report.html"), help="The page to write.")
+@click.option("--markdown", is_flag=True, help="Print it as Markdown too.")
+def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
+    """One self-contained HTML page from run folders and bench records; two searches are compared side by side."""
+    from bench.report import write
+
+    text = write(list(runs), out)
+    if markdown:
+        click.echo(text)
+    say(f"open {out}")
+    return {"report": str(out)}
+
+
+@main_group.command(epilog=examples("demo", "demo --data my-audio --out runs/my-demo"))
+@click.option("--out", type=PATH, default=Path("demo"), help="The folder for everything the demo makes.")
+@click.option("--data", type=PATH, metavar="FOLDER", help="Your own audio instead of synthetic genres.")
+@click.option("--labels", type=PATH, metavar="CSV", help="Its labels; without them the class is the parent folder.")
+def demo(out: Path, data: Path | None, labels: Path | None) -> dict:
+    """The whole way on a small data set made here: shards, training, two searches, report. Offline, minutes on two cores."""
+    from bench.demo import demo as run_demo
+
+    return run_demo(out, data, labels, say=say)
+
+
+def main() -> None:
+    """The console script's entry."""
+    run(main_group)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,16 +10,20 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from shards import atomic
 
 RATE = 22_050  # Hz
 SECONDS = 30.0
 BORROW = 1 / 6
+ARTISTS, CLIPS = 12, 3  # of each genre, of each artist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +41,50 @@ class Genre:
     noise: float  # noise floor relative to full scale
 
 
+def _hits(kick: str, snare: str, hat: str, bpm: tuple[float, float], swing: float = 0.0) -> dict[str, Any]:
+    return {"kick": kick, "snare": snare, "hat": hat, "bpm": bpm, "swing": swing}
+
+
+def _sound(harmonics: tuple[float, ...], decay: float, noise: float) -> dict[str, Any]:
+    return {"harmonics": harmonics, "decay": decay, "noise": noise}
+
+
 GENRES = {
-    "ambient": Genre((58, 84), "x.......", "........", "....x...", 0.0, ((0, 7, 14), (0, 5, 12), (-3, 4, 9), (0, 7, 16)), (1, 0.3, 0.1), 2.5, 0.004),
-    "blues": Genre((72, 108), "x...x...", "..x...x.", "xxxxxxxx", 0.33, ((0, 4, 10), (5, 9, 15), (0, 4, 10), (7, 11, 17)), (1, 0.7, 0.5, 0.35, 0.2), 0.5, 0.006),
-    "chiptune": Genre((120, 165), "x.x.x.x.", "..x...x.", "xxxxxxxx", 0.0, ((0, 4, 7), (7, 11, 14), (9, 12, 16), (5, 9, 12)), (1, 0, 0.33, 0, 0.2, 0, 0.14, 0, 0.11), 0.2, 0.002),
-    "house": Genre((115, 132), "x.x.x.x.", "..x...x.", ".x.x.x.x", 0.0, ((0, 3, 7, 10), (0, 3, 7, 10), (5, 8, 12, 15), (-2, 2, 5, 8)), (1, 0.6, 0.45, 0.3, 0.25, 0.2), 0.3, 0.004),
-    "rock": Genre((100, 150), "x..xx...", "..x...x.", "x.x.x.x.", 0.0, ((0, 7, 12), (5, 12, 17), (7, 14, 19), (0, 7, 12)), (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3), 0.8, 0.012),
-    "waltz": Genre((84, 120), "x.....", "..x.x.", "......", 0.0, ((0, 4, 7), (7, 11, 14), (0, 4, 7), (5, 9, 12)), (1, 0.5, 0.2, 0.08), 0.9, 0.003),
-}  # fmt: skip
+    "ambient": Genre(
+        **_hits("x.......", "........", "....x...", (58, 84)),
+        chords=((0, 7, 14), (0, 5, 12), (-3, 4, 9), (0, 7, 16)),
+        **_sound((1, 0.3, 0.1), 2.5, 0.004),
+    ),
+    "blues": Genre(
+        **_hits("x...x...", "..x...x.", "xxxxxxxx", (72, 108), swing=0.33),
+        chords=((0, 4, 10), (5, 9, 15), (0, 4, 10), (7, 11, 17)),
+        **_sound((1, 0.7, 0.5, 0.35, 0.2), 0.5, 0.006),
+    ),
+    "chiptune": Genre(
+        **_hits("x.x.x.x.", "..x...x.", "xxxxxxxx", (120, 165)),
+        chords=((0, 4, 7), (7, 11, 14), (9, 12, 16), (5, 9, 12)),
+        **_sound((1, 0, 0.33, 0, 0.2, 0, 0.14, 0, 0.11), 0.2, 0.002),
+    ),
+    "house": Genre(
+        **_hits("x.x.x.x.", "..x...x.", ".x.x.x.x", (115, 132)),
+        chords=((0, 3, 7, 10), (0, 3, 7, 10), (5, 8, 12, 15), (-2, 2, 5, 8)),
+        **_sound((1, 0.6, 0.45, 0.3, 0.25, 0.2), 0.3, 0.004),
+    ),
+    "rock": Genre(
+        **_hits("x..xx...", "..x...x.", "x.x.x.x.", (100, 150)),
+        chords=((0, 7, 12), (5, 12, 17), (7, 14, 19), (0, 7, 12)),
+        **_sound((1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3), 0.8, 0.012),
+    ),
+    "waltz": Genre(
+        **_hits("x.....", "..x.x.", "......", (84, 120)),
+        chords=((0, 4, 7), (7, 11, 14), (0, 4, 7), (5, 9, 12)),
+        **_sound((1, 0.5, 0.2, 0.08), 0.9, 0.003),
+    ),
+}
 
 
-def make(out: Path, artists: int = 12, clips: int = 3, seconds: float = SECONDS, seed: int = 0) -> Path:
-    """Write `artists` x `clips` WAV files (16 bit, mono, 22,050 Hz) of each genre under `out`, and `labels.csv`, its path returned.
+def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float = SECONDS, seed: int = 0) -> Path:
+    """Write `artists` x `clips` WAV files (16 bit, mono, 22,050 Hz) of each genre under `out`, then `labels.csv`; its path.
 
     The same arguments give the same bytes. `labels.csv` is written last: where it stands, the set is complete and left alone.
     """
@@ -65,7 +101,9 @@ def make(out: Path, artists: int = 12, clips: int = 3, seconds: float = SECONDS,
     writer.writerows(row[:3] for row in rows)
     if labels.exists() and labels.read_text() == table.getvalue() and all((out / row[0]).exists() for row in rows):
         return labels
-    for path, genre, _, (genre_index, artist, clip) in rows:
+    for path, genre, _, (genre_index, artist, clip) in tqdm(
+        rows, desc="audio", unit="clip", disable=True if os.environ.get("SHARDWAVE_QUIET") else None
+    ):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         artist_rng = np.random.default_rng([seed, genre_index, artist])
         samples = _clip(_artist(genre, artist_rng), np.random.default_rng([seed, genre_index, artist, clip + 1]), seconds)
@@ -111,7 +149,9 @@ def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
             if getattr(genre, voice)[beat] == "x":
                 _add(audio, start, sound * drum_level * rng.uniform(0.7, 1))
         chord = genre.chords[bar % len(genre.chords)]
-        pitches = [root + tone for tone in chord] if beat == 0 else [root + 12 + int(rng.choice(chord))] if rng.random() < 0.55 else []
+        pitches = (
+            [root + tone for tone in chord] if beat == 0 else [root + 12 + int(rng.choice(chord))] if rng.random() < 0.55 else []
+        )
         for pitch in pitches:
             if pitch not in notes:
                 notes[pitch] = _note(pitch, genre)

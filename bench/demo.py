@@ -1,0 +1,96 @@
+"""The main job, once, on a small data set: audio → shards → training → two searches → report, with the seconds of each step."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from preprocess.config import SpectrogramConfig
+
+IMAGE_SIZE = 128
+TRIALS = 12
+SEARCH_EPOCHS = 10
+
+
+def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run the whole way under `out` (synthetic genres, or the user's `data`) and return {report, seconds: {step: s}, scores}.
+
+    Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
+    """
+    import bench.report
+    from models.config import TrainConfig
+    from models.train import train
+    from search.run import SearchConfig, search
+    from shards.build import build
+    from shards.build_options import BuildOptions
+    from shards.sources import demo as genres
+    from shards.verify import verify
+
+    seconds: dict[str, float] = {}
+    scores: dict[str, float] = {}
+
+    def step(name: str, what: str, work: Callable[[], Any]) -> Any:
+        say(f"{name}: {what}")
+        start = time.perf_counter()
+        result = work()
+        seconds[name] = round(time.perf_counter() - start, 2)
+        return result
+
+    def run(name: str, what: str, work: Callable[[Path, bool], dict]) -> None:
+        folder = out / "runs" / name
+        state = _state(folder)
+        if state == "COMPLETE":
+            say(f"{name}: done in an earlier run, kept ({folder})")
+            result = json.loads((folder / "result.json").read_text())
+        else:
+            result = step(name, what, lambda: work(folder, state is not None))
+        selected = result["selected_by"]
+        value = result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
+        scores[name] = value
+        say(f"  validation accuracy {100 * value:.1f} % ({selected})")
+
+    if data is None:
+        audio = out / "audio"
+        clips = len(genres.GENRES) * genres.ARTISTS * genres.CLIPS
+        labels = step(
+            "audio",
+            f"{clips} clips of {genres.SECONDS:.0f} s in {len(genres.GENRES)} synthetic genres",
+            lambda: genres.make(audio),
+        )
+    else:
+        audio = data
+    config = SpectrogramConfig(image_size=IMAGE_SIZE, features=True)
+    options = BuildOptions(labels=labels)
+    shard_set = out / "set"
+    manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
+    rate = manifest["audio_seconds"] / seconds["shards"]
+    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside, {rate:,.0f} x real time")
+    step("verify", "every checksum and sample", lambda: verify(shard_set))
+    run(
+        "cnn",
+        "the report's two-convolution network",
+        lambda folder, resume: train(shard_set, TrainConfig(model="cnn", epochs=6), folder, resume=resume),
+    )
+    for backend in ("ray", "optuna"):
+        search_config = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS)
+        run(
+            f"mlp-{backend}",
+            f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}",
+            lambda folder, resume, search_config=search_config: search(shard_set, search_config, folder, resume=resume),
+        )
+    page = out / "report.html"
+    step("report", str(page), lambda: bench.report.write([out / "runs" / name for name in scores], page))
+    say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    say(f"Open {page}")
+    return {"report": str(page), "seconds": seconds, "scores": scores}
+
+
+def _state(folder: Path) -> str | None:
+    """The state of the run in `folder`; None where none began."""
+    try:
+        return str(json.loads((folder / "result.json").read_text())["state"])
+    except (OSError, ValueError, KeyError):
+        return None

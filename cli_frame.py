@@ -1,0 +1,139 @@
+"""What every command shares: common options, the configuration file, examples in the help, one line per error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import tomllib
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from preprocess.errors import ShardwaveError, UsageError
+
+CONFIG_FILE = "shardwave.toml"
+COMMON = {
+    "json_line": click.Option(
+        ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
+    ),
+    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress bars, no remarks."),
+    "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say more: libraries' own messages too."),
+    "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+    "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
+}
+
+
+class Command(click.Command):
+    """A command with the options that all share; its callback's result is what `--json` prints."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(COMMON.values())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        common = {name: ctx.params.pop(name) for name in COMMON}
+        ctx.find_root().obj = common
+        if common["show_config"]:
+            shown = {
+                name: str(value) if isinstance(value, Path) else value for name, value in ctx.params.items() if value is not None
+            }
+            click.echo(json.dumps({"command": ctx.command_path, "options": shown}, indent=None if common["json_line"] else 2))
+            return None
+        if common["quiet"]:
+            os.environ["SHARDWAVE_QUIET"] = "1"
+        if common["verbose"]:
+            os.environ["SHARDWAVE_VERBOSE"] = "1"
+        result = super().invoke(ctx)
+        if common["json_line"]:
+            click.echo(json.dumps(result if result is not None else {}, default=str))
+        return result
+
+
+class Group(click.Group):
+    command_class = Command
+    group_class = type  # subgroups are of this class too
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of the work, not of the alphabet
+
+
+def examples(*lines: str) -> str:
+    """An epilog that click leaves as it is."""
+    return "\b\nExamples:\n" + "\n".join("  shardwave " + line for line in lines)
+
+
+def say(text: str) -> None:
+    """A remark for people, on standard error, so that standard output stays for results."""
+    if not os.environ.get("SHARDWAVE_QUIET"):
+        click.echo(text, err=True)
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Only the options that were given: a dataclass's own defaults stand for the rest."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_config(path: Path, group: click.Group) -> dict[str, Any]:
+    """The option defaults in a TOML file: {command: {option: value}}; an unknown command or option is wrong usage."""
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path}: not TOML: {error}") from error
+    return _checked(tables, group, path)
+
+
+def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, table in tables.items():
+        command = group.commands.get(name)
+        if command is None or not isinstance(table, dict):
+            raise UsageError(f"{path}: [{name}] is no command; commands: {', '.join(group.commands)}")
+        if isinstance(command, click.Group):
+            checked[name] = _checked(table, command, path)
+            continue
+        known = {option.lstrip("-").replace("-", "_"): param.name for param in command.params for option in param.opts}
+        unknown = [key for key in table if key.replace("-", "_") not in known]
+        if unknown:
+            raise UsageError(f"{path}: [{name}] has no option {unknown[0]!r}; see shardwave {name} --help")
+        checked[name] = {known[key.replace("-", "_")]: value for key, value in table.items()}
+    return checked
+
+
+def run(group: click.Group) -> None:
+    """Run the command line; every error ends in one clear line and its exit status."""
+    arguments = sys.argv[1:]
+    try:
+        group.main(args=arguments, prog_name="shardwave", standalone_mode=False)
+        status = 0
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        status = fail("interrupted", 130, arguments)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "shardwave"
+        message = error.format_message().replace("\n", " ")
+        status = fail(f"{message} (see {command} --help)" if "--help" not in message else message, 2, arguments)
+    except ShardwaveError as error:
+        status = fail(str(error), error.exit_status, arguments)
+    except OSError as error:
+        full = ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        status = fail(f"{error.filename or 'file system'}: {error.strerror or error}{full}", 1, arguments)
+    except Exception as error:
+        status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)
+    sys.exit(status)
+
+
+def fail(message: str, status: int, arguments: list[str]) -> int:
+    """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
+    if "--debug" in arguments:
+        traceback.print_exc()
+    click.echo("error: " + " ".join(message.split()), err=True)
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": message, "exit_status": status}))
+    return status
