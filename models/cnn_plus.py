@@ -1,0 +1,52 @@
+"""A compact modern network for spectrograms: strided blocks with batch normalisation, pooled over frequency, then over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.network import Inputs, Network
+from preprocess.errors import UsageError
+
+BLOCKS = 4
+
+
+class CnnPlus(Network):
+    """Shape: uint8 [batch, frequency, time] -> [batch, classes].
+
+    Convolution, batch normalisation, ReLU and 2x2 average pooling, four times, the width doubling; the first convolution has
+    stride 2. Pooled as in PANNs (Kong et al. 2020): mean over frequency, then maximum plus mean over time.
+    """
+
+    def __init__(self, inputs: Inputs, kernel: int, channels: int, dropout: float) -> None:
+        super().__init__(inputs)
+        smallest = 2 ** (BLOCKS + 1)
+        if min(inputs.shape) < smallest:
+            height, width = inputs.shape
+            raise UsageError(
+                f"cnn-plus needs images of at least {smallest}x{smallest}, got {height}x{width}: use a larger --image-size"
+            )
+        layers: list[nn.Module] = []
+        before, after = 1, channels
+        for block in range(BLOCKS):
+            size, stride = (kernel, 2) if block == 0 else (3, 1)
+            layers += [
+                nn.Conv2d(before, after, size, stride, size // 2, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+                nn.AvgPool2d(2),
+            ]
+            before, after = after, 2 * after
+        self.body = nn.Sequential(*layers, _Pool(), nn.Dropout(dropout), nn.Linear(before, inputs.classes))
+        self.to(memory_format=torch.channels_last)
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        return super().prepare(batch).contiguous(memory_format=torch.channels_last)
+
+
+class _Pool(nn.Module):
+    """[batch, channels, frequency, time] -> [batch, channels]."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        frames = values.mean(2)
+        return frames.mean(2) + frames.amax(2)

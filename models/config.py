@@ -1,0 +1,136 @@
+"""What a training is told: one frozen dataclass, and each model's defaults. Imports neither torch nor lightning."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from preprocess.errors import UsageError
+
+MODELS = ("mlp", "cnn", "vgg16", "cnn-plus")
+TRAIN_VIEWS = ("auto", "slice", "full", "both")
+SCORES = ("whole", "slice_mean")
+SELECT_BY = ("auto", *SCORES)
+SCHEDULES = ("none", "one-cycle")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+DEVICES = ("auto", "cpu", "cuda")
+MODEL_FIELDS = ("batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel")
+MODEL_FIELDS += ("conv1_channels", "conv2_channels", "hidden_layers")
+REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "average_decay", "schedule")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training. `config.defaults(model)` gives each model's own starting values; images mask and shift only for the CNNs."""
+
+    model: str  # one of MODELS
+    epochs: int = 10  # the schedule is laid out over these
+    stop_after: int | None = None  # epochs; stop there though the schedule is longer (retraining for a chosen number of epochs)
+    batch_size: int = 32  # samples, over all devices together
+    hidden_size: int = 128  # width of each hidden layer
+    hidden_layers: int = 2
+    dropout: float = 0.3  # after each hidden layer
+    learning_rate: float = 1e-3  # AdamW; the peak where there is a schedule
+    weight_decay: float = 1e-4  # AdamW's, on weights and not on biases and norms
+    conv1_kernel: int = 5  # pixels, square
+    conv2_kernel: int = 5
+    conv1_channels: int = 16  # cnn-plus: the first block's, doubled with each block
+    conv2_channels: int = 32
+    label_smoothing: float = 0.0  # Szegedy et al. 2016
+    mixup: float = 0.0  # alpha of Beta(alpha, alpha), Zhang et al. 2018; 0 = off
+    time_shift: bool = False  # images rolled along time by a random amount
+    frequency_mask: float = 0.0  # widest band masked (SpecAugment, Park et al. 2019), fraction of the image's height
+    time_mask: float = 0.0  # likewise of its width
+    average_decay: float = 0.0  # exponential moving average of weights, per step; 0 = off
+    schedule: str = "none"  # one of SCHEDULES
+    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: slice where there are slices
+    select_by: str = "auto"  # one of SELECT_BY; auto: what matches train_view
+    val_fold: int | None = None  # validate on this fold
+    test_fold: int | None = None  # hold this one out
+    folds: str | None = None  # "all": each fold as test in turn
+    seed: int = 0
+    device: str = "auto"  # one of DEVICES
+    devices: int = 1  # how many; several by Lightning's strategy
+    strategy: str = "auto"  # Lightning's name
+    precision: str = "32-true"  # one of PRECISIONS
+    weights: str = "default"  # vgg16: default (torchvision's), none, or a file
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("model", MODELS),
+            ("schedule", SCHEDULES),
+            ("train_view", TRAIN_VIEWS),
+            ("select_by", SELECT_BY),
+            ("device", DEVICES),
+            ("precision", PRECISIONS),
+            ("folds", (None, "all")),
+        ):
+            value = getattr(self, name)
+            _check(value in choices, f"{name} must be one of {', '.join(str(choice) for choice in choices if choice)}", value)
+        for name in (
+            "epochs",
+            "batch_size",
+            "hidden_size",
+            "conv1_kernel",
+            "conv2_kernel",
+            "conv1_channels",
+            "conv2_channels",
+            "devices",
+        ):
+            _check(
+                _whole(getattr(self, name)) and getattr(self, name) >= 1,
+                f"{name} must be a whole number, 1 or more",
+                getattr(self, name),
+            )
+        _check(
+            _whole(self.hidden_layers) and self.hidden_layers >= 0,
+            "hidden_layers must be a whole number, 0 or more",
+            self.hidden_layers,
+        )
+        _check(
+            self.stop_after is None or 1 <= self.stop_after <= self.epochs,
+            "stop_after must lie between 1 and epochs",
+            self.stop_after,
+        )
+        for name in ("dropout", "label_smoothing", "frequency_mask", "time_mask", "average_decay"):
+            _check(0 <= getattr(self, name) < 1, f"{name} must lie between 0 and 1 (1 excluded)", getattr(self, name))
+        _check(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
+        for name in ("weight_decay", "mixup", "seed"):
+            _check(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
+        for name in ("val_fold", "test_fold"):
+            _check(getattr(self, name) is None or getattr(self, name) >= 1, f"{name} must be 1 or more", getattr(self, name))
+        if self.folds == "all" and (self.val_fold or self.test_fold):
+            raise UsageError("folds all takes each fold in turn: give it without --val-fold and --test-fold")
+        if self.test_fold is not None and self.test_fold == self.val_fold:
+            raise UsageError(f"val_fold and test_fold must differ, got {self.val_fold} for both")
+
+    def params(self) -> dict[str, Any]:
+        """Hyper-parameters under their option names, as result.json stores them."""
+        return {name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}
+
+
+# What differs from the dataclass: values that did best on validation folds of ESC-10 (bench/accuracy.py), never on a test fold.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "cnn": {},
+    "vgg16": {},
+    "cnn-plus": {},
+}
+
+
+def defaults(model: str, **changes: Any) -> TrainConfig:
+    """The model's default training with `changes` applied; an unknown option raises UsageError."""
+    _check(model in MODELS, f"model must be one of {', '.join(MODELS)}", model)
+    unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(TrainConfig)})
+    if unknown:
+        raise UsageError(f"unknown training option {unknown[0]}: choose from {', '.join(sorted((*MODEL_FIELDS, *REGULARISERS)))}")
+    return TrainConfig(**{"model": model, **_DEFAULTS[model], **changes})
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check(holds: bool, rule: str, got: object) -> None:
+    if not holds:
+        raise UsageError(f"{rule}, got {got}")

@@ -1,0 +1,149 @@
+"""What a Trainer's run leaves behind as it goes: history, times, the best epoch's checkpoint, last.ckpt, the progress bar."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from models.history import History
+from models.module import Classifier
+from models.result import Result
+from shards.atomic import replace
+from shards.progress import bar
+
+LAST = "last.ckpt"
+SAVE_SHARE = 0.05  # of the time that saving may take
+
+
+class Recorder(pl.Callback):
+    """Keeps the run folder current. Its own state travels in last.ckpt, so that a resumed run goes on with it.
+
+    `save_best(weights, epoch)` writes the checkpoint of the best epoch so far; it is called at most every `save_seconds`, at the end of an
+    epoch or in mid-epoch, just before last.ckpt is written, and at the end.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        result: Result,
+        save_best: Callable[[dict[str, Tensor], int], None],
+        epochs: int,
+        save_seconds: float,
+        title: str,
+    ) -> None:
+        self.history, self.result, self.save_best = history, result, save_best
+        self.epochs, self.save_seconds, self.title = epochs, save_seconds, title
+        self.seconds = {"step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
+        self.waits: list[float] = []
+        self.best: dict[str, Tensor] | None = None
+        self._step = self._validation = self._waited = 0.0
+        self._saved, self._save_cost = time.perf_counter(), 0.0
+        self._bar: Any = None
+
+    # Time, and the bar
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        samples = len(trainer.train_dataloader.view)
+        self._bar = bar(
+            total=self.epochs * samples,
+            unit=" samples",
+            desc=self.title,
+            unit_scale=True,
+            initial=trainer.current_epoch * samples,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.train_dataloader.set_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._step = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if last and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # the steps' work is still under way: count it as theirs
+        self.seconds["step"] += time.perf_counter() - self._step
+        self._count_wait(trainer)
+        self._bar.update(len(batch["cls"]) * trainer.world_size)
+        if not last and self._due(trainer):
+            self._save(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds["validation"] += time.perf_counter() - self._validation
+
+    # The epoch's end
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        if self.history.add(pl_module.epoch_scores()):
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in pl_module.evaluated.state_dict().items()}
+        value = self.history.value
+        self._bar.set_postfix_str(
+            f"epoch {len(self.history.entries)}/{self.epochs}"
+            + ("" if value is None else f", best {value:.1%} at {self.history.best_epoch}")
+        )
+        self.result.update(history=self.history.entries, best_epoch=self.history.best_epoch)
+        if self._due(trainer):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._bar.close()
+        if trainer.is_global_zero:
+            self._write_best()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    # Saving
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        wait = max(self.save_seconds, self._save_cost / SAVE_SHARE)
+        return bool(trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait))
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        begin = time.perf_counter()
+        if trainer.is_global_zero:
+            self._write_best()
+        path = self.result.folder / LAST
+        temporary = path.with_name(f".{path.name}.{os.environ.get('MASTER_PORT', os.getpid())}.tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            replace(temporary, path)
+        self._saved = time.perf_counter()
+        self._save_cost = self._saved - begin
+        self.seconds["save"] += self._save_cost
+
+    def _write_best(self) -> None:
+        if self.best is not None and self.history.best_epoch is not None:
+            self.save_best(self.best, self.history.best_epoch)
+            self.best = None
+
+    def _count_wait(self, trainer: pl.Trainer) -> None:
+        waited = trainer.train_dataloader.wait_seconds
+        self.seconds["data_wait"] += waited - self._waited
+        self._waited = waited
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history.state(), "seconds": dict(self.seconds)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history.restore(state_dict["history"])
+        self.seconds = dict(state_dict["seconds"])
+
+
+def remove_last(folder: Path) -> None:
+    """A finished run needs no last.ckpt."""
+    (folder / LAST).unlink(missing_ok=True)

@@ -1,0 +1,93 @@
+"""result.json: what a command did, rewritten whole as it goes on, so that a reader always finds a valid one (DESIGN §2)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from preprocess.environment import environment
+from preprocess.errors import UsageError
+from shards.atomic import write_bytes
+
+FORMAT = "shardwave-result-1"
+RESULT = "result.json"
+
+
+class Result:
+    """A run folder's result. As a context manager: RUNNING inside; COMPLETE, INTERRUPTED (Ctrl-C) or FAILED (with its error) after."""
+
+    def __init__(self, folder: Path, command: str, writes: bool = True, **fields: Any) -> None:
+        self.folder, self.writes = folder, writes  # of several processes, one writes
+        self.fields: dict[str, Any] = {"format": FORMAT, "command": command, "state": "RUNNING", "error": None} | fields
+
+    def __enter__(self) -> Result:
+        self.fields["environment"] = environment()
+        self.write()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self.update(state="COMPLETE")
+        elif issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            self.update(state="INTERRUPTED", error=kind.__name__)
+        else:
+            self.update(state="FAILED", error=f"{error}" or kind.__name__)
+
+    def update(self, **fields: Any) -> None:
+        """Set fields and write."""
+        self.fields |= fields
+        self.write()
+
+    def write(self) -> None:
+        if self.writes:
+            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
+
+
+def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:
+    """Make the run folder; the earlier result where `resume` finds one. A folder that holds a run is not overwritten."""
+    earlier = read(folder) if (folder / RESULT).exists() else None
+    if earlier is not None and not resume:
+        raise UsageError(f"{folder} already holds a run ({earlier['state']}): give --resume to go on with it, or another --out")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file: name a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return earlier
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A run folder's result; raises UsageError where there is none or it is not readable."""
+    path = folder / RESULT
+    try:
+        result = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} is no run folder: it has no {RESULT}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if not isinstance(result, dict) or result.get("format") != FORMAT:
+        found = result.get("format") if isinstance(result, dict) else None
+        raise UsageError(f"{path} has format {found}, not {FORMAT}: it was written by another version")
+    return result
+
+
+def _lines(fields: dict[str, Any]) -> str:
+    """JSON with a line per field, and a line per entry of the lists of records (history, per_fold)."""
+    rows = []
+    for name, value in fields.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            text = "[\n    " + ",\n    ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n  ]"
+        rows.append(f"  {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: null stands for it."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,43 @@
+"""Predictions gathered over an epoch, on their device until the epoch ends, then brought together by clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import scores
+
+
+class Seen:
+    """Probabilities of the samples that passed: added batch by batch, without waiting for the device."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+
+    def add(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
+        """Add a batch. Shape: logits [batch, classes]; of the batch "clip", "cls" and, if both views are mixed, "full" are read."""
+        full = batch.get("full")
+        self.parts.append((logits.float().softmax(1), batch["clip"], batch["cls"], batch["clip"] < 0 if full is None else full))
+
+    def by_clip(self, full: bool | None = None, labelled: bool = True) -> scores.ClipPredictions:
+        """Mean probabilities per clip over what all processes saw.
+
+        `full`: of the whole clips or of the slices alone, where both are mixed; `labelled`: without clips of unknown label.
+        """
+        columns = [torch.cat(column).cpu().numpy() for column in zip(*self.parts, strict=True)]
+        probabilities, clip, label, whole = _all_ranks(*columns)
+        keep = np.ones(len(clip), bool) if full is None else whole == full
+        if labelled:
+            keep &= label >= 0
+        return scores.by_clip(clip[keep], label[keep], probabilities[keep])
+
+
+def _all_ranks(*arrays: np.ndarray) -> list[np.ndarray]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return list(arrays)
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, arrays)
+    return [np.concatenate(column) for column in zip(*gathered, strict=True)]

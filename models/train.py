@@ -1,0 +1,184 @@
+"""One training by Lightning's Trainer, leaving a run folder: result.json, checkpoint.ckpt, curves.png, confusion.png."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from torch import Tensor
+
+from models import checkpoint, figures, result
+from models.allocator import keep_freed_memory
+from models.config import TrainConfig
+from models.data import ShardDataModule, TrainingData
+from models.evaluate import score
+from models.history import History
+from models.module import Classifier
+from models.network import parameters
+from models.recorder import LAST, Recorder, remove_last
+from preprocess.errors import UsageError
+
+SAVE_SECONDS = 20.0
+_FREE = ("device", "devices", "strategy")  # what a resumed run may change
+
+
+def train(
+    set_path: Path,
+    config: TrainConfig,
+    out: Path,
+    resume: bool = False,
+    command: str = "train",
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:
+    """Train as `config` says on the shard set, and return what result.json holds.
+
+    `config.folds` "all" cross-validates. `resume` goes on with an interrupted run in `out`, in mid-training; `save_seconds` is the least
+    time between two states to go on from.
+    """
+    if config.folds == "all":
+        from models.crossval import cross_validate
+
+        return cross_validate(set_path, config, out, resume=resume, command=command, save_seconds=save_seconds)
+    return run(TrainingData(set_path, config), config, out, resume=resume, command=command, save_seconds=save_seconds)
+
+
+def run(
+    data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
+) -> dict[str, Any]:
+    """One training on opened data."""
+    primary = rank_zero_only.rank == 0
+    earlier = result.open_run(out, resume) if primary else None
+    if earlier is not None:
+        check_same(earlier, config, data)
+        if earlier["state"] == "COMPLETE":
+            return earlier
+    keep_freed_memory()
+    begin = time.perf_counter()
+    about = {
+        "model": config.model,
+        "params": config.params(),
+        "seed": config.seed,
+        "config": dataclasses.asdict(config),
+        "set": str(data.path),
+        "fingerprint": data.source.fingerprint,
+        "classes": list(data.source.classes),
+        "folds": data.roles._asdict(),
+        "selected_by": data.selected,
+    }
+    history = History(data.selected)
+    with result.Result(out, command, writes=primary, **about) as written:
+        recorder, module = _train(data, config, out, written, history, save_seconds)
+        if not primary:
+            return written.fields
+        assert history.best is not None
+        scores = {name: value for name, value in history.best.items() if name not in ("epoch", "per_class", "confusion")}
+        per_class, confusion = dict(history.best["per_class"]), dict(history.best["confusion"])
+        trained = checkpoint.load(out / checkpoint.NAME)
+        test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
+        scores |= test.scores
+        per_class |= test.per_class
+        confusion |= test.confusion
+        _draw(out, config, history, data, confusion)
+        total = time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
+        written.fields |= {
+            "best_epoch": history.best_epoch,
+            "scores": scores,
+            "per_class": per_class,
+            "confusion": confusion,
+            "history": history.entries,
+            "parameters": parameters(module.network),
+            "seconds": {"total": total, **recorder.seconds, **({"backbone": data.backbone_cost} if data.backbone_cost else {})},
+        }
+    remove_last(out)
+    return written.fields
+
+
+def _train(
+    data: TrainingData, config: TrainConfig, out: Path, written: result.Result, history: History, save_seconds: float
+) -> tuple[Recorder, Classifier]:
+    epochs = config.stop_after or config.epochs
+    module_data = ShardDataModule(data, config)
+    about = {
+        "classes": list(data.source.classes),
+        "fingerprint": data.source.fingerprint,
+        "spectrogram": data.spectrogram,
+        "selected": data.selected,
+        **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
+    }
+
+    def save_best(weights: dict[str, Tensor], epoch: int) -> None:
+        checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**about, "epoch": epoch})
+
+    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model)
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter(
+            "ignore", PossibleUserWarning
+        )  # about DataLoader workers, log intervals and the like: our reader has its own
+        trainer = pl.Trainer(
+            accelerator="gpu" if data.device.type == "cuda" else "cpu",
+            devices=config.devices,
+            strategy=config.strategy,
+            precision=config.precision,
+            max_epochs=epochs,
+            callbacks=[recorder],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            sync_batchnorm=config.devices > 1,
+            default_root_dir=out,
+        )
+        module = data.classifier(config, len(data.train_batches(config, 0, trainer.world_size)))
+        last = out / LAST
+        trainer.fit(module, datamodule=module_data, ckpt_path=last if last.exists() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    return recorder, module
+
+
+def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData) -> None:
+    """A resumed run goes on with the configuration and the kind of shard set that it began with."""
+    before, now = earlier["config"], dataclasses.asdict(config)
+    for name in now:
+        if name not in _FREE and before.get(name) != now[name]:
+            raise UsageError(
+                f"--resume: the run was started with {name} {before.get(name)}, not {now[name]}; give the same options, or another --out"
+            )
+    if earlier["fingerprint"] != data.source.fingerprint or earlier["classes"] != list(data.source.classes):
+        raise UsageError(
+            f"--resume: the run was started on a shard set of fingerprint {earlier['fingerprint']}, {data.path} has {data.source.fingerprint}"
+        )
+
+
+def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, confusion: dict[str, Any]) -> None:
+    title = f"{config.model} on {data.path.name}"
+    figures.curves(out / "curves.png", history.entries, data.selected, history.best_epoch, title)
+    for side, name in (("test", "test"), ("val", "validation"), ("train", "training")):
+        matrix = confusion.get(f"{side}_{data.selected}")
+        if matrix is not None:
+            text = f"{title}: {name}, {figures.NAMES[data.selected]}, epoch {history.best_epoch}"
+            figures.confusion(out / "confusion.png", matrix, list(data.source.classes), text)
+            return
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning announces devices and tips on standard error at every start; errors still show."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,71 @@
+"""VGG16 (Simonyan & Zisserman 2015) with its convolutions frozen and its classifier replaced by a three-layer MLP.
+
+The frozen part's outputs are computed once (`models.backbone`); what is trained is the head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.network import Inputs, Network, perceptron
+
+SIZE = 224  # pixels that the weights expect
+OUTPUTS = 512 * 7 * 7  # values that the convolutions and their average pooling leave
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for values in 0 to 1
+
+
+class Vgg16Head(Network):
+    """The classifier: Linear, ReLU, dropout, twice, and Linear. Shape: float [batch, 25088] -> [batch, classes]."""
+
+    def __init__(self, inputs: Inputs, hidden_size: int, hidden_layers: int, dropout: float) -> None:
+        super().__init__(inputs)
+        self.body = perceptron(inputs.shape[0], hidden_size, hidden_layers, dropout, inputs.classes)
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        return batch.to(self.mean.dtype)  # as torchvision's classifier takes them
+
+
+class Vgg16Backbone(nn.Module):
+    """torchvision's `features` and `avgpool`, frozen. Shape: uint8 [batch, frequency, time] -> float [batch, 25088]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import vgg16
+
+        with torch.random.fork_rng(devices=[]):  # the same weights whenever it is built untrained
+            torch.default_generator.manual_seed(0)
+            full = vgg16(weights=None)
+        self.features, self.pool = full.features, full.avgpool
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Vgg16Backbone:
+        return super().train(False)  # frozen: it has no dropout or statistics to switch, and stays so
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return torch.flatten(self.pool(self.features(self.prepare(batch))), 1)
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        """Levels to 224x224 (antialiased bilinear), three equal channels, ImageNet's normalisation."""
+        grey = batch.to(self.mean.dtype).unsqueeze(1) / 255
+        if grey.shape[-2:] != (SIZE, SIZE):
+            grey = F.interpolate(grey, (SIZE, SIZE), mode="bilinear", antialias=True)
+        return (grey - self.mean) / self.std
+
+
+class Vgg16(nn.Module):
+    """Backbone and trained head together, for images of which no outputs are cached. Shape: uint8 [batch, F, T] -> [batch, classes]."""
+
+    def __init__(self, backbone: Vgg16Backbone, head: Vgg16Head) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.head(self.backbone(batch))

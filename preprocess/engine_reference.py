@@ -1,0 +1,79 @@
+"""The definition: slow NumPy in double precision. Every other engine is held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import EngineOutput
+from preprocess.filters import frequency_bands, resize_matrix
+
+
+class ReferenceEngine:
+    """Images by the equations of the design, one clip at a time."""
+
+    name = "reference"
+    device = "cpu"
+
+    def __init__(self, config: SpectrogramConfig):
+        self.config = config
+
+    def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
+        """See `preprocess.engine.Engine`."""
+        full, slices, features = [], [], []
+        for clip in clips:
+            level = decibels(clip, self.config)
+            full.append(image(level, self.config.image_size, self.config.floor_db))
+            bounds = self.config.slice_bounds(len(clip))
+            parts = [image(level[:, start:stop], self.config.image_size, self.config.floor_db) for start, stop in bounds]
+            slices.append(np.stack(parts) if parts else np.empty((0, *full[-1].shape), np.uint8))
+            if self.config.features:
+                features.append(_features(clip, self.config))
+        return EngineOutput(np.stack(full), slices, features if self.config.features else None)
+
+
+def power(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """|STFT|² of a clip [time]: float64 [bins, frames]; centred, reflect padding, periodic Hann."""
+    samples = np.asarray(clip, np.float64)
+    samples = np.pad(samples, (0, max(0, config.n_fft - len(samples))))
+    samples = np.pad(samples, config.n_fft // 2, mode="reflect")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, config.n_fft)[:: config.hop_length]
+    columns = [np.abs(np.fft.rfft(frame * window)) ** 2 for frame in frames]
+    return np.stack(columns, axis=1)
+
+
+def decibels(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """dB relative to the clip's maximum, no lower than floor_db: float64 [frequency, frames]; a silent clip is all floor."""
+    bands = frequency_bands(config)
+    spectrum = power(clip, config)
+    if bands is not None:
+        spectrum = bands.astype(np.float64) @ spectrum
+    peak = spectrum.max()
+    if peak == 0:
+        return np.full_like(spectrum, config.floor_db)
+    with np.errstate(divide="ignore"):
+        return np.maximum(10 * np.log10(spectrum / peak), config.floor_db)
+
+
+def image(level: np.ndarray, size: int, floor_db: float) -> np.ndarray:
+    """dB [frequency, frames] → uint8 [size, size]: resized on both axes; 0 = the floor, 255 = 0 dB, rounded half up."""
+    along_frequency = resize_matrix(level.shape[0], size).astype(np.float64)
+    along_time = resize_matrix(level.shape[1], size).astype(np.float64)
+    resized = along_frequency @ level @ along_time.T
+    return np.clip(np.floor((resized - floor_db) * (255 / -floor_db) + 0.5), 0, 255).astype(np.uint8)
+
+
+def _features(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """Features [1 + slices, columns] of a clip from its double-precision spectrum."""
+    import torch
+
+    from preprocess import features_torch
+
+    spectrum = torch.from_numpy(power(clip, config))[None]
+    samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))[None]
+    measures = features_torch.measure(spectrum, config)
+    rates = features_torch.zero_crossing_rate(samples, config).to(measures)
+    return features_torch.features(measures, rates, config.slice_bounds(len(clip)), config)[0].to(torch.float32).numpy()

@@ -1,0 +1,112 @@
+"""From power spectra in blocks of sixteen frames to uint8 images: bands, decibels, resize along frequency, resize along time.
+
+Arrays: power or bands `[block, row, 16 frames]`; lines `[pixel / 16, frame, 16 pixels]`, the levels of the frames along the image's frequency
+axis, padded to a multiple of sixteen pixels; images `[pixel, time]`. A level is the position between floor and maximum: 0 … 255, not rounded.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocess.filters import Taps, resize_taps
+from preprocess.simd import LANES, accumulate, compiled, traced, transpose, transpose_to_bytes
+
+
+class Rows(NamedTuple):
+    """A banded weight matrix without its zeros: row i has weights[start[i] : start[i] + count[i]] at columns first[i], …"""
+
+    first: np.ndarray  # int64 [rows]
+    count: np.ndarray  # int64 [rows], at least 1
+    start: np.ndarray  # int64 [rows]
+    weights: np.ndarray  # float32
+
+
+def padded(size: int) -> int:
+    """`size` rounded up to whole vectors."""
+    return -(-size // LANES) * LANES
+
+
+def rows(taps: Taps) -> Rows:
+    """Taps without leading and trailing zeros, padded with rows of one zero weight to whole vectors."""
+    used = taps.weights != 0
+    lead = np.where(used.any(axis=1), used.argmax(axis=1), 0)
+    end = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 1)
+    extra = padded(len(used)) - len(used)
+    first = np.pad(taps.first + lead, (0, extra)).astype(np.int64)
+    count = np.pad(end - lead, (0, extra), constant_values=1).astype(np.int64)
+    weights = [row[a:b] for row, a, b in zip(taps.weights, lead, end, strict=True)] + [np.zeros(extra, np.float32)]
+    return Rows(first, count, np.cumsum(count) - count, np.concatenate(weights).astype(np.float32))
+
+
+@functools.lru_cache(maxsize=64)
+def resize_rows(size_in: int, size_out: int) -> Rows:
+    """`filters.resize_taps` for the functions here."""
+    return rows(resize_taps(size_in, size_out))
+
+
+@traced
+def weigh(source, at, weights, first_weight, count, target, to):
+    """target[to : to + 16] = Σ weights[first_weight + i] * source[at + 16 i : …]."""
+    target.store(to, accumulate(count, lambda i: weights.broadcast(first_weight + i) * source.load(at + i * LANES)))
+
+
+@traced
+def _level(power, at, scale, levels, to):
+    """max(0, scale[0] log2(power) + scale[1])."""
+    level = power.load(at).log2() * scale.broadcast(0) + scale.broadcast(1)
+    levels.store(to, level.maximum(0.0))
+
+
+@traced
+def _turn_lines(pixels, at, lines, to):
+    """Sixteen pixels of sixteen frames: [pixel, frame] → [frame, pixel]."""
+    for i, line in enumerate(transpose([pixels.load(at + LANES * i) for i in range(LANES)])):
+        lines.store(to + LANES * i, line)
+
+
+@compiled
+def draw_lines(power, blocks, scale, along, scratch, lines):
+    """Power [blocks, rows, 16] → lines [tiles, 16 * blocks, 16]; `along` resizes frequency.
+
+    A level is max(0, scale[0] log2(power) + scale[1]); `scratch` holds [rows + 16, 16].
+    """
+    count = scratch.size // 16 - 16
+    tile = blocks * 256
+    for block in range(blocks):
+        ready = 0
+        for pixel in range(along.first.size):
+            first = along.first[pixel]
+            need = first + along.count[pixel]
+            while ready < need:
+                _level(power, (block * count + ready) * 16, scale, scratch, ready * 16)
+                ready += 1
+            row = count + pixel % 16
+            weigh(scratch, first * 16, along.weights, along.start[pixel], along.count[pixel], scratch, row * 16)
+            if pixel % 16 == 15:
+                _turn_lines(scratch, count * 16, lines, pixel // 16 * tile + block * 256)
+
+
+@traced
+def _tile(lines, at, first, count, start, weights, column, image, to, columns):
+    """Sixteen pixels of sixteen columns of an image, rounded half up."""
+    pixels = []
+    for t in range(LANES):
+        source, weight = at + first.index(column + t) * LANES, start.index(column + t)
+        sums = accumulate(count.index(column + t), lambda i, w=weight, s=source: weights.broadcast(w + i) * lines.load(s + i * LANES))
+        pixels.append(sums + 0.5)
+    for pixel, row in enumerate(transpose_to_bytes(pixels)):
+        image.store_bytes(to + columns * pixel, row)
+
+
+@compiled
+def draw_image(lines, blocks, tiles, first_frame, along, image, at):
+    """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from that frame."""
+    columns = along.first.size
+    for tile in range(tiles):
+        source = (tile * blocks * 16 + first_frame) * 16
+        for column in range(0, columns, 16):
+            to = at + tile * 16 * columns + column
+            _tile(lines, source, along.first, along.count, along.start, along.weights, column, image, to, columns)

@@ -1,0 +1,43 @@
+"""A clip's spectra, block by block: transform, bands and measures of sixteen frames while they are in cache."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from preprocess.measures import measure_block
+from preprocess.render import weigh
+from preprocess.simd import compiled, traced
+from preprocess.transform import load_hops, power_block
+
+
+@traced
+def _raise_peak(values, at, peak):
+    peak.store(0, peak.load(0).maximum(values.load(at)))
+
+
+@compiled
+def analyse(clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures):
+    """The largest power (or band, where there are bands) in the clip's blocks [first_block, first_block + blocks), of `frames` frames in all.
+
+    Block b's power [bins, 16] goes to power[b * power_step :], its `count` bands to banded[b * banded_step :], its measures to measures[b]
+    [rows, 16] (none where `tables` is None), b from 0. A step of 0 uses one block's place over and over.
+    """
+    hops, mirror, work = scratch
+    result = np.float32(0)
+    peak = np.empty(16, np.float32)
+    for b in range(blocks):
+        first = (first_block + b) * 16
+        load_hops(clip, first, b == 0, plan, hops, mirror)
+        peak[:] = 0
+        power_block(hops, plan, work, power, b * power_step, peak)
+        if count:
+            peak[:] = 0
+            for row in range(count):
+                at = b * banded_step + row * 16
+                weigh(power, b * power_step + bands.first[row] * 16, bands.weights, bands.start[row], bands.count[row], banded, at)
+                _raise_peak(banded, at, peak)
+        if tables is not None:
+            measure_block(power, b * power_step, tables, work, measures[b].reshape(-1))
+        for lane in range(min(16, frames - first)):
+            result = max(result, peak[lane])
+    return result

@@ -1,0 +1,240 @@
+"""Optuna: its samplers and pruners decide, over its own storage; our workers train.
+
+Trials are enqueued when the study is made, one ticket per number, so that `--trials` is exact however many machines draw from the
+study; tickets of the random and grid samplers carry their parameters, those of the model-based ones leave them to the sampler.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preprocess.errors import ShardwaveError, UsageError
+from search.interface import Assignment, SearchBudget, SearchResult, Trial
+from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
+from search.pool import WorkerPool
+from search.random_backend import run_in_pool
+from search.results import TrialLog
+from search.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
+STALE_SECONDS = 60  # a trial that runs without an owner's name for so long was left by a crash
+
+
+class OptunaBackend:
+    """TPE, random, grid or GP; successive halving, Hyperband, median or no pruning.
+
+    Promises: with the random and grid samplers the parameters follow from the seed alone; with TPE or GP and one job, everything
+    does (for one version of Optuna). `storage` is a URL (database, `grpc://host:port`, `journal:PATH`); machines that name the same
+    storage and `study` share the trials.
+    """
+
+    name = "optuna"
+    fuses = True
+
+    def __init__(self, storage: str | None = None, study: str | None = None, **options: Any) -> None:
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if given:
+            raise UsageError(f"backend optuna does not take {', '.join(given)}; for several machines see --storage and --study")
+        if study and not storage:
+            raise UsageError("--study needs --storage URL: without it, the study lies in the run folder")
+        self._storage, self._study = storage, study or "search"
+
+    def run(
+        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+    ) -> SearchResult:
+        """See `Backend.run`."""
+        budget, log = budget.resolve(self.name), log or TrialLog()
+        started = time.perf_counter()
+        pool = WorkerPool(objective, budget.jobs or 1)  # imports, while the study is opened here
+        try:
+            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None))
+        except BaseException:
+            pool.__exit__()
+            raise
+        try:
+            result = run_in_pool(objective, driver, budget, log, pool)
+        finally:
+            driver.close()
+        result.trials, result.seconds = log.trials, time.perf_counter() - started
+        return result
+
+
+class StudyDriver:
+    """A study as the pool's driver."""
+
+    def __init__(
+        self, storage: str | None, name: str, space: Space, budget: SearchBudget, seed: int, log: TrialLog, fingerprint: str | None
+    ) -> None:
+        self._space, self._budget, self._log = space, budget, log
+        self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, int] = {}  # epochs told to Optuna, by trial
+        self._owner = owner()
+        terms = {
+            "space": {name: repr(dimension) for name, dimension in space.dimensions.items()},
+            "fixed": dict(space.fixed),
+            "fingerprint": fingerprint,
+            **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
+        }
+        self._shared = storage is not None
+        self._study, created = self._open(storage, name, seed)
+        if created:
+            for trial in log.trials:  # whose storage was lost: Optuna's own code rebuilds its rungs from the values
+                self._replay(trial)
+            for lost in log.lost():
+                self._enqueue(lost.trial, lost.params, lost.attempt)
+            self._tickets(seed)
+            self._study.set_user_attr("terms", terms)
+        else:
+            self._check(name, terms)
+            self._retry_stale()
+            self._tickets(seed)
+            self._collect()
+
+    def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
+        optuna = optuna_module()
+        folder = self._log.folder
+        opened = open_storage(storage, folder / "study.journal" if folder else None)
+        parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                try:
+                    return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
+                except optuna.exceptions.DuplicatedStudyError:
+                    return optuna.load_study(storage=opened, study_name=name, **parts), False
+        except Exception as error:
+            if storage is None:
+                raise
+            raise ShardwaveError(f"--storage {storage}: {' '.join(str(error).split())[:300]}") from error
+
+    def _check(self, name: str, terms: dict[str, Any]) -> None:
+        """Another machine, or an earlier run, made the study: wait until it is complete, and compare what it searches."""
+        for _ in range(300):
+            stored = self._study.user_attrs.get("terms")
+            if stored is not None:
+                break
+            time.sleep(0.1)
+        else:
+            raise ShardwaveError(f"study {name} is not of this program, or its maker died early; choose another --study name")
+        different = [f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value]
+        if different:
+            raise UsageError(f"study {name} is another search: {'; '.join(different)}; use its settings or another --study name")
+
+    def _enqueue(self, number: int, params: dict[str, Any] | None, attempt: int = 1) -> None:
+        searched = {name: value for name, value in (params or {}).items() if name in self._space.dimensions}
+        self._study.enqueue_trial(searched, user_attrs={"trial": number, "attempt": attempt})
+
+    def _tickets(self, seed: int) -> None:
+        """One ticket for every number that has none."""
+        states = optuna_module().trial.TrialState
+        taken = {trial.user_attrs.get("trial") for trial in self._study.get_trials(deepcopy=False) if not _discarded(trial, states)}
+        by_us = self._budget.sampler in ("random", "grid")
+        for number in range(self._budget.trials):
+            if number not in taken:
+                point = self._space.point(number, seed, shuffle=self._budget.sampler == "random") if by_us else None
+                self._enqueue(number, point)
+
+    def _replay(self, recorded: Trial) -> None:
+        self._enqueue(recorded.trial, recorded.params, recorded.attempt)
+        live = self._study.ask()
+        suggest(live, self._space)
+        for epoch, value in enumerate(recorded.values, 1):
+            live.report(value, epoch)
+            live.should_prune()
+        self._live[recorded.trial] = live
+        self.end(recorded)
+
+    def _retry_stale(self) -> None:
+        """Trials that a killed main process left running are failed, and enqueued again under their numbers."""
+        state = optuna_module().trial.TrialState
+        for trial in self._study.get_trials(deepcopy=False, states=(state.RUNNING,)):
+            left = trial.user_attrs.get("owner")
+            if left is None:
+                age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
+                stale = not self._shared or age > STALE_SECONDS
+            else:
+                stale = not alive(left)
+            if stale:
+                self._study.tell(trial.number, state=state.FAIL)
+                if (number := trial.user_attrs.get("trial")) is not None:
+                    self._enqueue(number, trial.params, trial.user_attrs.get("attempt", 1) + 1)
+
+    def ask(self) -> Assignment | None:
+        """See `Driver`."""
+        state = optuna_module().trial.TrialState
+        if not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
+            return None
+        live = self._study.ask()
+        number = live.user_attrs.get("trial")
+        if number is None:  # another machine drew the last ticket at this moment
+            self._study.tell(live, state=state.FAIL)
+            return None
+        live.set_user_attr("owner", self._owner)
+        self._live[number] = live
+        return Assignment(number, {**suggest(live, self._space), **self._space.fixed}, live.user_attrs["attempt"])
+
+    def report(self, trial: Trial) -> bool:
+        """See `Driver`."""
+        live = self._live[trial.trial]
+        if trial.epochs <= self._reported.get(trial.trial, 0):  # its worker died, and it runs again: known already
+            return False
+        self._reported[trial.trial] = trial.epochs
+        live.report(trial.values[-1], trial.epochs)
+        return live.should_prune()
+
+    def end(self, trial: Trial) -> None:
+        """See `Driver`."""
+        state = optuna_module().trial.TrialState
+        live = self._live.pop(trial.trial)
+        live.set_user_attr("row", trial.row())
+        if trial.state == "COMPLETE":
+            self._study.tell(live, trial.value)
+        else:
+            self._study.tell(live, state=state.PRUNED if trial.state == "PRUNED" else state.FAIL)
+
+    def close(self) -> None:
+        """Take in what other machines of the study finished."""
+        self._collect()
+        storage = self._study._storage
+        if hasattr(storage, "remove_session"):
+            storage.remove_session()
+
+    def _collect(self) -> None:
+        for trial in self._study.get_trials(deepcopy=False):
+            row = trial.user_attrs.get("row")
+            if row is not None and trial.state.is_finished() and row["trial"] not in self._log.finished:
+                self._log.add(Trial.from_row(row))
+
+
+def owner() -> dict[str, Any]:
+    """This process, so that another can tell whether it still runs."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def alive(process: dict[str, Any]) -> bool:
+    """Whether the process that `owner` described still runs; those of other machines are believed to."""
+    if process["host"] != socket.gethostname():
+        return True
+    return _started(process["pid"]) == process["started"] is not None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; None when there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _discarded(trial: optuna.trial.FrozenTrial, states: Any) -> bool:
+    """Failed by us (stale or surplus), not by its objective."""
+    return trial.state == states.FAIL and "row" not in trial.user_attrs

@@ -1,0 +1,207 @@
+"""Worker processes that run trials for a driver: the loop shared by the backends that schedule in the main process."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import socket
+from collections import deque
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
+from typing import Any, Protocol
+
+from preprocess.errors import ShardwaveError
+from search.interface import MAX_ATTEMPTS, Assignment, Trial, cores
+from search.results import TrialLog
+from search.worker import template_main
+
+
+class Driver(Protocol):
+    """Decides which trials run and when they stop."""
+
+    def ask(self) -> Assignment | None:
+        """The next trial, or None when there are no more."""
+
+    def report(self, trial: Trial) -> bool:
+        """A trial has a new value (its last); True stops it."""
+
+    def end(self, trial: Trial) -> None:
+        """A trial is about to be written down as ended, with its state set."""
+
+
+class Worker:
+    """A worker process as the main process sees it."""
+
+    def __init__(self, link: Connection, pid: int) -> None:
+        self.link, self.pid = link, pid
+        self.name = ""
+        self.ready = False
+        self.work: dict[int, Assignment] = {}
+
+
+class WorkerPool:
+    """`jobs` workers, forked from one template process that starts importing at once, while the caller goes on.
+
+    A context manager: leaving it ends every process.
+    """
+
+    def __init__(self, objective: Callable[..., None], jobs: int) -> None:
+        self.jobs = jobs
+        self._objective = objective
+        self._threads = max(1, cores() // jobs)
+        self._workers: list[Worker] = []
+        self._start_template()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.link.close()
+        self._control.close()  # the template ends, and ends its workers
+        self._template.join(10)
+        if self._template.is_alive():
+            self._template.kill()
+            self._template.join()
+        self._template.close()
+
+    def run(self, driver: Driver, log: TrialLog, epochs: int, batch: int = 1) -> None:
+        """Run trials until the driver has no more; `batch` trials at a time go to the objective's `run_batch`."""
+        loop = _Loop(self, driver, log, epochs, batch)
+        for _ in range(self.jobs):
+            self.add_worker()
+        while loop.feed():
+            for link in wait([worker.link for worker in self._workers]):
+                worker = next(worker for worker in self._workers if worker.link is link)
+                try:
+                    message = worker.link.recv()
+                except (EOFError, ConnectionError):
+                    self._workers.remove(worker)
+                    loop.lost(worker, self._how_it_ended(worker))
+                else:
+                    loop.handle(worker, message)
+
+    @property
+    def workers(self) -> list[Worker]:
+        return self._workers
+
+    def add_worker(self) -> None:
+        """Fork one more worker (once the template has its imports)."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._control.send("fork")
+            send_handle(self._control, theirs.fileno(), self._template.pid)
+            pid = self._control.recv()
+        except (EOFError, ConnectionError):
+            raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exitcode}") from None
+        finally:
+            theirs.close()
+        self._workers.append(Worker(Connection(ours.detach()), pid))
+
+    def _start_template(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._control, theirs = context.Pipe()
+        self._template = context.Process(target=template_main, args=(theirs, self._objective, self._threads), name="search-template")
+        self._template.start()
+        theirs.close()
+
+    def _how_it_ended(self, worker: Worker) -> str:
+        worker.link.close()
+        try:
+            self._control.send(worker.pid)
+            status = self._control.recv()
+        except (EOFError, ConnectionError):
+            return "the process that starts workers was killed"
+        if status < 0:
+            return f"its worker was killed by signal {-status}" + (" (out of memory?)" if status == -9 else "")
+        return f"its worker ended with exit status {status}"
+
+
+class _Loop:
+    """What happens to trials between the driver, the workers and the log."""
+
+    def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int, batch: int) -> None:
+        self.pool, self.driver, self.log, self.epochs, self.batch = pool, driver, log, epochs, batch
+        self.again: deque[Assignment] = deque()  # one by one, before anything new
+        self.exhausted = False  # the driver has no more trials
+        self.deaths = 0  # of workers that had not become ready, in a row
+
+    def feed(self) -> bool:
+        """Give work to idle workers; False when all is done."""
+        for worker in self.pool.workers:
+            if worker.ready and not worker.work:
+                work = self._next_work()
+                if work:
+                    for assignment in work:
+                        worker.work[assignment.trial] = assignment
+                        self.log.start(assignment, worker.name)
+                    _send(worker, work)
+        waiting = not self.exhausted and any(not worker.ready for worker in self.pool.workers)
+        return waiting or bool(self.again) or any(worker.work for worker in self.pool.workers)
+
+    def _next_work(self) -> list[Assignment]:
+        if self.again:
+            return [self.again.popleft()]
+        work: list[Assignment] = []
+        while len(work) < self.batch and not self.exhausted:
+            assignment = self.driver.ask()
+            if assignment is None:
+                self.exhausted = True
+            else:
+                work.append(assignment)
+        return work
+
+    def handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        kind = message[0]
+        if kind == "report":
+            stopped = set()
+            for number, (epoch, value, spent) in message[1].items():
+                trial = self.log.report(number, epoch, value, spent)
+                if self.driver.report(trial) and epoch < self.epochs or epoch > self.epochs:
+                    stopped.add(number)
+            _send(worker, stopped)
+        elif kind == "end":
+            _, number, state, error, info = message
+            del worker.work[number]
+            self._end(number, state, error, info)
+        elif kind == "batch-failed":
+            for number in message[1]:
+                self.again.append(_next_attempt(worker.work.pop(number)))
+        elif kind == "ready":
+            worker.ready, worker.name, self.deaths = True, message[1], 0
+        elif kind == "broken":
+            raise ShardwaveError(f"a search worker could not start: {message[1]}")
+
+    def lost(self, worker: Worker, reason: str) -> None:
+        """A worker died: its trials run again, unless that has happened to them too often."""
+        for number, assignment in worker.work.items():
+            if assignment.attempt < MAX_ATTEMPTS:
+                self.again.append(_next_attempt(assignment))
+            else:
+                self._end(number, "FAILED", f"{reason}, in each of {MAX_ATTEMPTS} attempts", {})
+        if not worker.ready:
+            self.deaths += 1
+            if self.deaths >= MAX_ATTEMPTS:
+                raise ShardwaveError(f"search workers do not start: {reason.replace('its worker', 'the last one')}")
+        self.pool.add_worker()
+
+    def _end(self, number: int, state: str, error: str | None, info: dict[str, Any]) -> None:
+        trial = self.log.running[number]
+        if state == "PRUNED" and trial.epochs >= self.epochs:
+            state = "COMPLETE"
+        if state == "COMPLETE" and not trial.values:
+            state, error = "FAILED", "the objective reported no value"
+        trial.state, trial.error = state, error
+        self.driver.end(trial)
+        self.log.end(number, state, error, info)
+
+
+def _send(worker: Worker, message: Any) -> None:
+    """Send; a worker that is gone is found, with its work, by the next `wait`."""
+    with contextlib.suppress(ConnectionError):
+        worker.link.send(message)
+
+
+def _next_attempt(assignment: Assignment) -> Assignment:
+    return Assignment(assignment.trial, assignment.params, assignment.attempt + 1)

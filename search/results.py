@@ -1,0 +1,116 @@
+"""The record of a search: `trials.jsonl` (a line when a trial ends) and `started.jsonl` (a line when one starts, for `--resume`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import ShardwaveError
+from search.interface import Assignment, Trial, check_report
+
+
+class TrialLog:
+    """Every trial of a search, in memory and (with a folder) on disk; the one place where they change.
+
+    `listener(trial)` is called after every change, for progress.
+    """
+
+    def __init__(self, folder: Path | None = None, listener: Callable[[Trial], None] | None = None) -> None:
+        self.listener = listener
+        self.finished: dict[int, Trial] = {}
+        self.running: dict[int, Trial] = {}
+        self._lost: dict[int, Assignment] = {}  # started in an earlier run, never ended
+        self.folder = folder
+        if folder is not None:
+            for row in _read(folder / "trials.jsonl"):
+                self.finished[row["trial"]] = Trial.from_row(row)
+            for row in _read(folder / "started.jsonl"):
+                if row["trial"] not in self.finished:
+                    self._lost[row["trial"]] = Assignment(row["trial"], row["params"], row["attempt"] + 1)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials that ended, in order of their numbers."""
+        return [self.finished[number] for number in sorted(self.finished)]
+
+    def lost(self) -> list[Assignment]:
+        """Trials that an earlier run started and did not end, as their next attempts."""
+        return [self._lost[number] for number in sorted(self._lost)]
+
+    def start(self, assignment: Assignment, worker: str) -> Trial:
+        """A trial starts, or starts anew."""
+        trial = Trial(assignment.trial, assignment.params, worker=worker, attempt=assignment.attempt)
+        self.running[trial.trial] = trial
+        self._append("started.jsonl", {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
+        self._tell(trial)
+        return trial
+
+    def report(self, number: int, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> Trial:
+        """A running trial has a value for its next epoch."""
+        trial = self.running[number]
+        check_report(trial.epochs, epoch, value)
+        trial.values.append(float(value))
+        trial.times.append(round(time.time() - trial.start, 6))
+        if spent:
+            trial.spent = {kind: round(seconds, 6) for kind, seconds in spent.items()}
+        self._tell(trial)
+        return trial
+
+    def end(self, number: int, state: str, error: str | None = None, info: Mapping[str, Any] | None = None) -> Trial:
+        """A running trial ends as COMPLETE, PRUNED or FAILED: its line is written."""
+        trial = self.running.pop(number)
+        trial.state, trial.error = state, error
+        trial.seconds = round(time.time() - trial.start, 6)
+        trial.info.update(info or {})
+        return self.add(trial)
+
+    def add(self, trial: Trial) -> Trial:
+        """A trial that has ended, here or on another machine of the same study."""
+        self.finished[trial.trial] = trial
+        self._append("trials.jsonl", trial.row())
+        self._tell(trial)
+        return trial
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        with open(self.folder / name, "ab", buffering=0) as file:
+            if file.tell() and not _ends_with_newline(self.folder / name):
+                line = b"\n" + line  # a line was cut off by a crash; it is passed over when read
+            file.write(line)
+            if name == "trials.jsonl":
+                os.fsync(file.fileno())
+
+    def _tell(self, trial: Trial) -> None:
+        if self.listener is not None:
+            self.listener(trial)
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """The trials of a search's run folder, in order of their numbers."""
+    if not (folder / "trials.jsonl").exists():
+        raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
+    return TrialLog(folder).trials
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file; only lines that a crash cut off are passed over."""
+    rows = []
+    if path.exists():
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return rows
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

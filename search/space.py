@@ -1,0 +1,221 @@
+"""Search spaces: one per model, given once, translated by every backend; a YAML file may override them.
+
+Light: no heavy imports, since `cli.py` and every backend read it. Sampling is the standard library's `random.Random` seeded by text,
+which is the same on every platform and Python version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import UsageError
+
+Value = int | float | str | bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of `values`, each equally likely and drawn anew for every trial."""
+
+    values: tuple[Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """One of `values`; together with the space's other grids it spans cells that are covered evenly."""
+
+    values: tuple[Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """A float, uniform in [low, high]."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform:
+    """A float whose logarithm is uniform in [log low, log high]; 0 < low."""
+
+    low: float
+    high: float
+
+
+Dimension = Choice | Grid | Uniform | LogUniform
+
+_HEAD: dict[str, Dimension] = {
+    "dropout": Uniform(0.0, 0.6),
+    "learning_rate": LogUniform(1e-4, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-2),
+}
+SPACES: dict[str, dict[str, Dimension]] = {
+    "mlp": {"batch_size": Grid((16, 32, 64)), "hidden_size": Grid((64, 128, 256, 512)), **_HEAD},
+    "cnn": {
+        "conv1_kernel": Choice((3, 5, 7)),
+        "conv2_kernel": Choice((3, 5, 7)),
+        "batch_size": Choice((16, 32, 64)),
+        "hidden_size": Choice((64, 128, 256)),
+        **_HEAD,
+    },
+    "vgg16": {"batch_size": Choice((16, 32, 64)), "hidden_size": Choice((128, 256, 512)), **_HEAD},
+    "cnn-plus": {
+        "conv1_channels": Choice((16, 24, 32)),
+        "batch_size": Choice((16, 32, 64)),
+        "hidden_size": Choice((64, 128, 256)),
+        **_HEAD,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The dimensions that are searched, and the parameters that are held fixed; both by hyper-parameter name."""
+
+    dimensions: Mapping[str, Dimension]
+    fixed: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.dimensions:
+            raise UsageError("the search space is empty: leave at least one parameter to search, or use `train` for one training")
+
+    def cells(self) -> list[dict[str, Value]]:
+        """All combinations of the grid dimensions, in order; one empty cell when there is no grid."""
+        grids = {name: dimension.values for name, dimension in self.dimensions.items() if isinstance(dimension, Grid)}
+        return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
+
+    def point(self, trial: int, seed: int, *, shuffle: bool = True) -> dict[str, Value]:
+        """Parameters of trial number `trial` (from 0), a function of (trial, seed) alone.
+
+        Every grid cell comes once before any comes twice (in a new random order each time round, or in order without `shuffle`);
+        all other dimensions are drawn anew.
+        """
+        cells = self.cells()
+        turn, position = divmod(trial, len(cells))
+        if shuffle:
+            random.Random(f"cells {seed} {turn}").shuffle(cells)
+        values = {**self.fixed, **cells[position]}
+        for name, dimension in self.dimensions.items():
+            if not isinstance(dimension, Grid):
+                values[name] = _draw(dimension, random.Random(f"{name} {seed} {trial}"))
+        return {name: values[name] for name in (*self.dimensions, *self.fixed)}
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Whether `params` names exactly this space's parameters, each with a value the space allows."""
+        if set(params) != {*self.dimensions, *self.fixed}:
+            return False
+        if any(params[name] != value for name, value in self.fixed.items()):
+            return False
+        return all(_allows(dimension, params[name]) for name, dimension in self.dimensions.items())
+
+
+def space_for(model: str, override: Path | None = None, fixed: Mapping[str, Value] | None = None) -> Space:
+    """The space of `model`, with the parameters of a YAML file and of `fixed` in place of its own.
+
+    Raises `UsageError` for a file that cannot be read, an unknown parameter or a rule that makes no sense.
+    """
+    if model not in SPACES:
+        raise UsageError(f"model must be one of {', '.join(SPACES)}, got {model}")
+    dimensions: dict[str, Dimension] = dict(SPACES[model])
+    constants: dict[str, Value] = dict(fixed or {})
+    for name, rule in (_read_yaml(override) if override else {}).items():
+        parsed = _parse(name, rule, model, override)
+        if isinstance(parsed, Dimension):
+            dimensions[name] = parsed
+            constants.pop(name, None)
+        else:
+            constants[name] = parsed
+    return Space({name: dimension for name, dimension in dimensions.items() if name not in constants}, constants)
+
+
+def _draw(dimension: Dimension, generator: random.Random) -> Value:
+    if isinstance(dimension, Choice | Grid):
+        return generator.choice(dimension.values)
+    if isinstance(dimension, LogUniform):
+        drawn = math.exp(generator.uniform(math.log(dimension.low), math.log(dimension.high)))
+    else:
+        drawn = generator.uniform(dimension.low, dimension.high)
+    return min(max(drawn, dimension.low), dimension.high)
+
+
+def _allows(dimension: Dimension, value: Any) -> bool:
+    if isinstance(dimension, Choice | Grid):
+        return value in dimension.values
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+
+
+_RULES = "grid: [values], choice: [values], uniform: [low, high], log_uniform: [low, high], or one fixed value"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UsageError(f"--space {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--space {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content:
+        raise UsageError(f"--space {path} must map parameter names to rules ({_RULES})")
+    return content
+
+
+def _parse(name: Any, rule: Any, model: str, path: Path | None) -> Dimension | Value:
+    """One entry of a space file."""
+    where = f"--space {path}: {name}"
+    types = parameters(model)
+    if name not in types:
+        raise UsageError(f"{where} is not a hyper-parameter of {model}; choose from {', '.join(types)}")
+    kind = types[name]
+    if not isinstance(rule, dict):
+        return _value(where, kind, rule)
+    if len(rule) != 1 or next(iter(rule)) not in ("grid", "choice", "uniform", "log_uniform"):
+        raise UsageError(f"{where} must be one of {_RULES}; got {rule}")
+    key, given = next(iter(rule.items()))
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise UsageError(f"{where}: {key} takes a list, got {given}")
+    values = tuple(_value(where, kind, value) for value in given)
+    if key in ("grid", "choice"):
+        if len(set(values)) != len(values):
+            raise UsageError(f"{where}: {key} names a value twice: {list(values)}")
+        return Grid(values) if key == "grid" else Choice(values)
+    if kind is not float:
+        raise UsageError(f"{where} takes whole numbers: give it a grid or a choice, not {key}")
+    if len(values) != 2 or not float(values[0]) < float(values[1]):
+        raise UsageError(f"{where}: {key} takes [low, high] with low < high, got {list(values)}")
+    low, high = float(values[0]), float(values[1])
+    if key == "log_uniform" and low <= 0:
+        raise UsageError(f"{where}: log_uniform needs low > 0, got {low}")
+    return LogUniform(low, high) if key == "log_uniform" else Uniform(low, high)
+
+
+def _value(where: str, kind: type, value: Any) -> Value:
+    """`value` as `kind`; YAML reads 1e-4 as text, so numbers may be given as text."""
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{where} takes numbers, got {value!r}")
+    if kind is int and number != int(number):
+        raise UsageError(f"{where} takes whole numbers, got {value}")
+    return kind(number)
+
+
+def parameters(model: str) -> dict[str, type]:
+    """Every hyper-parameter that a space for `model` may name, with its type."""
+    common: dict[str, type] = {"batch_size": int, "hidden_size": int, "hidden_layers": int}
+    rates: dict[str, type] = {"dropout": float, "learning_rate": float, "weight_decay": float}
+    convolutions: dict[str, dict[str, type]] = {
+        "cnn": dict.fromkeys(("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels"), int),
+        "cnn-plus": dict.fromkeys(("conv1_channels", "conv2_channels"), int),
+    }
+    return {**common, **rates, **convolutions.get(model, {})}

@@ -1,0 +1,117 @@
+"""Builds a shard set, or finishes one: the only place where shards meet engines."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import resolve
+from preprocess.features import feature_names
+from shards import finish, folder, lock, plan, pool, sources, split, worker
+from shards.build_options import BuildOptions
+from shards.build_table import build_table
+from shards.clip import classes_of
+from shards.progress import bar, say
+from shards.unit import Unit
+
+__all__ = ["BuildOptions", "build", "build_table"]
+
+
+def build(audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptions) -> dict[str, Any]:
+    """Build the set `out` from the clips in `audio`, or finish it, or say that it is finished; returns its manifest.
+
+    Raises UsageError, or ShardwaveError where it could not be finished (the same command then goes on from there);
+    TooManyBadInputs where it is finished, but more clips than `options.max_bad_fraction` were set aside.
+    """
+    audio, out = Path(audio), Path(out)
+    state = folder.examine(out)
+    clips = sources.discover(audio, options.labels)
+    classes = classes_of(clips)
+    partitions = split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed)
+    named = _named_options(config, options, state)
+    planned = plan.make(clips, classes, partitions, audio, config, named, len(feature_names(config)))
+    with folder.clear_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with lock.hold(out):
+            done = folder.prepare(out, planned, audio, overwrite=options.overwrite)
+            if done is not None:
+                say(f"{out} is finished already: nothing to do")
+                finish.check_bad(done, options.max_bad_fraction, out)
+                return done
+            return _run(audio, out, config, options, planned, classes)
+
+
+def _run(
+    audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptions, planned: plan.Plan, classes: list[str]
+) -> dict[str, Any]:
+    names = feature_names(config)
+    units = [Unit(*unit, [(number, planned.clips[number]) for number in numbers]) for unit, numbers in planned.units().items()]
+    job = worker.Job(audio, out, config, planned.options["engine"], planned.options["device"], len(names))
+    workers = min(options.workers or cores(), len(units))
+    say(
+        f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, engine {job.engine} on {job.device}, {workers} workers"
+    )
+    started = time.monotonic()
+    with Meter(len(planned.clips)) as meter:
+        try:
+            records = pool.run(job, units, workers, meter)
+        finally:
+            folder.clean_temporaries(out)
+    manifest = finish.finish(out, planned, records, config=dataclasses.asdict(config), classes=classes, feature_names=names)
+    seconds = time.monotonic() - started
+    say(
+        f"built {out}: {manifest['clips']} clips, {manifest['audio_seconds'] / 60:.1f} min of audio in {seconds:.1f} s"
+        + (f"; {manifest['quarantined']} set aside, see quarantine.jsonl" if manifest["quarantined"] else "")
+    )
+    finish.check_bad(manifest, options.max_bad_fraction, out)
+    return manifest
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _named_options(config: SpectrogramConfig, options: BuildOptions, state: folder.State) -> dict[str, Any]:
+    """What decides the bytes. `auto` is what a finished set was built with: running again does nothing, on any machine."""
+    engine, device = options.engine, options.device
+    if state.manifest is not None and not options.overwrite:
+        engine = state.manifest["engine"] if engine == "auto" else engine
+        device = state.manifest["device"] if device == "auto" else device
+    if state.manifest is None or (engine, device) != (state.manifest["engine"], state.manifest["device"]):
+        engine, device = resolve(engine, device)
+    names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction")
+    return {**dataclasses.asdict(config), "engine": engine, "device": device, **{name: getattr(options, name) for name in names}}
+
+
+class Meter:
+    """The progress bar of a build: clips/s, how many times real time, clips set aside, time left."""
+
+    def __init__(self, clips: int):
+        self._bar = bar(total=clips, unit="clip", desc="shards")
+        self._started = time.monotonic()
+        self._seconds = 0.0
+        self._bad = 0
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def clip(self, seconds: float, good: bool) -> None:
+        """Count a clip of so many seconds of audio."""
+        self._seconds += seconds
+        self._bad += not good
+        rate = self._seconds / max(1e-9, time.monotonic() - self._started)
+        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {self._bad} set aside" if self._bad else ""), refresh=False)
+        self._bar.update()
+
+    def kept(self, clips: int) -> None:
+        """Count clips that were done before."""
+        self._bar.initial += clips
+        self._bar.update(clips)

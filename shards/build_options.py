@@ -1,0 +1,39 @@
+"""Options of a build beside the spectrogram's; light to import, for the command line's defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from preprocess.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a shard set is built."""
+
+    labels: Path | None = None  # CSV path,label[,fold][,group][,split]; None: the class is the parent folder
+    engine: str = "auto"
+    device: str = "auto"
+    workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
+    seed: int = 0
+    shard_mb: float = 256.0  # MB (10^6 bytes); the size that shards stay below
+    min_shards: int = 8  # per partition and view, where there are as many clips
+    val_fraction: float = 0.2  # of the clips, where neither folds nor splits are given
+    test_fraction: float = 0.0
+    overwrite: bool = False
+    max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
+
+    def __post_init__(self) -> None:
+        _check(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)
+        _check(0 <= self.seed < 2**32, "seed must lie between 0 and 4294967295", self.seed)
+        _check(0.1 <= self.shard_mb <= 8_000, "shard_mb must lie between 0.1 and 8000 MB", self.shard_mb)
+        _check(1 <= self.min_shards <= 10_000, "min_shards must lie between 1 and 10000", self.min_shards)
+        _check(0 <= self.val_fraction < 1, "val_fraction must lie between 0 and 1", self.val_fraction)
+        _check(0 <= self.test_fraction < 1, "test_fraction must lie between 0 and 1", self.test_fraction)
+        _check(0 <= self.max_bad_fraction <= 1, "max_bad_fraction must lie between 0 and 1", self.max_bad_fraction)
+
+
+def _check(holds: bool, rule: str, got: object) -> None:
+    if not holds:
+        raise UsageError(f"{rule}, got {got}")

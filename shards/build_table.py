@@ -1,0 +1,60 @@
+"""Builds a set of features alone from a table: the same partitions, keys and manifest as a set built from audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards import split
+from shards.build_options import BuildOptions
+from shards.clip import classes_of
+from shards.layout import NPY_HEADER, clip_key, padded
+from shards.plan import spread
+from shards.progress import say
+from shards.shard_writer import Fields
+from shards.sources import table as source
+from shards.unit import sample_meta
+from shards.writer import Row, Shard, write_set
+
+
+def build_table(
+    table: Path, out: Path, label_column: str = "label", group_column: str | None = None, options: BuildOptions | None = None
+) -> dict[str, Any]:
+    """Write the set `out` from a CSV or Parquet table, one row a clip (see `shards.sources.table.read`); returns its manifest.
+
+    Of `options` it takes seed, val_fraction, test_fraction, shard_mb, min_shards and overwrite.
+    Its samples have the one array field `features.npy` and the one view `full`.
+    """
+    options = options or BuildOptions()
+    seed = options.seed
+    clips, features, names, left_out = source.read(Path(table), label_column, group_column)
+    classes = classes_of(clips)
+    partitions = np.array(split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed))
+    if left_out:
+        say(f"{table}: left out what holds no numbers: {', '.join(left_out)}")
+    fields: Fields = {"features.npy": ("float32", (len(names),))}
+    record = padded(NPY_HEADER + 4 * len(names)) + 2_560
+
+    def row(number: int) -> Row:
+        clip = clips[number]
+        cls = -1 if clip.label is None else classes.index(clip.label)
+        meta = sample_meta(clip, view="full", index=None, start=0.0, length=0.0, source_rate=None)
+        return Row(clip_key(number, clip.path), cls, number, meta, {"features.npy": features[number]})
+
+    def shards() -> Iterator[Shard]:
+        for partition in sorted(set(partitions)):
+            rows = np.flatnonzero(partitions == partition)
+            unit, rank = spread(np.full(len(rows), float(record)), partition, seed, options.min_shards, options.shard_mb)
+            ordered = rows[np.argsort(rank)]
+            units = unit[np.argsort(rank)]
+            for index in range(units.max() + 1):
+                yield str(partition), "full", index, (row(int(number)) for number in ordered[units == index])
+
+    described_by = {
+        "config": {"table": names}, "engine": None, "device": None, "seed": seed, "classes": classes, "feature_names": names,
+        "clips": len(clips), "audio_seconds": 0.0,
+    }  # fmt: skip
+    return write_set(Path(out), shards(), fields, described_by, samples=len(clips), overwrite=options.overwrite)

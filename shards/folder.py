@@ -1,0 +1,147 @@
+"""The output folder of a build: whose it is, what state it is in, and what may be removed from it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import ShardwaveError, UsageError
+from shards import atomic, manifest, plan
+from shards.layout import BUILD, DALI_INDEX, INDEX, INPUTS, LOCK, MANIFEST, QUARANTINE, TAR, TEMPORARY, VIEWS, shard_name
+from shards.worker import disk_error
+
+PLAN = "plan.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What lies in an output folder: nothing yet (`plan` is None), a set that is being built, or a finished one."""
+
+    plan: plan.Plan | None
+    manifest: dict[str, Any] | None
+
+
+def examine(out: Path) -> State:
+    """The state of the folder `out`; raises UsageError where it holds something else than a shard set."""
+    if not out.exists():
+        return State(None, None)
+    if not out.is_dir():
+        raise UsageError(f"--out must be a folder, got the file {out}")
+    if (out / MANIFEST).exists():
+        try:
+            found = manifest.read(out)
+        except UsageError as error:
+            raise UsageError(f"--out {out} holds something else ({error}): give a new or empty folder") from None
+        return State(plan.read(out / INPUTS) if (out / INPUTS).exists() else None, found)
+    if (out / BUILD / PLAN).exists():
+        return State(plan.read(out / BUILD / PLAN), None)
+    others = sorted(name for name in os.listdir(out) if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
+    if others:
+        raise UsageError(
+            f"--out {out} holds something else ({others[0]}{', ...' if len(others) > 1 else ''}): give a new or empty folder"
+        )
+    return State(None, None)
+
+
+def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[str, Any] | None:
+    """Make `out` ready for building `new` (call it under the lock): the manifest where that is finished already, else None.
+
+    Raises UsageError where the folder holds a set of other inputs or options, unless `overwrite`: then that set's files are removed.
+    """
+    clean_temporaries(out)
+    state = examine(out)
+    if overwrite:
+        remove(out, state)
+        state = State(None, None)
+    if state.plan is None and state.manifest is not None:
+        raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
+    if state.plan is not None:
+        _refuse_changes(out, state, new, audio)
+    if state.manifest is not None:
+        for entry in entries(state.manifest):
+            path = out / entry["file"]
+            if not path.exists() or path.stat().st_size != entry["bytes"]:
+                raise ShardwaveError(
+                    f"{path} is {'damaged' if path.exists() else 'missing'} in a finished set: build it anew with --overwrite"
+                )
+        remove_build(out)  # left where the last build was killed at its very end
+        return state.manifest
+    (out / BUILD).mkdir(exist_ok=True)
+    if state.plan is None:
+        new.write(out / BUILD / PLAN)
+    return None
+
+
+def prepare_anew(out: Path, *, overwrite: bool) -> None:
+    """Make `out` ready for a set written in one go (call it under the lock): one that was cut off, or `overwrite`, starts over."""
+    state = examine(out)
+    if state.manifest is not None and not overwrite:
+        raise UsageError(f"--out {out} holds a finished set: give another folder, or --overwrite")
+    if state.plan is not None and not overwrite:
+        raise UsageError(f"--out {out} holds a set that is being built from audio: give another folder, or --overwrite")
+    remove(out, state)
+    (out / BUILD).mkdir(exist_ok=True)
+
+
+def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every shard's entry in a manifest."""
+    for views in found["partitions"].values():
+        for shards in views.values():
+            yield from shards
+
+
+def remove(out: Path, state: State) -> None:
+    """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
+    stems = {entry["file"].removesuffix(TAR) for entry in entries(state.manifest)} if state.manifest is not None else set()
+    if state.plan is not None:
+        stems |= {shard_name(partition, view, index) for partition, index in state.plan.units() for view in VIEWS}
+    for name in (MANIFEST, QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))):
+        if name in (MANIFEST, QUARANTINE, INPUTS) and state.plan is None and state.manifest is None:
+            continue
+        (out / name).unlink(missing_ok=True)
+        if name == MANIFEST:
+            atomic.sync_folder(out)
+    remove_build(out)
+
+
+def remove_build(out: Path) -> None:
+    """Remove the folder of what is only needed while building."""
+    shutil.rmtree(out / BUILD, ignore_errors=True)
+
+
+def clean_temporaries(out: Path) -> None:
+    """Remove what killed processes left half-written (call it under the lock)."""
+    for folder in (out, out / BUILD):
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            if TEMPORARY.fullmatch(name) or (folder.name == BUILD and name.endswith(".tmp")):
+                (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def clear_errors(out: Path) -> Iterator[None]:
+    """Turn a failed write below `out` (a full disk) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, out) from error
+
+
+def _refuse_changes(out: Path, state: State, new: plan.Plan, audio: Path) -> None:
+    assert state.plan is not None
+    crc32 = {planned.clip.path: planned.crc32 for planned in state.plan.clips if planned.crc32 is not None}
+    if state.manifest is None:
+        for path in (out / BUILD).glob("*.json"):
+            with contextlib.suppress(ValueError, KeyError):  # a record that is not readable counts as not done
+                crc32.update(json.loads(path.read_bytes())["crc32"])
+    told = plan.changes(state.plan, new, audio, crc32)
+    if told:
+        what = "was built" if state.manifest is not None else "was begun"
+        raise UsageError(
+            f"{out} {what} from other inputs or options: {'; '.join(told)}. Give another --out, or --overwrite to build it anew"
+        )

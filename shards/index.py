@@ -1,0 +1,96 @@
+"""The field index beside each tar: offset and length of every field of every sample, with the class and clip columns.
+
+Binary and little-endian, read in one go: magic, header length, CRC-32 of what follows, a JSON header padded to 64 bytes, then int64
+columns `cls [n]`, `clip [n]`, and for each field `offset [n]`, `length [n]` (of the tar member's data, NumPy header included).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.errors import ShardwaveError
+
+_MAGIC = b"SWINDEX1"
+_PREFIX = struct.Struct("<8sII")
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Where the fields of one tar's samples lie."""
+
+    tar_bytes: int
+    tar_sha256: str
+    cls: np.ndarray  # int64 [samples]
+    clip: np.ndarray  # int64 [samples]
+    offset: dict[str, np.ndarray]  # field -> int64 [samples], bytes
+    length: dict[str, np.ndarray]  # field -> int64 [samples], bytes
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    def to_bytes(self) -> bytes:
+        """The file's bytes."""
+        meta = {"samples": len(self), "tar_bytes": self.tar_bytes, "tar_sha256": self.tar_sha256, "fields": list(self.offset)}
+        header = json.dumps(meta).encode()
+        header = header.ljust(-(-(_PREFIX.size + len(header)) // 64) * 64 - _PREFIX.size)
+        columns = [self.cls, self.clip]
+        for field in self.offset:
+            columns += [self.offset[field], self.length[field]]
+        body = header + b"".join(np.ascontiguousarray(column, dtype="<i8").tobytes() for column in columns)
+        return _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body)) + body
+
+
+def read(path: Path) -> Index:
+    """Read an index; raises ShardwaveError, naming the file, where it is missing, damaged or of another format."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ShardwaveError(
+            f"{path}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
+        ) from None
+    if len(data) < _PREFIX.size or data[:8] != _MAGIC:
+        raise ShardwaveError(f"{path}: not a field index of this format")
+    _, header_length, crc = _PREFIX.unpack_from(data)
+    body = memoryview(data)[_PREFIX.size :]
+    if zlib.crc32(body) != crc:
+        raise ShardwaveError(
+            f"{path}: the index is damaged (its checksum does not fit): build the set again, or restore the file"
+        )
+    meta = json.loads(bytes(body[:header_length]))
+    samples, fields = int(meta["samples"]), list(meta["fields"])
+    columns = np.frombuffer(body[header_length:], dtype="<i8")
+    if columns.size != samples * (2 + 2 * len(fields)):
+        raise ShardwaveError(f"{path}: the index does not hold what its header says")
+    columns = columns.reshape(-1, samples)
+    offset = {field: columns[2 + 2 * i] for i, field in enumerate(fields)}
+    length = {field: columns[3 + 2 * i] for i, field in enumerate(fields)}
+    index = Index(int(meta["tar_bytes"]), str(meta["tar_sha256"]), columns[0], columns[1], offset, length)
+    for field in fields:
+        start, size = offset[field], length[field]
+        inside = not samples or (start.min() >= 512 and size.min() >= 0 and size.max() <= index.tar_bytes - 512)
+        if not (inside and (start <= index.tar_bytes - size).all()):
+            raise ShardwaveError(f"{path}: the index points outside its tar")
+    return index
+
+
+def dali_index(names: Sequence[Sequence[str]], index: Index) -> bytes:
+    """The text that DALI's WebDataset reader takes beside a tar (its index format v1.2).
+
+    `names`: per sample the tar's member names, in the order of `index.offset`.
+    """
+    columns = [(field, index.offset[field].tolist(), index.length[field].tolist()) for field in index.offset]
+    lines = [f"v1.2 {len(index)}"]
+    for i, members in enumerate(names):
+        lines.append(
+            " ".join(
+                f"{field} {offset[i]} {length[i]} {name}" for (field, offset, length), name in zip(columns, members, strict=True)
+            )
+        )
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,128 @@
+"""Samples against the audio they came from: made anew through the engine and compared pixel by pixel."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.errors import ShardwaveError, UsageError
+from shards.inspect import find, quarantined
+from shards.progress import say
+from shards.shardset import ShardSet, View
+
+PARITY = (0.999, 4)  # share of pixels within 1 level, and the most levels any may be off (DESIGN §2, spectrogram)
+
+
+def against(set_path: Path, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+    """Compute samples anew from `audio` and compare them with the stored ones, pixel level by pixel level.
+
+    One sample's clip (`key`: its key or path), or `clips` of them spread evenly over the set. The engine is the one the set was
+    built with, or where that is not here the one that `auto` stands for, which `engine` names. Returns clips, samples, identical
+    (samples), within_1 (share of pixels), worst (levels, key), missing (paths), verdict (`identical`, `within tolerance`,
+    `different`) and what was `compared_with`.
+    """
+    opened = ShardSet.open(set_path)
+    if opened.config is None:
+        raise UsageError(f"{set_path} was not made from audio: there is nothing to compare")
+    if not audio.is_dir():
+        raise UsageError(f"--against must name the folder of audio the set was built from, got {audio}")
+    chosen = [find(opened, key)] if key is not None else _spread_over(opened, clips)
+    metas = [view.meta(row) for view, row in chosen]
+    missing = [meta["path"] for meta in metas if not (audio / meta["path"]).exists()]
+    if len(missing) == len(metas):
+        raise UsageError(f"--against {audio}: {missing[0]} is not there; give the folder the set was built from")
+    present = [(view, row, meta) for (view, row), meta in zip(chosen, metas, strict=True) if meta["path"] not in missing]
+    say(f"making {len(present)} clips anew from {audio}")
+    with tempfile.TemporaryDirectory(prefix="shardwave-inspect-") as folder:
+        anew, engine = _build_anew(opened, audio, [meta["path"] for _, _, meta in present], Path(folder))
+        compared = _compare(opened, anew, {meta["path"]: int(view.clip[row]) for view, row, meta in present})
+    compared["missing"] = missing
+    share, most = PARITY
+    tolerable = compared["worst"]["levels"] <= most and compared["within_1"] >= share and not compared["unlike"]
+    same = compared["identical"] == compared["samples"] and not compared["unlike"]
+    compared["verdict"] = "identical" if same else "within tolerance" if tolerable else "different"
+    return {
+        "clips": len(present),
+        **compared,
+        "compared_with": engine,
+        "built_with": f"{opened.manifest['engine']} on {opened.manifest['device']}",
+    }
+
+
+def _spread_over(opened: ShardSet, clips: int) -> list[tuple[View, int]]:
+    """`clips` whole-clip samples, evenly spread over partitions and shards."""
+    view = opened.view(opened.partitions, "full")
+    return [(view, int(row)) for row in np.unique(np.linspace(0, len(view) - 1, min(clips, len(view))).astype(int))]
+
+
+def _build_anew(opened: ShardSet, audio: Path, paths: list[str], folder: Path) -> tuple[ShardSet, str]:
+    """A set of those clips alone, unlabelled, with the stored configuration; and the engine that made it."""
+    from preprocess.engine import resolve
+    from shards.build import BuildOptions, build
+
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label"), *((path, "") for path in paths)])
+    engine, device = opened.manifest["engine"], opened.manifest["device"]
+    try:
+        engine, device = resolve(engine, device)
+    except UsageError:  # built on a machine with other devices: the result names what it was compared with
+        engine, device = resolve("auto", "auto")
+    options = BuildOptions(folder / "labels.csv", engine, device, min_shards=1, max_bad_fraction=1.0)
+    assert opened.config is not None
+    with contextlib.redirect_stderr(io.StringIO()):  # what it tells of its temporary set would only confuse
+        build(audio, folder / "set", opened.config, options)
+    return ShardSet.open(folder / "set"), f"{engine} on {device}"
+
+
+def _compare(opened: ShardSet, anew: ShardSet, clip_of: dict[str, int]) -> dict[str, Any]:
+    """Levels of both sets' samples of the same clip and slice."""
+    made: dict[tuple[str, int | None], tuple[View, int]] = {}
+    for view_name in anew.views:
+        view = anew.view(anew.partitions, view_name)
+        for number in range(len(view)):
+            meta = view.meta(number)
+            made[meta["path"], meta["slice"]] = (view, number)
+    path_of = {clip: path for path, clip in clip_of.items()}
+    samples = identical = 0
+    pixels = np.zeros(256, np.int64)
+    worst: dict[str, Any] = {"levels": 0, "key": None}
+    unlike = []
+    for view_name in opened.views:
+        view = opened.view(opened.partitions, view_name)
+        for row in np.flatnonzero(np.isin(view.clip, list(path_of))).tolist():
+            found = made.pop((path_of[int(view.clip[row])], view.meta(row)["slice"]), None)
+            if found is None:
+                unlike.append(view.key(row))
+                continue
+            stored, fresh = (v.gather([r])["npy"].astype(np.int16) for v, r in ((view, row), found))
+            levels = np.abs(stored - fresh)
+            samples += 1
+            identical += int(not levels.any())
+            pixels += np.bincount(levels.ravel(), minlength=256)
+            if levels.max() > worst["levels"]:
+                worst = {"levels": int(levels.max()), "key": view.key(row)}
+    if not samples:
+        raise ShardwaveError(f"none of the {len(clip_of)} clips could be made anew: {quarantined(anew.path)[:1]}")
+    unlike += [f"{path} slice {index}" for path, index in made]
+    within = float(pixels[:2].sum() / pixels.sum())
+    return {"samples": samples, "identical": identical, "within_1": round(within, 6), "worst": worst, "unlike": unlike}
+
+
+def report(found: dict[str, Any]) -> str:
+    """What `against` returned as text for a terminal."""
+    worst = found["worst"]
+    lines = [
+        f"{found['verdict']}: {found['clips']} clips, {found['samples']} samples, {found['identical']} of them identical",
+        f"  compared     built with {found['built_with']}, made anew with {found['compared_with']}",
+        f"  pixels       {100 * found['within_1']:.4f} % within 1 level of 255; most off: {worst['levels']}"
+        + (f" ({worst['key']})" if worst["key"] else ""),
+    ]
+    lines += [f"  missing      {path}" for path in found["missing"][:5]]
+    lines += [f"  unlike       {key}: only one side has this sample; the audio is not what it was" for key in found["unlike"][:5]]
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+"""Pictures of samples: one spectrogram with its axes and slices, and a contact sheet of every class."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from preprocess import filters
+from preprocess.config import SpectrogramConfig
+from preprocess.errors import UsageError
+from shards import atomic
+from shards.inspect import UNLABELLED, find
+from shards.shardset import ShardSet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = "magma"
+MOST_SLICES = 40  # drawn of one clip
+INK, FAINT = "#222222", "#777777"
+
+
+def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
+    """The clip of `key`, whole and below it slice by slice, written to `png`; returns the whole sample's metadata and its key."""
+    from matplotlib.figure import Figure
+
+    config = _config(opened)
+    view, row = find(opened, key)
+    meta, clip = view.meta(row), int(view.clip[row])
+    image = view.gather([row])["npy"][0]
+    every = _slices(opened, clip)
+    slices = every[:MOST_SLICES]
+    columns = min(10, len(slices)) or 1
+    lines = -(-len(slices) // columns)
+    figure = Figure(figsize=(11, 5.2 + 1.55 * lines), layout="constrained")
+    grid = figure.add_gridspec(1 + lines, columns, height_ratios=[4.2, *[1.35] * lines])
+    whole = figure.add_subplot(grid[0, :])
+    shown = _spectrogram(whole, image, config, 0.0, meta["length"])
+    whole.set_xlabel("time (s)", fontsize=9, color=INK)
+    whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
+    whole.set_title(f"{meta['label'] or UNLABELLED}   {meta['path']}", loc="left", color=INK, fontsize=12, pad=22)
+    about = [
+        f"{meta['length']:.2f} s",
+        f"{meta['source_rate']:,} Hz at the source" if meta.get("source_rate") else "",
+        view.key(row),
+    ]
+    about += [f"{name} {meta[name]}" for name in ("group", "fold") if meta.get(name) is not None]
+    whole.text(0, 1.02, "  ·  ".join(part for part in about if part), transform=whole.transAxes, color=FAINT, fontsize=9)
+    bar = figure.colorbar(shown, ax=whole, pad=0.01, aspect=28)
+    bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.outline.set_visible(False)
+    for number, (piece, pixels) in enumerate(slices):
+        line, column = divmod(number, columns)
+        axes = figure.add_subplot(grid[1 + line, column])
+        start, stop = piece["start"], piece["start"] + piece["length"]
+        _spectrogram(axes, pixels, config, start, stop, ticks=column == 0)
+        axes.set_title(f"{piece['slice']}", fontsize=8, color=FAINT, pad=2)
+        last = number == len(slices) - 1
+        axes.set_xticks([start, stop], [f"{start:.2f}", f"{stop:.2f} s" if last else ""], fontsize=7)
+        for side, label in zip(("left", "right"), axes.get_xticklabels(), strict=True):
+            label.set(horizontalalignment=side)
+        whole.axvline(start, color="white", alpha=0.35, linewidth=0.6)
+        if column == 0:
+            axes.set_ylabel(
+                "slices" if len(slices) == len(every) else f"slices ({len(slices)} of {len(every)})", fontsize=9, color=INK
+            )
+    _save(figure, png)
+    return {"key": view.key(row), "png": str(png), "slices": len(every), **meta}
+
+
+def draw_sheet(opened: ShardSet, png: Path, per_class: int = 6) -> dict[str, Any]:
+    """`per_class` whole clips of every class as small pictures, written to `png`; evenly spread over the set."""
+    from matplotlib.figure import Figure
+
+    config = _config(opened)
+    view = opened.view(opened.partitions, "full")
+    names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]
+    blocks = 1 if len(names) <= 12 else 2 if len(names) <= 40 else 3  # classes side by side, so that the sheet stays readable
+    lines = -(-len(names) // blocks)
+    figure = Figure(figsize=(blocks * (1.5 + 1.25 * per_class), 0.75 + 1.3 * lines), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
+    grid = figure.add_gridspec(lines, blocks * per_class)
+    drawn = 0
+    for number, name in enumerate(names):
+        block, line = divmod(number, lines)
+        rows = np.flatnonzero(view.cls == (number if name != UNLABELLED else -1))
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(per_class, len(rows))).astype(int))]
+        for column in range(per_class):
+            axes = figure.add_subplot(grid[line, block * per_class + column])
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+            if column == 0:
+                text = axes.set_ylabel(
+                    f"{_short(name)}\n{len(rows):,} clips", rotation=0, ha="right", va="center", fontsize=9, labelpad=6
+                )
+                text.set_color(INK)
+            if column >= len(chosen):
+                continue
+            row = int(chosen[column])
+            meta = view.meta(row)
+            _image(axes, view.gather([row])["npy"][0])
+            axes.set_xlabel(f"{_short(Path(meta['path']).stem, 17)}, {meta['length']:.3g} s", fontsize=6, color=FAINT, labelpad=2)
+            drawn += 1
+    axis = f"time to the right, 0 to {config.sample_rate / 2000:g} kHz upwards ({config.frequency_scale})"
+    figure.suptitle(f"{opened.path.name}: {opened.manifest['clips']:,} clips; {axis}", fontsize=10, color=INK)
+    _save(figure, png)
+    return {"png": str(png), "samples": drawn, "classes": len(names)}
+
+
+def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
+    """Where frequencies lie on the image: row 0 is the centre of the lowest row, rows may be fractional."""
+    size = config.image_size
+    if config.frequency_scale == "log":
+        low, high = np.log(filters.LOG_LOWEST), np.log(config.sample_rate / 2)
+        return (np.log(np.maximum(hz, 1e-9)) - low) / (high - low) * (size + 1) - 1
+    if config.frequency_scale == "mel":
+        return filters.hz_to_mel(hz) / filters.hz_to_mel(np.array(config.sample_rate / 2)) * (size + 1) - 1
+    return (hz * config.n_fft / config.sample_rate + 0.5) * size / config.bins - 0.5
+
+
+def _spectrogram(axes: Axes, image: np.ndarray, config: SpectrogramConfig, start: float, stop: float, ticks: bool = True) -> Any:
+    """The image with seconds along and frequencies up; returns the artist, in dB."""
+    size = len(image)
+    decibel = image.astype(np.float32) / 255 * -config.floor_db + config.floor_db
+    extent = (start, stop, -0.5, size - 0.5)
+    shown = axes.imshow(decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent)
+    hz = _ticks(config)
+    axes.set_yticks(
+        row_of(config, hz), [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in hz] if ticks else []
+    )
+    axes.set_ylim(-0.5, size - 0.5)
+    axes.tick_params(colors=INK, labelsize=8, length=2)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return shown
+
+
+def _ticks(config: SpectrogramConfig) -> np.ndarray:
+    """Round frequencies (Hz) that fit the scale."""
+    nyquist = config.sample_rate / 2
+    if config.frequency_scale == "linear":
+        step = next(step for step in (100, 200, 500, 1000, 2000, 5000, 10_000, 50_000) if nyquist / step <= 8)
+        return np.arange(0, nyquist + 1, step, dtype=float)
+    found = np.array([base * 10.0**power for power in range(1, 6) for base in (1, 2, 5)])
+    lowest = 20 if config.frequency_scale == "log" else 200
+    return found[(found >= lowest) & (found <= nyquist)]
+
+
+def _image(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image, origin="lower", aspect="auto", cmap=COLOURS, vmin=0, vmax=255)
+
+
+def _slices(opened: ShardSet, clip: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """(metadata, image) of the clip's slices, in order."""
+    if "slice" not in opened.views:
+        return []
+    view = opened.view(opened.partitions, "slice")
+    rows = np.flatnonzero(view.clip == clip)
+    found = [(view.meta(int(row)), view.gather([int(row)])["npy"][0]) for row in rows]
+    return sorted(found, key=lambda pair: pair[0]["slice"])
+
+
+def _config(opened: ShardSet) -> SpectrogramConfig:
+    if opened.config is None or "npy" not in opened.fields:
+        raise UsageError(f"{opened.path} holds no spectrograms: there is nothing to draw")
+    return opened.config
+
+
+def _short(text: str, length: int = 24) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _save(figure: Figure, png: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(png, buffer.getvalue())

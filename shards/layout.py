@@ -1,0 +1,49 @@
+"""Names, keys and bytes of samples: what a shard set looks like on disk (DESIGN §2, sample and shard set)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import numpy as np
+
+NPY_HEADER = 128  # bytes; fixed, so that behind a 512-byte tar header the data lie 64-byte aligned
+TAR, INDEX, DALI_INDEX = ".tar", ".index", ".idx"
+MANIFEST, QUARANTINE, INPUTS, BUILD, LOCK = "manifest.json", "quarantine.jsonl", "inputs.jsonl", ".build", ".lock"
+PARTITION = re.compile(r"train|val|test|fold\d{1,9}")
+VIEWS = ("full", "slice")
+SHARD_FILE = re.compile(rf"({PARTITION.pattern})-(full|slice)-(\d{{4,9}})(\.tar|\.index|\.idx)")
+TEMPORARY = re.compile(rf"\.({SHARD_FILE.pattern}|manifest\.json|quarantine\.jsonl|inputs\.jsonl)\.\d+\.tmp")
+
+
+def shard_name(partition: str, view: str, index: int) -> str:
+    """The stem of a shard's three files."""
+    return f"{partition}-{view}-{index:04d}"
+
+
+def clip_key(number: int, path: str) -> str:
+    """A key of letters, digits, `_` and `-`, unique by the clip's number in the sorted list: `000123_blues-00000`."""
+    name = path.rsplit("/", 1)[-1]
+    stem = name.rsplit(".", 1)[0] if "." in name[1:] else name
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:40].rstrip("-")
+    return f"{number:06d}_{slug}" if slug else f"{number:06d}"
+
+
+def slice_key(key: str, index: int) -> str:
+    """The key of a clip's slice."""
+    return f"{key}_s{index:03d}"
+
+
+def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """A NumPy 1.0 file header of NPY_HEADER bytes for C-ordered data; raises ValueError where it does not fit."""
+    text = f"{{'descr': {np.dtype(dtype).str!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    room = NPY_HEADER - 11
+    if len(text) > room:
+        raise ValueError(f"shape {shape} has too many dimensions for a header of {NPY_HEADER} bytes")
+    return b"\x93NUMPY\x01\x00" + (NPY_HEADER - 10).to_bytes(2, "little") + text.ljust(room) + b"\n"
+
+
+def padded(size: int) -> int:
+    """`size` rounded up to whole tar blocks of 512 bytes."""
+    return -(-size // 512) * 512

@@ -1,0 +1,33 @@
+"""One build at a time in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from preprocess.errors import ShardwaveError
+from shards.layout import LOCK
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file; raises ShardwaveError where another process holds it. A killed holder's lock is free."""
+    with open(folder / LOCK, "a+") as file:  # closed on exec: worker processes do not inherit it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip()
+            raise ShardwaveError(
+                f"another build is writing into {folder}{f' (process {holder})' if holder else ''}: wait until it has ended"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

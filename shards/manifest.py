@@ -1,0 +1,78 @@
+"""manifest.json: what a finished shard set is. It is written last; a set without one is unfinished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from preprocess.errors import ShardwaveError, UsageError
+from shards import atomic
+from shards.layout import BUILD, MANIFEST, PARTITION, SHARD_FILE, VIEWS
+
+FORMAT = "shardwave-1"
+KEYS = (
+    "format", "fingerprint", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions", "clips",
+    "audio_seconds", "quarantined", "environment",
+)  # fmt: skip
+
+
+def fingerprint(config: dict[str, Any] | None) -> str:
+    """The hash of a configuration and the format's version: equal for sets that were made the same way."""
+    text = json.dumps({"format": FORMAT, "config": config}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, which finishes the set."""
+    missing = [key for key in KEYS if key not in manifest]
+    if missing:
+        raise ValueError(f"manifest lacks {', '.join(missing)}")
+    atomic.write_json(folder / MANIFEST, manifest)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Read and check a set's manifest; raises UsageError where there is no set, ShardwaveError where it is unfinished or damaged."""
+    path = folder / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if (folder / BUILD).is_dir():
+            raise ShardwaveError(f"{folder} is unfinished: run the same `shard` command again to finish it") from None
+        raise UsageError(
+            f"{folder} is no shard set: it has no {MANIFEST}" if folder.exists() else f"{folder} does not exist"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    return parse(data, str(path))
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """Check a manifest's bytes; `where` names it in errors."""
+    try:
+        manifest = json.loads(data)
+    except ValueError:
+        raise ShardwaveError(f"{where} is damaged: not JSON") from None
+    if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
+        raise UsageError(f"{where} is not the manifest of a shard set")
+    if manifest["format"] != FORMAT:
+        raise ShardwaveError(f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again")
+    missing = [key for key in KEYS if key not in manifest]
+    if missing:
+        raise ShardwaveError(f"{where} is damaged: it lacks {', '.join(missing)}")
+    expected = fingerprint(manifest["config"])
+    if manifest["fingerprint"] != expected:
+        raise ShardwaveError(
+            f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration gives "
+            f"{expected}): the manifest was changed by hand or damaged"
+        )
+    for partition, views in manifest["partitions"].items():
+        for view, shards in views.items():
+            if not PARTITION.fullmatch(partition) or view not in VIEWS:
+                raise ShardwaveError(f"{where} is damaged: unknown partition {partition}-{view}")
+            for shard in shards:
+                match = SHARD_FILE.fullmatch(str(shard["file"]))
+                if match is None or match[1] != partition or match[2] != view:
+                    raise ShardwaveError(f"{where} is damaged: {shard['file']!r} is not a shard's name of {partition}-{view}")
+    return manifest

@@ -1,0 +1,206 @@
+"""The local reader: indexes are read at once, tars mapped when first needed, samples gathered straight into a batch."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.config import SpectrogramConfig
+from preprocess.errors import ShardwaveError, UsageError
+from shards import index, manifest
+from shards.layout import INDEX, NPY_HEADER, TAR, VIEWS
+
+
+class ShardSet:
+    """A finished shard set on disk. Opening reads the manifest only; `view` reads the indexes of what it is asked for."""
+
+    def __init__(self, path: Path, found: dict[str, Any]):
+        self.path = path
+        self.manifest = found
+        self.classes: list[str] = found["classes"]
+        self.feature_names: list[str] = found["feature_names"]
+        self.fields: dict[str, dict[str, Any]] = found["fields"]
+        self.fingerprint: str = found["fingerprint"]
+        self.partitions: list[str] = sorted(found["partitions"], key=_partition_order)
+
+    @classmethod
+    def open(cls, path: Path | str, verify: bool = False) -> ShardSet:
+        """Open the set in the folder `path`, checking format and fingerprint, and with `verify` every byte of it.
+
+        Raises UsageError where there is no set, ShardwaveError where it is unfinished, damaged or of another format.
+        """
+        path = Path(path)
+        if verify:
+            from shards.verify import verify as verify_set
+
+            verify_set(path)
+        return cls(path, manifest.read(path))
+
+    @property
+    def config(self) -> SpectrogramConfig | None:
+        """The spectrogram's parameters; None for sets that were not made from audio."""
+        names = SpectrogramConfig.__dataclass_fields__
+        config = self.manifest["config"] or {}
+        return SpectrogramConfig(**config) if set(config) == set(names) else None
+
+    @property
+    def views(self) -> list[str]:
+        """The views that the set holds: `full`, and `slice` where there are slices."""
+        return [view for view in VIEWS if any(view in views for views in self.manifest["partitions"].values())]
+
+    def view(self, partitions: str | Sequence[str], view: str = "full") -> View:
+        """The samples of one view (or `both`: full, then slice) of one partition, or of several one after another."""
+        wanted = [partitions] if isinstance(partitions, str) else list(partitions)
+        for name in wanted:
+            if name not in self.manifest["partitions"]:
+                raise UsageError(f"{self.path} has no partition {name}: it has {', '.join(self.partitions)}")
+        if view not in (*VIEWS, "both"):
+            raise UsageError(f"view must be one of {', '.join(VIEWS)}, both, got {view}")
+        if view != "both" and view not in self.views:
+            raise UsageError(f"{self.path} has no {view} view: it has {', '.join(self.views)}; build it with --slices")
+        views = VIEWS if view == "both" else (view,)
+        entries = [entry for name in wanted for each in views for entry in self.manifest["partitions"][name].get(each, [])]
+        return View(self, entries)
+
+    def find(self, key: str) -> tuple[View, int]:
+        """The view and the row of the sample that bears `key`; raises UsageError where none does."""
+        for partition in self.partitions:
+            for name in self.manifest["partitions"][partition]:
+                view = self.view(partition, name)
+                for i in range(len(view)):
+                    if view.key(i) == key:
+                        return view, i
+        raise UsageError(f"{self.path} has no sample with the key {key}")
+
+
+class View:
+    """Samples in a fixed order: those of its shards, one shard after another.
+
+    Memory use does not grow with the set but for 64 bytes a sample: the tars are mapped, the page cache is shared with others.
+    """
+
+    def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]):
+        self.set = shards
+        self._arrays = {
+            name: (np.dtype(field["dtype"]), tuple(field["shape"]))
+            for name, field in shards.fields.items()
+            if name not in ("cls", "json")
+        }
+        self._shards = [_open_shard(shards.path, entry) for entry in entries]
+        self._maps: list[mmap.mmap | None] = [None] * len(self._shards)
+        self._addresses = np.zeros(len(self._shards), np.int64)  # where each tar is mapped; 0: not yet
+        sizes = [len(shard) for shard in self._shards]
+        self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        self.cls = _joined([shard.cls for shard in self._shards])
+        self.clip = _joined([shard.clip for shard in self._shards])
+        self._offset = {name: _joined([shard.offset[name] for shard in self._shards]) for name in shards.fields if name != "cls"}
+        self._json_length = _joined([shard.length["json"] for shard in self._shards])
+        self._files = [(shards.path / entry["file"], int(entry["bytes"])) for entry in entries]
+        for name, (dtype, shape) in self._arrays.items():
+            expected = NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+            for shard, (file, _) in zip(self._shards, self._files, strict=True):
+                if (shard.length[name] != expected).any():
+                    raise ShardwaveError(f"{file}: the index does not fit the field {name} ({dtype} {list(shape)}): run verify")
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    def gather(
+        self,
+        indices: np.ndarray | Sequence[int],
+        fields: Sequence[str] = ("npy",),
+        out: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The array `fields` of samples `indices`, in that order: {field: [len(indices), *shape]}, into `out` where given."""
+        rows = np.asarray(indices, np.int64)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}")
+        from shards.gather import copy_rows
+
+        shard = self._shard[rows]
+        for number in np.unique(shard[self._addresses[shard] == 0]):
+            self._map(int(number))
+        gathered = {}
+        for name in fields:
+            if name not in self._arrays:
+                raise UsageError(f"{self.set.path} has no array field {name}: it has {', '.join(self._arrays)}")
+            dtype, shape = self._arrays[name]
+            target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
+            if target.shape != (len(rows), *shape) or target.dtype != dtype:
+                raise ValueError(f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}")
+            copy_rows(self._addresses[shard] + self._offset[name][rows] + NPY_HEADER, target)
+            gathered[name] = target
+        return gathered
+
+    def meta(self, i: int) -> dict[str, Any]:
+        """The json field of sample `i`."""
+        start = int(self._offset["json"][i])
+        return json.loads(self._mapped(i)[start : start + int(self._json_length[i])])
+
+    def key(self, i: int) -> str:
+        """The key of sample `i`, from the name of its json member."""
+        start = int(self._offset["json"][i]) - 512
+        return self._mapped(i)[start : start + 100].split(b"\0", 1)[0].decode("ascii").removesuffix(".json")
+
+    def check_files(self) -> None:
+        """Raise ShardwaveError, naming it, where a shard is missing or no longer as long as its index says (no byte is read)."""
+        for path, size in self._files:
+            _check_size(path, size)
+
+    def _mapped(self, i: int) -> mmap.mmap:
+        number = int(self._shard[i])
+        return self._maps[number] or self._map(number)
+
+    def _map(self, number: int) -> mmap.mmap:
+        path, size = self._files[number]
+        _check_size(path, size)
+        _allow_files(len(self._files))
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        self._maps[number] = mapped
+        self._addresses[number] = np.frombuffer(mapped, np.uint8).ctypes.data
+        return mapped
+
+
+def _open_shard(folder: Path, entry: Mapping[str, Any]) -> index.Index:
+    """The index of one shard, checked against the manifest and the tar's size."""
+    path = folder / str(entry["file"])
+    _check_size(path, int(entry["bytes"]))
+    found = index.read(path.with_name(path.name.removesuffix(TAR) + INDEX))
+    if (found.tar_sha256, found.tar_bytes, len(found)) != (entry["sha256"], entry["bytes"], entry["samples"]):
+        raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
+    return found
+
+
+def _check_size(path: Path, size: int) -> None:
+    try:
+        found = os.stat(path).st_size
+    except OSError as error:
+        raise ShardwaveError(f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again") from None
+    if found != size:
+        raise ShardwaveError(f"{path}: the shard is truncated or not the one the manifest names ({found} bytes, not {size})")
+
+
+def _allow_files(count: int) -> None:
+    """A mapped file holds a descriptor: raise this process's soft limit where the set has more shards than that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 512
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+
+
+def _joined(columns: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(columns) if columns else np.empty(0, np.int64)
+
+
+def _partition_order(name: str) -> tuple[int, int, str]:
+    order = {"train": 0, "val": 1, "test": 2}
+    return (order.get(name, 3), int(name[4:]) if name.startswith("fold") else 0, name)

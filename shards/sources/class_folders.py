@@ -1,0 +1,61 @@
+"""A folder per class: `blues/a.wav` is a clip of class `blues`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from preprocess.errors import UsageError
+from shards.clip import Clip
+
+# A file that bears one of these names claims to be audio: when it is not, it is quarantined rather than passed over.
+AUDIO_SUFFIXES = frozenset({".wav", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+
+
+def read(audio: Path) -> list[Clip]:
+    """Every audio file below `audio`, its class the name of the folder it lies in."""
+    check_folder(audio)
+    paths = sorted(_audio_files(audio))
+    if not paths:
+        raise UsageError(f"no audio files in {audio}: give the folder that holds them (WAV, AU, AIFF, FLAC, OGG, MP3)")
+    loose = [path for path in paths if "/" not in path]
+    if loose:
+        raise UsageError(
+            f"{len(loose)} audio files lie directly in {audio} ({loose[0]}): put each into a folder named as its class, "
+            "or give --labels CSV"
+        )
+    return [Clip(path, label=path.split("/")[-2]) for path in paths]
+
+
+def check_folder(audio: Path) -> None:
+    """Raise UsageError unless `audio` is a folder."""
+    if not audio.is_dir():
+        raise UsageError(f"AUDIO must be a folder, got {audio}: {'it is a file' if audio.exists() else 'it does not exist'}")
+
+
+def _audio_files(audio: Path) -> Iterator[str]:
+    from preprocess.decode import looks_like_audio
+
+    seen = set()
+    for folder, below, names in os.walk(audio, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.startswith(".") or not (os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES or looks_like_audio(path)):
+                continue
+            yield checked_name(os.path.relpath(path, audio).replace(os.sep, "/"))
+
+
+def checked_name(path: str) -> str:
+    """The path itself; raises UsageError where it is not valid Unicode (it could not be written down)."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"file names must be valid UTF-8, got {path!r}: rename it") from None
+    return path

@@ -1,0 +1,85 @@
+"""ESC-50: 2,000 environmental recordings of 5 s, 50 classes, 5 official folds; ESC-10 is part of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from preprocess.errors import ShardwaveError
+from shards.clip import Clip
+from shards.sources import esc_naming
+from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
+
+TABLE = Path("meta") / "esc50.csv"
+
+
+def find_table(folder: Path) -> bool:
+    """Is this the root of the second release: meta/esc50.csv beside audio/?"""
+    return (folder / TABLE).is_file() and (folder / "audio").is_dir()
+
+
+def read_table(root: Path, only_esc10: bool) -> Reading:
+    """Clips of the second release: fold and source recording come from meta/esc50.csv."""
+    with open(root / TABLE, newline="") as file:
+        rows = list(csv.DictReader(file))
+    needed = {"filename", "fold", "category", "esc10", "src_file"}
+    if not rows or not needed <= set(rows[0]):
+        raise ShardwaveError(f"{root / TABLE}: expected the columns {', '.join(sorted(needed))}; download the data set again")
+    if only_esc10:
+        rows = [row for row in rows if row["esc10"].lower() == "true"]
+    present = {file.name for file in (root / "audio").iterdir()}
+    clips = [
+        Clip(f"audio/{row['filename']}", row["category"].replace("_", " "), fold=int(row["fold"]), group=row["src_file"])
+        for row in rows
+        if row["filename"] in present
+    ]
+    return Reading(clips, missing_note(len(rows), sorted(row["filename"] for row in rows if row["filename"] not in present)))
+
+
+def find_folders(folder: Path) -> bool:
+    """Is this the root of the first release: class folders such as `001 - Dog bark` with `1-100032-A.ogg` in them?"""
+    return any(
+        esc_naming.parse(file.name)
+        for child in folder.iterdir()
+        if child.is_dir() and esc_naming.folder_label(child.name)
+        for file in child.iterdir()
+    )
+
+
+def read_folders(root: Path) -> Reading:
+    """Clips of the first release: everything stands in the names."""
+    clips = []
+    for folder in sorted(root.iterdir()):
+        label = esc_naming.folder_label(folder.name)
+        for file in sorted(folder.iterdir()) if label and folder.is_dir() else []:
+            name = esc_naming.parse(file.name)
+            if name:
+                clips.append(Clip(f"{folder.name}/{file.name}", label, fold=name.fold, group=name.clip))
+    return Reading(clips)
+
+
+def _read(root: Path, split: str) -> Reading:
+    return read_table(root, only_esc10=False) if find_table(root) else read_folders(root)
+
+
+def _find(folder: Path) -> bool:
+    return find_table(folder) or (
+        find_folders(folder) and sum(bool(esc_naming.folder_label(child.name)) for child in folder.iterdir()) > 10
+    )
+
+
+DATA_SET = DataSet(
+    name="esc50",
+    title="ESC-50: dataset for environmental sound classification",
+    homepage="https://github.com/karolpiczak/ESC-50",
+    licence="CC BY-NC 3.0 (the ESC-10 part CC BY 3.0); each clip's author stands in the LICENSE file",
+    citation="K. J. Piczak: ESC: Dataset for environmental sound classification. ACM MM 2015. DOI 10.1145/2733373.2806390",
+    remotes=(Remote("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"),),
+    archive="ESC-50-master.zip",
+    megabytes=646,
+    clips=2_000,
+    layout="meta/esc50.csv beside audio/ (or the first release's class folders `101 - Dog`, …)",
+    splits={"official": "the 5 official folds; `group` is the source recording"},
+    find=_find,
+    read=_read,
+)  # fmt: skip

@@ -1,0 +1,77 @@
+"""Which partition each clip lies in: by fold, by given split, or drawn by group and class (DESIGN §2, splits)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from fractions import Fraction
+
+from preprocess.errors import UsageError
+from shards.clip import Clip
+
+
+def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
+    """The partition of each clip: `fold<k>` where clips bear folds, else `train`, `val` or `test`.
+
+    Splits that the data set gives are kept; where it gives no `val`, that is drawn from `train`. What is drawn is stratified by
+    class, never breaks a group, and depends on the sorted paths and the seed alone. Raises UsageError where a side would be empty.
+    """
+    for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise UsageError(f"{name} must lie between 0 and 1, got {fraction}")
+    if val_fraction + test_fraction >= 1:
+        raise UsageError(f"val_fraction and test_fraction must leave something to train on, got {val_fraction} + {test_fraction}")
+    if all(clip.fold is not None for clip in clips):
+        folds = {clip.fold for clip in clips}
+        if len(folds) < 2:
+            raise UsageError(f"there must be at least two folds, got only fold {folds.pop()}: drop the fold column")
+        return [f"fold{clip.fold}" for clip in clips]
+    if all(clip.label is None for clip in clips):  # nothing to train on: all of it is there to be predicted
+        return [clip.split or "test" for clip in clips]
+    sides = [clip.split or "train" for clip in clips]
+    if test_fraction and "test" not in sides:
+        _draw(clips, sides, "test", test_fraction, seed)
+        val_fraction /= 1 - test_fraction
+    if val_fraction and "val" not in sides:
+        _draw(clips, sides, "val", val_fraction, seed + 1)
+    groups: dict[str, str] = {}
+    for clip, side in zip(clips, sides, strict=True):
+        if groups.setdefault(clip.effective_group, side) != side:
+            raise UsageError(f"the split would break group {clip.group!r}: clips of one group must lie on one side")
+    if "train" not in sides:
+        raise UsageError(
+            "the split leaves nothing to train on: mark some clips as train, or lower val_fraction and test_fraction"
+        )
+    return sides
+
+
+def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, seed: int) -> None:
+    """Move about `fraction` of what lies in `train` to the side `name`, whole groups at a time, in place."""
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rows = sorted((i for i, side in enumerate(sides) if side == "train"), key=lambda i: clips[i].path)
+    groups = [clips[i].effective_group for i in rows]
+    labels = [clips[i].label or "" for i in rows]
+    ratio = Fraction(fraction).limit_denominator(20)
+    if ratio <= 0:
+        ratio = Fraction(1, 20)
+    distinct = len(set(groups))
+    if distinct < 2:
+        raise UsageError(f"a {name} split needs at least two groups, got {distinct}: give --{name}-fraction 0, or other groups")
+    parts = min(ratio.denominator, distinct)
+    most = np.unique(labels, return_counts=True)[1].max()
+    if parts > most:  # more parts than any class has clips: nothing could be stratified
+        parts = max(2, int(most)) if most > 1 else 0
+    if not parts:
+        raise UsageError(f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips")
+    take = min(max(1, round(ratio * parts)), parts - 1)
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")  # small classes are spread as well as they can be
+        folds = [held for _, held in splitter.split(np.zeros(len(rows)), labels, groups)]
+    for held in folds[:take]:
+        for j in held:
+            sides[rows[j]] = name
+    if name not in sides or "train" not in sides:
+        raise UsageError(f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds")

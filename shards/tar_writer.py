@@ -1,0 +1,69 @@
+"""A tar file written straight through: preformatted USTAR headers with fixed times, SHA-256 as it grows.
+
+Format: POSIX.1-1988 USTAR, 512-byte blocks (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+_ZEROS = bytes(1024)
+
+
+class TarWriter:
+    """Writes members one after another to `path`; `close` ends the archive and syncs it to disk."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.position = 0  # bytes
+        self._hash = hashlib.sha256()
+        self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115
+
+    def add(self, name: str, *parts: bytes | memoryview) -> tuple[int, int]:
+        """Append a member made of `parts`, bytes or flat views of bytes; returns the (offset, length) of its data."""
+        length = sum(len(part) for part in parts)
+        self._write(_header(name, length))
+        offset = self.position
+        for part in parts:
+            self._write(part)
+        self._write(_ZEROS[: -length % 512])
+        return offset, length
+
+    def close(self) -> tuple[int, str]:
+        """End the archive; returns its (bytes, sha256)."""
+        self._write(_ZEROS)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return self.position, self._hash.hexdigest()
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self.position += len(data)
+
+
+def _header(name: str, size: int) -> bytes:
+    encoded = name.encode("ascii")
+    if len(encoded) > 99:
+        raise ValueError(f"member names must stay under 100 bytes, got {name}")
+    start, end, total = _template(size)
+    return b"".join((encoded.ljust(100, b"\0"), start, b"%06o\0 " % (total + sum(encoded)), end))
+
+
+@functools.lru_cache(maxsize=4096)
+def _template(size: int) -> tuple[bytes, bytes, int]:
+    """The header's bytes from 100 on, before and after the checksum, and the sum of all but the name (checksum as spaces)."""
+    if size >= 8**11:
+        raise ValueError(f"USTAR members hold less than 8 GiB, got {size} bytes")
+    start = b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"%011o\0" % 0
+    end = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
+    return start, end, sum(start) + sum(end) + 8 * ord(" ")

@@ -1,0 +1,151 @@
+"""A unit of a build: a group of clips becomes its full shard and its slice shard, whose record says they are done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.config import SpectrogramConfig
+from shards import atomic
+from shards.clip import Clip
+from shards.layout import BUILD, clip_key, slice_key
+from shards.plan import PlannedClip
+from shards.shard_writer import Fields, ShardWriter, file_sha256, files_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What to build: the shard number `index` of `partition`, from clips with their numbers, in the order they are written."""
+
+    partition: str
+    index: int
+    clips: list[tuple[int, PlannedClip]]
+
+    @property
+    def name(self) -> str:
+        """The unit's name, which its record's file bears."""
+        return f"{self.partition}-{self.index:04d}"
+
+
+def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
+    """The array fields of every sample that `config` makes."""
+    fields: dict[str, tuple[str, tuple[int, ...]]] = {"npy": ("uint8", (config.image_size, config.image_size))}
+    if config.features:
+        fields["features.npy"] = ("float32", (feature_count,))
+    return fields
+
+
+def sample_meta(
+    clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
+) -> dict[str, Any]:
+    """The json field of a sample (times in seconds)."""
+    return {
+        "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
+        "start": round(start, 6), "length": round(length, 6), "source_rate": source_rate,
+    }  # fmt: skip
+
+
+class UnitWriter:
+    """Takes a unit's clips in order, image by image; `finish` publishes both shards and the record."""
+
+    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig, feature_count: int):
+        self._folder = folder
+        self._unit = unit
+        self._config = config
+        fields = array_fields(config, feature_count)
+        sliced = config.slices > 0 or config.slice_seconds is not None
+        self._shards = [
+            ShardWriter(folder, unit.partition, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
+        ]
+        self._seconds = 0.0
+        self._quarantined: list[dict[str, str]] = []
+        self._crc32: dict[str, int] = {}
+
+    def add(
+        self,
+        number: int,
+        planned: PlannedClip,
+        *,
+        samples: int,
+        source_rate: int,
+        full: np.ndarray,
+        slices: Sequence[np.ndarray] | np.ndarray,
+        features: np.ndarray | None,
+        crc32: int | None,
+    ) -> None:
+        """Append a clip of so many samples at the configuration's rate.
+
+        `full`: uint8 [size, size]; `slices`: uint8 [slices, size, size]; `features`: float32 [1 + slices, features].
+        """
+        clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
+        key = clip_key(number, clip.path)
+        rows = [{"npy": image} for image in (full, *slices)]
+        if features is not None:
+            for row, values in zip(rows, features, strict=True):
+                row["features.npy"] = values
+        meta = sample_meta(clip, view="full", index=None, start=0.0, length=samples / rate, source_rate=source_rate)
+        self._shards[0].add(key, planned.cls, number, meta, rows[0])
+        for i, (start, stop) in enumerate(self._config.slice_bounds(samples)):
+            meta = sample_meta(
+                clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, source_rate=source_rate
+            )
+            self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
+        self._seconds += samples / rate
+        self._note(clip.path, crc32)
+
+    def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
+        """Note a clip that is not usable."""
+        self._quarantined.append({"path": planned.clip.path, "reason": " ".join(reason.split())})
+        self._note(planned.clip.path, crc32)
+
+    def _note(self, path: str, crc32: int | None) -> None:
+        if crc32 is not None:
+            self._crc32[path] = crc32
+
+    def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
+        """Sync and publish the shards (none, if no clip was usable), then write and return the unit's record."""
+        entries = {}
+        if self._shards[0].samples:
+            for shard in self._shards:
+                entries[shard.view] = shard.close()
+            for shard in self._shards:
+                shard.publish()
+            atomic.sync_folder(self._folder)
+        else:
+            self.abandon()
+        record = {
+            "unit": self._unit.name, "partition": self._unit.partition, "shards": entries, "audio_seconds": self._seconds,
+            "quarantined": self._quarantined, "crc32": self._crc32, "builder": dict(builder),
+        }  # fmt: skip
+        atomic.write_json(record_path(self._folder, self._unit), record)
+        return record
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        for shard in self._shards:
+            shard.abandon()
+
+
+def record_path(folder: Path, unit: Unit) -> Path:
+    """Where the record of a finished unit lies while the set is being built."""
+    return folder / BUILD / f"{unit.name}.json"
+
+
+def finished_record(folder: Path, unit: Unit) -> dict[str, Any] | None:
+    """The record of a unit that was finished before, if all its files are there with the bytes it names."""
+    path = record_path(folder, unit)
+    try:
+        record = json.loads(path.read_bytes())
+        for entry in record["shards"].values():
+            for name, sha256 in files_of(entry):
+                if os.path.getsize(folder / name) == 0 or file_sha256(folder / name) != sha256:
+                    return None
+    except (OSError, ValueError, KeyError):
+        return None
+    return record

@@ -1,0 +1,141 @@
+"""What one building process does: decode -> engine -> shards, unit after unit, on one thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import Engine
+from preprocess.errors import BadAudio, ShardwaveError
+from shards.plan import file_crc32
+from shards.unit import Unit, UnitWriter, finished_record
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What all units of a build share."""
+
+    audio: Path
+    folder: Path
+    config: SpectrogramConfig
+    engine: str  # as `preprocess.engine.resolve` returns it
+    device: str
+    feature_count: int
+
+
+class Builder:
+    """Builds units of one job in this process, with one engine."""
+
+    def __init__(self, job: Job):
+        from preprocess.engine import make_engine
+
+        self.job = job
+        self.engine: Engine = make_engine(job.engine, job.device, job.config)
+        self.identity = identity(job.engine, job.device)
+
+    def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> dict[str, Any]:
+        """Build the unit; returns its record. `progress(seconds, good)` is called for every clip."""
+        from preprocess.decode import decode
+
+        writer = UnitWriter(self.job.folder, unit, self.job.config, self.job.feature_count)
+        try:
+            for number, planned in unit.clips:
+                path = self.job.audio / planned.clip.path
+                crc32 = readable_crc32(path)
+                try:
+                    decoded = decode(path, self.job.config.sample_rate)
+                except BadAudio as error:
+                    writer.set_aside(planned, str(error), crc32)
+                    progress(0.0, False)
+                    continue
+                made = self.engine([decoded.samples])
+                writer.add(
+                    number,
+                    planned,
+                    samples=len(decoded.samples),
+                    source_rate=decoded.source_rate,
+                    full=made.full[0],
+                    slices=made.slices[0],
+                    features=None if made.features is None else made.features[0],
+                    crc32=crc32,
+                )
+                progress(len(decoded.samples) / self.job.config.sample_rate, True)
+            return writer.finish(self.identity)
+        except BaseException:
+            writer.abandon()
+            raise
+
+
+def readable_crc32(path: Path) -> int | None:
+    """CRC-32 of the file, or None where it cannot be read (decoding will say why)."""
+    try:
+        return file_crc32(path)
+    except OSError:
+        return None
+
+
+@functools.cache
+def identity(engine: str, device: str) -> dict[str, Any]:
+    """What fixes the bytes beside inputs, options and seed: engine, device, CPU capability and library versions."""
+    import torch
+
+    from preprocess.environment import environment
+
+    found = environment()
+    return {
+        "engine": engine, "device": device, "device_name": torch.cuda.get_device_name() if device == "cuda" else found["cpu"],
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "versions": {"python": found["python"], **found["versions"]},
+    }  # fmt: skip
+
+
+def single_thread() -> None:
+    """One thread for every library in this process."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def serve(connection: Connection, job: Job) -> None:
+    """A worker process: builds the units it receives until it receives None or its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    try:
+        single_thread()
+        builder = Builder(job)
+        connection.send(("ready",))
+        while (unit := connection.recv()) is not None:
+            record = finished_record(job.folder, unit)
+            if record is not None:
+                connection.send(("kept", len(unit.clips)))
+            else:
+                record = builder.build(unit, lambda seconds, good: connection.send(("clip", seconds, good)))
+            connection.send(("unit", record))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the parent was killed: what is half-written bears temporary names only
+    except OSError as error:
+        connection.send(("failed", disk_error(error, job.folder)))
+    except ShardwaveError as error:
+        connection.send(("failed", error))
+    except Exception as error:  # a defect: the parent raises it with this process's traceback
+        connection.send(("crashed", repr(error), traceback.format_exc()))
+
+
+def disk_error(error: OSError, folder: Path) -> ShardwaveError:
+    """One clear line for a failed write."""
+    if error.errno in FULL:
+        return ShardwaveError(
+            f"no space left while writing {folder} ({error.strerror}): make room, then run the same command again to finish it"
+        )
+    return ShardwaveError(f"{folder} could not be written: {error}; run the same command again to finish it")
