@@ -30,7 +30,7 @@ lint: setup ## ruff, mypy and the import contract
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache --no-logo
 
 format: setup ## let ruff format the code
 	$(PY) -m ruff check --fix .

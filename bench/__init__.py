@@ -1,1 +1,1 @@
-"""Throughput of every stage, beside its floor and its peers, and reports on it."""
+"""Throughput of every stage beside its floor and its peers, and search quality on recorded curves."""

@@ -21,7 +21,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
     """
     import bench.report
-    from models.config import TrainConfig
+    from models.config import defaults
     from models.train import train
     from search.run import SearchConfig, search
     from shards.build import build
@@ -72,7 +72,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     run(
         "cnn",
         "the report's two-convolution network",
-        lambda folder, resume: train(shard_set, TrainConfig(model="cnn", epochs=6), folder, resume=resume),
+        lambda folder, resume: train(shard_set, defaults("cnn", epochs=6), folder, resume=resume),
     )
     for backend in ("ray", "optuna"):
         search_config = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS)

@@ -29,7 +29,10 @@ def mask(images: Tensor, axis: int, widest: float) -> Tensor:
 
 
 def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018), one weight per batch: (mixed samples, the partners' positions [batch], weight >= 0.5 of the own label)."""
+    """Mixup (Zhang et al. 2018), one weight per batch.
+
+    Returns the mixed samples, the partners' positions (int64 [batch]) and the weight of the own label (0.5 to 1).
+    """
     weight = torch.distributions.Beta(torch.tensor(alpha, device=samples.device), alpha, validate_args=False).sample()
     weight = torch.maximum(weight, 1 - weight)
     partner = torch.randperm(len(samples), device=samples.device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
+from models.network import channels_last
 from models.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import MANIFEST
@@ -42,7 +43,8 @@ def load(weights: str) -> Vgg16Backbone:
         raise ShardwaveError(
             f"--weights {weights}: not the weights of torchvision's vgg16 ({str(error).splitlines()[-1].strip()})"
         ) from None
-    return backbone.to(memory_format=torch.channels_last)
+    channels_last(backbone)
+    return backbone
 
 
 def _downloaded() -> dict[str, Tensor]:
@@ -71,7 +73,7 @@ def derived_set(
 ) -> tuple[ShardSet, dict[str, Any]]:
     """The set of the frozen part's outputs beside `source` (`SET.vgg16-<fingerprint>`), computed where it is not there yet.
 
-    Also what it took: {seconds, samples, cached}. Outputs are float16 [25088]; float32 ones differ by at most 2^-11 of their value.
+    Also what it took: {seconds, samples, cached}. Outputs are float16 [25088], within 2^-11 of what was computed.
     """
     about = {
         "kind": "backbone",
@@ -133,7 +135,8 @@ def join(head: nn.Module, state: dict[str, Tensor]) -> Vgg16:
     assert isinstance(head, Vgg16Head)
     backbone = Vgg16Backbone()
     backbone.load_state_dict(state)
-    return Vgg16(backbone.to(memory_format=torch.channels_last), head)
+    channels_last(backbone)
+    return Vgg16(backbone, head)
 
 
 def check_set(source: ShardSet, config: TrainConfig) -> None:
@@ -163,7 +166,7 @@ def _contents(source: ShardSet) -> str:
 def _alone(folder: Path) -> Iterator[None]:
     """Of several trainings that want the same outputs, one computes them and the others wait."""
     try:
-        file = open(folder.with_name(f".{folder.name}.lock"), "a")
+        file = open(folder.with_name(f".{folder.name}.lock"), "a")  # noqa: SIM115
     except OSError as error:
         raise ShardwaveError(
             f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"

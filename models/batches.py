@@ -17,19 +17,27 @@ HOST_BYTES = (
 
 
 class Batches(Loader):
-    """A Loader that knows its view. `whole` (bool [samples]) marks the whole clips of a mixed view; batches then bear it as "full"."""
+    """A Loader that knows its view; with a `seed` it shuffles.
 
-    def __init__(self, view: View, source: View | Source, field: str, batch_size: int, *, whole: np.ndarray | None = None, seed: int | None = None,
-                 rank: int = 0, world_size: int = 1, pin: bool = False) -> None:  # fmt: skip
+    `whole` (bool [samples]) marks the whole clips of a mixed view; batches then bear it as "full".
+    """
+
+    def __init__(
+        self,
+        view: View,
+        source: View | Source,
+        field: str,
+        batch_size: int,
+        *,
+        whole: np.ndarray | None = None,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        pin: bool = False,
+    ) -> None:
+        shuffle = seed is not None
         super().__init__(
-            source,
-            batch_size,
-            fields=(field,),
-            shuffle=seed is not None,
-            seed=seed or 0,
-            rank=rank,
-            world_size=world_size,
-            pin=pin,
+            source, batch_size, fields=(field,), shuffle=shuffle, seed=seed or 0, rank=rank, world_size=world_size, pin=pin
         )
         self.view = view
         self._whole = None if whole is None else torch.from_numpy(whole)

@@ -64,7 +64,7 @@ def write(path: Path, content: Any) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; raises UsageError where there is none, ShardwaveError where it is damaged or not of this kind."""
+    """The content of a checkpoint; raises UsageError where there is none, ShardwaveError where it is damaged."""
     if not path.exists():
         raise UsageError(f"{path.parent} has no {path.name}: train first, or name a run folder that finished an epoch")
     try:

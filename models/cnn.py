@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.network import Inputs, Network, perceptron
+from models.network import Inputs, Network, channels_last, perceptron
 from preprocess.errors import UsageError
 
 
@@ -43,7 +43,7 @@ class Cnn(Network):
             nn.Flatten(),
             perceptron(channels[1] * (height // 4) * (width // 4), hidden_size, hidden_layers, dropout, inputs.classes),
         )
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def prepare(self, batch: Tensor) -> Tensor:
         return super().prepare(batch).contiguous(memory_format=torch.channels_last)

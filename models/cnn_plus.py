@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.network import Inputs, Network
+from models.network import Inputs, Network, channels_last
 from preprocess.errors import UsageError
 
 BLOCKS = 4
@@ -38,7 +38,7 @@ class CnnPlus(Network):
             ]
             before, after = after, 2 * after
         self.body = nn.Sequential(*layers, _Pool(), nn.Dropout(dropout), nn.Linear(before, inputs.classes))
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def prepare(self, batch: Tensor) -> Tensor:
         return super().prepare(batch).contiguous(memory_format=torch.channels_last)

@@ -14,8 +14,10 @@ SELECT_BY = ("auto", *SCORES)
 SCHEDULES = ("none", "one-cycle")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
-MODEL_FIELDS = ("batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel")
-MODEL_FIELDS += ("conv1_channels", "conv2_channels", "hidden_layers")
+MODEL_FIELDS = (
+    "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel", "conv1_channels",
+    "conv2_channels", "hidden_layers",
+)  # fmt: skip
 REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "average_decay", "schedule")
 
 

@@ -6,13 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 
 from models.batches import Batches, source_of, whole_clips
 from models.config import TrainConfig
-from models.module import VIEW_SCORES, Batch, Classifier
+from models.learner import VIEW_SCORES, Batch, Learner
 from models.network import Inputs, standardisation
 from models.partitions import Roles, resolve
 from models.registry import build_model
@@ -25,7 +24,7 @@ STATISTICS_IMAGES = 512  # images that the mean and standard deviation are taken
 
 
 class TrainingData:
-    """The shard set of `path` as `config` reads it: model, folds, views, device, weights and the seed play a part, hyper-parameters do not.
+    """The shard set of `path` as `config` reads it: its model, folds, views, device and weights count, not its hyper-parameters.
 
     `roles` overrides what config's folds give. Raises UsageError where set and configuration do not fit together.
     """
@@ -68,7 +67,7 @@ class TrainingData:
         return self.source.manifest["config"]
 
     def train_batches(self, config: TrainConfig, rank: int = 0, world_size: int = 1) -> Batches:
-        """Shuffled batches of the training view; config.batch_size counts over all ranks, the order follows from config.seed and the epoch."""
+        """Shuffled batches of the training view: config.batch_size over all ranks, in the order of config.seed and the epoch."""
         if config.batch_size % world_size:
             raise UsageError(f"batch_size must be a multiple of the {world_size} devices, got {config.batch_size}")
         whole = whole_clips(self.set, self.roles.train) if self.train_view == "both" else None
@@ -94,10 +93,10 @@ class TrainingData:
         """Batches of the held-out views by view; empty where nothing is held out."""
         return {name: self.evaluation_batches(view) for name, view in self._evaluation(self.roles.test).items()}
 
-    def classifier(self, config: TrainConfig, steps_per_epoch: int) -> Classifier:
+    def learner(self, config: TrainConfig, steps_per_epoch: int) -> Learner:
         """A fresh model for one training, its weights drawn from config.seed."""
         network = build_model(config, self.inputs)
-        return Classifier(config, network, self.field, steps_per_epoch, self.train_view, tuple(self.val), self.selected)
+        return Learner(config, network, self.field, steps_per_epoch, self.train_view, tuple(self.val), self.selected)
 
     def to_device(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":
@@ -153,23 +152,6 @@ class TrainingData:
         mean = (counts * level).sum() / counts.sum()
         std = ((counts * (level - mean) ** 2).sum() / counts.sum()).sqrt().clamp(min=1.0)
         return mean.float().reshape(1), std.float().reshape(1)
-
-
-class ShardDataModule(pl.LightningDataModule):
-    """TrainingData as Lightning's Trainer takes it: each process reads its share."""
-
-    def __init__(self, data: TrainingData, config: TrainConfig) -> None:
-        super().__init__()
-        self.data, self.config = data, config
-
-    def train_dataloader(self) -> Batches:
-        return self.data.train_batches(self.config, *self._place())
-
-    def val_dataloader(self) -> list[Batches]:
-        return self.data.val_batches(*self._place())
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 def evaluation_size(shape: tuple[int, ...]) -> int:

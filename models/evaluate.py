@@ -13,7 +13,7 @@ from torch import nn
 from models import checkpoint
 from models.batches import Batches
 from models.data import evaluation_size, field_shape, resolve_device
-from models.module import VIEW_SCORES, add_scores
+from models.learner import VIEW_SCORES, add_scores
 from models.scores import ClipPredictions
 from models.seen import Seen
 from preprocess.errors import UsageError
@@ -107,7 +107,7 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
     field_shape(shard_set, trained.config.model)
     if shard_set.fingerprint != trained.fingerprint:
         raise UsageError(
-            f"fingerprints differ: the run was trained on {trained.fingerprint}, the set {shard_set.path} has {shard_set.fingerprint}"
+            f"fingerprints differ: the run was trained on {trained.fingerprint}, {shard_set.path} has {shard_set.fingerprint}"
             f"{_difference(trained.spectrogram, shard_set.manifest['config'])}"
         )
 

@@ -48,6 +48,29 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
     _save(figure, path)
 
 
+def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str, title: str) -> None:
+    """Accuracy over epochs of each fold's choosing run, training and validation, with their means."""
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for side, name, colour in (("train", "training", _TRAIN), ("val", "validation", _VAL)):
+        rows = [[entry.get(f"{side}_{selected}_accuracy", float("nan")) for entry in history] for history in histories.values()]
+        epochs = range(1, 1 + min(map(len, rows)))
+        for row in rows:
+            axes.plot(epochs, row[: len(epochs)], color=colour, alpha=0.3, linewidth=1)
+        axes.plot(
+            epochs,
+            [sum(row[i] for row in rows) / len(rows) for i in range(len(epochs))],
+            color=colour,
+            label=f"{name}, mean of folds",
+        )
+    axes.set(title=title, xlabel="epoch", ylabel=f"accuracy, {NAMES[selected]}", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
 def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: str) -> None:
     """Clips by true class (rows) and predicted class (columns), each cell with its count, shaded by its share of the row."""
     size = max(4.5, 0.55 * len(classes) + 2.5)

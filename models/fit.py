@@ -1,4 +1,4 @@
-"""The lean path: the same LightningModule trained in a plain loop, without a Trainer's start-up. What a search trial runs.
+"""The lean path: the same Learner trained in a plain loop, without a Trainer's start-up. What a search trial runs.
 
 The same seed gives the same history as `train` (tested): both draw a step's randomness from (seed, step) alone.
 """
@@ -35,8 +35,8 @@ class FitResult(NamedTuple):
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
     """Train once on `data`, which may serve many trainings.
 
-    `report(epoch, value, scores)` is called after each epoch (from 1) with the selected validation accuracy; what it raises passes
-    through, which is how a scheduler stops a trial. Raises ShardwaveError for a loss that is not a number.
+    `report(epoch, value, scores)` is called after each epoch (from 1) with the selected validation accuracy; what it raises
+    passes through, which is how a scheduler stops a trial. Raises ShardwaveError for a loss that is not a number.
     """
     if config.precision not in _DTYPES:
         raise UsageError(f"precision of a trial must be one of {', '.join(_DTYPES)}, got {config.precision}")
@@ -46,37 +46,36 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
     begin = time.perf_counter()
     seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0}
     training, validations = data.train_batches(config), data.val_batches()
-    module = data.classifier(config, len(training)).to(data.device, _DTYPES[config.precision])
-    plan = module.configure_optimizers()
-    optimizer, schedule = plan["optimizer"], plan.get("lr_scheduler", {}).get("scheduler")
+    learner = data.learner(config, len(training)).to(data.device, _DTYPES[config.precision])
+    optimizer, schedule = learner.optimizers()
     history, best = History(data.selected), {}
     for epoch in range(config.stop_after or config.epochs):
         started, waited = time.perf_counter(), training.wait_seconds
         training.set_epoch(epoch)
-        module.train()
+        learner.train()
         for batch in training:
             with _precision(config, data.device):
-                loss = module.training_step(data.to_device(batch))
+                loss = learner.training_step(data.to_device(batch))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if schedule is not None:
                 schedule.step()
-            module.on_train_batch_end()
+            learner.after_step()
         _synchronize(data.device)
         trained, wait = time.perf_counter(), training.wait_seconds - waited
-        module.eval()
+        learner.eval()
         with torch.inference_mode():
             for number, batches in enumerate(validations):
                 for batch in batches:
                     with _precision(config, data.device):
-                        module.validation_step(data.to_device(batch), 0, number)
-            values = module.epoch_scores()
+                        learner.validation_step(data.to_device(batch), number)
+            values = learner.epoch_scores()
         seconds["step"] += trained - started - wait
         seconds["data_wait"] += wait
         seconds["validation"] += time.perf_counter() - trained
         if history.add(values):
-            best = {name: value.detach().to("cpu", copy=True) for name, value in module.evaluated.state_dict().items()}
+            best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
         if report is not None:
             report(epoch + 1, history.entries[-1].get(history.metric, float("nan")), history.entries[-1])
     seconds["total"] = time.perf_counter() - begin

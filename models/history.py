@@ -9,7 +9,7 @@ from preprocess.errors import ShardwaveError
 
 
 class History:
-    """Epochs as result.json lists them. The best has the highest validation accuracy of the selected score; of equals, the lowest loss.
+    """Epochs as result.json lists them. The best has the highest validation accuracy (selected score), of equals the lowest loss.
 
     Without validation (retraining for a known number of epochs) the last one is kept.
     """
@@ -33,11 +33,12 @@ class History:
         return None if self.best is None else self.best.get(self.metric)
 
     def add(self, values: dict[str, Any]) -> bool:
-        """Append an epoch's scores; True where it is the best so far. A loss that is no number ends the training with one clear line."""
+        """Append an epoch's scores; True where it is the best so far. Raises ShardwaveError for a loss that is no number."""
         entry = {"epoch": len(self.entries) + 1, **values}
         if not math.isfinite(entry["train_loss"]):
             raise ShardwaveError(
-                f"the training loss became {entry['train_loss']} in epoch {entry['epoch']}: lower --learning-rate, or use --precision 32-true"
+                f"the training loss became {entry['train_loss']} in epoch {entry['epoch']}: "
+                "lower --learning-rate, or use --precision 32-true"
             )
         self.entries.append(entry)
         better = self.best is None or self.metric not in entry or self._rank(entry) > self._rank(self.best)

@@ -22,7 +22,10 @@ def folds(partitions: Sequence[str]) -> list[int]:
 
 
 def resolve(partitions: Sequence[str], val_fold: int | None, test_fold: int | None) -> Roles:
-    """The roles that the options give. With a test fold k alone, fold k mod n + 1 validates; raises UsageError where they do not fit the set."""
+    """The roles that the options give. With a test fold k alone, fold k mod n + 1 validates.
+
+    Raises UsageError where options and set do not fit together.
+    """
     present = folds(partitions)
     if not present:
         for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
@@ -39,7 +42,7 @@ def resolve(partitions: Sequence[str], val_fold: int | None, test_fold: int | No
     for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
         if value is not None and value not in present:
             raise UsageError(f"{option} must be one of the set's folds {_list(present)}, got {value}")
-    if val_fold is None:
+    if val_fold is None and test_fold is not None:
         val_fold = following(present, test_fold)
     train = tuple(f"fold{fold}" for fold in present if fold not in (val_fold, test_fold))
     if not train:
@@ -47,7 +50,7 @@ def resolve(partitions: Sequence[str], val_fold: int | None, test_fold: int | No
     return Roles(train, (f"fold{val_fold}",), () if test_fold is None else (f"fold{test_fold}",))
 
 
-def following(present: Sequence[int], fold: int | None) -> int:
+def following(present: Sequence[int], fold: int) -> int:
     """The fold that validates while `fold` is held out: the next one, in a circle."""
     return present[(list(present).index(fold) + 1) % len(present)]
 

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from models.batches import Batches
 from models.history import History
 from models.module import Classifier
 from models.result import Result
@@ -25,8 +26,8 @@ SAVE_SHARE = 0.05  # of the time that saving may take
 class Recorder(pl.Callback):
     """Keeps the run folder current. Its own state travels in last.ckpt, so that a resumed run goes on with it.
 
-    `save_best(weights, epoch)` writes the checkpoint of the best epoch so far; it is called at most every `save_seconds`, at the end of an
-    epoch or in mid-epoch, just before last.ckpt is written, and at the end.
+    `save_best(weights, epoch)` writes the checkpoint of the best epoch so far: just before last.ckpt is written, which is at most
+    every `save_seconds`, between epochs or within one, and at the end.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Recorder(pl.Callback):
     # Time, and the bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        samples = len(trainer.train_dataloader.view)
+        samples = len(_batches(trainer).view)
         self._bar = bar(
             total=self.epochs * samples,
             unit=" samples",
@@ -60,7 +61,7 @@ class Recorder(pl.Callback):
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.train_dataloader.set_epoch(trainer.current_epoch)
+        _batches(trainer).set_epoch(trainer.current_epoch)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         self._step = time.perf_counter()
@@ -74,7 +75,7 @@ class Recorder(pl.Callback):
         self.seconds["step"] += time.perf_counter() - self._step
         self._count_wait(trainer)
         self._bar.update(len(batch["cls"]) * trainer.world_size)
-        if not last and self._due(trainer):
+        if not last and batch_idx % 16 == 15 and self._due(trainer):
             self._save(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -87,8 +88,10 @@ class Recorder(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        if self.history.add(pl_module.epoch_scores()):
-            self.best = {name: value.detach().to("cpu", copy=True) for name, value in pl_module.evaluated.state_dict().items()}
+        if self.history.add(pl_module.learner.epoch_scores()):
+            self.best = {
+                name: value.detach().to("cpu", copy=True) for name, value in pl_module.learner.evaluated.state_dict().items()
+            }
         value = self.history.value
         self._bar.set_postfix_str(
             f"epoch {len(self.history.entries)}/{self.epochs}"
@@ -132,7 +135,7 @@ class Recorder(pl.Callback):
             self.best = None
 
     def _count_wait(self, trainer: pl.Trainer) -> None:
-        waited = trainer.train_dataloader.wait_seconds
+        waited = _batches(trainer).wait_seconds
         self.seconds["data_wait"] += waited - self._waited
         self._waited = waited
 
@@ -142,6 +145,11 @@ class Recorder(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history.restore(state_dict["history"])
         self.seconds = dict(state_dict["seconds"])
+
+
+def _batches(trainer: pl.Trainer) -> Batches:
+    assert isinstance(trainer.train_dataloader, Batches)
+    return trainer.train_dataloader
 
 
 def remove_last(folder: Path) -> None:

@@ -16,7 +16,7 @@ RESULT = "result.json"
 
 
 class Result:
-    """A run folder's result. As a context manager: RUNNING inside; COMPLETE, INTERRUPTED (Ctrl-C) or FAILED (with its error) after."""
+    """A run folder's result, a context manager: RUNNING in it, then COMPLETE, INTERRUPTED (Ctrl-C) or FAILED (with its error)."""
 
     def __init__(self, folder: Path, command: str, writes: bool = True, **fields: Any) -> None:
         self.folder, self.writes = folder, writes  # of several processes, one writes

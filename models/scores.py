@@ -1,7 +1,7 @@
 """Accuracy, recall and F1 of clips, by scikit-learn's definitions, for the two scores that are never mixed.
 
-`whole`: the model sees the whole clip. `slice_mean`: the mean of the probabilities of the clip's slices. Counted here in NumPy, for
-scikit-learn's functions take milliseconds and search trials call them many times a second; the tests hold both equal.
+`whole`: the model sees the whole clip. `slice_mean`: the mean of the probabilities of the clip's slices. Counted here in NumPy,
+for scikit-learn's functions take milliseconds and search trials call them many times a second; the tests hold both equal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def confusion(label: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 
 
 def weighted(matrix: np.ndarray) -> dict[str, float]:
-    """accuracy, recall and f1 of a confusion matrix; the last two weighted by each class's number of clips (average="weighted")."""
+    """accuracy, recall and f1 of a confusion matrix, the last two weighted by number of clips (average="weighted")."""
     each = per_class(matrix)
     support = matrix.sum(1) / matrix.sum()
     return {

@@ -18,7 +18,7 @@ class Seen:
         self.parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     def add(self, logits: Tensor, batch: dict[str, Tensor]) -> None:
-        """Add a batch. Shape: logits [batch, classes]; of the batch "clip", "cls" and, if both views are mixed, "full" are read."""
+        """Add a batch's logits [batch, classes]; of the batch "clip", "cls" and, where both views are mixed, "full" are read."""
         full = batch.get("full")
         self.parts.append((logits.float().softmax(1), batch["clip"], batch["cls"], batch["clip"] < 0 if full is None else full))
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from models import checkpoint, figures, result
 from models.allocator import keep_freed_memory
 from models.config import TrainConfig
-from models.data import ShardDataModule, TrainingData
+from models.data import TrainingData
 from models.evaluate import score
 from models.history import History
-from models.module import Classifier
+from models.learner import Learner
+from models.module import Classifier, ShardDataModule
 from models.network import parameters
 from models.recorder import LAST, Recorder, remove_last
 from preprocess.errors import UsageError
@@ -41,8 +41,8 @@ def train(
 ) -> dict[str, Any]:
     """Train as `config` says on the shard set, and return what result.json holds.
 
-    `config.folds` "all" cross-validates. `resume` goes on with an interrupted run in `out`, in mid-training; `save_seconds` is the least
-    time between two states to go on from.
+    `config.folds` "all" cross-validates. `resume` goes on with an interrupted run in `out`, in mid-training; `save_seconds` is
+    the least time between two states to go on from.
     """
     if config.folds == "all":
         from models.crossval import cross_validate
@@ -55,7 +55,7 @@ def run(
     data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
 ) -> dict[str, Any]:
     """One training on opened data."""
-    primary = rank_zero_only.rank == 0
+    primary = getattr(rank_zero_only, "rank", 0) == 0  # Lightning starts this program once per device
     earlier = result.open_run(out, resume) if primary else None
     if earlier is not None:
         check_same(earlier, config, data)
@@ -63,20 +63,9 @@ def run(
             return earlier
     keep_freed_memory()
     begin = time.perf_counter()
-    about = {
-        "model": config.model,
-        "params": config.params(),
-        "seed": config.seed,
-        "config": dataclasses.asdict(config),
-        "set": str(data.path),
-        "fingerprint": data.source.fingerprint,
-        "classes": list(data.source.classes),
-        "folds": data.roles._asdict(),
-        "selected_by": data.selected,
-    }
     history = History(data.selected)
-    with result.Result(out, command, writes=primary, **about) as written:
-        recorder, module = _train(data, config, out, written, history, save_seconds)
+    with result.Result(out, command, writes=primary, **about(data, config)) as written:
+        recorder, learner = _train(data, config, out, written, history, save_seconds)
         if not primary:
             return written.fields
         assert history.best is not None
@@ -95,7 +84,7 @@ def run(
             "per_class": per_class,
             "confusion": confusion,
             "history": history.entries,
-            "parameters": parameters(module.network),
+            "parameters": parameters(learner.network),
             "seconds": {"total": total, **recorder.seconds, **({"backbone": data.backbone_cost} if data.backbone_cost else {})},
         }
     remove_last(out)
@@ -104,10 +93,9 @@ def run(
 
 def _train(
     data: TrainingData, config: TrainConfig, out: Path, written: result.Result, history: History, save_seconds: float
-) -> tuple[Recorder, Classifier]:
+) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
-    module_data = ShardDataModule(data, config)
-    about = {
+    known = {
         "classes": list(data.source.classes),
         "fingerprint": data.source.fingerprint,
         "spectrogram": data.spectrogram,
@@ -116,18 +104,17 @@ def _train(
     }
 
     def save_best(weights: dict[str, Tensor], epoch: int) -> None:
-        checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**about, "epoch": epoch})
+        checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**known, "epoch": epoch})
 
     recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model)
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter(
-            "ignore", PossibleUserWarning
         )  # about DataLoader workers, log intervals and the like: our reader has its own
         trainer = pl.Trainer(
             accelerator="gpu" if data.device.type == "cuda" else "cpu",
             devices=config.devices,
             strategy=config.strategy,
-            precision=config.precision,
+            precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
             callbacks=[recorder],
             logger=False,
@@ -139,12 +126,32 @@ def _train(
             sync_batchnorm=config.devices > 1,
             default_root_dir=out,
         )
-        module = data.classifier(config, len(data.train_batches(config, 0, trainer.world_size)))
+        learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
         last = out / LAST
-        trainer.fit(module, datamodule=module_data, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(
+            Classifier(learner),
+            datamodule=ShardDataModule(data, config),
+            ckpt_path=last if last.exists() else None,
+            weights_only=True,
+        )
         if trainer.interrupted:
             raise KeyboardInterrupt
-    return recorder, module
+    return recorder, learner
+
+
+def about(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
+    """What result.json says of a training before it starts."""
+    return {
+        "model": config.model,
+        "params": config.params(),
+        "seed": config.seed,
+        "config": dataclasses.asdict(config),
+        "set": str(data.path),
+        "fingerprint": data.source.fingerprint,
+        "classes": list(data.source.classes),
+        "folds": data.roles._asdict(),
+        "selected_by": data.selected,
+    }
 
 
 def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData) -> None:
@@ -153,11 +160,13 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData)
     for name in now:
         if name not in _FREE and before.get(name) != now[name]:
             raise UsageError(
-                f"--resume: the run was started with {name} {before.get(name)}, not {now[name]}; give the same options, or another --out"
+                f"--resume: the run was started with {name} {before.get(name)}, not {now[name]}; "
+                "give the same options, or another --out"
             )
     if earlier["fingerprint"] != data.source.fingerprint or earlier["classes"] != list(data.source.classes):
         raise UsageError(
-            f"--resume: the run was started on a shard set of fingerprint {earlier['fingerprint']}, {data.path} has {data.source.fingerprint}"
+            f"--resume: the run was started on a set of fingerprint {earlier['fingerprint']}, "
+            f"{data.path} has {data.source.fingerprint}, or other classes"
         )
 
 

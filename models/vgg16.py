@@ -61,7 +61,10 @@ class Vgg16Backbone(nn.Module):
 
 
 class Vgg16(nn.Module):
-    """Backbone and trained head together, for images of which no outputs are cached. Shape: uint8 [batch, F, T] -> [batch, classes]."""
+    """Backbone and trained head together, for images of which no outputs are cached.
+
+    Shape: uint8 [batch, frequency, time] -> [batch, classes].
+    """
 
     def __init__(self, backbone: Vgg16Backbone, head: Vgg16Head) -> None:
         super().__init__()

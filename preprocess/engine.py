@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.errors import UsageError
+from preprocess.errors import BadAudio, UsageError
+
+if TYPE_CHECKING:
+    from preprocess.decode import Decoded
 
 ENGINES = ("torch", "dali", "reference")
 DEVICES = ("cpu", "cuda")
+QUIETEST, LOUDEST = 1e-9, 1e15  # largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum
 
 
 class EngineOutput(NamedTuple):
@@ -22,8 +27,23 @@ class EngineOutput(NamedTuple):
     features: list[np.ndarray] | None  # batch x float32 [1 + slices of the clip, features]
 
 
+class ClipOutput(NamedTuple):
+    """What `stream` makes of one file."""
+
+    full: np.ndarray  # uint8 [size, size]
+    slices: np.ndarray  # uint8 [slices, size, size]
+    features: np.ndarray | None  # float32 [1 + slices, features]
+    samples: int  # at config.sample_rate
+    source_rate: int  # Hz, of the file
+    channels: int  # of the file
+    seconds: float  # of the file
+
+
 class Engine(Protocol):
-    """Engines never start processes; they may keep buffers between calls."""
+    """Engines never start processes; they may keep buffers between calls.
+
+    An engine may also offer `stream(paths)`, a generator like the function `stream` here, where it has a better way than file after file.
+    """
 
     name: str  # one of ENGINES
     device: str  # one of DEVICES
@@ -32,6 +52,44 @@ class Engine(Protocol):
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """Images and features of `clips` (each float32 [time], mono at config.sample_rate, finite)."""
         ...
+
+
+def stream(engine: Engine, paths: Iterable[Path]) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    """Decode and transform files: (number of the path, what became of it), in the order of `paths`; a bad file costs no other."""
+    own = getattr(engine, "stream", None)
+    if own is not None:
+        yield from own(paths)
+        return
+    from preprocess.decode import decode
+
+    for number, path in enumerate(paths):
+        try:
+            decoded = decode(path, engine.config.sample_rate)
+        except BadAudio as error:
+            yield number, error
+            continue
+        yield number, clip_output(engine([decoded.samples]), 0, decoded)
+
+
+def clip_output(output: EngineOutput, i: int, decoded: Decoded) -> ClipOutput:
+    """Clip i of a batch, with what decoding told about its file."""
+    features = None if output.features is None else output.features[i]
+    return ClipOutput(output.full[i], output.slices[i], features, len(decoded.samples), *decoded[1:])
+
+
+def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
+    """The clip as contiguous float32, n_fft samples or more, divided by 2 ** exponent where its powers would leave a float's range.
+
+    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples and exponent (mostly 0).
+    """
+    samples = np.zeros(max(len(clip), n_fft), np.float32) if len(clip) < n_fft else np.ascontiguousarray(clip, np.float32)
+    if len(clip) < n_fft:
+        samples[: len(clip)] = clip
+    largest = float(max(samples.max(), -samples.min()))
+    if largest == 0 or QUIETEST < largest < LOUDEST:
+        return samples, 0
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(samples, -exponent), exponent
 
 
 def resolve(engine: str, device: str) -> tuple[str, str]:

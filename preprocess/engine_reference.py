@@ -22,16 +22,18 @@ class ReferenceEngine:
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `preprocess.engine.Engine`."""
-        full, slices, features = [], [], []
-        for clip in clips:
-            level = decibels(clip, self.config)
-            full.append(image(level, self.config.image_size, self.config.floor_db))
+        size, floor = self.config.image_size, self.config.floor_db
+        full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
+        for i, clip in enumerate(clips):
+            lines = along_frequency(decibels(clip, self.config), size)
+            full[i] = image(lines, floor)
             bounds = self.config.slice_bounds(len(clip))
-            parts = [image(level[:, start:stop], self.config.image_size, self.config.floor_db) for start, stop in bounds]
-            slices.append(np.stack(parts) if parts else np.empty((0, *full[-1].shape), np.uint8))
+            slices.append(np.empty((len(bounds), size, size), np.uint8))
+            for part, (start, stop) in zip(slices[-1], bounds, strict=True):
+                part[:] = image(lines[:, start:stop], floor)
             if self.config.features:
                 features.append(_features(clip, self.config))
-        return EngineOutput(np.stack(full), slices, features if self.config.features else None)
+        return EngineOutput(full, slices, features if self.config.features else None)
 
 
 def power(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
@@ -58,11 +60,14 @@ def decibels(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
         return np.maximum(10 * np.log10(spectrum / peak), config.floor_db)
 
 
-def image(level: np.ndarray, size: int, floor_db: float) -> np.ndarray:
-    """dB [frequency, frames] → uint8 [size, size]: resized on both axes; 0 = the floor, 255 = 0 dB, rounded half up."""
-    along_frequency = resize_matrix(level.shape[0], size).astype(np.float64)
-    along_time = resize_matrix(level.shape[1], size).astype(np.float64)
-    resized = along_frequency @ level @ along_time.T
+def along_frequency(level: np.ndarray, size: int) -> np.ndarray:
+    """dB [frequency, frames] → [size, frames]."""
+    return resize_matrix(level.shape[0], size).astype(np.float64) @ level
+
+
+def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
+    """dB [size, frames] → uint8 [size, size]: resized along time; 0 = the floor, 255 = 0 dB, rounded half up."""
+    resized = lines @ resize_matrix(lines.shape[1], len(lines)).astype(np.float64).T
     return np.clip(np.floor((resized - floor_db) * (255 / -floor_db) + 0.5), 0, 255).astype(np.uint8)
 
 

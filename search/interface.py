@@ -90,8 +90,10 @@ class Trial:
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch (from 1) with the best value."""
-        return self.values.index(max(self.values)) + 1 if self.values else None
+        """The epoch (from 1) of the best value; where several share it, the one that the objective names, or the first."""
+        if not self.values:
+            return None
+        return self.info.get("best_epoch") or self.values.index(max(self.values)) + 1
 
     def row(self) -> dict[str, Any]:
         """The trial as a JSON object (DESIGN §2, trials.jsonl)."""
@@ -166,7 +168,9 @@ class BatchReport(Protocol):
     trials: list[int]
     infos: list[dict[str, Any]]
 
-    def __call__(self, values: Mapping[int, tuple[int, float]], spent: Mapping[int, Mapping[str, float]] | None = None) -> set[int]:
+    def __call__(
+        self, values: Mapping[int, tuple[int, float]], spent: Mapping[int, Mapping[str, float]] | None = None
+    ) -> set[int]:
         """Tell {index: (epoch, value)}; returns the indices whose trials end here."""
 
 

@@ -53,7 +53,7 @@ class OptunaBackend:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
-        pool = WorkerPool(objective, budget.jobs or 1)  # imports, while the study is opened here
+        pool = WorkerPool(objective, budget)  # imports, while the study is opened here
         try:
             driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None))
         except BaseException:
@@ -71,7 +71,14 @@ class StudyDriver:
     """A study as the pool's driver."""
 
     def __init__(
-        self, storage: str | None, name: str, space: Space, budget: SearchBudget, seed: int, log: TrialLog, fingerprint: str | None
+        self,
+        storage: str | None,
+        name: str,
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog,
+        fingerprint: str | None,
     ) -> None:
         self._space, self._budget, self._log = space, budget, log
         self._live: dict[int, optuna.Trial] = {}
@@ -124,7 +131,9 @@ class StudyDriver:
             time.sleep(0.1)
         else:
             raise ShardwaveError(f"study {name} is not of this program, or its maker died early; choose another --study name")
-        different = [f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value]
+        different = [
+            f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value
+        ]
         if different:
             raise UsageError(f"study {name} is another search: {'; '.join(different)}; use its settings or another --study name")
 
@@ -135,7 +144,9 @@ class StudyDriver:
     def _tickets(self, seed: int) -> None:
         """One ticket for every number that has none."""
         states = optuna_module().trial.TrialState
-        taken = {trial.user_attrs.get("trial") for trial in self._study.get_trials(deepcopy=False) if not _discarded(trial, states)}
+        taken = {
+            trial.user_attrs.get("trial") for trial in self._study.get_trials(deepcopy=False) if not _discarded(trial, states)
+        }
         by_us = self._budget.sampler in ("random", "grid")
         for number in range(self._budget.trials):
             if number not in taken:

@@ -65,9 +65,9 @@ def sampler(budget: SearchBudget, seed: int) -> Any:
 
 
 def _per_trial(make: Callable[[int], Any]) -> Any:
-    optuna = optuna_module()
+    base: Any = optuna_module().samplers.BaseSampler
 
-    class PerTrialSampler(optuna.samplers.BaseSampler):
+    class PerTrialSampler(base):
         """Hands every trial to a sampler of its own."""
 
         def __init__(self) -> None:
@@ -114,7 +114,9 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
             raise UsageError(f"--storage of a gRPC proxy is grpc://HOST:PORT, got {url}")
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if "://" not in url:
-        raise UsageError(f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {url}")
+        raise UsageError(
+            f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {url}"
+        )
     try:
         return optuna.storages.RDBStorage(url)
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Protocol
 
 from preprocess.errors import ShardwaveError
-from search.interface import MAX_ATTEMPTS, Assignment, Trial, cores
+from search.interface import MAX_ATTEMPTS, Assignment, SearchBudget, Trial, cores
 from search.results import TrialLog
 from search.worker import template_main
 
@@ -33,23 +34,25 @@ class Driver(Protocol):
 class Worker:
     """A worker process as the main process sees it."""
 
-    def __init__(self, link: Connection, pid: int) -> None:
-        self.link, self.pid = link, pid
+    def __init__(self, link: Connection, pid: int, slot: int) -> None:
+        self.link, self.pid, self.slot = link, pid, slot  # slot: 0 to jobs - 1
         self.name = ""
         self.ready = False
         self.work: dict[int, Assignment] = {}
 
 
 class WorkerPool:
-    """`jobs` workers, forked from one template process that starts importing at once, while the caller goes on.
+    """`budget.jobs` workers, forked from one template process that starts importing at once, while the caller goes on.
+
+    The cores are divided among the workers, and so are the GPUs: worker i is shown GPU number i * gpus_per_trial alone.
 
     A context manager: leaving it ends every process.
     """
 
-    def __init__(self, objective: Callable[..., None], jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
+        self.jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
         self._objective = objective
-        self._threads = max(1, cores() // jobs)
+        self._threads = max(1, cores() // self.jobs)
         self._workers: list[Worker] = []
         self._start_template()
 
@@ -69,8 +72,8 @@ class WorkerPool:
     def run(self, driver: Driver, log: TrialLog, epochs: int, batch: int = 1) -> None:
         """Run trials until the driver has no more; `batch` trials at a time go to the objective's `run_batch`."""
         loop = _Loop(self, driver, log, epochs, batch)
-        for _ in range(self.jobs):
-            self.add_worker()
+        for slot in range(self.jobs):
+            self.add_worker(slot)
         while loop.feed():
             for link in wait([worker.link for worker in self._workers]):
                 worker = next(worker for worker in self._workers if worker.link is link)
@@ -86,23 +89,30 @@ class WorkerPool:
     def workers(self) -> list[Worker]:
         return self._workers
 
-    def add_worker(self) -> None:
+    def add_worker(self, slot: int) -> None:
         """Fork one more worker (once the template has its imports)."""
         ours, theirs = socket.socketpair()
         try:
-            self._control.send("fork")
+            self._control.send({"CUDA_VISIBLE_DEVICES": self._gpu(slot)} if self._gpus_per_trial else {})
             send_handle(self._control, theirs.fileno(), self._template.pid)
             pid = self._control.recv()
         except (EOFError, ConnectionError):
             raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exitcode}") from None
         finally:
             theirs.close()
-        self._workers.append(Worker(Connection(ours.detach()), pid))
+        self._workers.append(Worker(Connection(ours.detach()), pid, slot))
+
+    def _gpu(self, slot: int) -> str:
+        number = int(slot * self._gpus_per_trial)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return visible.split(",")[number] if visible else str(number)
 
     def _start_template(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
-        self._template = context.Process(target=template_main, args=(theirs, self._objective, self._threads), name="search-template")
+        self._template = context.Process(
+            target=template_main, args=(theirs, self._objective, self._threads), name="search-template"
+        )
         self._template.start()
         theirs.close()
 
@@ -184,7 +194,7 @@ class _Loop:
             self.deaths += 1
             if self.deaths >= MAX_ATTEMPTS:
                 raise ShardwaveError(f"search workers do not start: {reason.replace('its worker', 'the last one')}")
-        self.pool.add_worker()
+        self.pool.add_worker(worker.slot)
 
     def _end(self, number: int, state: str, error: str | None, info: dict[str, Any]) -> None:
         trial = self.log.running[number]

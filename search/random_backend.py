@@ -83,7 +83,7 @@ def run_in_pool(
     """Run a driver's trials in worker processes; Ctrl-C ends them and returns what there is."""
     started = time.perf_counter()
     try:
-        with pool or WorkerPool(objective, budget.jobs or 1) as workers:
+        with pool or WorkerPool(objective, budget) as workers:
             workers.run(driver, log, budget.epochs, budget.fused if hasattr(objective, "run_batch") else 1)
     except KeyboardInterrupt:
         return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)

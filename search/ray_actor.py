@@ -68,7 +68,13 @@ class ObjectiveTrainable(Trainable):
         if "state" in result:
             result["done"] = True
         self._last = {key: value for key, value in result.items() if key in ("epoch", "value", "spent")} or self._last
-        return {**self._last, **result, "info": report.info, "worker": f"{socket.gethostname()}:{os.getpid()}", "attempt": self._attempt}
+        return {
+            **self._last,
+            **result,
+            "info": report.info,
+            "worker": f"{socket.gethostname()}:{os.getpid()}",
+            "attempt": self._attempt,
+        }
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()

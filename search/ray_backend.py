@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -100,13 +102,16 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
 @contextlib.contextmanager
 def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) -> Iterator[Path]:
     """Ray, started (or connected to) and shut down; yields a scratch folder for Tune. Leaves no process and no folder."""
-    ray = ray_module()
+    ray = ray_module(own_cluster=address is None)
     if ray.is_initialized():
         raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
     note = folder / "ray-temporary" if folder else None  # so that a resume removes what a killed search left
     if note is not None and note.exists():
         shutil.rmtree(note.read_text(), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="sw-ray-"))  # short: sockets lie in it
+    root = tempfile.gettempdir()
+    scratch = Path(
+        tempfile.mkdtemp(prefix="sw-ray-", dir=root if len(root) <= 20 else "/tmp")
+    )  # a socket's path has 107 characters
     if note is not None:
         note.write_text(str(scratch))
     python_path = os.environ.get("PYTHONPATH")
@@ -115,9 +120,12 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) 
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR")
             except ConnectionError as error:
-                raise ShardwaveError(f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())}") from None
+                raise ShardwaveError(
+                    f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())}"
+                ) from None
         else:
-            os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # objectives import as they do here
+            # objectives import in the actors as they do here
+            os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             ray.init(
                 num_cpus=budget.jobs,
                 object_store_memory=OBJECT_STORE,
@@ -140,10 +148,18 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) 
             note.unlink(missing_ok=True)
 
 
-def ray_module() -> Any:
-    """The package, quiet; raises `UsageError` when it is not installed."""
+def ray_module(own_cluster: bool = False) -> Any:
+    """The package, quiet; raises `UsageError` when it is not installed.
+
+    A cluster of our own is closed to all but this search by a token (which Ray reads when it is imported); left to itself, Ray 2.60
+    makes one too, but leaves it in the home folder.
+    """
+    if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         import ray
     except ImportError:

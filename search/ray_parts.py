@@ -44,7 +44,7 @@ def scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
             mode="max",
             grace_period=budget.grace,
             min_samples_required=MEDIAN_TRIALS,
-            min_time_slice=math.inf,  # never pause for want of samples: that needs checkpoints
+            min_time_slice=cast(Any, math.inf),  # never pause for want of samples: that needs checkpoints
         )
     for recorded in log.trials:
         _replay(made, recorded)
@@ -118,7 +118,9 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
             if isinstance(dimension, Choice | Grid):
                 translated[name] = distributions.CategoricalDistribution(dimension.values)
             else:
-                translated[name] = distributions.FloatDistribution(dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
+                translated[name] = distributions.FloatDistribution(
+                    dimension.low, dimension.high, log=isinstance(dimension, LogUniform)
+                )
         self._inner = OptunaSearch(
             translated,
             metric="value",

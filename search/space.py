@@ -67,9 +67,9 @@ SPACES: dict[str, dict[str, Dimension]] = {
     },
     "vgg16": {"batch_size": Choice((16, 32, 64)), "hidden_size": Choice((128, 256, 512)), **_HEAD},
     "cnn-plus": {
+        "conv1_kernel": Choice((3, 5, 7)),
         "conv1_channels": Choice((16, 24, 32)),
         "batch_size": Choice((16, 32, 64)),
-        "hidden_size": Choice((64, 128, 256)),
         **_HEAD,
     },
 }
@@ -212,10 +212,9 @@ def _value(where: str, kind: type, value: Any) -> Value:
 
 def parameters(model: str) -> dict[str, type]:
     """Every hyper-parameter that a space for `model` may name, with its type."""
-    common: dict[str, type] = {"batch_size": int, "hidden_size": int, "hidden_layers": int}
-    rates: dict[str, type] = {"dropout": float, "learning_rate": float, "weight_decay": float}
-    convolutions: dict[str, dict[str, type]] = {
-        "cnn": dict.fromkeys(("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels"), int),
-        "cnn-plus": dict.fromkeys(("conv1_channels", "conv2_channels"), int),
-    }
-    return {**common, **rates, **convolutions.get(model, {})}
+    whole: dict[str, tuple[str, ...]] = {"mlp": ("hidden_size", "hidden_layers"), "cnn-plus": ("conv1_kernel", "conv1_channels")}
+    whole["vgg16"] = whole["mlp"]
+    whole["cnn"] = (*whole["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
+    rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "average_decay")
+    masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
+    return {**dict.fromkeys(("batch_size", *whole[model]), int), **dict.fromkeys((*rates, *masks), float)}

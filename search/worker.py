@@ -31,11 +31,12 @@ def template_main(control: Connection, objective: Callable[..., None], threads: 
         error = attempt(getattr(objective, "preload", None))
         while True:
             request = control.recv()
-            if request == "fork":
+            if isinstance(request, dict):  # a worker, with these environment variables
                 link = recv_handle(control)
                 pid = os.fork()
                 if pid == 0:
                     control.close()
+                    os.environ.update(request)
                     _worker_process(Connection(link), objective, threads, error)
                 os.close(link)
                 children.add(pid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import time
@@ -16,6 +17,7 @@ from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.clip import classes_of
 from shards.progress import bar, say
+from shards.sources import class_folders
 from shards.unit import Unit
 
 __all__ = ["BuildOptions", "build", "build_table"]
@@ -29,51 +31,66 @@ def build(audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptio
     """
     audio, out = Path(audio), Path(out)
     state = folder.examine(out)
-    clips = sources.discover(audio, options.labels)
-    classes = classes_of(clips)
-    partitions = split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed)
     named = _named_options(config, options, state)
-    planned = plan.make(clips, classes, partitions, audio, config, named, len(feature_names(config)))
-    with folder.clear_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with lock.hold(out):
-            done = folder.prepare(out, planned, audio, overwrite=options.overwrite)
-            if done is not None:
-                say(f"{out} is finished already: nothing to do")
-                finish.check_bad(done, options.max_bad_fraction, out)
-                return done
-            return _run(audio, out, config, options, planned, classes)
+    names = feature_names(config)
+    job = worker.Job(audio, out, config, named["engine"], named["device"], len(names))
+    workers = options.workers or cores()
+    with pool.Pool(job) as crew:
+        class_folders.check_folder(audio)
+        if (state.manifest is None or options.overwrite) and job.device == "cpu":
+            crew.start(min(workers, cores()))  # they load their libraries while this process plans
+        clips = sources.discover(audio, options.labels)
+        classes = classes_of(clips)
+        partitions = split.assign(
+            clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
+        )
+        planned = plan.make(clips, classes, partitions, audio, config, named, len(names))
+        made = None if options.overwrite else folder.finished(out, state, planned, audio)
+        if made is None:
+            with folder.clear_errors(out):
+                out.mkdir(parents=True, exist_ok=True)
+                with lock.hold(out):
+                    made = folder.prepare(out, planned, audio, overwrite=options.overwrite)
+                    made = made or _run(job, crew, planned, classes, names, workers)
+        else:
+            say(f"{out} is finished already: nothing to do")
+    finish.check_bad(made, options.max_bad_fraction, out)
+    return made
 
 
 def _run(
-    audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptions, planned: plan.Plan, classes: list[str]
+    job: worker.Job, crew: pool.Pool, planned: plan.Plan, classes: list[str], names: list[str], workers: int
 ) -> dict[str, Any]:
-    names = feature_names(config)
+    out, started = job.folder, time.monotonic()
     units = [Unit(*unit, [(number, planned.clips[number]) for number in numbers]) for unit, numbers in planned.units().items()]
-    job = worker.Job(audio, out, config, planned.options["engine"], planned.options["device"], len(names))
-    workers = min(options.workers or cores(), len(units))
-    say(
-        f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, engine {job.engine} on {job.device}, {workers} workers"
-    )
-    started = time.monotonic()
+    how = f"engine {job.engine} on {job.device}" + (f", {min(workers, len(units))} workers" if job.device == "cpu" else "")
+    say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")
     with Meter(len(planned.clips)) as meter:
         try:
-            records = pool.run(job, units, workers, meter)
-        finally:
+            records = crew.run(units, workers, meter)
+        except BaseException:
+            crew.stop()  # nobody writes any more
             folder.clean_temporaries(out)
-    manifest = finish.finish(out, planned, records, config=dataclasses.asdict(config), classes=classes, feature_names=names)
-    seconds = time.monotonic() - started
-    say(
-        f"built {out}: {manifest['clips']} clips, {manifest['audio_seconds'] / 60:.1f} min of audio in {seconds:.1f} s"
-        + (f"; {manifest['quarantined']} set aside, see quarantine.jsonl" if manifest["quarantined"] else "")
-    )
-    finish.check_bad(manifest, options.max_bad_fraction, out)
+            raise
+    manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
+    seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
+    aside = f"; {manifest['quarantined']} set aside, see quarantine.jsonl" if manifest["quarantined"] else ""
+    say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{aside}")
     return manifest
 
 
 def cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cuda_driver() -> bool:
+    """Whether a CUDA driver can be loaded at all; where it cannot, asking torch would only cost its import."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _named_options(config: SpectrogramConfig, options: BuildOptions, state: folder.State) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def _named_options(config: SpectrogramConfig, options: BuildOptions, state: fold
         engine = state.manifest["engine"] if engine == "auto" else engine
         device = state.manifest["device"] if device == "auto" else device
     if state.manifest is None or (engine, device) != (state.manifest["engine"], state.manifest["device"]):
-        engine, device = resolve(engine, device)
+        engine, device = resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
     names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction")
     return {**dataclasses.asdict(config), "engine": engine, "device": device, **{name: getattr(options, name) for name in names}}
 
@@ -112,6 +129,6 @@ class Meter:
         self._bar.update()
 
     def kept(self, clips: int) -> None:
-        """Count clips that were done before."""
-        self._bar.initial += clips
-        self._bar.update(clips)
+        """Leave out clips that were done before."""
+        self._bar.total -= clips
+        self._bar.refresh()

@@ -12,7 +12,7 @@ from preprocess.errors import ShardwaveError
 
 
 def decode_field(name: str, data: bytes, where: str) -> Any:
-    """The value of the field `name`: .npy -> array, .cls -> int, .json -> dict, anything else -> the bytes; raises ShardwaveError."""
+    """The value of a field: .npy -> array, .cls -> int, .json -> dict, anything else -> the bytes. Raises ShardwaveError."""
     kind = name.rsplit(".", 1)[-1]
     try:
         if kind == "npy":

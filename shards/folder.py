@@ -52,34 +52,41 @@ def examine(out: Path) -> State:
 def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[str, Any] | None:
     """Make `out` ready for building `new` (call it under the lock): the manifest where that is finished already, else None.
 
-    Raises UsageError where the folder holds a set of other inputs or options, unless `overwrite`: then that set's files are removed.
+    Raises UsageError where the folder holds a set of other inputs or options; with `overwrite`, that set's files are removed.
     """
     clean_temporaries(out)
     state = examine(out)
     if overwrite:
         remove(out, state)
         state = State(None, None)
-    if state.plan is None and state.manifest is not None:
-        raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
-    if state.plan is not None:
-        _refuse_changes(out, state, new, audio)
     if state.manifest is not None:
-        for entry in entries(state.manifest):
-            path = out / entry["file"]
-            if not path.exists() or path.stat().st_size != entry["bytes"]:
-                raise ShardwaveError(
-                    f"{path} is {'damaged' if path.exists() else 'missing'} in a finished set: build it anew with --overwrite"
-                )
         remove_build(out)  # left where the last build was killed at its very end
-        return state.manifest
+        return finished(out, state, new, audio)
+    if state.plan is not None:
+        _refuse_changes(out, state, state.plan, new, audio)
     (out / BUILD).mkdir(exist_ok=True)
     if state.plan is None:
         new.write(out / BUILD / PLAN)
     return None
 
 
+def finished(out: Path, state: State, new: plan.Plan, audio: Path) -> dict[str, Any] | None:
+    """The manifest of the set in `out` where that is finished; raises where it is damaged, or of other inputs or options."""
+    if state.manifest is not None:
+        if state.plan is None:
+            raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
+        _refuse_changes(out, state, state.plan, new, audio)
+        for entry in entries(state.manifest):
+            path = out / entry["file"]
+            if not path.exists() or path.stat().st_size != entry["bytes"]:
+                raise ShardwaveError(
+                    f"{path} is {'damaged' if path.exists() else 'missing'} in a finished set: build it anew with --overwrite"
+                )
+    return state.manifest
+
+
 def prepare_anew(out: Path, *, overwrite: bool) -> None:
-    """Make `out` ready for a set written in one go (call it under the lock): one that was cut off, or `overwrite`, starts over."""
+    """Make `out` ready for a set written in one go (call it under the lock); one that was cut off starts over."""
     state = examine(out)
     if state.manifest is not None and not overwrite:
         raise UsageError(f"--out {out} holds a finished set: give another folder, or --overwrite")
@@ -132,14 +139,13 @@ def clear_errors(out: Path) -> Iterator[None]:
         raise disk_error(error, out) from error
 
 
-def _refuse_changes(out: Path, state: State, new: plan.Plan, audio: Path) -> None:
-    assert state.plan is not None
-    crc32 = {planned.clip.path: planned.crc32 for planned in state.plan.clips if planned.crc32 is not None}
+def _refuse_changes(out: Path, state: State, old: plan.Plan, new: plan.Plan, audio: Path) -> None:
+    crc32 = {planned.clip.path: planned.crc32 for planned in old.clips if planned.crc32 is not None}
     if state.manifest is None:
         for path in (out / BUILD).glob("*.json"):
             with contextlib.suppress(ValueError, KeyError):  # a record that is not readable counts as not done
                 crc32.update(json.loads(path.read_bytes())["crc32"])
-    told = plan.changes(state.plan, new, audio, crc32)
+    told = plan.changes(old, new, audio, crc32)
     if told:
         what = "was built" if state.manifest is not None else "was begun"
         raise UsageError(

@@ -1,7 +1,8 @@
 """The field index beside each tar: offset and length of every field of every sample, with the class and clip columns.
 
-Binary and little-endian, read in one go: magic, header length, CRC-32 of what follows, a JSON header padded to 64 bytes, then int64
-columns `cls [n]`, `clip [n]`, and for each field `offset [n]`, `length [n]` (of the tar member's data, NumPy header included).
+Little-endian, read in one go: magic, header length, CRC-32 of what follows (begun from that length), a JSON header padded to 64
+bytes, then int64 columns `cls [n]`, `clip [n]`, and for each field `offset [n]`, `length [n]` (of the tar member's data, with its
+NumPy header).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Index:
         for field in self.offset:
             columns += [self.offset[field], self.length[field]]
         body = header + b"".join(np.ascontiguousarray(column, dtype="<i8").tobytes() for column in columns)
-        return _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body)) + body
+        return _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body, len(header))) + body
 
 
 def read(path: Path) -> Index:
@@ -59,7 +60,7 @@ def read(path: Path) -> Index:
         raise ShardwaveError(f"{path}: not a field index of this format")
     _, header_length, crc = _PREFIX.unpack_from(data)
     body = memoryview(data)[_PREFIX.size :]
-    if zlib.crc32(body) != crc:
+    if zlib.crc32(body, header_length) != crc:
         raise ShardwaveError(
             f"{path}: the index is damaged (its checksum does not fit): build the set again, or restore the file"
         )
@@ -68,7 +69,7 @@ def read(path: Path) -> Index:
     columns = np.frombuffer(body[header_length:], dtype="<i8")
     if columns.size != samples * (2 + 2 * len(fields)):
         raise ShardwaveError(f"{path}: the index does not hold what its header says")
-    columns = columns.reshape(-1, samples)
+    columns = columns.reshape(2 + 2 * len(fields), samples)
     offset = {field: columns[2 + 2 * i] for i, field in enumerate(fields)}
     length = {field: columns[3 + 2 * i] for i, field in enumerate(fields)}
     index = Index(int(meta["tar_bytes"]), str(meta["tar_sha256"]), columns[0], columns[1], offset, length)

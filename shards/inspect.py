@@ -67,7 +67,7 @@ def summary(set_path: Path) -> dict[str, Any]:
                     continue
                 for i in range(len(view)):
                     meta = view.meta(i)
-                    if meta.get("length") is not None:
+                    if meta.get("length"):  # rows of a table have none
                         lengths.append(float(meta["length"]))
                     if meta.get("source_rate"):
                         rates[str(meta["source_rate"])] += 1
@@ -120,9 +120,8 @@ def _spread(lengths: Sequence[float]) -> dict[str, float] | None:
 def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     """`found` (from `summary`) as text for a terminal."""
     config, spread = found["config"], found["durations"]
-    head = [
-        f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes, {_time(found['audio_seconds'])} of audio"
-    ]
+    length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
+    head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
     head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
     if "frequency_scale" in (config or {}):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"

@@ -17,10 +17,10 @@ from shards.shardset import ShardSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = "magma"
 MOST_SLICES = 40  # drawn of one clip
+TILE, GAP, LABEL = 1.2, 0.06, 1.5  # inches on the contact sheet: a picture, between two, the room for a class name
 INK, FAINT = "#222222", "#777777"
 
 
@@ -69,48 +69,58 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
             axes.set_ylabel(
                 "slices" if len(slices) == len(every) else f"slices ({len(slices)} of {len(every)})", fontsize=9, color=INK
             )
-    _save(figure, png)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    _write(buffer, png)
     return {"key": view.key(row), "png": str(png), "slices": len(every), **meta}
 
 
 def draw_sheet(opened: ShardSet, png: Path, per_class: int = 6) -> dict[str, Any]:
     """`per_class` whole clips of every class as small pictures, written to `png`; evenly spread over the set."""
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     config = _config(opened)
     view = opened.view(opened.partitions, "full")
     names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]
     blocks = 1 if len(names) <= 12 else 2 if len(names) <= 40 else 3  # classes side by side, so that the sheet stays readable
     lines = -(-len(names) // blocks)
-    figure = Figure(figsize=(blocks * (1.5 + 1.25 * per_class), 0.75 + 1.3 * lines), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
-    grid = figure.add_gridspec(lines, blocks * per_class)
-    drawn = 0
+    dpi = 150 if blocks == 1 else 100
+    block_width = LABEL + per_class * (TILE + GAP) + 0.25
+    width, height = blocks * block_width, 0.45 + lines * (TILE + 0.3)  # inches, as everything on the sheet
+    figure = Figure(figsize=(width, height), dpi=dpi)
+    axis = f"time to the right, 0 to {config.sample_rate / 2000:g} kHz upwards ({config.frequency_scale})"
+
+    def write(x: float, y: float, text: str, size: float, **style: str) -> None:
+        figure.text(x / width, 1 - y / height, text, fontsize=size, **style)  # type: ignore[arg-type]
+
+    write(LABEL, 0.2, f"{opened.path.name}: {opened.manifest['clips']:,} clips; {axis}", 10, color=INK, va="center")
+    tiles: list[tuple[int, int, int]] = []  # pixel row, pixel column, sample
     for number, name in enumerate(names):
         block, line = divmod(number, lines)
-        rows = np.flatnonzero(view.cls == (number if name != UNLABELLED else -1))
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(per_class, len(rows))).astype(int))]
-        for column in range(per_class):
-            axes = figure.add_subplot(grid[line, block * per_class + column])
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-            if column == 0:
-                text = axes.set_ylabel(
-                    f"{_short(name)}\n{len(rows):,} clips", rotation=0, ha="right", va="center", fontsize=9, labelpad=6
-                )
-                text.set_color(INK)
-            if column >= len(chosen):
-                continue
-            row = int(chosen[column])
-            meta = view.meta(row)
-            _image(axes, view.gather([row])["npy"][0])
-            axes.set_xlabel(f"{_short(Path(meta['path']).stem, 17)}, {meta['length']:.3g} s", fontsize=6, color=FAINT, labelpad=2)
-            drawn += 1
-    axis = f"time to the right, 0 to {config.sample_rate / 2000:g} kHz upwards ({config.frequency_scale})"
-    figure.suptitle(f"{opened.path.name}: {opened.manifest['clips']:,} clips; {axis}", fontsize=10, color=INK)
-    _save(figure, png)
-    return {"png": str(png), "samples": drawn, "classes": len(names)}
+        left, top = block * block_width + LABEL, 0.4 + line * (TILE + 0.3)
+        rows = np.flatnonzero(view.cls == (number if number < len(opened.classes) else -1))
+        label = f"{_short(name)}\n{len(rows):,} clip{'s' if len(rows) != 1 else ''}"
+        write(left - 0.1, top + TILE / 2, label, 9, color=INK, ha="right", va="center")
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(per_class, len(rows))).astype(int))].tolist()
+        for column, row in enumerate(chosen):
+            meta, x = view.meta(row), left + column * (TILE + GAP)
+            caption = f"{_short(Path(meta['path']).stem, 17)}, {meta['length']:.3g} s"
+            write(x + TILE / 2, top + TILE + 0.05, caption, 6, color=FAINT, ha="center", va="top")
+            tiles.append((round(top * dpi), round(x * dpi), row))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    sheet = np.array(canvas.buffer_rgba())[..., :3]
+    colours, side = colormaps[COLOURS], round(TILE * dpi)
+    for y, x, row in tiles:
+        image = Image.fromarray(view.gather([row])["npy"][0][::-1]).resize((side, side), Image.Resampling.LANCZOS)
+        sheet[y : y + side, x : x + side] = colours(np.asarray(image), bytes=True)[..., :3]
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "png")
+    _write(buffer, png)
+    return {"png": str(png), "samples": len(tiles), "classes": len(names)}
 
 
 def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
@@ -152,10 +162,6 @@ def _ticks(config: SpectrogramConfig) -> np.ndarray:
     return found[(found >= lowest) & (found <= nyquist)]
 
 
-def _image(axes: Axes, image: np.ndarray) -> None:
-    axes.imshow(image, origin="lower", aspect="auto", cmap=COLOURS, vmin=0, vmax=255)
-
-
 def _slices(opened: ShardSet, clip: int) -> list[tuple[dict[str, Any], np.ndarray]]:
     """(metadata, image) of the clip's slices, in order."""
     if "slice" not in opened.views:
@@ -176,8 +182,6 @@ def _short(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _save(figure: Figure, png: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+def _write(buffer: io.BytesIO, png: Path) -> None:
     png.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(png, buffer.getvalue())

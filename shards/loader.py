@@ -73,8 +73,9 @@ class Gatherer:
 class Loader:
     """Iterates batches {field: [batch, ...], "cls": int64, "clip": int64, "index": int64} of one epoch (see `set_epoch`).
 
-    `view`: a View, or any Source (Resident). The batch size is per rank; order and padding are those of `shards.order.Order`; by default
-    shuffled orders are padded. `prefetch` batches are gathered ahead by `threads` threads; the state counts the batches handed out.
+    `view`: a View, or any Source (Resident). The batch size is per rank; order and padding are those of `shards.order.Order`, by
+    default with padding where it is shuffled. `prefetch` batches are gathered ahead by `threads` threads; the state counts those
+    handed out.
     """
 
     def __init__(

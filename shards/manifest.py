@@ -33,7 +33,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read and check a set's manifest; raises UsageError where there is no set, ShardwaveError where it is unfinished or damaged."""
+    """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
     path = folder / MANIFEST
     try:
         data = path.read_bytes()
@@ -64,8 +64,8 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     expected = fingerprint(manifest["config"])
     if manifest["fingerprint"] != expected:
         raise ShardwaveError(
-            f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration gives "
-            f"{expected}): the manifest was changed by hand or damaged"
+            f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration "
+            f"gives {expected}): the manifest was changed by hand or damaged"
         )
     for partition, views in manifest["partitions"].items():
         for view, shards in views.items():

@@ -11,9 +11,9 @@ import numpy as np
 class Order:
     """Which samples each batch of one rank holds.
 
-    A global batch is `batch_size * world_size` samples that follow each other in the epoch's permutation; rank r takes the r-th part
-    of it. The last one is smaller: with `pad`, every rank takes equally many of it, made up by repeating the epoch from its start;
-    without, the parts differ by at most one sample, none is repeated or dropped, and a rank whose part is empty has one batch less.
+    A global batch is `batch_size * world_size` samples that follow each other in the epoch's permutation; rank r takes the r-th
+    part of it. The last one is smaller: with `pad`, every rank takes equally many of it, and what is missing is repeated from the
+    start of the epoch; without, the parts differ by at most one sample, and a rank whose part is empty has one batch less.
     """
 
     samples: int

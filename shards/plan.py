@@ -1,4 +1,4 @@
-"""The plan of a build: which clip lies in which shard, from inputs, options and seed alone; and what changed since it was made."""
+"""The plan of a build: which clip lies in which shard, from inputs, options and seed alone; and what changed since."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def make(
 
 
 def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shard_mb: float) -> tuple[np.ndarray, np.ndarray]:
-    """The (shard, place in it) of each clip of a partition, from their bytes: shuffled by seed, so that shards mix the classes."""
+    """The (shard, place in it) of each clip of a partition, from their bytes; shuffled, so that every shard mixes the classes."""
     order = np.random.default_rng([seed, zlib.crc32(partition.encode())]).permutation(len(weights))
     total = weights.sum()
     count = min(len(weights), max(min_shards, int(np.ceil(total / (shard_mb * 1e6)))))
@@ -122,8 +122,8 @@ def read(path: Path) -> Plan:
 def changes(old: Plan, new: Plan, audio: Path, crc32: Mapping[str, int]) -> list[str]:
     """What differs between the plan of a set and the one that this command would make; empty: it is the same build.
 
-    A file counts as unchanged when size and modification time are; where only the time differs, its bytes decide (`crc32`: of what
-    was read, by path).
+    A file counts as unchanged when size and modification time are; where only the time differs, its bytes decide, by the `crc32`
+    of what was read.
     """
     told = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
             for name in {**old.options, **new.options} if old.options.get(name) != new.options.get(name)]  # fmt: skip

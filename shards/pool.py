@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any, Protocol
 
 from preprocess.errors import ShardwaveError
 from shards.unit import Unit
 from shards.worker import Job, serve
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")  # one thread for every library
 
 
 class Progress(Protocol):
@@ -23,53 +27,93 @@ class Progress(Protocol):
         """So many clips lie in a shard that was finished before."""
 
 
-def run(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> list[dict[str, Any]]:
-    """Build `units` in `workers` processes, or keep what was finished before; the records, in any order."""
-    context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
-    waiting = list(reversed(units))
-    records: list[dict[str, Any]] = []
-    processes: dict[connection.Connection, Any] = {}
-    try:
-        for _ in range(min(workers, len(units))):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, job), daemon=True)
-            process.start()
-            theirs.close()
-            processes[ours] = process
-        while len(records) < len(units):
-            for ready in connection.wait(list(processes)):
-                assert isinstance(ready, connection.Connection)
-                process = processes[ready]
-                try:
-                    kind, *values = ready.recv()
-                except (EOFError, ConnectionResetError):
-                    process.join()
-                    raise ShardwaveError(
-                        f"a building process ended with {_status(process.exitcode)}: run the same command again to finish the set"
-                        f"{', with fewer --workers if memory ran out' if process.exitcode == -9 else ''}"
-                    ) from None
-                if kind == "clip":
-                    progress.clip(*values)
-                    continue
-                if kind == "kept":
-                    progress.kept(*values)
-                    continue
-                if kind == "failed":
-                    raise values[0]
-                if kind == "crashed":
-                    raise RuntimeError(f"a building process failed: {values[0]}") from RuntimeError(values[1])
-                if kind == "unit":
-                    records.append(values[0])
-                ready.send(waiting.pop() if waiting else None)
-    finally:
-        for ours, process in processes.items():
-            if len(records) < len(units):
-                process.kill()
+class Pool:
+    """Building processes of one job. They start, load their libraries and warm up before the units are known."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._processes: dict[connection.Connection, Any] = {}
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the processes at once."""
+        for ours, process in self._processes.items():
+            process.kill()  # what they had to do is done, or of no use any more
             process.join()
             with contextlib.suppress(OSError):
                 ours.close()
-    return records
+        self._processes.clear()
+
+    def start(self, workers: int) -> None:
+        """Start processes until there are `workers`."""
+        context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
+        with _environment({name: "1" for name in THREADS}):
+            while len(self._processes) < workers:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+
+    def run(self, units: Sequence[Unit], workers: int, progress: Progress) -> list[dict[str, Any]]:
+        """Build `units`, or keep what was finished before; the records, in any order."""
+        self.start(min(workers, len(units)))
+        waiting = list(reversed(units))
+        records: list[dict[str, Any]] = []
+        while len(records) < len(units):
+            for ready in connection.wait(list(self._processes)):
+                assert isinstance(ready, connection.Connection)
+                kind, *values = self._receive(ready)
+                if kind == "clip":
+                    progress.clip(*values)
+                elif kind == "kept":
+                    progress.kept(*values)
+                elif kind == "failed":
+                    raise values[0]
+                elif kind == "crashed":
+                    raise RuntimeError(f"a building process failed: {values[0]}") from RuntimeError(values[1])
+                else:  # ready for a unit, or done with one
+                    records += values
+                    if waiting:
+                        self._send(ready, waiting.pop())
+        return records
+
+    def _receive(self, ready: connection.Connection) -> Any:
+        try:
+            return ready.recv()
+        except (EOFError, ConnectionResetError):
+            raise self._gone(ready) from None
+
+    def _send(self, ready: connection.Connection, unit: Unit) -> None:
+        try:
+            ready.send(unit)
+        except BrokenPipeError:
+            raise self._gone(ready) from None
+
+    def _gone(self, ready: connection.Connection) -> ShardwaveError:
+        process = self._processes[ready]
+        process.join()
+        code = process.exitcode or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        hint = ", with fewer --workers if memory ran out" if code == -signal.SIGKILL else ""
+        return ShardwaveError(f"a building process {how}: run the same command again to finish the set{hint}")
 
 
-def _status(code: int | None) -> str:
-    return f"signal {-code}" if code is not None and code < 0 else f"status {code}"
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the processes that are started meanwhile: libraries read them when they are loaded."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

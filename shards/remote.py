@@ -91,7 +91,7 @@ class RetryingStream:
 
 
 def open_url(url: str, *, timeout: float = 30.0, retries: int = 8) -> Any:
-    """A stream (read, close) over `url`: http(s), a local path, `file:`, `pipe:` (a command that you name), or what fsspec knows (s3, gs, ...).
+    """A stream (read, close) over `url`: http(s), a path, `file:`, `pipe:` (a command), or what fsspec knows (s3, gs, ...).
 
     `timeout`: seconds without a byte after which a connection counts as stalled.
     """
@@ -99,10 +99,10 @@ def open_url(url: str, *, timeout: float = 30.0, retries: int = 8) -> Any:
     if scheme in ("http", "https"):
         return RetryingStream(url, lambda start: _open_http(url, start, timeout), retries=retries)
     if scheme in ("", "file", "pipe"):
-        from webdataset import gopen
+        import webdataset
 
         try:
-            return gopen.gopen(url, "rb", bufsize=1 << 20)
+            return webdataset.gopen(url, "rb", bufsize=1 << 20)
         except OSError as error:
             raise ShardwaveError(f"{url}: {error.strerror or error}") from None
     return RetryingStream(url, lambda start: _open_fsspec(url, start), retries=retries)

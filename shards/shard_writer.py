@@ -53,7 +53,7 @@ class ShardWriter:
                 dtype, shape = self._fields[name]
                 if array.dtype != dtype or array.shape != shape:
                     raise ValueError(f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}")
-                data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+                data = np.ascontiguousarray(array).data.cast("B")
                 place = self._tar.add(f"{key}.{name}", self._headers[name], data)
             self._places[name].append(place)
         self._cls.append(cls)

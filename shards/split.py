@@ -14,7 +14,7 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
     """The partition of each clip: `fold<k>` where clips bear folds, else `train`, `val` or `test`.
 
     Splits that the data set gives are kept; where it gives no `val`, that is drawn from `train`. What is drawn is stratified by
-    class, never breaks a group, and depends on the sorted paths and the seed alone. Raises UsageError where a side would be empty.
+    class, never breaks a group, and depends on sorted paths and seed alone. Raises UsageError where a side would be empty.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:

@@ -1,4 +1,4 @@
-"""Reading from a pipe, HTTP or an object store: a webdataset pipeline with our openers, checks and split over ranks and workers."""
+"""Reading from a pipe, HTTP or an object store: a webdataset pipeline with our openers, checks and split over ranks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Sample = dict[str, Any]
 class Stream(IterableDataset):
     """Decoded samples {"__key__", "npy": array, "cls": int, "json": dict, ...} from shards that are read once, front to back.
 
-    Shards go in an order fixed by (seed, epoch); of it rank r of n takes every n-th, and of those each DataLoader worker its share. A buffer
-    of `shuffle` samples mixes them (0: shards and samples in their own order). Raises ShardwaveError where a shard cannot be read in full.
+    Shards go in an order fixed by (seed, epoch); of it rank r of n takes every n-th, of those each DataLoader worker its share. A
+    buffer of `shuffle` samples mixes them (0: all in their own order). Raises ShardwaveError where a shard is not read in full.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Stream(IterableDataset):
         if expected is not None and len(expected) != len(urls):
             raise ValueError(f"expected must have one entry per url, got {len(expected)} for {len(urls)}")
         if world_size is not None and world_size > len(urls):
-            raise UsageError(f"{len(urls)} shards cannot be split over {world_size} ranks: build the set with more --min-shards")
+            raise UsageError(f"{len(urls)} shards cannot be split over {world_size} ranks: build with more --min-shards")
         self.urls = list(urls)
         self.expected = list(expected) if expected is not None else None  # the manifest's entries of the shards
         self.shuffle = shuffle
@@ -65,7 +65,9 @@ class Stream(IterableDataset):
     def __iter__(self) -> Iterator[Sample]:
         stages: list[Any] = [self._shards, self._files, webdataset.tariterators.group_by_keys]
         if self.shuffle:
-            stages.append(webdataset.detshuffle(self.shuffle, self.shuffle // 2, seed=self.seed * 1_000_003, epoch=self.epoch - 1))
+            stages.append(
+                webdataset.detshuffle(self.shuffle, self.shuffle // 2, seed=self.seed * 1_000_003, epoch=self.epoch - 1)
+            )
         return iter(webdataset.DataPipeline(*stages, webdataset.map(_decoded)))
 
     def _shards(self) -> Iterator[int]:
@@ -120,7 +122,7 @@ class _Watched:
 
 
 def stream(location: str, partitions: str | Sequence[str], view: str = "full", **options: Any) -> Stream:
-    """Stream one view of a set's partitions from the folder or address `location` that holds its manifest (options: see `Stream`)."""
+    """Stream one view of partitions of the set whose manifest lies in the folder or at the address `location` (see `Stream`)."""
     base = location.rstrip("/")
     source = open_url(f"{base}/{MANIFEST}", timeout=options.get("timeout", 30.0), retries=options.get("retries", 8))
     try:

@@ -1,6 +1,6 @@
 """Reads plain tar streams that may come from anybody: what could leave its folder, run code or fill the memory is refused.
 
-Only regular files are let through, with relative names, of a bounded size, and never a pickle: nothing is unpacked to disk or executed.
+Only regular files pass, with relative names, of a bounded size, and never a pickle: nothing is unpacked to disk or executed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def members(stream: IO[bytes], where: str) -> Iterator[Member]:
                 if len(data) != info.size:
                     raise ShardwaveError(f"{where}: truncated in {info.name}")
                 yield Member(info.name, info.offset_data, data)
-                archive.members = []  # type: ignore[attr-defined]  # it would keep every header
+                archive.members = []  # it would keep every header
         while counted.read(1 << 20):
             pass
     except _Refused as refusal:

@@ -20,7 +20,7 @@ class TarWriter:
         self.path = path
         self.position = 0  # bytes
         self._hash = hashlib.sha256()
-        self._file = open(path, "wb", buffering=1 << 20)  # noqa: SIM115
+        self._file = open(path, "wb", buffering=1 << 18)  # noqa: SIM115
 
     def add(self, name: str, *parts: bytes | memoryview) -> tuple[int, int]:
         """Append a member made of `parts`, bytes or flat views of bytes; returns the (offset, length) of its data."""
@@ -65,5 +65,5 @@ def _template(size: int) -> tuple[bytes, bytes, int]:
     if size >= 8**11:
         raise ValueError(f"USTAR members hold less than 8 GiB, got {size} bytes")
     start = b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"%011o\0" % 0
-    end = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2 + bytes(167)
+    end = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
     return start, end, sum(start) + sum(end) + 8 * ord(" ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,28 +23,36 @@ META = ("label", "path", "group", "fold", "view", "slice", "start", "length", "s
 def verify(path: Path) -> dict[str, Any]:
     """Check the set in the folder `path`; returns {set, fingerprint, shards, samples, bytes, clips}.
 
-    Raises ShardwaveError, naming the shard and what is wrong with it, for: a missing or changed file, a sample or a field that is missing,
-    damaged or not as the manifest says, an index that points elsewhere, a key or a clip's view that is there twice, a group in two partitions.
+    Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
+    damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two partitions.
     """
     path = Path(path)
     found = manifest.read(path)
-    shards = [(partition, view, entry) for partition, views in found["partitions"].items() for view, entries in views.items() for entry in entries]
-    keys: set[str] = set()
-    groups: dict[str, str] = {}
-    clips: dict[int, tuple[str, str]] = {}
-    samples = 0
-    with bar(total=sum(entry["bytes"] for *_, entry in shards), unit="B", unit_scale=True, desc="verify") as progress:
-        for partition, view, entry in shards:
-            checker = _Shard(path, partition, view, entry, found)
-            checker.check(keys, groups, clips)
-            samples += entry["samples"]
-            progress.update(entry["bytes"])
-    if len(clips) != found["clips"]:
-        raise ShardwaveError(f"{path}: the shards hold {len(clips)} clips, the manifest says {found['clips']}")
-    return {
-        "set": str(path), "fingerprint": found["fingerprint"], "shards": len(shards), "samples": samples,
-        "bytes": sum(entry["bytes"] for *_, entry in shards), "clips": len(clips),
-    }  # fmt: skip
+    shards = [
+        _Shard(path, partition, view, entry, found)
+        for partition, views in found["partitions"].items()
+        for view, entries in views.items()
+        for entry in entries
+    ]
+    seen = _Seen(set(), {}, {})
+    total = sum(shard.entry["bytes"] for shard in shards)
+    with bar(total=total, unit="B", unit_scale=True, desc="verify") as progress:
+        for shard in shards:
+            shard.check(seen)
+            progress.update(shard.entry["bytes"])
+    if len(seen.clips) != found["clips"]:
+        raise ShardwaveError(f"{path}: the shards hold {len(seen.clips)} clips, the manifest says {found['clips']}")
+    samples = sum(shard.entry["samples"] for shard in shards)
+    counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
+    return {"set": str(path), "fingerprint": found["fingerprint"], **counts}
+
+
+class _Seen(NamedTuple):
+    """What the shards checked so far hold."""
+
+    keys: set[str]
+    groups: dict[str, str]  # group -> partition
+    clips: dict[int, tuple[str, str]]  # number -> path, partition
 
 
 class _Shard:
@@ -55,55 +63,53 @@ class _Shard:
         self.partition, self.view, self.entry, self.found = partition, view, entry, found
         self.fields = found["fields"]
 
-    def check(self, keys: set[str], groups: dict[str, str], clips: dict[int, tuple[str, str]]) -> None:
-        """Raise ShardwaveError at the first thing that is wrong; adds what the shard holds to what the set holds so far."""
+    def check(self, seen: _Seen) -> None:
+        """Raise ShardwaveError at the first thing that is wrong; adds what the shard holds to `seen`."""
         for name, sha256 in files_of(self.entry):
             file = self.path.with_name(name)
             if not file.exists():
                 raise ShardwaveError(f"{file}: missing")
             if file_sha256(file) != sha256:
-                raise ShardwaveError(f"{file}: its bytes are not those that the manifest names ({file.stat().st_size} bytes, SHA-256 differs)")
+                raise ShardwaveError(f"{file}: its bytes are not those that the manifest names (SHA-256 differs)")
         places = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
-        number, current, fields = -1, "", dict[str, bytes]()
+        number, current = -1, ""
+        fields: dict[str, bytes] = {}
         with open(self.path, "rb") as file:
             for member in members(file, str(self.path)):
                 key, _, name = member.name.partition(".")
                 if key != current:
                     if number >= 0:
-                        self._sample(number, current, fields, places, groups, clips)
+                        self._sample(number, current, fields, places, seen)
                     number, current, fields = number + 1, key, {}
-                    if key in keys:
+                    if key in seen.keys:
                         self._bad(f"key {key} is there twice")
-                    keys.add(key)
+                    seen.keys.add(key)
                 if name not in self.fields or name in fields:
                     self._bad(f"{member.name} is not a field of the set, or is there twice")
-                if number >= len(places) or (places.offset[name][number], places.length[name][number]) != (member.offset, len(member.data)):
+                place = (places.offset[name][number], places.length[name][number]) if number < len(places) else None
+                if place != (member.offset, len(member.data)):
                     self._bad(f"the index does not point at {member.name}")
                 fields[name] = member.data
         if number >= 0:
-            self._sample(number, current, fields, places, groups, clips)
+            self._sample(number, current, fields, places, seen)
         if number + 1 != self.entry["samples"] or len(places) != self.entry["samples"]:
-            self._bad(f"{number + 1} samples and {len(places)} in the index, where the manifest says {self.entry['samples']}")
+            self._bad(f"{number + 1} samples, {len(places)} in the index, where the manifest says {self.entry['samples']}")
 
-    def _sample(
-        self, number: int, key: str, fields: dict[str, bytes], places: index.Index, groups: dict[str, str], clips: dict[int, tuple[str, str]]
-    ) -> None:
+    def _sample(self, number: int, key: str, fields: dict[str, bytes], places: index.Index, seen: _Seen) -> None:
         missing = [name for name in self.fields if name not in fields]
         if missing:
             self._bad(f"sample {key} lacks {', '.join(missing)}")
         for name, data in fields.items():
             value = decode_field(name, data, f"{self.path}: {key}")
             if isinstance(value, np.ndarray):
-                declared = self.fields[name]
-                if value.dtype != declared["dtype"] or list(value.shape) != declared["shape"]:
-                    self._bad(f"{key}.{name} is {value.dtype} {list(value.shape)}, the manifest says {declared['dtype']} {declared['shape']}")
+                is_, declared = f"{value.dtype} {list(value.shape)}", f"{self.fields[name]['dtype']} {self.fields[name]['shape']}"
+                if is_ != declared:
+                    self._bad(f"{key}.{name} is {is_}, the manifest says {declared}")
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
                     self._bad(f"{key}.{name} holds NaN or infinite values")
-        self._meta(number, key, json.loads(fields["json"]), int(fields["cls"]), places, groups, clips)
+        self._meta(number, key, json.loads(fields["json"]), int(fields["cls"]), places, seen)
 
-    def _meta(
-        self, number: int, key: str, meta: dict[str, Any], cls: int, places: index.Index, groups: dict[str, str], clips: dict[int, tuple[str, str]]
-    ) -> None:
+    def _meta(self, number: int, key: str, meta: dict[str, Any], cls: int, places: index.Index, seen: _Seen) -> None:
         lacking = [name for name in META if name not in meta]
         if lacking:
             self._bad(f"the json field of {key} lacks {', '.join(lacking)}")
@@ -113,11 +119,11 @@ class _Shard:
         if meta["view"] != self.view:
             self._bad(f"{key} is of view {meta['view']}")
         clip = int(places.clip[number])
-        if clips.setdefault(clip, (meta["path"], self.partition)) != (meta["path"], self.partition):
-            self._bad(f"{key} is clip {clip}, as is {clips[clip][0]} in {clips[clip][1]}")
+        if seen.clips.setdefault(clip, (meta["path"], self.partition)) != (meta["path"], self.partition):
+            self._bad(f"{key} is clip {clip}, as is {seen.clips[clip][0]} in {seen.clips[clip][1]}")
         group = f"group {meta['group']}" if meta["group"] is not None else f"path {meta['path']}"
-        if groups.setdefault(group, self.partition) != self.partition:
-            self._bad(f"{group} lies in {groups[group]} and {self.partition}")
+        if seen.groups.setdefault(group, self.partition) != self.partition:
+            self._bad(f"{group} lies in {seen.groups[group]} and {self.partition}")
 
     def _bad(self, what: str) -> None:
         raise ShardwaveError(f"{self.path}: {what}")

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import Engine
 from preprocess.errors import BadAudio, ShardwaveError
@@ -43,6 +45,10 @@ class Builder:
         self.job = job
         self.engine: Engine = make_engine(job.engine, job.device, job.config)
         self.identity = identity(job.engine, job.device)
+
+    def warm_up(self) -> None:
+        """Load and compile what the first clip would wait for."""
+        self.engine([np.zeros(self.job.config.sample_rate, np.float32)])
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> dict[str, Any]:
         """Build the unit; returns its record. `progress(seconds, good)` is called for every clip."""
@@ -88,34 +94,35 @@ def readable_crc32(path: Path) -> int | None:
 @functools.cache
 def identity(engine: str, device: str) -> dict[str, Any]:
     """What fixes the bytes beside inputs, options and seed: engine, device, CPU capability and library versions."""
-    import torch
-
     from preprocess.environment import environment
 
     found = environment()
-    return {
-        "engine": engine, "device": device, "device_name": torch.cuda.get_device_name() if device == "cuda" else found["cpu"],
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(), "versions": {"python": found["python"], **found["versions"]},
-    }  # fmt: skip
+    name = found["cpu"]
+    if device == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name()
+    versions = {"python": found["python"], **found["versions"]}
+    return {"engine": engine, "device": device, "device_name": name, "cpu_capability": cpu_capability(), "versions": versions}
 
 
-def single_thread() -> None:
-    """One thread for every library in this process."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
-    import torch
+def cpu_capability() -> str:
+    """The widest vector instructions of this CPU, by which libraries choose their code: `AVX512`, `AVX2` or `baseline`."""
+    from llvmlite.binding import get_host_cpu_features
 
-    torch.set_num_threads(1)
+    features = get_host_cpu_features()
+    return "AVX512" if features.get("avx512f") else "AVX2" if features.get("avx2") else "baseline"
 
 
 def serve(connection: Connection, job: Job) -> None:
-    """A worker process: builds the units it receives until it receives None or its parent is gone."""
+    """A worker process: builds the units it receives until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     try:
-        single_thread()
         builder = Builder(job)
+        builder.warm_up()
         connection.send(("ready",))
-        while (unit := connection.recv()) is not None:
+        while True:
+            unit = connection.recv()
             record = finished_record(job.folder, unit)
             if record is not None:
                 connection.send(("kept", len(unit.clips)))

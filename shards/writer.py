@@ -34,10 +34,10 @@ Shard = tuple[str, str, int, Iterable[Row]]  # partition, view, index, rows
 def write_set(
     out: Path, shards: Iterable[Shard], fields: Fields, described_by: Mapping[str, Any], *, samples: int, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write `shards`, then the manifest; returns it. Refuses a folder that holds a set already (unless `overwrite`) or something else.
+    """Write `shards`, then the manifest; returns it. Refuses a folder that holds a set (unless `overwrite`) or something else.
 
-    `described_by`: the manifest's config, engine, device, seed, classes, feature_names, clips, audio_seconds. What was cut off starts
-    over.
+    `described_by`: the manifest's config, engine, device, seed, classes, feature_names, clips, audio_seconds. What was cut off
+    starts over.
     """
     folder.examine(out)
     with folder.clear_errors(out):
@@ -76,8 +76,8 @@ def write_array_set(
 ) -> dict[str, Any]:
     """Write a set derived from `parent`: row i of `arrays[partition, view]` ([samples, ...]) replaces the arrays of its sample i.
 
-    Keys, classes, clip numbers, json fields and the cut into shards are the parent's. `config`: how the arrays were made; it and the
-    parent's fingerprint make the new set's fingerprint. Returns the manifest.
+    Keys, classes, clip numbers, json fields and the cut into shards are the parent's. `config`: how the arrays were made; it and
+    the parent's fingerprint make the new set's fingerprint. Returns the manifest.
     """
     first = next(iter(arrays.values()))
     fields: Fields = {field: (first.dtype.name, tuple(first.shape[1:]))}

@@ -33,14 +33,13 @@ def read(table: Path, label_column: str = "label", group_column: str | None = No
     some = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
     for option, column in (("--label-column", label_column), ("--group-column", group_column)):
         if column is not None and column not in names:
-            raise UsageError(
-                f"{option} must be a column of {table}, got {column}: it has {some}"
-            )
+            raise UsageError(f"{option} must be a column of {table}, got {column}: it has {some}")
     if not len(frame):
         raise UsageError(f"{table} has no rows")
     path_column = next((name for name in PATH_COLUMNS if name in names and name not in (label_column, group_column)), None)
     special = {label_column, group_column, path_column, "fold", "split", "group"}
-    columns, left_out = [], []
+    columns: list[str] = []
+    left_out: list[str] = []
     for name in names:
         if name not in special:
             (columns if _numeric(frame[name], f"{table} column {name}") else left_out).append(name)
@@ -78,7 +77,7 @@ def _frame(table: Path) -> Any:
 
 
 def _numeric(column: Any, where: str) -> bool:
-    """Whether a column holds numbers; raises UsageError, naming the row, where it does but for a value that is no finite number."""
+    """Whether a column holds numbers; raises UsageError, naming the row, where it does but for some value that is not finite."""
     import pandas
 
     values = pandas.to_numeric(column, errors="coerce").astype("float64").to_numpy()

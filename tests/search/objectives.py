@@ -1,4 +1,4 @@
-"""Synthetic objectives for the conformance suite: module-level, so that workers of every backend can import them."""
+"""Synthetic objectives for the search tests: module-level, so that workers of every backend can import them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,119 @@ import time
 from pathlib import Path
 from typing import Any
 
+EPOCHS = 6
+
 
 def smooth(params: dict[str, Any], report: Any) -> None:
-    """Values that depend on the parameters and rise with the epochs."""
-    for epoch in range(1, 7):
-        report(epoch, params["quality"] * (1 - 0.5**epoch), {"step": 0.01 * epoch, "validation": 0.001 * epoch})
+    """Values that depend on the parameters alone and rise with the epochs."""
+    report.info["size"] = 7
+    for epoch in range(1, EPOCHS + 1):
+        report(epoch, curve(params, epoch), {"step": 0.01 * epoch, "validation": 0.001 * epoch})
+
+
+def curve(params: dict[str, Any], epoch: int) -> float:
+    return params["quality"] * (1 - 0.5**epoch)
+
+
+def several(params: dict[str, Any], report: Any) -> None:
+    """Fails, runs out of memory, reports nothing, or not a number, as `kind` says."""
+    kind = params["kind"]
+    if kind == "error":
+        raise ValueError("no such\nluck")
+    if kind == "memory":
+        raise MemoryError("cannot allocate 12 GB")
+    if kind == "nan":
+        report(1, float("nan"))
+    if kind == "good":
+        smooth({"quality": 0.5}, report)
 
 
 def broken(params: dict[str, Any], report: Any) -> None:
     raise ValueError("no such luck")
+
+
+class Unpreparable:
+    """An objective whose data are missing."""
+
+    def prepare(self) -> None:
+        raise FileNotFoundError("no shard set here")
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        raise AssertionError("never called")
+
+
+class Counting:
+    """Counts in files how often it was prepared, and how often it ran, in which process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def preload(self) -> None:
+        note(self.folder / "preloaded", os.getpid())
+
+    def prepare(self) -> None:
+        note(self.folder / "prepared", os.getpid())
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        note(self.folder / "ran", os.getpid())
+        time.sleep(0.05)
+        smooth(params, report)
+
+
+class Dying:
+    """Kills its own process in the second epoch, in the first `times` attempts at the trials of quality 0.25."""
+
+    def __init__(self, folder: Path, times: int = 1) -> None:
+        self.folder, self.times = folder, times
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        report(1, curve(params, 1))
+        if params["quality"] == 0.25 and len(lines(self.folder / "deaths")) < self.times:
+            note(self.folder / "deaths", os.getpid())
+            os.kill(os.getpid(), signal.SIGKILL)
+        for epoch in range(2, EPOCHS + 1):
+            report(epoch, curve(params, epoch))
+
+
+class Slow:
+    """Fast trials, and from number 4 on trials that tell their process and wait in their third epoch until `folder/go` appears."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        note(self.folder / "ran", report.trial)
+        for epoch in range(1, EPOCHS + 1):
+            if epoch == 3 and report.trial >= 4:
+                note(self.folder / "waiting", os.getpid())
+                while not (self.folder / "go").exists():
+                    time.sleep(0.02)
+            report(epoch, curve(params, epoch))
+
+
+class Batch:
+    """A `run_batch` that tells how many trials it got; each stops on its own."""
+
+    def __init__(self, folder: Path, fail: bool = False) -> None:
+        self.folder, self.fail = folder, fail
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        note(self.folder / "single", report.trial)
+        smooth(params, report)
+
+    def run_batch(self, params: list[dict[str, Any]], report: Any) -> None:
+        note(self.folder / "batches", len(params))
+        running = set(range(len(params)))
+        for epoch in range(1, EPOCHS + 1):
+            if self.fail and epoch == 2:
+                raise MemoryError("together they do not fit")
+            running -= report({i: (epoch, curve(params[i], epoch)) for i in sorted(running)}, {i: {"step": 0.5} for i in running})
+
+
+def note(path: Path, what: object) -> None:
+    with open(path, "a") as file:
+        file.write(f"{what}\n")
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,70 @@
+"""Searches replayed on recorded curves as blocks: best value over epochs and time with bands, regret, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.pages.blocks import Block, Details, Line, Lines, Table, Text, number
+
+Row = dict[str, Any]
+SHOWN = 6  # curves in a figure
+
+
+def quality(rows: Sequence[Row]) -> list[Block]:
+    """One part per table and number of workers."""
+    blocks: list[Block] = [
+        Text(
+            "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and searchers decide, in "
+            "simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best value found. Rank: 1 is best, mean over seeds. "
+            "“ray objects” are Ray's scheduler and searcher called by this event loop in Tune's place."
+        )
+    ]
+    for table, workers in dict.fromkeys((row["params"]["table"], row["params"]["workers"]) for row in rows):
+        mine = [row for row in rows if (row["params"]["table"], row["params"]["workers"]) == (table, workers)]
+        mine.sort(key=lambda row: row["params"]["rank"])
+        about = mine[0]["params"]
+        title = f"{table}, {workers} worker{'s' * (workers != 1)}"
+        shown = _shown(mine)
+        for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
+            lines = [_line(row, axis) for row in shown]
+            blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
+        ranked = [
+            (
+                _name(row),
+                number(row["params"]["rank"]),
+                number(row["median"]),
+                f"{number(row['q1'])} to {number(row['q3'])}",
+                number(row["params"]["seconds"]),
+                str(row["n"]),
+            )
+            for row in mine
+        ]
+        caption = (
+            f"{title}: {about['trainings']} x {about['epochs']} epochs to spend, {about['configurations']} configurations recorded, "
+            f"best value {number(about['best'])}"
+        )
+        head = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
+        blocks.append(Details(f"{title}: all {len(mine)}, ranked", [Table(head, ranked, (1, 2, 3, 4, 5), caption)]))
+    return blocks
+
+
+def _shown(ranked: Sequence[Row]) -> list[Row]:
+    """The best of each backend, the baselines, then the best of what is left."""
+    chosen = []
+    for backend in ("optuna/", "ray objects/"):
+        chosen += [row for row in ranked if _name(row).startswith(backend)][:1]
+    chosen += [row for row in ranked if row["role"] == "peer"]
+    chosen += [row for row in ranked if row not in chosen][: max(0, SHOWN - len(chosen))]
+    return chosen
+
+
+def _line(row: Row, axis: str) -> Line:
+    points = row["params"]["over"][axis]
+    curve = [(x, median) for x, _, median, _ in points if median > 0]
+    band = [(x, low, high) for x, low, median, high in points if median > 0 and low > 0]
+    return Line(_name(row), curve, band, dashed=row["role"] == "peer")
+
+
+def _name(row: Row) -> str:
+    return row["case"].split(": ", 1)[1]

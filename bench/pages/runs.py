@@ -1,0 +1,236 @@
+"""Run folders as blocks: a training's curves and confusion matrix, a search's trials, several searches side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.pages.blocks import Block, Details, Line, Lines, Matrix, Section, Table, Text, Waterfall, number, per_cent
+from bench.pages.records import environment
+
+Run = tuple[str, Path]
+SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data", "backbone": "frozen backbone, once"}
+
+
+def sections(runs: Sequence[Run]) -> tuple[list[str], list[Section]]:
+    """Summary sentences and sections for run folders (train, search, cross-validation)."""
+    from models.result import read
+
+    results = [(name, folder, read(folder)) for name, folder in runs]
+    searches = [found for found in results if found[2]["command"] == "search"]
+    sentences = [_sentence(name, result) for name, _, result in results]
+    made = []
+    if len(searches) > 1:
+        made.append(Section("Searches side by side", _compared(searches)))
+    for name, folder, result in results:
+        made.append(Section(name, _search(folder, result) if result["command"] == "search" else _training(folder, result)))
+    made.append(Section("Environment of the runs", [environment([result["environment"] for _, _, result in results])]))
+    return sentences, made
+
+
+def _sentence(name: str, result: dict[str, Any]) -> str:
+    if result["state"] != "COMPLETE":
+        return f"{name}: {result['command']} of {result['model']} is {_state(result)}."
+    seconds = result["seconds"]
+    if result["command"] == "search":
+        best = result["best"]
+        overhead = seconds["overhead"] / seconds["total"]
+        return (
+            f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, {result['scheduler']}) in {number(seconds['total'])} s, "
+            f"best {per_cent(best['value'])}; {result['epochs']['saved']} epochs saved by stopping, {per_cent(overhead)} of the time overhead."
+        )
+    score = _headline(result)
+    wait = seconds.get("data_wait", 0.0) / max(1e-9, seconds.get("step", 0.0) + seconds.get("data_wait", 0.0))
+    waited = f"; waiting for data: {per_cent(wait)} of the training steps' time" if seconds.get("step") else ""
+    return f"{name}: {result['model']} reached {score} in {number(seconds['total'])} s{waited}."
+
+
+def _state(result: dict[str, Any]) -> str:
+    return f"{result['state']} ({result['error']})" if result.get("error") else str(result["state"])
+
+
+def _headline(result: dict[str, Any]) -> str:
+    """The score that counts: on the held-out part where there is one."""
+    selected = result.get("selected_by")
+    for part, name in (("test", "test"), ("val", "validation")):
+        value = result["scores"].get(f"{part}_{selected}_accuracy")
+        if value is not None:
+            return f"{per_cent(value)} {name} accuracy ({selected})"
+    return "no score"
+
+
+def _training(folder: Path, result: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    if result["state"] != "COMPLETE":
+        blocks.append(Text(f"State: {_state(result)}", strong=True))
+    if result.get("per_fold"):
+        blocks.append(_folds(result["per_fold"]))
+    blocks += _history(result)
+    blocks += _confusion(result)
+    blocks += _scores(result)
+    blocks += _seconds(result)
+    blocks.append(Details("Hyper-parameters", [Table(("parameter", "value"), [(key, str(value)) for key, value in (result.get("params") or {}).items()])]))
+    return blocks
+
+
+def _history(result: dict[str, Any]) -> list[Block]:
+    """Accuracy, recall and F1, loss over epochs."""
+    history, selected = result.get("history") or [], result.get("selected_by")
+    if not history:
+        return []
+
+    def line(key: str, name: str, dashed: bool = False) -> list[Line]:
+        points = [(entry["epoch"], entry[key]) for entry in history if entry.get(key) is not None]
+        return [Line(name, points, dashed=dashed)] if points else []
+
+    views = [view for view in ("whole", "slice_mean") if any(f"val_{view}_accuracy" in entry for entry in history)]
+    trained = next((view for view in (selected, "whole", "slice_mean") if any(f"train_{view}_accuracy" in entry for entry in history)), selected)
+    accuracy = line(f"train_{trained}_accuracy", "training")
+    for view in views:
+        accuracy += line(f"val_{view}_accuracy", f"validation, {view}{' (selected)' if view == selected else ''}", view != selected)
+    recall = [*line(f"train_{trained}_recall", "training, recall"), *line(f"train_{trained}_f1", "training, F1", True)]
+    recall += [*line(f"val_{selected}_recall", "validation, recall"), *line(f"val_{selected}_f1", "validation, F1", True)]
+    best = result.get("best_epoch")
+    charts = [
+        Lines("Accuracy over epochs", "epoch", "accuracy", accuracy, mark=best),
+        Lines("Recall and F1, weighted", "epoch", "score", recall, mark=best),
+        Lines("Loss", "epoch", "nats", [*line("train_loss", "training"), *line("val_loss", "validation")], mark=best),
+    ]
+    told = f"The dashed upright line is epoch {best}, whose weights were kept." if best else ""
+    return [*(chart for chart in charts if chart.lines), *([Text(told)] if told else [])]
+
+
+def _confusion(result: dict[str, Any]) -> list[Block]:
+    matrices = result.get("confusion") or {}
+    selected = result.get("selected_by")
+    for part, name in (("test", "held-out clips"), ("val", "validation clips")):
+        counts = matrices.get(f"{part}_{selected}")
+        if counts:
+            return [Matrix(f"Confusion matrix, {name}, {selected}", "true class", "predicted class", result["classes"], counts)]
+    return []
+
+
+def _scores(result: dict[str, Any]) -> list[Block]:
+    scores = result.get("scores") or {}
+    rows = []
+    for part in ("train", "val", "test"):
+        for view in ("whole", "slice_mean"):
+            values = [scores.get(f"{part}_{view}_{score}") for score in ("accuracy", "recall", "f1")]
+            if any(value is not None for value in values):
+                rows.append((part, view, *(per_cent(value) for value in values)))
+    return [Table(("part", "score", "accuracy", "recall", "F1"), rows, (2, 3, 4), "Scores of the epoch that was kept")] if rows else []
+
+
+def _folds(folds: Any) -> Table:
+    entries = folds.items() if isinstance(folds, dict) else enumerate(folds, 1)
+    rows = []
+    for number_, fold in entries:
+        scores = fold.get("scores", fold)
+        tests = {key: value for key, value in scores.items() if key.startswith("test_") and key.endswith("accuracy")}
+        rows.append((str(fold.get("fold", number_)), ", ".join(f"{key.removeprefix('test_').removesuffix('_accuracy')} {per_cent(value)}" for key, value in tests.items())))
+    return Table(("fold held out", "accuracy on it"), rows, caption="Each fold scored once, by a model that never saw it")
+
+
+def _seconds(result: dict[str, Any]) -> list[Block]:
+    seconds = dict(result.get("seconds") or {})
+    total = seconds.pop("total", None)
+    if not total:
+        return []
+    parts = [(SPENT[key], value) for key, value in seconds.items() if key in SPENT and isinstance(value, int | float) and value > 0]
+    rest = total - sum(value for _, value in parts)
+    if rest > 0:
+        parts.append(("all else: start, scores, figures", rest))
+    return [Waterfall("Where the time went", "s", parts)] if rest > -0.05 * total else []
+
+
+def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = []
+    if result["state"] != "COMPLETE":
+        blocks.append(Text(f"State: {_state(result)}", strong=True))
+    trials = _trials(folder)
+    if not trials:
+        return [*blocks, Text("No trial has ended.")]
+    over_time, over_epochs = _progress(result, trials)
+    blocks += [
+        Lines("Best value over time", "seconds", "best value so far", [Line("best so far", over_time)]),
+        Lines("Best value over epochs spent", "epochs", "best value so far", [Line("best so far", over_epochs)]),
+    ]
+    if result.get("best"):
+        best = result["best"]
+        rows = [(key, number(value) if isinstance(value, float) else str(value)) for key, value in best["params"].items()]
+        caption = f"Best: trial {best['trial']}, {per_cent(best['value'])} at epoch {best['epoch']}"
+        blocks.append(Table(("parameter", "value"), rows, (1,), caption))
+    blocks += _search_seconds(result)
+    blocks += _confusion(result)
+    names = list(trials[0]["params"])
+    rows = [
+        (
+            str(trial["trial"]), trial["state"], per_cent(trial["value"]), str(trial["epochs"]), number(trial["seconds"]),
+            *(number(value) if isinstance(value, float) else str(value) for value in (trial["params"].get(name) for name in names)),
+        )
+        for trial in sorted(trials, key=lambda trial: -(trial["value"] if trial["value"] is not None else -1))
+    ]  # fmt: skip
+    head = ("trial", "state", "value", "epochs", "seconds", *names)
+    blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, rows, range(2, len(head)))]))
+    return blocks
+
+
+def _search_seconds(result: dict[str, Any]) -> list[Block]:
+    """Seconds of all jobs: steps, validation, and what is neither."""
+    seconds, jobs = result.get("seconds") or {}, result.get("jobs") or 1
+    if not seconds.get("total"):
+        return []
+    parts = [(f"{SPENT[key]}, {jobs} jobs at a time", seconds.get(key, 0.0) / jobs) for key in ("step", "validation")]
+    parts.append(("overhead: start, data, scheduling, results", max(0.0, seconds["total"] - sum(value for _, value in parts))))
+    return [Waterfall("Where the search's time went", "s", parts)]
+
+
+def _compared(searches: Sequence[tuple[str, Path, dict[str, Any]]]) -> list[Block]:
+    over_time, over_epochs, rows = [], [], []
+    for name, folder, result in searches:
+        trials = _trials(folder)
+        if trials:
+            time, epochs = _progress(result, trials)
+            over_time.append(Line(name, time))
+            over_epochs.append(Line(name, epochs))
+        seconds, best, spent = result.get("seconds") or {}, result.get("best") or {}, result.get("epochs") or {}
+        total = seconds.get("total")
+        rows.append(
+            (
+                name, result["backend"], result["sampler"], result["scheduler"], per_cent(best.get("value")), str(len(trials)),
+                str(spent.get("run", "–")), str(spent.get("saved", "–")), number(total), number(seconds.get("overhead")),
+                number(seconds["overhead"] / len(trials)) if trials and seconds.get("overhead") is not None else "–",
+            )
+        )  # fmt: skip
+    head = ("search", "backend", "sampler", "scheduler", "best", "trials", "epochs run", "saved", "seconds", "overhead s", "overhead s a trial")
+    return [
+        Table(head, rows, range(4, len(head))),
+        Lines("Best value over time", "seconds", "best value so far", over_time),
+        Lines("Best value over epochs spent", "epochs", "best value so far", over_epochs),
+    ]
+
+
+def _trials(folder: Path) -> list[dict[str, Any]]:
+    from search.results import read_trials
+
+    if not (folder / "trials.jsonl").exists():
+        return []
+    return [trial.row() for trial in read_trials(folder)]
+
+
+def _progress(result: dict[str, Any], trials: Sequence[dict[str, Any]]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """The best value so far, over seconds since the search began and over epochs spent, in the order in which values came."""
+    began = result.get("started") or min(trial["start"] for trial in trials)
+    values = [
+        (trial["start"] - began + trial["times"][i], value)
+        for trial in trials
+        for i, value in enumerate(trial["values"])
+        if i < len(trial["times"])
+    ]
+    over_time, over_epochs, best = [], [], float("-inf")
+    for spent, (moment, value) in enumerate(sorted(values), 1):
+        best = max(best, value)
+        over_time.append((moment, best))
+        over_epochs.append((float(spent), best))
+    return over_time, over_epochs

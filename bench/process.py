@@ -1,0 +1,78 @@
+"""A command watched from outside: when its first result appears, how long it takes, how much memory each of its processes needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from preprocess.errors import ShardwaveError
+
+ROOT = Path(__file__).resolve().parent.parent
+CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line as a user runs it, in a fresh process
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """What was seen of a command that ended well."""
+
+    first: float  # seconds until `appeared` was first true; the whole time where it never was
+    seconds: float
+    peak_mb: float  # largest resident set of any one of its processes; NaN without /proc
+
+
+def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, interval: float = 0.02) -> Watched:
+    """Run `command` to its end; ShardwaveError with the last line it wrote where it fails."""
+    environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    start = time.perf_counter()
+    first, peak = None, float("nan")
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True, env=environment) as process,
+    ):
+        try:
+            while process.poll() is None:
+                if first is None and appeared():
+                    first = time.perf_counter() - start
+                peak = max(_peak_mb(process.pid), peak)
+                time.sleep(interval)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+        seconds = time.perf_counter() - start
+        said.seek(0)
+        lines = said.read().strip().splitlines()
+    if process.returncode:
+        raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {lines[-1] if lines else 'no message'}")
+    return Watched(first if first is not None else seconds, seconds, peak)
+
+
+def _peak_mb(pid: int) -> float:
+    """The largest VmHWM of `pid` and its descendants, in MB; NaN where the system has no /proc."""
+    peak = float("nan")
+    for member in _family(pid):
+        try:
+            status = Path(f"/proc/{member}/status").read_text()
+        except OSError:  # it has just ended
+            continue
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                megabytes = int(line.split()[1]) * 1024 / 1e6
+                peak = megabytes if peak != peak else max(peak, megabytes)
+    return peak
+
+
+def _family(pid: int) -> list[int]:
+    members = [pid]
+    for member in members:
+        try:
+            for thread in Path(f"/proc/{member}/task").iterdir():
+                members += [int(child) for child in (thread / "children").read_text().split()]
+        except OSError:
+            continue
+    return members

@@ -1,0 +1,125 @@
+"""One measured case as one JSON line (DESIGN §2, bench `records.jsonl`): all repeats, and what they ran on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from preprocess.environment import environment
+from preprocess.errors import ShardwaveError, UsageError
+
+ROLES = ("ours", "peer", "floor")
+LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # units; in every other unit more is better
+FIELDS = (
+    "stage", "case", "role", "unit", "repeats", "median", "q1", "q3", "n", "of_floor", "params", "environment", "commit", "date", "skipped",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A case of a stage: its repeats in `unit`, or the reason why it was not run."""
+
+    stage: str
+    case: str
+    role: str  # one of ROLES
+    unit: str
+    repeats: Sequence[float] = ()
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+    of_floor: float | None = None  # fraction of what the hardware could do, 1 = at the floor
+    skipped: str | None = None  # why there are no repeats
+    environment: dict[str, Any] = dataclasses.field(default_factory=environment)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise UsageError(f"role must be one of {', '.join(ROLES)}, got {self.role}")
+        if bool(self.repeats) == bool(self.skipped):
+            raise UsageError(f"{self.stage}/{self.case}: a record has either repeats or the reason why it was skipped")
+
+    @property
+    def median(self) -> float:
+        """The middle of the repeats, in `unit`; NaN for a skipped case."""
+        return statistics.median(self.repeats) if self.repeats else float("nan")
+
+    def row(self) -> dict[str, Any]:
+        """The JSON object that `records.jsonl` holds."""
+        q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
+        return {
+            "stage": self.stage,
+            "case": self.case,
+            "role": self.role,
+            "unit": self.unit,
+            "repeats": [_round(value) for value in self.repeats],
+            "median": _round(self.median) if self.repeats else None,
+            "q1": _round(q1),
+            "q3": _round(q3),
+            "n": len(self.repeats),
+            "of_floor": _round(self.of_floor),
+            "params": self.params,
+            "environment": self.environment,
+            "commit": self.environment.get("commit"),
+            "date": self.environment.get("date"),
+            "skipped": self.skipped,
+        }
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """First and third quartile (linear interpolation, as NumPy's default)."""
+    if len(values) == 1:
+        return values[0], values[0]
+    q1, _, q3 = statistics.quantiles(values, n=4, method="inclusive")
+    return q1, q3
+
+
+def against_floor(records: Iterable[Record], floors: Sequence[str]) -> list[Record]:
+    """The records of one group of cases, each with its fraction of the best of the cases named in `floors`.
+
+    All must share one unit. For rates the fraction is ours / floor, for times floor / ours.
+    """
+    rows = list(records)
+    best = [row for row in rows if row.case in floors and row.repeats]
+    if not best:
+        return rows
+    lower = best[0].unit in LOWER_IS_BETTER
+    floor = (min if lower else max)(row.median for row in best)
+    done = []
+    for row in rows:
+        if row.repeats and row.unit == best[0].unit:
+            row = dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
+        done.append(row)
+    return done
+
+
+def append(path: Path, record: Record) -> None:
+    """Add one line; a run that is interrupted keeps what it measured."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record.row(), ensure_ascii=False) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `records.jsonl` (or of the folder that holds one), checked for DESIGN's fields."""
+    file = path / "records.jsonl" if path.is_dir() else path
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ShardwaveError(f"{file}: no bench records there ({error.strerror}); run: bench throughput --out FOLDER") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise ShardwaveError(f"{file}, line {number}: not JSON; the file is damaged, measure again") from None
+        missing = [name for name in FIELDS if name not in row] if isinstance(row, dict) else list(FIELDS)
+        if missing:
+            raise ShardwaveError(f"{file}, line {number}: not a bench record, lacks {', '.join(missing)}")
+        rows.append(row)
+    return rows
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")

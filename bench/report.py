@@ -1,0 +1,71 @@
+"""`report`: records and run folders as one self-contained HTML page, or the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.pages.blocks import Page, Section
+from bench.record import read
+from preprocess.errors import UsageError
+from shards.atomic import write_bytes
+
+RECORDS, RESULT = "records.jsonl", "result.json"
+
+
+def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> Path:
+    """Report on `paths`: bench records (files or their folders) and run folders, in that order; returns the file written.
+
+    With `markdown` the file is Markdown. Raises UsageError for a path that is neither.
+    """
+    if not paths:
+        raise UsageError("report needs at least one run folder or bench folder")
+    text = _render(page(paths), markdown)
+    out = Path(out_html)
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: name a file")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, text.encode())
+    return out
+
+
+def page(paths: Sequence[Path]) -> Page:
+    """The report's contents."""
+    from bench.pages import records, runs
+
+    benches: list[tuple[str, list[dict[str, Any]]]] = []
+    folders: list[tuple[str, Path]] = []
+    for path in map(Path, paths):
+        if path.suffix == ".jsonl" or (path / RECORDS).exists():
+            benches.append((_name(path), read(path)))
+        elif (path / RESULT).exists():
+            folders.append((_name(path), path))
+        else:
+            what = "does not exist" if not path.exists() else f"holds neither {RESULT} nor {RECORDS}"
+            raise UsageError(f"{path} {what}: name run folders (train, search) or bench folders")
+    summary: list[str] = []
+    sections: list[Section] = []
+    for name, rows in benches:
+        if not rows:
+            raise UsageError(f"{name} holds no record: its measurement was interrupted before the first; measure again")
+        several = f"{name}: " if len(benches) > 1 else ""
+        summary += [several + sentence for sentence in records.summary(rows)]
+        sections += records.sections(rows, several)
+    if folders:
+        told, made = runs.sections(folders)
+        summary, sections = [*summary, *told], [*sections, *made]
+    names = [name for name, _ in benches] + [name for name, _ in folders]
+    return Page(f"Shardwave report: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}", summary, sections)
+
+
+def _render(contents: Page, markdown: bool) -> str:
+    from bench.pages import html
+    from bench.pages import markdown as md
+
+    return md.render(contents) if markdown else html.render(contents)
+
+
+def _name(path: Path) -> str:
+    found = path.resolve()
+    return found.parent.name if found.name == RECORDS else found.stem if found.suffix == ".jsonl" else found.name

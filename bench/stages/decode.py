@@ -1,0 +1,97 @@
+"""Decoding: audio files to mono float32 at 22,050 Hz, per format; on one core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from bench import floor
+from bench.audio import RATE, SECONDS
+from bench.record import Record
+from bench.scope import EXTRA, Scope, missing
+from bench.timing import Case, timed
+
+STAGE, UNIT = "decode", "x real time"
+FORMATS = {  # name: (suffix, container, encoding, sample rate in Hz, channels)
+    "WAV 16 bit": (".wav", "WAV", "PCM_16", RATE, 1),
+    "WAV 24 bit": (".wav", "WAV", "PCM_24", RATE, 1),
+    "WAV float": (".wav", "WAV", "FLOAT", RATE, 1),
+    "AU 16 bit": (".au", "AU", "PCM_16", RATE, 1),
+    "FLAC": (".flac", "FLAC", "PCM_16", RATE, 1),
+    "OGG Vorbis": (".ogg", "OGG", "VORBIS", RATE, 1),
+    "OGG Opus 48 kHz": (".opus", "OGG", "OPUS", 48_000, 1),
+    "MP3": (".mp3", "MP3", "MPEG_LAYER_III", RATE, 1),
+    "WAV 16 bit 44.1 kHz stereo": (".wav", "WAV", "PCM_16", 44_100, 2),
+}
+UNCODED = ("WAV", "AU")
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Per format: ours, librosa.load, and the floor: reading the file's bytes (PCM), or the codec and the resampler alone."""
+    from preprocess.decode import decode
+
+    absent = missing("librosa", EXTRA.format("bench"))
+    for name, layout in FORMATS.items():
+        paths = _encode(scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout)
+        work = len(paths) * SECONDS
+        size = {"clips": len(paths), "bytes": sum(path.stat().st_size for path in paths), "audio": scope.audio_source}
+
+        def ours(paths: Sequence[Path] = paths) -> None:
+            for path in paths:
+                decode(path, RATE)
+
+        bare = (lambda paths=paths: floor.read_files(paths)) if layout[3] == RATE and layout[1] in UNCODED else _bare(paths)
+        what = "file read" if layout[3] == RATE and layout[1] in UNCODED else "codec and resampler alone"
+        cases = [Case(f"{name}: decode", "ours", ours, work, size), Case(f"{name}: {what}", "floor", bare, work, size)]
+        if absent is None:
+            cases.append(Case(f"{name}: librosa.load", "peer", _librosa(paths), work, size))
+        else:
+            yield Record(STAGE, f"{name}: librosa.load", "peer", UNIT, skipped=absent)
+        yield from timed(STAGE, UNIT, cases, scope.plan)
+
+
+def _encode(clips: Sequence[Path], folder: Path, layout: tuple[str, str, str, int, int]) -> list[Path]:
+    """`clips` in another format, rate and number of channels."""
+    import numpy as np
+    import soundfile
+    import soxr
+
+    suffix, container, encoding, rate, channels = layout
+    folder.mkdir(parents=True)
+    paths = []
+    for clip in clips:
+        samples, source_rate = soundfile.read(clip, dtype="float32")
+        if rate != source_rate:
+            samples = soxr.resample(samples, source_rate, rate)
+        path = folder / f"{clip.stem}{suffix}"
+        soundfile.write(path, np.repeat(samples[:, None], channels, axis=1), rate, format=container, subtype=encoding)
+        paths.append(path)
+    return paths
+
+
+def _librosa(paths: Sequence[Path]) -> Callable[[], None]:
+    import librosa
+
+    def peer() -> None:
+        for path in paths:
+            librosa.load(path, sr=RATE)
+
+    return peer
+
+
+def _bare(paths: Sequence[Path]) -> Callable[[], None]:
+    """libsndfile into one warm buffer, then soxr HQ where the rate differs; nothing is checked."""
+    import numpy as np
+    import soundfile
+    import soxr
+
+    buffer = np.empty((int(48_000 * SECONDS) + 48_000, 2), np.float32)
+
+    def work() -> None:
+        for path in paths:
+            with soundfile.SoundFile(path) as file:
+                samples = file.read(dtype="float32", out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1))
+                if file.samplerate != RATE:
+                    soxr.resample(samples[:, 0], file.samplerate, RATE, quality="HQ")
+
+    return work

@@ -1,0 +1,33 @@
+"""Tabular features with the images, on the same transform; beside librosa's functions called one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from bench.record import Record
+from bench.scope import EXTRA, Scope, missing, skip
+from bench.stages.preprocess import engine_case, fft_floor, pooled_case
+from bench.timing import timed
+from preprocess.config import SpectrogramConfig
+
+STAGE, UNIT = "features", "x real time"
+SETS = {
+    "image + features of the clip": SpectrogramConfig(slices=0, features=True),
+    "images + features of the clip and 10 slices": SpectrogramConfig(features=True),
+    "image alone": SpectrogramConfig(slices=0),
+}
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Files to features on all cores; the image alone beside them, so that the features' own cost shows."""
+    clips = scope.audio[: scope.workers * scope.pick(2, 25)]
+    cases = [*fft_floor(scope), *(engine_case(scope, f"torch cpu: {name}", "torch", config, clips) for name, config in SETS.items())]
+    peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", EXTRA.format("bench"))
+    if absent is None:
+        from bench.peers.features import librosa_setup
+
+        cases.append(pooled_case(scope, peer, "peer", clips[: scope.workers * scope.pick(1, 4)], 1, librosa_setup))
+    else:
+        yield from skip(STAGE, UNIT, [(peer, "peer")], absent)
+    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(2, 20)))

@@ -1,0 +1,117 @@
+"""Precompute: files to finished uint8 images on all cores, per engine and set of views, beside the peers and the transforms alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import floor, process
+from bench.audio import RATE, SECONDS, repeat_clips
+from bench.engines import engine_setup
+from bench.record import Record
+from bench.scope import EXTRA, NO_CUDA, Scope, missing, skip
+from bench.timing import Case, timed
+from preprocess.config import SpectrogramConfig
+
+STAGE, UNIT = "preprocess", "x real time"
+WHOLE = SpectrogramConfig(slices=0)
+SETS = {
+    "whole": WHOLE,
+    "whole + 10 slices": SpectrogramConfig(),
+    "whole + 10 slices + features": SpectrogramConfig(features=True),
+}
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
+    cases = [*fft_floor(scope), *_peers(scope)]
+    for engine in ("torch", "dali", "reference"):
+        absent = missing("nvidia.dali", EXTRA.format("dali")) if engine == "dali" else None
+        if absent:
+            yield from skip(STAGE, UNIT, [(f"{engine} cpu: {name}", "ours") for name in SETS], absent)
+        elif engine != "reference":
+            cases += [engine_case(scope, f"{engine} cpu: {name}", engine, config, scope.audio) for name, config in SETS.items()]
+        elif not scope.quick:  # seconds a clip
+            cases.append(engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers]))
+    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240)))
+    yield from _builds(scope)
+    cuda = [(f"{engine} cuda: {name}", "ours") for engine in ("torch", "dali") for name in SETS]
+    if not scope.cuda:
+        yield from skip(STAGE, UNIT, cuda, NO_CUDA)
+
+
+def fft_floor(scope: Scope) -> list[Case]:
+    """Only the transforms, all cores: one process per core, and one process with a thread per core; the faster one counts."""
+    share = max(1, len(scope.audio) // scope.workers)
+    work = share * scope.workers * SECONDS
+    params = {"clips": share * scope.workers, "seconds": SECONDS, "workers": scope.workers, "n_fft": floor.N_FFT, "hop_length": floor.HOP}
+    job = scope.pool.prepare(floor.fft_setup, SECONDS, RATE)
+    threads = floor.fft_setup(SECONDS, RATE, scope.workers)
+    return [
+        Case("FFT alone, a process per core", "floor", lambda: scope.pool.each(job, [share] * scope.workers), work, params),
+        Case("FFT alone, a thread per core", "floor", lambda: threads(share * scope.workers), work, params),
+    ]
+
+
+def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path], role: str = "ours") -> Case:
+    """An engine on all cores, one in each warm worker process; tasks of two clips."""
+    return pooled_case(scope, name, role, paths, 2, engine_setup, engine, "cpu", dataclasses.asdict(config))
+
+
+def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any) -> Case:
+    """A job over files on all cores; every worker has done one task before."""
+    job = scope.pool.prepare(setup, *arguments)
+    names = [str(path) for path in paths]
+    scope.pool.each(job, [[names[i % len(names)]] for i in range(scope.workers)])
+    tasks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
+    return Case(name, role, lambda: scope.pool.map(job, tasks), len(names) * SECONDS, parameters(scope, len(names)))
+
+
+def parameters(scope: Scope, clips: int) -> dict[str, Any]:
+    """What a record says of the audio measured on."""
+    return {"clips": clips, "seconds": SECONDS, "image_size": WHOLE.image_size, "workers": scope.workers, "audio": scope.audio_source}
+
+
+def _peers(scope: Scope) -> list[Case]:
+    """The peers, each on all cores; slow ones on few clips."""
+    from bench.peers import spectrogram
+
+    images = str(scope.room("images"))
+    clips, cases = scope.audio, []
+    if missing("librosa", "") is None:
+        few, some = clips[: scope.workers * scope.pick(1, 2)], clips[: scope.workers * scope.pick(2, 8)]
+        cases.append(pooled_case(scope, "report's way: librosa, specshow, PNG", "peer", few, 1, spectrogram.report_setup, images))
+        cases.append(pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images))
+    some = clips[: scope.workers * scope.pick(2, 16)]
+    cases.append(pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup))
+    if missing("nvidia.dali", "") is None:
+        dali = spectrogram.DaliPipeline([str(path) for path in clips], scope.workers)
+        cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, len(clips) * SECONDS, parameters(scope, len(clips))))
+    return cases
+
+
+def _builds(scope: Scope) -> Iterator[Record]:
+    """Whole builds by the command line, in fresh processes, start-up included: their rate, first shard and memory."""
+    count = scope.pick(20, 1000)
+    folder = scope.room("build")
+    clips = repeat_clips(scope.audio, folder / "audio", count)
+    params = {**parameters(scope, count), "different_clips": len(scope.audio)}
+    seen: list[process.Watched] = []
+
+    def build(*options: str) -> None:
+        out = folder / f"set{len(seen)}"
+        command = (*process.CLI, "shard", str(clips[0].parent.parent), "--out", str(out), "--engine", "torch", "--device", "cpu", *options)
+        seen.append(process.watch(command, lambda: next(out.glob("*.tar"), None) is not None))
+
+    cases = [Case("shard command: whole + 10 slices", "ours", build, count * SECONDS, params)]
+    if not scope.quick:
+        cases.append(Case("shard command: whole + 10 slices + features", "ours", lambda: build("--features"), count * SECONDS, params))
+    times = scope.pick(1, 3)
+    plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times)
+    yield from timed(STAGE, UNIT, [*fft_floor(scope), *cases], plan)
+    yield Record(STAGE, "start to first shard", "ours", "s", [watched.first for watched in seen], params)
+    peaks = [watched.peak_mb for watched in seen if watched.peak_mb == watched.peak_mb]
+    reason = None if peaks else "this system has no /proc to read memory from"
+    yield Record(STAGE, "largest process of a build", "ours", "MB", peaks, params, skipped=reason)

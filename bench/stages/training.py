@@ -1,0 +1,102 @@
+"""Training steps per model: from shards, from a resident copy, and on one synthetic batch, so that the cost of data shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.record import Record
+from bench.scope import Scope
+from bench.timing import Case, timed
+from models.config import TrainConfig, defaults
+
+STAGE, UNIT = "training", "samples/s"
+IMAGE_SIZE = 128  # pixels; what the guides train with
+BATCH = 32
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Every model at 128 x 128 (the MLP on features, VGG16's head on cached outputs); the CNN also at the full 512."""
+    path = labelled_set(scope, IMAGE_SIZE, scope.pick(8, 60))
+    for model in ("mlp", "cnn", "cnn-plus"):
+        yield from _model(scope, path, config_of(scope, model), model, headline=model == "cnn")
+    yield from _model(scope, backbone_set(scope), config_of(scope, "vgg16"), "vgg16 head", headline=False)
+    if not scope.quick:
+        yield from _model(scope, labelled_set(scope, 512, 12), config_of(scope, "cnn", batch_size=16), "cnn 512 x 512", headline=False)
+
+
+def config_of(scope: Scope, model: str, **changes: Any) -> TrainConfig:
+    """The model's default training; VGG16 untrained, which costs the same and needs no download."""
+    return defaults(model, **{"batch_size": BATCH, "weights": "none" if model == "vgg16" else "default", **changes})
+
+
+def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) -> Path:
+    """A shard set with features of `clips` of the bench's clips, split into train and val."""
+    from preprocess.config import SpectrogramConfig
+    from shards.build import build
+    from shards.build_options import BuildOptions
+
+    folder = scope.room(f"labelled-{image_size}-{clips}-{slices}")
+    if not (folder / "set" / "manifest.json").exists():
+        for path in scope.audio[:clips]:
+            target = folder / "audio" / path.parent.name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(path)
+        config = SpectrogramConfig(image_size=image_size, slices=slices, features=True)
+        build(folder / "audio", folder / "set", config, BuildOptions(engine="torch", device="cpu", val_fraction=0.25, workers=scope.workers))
+    return folder / "set"
+
+
+def backbone_set(scope: Scope) -> Path:
+    """A set that is small, since VGG16's convolutions take a fifth of a second an image on two cores."""
+    return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(1, 4))
+
+
+def _model(scope: Scope, path: Path, config: TrainConfig, name: str, headline: bool) -> Iterator[Record]:
+    from bench.steps import flops_per_sample, peaks, steps
+    from models.batches import Batches
+    from models.data import TrainingData
+    from models.fit import fit
+    from shards.resident import Resident
+
+    data = TrainingData(path, config)
+    batch_size = min(config.batch_size, len(data.train))
+    resident = Resident(data.train, data.device, (data.field,))
+    count = min(len(data.train) // batch_size, _steps(scope, name))
+    from_shards = Batches(data.train, data.train, data.field, batch_size, seed=0, pin=data.device.type == "cuda")
+    from_copy = Batches(data.train, resident, data.field, batch_size, seed=0)
+    one = data.to_device(next(iter(from_copy)))
+    per_sample = flops_per_sample(data, config, one)
+    params = {
+        "group": name, "model": config.model, "batch_size": batch_size, "shape": list(data.inputs.shape), "device": data.device.type,
+        "precision": config.precision, "steps": count,
+    }  # fmt: skip
+    work = count * batch_size
+    way = {"way": {"step": f"Training steps ({name}), data included", "work": 10, "when": "epoch"}} if headline else {}
+    cases = [
+        Case(f"{name}: from shards", "ours", steps(data, config, lambda: itertools.islice(from_shards, count)), work, {**params, **way}),
+        Case(f"{name}: from a resident copy", "ours", steps(data, config, lambda: itertools.islice(from_copy, count)), work, params),
+        Case(f"{name}: one synthetic batch", "ours", steps(data, config, lambda: itertools.repeat(one, count)), work, params),
+    ]
+    for case in peaks(data.device.type, per_sample, scope.quick):
+        cases.append(dataclasses.replace(case, name=f"{name}: {case.name}", params={**case.params, "group": name}))
+    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(1, 15)))
+    epochs = 1 if scope.quick else 3
+    repeats = [fit(data, dataclasses.replace(config, epochs=epochs)).seconds for _ in range(scope.pick(1, 3))]
+    middle = sorted(repeats, key=lambda seconds: seconds["total"])[len(repeats) // 2]
+    parts = {
+        "training steps": middle["step"] / epochs,
+        "waiting for data": middle["data_wait"] / epochs,
+        "validation": middle["validation"] / epochs,
+        "start and the rest": max(0.0, middle["total"] - middle["step"] - middle["data_wait"] - middle["validation"]) / epochs,
+    }
+    told = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
+    yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], told)
+
+
+def _steps(scope: Scope, name: str) -> int:
+    """Steps a repeat: about half a second to a few seconds each on two cores."""
+    return scope.pick(2, 20) if name in ("mlp", "vgg16 head") else scope.pick(1, 6 if "512" not in name else 2)

@@ -1,0 +1,123 @@
+"""Timing that does not fool itself: warm-up, cases taken in turn, repeats until the spread is small or a limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.record import LOWER_IS_BETTER, Record, against_floor, quartiles
+
+
+class Seconds(float):
+    """What a case returns that timed itself (a search's overhead, a build's steady part)."""
+
+
+class Value(float):
+    """What a case returns that measured something else than a duration (memory, bytes), in the record's own unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to time. A call of `run` does `work` units of work and has finished them when it returns."""
+
+    name: str
+    role: str  # ours, peer, floor
+    run: Callable[[], object]
+    work: float = 1.0
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+    before: Callable[[], object] | None = None  # untimed, before every call (dropping a cache)
+    once: bool = False  # neither warmed up nor repeated (minutes-long peers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When to stop repeating."""
+
+    minimum: int = 5
+    maximum: int = 25
+    spread: float = 0.03  # a case is done once its interquartile range is below this fraction of its median
+    seconds: float = 20.0  # for all cases together, after which none is repeated beyond `minimum`
+    limit: float = 90.0  # for all cases together, after which none is repeated at all; every case runs at least once
+    warmup: int = 1
+
+
+QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
+FULL = Plan()
+
+
+def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
+    """Repeats per case: seconds, or the values of cases that return `Value`.
+
+    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine hits all of them alike.
+    """
+    taken: dict[str, list[float]] = {case.name: [] for case in cases}
+    if len(taken) < len(cases):
+        raise ValueError(f"two cases of one name: {[case.name for case in cases]}")
+    for case in cases:
+        for _ in range(0 if case.once else plan.warmup):
+            _call(case)
+    start = time.perf_counter()
+    open_cases = list(cases)
+    forwards = True
+    while open_cases:
+        for case in open_cases if forwards else reversed(open_cases):
+            if not taken[case.name] or time.perf_counter() - start < plan.limit:
+                taken[case.name].append(_call(case))
+        forwards = not forwards
+        seconds = time.perf_counter() - start
+        open_cases = [case for case in open_cases if not case.once and not done(taken[case.name], seconds, plan)]
+    return taken
+
+
+def done(values: Sequence[float], seconds: float, plan: Plan) -> bool:
+    """Whether a case that gave `values` has been repeated enough, `seconds` after the start of its group."""
+    if seconds >= plan.limit or len(values) >= plan.maximum:
+        return True
+    if len(values) < plan.minimum:
+        return False
+    q1, q3 = quartiles(values)
+    return seconds >= plan.seconds or q3 - q1 <= plan.spread * statistics.median(values)
+
+
+def timed(stage: str, unit: str, cases: Sequence[Case], plan: Plan, *, floors: Sequence[str] | None = None) -> list[Record]:
+    """Measure `cases` together and turn them into records of work per second (or of seconds, for units of time).
+
+    `floors` names the cases of role floor that the others are held against; without it, all of that role.
+    """
+    taken = measure(cases, plan)
+    records = []
+    for case in cases:
+        values = taken[case.name]
+        if not isinstance(values[0], Value):
+            scale = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}.get(unit)
+            values = [scale * value / case.work if scale else case.work / max(value, 1e-12) for value in values]
+        records.append(Record(stage, case.name, case.role, unit, values, case.params))
+    names = floors if floors is not None else [case.name for case in cases if case.role == "floor"]
+    return against_floor(records, names)
+
+
+def lower_is_better(unit: str) -> bool:
+    """Whether less of `unit` is better."""
+    return unit in LOWER_IS_BETTER
+
+
+def synchronise() -> None:
+    """Wait for what was queued on the GPU, where torch is loaded and there is one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _call(case: Case) -> float:
+    if case.before is not None:
+        case.before()
+    synchronise()
+    start = time.perf_counter()
+    result = case.run()
+    synchronise()
+    taken = time.perf_counter() - start
+    return result if isinstance(result, Seconds | Value) else taken

@@ -1,0 +1,120 @@
+"""`--folds all`: each fold is tested once, by a model for which nothing was chosen on it (DESIGN §2, splits)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import figures, result
+from models.config import TrainConfig
+from models.data import TrainingData
+from models.partitions import folds, following, resolve, retraining
+from models.train import SAVE_SECONDS, about, check_same, run
+from preprocess.errors import UsageError
+from shards.progress import say
+from shards.shardset import ShardSet
+
+
+def cross_validate(
+    set_path: Path,
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: str = "train",
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:
+    """Each fold k in turn: train with fold k mod n + 1 as validation, which chooses the number of epochs; train anew on all
+    folds but k for that long; score once on k.
+
+    Returns what result.json holds: the folds' mean (`scores`) and standard deviation (`spread`), `per_fold`. Run folders:
+    `foldK/` (the retrained model) and `foldK/choice/`. A resumed one goes on in the fold that was under way.
+    """
+    present = folds(ShardSet.open(set_path).partitions)
+    if len(present) < 3:
+        raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")
+    earlier = result.open_run(out, resume)
+    begin = time.perf_counter()
+    first = _choosing(config, present[0])
+    data = TrainingData(set_path, first)
+    if earlier is not None:
+        check_same(earlier, config, data)
+        if earlier["state"] == "COMPLETE":
+            return earlier
+    with result.Result(out, command, **about(data, config) | {"folds": present}) as written:
+        per_fold: list[dict[str, Any]] = []
+        for fold in present:
+            per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
+            written.update(per_fold=per_fold)
+            say(f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation")
+        confusion = {
+            name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist() for name in per_fold[0]["confusion"]
+        }
+        seconds = {name: sum(entry["seconds"][name] for entry in per_fold) for name in ("step", "validation", "data_wait")}
+        written.fields |= {
+            "scores": _over(per_fold, np.mean),
+            "spread": _over(per_fold, np.std),
+            "confusion": confusion,
+            "parameters": per_fold[0]["parameters"],
+            "seconds": {"total": time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0), **seconds},
+        }
+        title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
+        figures.confusion(out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title)
+        figures.folds(out / "curves.png", {entry["fold"]: entry["choice"]["history"] for entry in per_fold}, data.selected, title)
+        for entry in per_fold:
+            del entry["choice"]["history"], entry["confusion"]
+    return written.fields
+
+
+def _choosing(config: TrainConfig, fold: int) -> TrainConfig:
+    return dataclasses.replace(config, folds=None, test_fold=fold)
+
+
+def _fold(
+    set_path: Path, config: TrainConfig, fold: int, present: list[int], out: Path, resume: bool, save_seconds: float
+) -> dict[str, Any]:
+    names = [f"fold{number}" for number in present]
+    choosing = _choosing(config, fold)
+    roles = resolve(names, None, fold)._replace(test=())  # what chooses never sees the test fold
+    choice = run(
+        TrainingData(set_path, choosing, roles),
+        choosing,
+        out / "choice",
+        resume=resume,
+        command="train",
+        save_seconds=save_seconds,
+    )
+    final = dataclasses.replace(choosing, stop_after=choice["best_epoch"])
+    data = TrainingData(set_path, final, retraining(names, fold))
+    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds)
+    return {
+        "fold": fold,
+        "val_fold": following(present, fold),
+        "epochs": choice["best_epoch"],
+        "scores": done["scores"],
+        "confusion": {name: matrix for name, matrix in done["confusion"].items() if name.startswith("test_")},
+        "choice": {"scores": choice["scores"], "history": choice["history"]},
+        "parameters": done["parameters"],
+        "seconds": {
+            name: choice["seconds"][name] + done["seconds"][name] for name in ("total", "step", "validation", "data_wait")
+        },
+    }
+
+
+def _over(per_fold: list[dict[str, Any]], statistic: Callable[..., Any]) -> dict[str, float]:
+    """A statistic over folds: the test scores, and the validation scores of the choice."""
+    rows = [
+        {name: value for name, value in entry["scores"].items() if name.startswith("test_")}
+        | {name: value for name, value in entry["choice"]["scores"].items() if name.startswith("val_")}
+        for entry in per_fold
+    ]
+    return {name: float(statistic([row[name] for row in rows])) for name in rows[0]}
+
+
+def _percent(scores: dict[str, float], selected: str) -> str:
+    return f"test accuracy {scores[f'test_{selected}_accuracy']:.2%}"

@@ -1,0 +1,95 @@
+"""Classes of unlabelled audio as CSV (the report's Kaggle submission): `id,class`, id the path relative to the audio folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import checkpoint
+from models.config import SCORES
+from models.data import resolve_device
+from models.evaluate import check_fits, open_views, predictions
+from models.learner import VIEW_SCORES
+from preprocess.config import SpectrogramConfig
+from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
+from shards.atomic import write_bytes
+from shards.build import build
+from shards.build_options import BuildOptions
+from shards.layout import MANIFEST, QUARANTINE
+from shards.progress import say
+from shards.shardset import ShardSet
+from shards.sources.class_folders import _audio_files
+
+
+def predict(
+    run: Path,
+    audio_or_set: Path,
+    out_csv: Path,
+    probabilities: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    max_bad_fraction: float = 0.05,
+) -> dict[str, Any]:
+    """Predict a class for every clip of a folder of audio, or of a shard set, with the run's checkpoint, and write `out_csv`.
+
+    Audio passes through the spectrogram that the run was trained on, by a temporary shard set. The probabilities behind a class
+    are those of the score that the run was selected by. Files that cannot be read are named and left out; raises
+    TooManyBadInputs, after writing, where they are more than `max_bad_fraction`.
+    """
+    trained = checkpoint.load(Path(run) / checkpoint.NAME)
+    path = Path(audio_or_set)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: name a folder of audio, or a shard set")
+    if (path / MANIFEST).exists():
+        count = _write(trained, ShardSet.open(path), Path(out_csv), probabilities, device)
+        return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": []}
+    if trained.spectrogram is None:
+        raise UsageError(
+            f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
+        )
+    with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
+        names = Path(folder) / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
+        with open(names, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("path", "label"), *((name, "") for name in sorted(_audio_files(path)))])
+        options = BuildOptions(
+            labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
+        )
+        build(path, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
+        bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text().splitlines()]
+        count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
+    for entry in bad:
+        say(f"left out: {entry['path']}: {entry['reason']}")
+    if len(bad) > max_bad_fraction * (count + len(bad)):
+        raise TooManyBadInputs(
+            f"{out_csv} is written, but {len(bad)} of {count + len(bad)} files could not be read: see the lines above"
+        )
+    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": bad}
+
+
+def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabilities: bool, device: str) -> int:
+    check_fits(trained, shard_set)
+    where = resolve_device(device)
+    view = "full" if trained.selected == SCORES[0] else "slice"
+    assert VIEW_SCORES[view] == trained.selected
+    views = open_views(shard_set, tuple(shard_set.partitions), trained.field, where)
+    if view not in views:
+        raise ShardwaveError(f"{shard_set.path} has no {view} view, by which the run was selected")
+    batches = views[view]
+    found = predictions(trained.network, batches, trained.field, where, trained.config.precision)
+    _, first = np.unique(batches.view.clip, return_index=True)
+    paths = [batches.view.meta(int(sample))["path"] for sample in first]
+    rows = sorted(zip(paths, found.probabilities, strict=True), key=lambda row: row[0])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "class", *(trained.classes if probabilities else ())])
+    for path, chances in rows:
+        extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
+        writer.writerow([path, trained.classes[int(chances.argmax())], *extra])
+    write_bytes(out, text.getvalue().encode())
+    return len(rows)

@@ -1,0 +1,77 @@
+"""What a search is told: one frozen dataclass. Light: no heavy imports."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from models.config import TrainConfig, defaults
+from preprocess.errors import UsageError
+from search.interface import SearchBudget
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """One search. What is None takes the default of the backend, the model or the machine."""
+
+    model: str
+    backend: str = "optuna"  # one of interface.BACKENDS
+    trials: int = 20  # in total
+    epochs: int = 10  # of a trial that is not stopped
+    jobs: int | None = None  # trials at a time; None: one per core, or one per GPU
+    scheduler: str | None = None
+    grace: int = 1
+    reduction: int = 3
+    sampler: str | None = None
+    space: Path | None = None  # a YAML file
+    val_fold: int | None = None
+    test_fold: int | None = None
+    train_view: str = "auto"
+    select_by: str = "auto"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    weights: str = "default"
+    storage: str | None = None  # optuna
+    study: str | None = None  # optuna
+    address: str | None = None  # ray
+    fused: bool | None = None  # several trials as one stacked model; None: where it pays
+    gpus_per_trial: float | None = None  # ray; None: the GPUs shared evenly by the jobs
+
+    def training(self) -> TrainConfig:
+        """What every trial has in common."""
+        names = ("epochs", "val_fold", "test_fold", "train_view", "select_by", "seed", "device", "precision", "weights")
+        return defaults(self.model, **{name: getattr(self, name) for name in names})
+
+    def budget(self) -> SearchBudget:
+        """The budget with everything resolved for this backend and machine; raises `UsageError`."""
+        gpus = count_gpus(self.device)
+        jobs = self.jobs if self.jobs is not None else (gpus or None)
+        share = self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
+        return SearchBudget(
+            trials=self.trials,
+            epochs=self.epochs,
+            jobs=jobs,
+            scheduler=self.scheduler,
+            grace=self.grace,
+            reduction=self.reduction,
+            sampler=self.sampler,
+            gpus_per_trial=share,
+        ).resolve(self.backend)
+
+    def backend_options(self) -> dict[str, Any]:
+        """The options that belong to one backend alone."""
+        return {name: getattr(self, name) for name in ("storage", "study", "address") if getattr(self, name) is not None}
+
+
+def count_gpus(device: str) -> int:
+    """GPUs that trials may use: 0 for the CPU. Machines without a driver do not pay for importing torch."""
+    if device == "cpu" or (device == "auto" and not Path("/proc/driver/nvidia/version").exists()):
+        return 0
+    import torch
+
+    count = torch.cuda.device_count()
+    if device == "cuda" and not count:
+        raise UsageError("device cuda: PyTorch sees no CUDA device here; use --device cpu or auto")
+    return count

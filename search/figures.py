@@ -1,0 +1,166 @@
+"""A search's figures: what was found when and at what cost, and which parameters mattered. Drawn without a display."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from search.interface import Trial
+from search.space import Choice, Grid, LogUniform, Space
+from shards.atomic import write_bytes
+
+COLOURS = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#D55E00"}  # Okabe & Ito
+MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
+
+
+def best_so_far(trials: Sequence[Trial]) -> list[tuple[float, int, float]]:
+    """Every epoch of the search in the order of time: (seconds since the first trial's start, epochs spent, best value so far)."""
+    origin = min((trial.start for trial in trials), default=0.0)
+    told = sorted(
+        (trial.start + at - origin, value) for trial in trials for at, value in zip(trial.times, trial.values, strict=True)
+    )
+    steps, best = [], -math.inf
+    for spent, (seconds, value) in enumerate(told, 1):
+        best = max(best, value)
+        steps.append((seconds, spent, best))
+    return steps
+
+
+def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
+    """Best value over time and over epochs spent."""
+    compare(path, {"": trials}, title)
+
+
+def compare(path: Path, searches: dict[str, Sequence[Trial]], title: str) -> None:
+    """Best value over time and over epochs spent, one line per search."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    over_time, over_epochs = figure.subplots(1, 2, sharey=True)
+    for name, trials in searches.items():
+        steps = best_so_far(trials)
+        if not steps:
+            continue
+        seconds, epochs, best = zip(*steps, strict=True)
+        over_time.step(seconds, best, where="post", label=name)
+        over_epochs.step(epochs, best, where="post", label=name)
+    over_time.set(xlabel="seconds since the first trial started", ylabel="best validation value")
+    over_epochs.set(xlabel="epochs spent, all trials together")
+    if any(searches):
+        over_epochs.legend()
+    for axes in (over_time, over_epochs):
+        axes.grid(alpha=0.3)
+    _save(figure, path, title)
+
+
+def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
+    """Each parameter against the value that trials reached."""
+    names = list(space.dimensions)
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="constrained")
+    for axes, name in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, [*names, *[None] * (rows * columns - len(names))], strict=True
+    ):
+        if name is None:
+            axes.axis("off")
+            continue
+        dimension = space.dimensions[name]
+        _scatter(axes, trials, lambda trial, name=name, dimension=dimension: _position(dimension, trial.params[name]))
+        if isinstance(dimension, LogUniform):
+            axes.set_xscale("log")
+        elif isinstance(dimension, Choice | Grid):
+            axes.set_xticks(range(len(dimension.values)), [str(value) for value in dimension.values])
+        axes.set_xlabel(name)
+    _legend(figure, trials)
+    _save(figure, path, title)
+
+
+def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
+    """Value against trainable parameters and against seconds: what more model buys."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    size, seconds = figure.subplots(1, 2, sharey=True)
+    _scatter(size, trials, lambda trial: trial.info.get("parameters"))
+    _scatter(seconds, trials, lambda trial: trial.seconds)
+    size.set(xlabel="trainable parameters", ylabel="best validation value", xscale="log")
+    seconds.set(xlabel="seconds of the trial", xscale="log")
+    _legend(figure, trials)
+    _save(figure, path, title)
+
+
+def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
+    """Share of the values' variance that each parameter explains by itself (see `explained`)."""
+    shares = explained(trials, space)
+    names = sorted(shares, key=lambda name: shares[name])
+    figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(names, [shares[name] for name in names], color=COLOURS["COMPLETE"])
+    axes.set(xlim=(0, 1), xlabel=f"variance explained by the parameter alone (adjusted R², {len(_usable(trials))} trials)")
+    _save(figure, path, title)
+
+
+def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
+    """Adjusted R² of the best value on one parameter: the means of categories, a parabola for numbers (in the logarithm where they
+    were drawn so); 0 where it explains no more than chance would, or where trials are too few."""
+    usable = _usable(trials)
+    values = np.array([trial.value for trial in usable], float)
+    shares = {}
+    for name, dimension in space.dimensions.items():
+        if isinstance(dimension, Choice | Grid):
+            design = np.array([[trial.params[name] == value for value in dimension.values] for trial in usable], float)
+        else:
+            place = np.array([trial.params[name] for trial in usable], float)
+            place = np.log(place) if isinstance(dimension, LogUniform) else place
+            design = np.stack([np.ones_like(place), place, place**2], 1)
+        shares[name] = _adjusted(design.reshape(len(usable), -1), values)
+    return shares
+
+
+def _adjusted(design: np.ndarray, values: np.ndarray) -> float:
+    if not len(values) or values.var() == 0:
+        return 0.0
+    fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    freedom = len(values) - rank
+    if freedom <= 0:
+        return 0.0
+    unexplained = ((values - design @ fitted) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+    return float(max(0.0, 1 - unexplained * (len(values) - 1) / freedom))
+
+
+def _usable(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.state != "FAILED" and trial.values]
+
+
+def _position(dimension: Any, value: Any) -> float:
+    return dimension.values.index(value) if isinstance(dimension, Choice | Grid) else value
+
+
+def _scatter(axes: Any, trials: Sequence[Trial], place: Any) -> None:
+    for state in COLOURS:
+        shown = [
+            (place(trial), trial.value) for trial in trials if trial.state == state and trial.values and place(trial) is not None
+        ]
+        if shown:
+            axes.scatter(*zip(*shown, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8)
+    axes.grid(alpha=0.3)
+
+
+def _legend(figure: Figure, trials: Sequence[Trial]) -> None:
+    from matplotlib.lines import Line2D
+
+    names = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAILED": "failed"}
+    states = [state for state in COLOURS if any(trial.state == state and trial.values for trial in trials)]
+    marks = [Line2D([], [], color=COLOURS[state], marker=MARKERS[state], linestyle="", label=names[state]) for state in states]
+    if marks:
+        figure.legend(handles=marks, loc="outside lower center", ncols=3)
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_bytes(path, buffer.getvalue())

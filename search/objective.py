@@ -1,0 +1,131 @@
+"""The training of a model as a search objective: data opened once per worker, the best trial's weights kept. Light until a worker runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.config import TrainConfig
+from search.interface import Report
+
+if TYPE_CHECKING:
+    from models.data import TrainingData
+    from models.fit import FitResult
+
+KEPT = "kept"  # folder of the trials' checkpoints while a search runs
+
+
+@dataclasses.dataclass
+class TrainingObjective:
+    """`models.fit` with a trial's hyper-parameters; trial n trains with seed config.seed + n.
+
+    `folder`: where the weights of the best trial that this process completed are kept (`kept/trial-<n>.ckpt`, its history beside it).
+    It is pickled to workers as these three fields; each worker opens the shard set by its path.
+    """
+
+    path: Path
+    config: TrainConfig
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._data: TrainingData | None = None
+        self._kept: tuple[float, int] | None = None  # value and minus the trial's number
+
+    @property
+    def fingerprint(self) -> str:
+        """What is searched, for machines that join a study: set, model, folds, score, seed."""
+        from shards.shardset import ShardSet
+
+        plain = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
+        return " ".join([ShardSet.open(self.path).fingerprint, *(f"{name}={getattr(self.config, name)}" for name in plain)])
+
+    def preload(self) -> None:
+        """Import what training needs."""
+        import models.fit  # noqa: F401
+
+    def prepare(self) -> None:
+        """Open the data."""
+        self.data  # noqa: B018
+
+    @property
+    def data(self) -> TrainingData:
+        if self._data is None:
+            from models.data import TrainingData
+
+            self._data = TrainingData(self.path, self.config)
+        return self._data
+
+    def config_of(self, trial: int, params: dict[str, Any]) -> TrainConfig:
+        """The training of trial number `trial`."""
+        return dataclasses.replace(self.config, seed=self.config.seed + trial, **params)
+
+    def __call__(self, params: dict[str, Any], report: Report) -> None:
+        """Train; see `Objective`. Tells the number of trainable parameters, the best epoch and its scores in `report.info`."""
+        from models.fit import fit
+
+        config = self.config_of(report.trial, params)
+        report.info["parameters"] = self.parameters(config)
+        result = fit(self.data, config, report=Progress(report))
+        self.keep(report.trial, config, result)
+
+    def parameters(self, config: TrainConfig) -> int:
+        """Trainable parameters of the model that `config` describes."""
+        import torch
+
+        from models.network import parameters
+        from models.registry import build_model
+
+        with torch.device("meta"):  # shapes alone
+            return parameters(build_model(config, self.data.inputs))
+
+    def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
+        """Write a completed trial's weights if it is the best of this process so far, in place of the one before."""
+        rank = (result.value, -trial)
+        if self.folder is None or (self._kept is not None and rank <= self._kept):
+            return
+        from models import checkpoint
+
+        folder = self.folder / KEPT
+        folder.mkdir(parents=True, exist_ok=True)
+        data = self.data
+        about = {
+            "classes": list(data.source.classes),
+            "fingerprint": data.source.fingerprint,
+            "spectrogram": data.spectrogram,
+            "selected": data.selected,
+            "epoch": result.best_epoch,
+            **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
+        }
+        told = {
+            "history": result.history,
+            "selected": data.selected,
+            "epoch": result.best_epoch,
+            "parameters": self.parameters(config),
+        }
+        (folder / f"trial-{trial}.json").write_text(json.dumps(told))
+        checkpoint.save(folder / f"trial-{trial}.ckpt", result.state_dict, data.inputs, config, about)
+        if self._kept is not None:
+            for suffix in ("ckpt", "json"):
+                os.unlink(folder / f"trial-{-self._kept[1]}.{suffix}")
+        self._kept = rank
+
+
+class Progress:
+    """`models.fit`'s report, told on to a trial's report."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._best: tuple[float, float] | None = None
+        self._started = time.perf_counter()
+
+    def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
+        rank = (value, -scores.get("val_loss", 0.0))
+        if self._best is None or rank > self._best:
+            self._best = rank
+            self._report.info["best_epoch"] = epoch
+            self._report.info["scores"] = {name: score for name, score in scores.items() if isinstance(score, float)}
+        self._report(epoch, value, scores.get("seconds") or {"step": time.perf_counter() - self._started})

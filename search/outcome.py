@@ -1,0 +1,87 @@
+"""What a search leaves behind: its summary, the best trial as a run (checkpoint, scores, history), figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search.interface import SearchBudget, SearchResult, Trial, best_trial
+from search.objective import KEPT, TrainingObjective
+from search.space import Space
+
+CHECKPOINT = "checkpoint.ckpt"
+
+
+def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict[str, Any]:
+    """The fields of result.json that follow from the trials alone. `total`: seconds of the whole command.
+
+    seconds.overhead is the wall time that no job spent in training steps or validation: total - (step + validation) / jobs.
+    """
+    spent = {kind: sum(trial.spent.get(kind, 0.0) for trial in trials) for kind in ("step", "validation", "data_wait")}
+    run = sum(trial.epochs for trial in trials)
+    useful = sum(trial.epochs for trial in trials if trial.state != "FAILED")
+    best = best_trial(trials)
+    busy = (spent["step"] + spent["validation"]) / (budget.jobs or 1)
+    return {
+        "trials": len(trials),
+        "states": dict(Counter(trial.state for trial in trials)),
+        "best": best and {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch},
+        "params": best and best.params,
+        "epochs": {"run": run, "saved": budget.epochs * sum(trial.state != "FAILED" for trial in trials) - useful},
+        "seconds": {"total": total, **spent, "overhead": total - busy},
+    }
+
+
+def best_run(objective: TrainingObjective, found: SearchResult, out: Path, retrain: bool) -> dict[str, Any]:
+    """The best trial's checkpoint into `out`, and its fields of result.json (those of a training).
+
+    A trial that was completed in this folder was kept; another (stopped early and still the best, or run on another machine) is
+    trained again if `retrain`, which on the same device and versions gives the same weights.
+    """
+    best = found.best
+    if best is None:
+        return {}
+    kept = out / KEPT / f"trial-{best.trial}"
+    fields: dict[str, Any] = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
+    if not kept.with_suffix(".ckpt").exists() and retrain:
+        from models.fit import fit
+
+        config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
+        local = dataclasses.replace(objective)  # keeps whatever it completes
+        local.keep(best.trial, config, fit(local.data, config))
+    if kept.with_suffix(".ckpt").exists():
+        about = json.loads(kept.with_suffix(".json").read_text())
+        entry = next(entry for entry in about["history"] if entry["epoch"] == about["epoch"])
+        fields |= {name: entry[name] for name in ("per_class", "confusion") if name in entry}
+        fields |= {"selected_by": about["selected"], "history": about["history"], "parameters": about["parameters"]}
+        if retrain:
+            os.replace(kept.with_suffix(".ckpt"), out / CHECKPOINT)
+            shutil.rmtree(out / KEPT)
+        else:
+            shutil.copyfile(kept.with_suffix(".ckpt"), out / f".{CHECKPOINT}.tmp")
+            os.replace(out / f".{CHECKPOINT}.tmp", out / CHECKPOINT)
+    return fields
+
+
+def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Space) -> None:
+    """The search's figures, and those of the best trial's training."""
+    from models import figures as training_figures
+    from search import figures
+
+    title = f"{result['model']} on {Path(result['set']).name}, {result['backend']}"
+    figures.progress(out / "progress.png", trials, title)
+    figures.parameters(out / "parameters.png", trials, space, title)
+    figures.importance(out / "importance.png", trials, space, title)
+    figures.cost(out / "cost.png", trials, title)
+    if result.get("history"):
+        chosen = f"{title}, trial {result['best']['trial']}"
+        training_figures.curves(out / "curves.png", result["history"], result["selected_by"], result["best_epoch"], chosen)
+        matrix = result.get("confusion", {}).get(f"val_{result['selected_by']}")
+        if matrix is not None:
+            training_figures.confusion(out / "confusion.png", matrix, result["classes"], f"{chosen}: validation")

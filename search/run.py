@@ -1,0 +1,152 @@
+"""`search SET`: a backend, a space and a model's training brought together; leaves a run folder (DESIGN §2)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from models.partitions import resolve
+from models.result import Result, open_run
+from preprocess.errors import ShardwaveError, UsageError
+from search import outcome
+from search.config import SearchConfig
+from search.interface import Trial, best_trial, make_backend
+from search.objective import TrainingObjective
+from search.results import TrialLog
+from search.space import Space, space_for
+from shards.progress import bar
+from shards.shardset import ShardSet
+
+_FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
+
+
+def search(set_path: Path, config: SearchConfig, out: Path, resume: bool = False) -> dict[str, Any]:
+    """Search hyper-parameters of `config.model` on a shard set, and return what result.json holds.
+
+    `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a valid
+    result (state INTERRUPTED) and raises KeyboardInterrupt; a search whose trials all failed raises ShardwaveError.
+    """
+    started = time.perf_counter()
+    set_path, out = Path(set_path).resolve(), Path(out).resolve()
+    budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
+    backend = make_backend(config.backend, **config.backend_options())
+    shard_set = ShardSet.open(set_path)
+    roles = resolve(shard_set.partitions, config.val_fold, config.test_fold)
+    earlier = open_run(out, resume)
+    with _only_search_in(out), _terminate_as_interrupt():
+        fields = {
+            "model": config.model,
+            "params": None,
+            "seed": config.seed,
+            "config": _plain(config),
+            "space": _describe(space),
+            "set": str(set_path),
+            "fingerprint": shard_set.fingerprint,
+            "classes": list(shard_set.classes),
+            "folds": roles._asdict(),
+            "backend": config.backend,
+            **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
+            "started": (earlier or {}).get("started", time.time()),
+            "seconds": (earlier or {}).get("seconds", {}),
+        }
+        if earlier is not None:
+            _check_same(earlier, fields)
+            if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
+                return earlier
+        before = fields["seconds"].get("total", 0.0)
+        objective = TrainingObjective(set_path, training, out)
+        with Result(out, "search", **fields) as written:
+            with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial") as progress:
+                log = TrialLog(out, Progress(progress))
+                found = backend.run(objective, space, budget, config.seed, log)
+            written.fields |= outcome.summary(found.trials, budget, before + time.perf_counter() - started)
+            if found.state == "FAILED":
+                raise ShardwaveError(f"{found.error}; see {out / 'trials.jsonl'}")
+            written.fields |= outcome.best_run(objective, found, out, retrain=found.state == "COMPLETE")
+            outcome.draw(out, written.fields, found.trials, space)
+            written.fields["seconds"]["total"] = before + time.perf_counter() - started
+            if found.state == "INTERRUPTED":
+                raise KeyboardInterrupt
+        return written.fields
+
+
+class Progress:
+    """Keeps a bar of ended trials, with the best value so far."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._ended: dict[int, Trial] = {}
+
+    def __call__(self, trial: Trial) -> None:
+        if trial.state == "RUNNING" or trial.trial in self._ended:
+            return
+        self._ended[trial.trial] = trial
+        best = best_trial(list(self._ended.values()))
+        if best is not None:
+            self._progress.set_postfix(best=f"{best.value:.4f}", trial=best.trial, refresh=False)
+        self._progress.update()
+
+
+def _plain(config: SearchConfig) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+
+
+def _describe(space: Space) -> dict[str, Any]:
+    rules = {name: {type(rule).__name__: list(dataclasses.astuple(rule))} for name, rule in space.dimensions.items()}
+    return {**rules, **space.fixed}
+
+
+def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
+    """A resumed search goes on with what it began with."""
+    if earlier.get("command") != "search":
+        raise UsageError(
+            f"--resume: the run folder holds a run of `{earlier.get('command')}`, not of `search`: choose another --out"
+        )
+    was, now = earlier["config"], fields["config"]
+    for name in now:
+        if name not in _FREE and was.get(name) != now[name]:
+            raise UsageError(
+                f"--resume: the search was started with {name} {was.get(name)}, not {now[name]}; give the same options, or another --out"
+            )
+    for name in ("space", "fingerprint", "classes"):
+        if earlier[name] != fields[name]:
+            raise UsageError(
+                f"--resume: the search was started with another {name} ({earlier[name]}, now {fields[name]}); use another --out"
+            )
+
+
+@contextlib.contextmanager
+def _only_search_in(folder: Path) -> Iterator[None]:
+    """Hold the run folder; raises ShardwaveError where another search runs in it. A killed holder's lock is free."""
+    with open(folder / ".search.lock", "a") as file:  # closed in worker processes: the lock ends with this one
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ShardwaveError(
+                f"another search is running in {folder}: wait until it has ended, or choose another --out"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a cluster's notice) ends a search as Ctrl-C does, with a valid result."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,63 @@
+"""Clips that engines meet, and the engines themselves as a fixture: a new engine inherits every test by one line here."""
+
+import numpy as np
+import pytest
+
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine
+
+RATE = 22_050
+
+ENGINES = [
+    pytest.param(("torch", "cpu"), id="torch"),
+    pytest.param(("dali", "cpu"), id="dali"),
+    pytest.param(("torch", "cuda"), id="torch-cuda", marks=pytest.mark.gpu),
+    pytest.param(("dali", "cuda"), id="dali-cuda", marks=pytest.mark.gpu),
+]
+
+
+def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """Something like music: decaying chords of harmonics over a noise floor, 16-bit steps; float32 [samples]."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(samples) / rate
+    clip = 10 ** rng.uniform(-4.5, -3) * rng.standard_normal(samples)
+    for onset in np.arange(0, max(t[-1], 0.01), 0.4):
+        pitch = 110 * 2 ** (rng.integers(0, 36) / 12)
+        decay = np.where(t >= onset, np.exp(-3 * np.maximum(t - onset, 0)), 0)
+        for harmonic in range(1, 12):
+            if harmonic * pitch < rate / 2:
+                clip += rng.uniform(0, 0.2) / harmonic * decay * np.sin(2 * np.pi * harmonic * pitch * t + rng.uniform(0, 6))
+    return (np.round(np.clip(clip, -1, 1) * 32_767) / 32_768).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def expected():
+    """`expected(config, clips)`: what the reference makes of clips, each computed once for all engines."""
+    known = {}
+
+    def compute(config, clips):
+        for clip in clips:
+            key = (config, clip.tobytes())
+            if key not in known:
+                known[key] = make_engine("reference", "cpu", config)([clip])
+            yield known[key]
+
+    return lambda config, clips: list(compute(config, clips))
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine_name(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def engine_of(engine_name):
+    """`engine_of(config)`: the engine under test for a configuration, built once."""
+    made = {}
+
+    def build(config=SpectrogramConfig()):  # noqa: B008  (frozen)
+        if config not in made:
+            made[config] = make_engine(*engine_name, config)
+        return made[config]
+
+    return build

@@ -1,0 +1,232 @@
+"""Decoding: formats, rates, channels, and every way in which a file can be bad."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from preprocess.decode import decode, looks_like_audio
+from preprocess.errors import BadAudio
+
+RATE = 22_050
+FORMATS = [
+    ("wav", "PCM_U8", 2**-7),
+    ("wav", "PCM_16", 2**-15),
+    ("wav", "PCM_24", 2**-23),
+    ("wav", "PCM_32", 2**-24),
+    ("wav", "FLOAT", 2**-24),
+    ("wav", "DOUBLE", 2**-24),
+    ("au", "PCM_16", 2**-15),
+    ("au", "PCM_24", 2**-23),
+    ("au", "FLOAT", 2**-24),
+    ("aiff", "PCM_16", 2**-15),
+    ("aiff", "PCM_S8", 2**-7),
+    ("aiff", "FLOAT", 2**-24),
+    ("flac", "PCM_16", 2**-15),
+    ("flac", "PCM_24", 2**-23),
+    ("ogg", "VORBIS", 0.05),
+    ("ogg", "OPUS", 0.05),
+    ("mp3", "MPEG_LAYER_III", 0.05),
+]
+
+
+def tone(seconds=0.6, rate=RATE, channels=1):
+    """A sum of two sines, a different phase per channel: float64 [time, channels]."""
+    t = np.arange(int(seconds * rate))[:, None] / rate
+    phase = np.arange(channels)[None]
+    return 0.4 * np.sin(2 * np.pi * 440 * t + phase) + 0.2 * np.sin(2 * np.pi * 1234 * t + 2 * phase)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize(("suffix", "subtype", "step"), FORMATS)
+def test_formats(tmp_path, suffix, subtype, step, channels):
+    if suffix == "mp3" and channels > 2:
+        channels = 2
+    rate = 24_000 if subtype == "OPUS" else RATE
+    samples = tone(rate=rate, channels=channels)
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, samples, rate, subtype=subtype)
+    decoded = decode(path, rate)
+    assert (decoded.source_rate, decoded.channels) == (rate, channels)
+    assert decoded.samples.dtype == np.float32 and decoded.samples.shape == (len(samples),)
+    assert decoded.seconds == len(samples) / rate
+    error = np.abs(decoded.samples - samples.mean(axis=1))
+    assert (error[500:-500].mean() if step > 0.01 else error.max()) <= step  # on average where the format is lossy
+
+
+@pytest.mark.parametrize("suffix", ["wav", "au"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_sixteen_bit_files_equal_libsndfile(tmp_path, suffix, channels):
+    """Our own conversion against libsndfile's, more samples than one piece, to the last bit."""
+    samples = np.random.default_rng(0).integers(-32_768, 32_768, (100_003, channels), dtype=np.int16)
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, samples, RATE, subtype="PCM_16")
+    expected = soundfile.read(path, dtype="float64", always_2d=True)[0].mean(axis=1)
+    np.testing.assert_allclose(decode(path, RATE).samples, expected, rtol=0, atol=2**-23)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_other_rates_go_through_soxr_hq(tmp_path, rate, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, tone(3.0, rate, 2), rate, subtype="PCM_16")
+    whole = soundfile.read(path, dtype="float32")[0].mean(axis=1)
+    np.testing.assert_allclose(decode(path, RATE).samples, soxr.resample(whole, rate, RATE, quality="HQ"), rtol=0, atol=1e-6)
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    path = tmp_path / "clip.mp3"
+    soundfile.write(path, tone(), RATE, format="WAV", subtype="PCM_16")
+    assert len(decode(path, RATE).samples) == len(tone())
+    plain = tmp_path / "clip"
+    plain.write_bytes(path.read_bytes())
+    assert looks_like_audio(plain)
+
+
+def test_other_kinds_do_not_look_like_audio(tmp_path):
+    contents = {
+        "README.md": b"# Readme\n",
+        "labels.csv": "path,label\n".encode("utf-16"),
+        "a.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "a.jpg": b"\xff\xd8\xff\xe0" + bytes(100),
+        "a.avi": b"RIFF\0\0\0\0AVI ",
+        "empty": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert not looks_like_audio(tmp_path / name), name
+    os.mkfifo(tmp_path / "pipe")
+    assert not looks_like_audio(tmp_path / "pipe")
+    assert not looks_like_audio(tmp_path)
+    assert not looks_like_audio(tmp_path / "missing")
+
+
+def test_a_broken_file_with_an_audio_name_is_for_decode_to_judge(tmp_path):
+    (tmp_path / "jazz.00054.wav").write_bytes(b"\0" * 1_000)
+    assert looks_like_audio(tmp_path / "jazz.00054.wav")
+
+
+def reason(path):
+    with pytest.raises(BadAudio) as caught:
+        decode(path, RATE)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+def wav(samples: bytes, *, data=None, riff=None, channels=1, rate=RATE, bits=16, after=b"") -> bytes:
+    """A WAV file whose header may lie."""
+    form = struct.pack("<HHIIHH", 1, channels, rate, rate * channels * bits // 8, channels * bits // 8, bits)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data"
+    body += struct.pack("<I", len(samples) if data is None else data) + samples + after
+    return b"RIFF" + struct.pack("<I", len(body) if riff is None else riff) + body
+
+
+SAMPLES = (tone(2.0)[:, 0] * 32_767).astype("<i2").tobytes()
+
+
+def test_files_that_are_no_audio(tmp_path):
+    path = tmp_path / "clip.wav"
+    for content, expected in [(b"", "empty"), (b"no audio at all" * 100, "not audio"), (bytes(5_000), "not audio"), (b"RIFF", "not audio")]:
+        path.write_bytes(content)
+        assert expected in reason(path)
+    assert "unreadable" in reason(tmp_path / "missing.wav")
+    assert "regular" in reason(tmp_path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "regular" in reason(tmp_path / "pipe.wav")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission(tmp_path):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(wav(SAMPLES))
+    path.chmod(0)
+    assert "unreadable" in reason(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (wav(b""), "no samples"),
+        (wav(SAMPLES)[:-5_000], "truncated"),
+        (wav(SAMPLES)[:44], "truncated"),
+        (wav(SAMPLES)[:40], "without samples"),
+        (wav(SAMPLES, data=2 * len(SAMPLES)), "lies"),
+        (wav(SAMPLES, data=0xFFFFFFFF), "lies"),
+        (wav(SAMPLES, data=len(SAMPLES) // 2), "lies"),
+        (wav(SAMPLES, data=len(SAMPLES) // 2, riff=36 + len(SAMPLES) // 2), "lies"),
+        (wav(SAMPLES, data=0), "lies"),
+        (wav(SAMPLES, rate=1), "rate of 1 Hz"),
+        (wav(SAMPLES, rate=0), "rate of 0 Hz"),
+        (wav(SAMPLES)[:12] + b"data" + struct.pack("<I", len(SAMPLES)) + SAMPLES, "without a format"),
+    ],
+)
+def test_wav_headers_that_lie(tmp_path, content, expected):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    assert expected in reason(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        wav(SAMPLES, data=0xFFFFFFFF, riff=0xFFFFFFFF),  # a pipe's WAV: both lengths open
+        wav(SAMPLES, after=b"LIST" + struct.pack("<I", 4) + b"abcd"),
+        wav(SAMPLES, after=b"ID3" + bytes(range(256)) * 100),
+        wav(SAMPLES, after=bytes(10_000)),
+    ],
+)
+def test_wav_files_that_are_unusual_but_whole(tmp_path, content):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(decode(path, RATE).samples, np.frombuffer(SAMPLES, "<i2") / np.float32(32_768))
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("au", "PCM_16"), ("aiff", "PCM_16"), ("aiff", "PCM_24"), ("wav", "PCM_24"), ("wav", "FLOAT")])
+def test_other_headers_that_lie(tmp_path, suffix, subtype):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, tone(2.0), RATE, subtype=subtype)
+    whole = path.read_bytes()
+    for cut in (len(whole) - 3, len(whole) // 2, 60):
+        path.write_bytes(whole[:cut])
+        assert "truncated" in reason(path) or "without" in reason(path)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS"), ("mp3", "MPEG_LAYER_III")])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
+def test_compressed_files_cut_short(tmp_path, suffix, subtype, part):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, tone(4.0, 24_000), 24_000, subtype=subtype)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    assert "truncated" in reason(path) or "cannot be decoded" in reason(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_that_are_no_numbers(tmp_path, value, channels):
+    samples = tone(channels=channels)
+    samples[1_000, channels - 1] = value
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, samples, RATE, subtype="DOUBLE" if value == 1e30 else "FLOAT")
+    assert "NaN, infinite" in reason(path)
+
+
+def test_one_sample(tmp_path):
+    path = tmp_path / "clip.wav"
+    for rate in (RATE, 44_100, 8_000):
+        soundfile.write(path, np.array([0.5]), rate, subtype="PCM_16")
+        assert len(decode(path, RATE).samples) >= 1
+
+
+def test_a_lying_flac_header(tmp_path):
+    """The sample count of STREAMINFO (36 bits at byte 21) made far larger than the stream."""
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, tone(2.0), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[22] = 0x7F
+    path.write_bytes(content)
+    assert "claims" in reason(path) or "cannot be decoded" in reason(path)

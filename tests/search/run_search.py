@@ -1,0 +1,27 @@
+"""A search as a process of its own, to be interrupted or killed: python run_search.py BACKEND FOLDER OBJECTIVE TRIALS [SCHEDULER]."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    import objectives
+
+    from search.interface import SearchBudget, make_backend
+    from search.results import TrialLog
+    from search.space import Grid, LogUniform, Space
+
+    backend, folder, objective, trials, scheduler = (*sys.argv[1:], "none")[:5]
+    out = Path(folder)
+    space = Space({"quality": Grid((0.25, 0.5, 0.75)), "rate": LogUniform(1e-4, 1e-1)})
+    budget = SearchBudget(trials=int(trials), epochs=objectives.EPOCHS, jobs=2, scheduler=scheduler, sampler="random")
+    result = make_backend(backend).run(getattr(objectives, objective)(out), space, budget, 0, TrialLog(out))
+    (out / "outcome.json").write_text(json.dumps({"state": result.state, "trials": [trial.row() for trial in result.trials]}))
+
+
+if __name__ == "__main__":
+    main()

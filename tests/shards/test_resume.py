@@ -1,0 +1,260 @@
+"""Builds that are killed, run out of room or meet each other: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from preprocess.errors import ShardwaveError, UsageError
+from shards import lock
+from shards.build import BuildOptions, build
+from shards.shardset import ShardSet
+from shards.verify import verify
+from tests.shards.conftest import CONFIG, write_clip
+from tests.shards.test_build import digests
+
+OPTIONS = BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="reference")
+PROGRAM = """
+import sys
+from pathlib import Path
+from preprocess.errors import ShardwaveError
+from shards.build import build
+from tests.shards.conftest import CONFIG
+from tests.shards.test_resume import OPTIONS
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, OPTIONS)
+    except ShardwaveError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 clips, long enough for a build to be caught in the middle."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(48):
+        write_clip(folder / f"class {i % 2}" / f"{i:02d}.wav", i, seconds=6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set as an undisturbed build makes it."""
+    out = tmp_path_factory.mktemp("whole") / "set"
+    build(clips, out, CONFIG, OPTIONS)
+    return out
+
+
+def start(clips: Path, out: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([sys.executable, program, clips, out], env={**os.environ, **path}, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.005)
+
+
+def records(out: Path) -> list[Path]:
+    return sorted((out / ".build").glob("*-*.json"))
+
+
+def workers(process: int) -> list[int]:
+    """The building processes of the process."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def check_finishes(clips: Path, out: Path, whole: Path) -> None:
+    """The same command finishes the set: what was done is kept, nothing is missing, double or left over."""
+    kept = {
+        path: path.stat().st_mtime_ns for record in records(out) for path in out.glob(f"{record.stem.replace('-', '-*-')}.tar")
+    }
+    assert kept and len(kept) < len(digests(whole)) / 3
+    with pytest.raises(ShardwaveError, match="is unfinished"):
+        ShardSet.open(out)
+    build(clips, out, CONFIG, OPTIONS)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert digests(out) == digests(whole)
+    assert verify(out)["clips"] == 48
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
+@pytest.mark.slow
+def test_a_killed_main_process(clips: Path, whole: Path, tmp_path: Path) -> None:
+    process = start(clips, tmp_path / "set", tmp_path)
+    wait_for(lambda: len(records(tmp_path / "set")) >= 2)
+    below = workers(process.pid)
+    process.kill()
+    process.wait()
+    assert below
+    wait_for(lambda: not any(map(running, below)), 20)  # nobody is left writing
+    check_finishes(clips, tmp_path / "set", whole)
+
+
+@pytest.mark.slow
+def test_a_killed_worker(clips: Path, whole: Path, tmp_path: Path) -> None:
+    process = start(clips, tmp_path / "set", tmp_path)
+    wait_for(lambda: len(records(tmp_path / "set")) >= 2)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "a building process was killed by signal 9: run the same command again" in told.splitlines()[-1]
+    check_finishes(clips, tmp_path / "set", whole)
+
+
+@pytest.mark.slow
+def test_two_builds_into_one_folder(clips: Path, tmp_path: Path) -> None:
+    first = start(clips, tmp_path / "set", tmp_path)
+    wait_for(lambda: len(records(tmp_path / "set")) >= 1)
+    with pytest.raises(ShardwaveError, match=f"another build is writing into .*process {first.pid}"):
+        build(clips, tmp_path / "set", CONFIG, OPTIONS)
+    with pytest.raises(ShardwaveError, match="another build is writing into"):
+        build(clips, tmp_path / "set", CONFIG, BuildOptions(overwrite=True))
+    assert first.wait(timeout=60) == 0
+    assert verify(tmp_path / "set")["clips"] == 48
+
+
+def test_the_lock_is_free_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with lock.hold(tmp_path), pytest.raises(ShardwaveError, match="another build"), lock.hold(tmp_path):
+            pass
+
+
+def unfinished(whole: Path, out: Path) -> Path:
+    """A copy of the set as it is just before its end."""
+    shutil.copytree(whole, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    (out / ".build").mkdir()
+    (out / "inputs.jsonl").rename(out / ".build" / "plan.jsonl")
+    plan = [json.loads(line) for line in (out / ".build" / "plan.jsonl").read_text().splitlines()]
+    for partition, views in manifest["partitions"].items():
+        for i, (full, part) in enumerate(zip(views["full"], views["slice"], strict=True)):
+            mine = [line for line in plan[1:] if (line["partition"], line["unit"]) == (partition, i)]
+            record = {
+                "unit": f"{partition}-{i:04d}",
+                "partition": partition,
+                "shards": {"full": full, "slice": part},
+                "audio_seconds": 6.0 * len(mine),
+                "quarantined": [],
+                "crc32": {line["path"]: line["crc32"] for line in mine},
+                "builder": manifest["builders"][0],
+            }
+            (out / ".build" / f"{partition}-{i:04d}.json").write_text(json.dumps(record))
+    (out / "manifest.json").unlink()
+    return out
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "index", "idx", "record", "leftover"])
+def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, tmp_path: Path, damage: str) -> None:
+    out = unfinished(whole, tmp_path / "set")
+    tar, stem = out / "train-slice-0003.tar", "train-slice-0003"
+    if damage == "flipped":
+        data = bytearray(tar.read_bytes())
+        data[700] ^= 1
+        tar.write_bytes(data)
+    elif damage == "truncated":
+        os.truncate(tar, 5000)
+    elif damage == "missing":
+        tar.unlink()
+    elif damage in ("index", "idx"):
+        (out / f"{stem}.{damage}").write_bytes(b"")
+    elif damage == "record":
+        (out / ".build" / "train-0003.json").write_text("{")
+    else:
+        (out / ".train-slice-0003.tar.12345.tmp").write_bytes(b"half")
+        (out / ".build" / ".train-0003.json.12345.tmp").write_bytes(b"half")
+    others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "train-" not in path.name or "0003" not in path.name}
+    build(clips, out, CONFIG, OPTIONS)
+    assert digests(out) == digests(whole) and verify(out)["clips"] == 48
+    assert {path: path.stat().st_mtime_ns for path in others} == others
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
+def test_finishing_otherwise_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:
+    out = unfinished(whole, tmp_path / "set")
+    for options, told in (
+        (BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="torch"), "engine reference -> torch"),
+        (
+            BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="reference", seed=4),
+            "was begun from other .*seed 0 -> 4",
+        ),
+    ):
+        with pytest.raises(UsageError, match=told):
+            build(clips, out, CONFIG, options)
+    shutil.copytree(clips, tmp_path / "clips")
+    write_clip(tmp_path / "clips" / "class 0" / "00.wav", 99, seconds=6)  # it lies in a shard that is done
+    with pytest.raises(UsageError, match="1 clip with other content"):
+        build(tmp_path / "clips", out, CONFIG, OPTIONS)
+
+
+FULL_DISK = """
+import os, resource, subprocess, sys
+from pathlib import Path
+from preprocess.errors import ShardwaveError
+from shards.build import build
+from shards.verify import verify
+from tests.shards.conftest import CONFIG
+from tests.shards.test_resume import OPTIONS
+
+if __name__ == "__main__":
+    clips, out, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    if how == "tmpfs":
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", out], check=True)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    try:
+        build(clips, out, CONFIG, OPTIONS)
+    except ShardwaveError as error:
+        assert error.exit_status == 1
+        print(error)
+    left = [name for name in os.listdir(out) if name.endswith(".tmp")]
+    assert not left, left
+    if how == "tmpfs":
+        subprocess.run(["mount", "-o", "remount,size=100m", out], check=True)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    build(clips, out, CONFIG, OPTIONS)
+    print(verify(out)["clips"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["tmpfs", "limit"])
+def test_a_full_disk(clips: Path, tmp_path: Path, how: str) -> None:
+    """A real one (a small tmpfs in a mount namespace of its own), and a limit on the size of files, which needs no rights."""
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"] if how == "tmpfs" else []
+    if namespace and (shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode):
+        pytest.skip("mount namespaces are not allowed here; the limit is tested")
+    program = tmp_path / "program.py"
+    program.write_text(FULL_DISK)
+    (tmp_path / "set").mkdir()
+    path = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [*namespace, sys.executable, program, clips, tmp_path / "set", how]
+    done = subprocess.run(command, env={**os.environ, **path}, capture_output=True, text=True, timeout=120)
+    told, *rest = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert told.startswith("no space left while writing") and "run the same command again to finish it" in told
+    assert rest == ["48"]

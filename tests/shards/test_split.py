@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import collections
+import random
+
+import pytest
+
+from preprocess.errors import UsageError
+from shards.clip import Clip
+from shards.split import assign
+
+CLIPS = sorted(
+    (
+        Clip(f"{label}/{i:03d}.wav", label, group=f"{label}{i // 3}")
+        for label, n in (("a", 60), ("b", 30), ("c", 90))
+        for i in range(n)
+    ),
+    key=lambda clip: clip.path,
+)
+
+
+def split(clips: list[Clip], val: float = 0.2, test: float = 0.0, seed: int = 0) -> dict[str, str]:
+    return {
+        clip.path: side for clip, side in zip(clips, assign(clips, val_fraction=val, test_fraction=test, seed=seed), strict=True)
+    }
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.2, 0.0), (0.1, 0.2), (0.3, 0.0), (0.05, 0.25), (0.5, 0.0)])
+def test_sides_are_stratified_and_never_break_a_group(val: float, test: float) -> None:
+    sides = split(CLIPS, val, test)
+    by_group = collections.defaultdict(set)
+    for clip in CLIPS:
+        by_group[clip.group].add(sides[clip.path])
+    assert all(len(found) == 1 for found in by_group.values())
+    for label, n in (("a", 60), ("b", 30), ("c", 90)):
+        counts = collections.Counter(sides[clip.path] for clip in CLIPS if clip.label == label)
+        assert abs(counts["val"] - val * n) <= 4 and abs(counts["test"] - test * n) <= 4, (label, counts)
+
+
+def test_the_order_of_files_plays_no_part_and_the_seed_does() -> None:
+    shuffled = random.Random(1).sample(CLIPS, len(CLIPS))
+    assert split(shuffled) == split(CLIPS)
+    assert split(CLIPS, seed=1) != split(CLIPS)
+    assert split(CLIPS, seed=1) == split(CLIPS, seed=1)
+
+
+def test_folds_and_given_splits_are_kept() -> None:
+    folded = [Clip(f"{i}", "a", fold=i % 3 + 1) for i in range(6)]
+    assert assign(folded, val_fraction=0.2, test_fraction=0.1, seed=0) == ["fold1", "fold2", "fold3"] * 2
+    given = [Clip(f"{i:02d}", "ab"[i % 2], split=("train", "val", "test")[i % 3]) for i in range(12)]
+    assert assign(given, val_fraction=0.2, test_fraction=0.1, seed=0) == ["train", "val", "test"] * 4
+
+
+def test_a_validation_side_that_is_not_given_is_drawn_from_train_alone() -> None:
+    given = [Clip(f"{i:02d}", "ab"[i % 2], split="test" if i < 10 else "train") for i in range(50)]
+    sides = assign(given, val_fraction=0.25, test_fraction=0.0, seed=0)
+    assert sides[:10] == ["test"] * 10 and sides.count("val") == 10
+
+
+def test_unlabelled_clips_are_there_to_be_predicted() -> None:
+    assert assign([Clip("a"), Clip("b")], val_fraction=0.2, test_fraction=0.0, seed=0) == ["test", "test"]
+
+
+def test_small_sets_still_get_both_sides() -> None:
+    tiny = [Clip("a0", "a"), Clip("a1", "a"), Clip("b0", "b"), Clip("b1", "b")]
+    sides = assign(tiny, val_fraction=0.2, test_fraction=0.0, seed=0)
+    assert {"train", "val"} == set(sides)
+
+
+@pytest.mark.parametrize(
+    ("clips", "options", "told"),
+    [
+        (CLIPS, {"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
+        (CLIPS, {"val_fraction": 0.6, "test_fraction": 0.5}, "must leave something to train on"),
+        ([Clip("a", "x", fold=1), Clip("b", "y", fold=1)], {}, "at least two folds, got only fold 1"),
+        ([Clip("a", "x", group="g"), Clip("b", "y", group="g")], {}, "at least two groups, got 1"),
+        ([Clip("a", "x"), Clip("b", "y")], {}, "a class with at least two clips"),
+        ([Clip("a", "x", split="test"), Clip("b", "y", split="val")], {}, "nothing to train on"),
+    ],
+)
+def test_splits_that_cannot_be_made_are_named(clips: list[Clip], options: dict[str, float], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        assign(clips, **{"val_fraction": 0.2, "test_fraction": 0.0, "seed": 0, **options})
