@@ -5,7 +5,7 @@ PY := .venv/bin/python
 DATA ?=
 OUT ?= demo
 
-.PHONY: help setup demo test lint format bench bench-tables clean
+.PHONY: help setup demo test lint format bench bench-tables docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -41,6 +41,9 @@ bench: setup ## measure every stage (about 30 minutes); make bench QUICK=1 takes
 
 bench-tables: setup ## write the tables of the documents anew from bench/results
 	$(PY) -m bench.tables
+
+docs: setup ## write docs/reference.md anew from the commands
+	$(PY) -c 'import cli, cli_frame; print(cli_frame.reference(cli.main_group), end="")' > docs/reference.md
 
 clean: ## remove what the tools leave behind (not .venv, not your sets and runs)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist

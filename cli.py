@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from cli_frame import CONFIG_FILE, Group, examples, given, read_config, run, say
+from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
 
 PATH = click.Path(path_type=Path)
-MODELS = ("mlp", "cnn", "vgg16", "cnn-plus")
 
 
 def options(*decorators: Callable) -> Callable:
@@ -162,33 +162,36 @@ FOLDS = options(
 )
 LEARNING = options(
     click.option(
-        "--train-view",
-        type=click.Choice(["auto", "slice", "full", "both"]),
-        help="What to train on. [default: slices where there are any]",
+        "--train-view", type=click.Choice(TRAIN_VIEWS), help="What to train on. [default: auto: slices where there are any]"
     ),
     click.option(
-        "--select-by",
-        type=click.Choice(["auto", "whole", "slice_mean"]),
-        help="The validation score that chooses. [default: the one that matches --train-view]",
+        "--select-by", type=click.Choice(SELECT_BY), help="The validation score that chooses. [default: auto: as trained]"
     ),
     click.option("--seed", type=int, default=0, help="Of weights, order and augmentation."),
     click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to train."),
-    click.option("--precision", help="Lightning's: 32-true, bf16-mixed, 16-mixed, ... [default: 32-true]"),
+    click.option("--precision", type=click.Choice(PRECISIONS), help="Lightning's name. [default: 32-true]"),
     click.option(
-        "--weights", metavar="FILE|none|default", help="vgg16: a file of weights, torchvision's, or none. [default: default]"
+        "--weights", metavar="FILE|none|default", help="vgg16: a file of weights, none, or torchvision's. [default: default]"
     ),
 )
 HYPERPARAMETERS = options(
-    click.option("--batch-size", type=int),
-    click.option("--hidden-size", type=int),
+    click.option("--batch-size", type=int, help="Samples, over all devices together."),
+    click.option("--hidden-size", type=int, help="Width of each hidden layer."),
     click.option("--hidden-layers", type=int),
-    click.option("--dropout", type=float),
-    click.option("--learning-rate", type=float),
-    click.option("--weight-decay", type=float),
-    click.option("--conv1-kernel", type=int, help="cnn: side of the first convolution's kernel."),
-    click.option("--conv2-kernel", type=int),
-    click.option("--conv1-channels", type=int),
+    click.option("--dropout", type=float, help="After each hidden layer."),
+    click.option("--learning-rate", type=float, help="AdamW's; the peak where there is a schedule."),
+    click.option("--weight-decay", type=float, help="AdamW's."),
+    click.option("--conv1-kernel", type=int, help="Pixels, square."),
+    click.option("--conv2-kernel", type=int, help="Pixels, square."),
+    click.option("--conv1-channels", type=int, help="cnn-plus: of the first block."),
     click.option("--conv2-channels", type=int),
+    click.option("--label-smoothing", type=float),
+    click.option("--mixup", type=float, help="Alpha of Beta(alpha, alpha); 0 = off."),
+    click.option("--time-shift/--no-time-shift", default=None, help="Roll training images along time."),
+    click.option("--frequency-mask", type=float, help="Widest masked band, as a part of the image's height."),
+    click.option("--time-mask", type=float, help="Likewise of its width."),
+    click.option("--average-decay", type=float, help="Moving average of weights, per step; 0 = off."),
+    click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate."),
 )
 
 
@@ -200,18 +203,22 @@ HYPERPARAMETERS = options(
 @SET
 @MODEL
 @OUT_RUN
-@click.option("--epochs", type=int, help="[default: the model's own]")
+@click.option("--epochs", type=int, help="Passes over the training data.")
 @FOLDS
 @click.option("--folds", type=click.Choice(["all"]), help="Every fold once as test, the next as validation: mean and each.")
 @LEARNING
+@click.option("--devices", type=int, help="How many; several by Lightning's strategy. [default: 1]")
+@click.option("--strategy", help="Lightning's name. [default: auto]")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @HYPERPARAMETERS
 def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
     """Train one model on SET and write RUN: result.json, checkpoint.ckpt, curves.png, confusion.png."""
-    from models.config import TrainConfig
+    from models.config import defaults
+
+    config = defaults(chosen.pop("model"), **given(chosen))
     from models.train import train as train_model
 
-    return train_model(shard_set, TrainConfig(**given(chosen)), out, resume=resume)
+    return train_model(shard_set, config, out, resume=resume)
 
 
 @main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --partition test"))

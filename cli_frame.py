@@ -137,3 +137,23 @@ def fail(message: str, status: int, arguments: list[str]) -> int:
     if "--json" in arguments:
         click.echo(json.dumps({"error": message, "exit_status": status}))
     return status
+
+
+def reference(group: click.Group) -> str:
+    """Every command's help as Markdown, for docs/reference.md (`make docs`)."""
+    lines = ["# Reference of commands and options", "", "Written by `make docs` from the commands themselves.", ""]
+
+    def add(command: click.Command, parent: click.Context) -> None:
+        context = click.Context(
+            command, parent, command.name, terminal_width=110, max_content_width=110, **command.context_settings
+        )
+        if isinstance(command, click.Group):
+            for child in command.commands.values():
+                add(child, context)
+            return
+        lines.extend([f"## {context.command_path}", "", "```", command.get_help(context), "```", ""])
+
+    root = click.Context(group, info_name="shardwave", **group.context_settings)
+    for command in group.commands.values():
+        add(command, root)
+    return "\n".join(lines)

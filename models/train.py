@@ -108,8 +108,7 @@ def _train(
 
     recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model)
     with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter(
-        )  # about DataLoader workers, log intervals and the like: our reader has its own
+        warnings.simplefilter("ignore")  # about DataLoader workers, log intervals and the like: our reader has its own
         trainer = pl.Trainer(
             accelerator="gpu" if data.device.type == "cuda" else "cpu",
             devices=config.devices,
@@ -149,7 +148,7 @@ def about(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
         "set": str(data.path),
         "fingerprint": data.source.fingerprint,
         "classes": list(data.source.classes),
-        "folds": data.roles._asdict(),
+        "folds": {role: list(names) for role, names in data.roles._asdict().items()},
         "selected_by": data.selected,
     }
 

@@ -1,7 +1,7 @@
 """NVIDIA DALI, on the CPU or a GPU: its own spectrogram, mel filter bank, decibel and resize operators, in two pipelines.
 
 The first takes audio to lines (decibels, resized along frequency), the second takes lines, whole or one slice's, to images. What DALI has no
-operator for is done between pipelines: the `log` bands and the features, in torch on the same device.
+operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the features.
 
 DALI decodes what it decodes to the bit and cannot fail on: 16-bit WAV and AU at the configured rate, whose headers are checked before. Its
 resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its batch: everything else is fed
@@ -129,12 +129,11 @@ class DaliEngine:
         return [np.array(image if isinstance(image, np.ndarray) else image.cpu())[:, :, 0] for image in drawn]
 
     def _banded(self, power: Any) -> Any:
+        if isinstance(power, np.ndarray):
+            return self._bands @ power
         import torch
 
-        bands = torch.from_numpy(self._bands)
-        if isinstance(power, np.ndarray):
-            return (bands @ torch.from_numpy(power)).numpy()
-        return bands.to(power.device) @ power
+        return torch.tensor(self._bands, device=power.device) @ power
 
     def _features(self, power: Any, samples: Any, exponent: int, bounds: list[tuple[int, int]]) -> np.ndarray:
         import torch

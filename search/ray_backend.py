@@ -78,6 +78,7 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
         return
+    callback = LogCallback(log, budget.epochs)
     tuner = tune.Tuner(
         tune.with_resources(kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}),
         tune_config=tune.TuneConfig(
@@ -90,13 +91,18 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
         run_config=tune.RunConfig(
             name="search",
             storage_path=str(storage),
-            callbacks=[LogCallback(log, budget.epochs)],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError:
+        if callback.error is None:
+            raise
+        raise ShardwaveError(callback.error) from None
 
 
 @contextlib.contextmanager

@@ -173,6 +173,7 @@ class LogCallback(Callback):
 
     def __init__(self, log: TrialLog, epochs: int) -> None:
         self._log, self._epochs = log, epochs
+        self.error: str | None = None  # why the search cannot go on
         self._deaths: dict[int, int] = {}
         self._endings: dict[int, dict[str, Any]] = {}
 
@@ -185,7 +186,8 @@ class LogCallback(Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A result: a new epoch, or an end, or both."""
         if "broken" in result:
-            raise ShardwaveError(f"a search worker could not start: {result['broken']}")
+            self.error = f"a search worker could not start: {result['broken']}"
+            raise ShardwaveError(self.error)
         number = trial.config["trial"]
         running = self._log.running[number]
         running.worker, running.info = result["worker"], result["info"]

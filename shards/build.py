@@ -12,7 +12,7 @@ from typing import Any
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.features import feature_names
-from shards import finish, folder, lock, plan, pool, sources, split, worker
+from shards import device_build, finish, folder, lock, plan, pool, sources, split, worker
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.clip import classes_of
@@ -67,7 +67,7 @@ def _run(
     say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")
     with Meter(len(planned.clips)) as meter:
         try:
-            records = crew.run(units, workers, meter)
+            records = crew.run(units, workers, meter) if job.device == "cpu" else device_build.run(job, units, meter)
         except BaseException:
             crew.stop()  # nobody writes any more
             folder.clean_temporaries(out)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
-from shards.layout import BUILD, MANIFEST, PARTITION, SHARD_FILE, VIEWS
+from shards.layout import BUILD, MANIFEST, PARTITION, SHARD_FILE, TAR, VIEWS
 
 FORMAT = "shardwave-1"
+FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "json"))
 KEYS = (
     "format", "fingerprint", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions", "clips",
     "audio_seconds", "quarantined", "environment",
@@ -67,12 +71,31 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
             f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration "
             f"gives {expected}): the manifest was changed by hand or damaged"
         )
+    try:
+        _check_parts(manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ShardwaveError(f"{where} is damaged: {error}") from None
+    return manifest
+
+
+def _check_parts(manifest: dict[str, Any]) -> None:
+    """Raise ValueError (or what wrong types raise) for fields and shards that no reader of ours may trust."""
+    for name, field in manifest["fields"].items():
+        if (
+            not FIELD.fullmatch(name)
+            or field["dtype"] not in DTYPES
+            or not all(type(n) is int and 0 <= n < 2**31 for n in field["shape"])
+        ):
+            raise ValueError(f"field {name!r} cannot be {field}")
     for partition, views in manifest["partitions"].items():
         for view, shards in views.items():
             if not PARTITION.fullmatch(partition) or view not in VIEWS:
-                raise ShardwaveError(f"{where} is damaged: unknown partition {partition}-{view}")
+                raise ValueError(f"unknown partition {partition}-{view}")
             for shard in shards:
-                match = SHARD_FILE.fullmatch(str(shard["file"]))
-                if match is None or match[1] != partition or match[2] != view:
-                    raise ShardwaveError(f"{where} is damaged: {shard['file']!r} is not a shard's name of {partition}-{view}")
-    return manifest
+                match = SHARD_FILE.fullmatch(shard["file"])
+                if match is None or (match[1], match[2], match[4]) != (partition, view, TAR):
+                    raise ValueError(f"{shard['file']!r} is not a shard's name of {partition}-{view}")
+                if not all(
+                    type(shard[name]) is int and shard[name] >= 0 for name in ("samples", "bytes")
+                ) or not SHA256.fullmatch(shard["sha256"]):
+                    raise ValueError(f"what it says of {shard['file']} is no count and no SHA-256")

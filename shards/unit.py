@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from preprocess.config import SpectrogramConfig
+from preprocess.engine import ClipOutput
 from shards import atomic
 from shards.clip import Clip
 from shards.layout import BUILD, clip_key, slice_key
@@ -67,36 +66,21 @@ class UnitWriter:
         self._quarantined: list[dict[str, str]] = []
         self._crc32: dict[str, int] = {}
 
-    def add(
-        self,
-        number: int,
-        planned: PlannedClip,
-        *,
-        samples: int,
-        source_rate: int,
-        full: np.ndarray,
-        slices: Sequence[np.ndarray] | np.ndarray,
-        features: np.ndarray | None,
-        crc32: int | None,
-    ) -> None:
-        """Append a clip of so many samples at the configuration's rate.
-
-        `full`: uint8 [size, size]; `slices`: uint8 [slices, size, size]; `features`: float32 [1 + slices, features].
-        """
+    def add(self, number: int, planned: PlannedClip, made: ClipOutput, crc32: int | None) -> None:
+        """Append a clip's samples: the whole first, then its slices."""
         clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
         key = clip_key(number, clip.path)
-        rows = [{"npy": image} for image in (full, *slices)]
-        if features is not None:
-            for row, values in zip(rows, features, strict=True):
+        rows = [{"npy": image} for image in (made.full, *made.slices)]
+        if made.features is not None:
+            for row, values in zip(rows, made.features, strict=True):
                 row["features.npy"] = values
-        meta = sample_meta(clip, view="full", index=None, start=0.0, length=samples / rate, source_rate=source_rate)
+        known = {"source_rate": made.source_rate}
+        meta = sample_meta(clip, view="full", index=None, start=0.0, length=made.samples / rate, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
-        for i, (start, stop) in enumerate(self._config.slice_bounds(samples)):
-            meta = sample_meta(
-                clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, source_rate=source_rate
-            )
+        for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
+            meta = sample_meta(clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, **known)
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
-        self._seconds += samples / rate
+        self._seconds += made.samples / rate
         self._note(clip.path, crc32)
 
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:

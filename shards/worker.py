@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import Engine
+from preprocess.engine import ClipOutput, Engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
-from shards.plan import file_crc32
+from shards.plan import PlannedClip, file_crc32
 from shards.unit import Unit, UnitWriter, finished_record
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -52,35 +52,26 @@ class Builder:
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> dict[str, Any]:
         """Build the unit; returns its record. `progress(seconds, good)` is called for every clip."""
-        from preprocess.decode import decode
-
         writer = UnitWriter(self.job.folder, unit, self.job.config, self.job.feature_count)
         try:
-            for number, planned in unit.clips:
-                path = self.job.audio / planned.clip.path
-                crc32 = readable_crc32(path)
-                try:
-                    decoded = decode(path, self.job.config.sample_rate)
-                except BadAudio as error:
-                    writer.set_aside(planned, str(error), crc32)
-                    progress(0.0, False)
-                    continue
-                made = self.engine([decoded.samples])
-                writer.add(
-                    number,
-                    planned,
-                    samples=len(decoded.samples),
-                    source_rate=decoded.source_rate,
-                    full=made.full[0],
-                    slices=made.slices[0],
-                    features=None if made.features is None else made.features[0],
-                    crc32=crc32,
-                )
-                progress(len(decoded.samples) / self.job.config.sample_rate, True)
+            paths = [self.job.audio / planned.clip.path for _, planned in unit.clips]
+            for i, made in stream(self.engine, paths):
+                seconds = add_clip(self.job, writer, *unit.clips[i], made)
+                progress(seconds, not isinstance(made, BadAudio))
             return writer.finish(self.identity)
         except BaseException:
             writer.abandon()
             raise
+
+
+def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio) -> float:
+    """Hand what became of a clip to its unit's writer; returns its seconds of audio."""
+    crc32 = readable_crc32(job.audio / planned.clip.path)
+    if isinstance(made, BadAudio):
+        writer.set_aside(planned, str(made), crc32)
+        return 0.0
+    writer.add(number, planned, made, crc32)
+    return made.samples / job.config.sample_rate
 
 
 def readable_crc32(path: Path) -> int | None:

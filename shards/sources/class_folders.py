@@ -9,9 +9,6 @@ from pathlib import Path
 from preprocess.errors import UsageError
 from shards.clip import Clip
 
-# A file that bears one of these names claims to be audio: when it is not, it is quarantined rather than passed over.
-AUDIO_SUFFIXES = frozenset({".wav", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-
 
 def read(audio: Path) -> list[Clip]:
     """Every audio file below `audio`, its class the name of the folder it lies in."""
@@ -47,9 +44,8 @@ def _audio_files(audio: Path) -> Iterator[str]:
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:
             path = os.path.join(folder, name)
-            if name.startswith(".") or not (os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES or looks_like_audio(path)):
-                continue
-            yield checked_name(os.path.relpath(path, audio).replace(os.sep, "/"))
+            if not name.startswith(".") and looks_like_audio(path):
+                yield checked_name(os.path.relpath(path, audio).replace(os.sep, "/"))
 
 
 def checked_name(path: str) -> str:

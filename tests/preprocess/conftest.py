@@ -19,14 +19,14 @@ ENGINES = [
 def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
     """Something like music: decaying chords of harmonics over a noise floor, 16-bit steps; float32 [samples]."""
     rng = np.random.default_rng(seed)
-    t = np.arange(samples) / rate
-    clip = 10 ** rng.uniform(-4.5, -3) * rng.standard_normal(samples)
-    for onset in np.arange(0, max(t[-1], 0.01), 0.4):
+    note = np.arange(int(0.4 * rate)) / rate
+    clip = rng.standard_normal(samples) * 10 ** rng.uniform(-4.5, -3)
+    for onset in range(0, samples, len(note)):
         pitch = 110 * 2 ** (rng.integers(0, 36) / 12)
-        decay = np.where(t >= onset, np.exp(-3 * np.maximum(t - onset, 0)), 0)
-        for harmonic in range(1, 12):
-            if harmonic * pitch < rate / 2:
-                clip += rng.uniform(0, 0.2) / harmonic * decay * np.sin(2 * np.pi * harmonic * pitch * t + rng.uniform(0, 6))
+        harmonics = np.arange(1, 1 + min(11, int(rate / 2 / pitch)))[:, None]
+        waves = np.sin(2 * np.pi * harmonics * pitch * note + rng.uniform(0, 6, harmonics.shape)) / harmonics
+        part = clip[onset : onset + len(note)]
+        part += (0.2 * waves.sum(axis=0) * np.exp(-3 * note))[: len(part)]
     return (np.round(np.clip(clip, -1, 1) * 32_767) / 32_768).astype(np.float32)
 
 

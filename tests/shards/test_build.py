@@ -15,9 +15,13 @@ from preprocess.decode import decode
 from preprocess.engine import make_engine
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from preprocess.features import feature_names
+from shards import build as build_module
+from shards import device_build, plan
 from shards.build import BuildOptions, build
 from shards.shardset import ShardSet
+from shards.unit import Unit
 from shards.verify import verify
+from shards.worker import Job
 from tests.shards.conftest import CONFIG, RATE, labelled, write_clip
 
 
@@ -53,7 +57,8 @@ def test_what_is_built_is_what_the_engine_makes(built: Path, audio: Path) -> Non
 def test_the_manifest_says_what_is_there(built: Path) -> None:
     manifest = json.loads((built / "manifest.json").read_text())
     assert manifest["clips"] == 24 and manifest["quarantined"] == 0 and manifest["audio_seconds"] == pytest.approx(24 * 0.4)
-    assert manifest["fields"]["npy"] == {"dtype": "uint8", "shape": [32, 32]} and set(manifest["fields"]) == {"npy", "cls", "json"}
+    assert manifest["fields"]["npy"] == {"dtype": "uint8", "shape": [32, 32]}
+    assert set(manifest["fields"]) == {"npy", "cls", "json"}
     for partition, views in manifest["partitions"].items():
         for view, shards in views.items():
             assert [shard["file"] for shard in shards] == [f"{partition}-{view}-{i:04d}.tar" for i in range(3)]
@@ -71,6 +76,24 @@ def test_any_number_of_workers_gives_the_same_bytes(built: Path, audio: Path, tm
     for workers in (1, 7):
         build(audio, tmp_path / f"{workers}", CONFIG, BuildOptions(workers=workers, min_shards=3, val_fraction=0.25))
         assert digests(tmp_path / f"{workers}") == digests(built)
+
+
+def test_one_process_on_a_device_gives_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
+    planned = plan.read(built / "inputs.jsonl")
+    units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
+    job = Job(audio, tmp_path, CONFIG, "torch", "cpu", 0)
+    (tmp_path / ".build").mkdir()
+    with build_module.Meter(24) as meter:
+        records = device_build.run(job, units, meter)
+    assert {record["unit"] for record in records} == {unit.name for unit in units}
+    assert digests(tmp_path) == digests(built)
+
+
+def test_one_process_ends_where_a_shard_cannot_be_written(built: Path, audio: Path, tmp_path: Path) -> None:
+    planned = plan.read(built / "inputs.jsonl")
+    units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
+    with build_module.Meter(24) as meter, pytest.raises(FileNotFoundError):
+        device_build.run(Job(audio, tmp_path / "nowhere", CONFIG, "torch", "cpu", 0), units, meter)
 
 
 def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path) -> None:
@@ -94,6 +117,7 @@ def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path
     assert clip.meta(row) == view.meta(3)
 
 
+@pytest.mark.slow
 def test_features_and_folds(tmp_path: Path, audio: Path) -> None:
     config = dataclasses.replace(CONFIG, features=True, slices=2)
     paths = sorted(str(path.relative_to(audio)) for path in audio.rglob("*.wav"))

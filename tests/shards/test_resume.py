@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,18 +23,23 @@ from shards.verify import verify
 from tests.shards.conftest import CONFIG, write_clip
 from tests.shards.test_build import digests
 
-OPTIONS = BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="reference")
+
+def options(clips: Path, **changed: Any) -> BuildOptions:
+    """Two folds of twelve shards per view."""
+    return BuildOptions(**{"labels": clips / "labels.csv", "workers": 2, "min_shards": 12, "engine": "reference", **changed})
+
+
 PROGRAM = """
 import sys
 from pathlib import Path
 from preprocess.errors import ShardwaveError
 from shards.build import build
 from tests.shards.conftest import CONFIG
-from tests.shards.test_resume import OPTIONS
+from tests.shards.test_resume import options
 
 if __name__ == "__main__":
     try:
-        build(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, OPTIONS)
+        build(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, options(Path(sys.argv[1])))
     except ShardwaveError as error:
         sys.exit(str(error))
 """
@@ -45,6 +51,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     for i in range(48):
         write_clip(folder / f"class {i % 2}" / f"{i:02d}.wav", i, seconds=6)
+    rows = [f"class {i % 2}/{i:02d}.wav,{'ab'[i % 2]},{i // 2 % 2}" for i in range(48)]
+    (folder / "labels.csv").write_text("\n".join(["path,label,fold", *rows]))
     return folder
 
 
@@ -52,7 +60,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The set as an undisturbed build makes it."""
     out = tmp_path_factory.mktemp("whole") / "set"
-    build(clips, out, CONFIG, OPTIONS)
+    build(clips, out, CONFIG, options(clips))
     return out
 
 
@@ -95,7 +103,7 @@ def check_finishes(clips: Path, out: Path, whole: Path) -> None:
     assert kept and len(kept) < len(digests(whole)) / 3
     with pytest.raises(ShardwaveError, match="is unfinished"):
         ShardSet.open(out)
-    build(clips, out, CONFIG, OPTIONS)
+    build(clips, out, CONFIG, options(clips))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert digests(out) == digests(whole)
     assert verify(out)["clips"] == 48
@@ -130,9 +138,9 @@ def test_two_builds_into_one_folder(clips: Path, tmp_path: Path) -> None:
     first = start(clips, tmp_path / "set", tmp_path)
     wait_for(lambda: len(records(tmp_path / "set")) >= 1)
     with pytest.raises(ShardwaveError, match=f"another build is writing into .*process {first.pid}"):
-        build(clips, tmp_path / "set", CONFIG, OPTIONS)
+        build(clips, tmp_path / "set", CONFIG, options(clips))
     with pytest.raises(ShardwaveError, match="another build is writing into"):
-        build(clips, tmp_path / "set", CONFIG, BuildOptions(overwrite=True))
+        build(clips, tmp_path / "set", CONFIG, options(clips, overwrite=True))
     assert first.wait(timeout=60) == 0
     assert verify(tmp_path / "set")["clips"] == 48
 
@@ -170,7 +178,7 @@ def unfinished(whole: Path, out: Path) -> Path:
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "index", "idx", "record", "leftover"])
 def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, tmp_path: Path, damage: str) -> None:
     out = unfinished(whole, tmp_path / "set")
-    tar, stem = out / "train-slice-0003.tar", "train-slice-0003"
+    tar, stem = out / "fold1-slice-0003.tar", "fold1-slice-0003"
     if damage == "flipped":
         data = bytearray(tar.read_bytes())
         data[700] ^= 1
@@ -182,12 +190,12 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
     elif damage in ("index", "idx"):
         (out / f"{stem}.{damage}").write_bytes(b"")
     elif damage == "record":
-        (out / ".build" / "train-0003.json").write_text("{")
+        (out / ".build" / "fold1-0003.json").write_text("{")
     else:
-        (out / ".train-slice-0003.tar.12345.tmp").write_bytes(b"half")
-        (out / ".build" / ".train-0003.json.12345.tmp").write_bytes(b"half")
-    others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "train-" not in path.name or "0003" not in path.name}
-    build(clips, out, CONFIG, OPTIONS)
+        (out / ".fold1-slice-0003.tar.12345.tmp").write_bytes(b"half")
+        (out / ".build" / ".fold1-0003.json.12345.tmp").write_bytes(b"half")
+    others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "fold1-" not in path.name or "0003" not in path.name}
+    build(clips, out, CONFIG, options(clips))
     assert digests(out) == digests(whole) and verify(out)["clips"] == 48
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
@@ -195,19 +203,13 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
 
 def test_finishing_otherwise_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:
     out = unfinished(whole, tmp_path / "set")
-    for options, told in (
-        (BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="torch"), "engine reference -> torch"),
-        (
-            BuildOptions(workers=2, min_shards=12, val_fraction=0.25, engine="reference", seed=4),
-            "was begun from other .*seed 0 -> 4",
-        ),
-    ):
+    for changed, told in (({"engine": "torch"}, "engine reference -> torch"), ({"seed": 4}, "was begun from other .*seed 0 -> 4")):
         with pytest.raises(UsageError, match=told):
-            build(clips, out, CONFIG, options)
+            build(clips, out, CONFIG, options(clips, **changed))
     shutil.copytree(clips, tmp_path / "clips")
     write_clip(tmp_path / "clips" / "class 0" / "00.wav", 99, seconds=6)  # it lies in a shard that is done
     with pytest.raises(UsageError, match="1 clip with other content"):
-        build(tmp_path / "clips", out, CONFIG, OPTIONS)
+        build(tmp_path / "clips", out, CONFIG, options(clips))
 
 
 FULL_DISK = """
@@ -217,7 +219,7 @@ from preprocess.errors import ShardwaveError
 from shards.build import build
 from shards.verify import verify
 from tests.shards.conftest import CONFIG
-from tests.shards.test_resume import OPTIONS
+from tests.shards.test_resume import options
 
 if __name__ == "__main__":
     clips, out, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -226,7 +228,7 @@ if __name__ == "__main__":
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     try:
-        build(clips, out, CONFIG, OPTIONS)
+        build(clips, out, CONFIG, options(Path(sys.argv[1])))
     except ShardwaveError as error:
         assert error.exit_status == 1
         print(error)
@@ -236,7 +238,7 @@ if __name__ == "__main__":
         subprocess.run(["mount", "-o", "remount,size=100m", out], check=True)
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    build(clips, out, CONFIG, OPTIONS)
+    build(clips, out, CONFIG, options(clips))
     print(verify(out)["clips"])
 """
 

@@ -1,0 +1,182 @@
+"""Hyper-parameter searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
+
+Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz OUT.json TRIALS EPOCHS JOBS SEED`. DATA holds train_x, train_y,
+val_x, val_y and classes. OUT tells the trials: when they began, their values and the seconds from the search's start to each, and the
+seconds spent in epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Mlp(pl.LightningModule):
+    """Two hidden layers of equal width on standardised features, cross-entropy, AdamW."""
+
+    def __init__(self, config: dict[str, Any], features: int, classes: int) -> None:
+        super().__init__()
+        width, dropout = config["hidden_size"], config["dropout"]
+        self.config = config
+        self.network = nn.Sequential(
+            nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(width, classes),
+        )  # fmt: skip
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        x, y = batch
+        return nn.functional.cross_entropy(self.network(x), y)
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        x, y = batch
+        logits = self.network(x)
+        self.log("val_loss", nn.functional.cross_entropy(logits, y))
+        self.log("val_accuracy", (logits.argmax(1) == y).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=self.config["learning_rate"], weight_decay=self.config["weight_decay"])
+
+
+class EpochTime(pl.Callback):
+    """Seconds in training and validation epochs (what is not overhead)."""
+
+    def __init__(self) -> None:
+        self.seconds, self._began = 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._began = time.time()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.seconds += time.time() - self._began
+            self._began = time.time()
+
+
+def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, int]:
+    """Training and validation loaders, number of features, number of classes."""
+    data = np.load(path)
+    sets = {part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"])) for part in ("train", "val")}
+    train = DataLoader(sets["train"], batch_size=batch_size, shuffle=True)
+    return train, DataLoader(sets["val"], batch_size=256), data["train_x"].shape[1], int(data["classes"])
+
+
+def train_ray(config: dict[str, Any]) -> None:
+    """The trainable of Ray's Lightning guide."""
+    from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
+
+    train, val, features, classes = loaders(config["data"], config["batch_size"])
+    timer = EpochTime()
+
+    class Report(TuneReportCheckpointCallback):
+        def _get_report_dict(self, trainer: Any, module: Any) -> Any:
+            found = super()._get_report_dict(trainer, module)
+            return found and {**found, "busy": timer.seconds}
+
+    callbacks = [timer, Report({"accuracy": "val_accuracy"}, on="validation_end")]
+    trainer = pl.Trainer(max_epochs=config["epochs"], accelerator="auto", devices=1, enable_progress_bar=False, callbacks=callbacks)
+    trainer.fit(Mlp(config, features, classes), train, val)
+
+
+def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """`Tuner(...).fit()` with ASHA, one CPU a trial."""
+    import ray
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    began = time.time()
+    ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    space = {
+        "batch_size": tune.choice([16, 32, 64]),
+        "hidden_size": tune.choice([64, 128, 256, 512]),
+        "dropout": tune.uniform(0.0, 0.6),
+        "learning_rate": tune.loguniform(1e-4, 1e-2),
+        "weight_decay": tune.loguniform(1e-6, 1e-2),
+        "data": data,
+        "epochs": epochs,
+    }
+    np.random.seed(seed)
+    scheduler = ASHAScheduler(max_t=epochs, grace_period=1, reduction_factor=3)
+    tuner = tune.Tuner(
+        tune.with_resources(train_ray, {"cpu": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", num_samples=trials, scheduler=scheduler),
+        run_config=tune.RunConfig(name="stock", storage_path=str(folder), verbose=0),
+    )
+    found = []
+    for result in tuner.fit():
+        frame = result.metrics_dataframe
+        if frame is not None:
+            at = [stamp - began for stamp in frame["timestamp"].tolist()]
+            found.append({"values": frame["accuracy"].tolist(), "at": at, "busy": float(frame["busy"].iloc[-1])})
+    ray.shutdown()
+    return found
+
+
+def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """`study.optimize` in one process, TPE, successive halving; the pruning callback of Optuna's Lightning example."""
+    import optuna
+
+    began = time.time()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found: list[dict[str, Any]] = []
+
+    class Pruning(pl.Callback):
+        def __init__(self, trial: optuna.Trial) -> None:
+            self.trial = trial
+            self.told: dict[str, Any] = {"values": [], "at": [], "busy": 0.0}
+
+        def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+            if trainer.sanity_checking:
+                return
+            value = float(trainer.callback_metrics["val_accuracy"])
+            self.told["values"].append(value)
+            self.told["at"].append(time.time() - began)
+            self.trial.report(value, trainer.current_epoch)
+            if self.trial.should_prune():
+                raise optuna.TrialPruned
+
+    def objective(trial: optuna.Trial) -> float:
+        config = {
+            "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
+            "hidden_size": trial.suggest_categorical("hidden_size", [64, 128, 256, 512]),
+            "dropout": trial.suggest_float("dropout", 0.0, 0.6),
+            "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+            "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
+        }
+        train, val, features, classes = loaders(data, config["batch_size"])
+        timer, pruning = EpochTime(), Pruning(trial)
+        trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False, logger=True, default_root_dir=str(folder),
+            enable_progress_bar=False, callbacks=[timer, pruning],
+        )  # fmt: skip
+        try:
+            trainer.fit(Mlp(config, features, classes), train, val)
+        finally:
+            found.append({**pruning.told, "busy": timer.seconds})
+        return float(trainer.callback_metrics["val_accuracy"])
+
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    )
+    study.optimize(objective, n_trials=trials)
+    return found
+
+
+if __name__ == "__main__":
+    kind, source, target, *numbers = sys.argv[1:]
+    count, length, at_once, number = map(int, numbers)
+    run = search_ray if kind == "ray" else search_optuna
+    scratch = Path(target).with_suffix(".scratch")
+    scratch.mkdir(parents=True, exist_ok=True)
+    Path(target).write_text(json.dumps(run(source, count, length, at_once, number, scratch)))

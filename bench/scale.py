@@ -1,0 +1,72 @@
+"""`bench throughput --scale`: the cost of a build as clips and workers grow, and the exponent that fits it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+
+from bench import process
+from bench.audio import SECONDS, repeat_clips
+from bench.record import Record
+from bench.scope import Scope
+
+STAGE = "scale"
+CLIPS, QUICK_CLIPS = (100, 1_000, 10_000), (10, 20, 40)
+IMAGE_SIZE = 128  # pixels: 10,000 clips of eleven full-size images would be 29 GB
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Whole builds by the command line, eleven views; repeated clips are hard links, so that the sound stays in the page cache."""
+    sizes = QUICK_CLIPS if scope.quick else CLIPS
+    most = scope.workers
+    start = min(_build(scope, most, most).seconds for _ in range(scope.pick(1, 3)))
+    seen = {count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))] for count in sizes}
+    about = {"image_size": IMAGE_SIZE, "clip_seconds": SECONDS, "audio": scope.audio_source, "different_clips": len(scope.audio)}
+    points = [(count, _median([one.seconds for one in runs]) - start) for count, runs in seen.items()]
+    told = {**about, "axis": "clips", "measure": "seconds after start-up", "points": points, "workers": most, "start": start}
+    yield Record(STAGE, "build over clips", "ours", "exponent", [exponent(points)], told)
+    for count, runs in seen.items():
+        rates = [count * SECONDS / one.seconds for one in runs]
+        yield Record(STAGE, f"build of {count:,} clips", "ours", "x real time", rates, {**about, "workers": most, "clips": count})
+        peaks = [one.peak_mb for one in runs if one.peak_mb == one.peak_mb]
+        reason = None if peaks else "this system has no /proc to read memory from"
+        yield Record(STAGE, f"largest process, {count:,} clips", "ours", "MB", peaks, {**about, "clips": count}, skipped=reason)
+    yield from _workers(scope, sizes[1] if not scope.quick else sizes[0], about)
+
+
+def exponent(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the straight line through the points' logarithms (least squares): 1 = cost grows in step."""
+    if len(points) < 2 or any(x <= 0 or y <= 0 for x, y in points):
+        raise ValueError(f"an exponent needs two or more points above zero, got {list(points)}")
+    xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
+
+
+def _workers(scope: Scope, clips: int, about: dict) -> Iterator[Record]:
+    counts = sorted({1, scope.workers, *(2**i for i in range(scope.workers.bit_length()) if 2**i <= scope.workers)})
+    if len(counts) < 2:
+        yield Record(STAGE, "build over workers", "ours", "exponent", skipped="one core: there is nothing to spread over")
+        return
+    points = []
+    for count in counts:
+        start = _build(scope, count, count).seconds
+        points.append((count, max(1e-3, _build(scope, clips, count).seconds - start)))
+    told = {**about, "axis": "workers", "measure": "seconds after start-up", "points": points, "clips": clips}
+    yield Record(STAGE, "build over workers", "ours", "exponent", [exponent(points)], told)
+
+
+def _build(scope: Scope, clips: int, workers: int) -> process.Watched:
+    folder = scope.room("scale")
+    audio, out = folder / f"audio-{clips}", folder / "set"
+    if not audio.exists():
+        repeat_clips(scope.audio, audio, clips)
+    command = [*process.CLI, "shard", str(audio), "--out", str(out), "--engine", "torch", "--device", "cpu", "--workers", str(workers)]
+    watched = process.watch([*command, "--image-size", str(IMAGE_SIZE), "--val-fraction", "0"])
+    shutil.rmtree(out)
+    return watched
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]

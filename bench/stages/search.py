@@ -1,0 +1,140 @@
+"""Searches from a fresh process to their result: the MLP's space on features, per backend, beside stock Ray Tune and stock Optuna."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import process
+from bench.record import Record
+from bench.scope import EXTRA, Scope, missing
+from bench.timing import Case, Seconds, measure
+
+STAGE = "search"
+ESC10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"  # real clips with official folds, where they are at hand
+
+
+class Seen(NamedTuple):
+    """One search: seconds of the process, seconds in epochs divided by the jobs, values with the seconds from the search's start."""
+
+    seconds: float
+    busy: float
+    values: list[tuple[float, float]]
+    epochs: int
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """Seconds per trial, all that starting costs included; overhead per trial; time to the best value; where the time went."""
+    trials, epochs, jobs = scope.pick(4, 20), scope.pick(3, 10), min(2, scope.workers)
+    path, fold, source = _set(scope)
+    folder = scope.room("searches")
+    arrays = _arrays(path, fold, folder / "features.npz")
+    seen: dict[str, list[Seen]] = {}
+    systems: list[tuple[str, str, int, Callable[[Path, int], Seen]]] = []
+    for backend, at_once, options in (("ray", jobs, ()), ("optuna", 1, ("--no-fused",)), ("optuna", jobs, ("--no-fused",)), ("optuna", jobs, ()), ("random", jobs, ())):
+        absent = missing("ray", EXTRA.format("ray")) if backend == "ray" else None
+        fused = ", fused" if backend == "optuna" and not options else ""
+        name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{fused}"
+        if absent:
+            yield Record(STAGE, name, "ours", "s/trial", skipped=absent)
+        elif not (scope.quick and (fused or backend == "random")):
+            systems.append((name, "ours", at_once, _ours(path, fold, backend, at_once, options, trials, epochs)))
+    for kind, at_once in (("ray", jobs), ("optuna", 1)):
+        name = f"stock {'Ray Tune' if kind == 'ray' else 'Optuna'}, Lightning, {at_once} at a time"
+        absent = missing("ray", EXTRA.format("ray")) if kind == "ray" else None
+        if absent:
+            yield Record(STAGE, name, "peer", "s/trial", skipped=absent)
+        else:
+            systems.append((name, "peer", at_once, _stock(kind, arrays, at_once, trials, epochs)))
+    cases = []
+    for name, role, at_once, search in systems:
+        seen[name] = []
+
+        def once(name: str = name, search: Callable[[Path, int], Seen] = search) -> Seconds:
+            number = len(seen[name])
+            seen[name].append(search(folder / f"{len(seen)}-{abs(hash(name))}-{number}", number))
+            return Seconds(seen[name][-1].seconds)
+
+        cases.append(Case(name, role, once, trials, {"jobs": at_once, "once": scope.quick}, once=scope.quick))
+    from bench.timing import Plan
+
+    taken = measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 420), warmup=0))
+    for case in cases:
+        yield from _records(case, [value / trials for value in taken[case.name]], seen[case.name], trials, epochs, source)
+
+
+def _records(case: Case, per_trial: list[float], seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
+    """Seconds per trial with the parts of a search; overhead per trial; seconds to the best value."""
+    middle = sorted(seen, key=lambda one: one.seconds)[len(seen) // 2]
+    parts = {"training steps and validation": middle.busy, "overhead: processes, imports, data, scheduling, results": middle.seconds - middle.busy}
+    about = {"jobs": case.params["jobs"], "trials": trials, "epochs": epochs, "data": source, "epochs_run": [one.epochs for one in seen]}
+    best = [max((value for _, value in one.values), default=float("nan")) for one in seen]
+    yield Record(STAGE, case.name, case.role, "s/trial", per_trial, {**about, "group": "Seconds per trial", "parts": parts, "whole": "A search"})
+    overhead = [(one.seconds - one.busy) / trials for one in seen]
+    yield Record(STAGE, f"{case.name}: overhead", case.role, "s/trial", overhead, {**about, "group": "Overhead per trial"})
+    to_best = [next((at for at, value in sorted(one.values) if value >= top), one.seconds) for one, top in zip(seen, best, strict=True)]
+    yield Record(STAGE, f"{case.name}: time to its best value", case.role, "s", to_best, {**about, "group": "Time to the best value", "best": best})
+
+
+def _ours(path: Path, fold: int | None, backend: str, jobs: int, options: tuple[str, ...], trials: int, epochs: int) -> Callable[[Path, int], Seen]:
+    def search(out: Path, seed: int) -> Seen:
+        command = [*process.CLI, "search", str(path), "--model", "mlp", "--backend", backend, "--out", str(out), "--trials", str(trials)]
+        command += ["--epochs", str(epochs), "--jobs", str(jobs), "--seed", str(seed), *options]
+        command += ["--val-fold", str(fold)] if fold is not None else []
+        watched = process.watch(command)
+        result = json.loads((out / "result.json").read_text())
+        lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+        began = min(line["start"] for line in lines) if lines else 0.0
+        values = [(line["start"] - began + at, value) for line in lines for at, value in zip(line["times"], line["values"], strict=True)]
+        busy = (result["seconds"]["step"] + result["seconds"]["validation"]) / jobs
+        return Seen(watched.seconds, busy, values, result["epochs"]["run"])
+
+    return search
+
+
+def _stock(kind: str, arrays: Path, jobs: int, trials: int, epochs: int) -> Callable[[Path, int], Seen]:
+    def search(out: Path, seed: int) -> Seen:
+        told = out.with_suffix(".json")
+        command = [sys.executable, "-m", "bench.peers.search", kind, str(arrays), str(told), *map(str, (trials, epochs, jobs, seed))]
+        watched = process.watch(command)
+        found: list[dict[str, Any]] = json.loads(told.read_text())
+        values = [(at, value) for trial in found for at, value in zip(trial["at"], trial["values"], strict=True)]
+        return Seen(watched.seconds, sum(trial["busy"] for trial in found) / jobs, values, len(values))
+
+    return search
+
+
+def _set(scope: Scope) -> tuple[Path, int | None, str]:
+    """A shard set with features, the fold to validate on, and what it is: ESC-10 where it is at hand, or else the bench's clips."""
+    from bench.stages.training import labelled_set
+    from preprocess.config import SpectrogramConfig
+    from shards.build import build
+    from shards.build_options import BuildOptions
+
+    if scope.quick or not (ESC10 / "labels.csv").exists():
+        return labelled_set(scope, 128, scope.pick(8, 60)), None, scope.audio_source
+    path = scope.room("esc10") / "set"
+    if not (path / "manifest.json").exists():
+        config = SpectrogramConfig(image_size=64, features=True)
+        build(ESC10, path, config, BuildOptions(labels=ESC10 / "labels.csv", engine="torch", device="cpu", workers=scope.workers))
+    return path, 1, "ESC-10, fold 1 validates"
+
+
+def _arrays(path: Path, fold: int | None, out: Path) -> Path:
+    """The same features as the peers' arrays: standardised slices to train on, whole clips to validate on."""
+    from models.partitions import resolve
+    from shards.shardset import ShardSet
+
+    shard_set = ShardSet.open(path)
+    roles = resolve(shard_set.partitions, fold, None)
+    train, val = shard_set.view(roles.train, "slice"), shard_set.view(roles.val, "full")
+    values = {name: view.gather(np.arange(len(view)), ("features.npy",))["features.npy"] for name, view in (("train", train), ("val", val))}
+    mean, std = values["train"].mean(0), values["train"].std(0)
+    scaled = {f"{name}_x": ((rows - mean) / np.where(std > 0, std, 1)).astype(np.float32) for name, rows in values.items()}
+    np.savez(out, **scaled, train_y=train.cls, val_y=val.cls, classes=len(shard_set.classes))
+    return out

@@ -1,0 +1,77 @@
+"""`make bench-tables`: tables in the documents, written from `bench/results/` and never by hand.
+
+A table stands between `<!-- bench-table FILE STAGE [text] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every stage) in
+`bench/results/FILE.jsonl`, those alone whose name contains the text where one is given.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.pages.blocks import number
+from bench.pages.markdown import table
+from bench.record import read
+from preprocess.errors import UsageError
+from shards.atomic import write_bytes
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results"
+PLACE = re.compile(r"(<!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)(?P<body>.*?)(<!-- /bench-table -->)", re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """The Markdown files that may hold tables."""
+    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
+
+
+def filled(text: str, results: Path = RESULTS) -> str:
+    """`text` with every table written anew."""
+    return PLACE.sub(lambda found: found[1] + "\n" + rendered(read(_file(results, found["file"])), found["stage"], found["text"]) + "\n\n" + found[5], text)
+
+
+def rendered(rows: Sequence[dict[str, Any]], stage: str, text: str | None = None) -> str:
+    """The Markdown table of a stage's records, and where and when they were measured."""
+    mine = [row for row in rows if stage in ("*", row["stage"]) and (not text or text in row["case"])]
+    if not mine:
+        raise UsageError(f"a table asks for stage {stage}{f' and cases with {text}' if text else ''}, of which there is no record")
+    order = {"ours": 0, "peer": 1, "floor": 2}
+    cells = []
+    for row in sorted(mine, key=lambda row: order[row["role"]]):
+        if row["skipped"]:
+            cells.append((row["case"], row["role"], "not run: " + row["skipped"], "", "", ""))
+            continue
+        floor = number(row["of_floor"], 2) if row["of_floor"] is not None and row["role"] != "floor" else ""
+        spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
+        cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), floor))
+    environment = mine[0]["environment"]
+    gpu = f", {', '.join(environment['gpu'])}" if environment.get("gpu") else ""
+    where = f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {mine[0]['commit']}; {mine[0]['date'][:10]}."
+    return table(("case", "", "median", "quartiles", "n", "of floor"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
+
+
+def stale() -> list[Path]:
+    """Documents whose tables are not those of the records."""
+    return [path for path in documents() if (text := path.read_text(encoding="utf-8")) != filled(text)]
+
+
+def main() -> None:
+    """Write all tables anew."""
+    for path in stale():
+        write_bytes(path, filled(path.read_text(encoding="utf-8")).encode())
+        print(f"{path.relative_to(ROOT)}: tables written", file=sys.stderr)
+
+
+def _file(results: Path, name: str) -> Path:
+    path = results / f"{name}.jsonl"
+    if not path.exists():
+        known = ", ".join(sorted(found.stem for found in results.glob("*.jsonl"))) or "none"
+        raise UsageError(f"a table asks for bench/results/{name}.jsonl, which is not there; there are: {known}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

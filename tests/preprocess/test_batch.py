@@ -1,0 +1,54 @@
+"""The CUDA engine's arithmetic on the CPU, against the reference; its batching; on a GPU the engine itself is in `test_engines`."""
+
+import numpy as np
+import pytest
+import torch
+
+from preprocess import batch
+from preprocess.batch import BatchTransform
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import conditioned
+from preprocess.engine_torch_cuda import _Clip, batches, fill
+from preprocess.errors import BadAudio
+from tests.preprocess.conftest import RATE, music
+from tests.preprocess.test_engines import assert_close
+
+CLIPS = [
+    music(3 * RATE, 1),
+    np.array([0.5], np.float32),
+    music(3 * RATE, 2),
+    np.zeros(RATE, np.float32),
+    music(RATE, 3) * np.float32(1e-25),
+    music(1_500),
+    np.ones(5_000, np.float32),
+]
+
+
+def laid(clips, config):
+    ready = [_Clip(batch.mirrored(samples, config), len(clip), exponent, (0, 1, 0.0)) for clip in clips for samples, exponent in [conditioned(clip, config.n_fft)]]
+    buffer = np.full(sum(len(clip.padded) for clip in ready), np.nan, np.float32)
+    return torch.from_numpy(buffer), fill(buffer, ready, config.hop_length)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "mel"])
+@pytest.mark.parametrize("kept", [batch.KEPT, 0])
+def test_images_of_a_ragged_batch(monkeypatch, expected, scale, kept):
+    """Whether the power is kept or computed twice, in one chunk or many."""
+    monkeypatch.setattr(batch, "KEPT", kept)
+    monkeypatch.setattr(batch, "CHUNK", 100)
+    config = SpectrogramConfig(frequency_scale=scale, image_size=128, slices=3)
+    images, features = BatchTransform(config, "cpu")(*laid(CLIPS, config))
+    assert features is None and len(images) == 4 * len(CLIPS)
+    for i, reference in enumerate(expected(config, CLIPS)):
+        views = images[4 * i : 4 * i + 4].numpy()
+        assert_close(views[0], reference.full[0])
+        assert_close(views[1:], reference.slices[0])
+
+
+def test_batches_keep_order_and_bounds(monkeypatch):
+    config = SpectrogramConfig()
+    monkeypatch.setattr("preprocess.engine_torch_cuda.CHUNK", 10)
+    clips = [_Clip(np.zeros(512 * n, np.float32), 0, 0, (0, 1, 0.0)) if n else BadAudio("no") for n in (4, 0, 5, 3, 30, 0, 1)]
+    made = list(batches(clips, config))
+    assert [number for group in made for number, _ in group] == list(range(7))
+    assert [len(group) for group in made] == [3, 1, 1, 2]
