@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 RATE = 22_050  # Hz
 SECONDS = 30.0
 MUSIC = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "music"  # real recordings, where they are at hand
@@ -78,5 +77,3 @@ def _synthetic(number: int, length: int) -> np.ndarray:
         tones = sum(np.sin(2 * np.pi * root * k * time) * np.exp(-3 * time * k**0.5) / k for k in range(1, 9))
         parts.append(0.2 * tones + 0.02 * np.cumsum(rng.standard_normal(beat)) / beat**0.5)
     return np.concatenate(parts)[:length].astype(np.float32).clip(-1, 1)
-
-

@@ -20,9 +20,9 @@ Row = dict[str, Any]
 def compare(before: Path, after: Path) -> dict[str, Any]:
     """Compare two files (or folders) of records case by case.
 
-    A case changed when its quartile ranges lie apart and its median moved by more than 3 % (20 % where either side has fewer than three
-    repeats); the ratio says how many times as fast it is in `after`. Returns {text (Markdown), faster, slower, same, only_before,
-    only_after, notes}.
+    A case changed when its quartile ranges lie apart and its median moved by more than 3 % (20 % where either side has fewer
+    than three repeats); the ratio says how many times as fast it is in `after`. Returns {text (Markdown), faster, slower, same,
+    only_before, only_after, notes}.
     """
     old, new = _measured(before), _measured(after)
     shared = [key for key in old if key in new]
@@ -78,7 +78,8 @@ def _text(before: Path, after: Path, found: dict[str, Any]) -> str:
     parts += found["notes"]
     for name in ("slower", "faster"):
         rows = [
-            (one["stage"], one["case"], f"{number(one['before'])} → {number(one['after'])} {one['unit']}", f"x{one['ratio']:.2f}") for one in found[name]
+            (one["stage"], one["case"], f"{number(one['before'])} → {number(one['after'])} {one['unit']}", f"x{one['ratio']:.2f}")
+            for one in found[name]
         ]
         parts.append(f"## {name.capitalize()} ({len(rows)})")
         parts.append(table(("stage", "case", "median", "speed"), rows) if rows else "None.")

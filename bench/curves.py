@@ -45,12 +45,14 @@ class Table:
         self._cells: dict[tuple, list[tuple[list[float], Row]]] = {}
         for row in rows:
             self._cells.setdefault(self._cell(row.params), []).append((self._unit(row.params), row))
-        combinations = math.prod(len(space.dimensions[key].values) for key in self._categories)  # type: ignore[union-attr]
+        combinations = math.prod([len(_rule(space.dimensions[key])) for key in self._categories])
         if len(self._cells) < combinations:
-            raise UsageError(f"table {name} covers {len(self._cells)} of the {combinations} combinations of {', '.join(self._categories)}: record more")
+            raise UsageError(
+                f"table {name} covers {len(self._cells)} of {combinations} cells of {', '.join(self._categories)}: record more"
+            )
 
     def lookup(self, params: Mapping[str, Any]) -> Row:
-        """The recorded row of the same categories whose numbers are nearest (in the unit cube of the space, logarithms where they are drawn so)."""
+        """The recorded row of the same categories whose numbers are nearest in the unit cube (logarithms where drawn so)."""
         point = self._unit(params)
         return min(self._cells[self._cell(params)], key=lambda entry: math.dist(entry[0], point))[1]
 
@@ -64,8 +66,11 @@ class Table:
 def write(path: Path, about: Mapping[str, Any], space: Space, rows: Sequence[Row]) -> None:
     """Write a table; `about` says what was trained on what (model, data, score, …)."""
     rules = {key: {_kind(dimension): _rule(dimension)} for key, dimension in space.dimensions.items()}
-    head = {"format": FORMAT, **about, "space": rules, "fixed": dict(space.fixed), "configurations": len(rows), "environment": environment()}
-    lines = [head, *({**dataclasses.asdict(row), "values": [round(value, 4) for value in row.values], "seconds": round(row.seconds, 5)} for row in rows)]
+    head = {"format": FORMAT, **about, "space": rules, "fixed": dict(space.fixed), "configurations": len(rows)}
+    lines: list[dict[str, Any]] = [{**head, "environment": environment()}]
+    for row in rows:
+        values = [round(value, 4) for value in row.values]
+        lines.append({"params": row.params, "values": values, "seconds": round(row.seconds, 5)})
     write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
 
 

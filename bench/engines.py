@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from preprocess.config import SpectrogramConfig
 
 
 def engine_setup(engine: str, device: str, settings: dict[str, Any]) -> Callable[[list[str]], int]:
@@ -11,15 +15,24 @@ def engine_setup(engine: str, device: str, settings: dict[str, Any]) -> Callable
     import torch
 
     from preprocess.config import SpectrogramConfig
-    from preprocess.decode import decode
-    from preprocess.engine import make_engine
 
     torch.set_num_threads(1)
-    config = SpectrogramConfig(**settings)
-    run = make_engine(engine, device, config)
+    return streaming(engine, device, SpectrogramConfig(**settings))
 
-    def work(paths: list[str]) -> int:
-        output = run([decode(path, config.sample_rate).samples for path in paths])
-        return len(output.full) + sum(len(part) for part in output.slices)
+
+def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
+    """`work(paths)`: the engine's stream over the files, as a build reads it, in this process; the number of images made."""
+    from preprocess.engine import make_engine, stream
+    from preprocess.errors import BadAudio
+
+    made = make_engine(engine, device, config)
+
+    def work(paths: Sequence[str | Path]) -> int:
+        images = 0
+        for i, output in stream(made, map(Path, paths)):
+            if isinstance(output, BadAudio):
+                raise RuntimeError(f"{paths[i]}: {output}")
+            images += 1 + len(output.slices)
+        return images
 
     return work

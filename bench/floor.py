@@ -38,8 +38,8 @@ def fft_setup(seconds: float, rate: int, threads: int = 1, block: int = BLOCK) -
     return work
 
 
-def gather(source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], size: int, batch: int) -> Callable[[np.ndarray], None]:
-    """`work(order)`: copy `size` bytes at offsets[i] = (file, byte) of the mapped `source` into batches, for every i of `order`."""
+def gather(source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], size: int, batch: int) -> Callable[..., None]:
+    """`work(order)`: for every i of `order`, copy `size` bytes from offsets[i] = (file, byte) of `source` into batches."""
     out = np.empty((batch, size), np.uint8)
 
     def work(order: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""A command watched from outside: when its first result appears, how long it takes, how much memory each of its processes needs."""
+"""A command watched from outside: when its first result appears, how long it takes, how much memory its processes need."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line
 class Watched:
     """What was seen of a command that ended well."""
 
+    began: float  # Unix time
     first: float  # seconds until `appeared` was first true; the whole time where it never was
     seconds: float
     peak_mb: float  # largest resident set of any one of its processes; NaN without /proc
@@ -28,8 +29,12 @@ class Watched:
 
 def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, interval: float = 0.02) -> Watched:
     """Run `command` to its end; ShardwaveError with the last line it wrote where it fails."""
-    environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-    start = time.perf_counter()
+    environment = {
+        **os.environ,
+        "SHARDWAVE_QUIET": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    began, start = time.time(), time.perf_counter()
     first, peak = None, float("nan")
     with (
         tempfile.TemporaryFile("w+") as said,
@@ -48,8 +53,10 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, 
         said.seek(0)
         lines = said.read().strip().splitlines()
     if process.returncode:
-        raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {lines[-1] if lines else 'no message'}")
-    return Watched(first if first is not None else seconds, seconds, peak)
+        raise ShardwaveError(
+            f"{' '.join(command[-6:])}: exit status {process.returncode}: {lines[-1] if lines else 'no message'}"
+        )
+    return Watched(began, first if first is not None else seconds, seconds, peak)
 
 
 def _peak_mb(pid: int) -> float:

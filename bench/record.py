@@ -15,7 +15,8 @@ from preprocess.errors import ShardwaveError, UsageError
 ROLES = ("ours", "peer", "floor")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # units; in every other unit more is better
 FIELDS = (
-    "stage", "case", "role", "unit", "repeats", "median", "q1", "q3", "n", "of_floor", "params", "environment", "commit", "date", "skipped",
+    "stage", "case", "role", "unit", "repeats", "median", "q1", "q3", "n", "of_floor", "params", "environment", "commit",
+    "date", "skipped",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from search.interface import SearchBudget, Trial
 from search.pool import Driver
 
 STAGE = "search-quality"
+EPOCHS = 10  # of a full training, where the table has as many
 BUDGET = 20  # full trainings' worth of epochs
 WORKERS = (1, 4, 16)
 GRID = 40  # points of a stored curve
@@ -97,7 +98,7 @@ def replay_setup(path: str, epochs: int, trainings: int) -> Callable[[tuple[str,
 
 def replay(
     out: Path,
-    tables: Sequence[Path] = (),
+    table: Path | None = None,
     workers: Sequence[int] = WORKERS,
     seeds: int = 20,
     epochs: int | None = None,
@@ -105,17 +106,18 @@ def replay(
     only: Sequence[str] = (),
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """Replay every backend x sampler x scheduler on `tables` (none named: those of the project) and write `out`/records.jsonl.
+    """Replay every backend x sampler x scheduler on `table` (none: those of the project); write records and report to `out`.
 
-    Every search may spend `trainings` x `epochs` epochs (`epochs`: all that the table has). `only`: strategies whose name contains one
-    of these texts. A record holds the final regret (best value in the table minus best value found) of every seed, and in its
-    parameters the curves over epochs and over time: [point, q1, median, q3].
+    Every search may spend `trainings` x `epochs` epochs (`epochs`: at most what the table has). `only`: strategies whose name
+    contains one of these texts. A record holds the final regret (best value in the table minus best value found) of every seed,
+    and in its parameters the curves over epochs and over time: [point, q1, median, q3].
     """
     from tqdm import tqdm
 
     from bench.pool import Pool, cores
+    from bench.report import write
 
-    paths = list(tables) or sorted(curves.FOLDER.glob("*.jsonl"))
+    paths = [table] if table else sorted(curves.FOLDER.glob("*.jsonl"))
     if not paths:
         raise UsageError(f"no table of learning curves in {curves.FOLDER}: record one, or name it with --table")
     for number, name in ((seeds, "--seeds"), (trainings, "--trainings"), *((count, "--workers") for count in workers)):
@@ -127,16 +129,16 @@ def replay(
     if (out / "records.jsonl").exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")
     read = {path: curves.read(path) for path in paths}
-    for path, table in read.items():
-        if epochs is not None and not 1 <= epochs <= table.epochs:
-            raise UsageError(f"--epochs must lie between 1 and {table.epochs}, the epochs that {path} holds, got {epochs}")
+    for path, one in read.items():
+        if epochs is not None and not 1 <= epochs <= one.epochs:
+            raise UsageError(f"--epochs must lie between 1 and {one.epochs}, the epochs that {path} holds, got {epochs}")
     out.mkdir(parents=True, exist_ok=True)
     pool = Pool(processes or cores())
     try:
         total = len(paths) * len(workers) * len(chosen) * seeds
         with tqdm(total=total, desc="searches replayed", unit="search", disable=quiet()) as bar:
-            for path, table in read.items():
-                length = epochs or table.epochs
+            for path, found_table in read.items():
+                length = epochs or min(EPOCHS, found_table.epochs)
                 job = pool.prepare(replay_setup, str(path), length, trainings)
                 for count in workers:
                     tasks = [(name, count, seed) for name in chosen for seed in range(seeds)]
@@ -144,11 +146,17 @@ def replay(
                     for task, steps in zip(tasks, pool.stream(job, tasks), strict=True):
                         found[task[0]].append(steps)
                         bar.update()
-                    for record in _records(table, count, length, trainings, found):
+                    for record in _records(found_table, count, length, trainings, found):
                         append(out / "records.jsonl", record)
     finally:
         pool.close()
-    return {"records": str(out / "records.jsonl"), "searches": total, "tables": [str(path) for path in paths]}
+    write([out], out / "report.html")
+    return {
+        "records": str(out / "records.jsonl"),
+        "report": str(out / "report.html"),
+        "searches": total,
+        "tables": list(map(str, paths)),
+    }
 
 
 def quiet() -> bool | None:
@@ -169,7 +177,9 @@ def _records(table: Table, workers: int, epochs: int, trainings: int, found: dic
     }
     records = []
     for name, runs in found.items():
-        over = {axis: [_band(point, [at(steps, axis, point) for steps in runs]) for point in points] for axis, points in marks.items()}
+        over = {
+            axis: [_band(point, [at(steps, axis, point) for steps in runs]) for point in points] for axis, points in marks.items()
+        }
         params = {
             "table": table.name, "configurations": len(table.rows), "best": table.best, "workers": workers, "epochs": epochs,
             "trainings": trainings, "seeds": len(runs), "rank": round(ranks[name], 2), "over": over,

@@ -14,20 +14,25 @@ from shards.atomic import write_bytes
 RECORDS, RESULT = "records.jsonl", "result.json"
 
 
-def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> Path:
-    """Report on `paths`: bench records (files or their folders) and run folders, in that order; returns the file written.
+def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> str:
+    """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`; returns it as Markdown.
 
-    With `markdown` the file is Markdown. Raises UsageError for a path that is neither.
+    With `markdown` that lies beside the page too (`.md`). Raises UsageError for a path that is neither.
     """
     if not paths:
         raise UsageError("report needs at least one run folder or bench folder")
-    text = _render(page(paths), markdown)
-    out = Path(out_html)
+    from bench.pages import html
+    from bench.pages import markdown as md
+
+    contents, out = page(paths), Path(out_html)
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: name a file")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, text.encode())
-    return out
+    text = md.render(contents)
+    write_bytes(out, html.render(contents).encode())
+    if markdown:
+        write_bytes(out.with_suffix(".md"), text.encode())
+    return text
 
 
 def page(paths: Sequence[Path]) -> Page:
@@ -56,14 +61,9 @@ def page(paths: Sequence[Path]) -> Page:
         told, made = runs.sections(folders)
         summary, sections = [*summary, *told], [*sections, *made]
     names = [name for name, _ in benches] + [name for name, _ in folders]
-    return Page(f"Shardwave report: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}", summary, sections)
-
-
-def _render(contents: Page, markdown: bool) -> str:
-    from bench.pages import html
-    from bench.pages import markdown as md
-
-    return md.render(contents) if markdown else html.render(contents)
+    return Page(
+        f"Shardwave report: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}", summary, sections
+    )
 
 
 def _name(path: Path) -> str:

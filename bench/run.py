@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import audio
 from bench.record import Record, append
+from bench.report import write
 from bench.scope import Scope, quick_scope
 from bench.stages import STAGES
 from preprocess.errors import ShardwaveError, UsageError
@@ -25,20 +26,20 @@ __all__ = ["STAGES", "throughput"]
 
 def throughput(
     out: Path,
-    stages: Sequence[str] = (),
+    stages: Sequence[str] | None = None,
     quick: bool = False,
     scale: bool = False,
     music: Path = audio.MUSIC,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure `stages` (none named: all) and write `out`/records.jsonl; `scale` adds growth over clips and workers.
+    """Measure `stages` (none named: all), write records.jsonl and report.html to `out`; `scale` adds cost over clips and workers.
 
     A stage that breaks is recorded as not run with the reason, the others go on, and ShardwaveError is raised at the end.
-    Returns {records, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
+    Returns {records, report, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
     """
     from bench.pool import cores
 
-    chosen = tuple(stages) or STAGES
+    chosen = tuple(stages or STAGES)
     for name in chosen:
         if name not in STAGES:
             raise UsageError(f"--stage must be one of {', '.join(STAGES)}, got {name}")
@@ -68,10 +69,12 @@ def throughput(
                 broken.append(f"{name} ({reason})")
                 _say("".join(traceback.format_exception(error)))
             _say(f"{name}: {time.perf_counter() - began:.1f} s")
+    write([out], out / "report.html")
     if broken:
         raise ShardwaveError(f"bench throughput: {'; '.join(broken)}; the other stages' records are in {path}")
     return {
         "records": str(path),
+        "report": str(out / "report.html"),
         "cases": len(rows),
         "skipped": sum(bool(row.skipped) for row in rows),
         "seconds": round(time.perf_counter() - start, 1),

@@ -17,7 +17,7 @@ IMAGE_SIZE = 128  # pixels: 10,000 clips of eleven full-size images would be 29 
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Whole builds by the command line, eleven views; repeated clips are hard links, so that the sound stays in the page cache."""
+    """Whole builds by the command line, eleven views; repeated clips are hard links, so that the sound stays cached."""
     sizes = QUICK_CLIPS if scope.quick else CLIPS
     most = scope.workers
     start = min(_build(scope, most, most).seconds for _ in range(scope.pick(1, 3)))
@@ -62,7 +62,19 @@ def _build(scope: Scope, clips: int, workers: int) -> process.Watched:
     audio, out = folder / f"audio-{clips}", folder / "set"
     if not audio.exists():
         repeat_clips(scope.audio, audio, clips)
-    command = [*process.CLI, "shard", str(audio), "--out", str(out), "--engine", "torch", "--device", "cpu", "--workers", str(workers)]
+    command = [
+        *process.CLI,
+        "shard",
+        str(audio),
+        "--out",
+        str(out),
+        "--engine",
+        "torch",
+        "--device",
+        "cpu",
+        "--workers",
+        str(workers),
+    ]
     watched = process.watch([*command, "--image-size", str(IMAGE_SIZE), "--val-fraction", "0"])
     shutil.rmtree(out)
     return watched

@@ -10,12 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import floor
 from bench.timing import Case
+from models.allocator import keep_freed_memory
 from models.config import TrainConfig
 from models.data import TrainingData
 
 
 def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]) -> Callable[[], None]:
     """`run()` trains through `batches()` once: forward, backward, optimiser, on a model made once."""
+    keep_freed_memory()
     learner = data.learner(config, 1).to(data.device)
     optimizer, schedule = learner.optimizers()
     learner.train()
@@ -50,5 +52,11 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
     convolution, convolution_work = floor.convolution(device, torch.float32, 64 if cuda else 8, 64, 112)
     return [
         Case("matrix product peak", "floor", product, product_work / per_sample, {"size": size, "flops_per_sample": per_sample}),
-        Case("convolution peak", "floor", convolution, convolution_work / per_sample, {"channels": 64, "side": 112, "flops_per_sample": per_sample}),
+        Case(
+            "convolution peak",
+            "floor",
+            convolution,
+            convolution_work / per_sample,
+            {"channels": 64, "side": 112, "flops_per_sample": per_sample},
+        ),
     ]

@@ -1,8 +1,8 @@
 """What is compared on recorded curves: each backend's own samplers and schedulers as drivers, and two simple baselines.
 
-A driver hands out trials (`ask`), sees every value (`report`, True stops the trial) and every end (`end`). Optuna decides through the
-driver that our backend uses. Ray's scheduler and searcher objects are the very ones our backend hands to Tune; here the replay's event
-loop calls them in Tune's place, which is why they are labelled "ray objects".
+A driver hands out trials (`ask`), sees every value (`report`, True stops the trial) and every end (`end`). Optuna decides
+through the driver that our backend uses. Ray's scheduler and searcher objects are the very ones our backend hands to Tune; here
+the replay's event loop calls them in Tune's place, which is why they are labelled "ray objects".
 """
 
 from __future__ import annotations
@@ -99,7 +99,12 @@ class RayObjects:
 
     def report(self, trial: Trial) -> bool:
         live, last = self._live[trial.trial], trial.epochs >= self._epochs
-        live.result = {"epoch": trial.epochs, "value": trial.values[-1], "training_iteration": trial.epochs, "trial_id": live.trial_id}
+        live.result = {
+            "epoch": trial.epochs,
+            "value": trial.values[-1],
+            "training_iteration": trial.epochs,
+            "trial_id": live.trial_id,
+        }
         if last:  # our actors say `done` with their last epoch: Tune then asks nobody whether to stop
             return False
         stop = self._scheduler.on_trial_result(self, live, live.result) == self._stop
@@ -155,5 +160,3 @@ class BestOfFirstEpoch:
 
     def end(self, trial: Trial) -> None:
         pass
-
-

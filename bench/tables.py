@@ -1,7 +1,7 @@
 """`make bench-tables`: tables in the documents, written from `bench/results/` and never by hand.
 
-A table stands between `<!-- bench-table FILE STAGE [text] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every stage) in
-`bench/results/FILE.jsonl`, those alone whose name contains the text where one is given.
+A table stands between `<!-- bench-table FILE STAGE [text] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
+stage) in `bench/results/FILE.jsonl`, those alone whose name contains the text where one is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from shards.atomic import write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
-PLACE = re.compile(r"(<!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)(?P<body>.*?)(<!-- /bench-table -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(<!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)(?P<body>.*?)(<!-- /bench-table -->)",
+    re.DOTALL,
+)
 
 
 def documents() -> list[Path]:
@@ -30,14 +33,21 @@ def documents() -> list[Path]:
 
 def filled(text: str, results: Path = RESULTS) -> str:
     """`text` with every table written anew."""
-    return PLACE.sub(lambda found: found[1] + "\n" + rendered(read(_file(results, found["file"])), found["stage"], found["text"]) + "\n\n" + found[5], text)
+    return PLACE.sub(
+        lambda found: (
+            found[1] + "\n" + rendered(read(_file(results, found["file"])), found["stage"], found["text"]) + "\n\n" + found[5]
+        ),
+        text,
+    )
 
 
 def rendered(rows: Sequence[dict[str, Any]], stage: str, text: str | None = None) -> str:
     """The Markdown table of a stage's records, and where and when they were measured."""
     mine = [row for row in rows if stage in ("*", row["stage"]) and (not text or text in row["case"])]
     if not mine:
-        raise UsageError(f"a table asks for stage {stage}{f' and cases with {text}' if text else ''}, of which there is no record")
+        raise UsageError(
+            f"a table asks for stage {stage}{f' and cases with {text}' if text else ''}, of which there is no record"
+        )
     order = {"ours": 0, "peer": 1, "floor": 2}
     cells = []
     for row in sorted(mine, key=lambda row: order[row["role"]]):

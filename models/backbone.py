@@ -34,6 +34,8 @@ def load(weights: str) -> Vgg16Backbone:
     """
     backbone = Vgg16Backbone()
     if weights == "none":
+        backbone.initialise()
+        channels_last(backbone)
         return backbone
     state = _downloaded() if weights == "default" else _from_file(Path(weights))
     features = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}

@@ -29,8 +29,9 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         return self.learner.training_step(batch)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        self.learner.after_step()
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        self.learner.after_step()  # here, for callbacks may save the state before on_train_batch_end reaches the module
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         self.learner.validation_step(batch, dataloader_idx)

@@ -113,7 +113,7 @@ class Recorder(pl.Callback):
     # Saving
 
     def _due(self, trainer: pl.Trainer) -> bool:
-        wait = max(self.save_seconds, self._save_cost / SAVE_SHARE)
+        wait = self.save_seconds and max(self.save_seconds, self._save_cost / SAVE_SHARE)  # 0: whenever there is occasion
         return bool(trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait))
 
     def _save(self, trainer: pl.Trainer) -> None:

@@ -28,7 +28,10 @@ class Vgg16Head(Network):
 
 
 class Vgg16Backbone(nn.Module):
-    """torchvision's `features` and `avgpool`, frozen. Shape: uint8 [batch, frequency, time] -> float [batch, 25088]."""
+    """torchvision's `features` and `avgpool`, frozen; built without weights: load them, or `initialise`.
+
+    Shape: uint8 [batch, frequency, time] -> float [batch, 25088].
+    """
 
     mean: Tensor
     std: Tensor
@@ -37,14 +40,22 @@ class Vgg16Backbone(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        with torch.random.fork_rng(devices=[]):  # the same weights whenever it is built untrained
-            torch.default_generator.manual_seed(0)
+        with torch.device("meta"):  # the classifier that is thrown away has nine tenths of the weights
             full = vgg16(weights=None)
-        self.features, self.pool = full.features, full.avgpool
+        self.features, self.pool = full.features.to_empty(device="cpu"), full.avgpool
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.requires_grad_(False)
         self.eval()
+
+    def initialise(self, seed: int = 0) -> None:
+        """Untrained weights, as torchvision draws them (He et al. 2015, fan out)."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def train(self, mode: bool = True) -> Vgg16Backbone:
         return super().train(False)  # frozen: it has no dropout or statistics to switch, and stays so

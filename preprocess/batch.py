@@ -1,8 +1,9 @@
 """The spectrogram of many clips at once in plain torch operations, on any device; the CUDA engine's arithmetic.
 
-Clips of any lengths lie in one buffer, each already mirrored at its ends and starting at a multiple of the hop: one strided view of the
-buffer holds every frame of every clip (and a few that straddle two clips, which nothing looks at), one transform and one product of
-matrices serve all of them. Row f of what follows, `[frame, …]`, is the frame that starts at sample f * hop_length of the buffer.
+Clips of any lengths lie in one buffer, each already mirrored at its ends and starting at a multiple of the hop: one strided view
+of the buffer holds every frame of every clip (and a few that straddle two clips, which nothing looks at), one transform and one
+product of matrices serve all of them. Row f of what follows, `[frame, …]`, is the frame that starts at sample f * hop_length of
+the buffer.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class BatchTransform:
 
     @torch.inference_mode()
     def __call__(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-        """Buffer [samples] → images uint8 [views, size, size], every clip's whole view and then its slices, and features per clip."""
+        """Buffer [samples] → images uint8 [views, size, size], every clip's whole view and then its slices, and features per
+        clip.
+        """
         frames = (len(buffer) - self.config.n_fft) // self.config.hop_length + 1
         owner = self._owner(frames, places)
         peaks = torch.zeros(len(places) + 1, device=self.device)
@@ -129,7 +132,9 @@ class BatchTransform:
             chosen = [places[number] for number in numbers]
             starts = [place.first * config.hop_length + config.n_fft // 2 for place in chosen]
             scale = torch.tensor([2.0**place.exponent for place in chosen], device=self.device)[:, None]
-            rates = features_torch.zero_crossing_rate(torch.stack([buffer[start : start + length] for start in starts]) * scale, config)
+            rates = features_torch.zero_crossing_rate(
+                torch.stack([buffer[start : start + length] for start in starts]) * scale, config
+            )
             own = torch.stack([measures[:, place.first : place.first + frames] for place in chosen])
             made.update(zip(numbers, features_torch.features(own, rates, config.slice_bounds(samples), config), strict=True))
         return [made[number] for number in range(len(places))]

@@ -30,12 +30,24 @@ class SpectrogramConfig:
         _check(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
         _check(self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0, "n_fft must be a power of two, 16 or more", self.n_fft)
         _check(1 <= self.hop_length <= self.n_fft, "hop_length must lie between 1 and n_fft", self.hop_length)
-        _check(self.frequency_scale in FREQUENCY_SCALES, f"frequency_scale must be one of {', '.join(FREQUENCY_SCALES)}", self.frequency_scale)
-        _check(8 <= self.image_size <= 4_096 and self.image_size % 4 == 0, "image_size must be a multiple of 4 between 8 and 4096", self.image_size)
+        _check(
+            self.frequency_scale in FREQUENCY_SCALES,
+            f"frequency_scale must be one of {', '.join(FREQUENCY_SCALES)}",
+            self.frequency_scale,
+        )
+        _check(
+            8 <= self.image_size <= 4_096 and self.image_size % 4 == 0,
+            "image_size must be a multiple of 4 between 8 and 4096",
+            self.image_size,
+        )
         _check(-120 <= self.floor_db < 0, "floor_db must lie between -120 (single precision ends there) and 0", self.floor_db)
         _check(0 <= self.slices <= 1_000, "slices must lie between 0 and 1000", self.slices)
         narrow = self.sample_rate <= 100 * self.n_fft
-        _check(not self.features or narrow, f"features need n_fft of at least a hundredth of sample_rate {self.sample_rate}", self.n_fft)
+        _check(
+            not self.features or narrow,
+            f"features need n_fft of at least a hundredth of sample_rate {self.sample_rate}",
+            self.n_fft,
+        )
         _check(self.slice_seconds is None or self.slice_seconds > 0, "slice_seconds must be positive", self.slice_seconds)
 
     @property

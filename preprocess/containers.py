@@ -1,7 +1,7 @@
 """What an audio file's own bytes say: its kind, where 16-bit samples lie, and whether the lengths that it claims are true.
 
-libsndfile believes a header or silently shortens what it reads, so the chunks and pages are walked here first. Raised is BadAudio, with the
-reason that goes into `quarantine.jsonl`.
+libsndfile believes a header or silently shortens what it reads, so the chunks and pages are walked here first. Raised is
+BadAudio, with the reason that goes into `quarantine.jsonl`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Samples16(NamedTuple):
 
 
 def identify(head: bytes) -> str | None:
-    """The kind of audio file that starts with `head` (4 KiB of it suffice): wav, au, aiff, flac, ogg, mpeg, tagged (ID3 first), or None."""
+    """The kind of audio file that starts with `head` (4 KiB of it suffice): wav, au, aiff, flac, ogg, mpeg, tagged (ID3 first),
+    or None.
+    """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
         return "wav"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
@@ -53,7 +55,9 @@ def identify(head: bytes) -> str | None:
 
 
 def check(file: FileIO, kind: str, size: int) -> Samples16 | None:
-    """Hold the lengths that a file of `kind` and `size` bytes claims against what it holds; where 16-bit PCM lies, for WAV and AU."""
+    """Hold the lengths that a file of `kind` and `size` bytes claims against what it holds; where 16-bit PCM lies, for WAV and
+    AU.
+    """
     if kind == "wav":
         return _wav(file, size)
     if kind == "au":
@@ -225,4 +229,3 @@ def _mpeg(file: FileIO, size: int) -> None:
         raise BadAudio("not audio: no MPEG frame where one should begin")
     if at > size:
         raise BadAudio(f"truncated: the last of {frames} MPEG frames is cut")
-

@@ -1,7 +1,8 @@
 """Any audio file to mono float32 at one rate.
 
-16-bit WAV and AU are converted straight into the float samples, piece by piece as they are read; everything else is decoded by libsndfile.
-Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not its name.
+16-bit WAV and AU are converted straight into the float samples, piece by piece as they are read; everything else is decoded by
+libsndfile. Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not
+its name.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Decoded(NamedTuple):
 
 
 def looks_like_audio(path: Path | str) -> bool:
-    """Whether the first bytes of a regular file, or else its name, say that it is audio; what only the name says, `decode` has to judge."""
+    """Whether the first bytes of a regular file, or else its name, say that it is audio; what only the name says, `decode` has
+    to judge.
+    """
     if Path(path).suffix.lower() in SUFFIXES:
         return True
     try:
@@ -91,7 +94,7 @@ def _converted(file: FileIO, pcm: Samples16, frames: int) -> Iterator[np.ndarray
         mono = np.empty(min(frames, pcm.frames - start), np.float32)
         for at in range(0, len(mono), len(piece)):
             part, samples = mono[at : at + len(piece)], piece[: len(mono) - at]
-            _fill(file, memoryview(samples).cast("B"))
+            _fill(file, samples.data.cast("B"))
             np.multiply(samples[:, 0], scale, out=part, casting="unsafe")
             for channel in samples.T[1:]:
                 part += np.multiply(channel, scale, dtype=np.float32, casting="unsafe")
@@ -139,4 +142,3 @@ def _resampled(blocks: Iterator[np.ndarray], rate: int, channels: int, sample_ra
     if not max(samples.max(initial=0), -samples.min(initial=0)) <= LOUDEST:
         raise BadAudio("NaN, infinite or absurdly large samples")
     return Decoded(samples if len(samples) else np.zeros(1, np.float32), rate, channels, frames / rate)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 ENGINES = ("torch", "dali", "reference")
 DEVICES = ("cpu", "cuda")
-QUIETEST, LOUDEST = 1e-9, 1e15  # largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum
+NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine torch"
+QUIETEST, LOUDEST = (
+    1e-9,
+    1e15,
+)  # largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum
 
 
 class EngineOutput(NamedTuple):
@@ -42,7 +47,8 @@ class ClipOutput(NamedTuple):
 class Engine(Protocol):
     """Engines never start processes; they may keep buffers between calls.
 
-    An engine may also offer `stream(paths)`, a generator like the function `stream` here, where it has a better way than file after file.
+    An engine may also offer `stream(paths)`, a generator like the function `stream` here, where it has a better way than file
+    after file.
     """
 
     name: str  # one of ENGINES
@@ -78,9 +84,11 @@ def clip_output(output: EngineOutput, i: int, decoded: Decoded) -> ClipOutput:
 
 
 def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
-    """The clip as contiguous float32, n_fft samples or more, divided by 2 ** exponent where its powers would leave a float's range.
+    """The clip as contiguous float32, n_fft samples or more, divided by 2 ** exponent where its powers would leave a float's
+    range.
 
-    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples and exponent (mostly 0).
+    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples and exponent
+    (mostly 0).
     """
     samples = np.zeros(max(len(clip), n_fft), np.float32) if len(clip) < n_fft else np.ascontiguousarray(clip, np.float32)
     if len(clip) < n_fft:
@@ -100,6 +108,8 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
         raise UsageError(f"device must be one of auto, {', '.join(DEVICES)}, got {device}")
     if engine == "auto":
         engine = "torch"
+    if engine == "dali" and not _importable("nvidia.dali"):
+        raise UsageError(NO_DALI)
     if engine == "reference":
         if device == "cuda":
             raise UsageError("engine reference runs on the CPU only: use --device cpu, or --engine torch or dali")
@@ -110,8 +120,17 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
         if torch.cuda.is_available():
             return engine, "cuda"
         if device == "cuda":
-            raise UsageError("device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch")
+            raise UsageError(
+                "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
+            )
     return engine, "cpu"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:

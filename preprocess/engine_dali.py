@@ -1,11 +1,12 @@
 """NVIDIA DALI, on the CPU or a GPU: its own spectrogram, mel filter bank, decibel and resize operators, in two pipelines.
 
-The first takes audio to lines (decibels, resized along frequency), the second takes lines, whole or one slice's, to images. What DALI has no
-operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the features.
+The first takes audio to lines (decibels, resized along frequency), the second takes lines, whole or one slice's, to images. What
+DALI has no operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the
+features.
 
-DALI decodes what it decodes to the bit and cannot fail on: 16-bit WAV and AU at the configured rate, whose headers are checked before. Its
-resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its batch: everything else is fed
-in decoded.
+DALI decodes what it decodes to the bit and cannot fail on: 16-bit WAV and AU at the configured rate, whose headers are checked
+before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its
+batch: everything else is fed in decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import check, identify
 from preprocess.decode import decode
-from preprocess.engine import ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_DALI, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 
@@ -45,9 +46,9 @@ class DaliEngine:
         try:
             import nvidia.dali
         except ImportError as error:
-            raise UsageError("engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine torch") from error
+            raise UsageError(NO_DALI) from error
         self.config, self.device = config, device
-        self._dali = nvidia.dali
+        self._dali: Any = nvidia.dali
         self._bands = frequency_bands(config) if config.frequency_scale == "log" else None
         self._pipelines: dict[str, Any] = {}
 
@@ -146,7 +147,9 @@ class DaliEngine:
         return features_torch.features(measures, rates, bounds, self.config)[0].cpu().numpy()
 
     def _run(self, name: str, data: list[Any]) -> list[list[Any]]:
-        """One run of a pipeline on a batch: its outputs, each a list of arrays (torch tensors on a GPU), good until its next run."""
+        """One run of a pipeline on a batch: its outputs, each a list of arrays (torch tensors on a GPU), good until its next
+        run.
+        """
         pipeline = self._pipelines.get(name) or self._pipelines.setdefault(name, self._build(name))
         pipeline.feed_input("input", data)
         outputs = pipeline.run()
@@ -185,10 +188,17 @@ class DaliEngine:
         if self.device == "cuda":
             audio = audio.gpu()
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
-        shape = {"nfft": config.n_fft, "window_length": config.n_fft, "window_step": config.hop_length, "window_fn": window.tolist()}
+        shape = {
+            "nfft": config.n_fft,
+            "window_length": config.n_fft,
+            "window_step": config.hop_length,
+            "window_fn": window.tolist(),
+        }
         power = bands = fn.spectrogram(audio, power=2, center_windows=True, reflect_padding=True, **shape)
         if config.frequency_scale == "mel":
-            bands = fn.mel_filter_bank(power, nfilter=config.image_size, sample_rate=float(config.sample_rate), mel_formula="slaney")
+            bands = fn.mel_filter_bank(
+                power, nfilter=config.image_size, sample_rate=float(config.sample_rate), mel_formula="slaney"
+            )
         lines = bands if self._bands is not None else self._lines(bands)
         return (lines, power, audio) if config.features else lines
 
@@ -196,7 +206,9 @@ class DaliEngine:
         """Power [frequency, frames] → decibels relative to the clip's maximum, resized along frequency: [size, frames, 1]."""
         fn = self._dali.fn
         level = fn.to_decibels(power, multiplier=10.0, cutoff_db=self.config.floor_db)
-        return self._resize(fn.expand_dims(fn.reinterpret(level, layout="HW"), axes=[2], new_axis_names="C"), resize_y=self.config.image_size)
+        return self._resize(
+            fn.expand_dims(fn.reinterpret(level, layout="HW"), axes=[2], new_axis_names="C"), resize_y=self.config.image_size
+        )
 
     def _images(self) -> Any:
         """Lines [size, frames, 1] → images [size, size, 1], rounded half up."""
@@ -207,4 +219,6 @@ class DaliEngine:
 
     def _resize(self, image: Any, **extent: int) -> Any:
         types = self._dali.types
-        return self._dali.fn.resize(image, mode="stretch", interp_type=types.INTERP_TRIANGULAR, antialias=True, dtype=types.FLOAT, **extent)
+        return self._dali.fn.resize(
+            image, mode="stretch", interp_type=types.INTERP_TRIANGULAR, antialias=True, dtype=types.FLOAT, **extent
+        )

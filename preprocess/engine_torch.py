@@ -1,7 +1,9 @@
-"""The torch engine on the CPU: compiled code on blocks of sixteen frames, everything between samples and power in cache; torch for features.
+"""The torch engine on the CPU: compiled code on blocks of sixteen frames, everything between samples and power in cache; torch
+for features.
 
-One clip at a time in the calling thread, buffers kept between clips. The transforms are our own (`transform`), three to four times as fast as
-`torch.fft.rfft` of the same frames, because sixteen frames share every instruction and their power is taken where they lie.
+One clip at a time in the calling thread, buffers kept between clips. The transforms are our own (`transform`), three to four
+times as fast as `torch.fft.rfft` of the same frames, because sixteen frames share every instruction and their power is taken
+where they lie.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from preprocess.simd import LANES
 from preprocess.spectrum import analyse
 from preprocess.transform import plan
 
-ONE_PASS = 1 << 28  # bytes of power and lines; a clip that needs more (10 minutes need 160 MB) is transformed twice, the maximum first
+ONE_PASS = 1 << 27  # bytes of power and lines (8 minutes); a clip that needs more is transformed twice, the maximum first
 CHUNK = 64  # blocks at a time in the second pass
 SMALLEST = 1e-20  # a maximum power below this is too near to the smallest float for what lies 80 dB under it
 
@@ -42,7 +44,10 @@ class TorchEngine:
         self._along = resize_rows(self._rows, config.image_size)
         self._tiles = padded(config.image_size) // LANES
         self._tables = tables(config) if config.features else None
-        hops, mirror = np.empty(self._plan.columns * config.hop_length, np.float32), np.empty(LANES * config.hop_length, np.float32)
+        hops, mirror = (
+            np.empty(self._plan.columns * config.hop_length, np.float32),
+            np.empty(LANES * config.hop_length, np.float32),
+        )
         self._scratch = (hops, mirror, np.empty(LANES * config.n_fft, np.float32))
         self._levels = np.empty(LANES * (self._rows + LANES), np.float32)
         self._block = np.empty(LANES * max(config.bins, self._rows), np.float32)
@@ -69,12 +74,14 @@ class TorchEngine:
         samples = np.ascontiguousarray(clip, np.float32)
         if len(clip) < config.n_fft:
             samples = np.pad(samples, (0, config.n_fft - len(clip)))
+        elif not samples.flags.writeable:  # a type of its own to Numba, which would compile everything once more
+            samples = samples.copy()
         views = [(0, frames), *bounds]
         long = blocks * LANES * (self._rows + LANES * self._tiles) * 4 > ONE_PASS
         if not long and self._lines.size < blocks * LANES * LANES * self._tiles:
             self._power = np.empty(blocks * LANES * self._rows, np.float32)
             self._lines = np.empty(blocks * LANES * LANES * self._tiles, np.float32)
-        measures = np.empty((blocks, measure_count(config), LANES), np.float32) if config.features else None
+        measures = np.empty(blocks * measure_count(config) * LANES, np.float32) if config.features else None
         power = self._block if long else self._power
         peak = self._analyse(samples, 0, blocks, frames, power, measures)
         loudest = 1.0 if SMALLEST <= peak < np.inf else float(np.abs(samples).max())
@@ -93,8 +100,12 @@ class TorchEngine:
                 self._draw(blocks, start, stop, image)
         return None if measures is None else self._features(samples, measures, frames, bounds)
 
-    def _analyse(self, samples: np.ndarray, first: int, blocks: int, frames: int, out: np.ndarray, measures: np.ndarray | None) -> float:
-        """Spectra of blocks [first, first + blocks) into `out` [blocks, rows, 16], or into nothing where `out` is the one-block scratch."""
+    def _analyse(
+        self, samples: np.ndarray, first: int, blocks: int, frames: int, out: np.ndarray, measures: np.ndarray | None
+    ) -> float:
+        """Spectra of blocks [first, first + blocks) into `out` [blocks, rows, 16], or into nothing where `out` is the one-block
+        scratch.
+        """
         step = 0 if out is self._block else self._rows * LANES
         power, power_step = (self._block, 0) if self._band_count else (out, step)
         banded = self._levels if out is self._block else out
@@ -137,5 +148,6 @@ class TorchEngine:
 
         rates = np.empty(frames, np.float32)
         zero_crossings(samples, self.config.n_fft, self.config.hop_length, rates)
-        joined = np.ascontiguousarray(measures.transpose(1, 0, 2)).reshape(measures.shape[1], -1)[:, :frames]
+        count = measure_count(self.config)
+        joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(count, -1)[:, :frames]
         return features(torch.from_numpy(joined)[None], torch.from_numpy(rates)[None, None], bounds, self.config)[0].numpy()

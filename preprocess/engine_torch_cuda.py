@@ -1,7 +1,9 @@
-"""The torch engine on CUDA: files decoded by a pool of CPU threads, batches of clips computed by `batch`, images copied back meanwhile.
+"""The torch engine on CUDA: files decoded by a pool of CPU threads, batches of clips computed by `batch`, images copied back
+meanwhile.
 
-Samples go through pinned memory; copies to the device, computation and copies from it run on streams of their own, a few batches in flight, so
-that decoding, copying, computing and the caller's writing overlap. torch's caching allocators keep the pinned memory that is handed out.
+Samples go through pinned memory; copies to the device, computation and copies from it run on streams of their own, a few batches
+in flight, so that decoding, copying, computing and the caller's writing overlap. torch's caching allocators keep the pinned
+memory that is handed out.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class TorchCudaEngine:
 
     def __init__(self, config: SpectrogramConfig):
         if not torch.cuda.is_available():
-            raise UsageError("device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch")
+            raise UsageError(
+                "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
+            )
         self.config = config
         self._transform = BatchTransform(config, "cuda")
         self._upload, self._compute, self._download = (torch.cuda.Stream() for _ in range(3))

@@ -19,7 +19,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """A fresh record of the environment: {machine, cpu, cores, memory_gb, cpu_capability, gpu, python, versions, commit, date}."""
+    """A fresh record of the environment: {machine, cpu, cores, memory_gb, gpu, python, versions, commit, date}."""
     return {**_static(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
@@ -64,7 +64,9 @@ def _version(name: str) -> str | None:
 def _commit() -> str | None:
     try:
         root = Path(__file__).resolve().parent.parent
-        run = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5)
+        run = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return run.stdout.strip() or None

@@ -1,18 +1,20 @@
 """Tabular features of clips and slices: what they are, and their names. `features_torch` computes them.
 
-All come from the spectrogram's own STFT (centred, reflect padding, periodic Hann, n_fft and hop_length of the configuration) and equal
-librosa's functions with these arguments, per frame; then mean, standard deviation, minimum, median and maximum over the frames of the clip
-or slice, in that order:
+All come from the spectrogram's own STFT (centred, reflect padding, periodic Hann, n_fft and hop_length of the configuration) and
+equal librosa's functions with these arguments, per frame; then mean, standard deviation, minimum, median and maximum over the
+frames of the clip or slice, in that order:
 
 - `feature.mfcc(n_mfcc=20, dct_type=2, norm="ortho", lifter=0)` on `power_to_db(ref=1, amin=1e-10, top_db=80)` of
   `feature.melspectrogram(power=2, n_mels=128, fmin=0, fmax=sr/2, htk=False, norm="slaney")`
 - `feature.chroma_stft(S=|X|², tuning=0, norm=inf, n_chroma=12, octwidth=2, ctroct=5)`
-- `feature.spectral_centroid`, `feature.spectral_bandwidth(p=2, norm=True)`, `feature.spectral_rolloff(roll_percent=0.85)` on |X|, in Hz
-- `feature.spectral_contrast(fmin=200, quantile=0.02, linear=False)` on |X|, in dB: 6 octaves and the rest, as many as Nyquist leaves room for
+- `feature.spectral_centroid`, `feature.spectral_bandwidth(p=2, norm=True)`, `feature.spectral_rolloff(roll_percent=0.85)` on
+  |X|, in Hz
+- `feature.spectral_contrast(fmin=200, quantile=0.02, linear=False)` on |X|, in dB: 6 octaves and the rest, as many as Nyquist
+  leaves room for
 - `feature.zero_crossing_rate(frame_length=n_fft)` on the samples (edge padding, threshold 1e-10)
 
-The 80 dB ranges of MFCC and contrast are relative to the whole clip, also in slices. Sources: Davis & Mermelstein 1980 (MFCC); Ellis 2007
-(chroma); Klapuri & Davy 2006, ch. 5 (centroid, bandwidth, roll-off); Jiang et al. 2002 (contrast).
+The 80 dB ranges of MFCC and contrast are relative to the whole clip, also in slices. Sources: Davis & Mermelstein 1980 (MFCC);
+Ellis 2007 (chroma); Klapuri & Davy 2006, ch. 5 (centroid, bandwidth, roll-off); Jiang et al. 2002 (contrast).
 """
 
 from __future__ import annotations
@@ -52,5 +54,7 @@ def feature_names(config: SpectrogramConfig) -> list[str]:
 
 
 def measure_count(config: SpectrogramConfig) -> int:
-    """Rows per frame that the features are made of: mel bands, chroma, centroid, bandwidth, roll-off bin, contrast peaks, contrast valleys."""
+    """Rows per frame that the features are made of: mel bands, chroma, centroid, bandwidth, roll-off bin, contrast peaks,
+    contrast valleys.
+    """
     return MELS + CHROMA + 3 + 2 * contrast_count(config.sample_rate)

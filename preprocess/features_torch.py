@@ -15,8 +15,12 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
-    """Power [batch, bins, frames] → measures [batch, rows, frames], in the order of `features.measure_count` (the twin of `measures.measure_block`)."""
-    bank = torch.from_numpy(np.concatenate([mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]))
+    """Power [batch, bins, frames] → measures [batch, rows, frames], in the order of `features.measure_count` (the twin of
+    `measures.measure_block`).
+    """
+    bank = torch.from_numpy(
+        np.concatenate([mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)])
+    )
     magnitude = power.sqrt()
     frequency = torch.arange(config.bins, device=power.device, dtype=power.dtype)[:, None] * (config.sample_rate / config.n_fft)
     total = magnitude.sum(dim=1, keepdim=True)
@@ -33,7 +37,9 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
 
 
 def zero_crossing_rate(samples: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
-    """Samples [batch, time], n_fft or more → fraction of sign changes per centred frame [batch, 1, frames] (the twin of `measures.zero_crossings`)."""
+    """Samples [batch, time], n_fft or more → fraction of sign changes per centred frame [batch, 1, frames] (the twin of
+    `measures.zero_crossings`).
+    """
     negative = samples < -1e-10
     changes = torch.nn.functional.pad((negative[:, 1:] != negative[:, :-1]).to(torch.int32).cumsum(dim=1), (1, 0))
     start = torch.arange(config.frames(samples.shape[1]), device=samples.device) * config.hop_length - config.n_fft // 2
@@ -42,7 +48,9 @@ def zero_crossing_rate(samples: torch.Tensor, config: SpectrogramConfig) -> torc
     return inside[:, None].to(torch.float32) / config.n_fft
 
 
-def features(measures: torch.Tensor, rates: torch.Tensor, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig) -> torch.Tensor:
+def features(
+    measures: torch.Tensor, rates: torch.Tensor, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig
+) -> torch.Tensor:
     """Measures [batch, rows, frames] and zero-crossing rates [batch, 1, frames] → features [batch, 1 + slices, columns].
 
     Row 0 holds the whole clip, row 1 + i the frames [start, stop) of bounds[i].

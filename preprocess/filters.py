@@ -25,9 +25,11 @@ class Taps(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def resize_taps(size_in: int, size_out: int) -> Taps:
-    """Antialiased bilinear resize of one axis: triangle filter, half-pixel centres, weights beyond the edge go to the edge pixel.
+    """Antialiased bilinear resize of one axis: triangle filter, half-pixel centres, weights beyond the edge go to the edge
+    pixel.
 
-    The filter's half width is one input pixel when enlarging, `size_in / size_out` when reducing (DALI's triangular filter with antialiasing).
+    The filter's half width is one input pixel when enlarging, `size_in / size_out` when reducing (DALI's triangular filter with
+    antialiasing).
     """
     scale = size_in / size_out
     radius = max(scale, 1.0)
@@ -131,7 +133,8 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 def chroma_bands(sample_rate: int, n_fft: int) -> np.ndarray:
     """Ellis's chroma filter bank: float32 [12, bins], C first (librosa.filters.chroma with tuning 0 and its defaults).
 
-    Gaussian bumps around each pitch class, every bin's twelve weights of unit length, then weighted by a Gaussian of 2 octaves around octave 5.
+    Gaussian bumps around each pitch class, every bin's twelve weights of unit length, then weighted by a Gaussian of 2 octaves
+    around octave 5.
     """
     notes = 12 * np.log2(np.arange(1, n_fft) * (sample_rate / n_fft) / (440.0 / 16))
     notes = np.concatenate(([notes[0] - 1.5 * 12], notes))
@@ -147,7 +150,9 @@ def chroma_bands(sample_rate: int, n_fft: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def contrast_bands(sample_rate: int, n_fft: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bands of the spectral contrast: first bin, one past the last bin, number of bins that make a peak or a valley; int64 [bands] each."""
+    """Bands of the spectral contrast: first bin, one past the last bin, number of bins that make a peak or a valley; int64
+    [bands] each.
+    """
     count = contrast_count(sample_rate)
     edges = np.concatenate(([0.0], CONTRAST_LOWEST * 2.0 ** np.arange(count)))
     frequency = np.arange(n_fft // 2 + 1) * (sample_rate / n_fft)

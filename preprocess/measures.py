@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
 from preprocess.features import CHROMA, MELS, ROLLOFF
+from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
 from preprocess.render import Rows, rows, weigh
 from preprocess.simd import LANES, accumulate, compiled, loop, traced
 
@@ -16,7 +16,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 class Tables(NamedTuple):
-    """What `measure_block` looks up."""
+    """What `measure_block` looks up, and its scratch."""
 
     mel: Rows
     chroma: np.ndarray  # float32 [12 * bins]: [chroma, bin]
@@ -24,6 +24,8 @@ class Tables(NamedTuple):
     low: np.ndarray  # int64 [contrast bands]: first bin
     high: np.ndarray  # int64 [contrast bands]: one past the last bin
     extremes: np.ndarray  # int64 [contrast bands]: how many bins make a peak or a valley
+    inverse: np.ndarray  # float32 [contrast bands]: 1 / extremes
+    kept: np.ndarray  # float32, scratch for the extremes of one band
 
 
 def tables(config: SpectrogramConfig) -> Tables:
@@ -32,7 +34,8 @@ def tables(config: SpectrogramConfig) -> Tables:
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     mel = rows(sparse(mel_bands(config.sample_rate, config.n_fft, MELS)))
     chroma = chroma_bands(config.sample_rate, config.n_fft)
-    return Tables(mel, chroma.reshape(-1), frequency.astype(np.float32), low, high, extremes)
+    inverse, kept = (1 / extremes).astype(np.float32), np.empty(2 * extremes.max() * LANES, np.float32)
+    return Tables(mel, chroma.reshape(-1).copy(), frequency.astype(np.float32), low, high, extremes, inverse, kept)
 
 
 @traced
@@ -74,8 +77,14 @@ def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, 
 
 
 @traced
+def _begin_extremes(kept, i, count):
+    kept.fill(i * LANES, 0.0)
+    kept.fill((count + i) * LANES, float("inf"))
+
+
+@traced
 def _keep_extremes(magnitudes, at, kept, count):
-    """Insert sixteen frames' magnitudes into the sorted lists of the `count` largest (kept[0 : …]) and the `count` smallest (after them)."""
+    """Insert sixteen frames' magnitudes into sorted lists: the `count` largest (kept[0 : …]), the `count` smallest (after them)."""
 
     def insert(i, high, low):
         top, bottom = kept.load(i * LANES), kept.load((count + i) * LANES)
@@ -87,45 +96,57 @@ def _keep_extremes(magnitudes, at, kept, count):
 
 
 @traced
-def _mean(kept, at, count, inverse, target, to):
-    target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(0))
+def _mean(kept, at, count, inverse, band, target, to):
+    target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band))
 
 
 @compiled
-def measure_block(power, at, tables, magnitudes, measures):
-    """Power [bins, 16] from power[at] → measures [rows, 16], in the order of `features.measure_rows`; `magnitudes` is scratch."""
-    bins = tables.frequency.size
-    mels = 128
-    for row in range(mels):
+def measure_block(power, at, tables, magnitudes, measures, to):
+    """Power [bins, 16] from power[at] → measures [rows, 16] from measures[to], in the order of `features.measure_count`.
+
+    `magnitudes` is scratch.
+    """
+    bins, bands = tables.frequency.size, tables.low.size
+    for row in range(MELS):
         first = at + tables.mel.first[row] * 16
-        weigh(power, first, tables.mel.weights, tables.mel.start[row], tables.mel.count[row], measures, row * 16)
-    _chroma(power, at, tables.chroma, bins, measures, mels * 16)
-    row = mels + 12
-    _shape(power, at, tables.frequency, bins, magnitudes, measures, row * 16, (row + 1) * 16, (row + 2) * 16)
-    row += 3
-    kept = np.empty(tables.extremes.max() * 32, np.float32)
-    inverse = np.empty(1, np.float32)
-    for band in range(tables.low.size):
+        weigh(power, first, tables.mel.weights, tables.mel.starts[row], tables.mel.counts[row], measures, to + row * 16)
+    to += MELS * 16
+    _chroma(power, at, tables.chroma, bins, measures, to)
+    to += CHROMA * 16
+    _shape(power, at, tables.frequency, bins, magnitudes, measures, to, to + 16, to + 32)
+    to += 48
+    for band in range(bands):
         count = tables.extremes[band]
-        kept[: count * 16] = 0
-        kept[count * 16 : count * 32] = np.inf
+        for i in range(count):
+            _begin_extremes(tables.kept, i, count)
         for k in range(tables.low[band], tables.high[band]):
-            _keep_extremes(magnitudes, k * 16, kept, count)
-        inverse[0] = 1 / count
-        _mean(kept, 0, count, inverse, measures, (row + band) * 16)
-        _mean(kept, count * 16, count, inverse, measures, (row + tables.low.size + band) * 16)
+            _keep_extremes(magnitudes, k * 16, tables.kept, count)
+        _mean(tables.kept, 0, count, tables.inverse, band, measures, to + band * 16)
+        _mean(tables.kept, count * 16, count, tables.inverse, band, measures, to + (bands + band) * 16)
+
+
+@compiled
+def _changes(clip, start, stop):
+    """Sign changes from sample i - 1 to sample i, for i in [start, stop)."""
+    before, after = clip[start - 1 : stop - 1], clip[start:stop]
+    negative = np.float32(-1e-10)
+    total = np.int32(0)
+    for i in range(after.size):
+        total += np.int32((after[i] < negative) != (before[i] < negative))
+    return total
 
 
 @compiled
 def zero_crossings(clip, n_fft, hop, rates):
-    """Fraction of sign changes in each centred frame of a clip whose edge samples go on beyond its ends; |sample| ≤ 1e-10 counts as positive."""
-    changes = np.empty(clip.size, np.int32)  # up to and with each sample
-    changes[0] = 0
-    total = 0
-    for i in range(1, clip.size):
-        total += (clip[i] < -1e-10) != (clip[i - 1] < -1e-10)
-        changes[i] = total
+    """Fraction of sign changes in each centred frame of a clip whose edge samples go on beyond its ends.
+
+    |sample| ≤ 1e-10 counts as positive.
+    """
+    low = high = 1  # changes into the samples [low, high) are counted
+    inside = 0
     for frame in range(rates.size):
         start = frame * hop - n_fft // 2
-        first, last = min(max(start, 0), clip.size - 1), min(start + n_fft - 1, clip.size - 1)
-        rates[frame] = (changes[last] - changes[first]) / n_fft
+        first, last = min(max(start + 1, 1), clip.size), min(max(start + n_fft, 1), clip.size)
+        inside += _changes(clip, high, last) - _changes(clip, low, first)
+        low, high = first, last
+        rates[frame] = inside / n_fft

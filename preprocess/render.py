@@ -1,7 +1,8 @@
 """From power spectra in blocks of sixteen frames to uint8 images: bands, decibels, resize along frequency, resize along time.
 
-Arrays: power or bands `[block, row, 16 frames]`; lines `[pixel / 16, frame, 16 pixels]`, the levels of the frames along the image's frequency
-axis, padded to a multiple of sixteen pixels; images `[pixel, time]`. A level is the position between floor and maximum: 0 … 255, not rounded.
+Arrays: power or bands `[block, row, 16 frames]`; lines `[pixel / 16, frame, 16 pixels]`, the levels of the frames along the
+image's frequency axis, padded to a multiple of sixteen pixels; images `[pixel, time]`. A level is the position between floor and
+maximum: 0 … 255, not rounded.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocess.filters import Taps, resize_taps
-from preprocess.simd import LANES, accumulate, compiled, traced, transpose, transpose_to_bytes
+from preprocess.simd import LANES, Index, Pointer, Vector, accumulate, compiled, traced, transpose, transpose_to_bytes
 
 
 class Rows(NamedTuple):
-    """A banded weight matrix without its zeros: row i has weights[start[i] : start[i] + count[i]] at columns first[i], …"""
+    """A banded weight matrix without its zeros: row i has weights[starts[i] : starts[i] + counts[i]] at columns
+    first[i], first[i] + 1, …"""
 
     first: np.ndarray  # int64 [rows]
-    count: np.ndarray  # int64 [rows], at least 1
-    start: np.ndarray  # int64 [rows]
+    counts: np.ndarray  # int64 [rows], at least 1
+    starts: np.ndarray  # int64 [rows]
     weights: np.ndarray  # float32
 
 
@@ -47,10 +49,15 @@ def resize_rows(size_in: int, size_out: int) -> Rows:
     return rows(resize_taps(size_in, size_out))
 
 
+def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: Index) -> Vector:
+    """Σ weights[start + i] * source[at + 16 i : …]."""
+    return accumulate(count, lambda i: weights.broadcast(start + i) * source.load(at + i * LANES))
+
+
 @traced
-def weigh(source, at, weights, first_weight, count, target, to):
-    """target[to : to + 16] = Σ weights[first_weight + i] * source[at + 16 i : …]."""
-    target.store(to, accumulate(count, lambda i: weights.broadcast(first_weight + i) * source.load(at + i * LANES)))
+def weigh(source, at, weights, start, count, target, to):
+    """Into target[to : to + 16] the sum of `count` vectors from source[at], weighted from weights[start]."""
+    target.store(to, _weigh(source, at, weights, start, count))
 
 
 @traced
@@ -79,34 +86,36 @@ def draw_lines(power, blocks, scale, along, scratch, lines):
         ready = 0
         for pixel in range(along.first.size):
             first = along.first[pixel]
-            need = first + along.count[pixel]
+            need = first + along.counts[pixel]
             while ready < need:
                 _level(power, (block * count + ready) * 16, scale, scratch, ready * 16)
                 ready += 1
             row = count + pixel % 16
-            weigh(scratch, first * 16, along.weights, along.start[pixel], along.count[pixel], scratch, row * 16)
+            weigh(scratch, first * 16, along.weights, along.starts[pixel], along.counts[pixel], scratch, row * 16)
             if pixel % 16 == 15:
                 _turn_lines(scratch, count * 16, lines, pixel // 16 * tile + block * 256)
 
 
 @traced
-def _tile(lines, at, first, count, start, weights, column, image, to, columns):
+def _tile(lines, at, first, counts, starts, weights, column, image, to, columns):
     """Sixteen pixels of sixteen columns of an image, rounded half up."""
     pixels = []
     for t in range(LANES):
-        source, weight = at + first.index(column + t) * LANES, start.index(column + t)
-        sums = accumulate(count.index(column + t), lambda i, w=weight, s=source: weights.broadcast(w + i) * lines.load(s + i * LANES))
-        pixels.append(sums + 0.5)
+        pixels.append(
+            _weigh(lines, at + first.index(column + t) * LANES, weights, starts.index(column + t), counts.index(column + t)) + 0.5
+        )
     for pixel, row in enumerate(transpose_to_bytes(pixels)):
         image.store_bytes(to + columns * pixel, row)
 
 
 @compiled
 def draw_image(lines, blocks, tiles, first_frame, along, image, at):
-    """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from that frame."""
+    """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from
+    that frame.
+    """
     columns = along.first.size
     for tile in range(tiles):
         source = (tile * blocks * 16 + first_frame) * 16
         for column in range(0, columns, 16):
             to = at + tile * 16 * columns + column
-            _tile(lines, source, along.first, along.count, along.start, along.weights, column, image, to, columns)
+            _tile(lines, source, along.first, along.counts, along.starts, along.weights, column, image, to, columns)

@@ -1,8 +1,9 @@
 """Explicit SIMD for Numba: a Python function over vectors of sixteen floats is traced, once, into LLVM instructions.
 
-In a function decorated with `@traced` array arguments come as `Pointer` and integers as `Index`; every operation on what they load emits one
-instruction, Python's own loops and branches run at compile time. Called from a `@compiled` function it is a straight run of vector
-instructions. LLVM spreads the sixteen lanes over the registers that the processor has (one of AVX-512, two of AVX2, four of SSE or NEON).
+In a function decorated with `@traced` array arguments come as `Pointer` and integers as `Index`; every operation on what they
+load emits one instruction, Python's own loops and branches run at compile time. Called from a `@compiled` function it is a
+straight run of vector instructions. LLVM spreads the sixteen lanes over the registers that the processor has (one of AVX-512,
+two of AVX2, four of SSE or NEON).
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Vector:
     def sqrt(self) -> Vector:
         """Square root, rounded correctly."""
         kind = ir.FunctionType(_FLOATS, [_FLOATS])
-        return Vector(self.builder, self.builder.call(self.builder.module.declare_intrinsic("llvm.sqrt.v16f32", (), kind), [self.value]))
+        return Vector(
+            self.builder, self.builder.call(self.builder.module.declare_intrinsic("llvm.sqrt.v16f32", (), kind), [self.value])
+        )
 
     def below(self, other: Vector) -> Vector:
         """1.0 where smaller than `other`, else 0.0."""
@@ -80,7 +83,9 @@ class Vector:
 
     def minimum(self, other: Vector) -> Vector:
         """The smaller, lane by lane."""
-        return Vector(self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), self.value, other.value))
+        return Vector(
+            self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), self.value, other.value)
+        )
 
     def maximum(self, other: Vector | float) -> Vector:
         """The larger, lane by lane."""
@@ -125,6 +130,10 @@ class Pointer:
     def store(self, index: Index | int, vector: Vector) -> None:
         """Write sixteen floats."""
         self.builder.store(vector.value, self._vector_at(index, _FLOATS), align=4)
+
+    def fill(self, index: Index | int, value: float) -> None:
+        """Write one constant sixteen times."""
+        self.store(index, Vector(self.builder, _floats(value)))
 
     def store_bytes(self, index: Index | int, value: ir.Value) -> None:
         """Write sixteen bytes."""
@@ -196,7 +205,9 @@ def traced(function: Callable[..., None]) -> Callable[..., Any]:
 
     parameters = ", ".join(inspect.signature(function).parameters)
     namespace: dict[str, Any] = {"typed": typed}
-    exec(f"def {function.__name__}(typingctx, {parameters}): return typed({parameters})", namespace)  # Numba reads the parameters' names
+    exec(
+        f"def {function.__name__}(typingctx, {parameters}): return typed({parameters})", namespace
+    )  # Numba reads the parameters' names
     return intrinsic(namespace[function.__name__])
 
 

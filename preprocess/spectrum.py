@@ -11,16 +11,24 @@ from preprocess.transform import load_hops, power_block
 
 
 @traced
-def _raise_peak(values, at, peak):
+def _clear(peak):
+    peak.fill(0, 0.0)
+
+
+@traced
+def _raise(peak, values, at):
     peak.store(0, peak.load(0).maximum(values.load(at)))
 
 
 @compiled
-def analyse(clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures):
-    """The largest power (or band, where there are bands) in the clip's blocks [first_block, first_block + blocks), of `frames` frames in all.
+def analyse(
+    clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures
+):
+    """The largest power (or band, where there are bands) in the clip's blocks [first_block, first_block + blocks), of `frames`
+    frames in all.
 
-    Block b's power [bins, 16] goes to power[b * power_step :], its `count` bands to banded[b * banded_step :], its measures to measures[b]
-    [rows, 16] (none where `tables` is None), b from 0. A step of 0 uses one block's place over and over.
+    Block b's power [bins, 16] goes to power[b * power_step :], its `count` bands to banded[b * banded_step :], its measures to
+    measures [blocks, rows, 16] (none where `tables` is None), b from 0. A step of 0 uses one block's place over and over.
     """
     hops, mirror, work = scratch
     result = np.float32(0)
@@ -28,16 +36,17 @@ def analyse(clip, first_block, blocks, frames, plan, scratch, power, power_step,
     for b in range(blocks):
         first = (first_block + b) * 16
         load_hops(clip, first, b == 0, plan, hops, mirror)
-        peak[:] = 0
-        power_block(hops, plan, work, power, b * power_step, peak)
+        at = b * power_step
+        _clear(peak)
+        power_block(hops, plan, work, power, at, peak)
         if count:
-            peak[:] = 0
+            _clear(peak)
             for row in range(count):
-                at = b * banded_step + row * 16
-                weigh(power, b * power_step + bands.first[row] * 16, bands.weights, bands.start[row], bands.count[row], banded, at)
-                _raise_peak(banded, at, peak)
+                to = b * banded_step + row * 16
+                weigh(power, at + bands.first[row] * 16, bands.weights, bands.starts[row], bands.counts[row], banded, to)
+                _raise(peak, banded, to)
         if tables is not None:
-            measure_block(power, b * power_step, tables, work, measures[b].reshape(-1))
+            measure_block(power, at, tables, work, measures, b * (measures.size // blocks))
         for lane in range(min(16, frames - first)):
             result = max(result, peak[lane])
     return result

@@ -1,9 +1,9 @@
 """Power spectra of sixteen frames at once: the vector lanes are frames, so that no step but the first moves data between lanes.
 
-A real transform of N samples is a complex one of M = N / 2 (even samples real, odd samples imaginary), decimated in frequency with
-radices 8, 4 and 2; the last step takes the real spectrum out of it (Press et al., Numerical Recipes, §12.3) and squares it. The first
-step takes the window along; after it the parts of M / 8 stay in the first-level cache until they are done. Sixteen lanes of interleaved
-real and imaginary vectors: point i of the work buffer lies at 32 i (real) and 32 i + 16 (imaginary).
+A real transform of N samples is a complex one of M = N / 2 (even samples real, odd samples imaginary), decimated in frequency
+with radices 8, 4 and 2; the last step takes the real spectrum out of it (Press et al., Numerical Recipes, §12.3) and squares it.
+The first step takes the window along; after it the parts of M / 8 stay in the first-level cache until they are done. Sixteen
+lanes of interleaved real and imaginary vectors: point i of the work buffer lies at 32 i (real) and 32 i + 16 (imaginary).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def plan(n_fft: int, hop: int) -> Plan:
     """The plan for transforms of `n_fft` (a power of two, 16 or more) samples every `hop` samples."""
     points = n_fft // 2
     radices = _radices(points)
-    twiddles, starts, size = [], [], points
+    twiddles: list[np.ndarray] = []
+    starts, size = [], points
     position = np.zeros(points, np.int64)
     frequency, weight = np.zeros(points, np.int64), 1
     for radix in radices:
@@ -69,7 +70,8 @@ def _radices(points: int) -> list[int]:
     bits, radices = points.bit_length() - 4, [8]
     while bits > 4:
         radices, bits = [*radices, 8], bits - 3
-    return radices + {0: [], 1: [2], 2: [4], 3: [8], 4: [4, 4]}[bits]
+    rest: dict[int, list[int]] = {0: [], 1: [2], 2: [4], 3: [8], 4: [4, 4]}
+    return radices + rest[bits]
 
 
 def _cos_sin(turns: np.ndarray) -> np.ndarray:
@@ -82,7 +84,8 @@ def _dft(x: list[Complex]) -> list[Complex]:
     if len(x) == 1:
         return x
     even, odd = _dft(x[0::2]), _dft(x[1::2])
-    low, high = [], []
+    low: list[Complex] = []
+    high: list[Complex] = []
     for k, ((er, ei), (r, i)) in enumerate(zip(even, odd, strict=True)):
         eighth = 8 * k // len(x)
         if eighth == 1:
@@ -181,7 +184,9 @@ def _fill(clip, start, count, scratch):
 
 @compiled
 def load_hops(clip, first_frame, fresh, plan, hops, scratch):
-    """Make `hops` [hop, columns] hold the samples of the sixteen frames from `first_frame`; not `fresh`: it holds the sixteen before."""
+    """Make `hops` [hop, columns] hold the samples of the sixteen frames from `first_frame`; not `fresh`: it holds the sixteen
+    before.
+    """
     hop, columns = plan.hop, plan.columns
     tile = 16 * hop
     done = 0
@@ -192,11 +197,11 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
                 _copy(hops, m * columns + c * 16 + 16, hops, m * columns + c * 16)
     for c in range(done, columns // 16):
         start = (first_frame + c * 16) * hop - plan.window.size // 2
-        if start >= 0 and start + tile <= clip.size:
-            _turn(clip, start, hop, hops, c * 16, columns)
-        else:
+        source = clip
+        if start < 0 or start + tile > clip.size:
             _fill(clip, start, tile, scratch)
-            _turn(scratch, 0, hop, hops, c * 16, columns)
+            source, start = scratch, 0
+        _turn(source, start, hop, hops, c * 16, columns)
 
 
 @compiled

@@ -13,24 +13,38 @@ from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic, manifest, plan
-from shards.layout import BUILD, DALI_INDEX, INDEX, INPUTS, LOCK, MANIFEST, QUARANTINE, TAR, TEMPORARY, VIEWS, shard_name
+from shards.layout import (
+    BUILD,
+    DALI_INDEX,
+    INDEX,
+    INPUTS,
+    LOCK,
+    MANIFEST,
+    QUARANTINE,
+    SHARD_FILE,
+    TAR,
+    TEMPORARY,
+    VIEWS,
+    shard_name,
+)
 from shards.worker import disk_error
 
-PLAN = "plan.jsonl"
+PLAN, WRITTEN = "plan.jsonl", "written.txt"  # of a build from audio; the shards so far of a set that is written in one go
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What lies in an output folder: nothing yet (`plan` is None), a set that is being built, or a finished one."""
+    """What lies in an output folder: nothing yet, a set that is being built (`plan`) or written (`written`), or a finished one."""
 
-    plan: plan.Plan | None
-    manifest: dict[str, Any] | None
+    plan: plan.Plan | None = None
+    manifest: dict[str, Any] | None = None
+    written: list[str] | None = None
 
 
 def examine(out: Path) -> State:
     """The state of the folder `out`; raises UsageError where it holds something else than a shard set."""
     if not out.exists():
-        return State(None, None)
+        return State()
     if not out.is_dir():
         raise UsageError(f"--out must be a folder, got the file {out}")
     if (out / MANIFEST).exists():
@@ -40,7 +54,9 @@ def examine(out: Path) -> State:
             raise UsageError(f"--out {out} holds something else ({error}): give a new or empty folder") from None
         return State(plan.read(out / INPUTS) if (out / INPUTS).exists() else None, found)
     if (out / BUILD / PLAN).exists():
-        return State(plan.read(out / BUILD / PLAN), None)
+        return State(plan.read(out / BUILD / PLAN))
+    if (out / BUILD / WRITTEN).exists():
+        return State(written=(out / BUILD / WRITTEN).read_text().split())
     others = sorted(name for name in os.listdir(out) if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
     if others:
         raise UsageError(
@@ -58,7 +74,11 @@ def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[
     state = examine(out)
     if overwrite:
         remove(out, state)
-        state = State(None, None)
+        state = State()
+    if state.written is not None:
+        raise UsageError(
+            f"--out {out} holds an unfinished set that was not built from audio: give another folder, or --overwrite"
+        )
     if state.manifest is not None:
         remove_build(out)  # left where the last build was killed at its very end
         return finished(out, state, new, audio)
@@ -94,6 +114,15 @@ def prepare_anew(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--out {out} holds a set that is being built from audio: give another folder, or --overwrite")
     remove(out, state)
     (out / BUILD).mkdir(exist_ok=True)
+    (out / BUILD / WRITTEN).touch()
+
+
+def note_written(out: Path, stem: str) -> None:
+    """Note a shard of a set that is written in one go, before it gets its name: it can then be removed if that is cut off."""
+    with open(out / BUILD / WRITTEN, "a") as file:
+        file.write(f"{stem}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -106,11 +135,10 @@ def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def remove(out: Path, state: State) -> None:
     """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
     stems = {entry["file"].removesuffix(TAR) for entry in entries(state.manifest)} if state.manifest is not None else set()
+    stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
         stems |= {shard_name(partition, view, index) for partition, index in state.plan.units() for view in VIEWS}
     for name in (MANIFEST, QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))):
-        if name in (MANIFEST, QUARANTINE, INPUTS) and state.plan is None and state.manifest is None:
-            continue
         (out / name).unlink(missing_ok=True)
         if name == MANIFEST:
             atomic.sync_folder(out)

@@ -109,7 +109,7 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration starts; a state that was loaded in the middle of this very epoch stands."""
         if epoch != self.epoch:
-            self._resumed = False
+            self._consumed, self._resumed = 0, False
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
@@ -129,6 +129,9 @@ class Loader:
         if not self._resumed:
             self._consumed = 0
         self._resumed = False
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
         if isinstance(self.source, Gatherer):
             self.source.view.check_files()
         permutation = self.order.epoch(self.epoch)

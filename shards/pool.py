@@ -77,10 +77,10 @@ class Pool:
                     raise values[0]
                 elif kind == "crashed":
                     raise RuntimeError(f"a building process failed: {values[0]}") from RuntimeError(values[1])
-                else:  # ready for a unit, or done with one
+                elif kind == "unit":
                     records += values
-                    if waiting:
-                        self._send(ready, waiting.pop())
+                elif waiting:  # and ready for a unit
+                    self._send(ready, waiting.pop())
         return records
 
     def _receive(self, ready: connection.Connection) -> Any:

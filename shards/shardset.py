@@ -120,13 +120,16 @@ class View:
     ) -> dict[str, np.ndarray]:
         """The array `fields` of samples `indices`, in that order: {field: [len(indices), *shape]}, into `out` where given."""
         rows = np.asarray(indices, np.int64)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
+        if len(rows) and rows.view(np.uint64).max() >= len(self):  # a negative number is a huge one there
             raise IndexError(f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}")
         from shards.gather import copy_rows
 
         shard = self._shard[rows]
-        for number in np.unique(shard[self._addresses[shard] == 0]):
-            self._map(int(number))
+        mapped = self._addresses[shard]
+        if not mapped.all():
+            for number in np.unique(shard[mapped == 0]):
+                self._map(int(number))
+            mapped = self._addresses[shard]
         gathered = {}
         for name in fields:
             if name not in self._arrays:
@@ -135,7 +138,7 @@ class View:
             target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
             if target.shape != (len(rows), *shape) or target.dtype != dtype:
                 raise ValueError(f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}")
-            copy_rows(self._addresses[shard] + self._offset[name][rows] + NPY_HEADER, target)
+            copy_rows(mapped + self._offset[name][rows] + NPY_HEADER, target)
             gathered[name] = target
         return gathered
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import ClipOutput, Engine, stream
+from preprocess.engine import ClipOutput, Engine, make_engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
 from shards.plan import PlannedClip, file_crc32
 from shards.unit import Unit, UnitWriter, finished_record
@@ -37,28 +40,25 @@ class Job:
 
 
 class Builder:
-    """Builds units of one job in this process, with one engine."""
+    """Computes units of one job in this process, with one engine."""
 
     def __init__(self, job: Job):
-        from preprocess.engine import make_engine
-
         self.job = job
         self.engine: Engine = make_engine(job.engine, job.device, job.config)
-        self.identity = identity(job.engine, job.device)
 
     def warm_up(self) -> None:
         """Load and compile what the first clip would wait for."""
         self.engine([np.zeros(self.job.config.sample_rate, np.float32)])
 
-    def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> dict[str, Any]:
-        """Build the unit; returns its record. `progress(seconds, good)` is called for every clip."""
+    def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
+        """The unit's writer, which has all of it and only needs to finish. `progress(seconds, good)` is called for every clip."""
         writer = UnitWriter(self.job.folder, unit, self.job.config, self.job.feature_count)
         try:
             paths = [self.job.audio / planned.clip.path for _, planned in unit.clips]
             for i, made in stream(self.engine, paths):
                 seconds = add_clip(self.job, writer, *unit.clips[i], made)
                 progress(seconds, not isinstance(made, BadAudio))
-            return writer.finish(self.identity)
+            return writer
         except BaseException:
             writer.abandon()
             raise
@@ -105,29 +105,60 @@ def cpu_capability() -> str:
     return "AVX512" if features.get("avx512f") else "AVX2" if features.get("avx2") else "baseline"
 
 
+class Server:
+    """A worker process: builds the units it receives until its parent is gone; while one is synced to disk, the next is computed."""
+
+    def __init__(self, connection: Connection, job: Job):
+        self._connection = connection
+        self._job = job
+        self._sending = threading.Lock()
+
+    def run(self) -> None:
+        """Serve until the parent is gone or something fails, which is told."""
+        with ThreadPoolExecutor(1) as finisher, self._told():
+            builder = Builder(self._job)
+            builder.warm_up()
+            before: Future[None] | None = None
+            while True:
+                self._tell("ready")
+                unit = self._connection.recv()
+                record = finished_record(self._job.folder, unit)
+                if record is not None:
+                    self._tell("kept", len(unit.clips))
+                    self._tell("unit", record)
+                    continue
+                writer = builder.build(unit, lambda seconds, good: self._tell("clip", seconds, good))
+                if before is not None:
+                    before.result()
+                before = finisher.submit(self._finish, writer)
+
+    def _finish(self, writer: UnitWriter) -> None:
+        with self._told():
+            self._tell("unit", writer.finish(identity(self._job.engine, self._job.device)))
+
+    def _tell(self, *message: Any) -> None:
+        with self._sending:
+            self._connection.send(message)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the parent what fails; where the parent itself is gone, end: what is half-written bears temporary names only."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            os._exit(1)
+        except OSError as error:
+            self._tell("failed", disk_error(error, self._job.folder))
+        except ShardwaveError as error:
+            self._tell("failed", error)
+        except Exception as error:  # a defect: the parent raises it with this process's traceback
+            self._tell("crashed", repr(error), traceback.format_exc())
+
+
 def serve(connection: Connection, job: Job) -> None:
-    """A worker process: builds the units it receives until its parent is gone."""
+    """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    try:
-        builder = Builder(job)
-        builder.warm_up()
-        connection.send(("ready",))
-        while True:
-            unit = connection.recv()
-            record = finished_record(job.folder, unit)
-            if record is not None:
-                connection.send(("kept", len(unit.clips)))
-            else:
-                record = builder.build(unit, lambda seconds, good: connection.send(("clip", seconds, good)))
-            connection.send(("unit", record))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # the parent was killed: what is half-written bears temporary names only
-    except OSError as error:
-        connection.send(("failed", disk_error(error, job.folder)))
-    except ShardwaveError as error:
-        connection.send(("failed", error))
-    except Exception as error:  # a defect: the parent raises it with this process's traceback
-        connection.send(("crashed", repr(error), traceback.format_exc()))
+    Server(connection, job).run()
 
 
 def disk_error(error: OSError, folder: Path) -> ShardwaveError:

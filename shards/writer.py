@@ -120,6 +120,7 @@ def _write_shard(
             shard.add(*row)
             progress.update()
         entry = shard.close()
+        folder.note_written(out, shard.stem)
         shard.publish()
         atomic.sync_folder(out)
         return entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.pages.blocks import Bar, Bars, Block, Details, Lines, Matrix, Page, Table, Text, Waterfall, number
@@ -16,20 +17,23 @@ def render(page: Page) -> str:
     contents = "".join(f'<li><a href="#s{i}">{_(section.title)}</a></li>' for i, section in enumerate(page.sections))
     summary = "".join(f"<p>{_(sentence)}</p>" for sentence in page.summary)
     sections = "".join(
-        f'<section id="s{i}"><h2>{_(section.title)}</h2>{_blocks(section.blocks)}</section>' for i, section in enumerate(page.sections)
+        f'<section id="s{i}"><h2>{_(section.title)}</h2>{_blocks(section.blocks)}</section>'
+        for i, section in enumerate(page.sections)
     )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{_(page.title)}</title><style>{_STYLE.read_text(encoding="utf-8")}</style></head>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<title>{_(page.title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head>"
         f'<body><header><h1>{_(page.title)}</h1><div class="summary">{summary}</div><nav><ul>{contents}</ul></nav></header>'
         f"<main>{sections}</main></body></html>\n"
     )
 
 
-def _blocks(blocks) -> str:  # type: ignore[no-untyped-def]
+def _blocks(blocks: Sequence[Block]) -> str:
     """Blocks in order; neighbouring charts stand side by side where there is room."""
-    parts, charts = [], []
-    for block in [*blocks, None]:
+    parts: list[str] = []
+    charts: list[str] = []
+    for block in (*blocks, None):
         if isinstance(block, Lines):
             charts.append(chart(block))
             continue
@@ -58,8 +62,12 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
-    def row(cells, tag: str) -> str:  # type: ignore[no-untyped-def]
-        return "<tr>" + "".join(f"<{tag}{' class=n' if i in table.numeric else ''}>{_(cell)}</{tag}>" for i, cell in enumerate(cells)) + "</tr>"
+    def row(cells: Sequence[str], tag: str) -> str:
+        return (
+            "<tr>"
+            + "".join(f"<{tag}{' class=n' if i in table.numeric else ''}>{_(cell)}</{tag}>" for i, cell in enumerate(cells))
+            + "</tr>"
+        )
 
     caption = f"<caption>{_(table.caption)}</caption>" if table.caption else ""
     body = "".join(row(cells, "td") for cells in table.rows)
@@ -68,9 +76,12 @@ def _table(table: Table) -> str:
 
 def _bars(bars: Bars) -> str:
     top = max((bar.high for bar in bars.bars), default=0) or 1.0
-    return (
-        f'<figure class="bars"><figcaption>{_(bars.title)} <small>({_(bars.unit)})</small></figcaption>{"".join(_bar(bar, top) for bar in bars.bars)}</figure>'
-    )
+    return _figure(bars.title, bars.unit, [_bar(bar, top) for bar in bars.bars])
+
+
+def _figure(title: str, note: str, bars: Sequence[str]) -> str:
+    caption = f"<figcaption>{_(title)} <small>({_(note)})</small></figcaption>"
+    return f'<figure class="bars">{caption}{"".join(bars)}</figure>'
 
 
 def _bar(bar: Bar, top: float) -> str:
@@ -89,11 +100,12 @@ def _waterfall(waterfall: Waterfall) -> str:
         left, width = 100 * start / total, 100 * value / total
         note = f"{number(value)} {waterfall.unit}, {width:.1f} %"
         rows.append(
-            f'<div class="bar part"><span class="name">{_(name)}</span><span class="track">'
-            f'<b class="c{i % 8}" style="margin-left:{left:.2f}%;width:{width:.2f}%"></b></span><span class="value">{_(note)}</span></div>'
+            f'<div class="bar part"><span class="name">{_(name)}</span>'
+            f'<span class="track"><b class="c{i % 8}" style="margin-left:{left:.2f}%;width:{width:.2f}%"></b></span>'
+            f'<span class="value">{_(note)}</span></div>'
         )
         start += value
-    return f'<figure class="bars"><figcaption>{_(waterfall.title)} <small>({number(total)} {_(waterfall.unit)})</small></figcaption>{"".join(rows)}</figure>'
+    return _figure(waterfall.title, f"{number(total)} {waterfall.unit}", rows)
 
 
 def _matrix(matrix: Matrix) -> str:
@@ -104,7 +116,9 @@ def _matrix(matrix: Matrix) -> str:
         cells = "".join(f'<td style="--share:{100 * count / total:.0f}%">{count or ""}</td>' for count in counts)
         rows.append(f'<tr><th scope="row">{_(name)}</th>{cells}</tr>')
     caption = f"{_(matrix.title)} <small>(rows: {_(matrix.rows)}; columns: {_(matrix.columns)})</small>"
-    return f'<div class="scroll"><table class="matrix"><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    head = f"<thead><tr><td></td>{head}</tr></thead>"
+    body = f"<caption>{caption}</caption>{head}<tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table class="matrix">{body}</table></div>'
 
 
 def _(text: str) -> str:

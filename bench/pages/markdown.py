@@ -21,7 +21,9 @@ def render(page: Page) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
     """A Markdown table."""
     rule = ["--:" if i in numeric else "---" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (head, rule, *rows))
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (head, rule, *rows)
+    )
 
 
 def _block(block: Block) -> str:
@@ -40,9 +42,9 @@ def _block(block: Block) -> str:
     if isinstance(block, Lines):
         return _titled(f"{block.title} ({block.y} over {block.x})", _lines(block))
     if isinstance(block, Matrix):
-        rows = [(name, *map(str, counts)) for name, counts in zip(block.names, block.counts, strict=True)]
+        cells: list[Sequence[str]] = [(name, *map(str, counts)) for name, counts in zip(block.names, block.counts, strict=True)]
         head = (f"{block.rows} \\ {block.columns}", *block.names)
-        return _titled(block.title, table(head, rows, range(1, len(head))))
+        return _titled(block.title, table(head, cells, range(1, len(head))))
     return "\n\n".join([f"### {block.title}", *(_block(inner) for inner in block.blocks)]) if isinstance(block, Details) else ""
 
 

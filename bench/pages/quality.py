@@ -15,9 +15,10 @@ def quality(rows: Sequence[Row]) -> list[Block]:
     """One part per table and number of workers."""
     blocks: list[Block] = [
         Text(
-            "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and searchers decide, in "
-            "simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best value found. Rank: 1 is best, mean over seeds. "
-            "“ray objects” are Ray's scheduler and searcher called by this event loop in Tune's place."
+            "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and "
+            "searchers decide, in simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best "
+            "value found. Rank: 1 is best, mean over seeds. “ray objects” are Ray's scheduler and searcher, called by this event "
+            "loop in Tune's place."
         )
     ]
     for table, workers in dict.fromkeys((row["params"]["table"], row["params"]["workers"]) for row in rows):
@@ -41,8 +42,8 @@ def quality(rows: Sequence[Row]) -> list[Block]:
             for row in mine
         ]
         caption = (
-            f"{title}: {about['trainings']} x {about['epochs']} epochs to spend, {about['configurations']} configurations recorded, "
-            f"best value {number(about['best'])}"
+            f"{title}: {about['trainings']} x {about['epochs']} epochs to spend, {about['configurations']} configurations "
+            f"recorded, best value {number(about['best'])}"
         )
         head = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
         blocks.append(Details(f"{title}: all {len(mine)}, ranked", [Table(head, ranked, (1, 2, 3, 4, 5), caption)]))

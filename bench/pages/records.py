@@ -1,4 +1,4 @@
-"""Bench records as blocks: the bottleneck in a sentence, where the time goes, bars per stage, scaling, what was not run, environment."""
+"""Bench records as blocks: the bottleneck in a sentence, where the time goes, bars per stage, scaling, environment."""
 
 from __future__ import annotations
 
@@ -36,12 +36,14 @@ def summary(rows: Sequence[Row]) -> list[str]:
         floor = f", at {number(row['of_floor'])} of what this machine can do there" if row["of_floor"] is not None else ""
         epochs = f" through {EPOCHS} epochs" if any(part[1]["params"]["way"]["when"] == "epoch" for part in way) else ""
         sentences.append(
-            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip costs from file{epochs}{floor}."
+            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip costs "
+            f"from file{epochs}{floor}."
         )
     ours = [row for row in measured if row["role"] == "ours" and row["of_floor"] is not None and row["params"].get("way")]
     if ours:
         worst = min(ours, key=lambda row: row["of_floor"])
-        sentences.append(f"Farthest from its floor: {_stage(worst['stage'])}, {worst['case']}, {number(worst['of_floor'])} of it.")
+        where = f"{_stage(worst['stage'])}, {worst['case']}"
+        sentences.append(f"Farthest from its floor: {where}, {number(worst['of_floor'])} of it.")
     skipped = sum(bool(row["skipped"]) for row in rows)
     if skipped:
         sentences.append(f"{skipped} of {len(rows)} cases were not run; the reasons are listed below.")
@@ -100,8 +102,8 @@ def environment(environments: Sequence[Row]) -> Table:
         rows.append((key.replace("_", " "), "; ".join(values)))
     dates = sorted(str(found.get("date")) for found in environments)
     rows.append(("date", dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"))
-    versions = list(dict.fromkeys(", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()) for found in environments))
-    rows.append(("versions", "; ".join(versions)))
+    versions = [", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()) for found in environments]
+    rows.append(("versions", "; ".join(dict.fromkeys(versions))))
     return Table(("", ""), rows)
 
 
@@ -110,7 +112,7 @@ def _stage(stage: str) -> str:
 
 
 def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
-    """(step, record, seconds of a 30 s clip) for the records that stand for a step of a clip's way, epochs counted EPOCHS times."""
+    """(step, record, seconds of a 30 s clip) for the records that stand for a step of its way; epochs count EPOCHS times."""
     found = []
     for row in measured:
         way = row["params"].get("way")
@@ -124,11 +126,13 @@ def _time(rows: Sequence[Row]) -> list[Block]:
     blocks: list[Block] = []
     way = _way(measured)
     if way:
-        parts = [(f"{name}{f', {EPOCHS} epochs' if row['params']['way']['when'] == 'epoch' else ''}", 1000 * seconds) for name, row, seconds in way]
+        epochs = {"epoch": f", {EPOCHS} epochs", "once": ""}
+        parts = [(name + epochs[row["params"]["way"]["when"]], 1000 * seconds) for name, row, seconds in way]
         blocks.append(Waterfall("A 30 s clip, eleven views, from file through training", "ms", parts))
     for row in measured:
         if row["params"].get("parts"):
-            blocks.append(Waterfall(f"{row['params'].get('whole', _stage(row['stage']))}: {row['case']}", "s", list(row["params"]["parts"].items())))
+            title = f"{row['params'].get('whole', _stage(row['stage']))}: {row['case']}"
+            blocks.append(Waterfall(title, "s", list(row["params"]["parts"].items())))
     return blocks
 
 
@@ -164,7 +168,9 @@ def _scale(rows: Sequence[Row]) -> list[Block]:
     blocks: list[Block] = []
     for axis, name in (("clips", "clips"), ("workers", "workers")):
         mine = [row for row in rows if row["params"].get("axis") == axis]
-        lines = [Line(f"{row['case']}: exponent {number(row['median'])}", [tuple(point) for point in row["params"]["points"]]) for row in mine]
+        lines = [
+            Line(f"{row['case']}: exponent {number(row['median'])}", [(x, y) for x, y in row["params"]["points"]]) for row in mine
+        ]
         if lines:
             blocks.append(Lines(f"Cost over {name}", name, mine[0]["params"]["measure"], lines, log=True))
     others = [row for row in rows if row["params"].get("axis") is None]
@@ -172,7 +178,7 @@ def _scale(rows: Sequence[Row]) -> list[Block]:
         blocks += _bars(others)
     exponents = [row for row in rows if row["unit"] == "exponent"]
     if exponents:
-        blocks.append(Text("Exponent 1: cost grows in step with the work; over workers, -1 would be perfect speed-up of the time."))
+        blocks.append(Text("Exponent 1: cost grows in step with the work; over workers, -1 would be a perfect speed-up."))
     return blocks
 
 

@@ -10,7 +10,7 @@ from bench.pages.blocks import Block, Details, Line, Lines, Matrix, Section, Tab
 from bench.pages.records import environment
 
 Run = tuple[str, Path]
-SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data", "backbone": "frozen backbone, once"}
+SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data"}
 
 
 def sections(runs: Sequence[Run]) -> tuple[list[str], list[Section]]:
@@ -37,8 +37,9 @@ def _sentence(name: str, result: dict[str, Any]) -> str:
         best = result["best"]
         overhead = seconds["overhead"] / seconds["total"]
         return (
-            f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, {result['scheduler']}) in {number(seconds['total'])} s, "
-            f"best {per_cent(best['value'])}; {result['epochs']['saved']} epochs saved by stopping, {per_cent(overhead)} of the time overhead."
+            f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, {result['scheduler']}) in "
+            f"{number(seconds['total'])} s, best {per_cent(best['value'])}; {result['epochs']['saved']} epochs saved by "
+            f"stopping, {per_cent(overhead)} of the time overhead."
         )
     score = _headline(result)
     wait = seconds.get("data_wait", 0.0) / max(1e-9, seconds.get("step", 0.0) + seconds.get("data_wait", 0.0))
@@ -70,7 +71,8 @@ def _training(folder: Path, result: dict[str, Any]) -> list[Block]:
     blocks += _confusion(result)
     blocks += _scores(result)
     blocks += _seconds(result)
-    blocks.append(Details("Hyper-parameters", [Table(("parameter", "value"), [(key, str(value)) for key, value in (result.get("params") or {}).items()])]))
+    chosen = [(key, str(value)) for key, value in (result.get("params") or {}).items()]
+    blocks.append(Details("Hyper-parameters", [Table(("parameter", "value"), chosen)]))
     return blocks
 
 
@@ -85,10 +87,12 @@ def _history(result: dict[str, Any]) -> list[Block]:
         return [Line(name, points, dashed=dashed)] if points else []
 
     views = [view for view in ("whole", "slice_mean") if any(f"val_{view}_accuracy" in entry for entry in history)]
-    trained = next((view for view in (selected, "whole", "slice_mean") if any(f"train_{view}_accuracy" in entry for entry in history)), selected)
+    candidates = (selected, "whole", "slice_mean")
+    trained = next((view for view in candidates if any(f"train_{view}_accuracy" in entry for entry in history)), selected)
     accuracy = line(f"train_{trained}_accuracy", "training")
     for view in views:
-        accuracy += line(f"val_{view}_accuracy", f"validation, {view}{' (selected)' if view == selected else ''}", view != selected)
+        mark = " (selected)" if view == selected else ""
+        accuracy += line(f"val_{view}_accuracy", f"validation, {view}{mark}", view != selected)
     recall = [*line(f"train_{trained}_recall", "training, recall"), *line(f"train_{trained}_f1", "training, F1", True)]
     recall += [*line(f"val_{selected}_recall", "validation, recall"), *line(f"val_{selected}_f1", "validation, F1", True)]
     best = result.get("best_epoch")
@@ -119,16 +123,18 @@ def _scores(result: dict[str, Any]) -> list[Block]:
             values = [scores.get(f"{part}_{view}_{score}") for score in ("accuracy", "recall", "f1")]
             if any(value is not None for value in values):
                 rows.append((part, view, *(per_cent(value) for value in values)))
-    return [Table(("part", "score", "accuracy", "recall", "F1"), rows, (2, 3, 4), "Scores of the epoch that was kept")] if rows else []
+    head = ("part", "score", "accuracy", "recall", "F1")
+    return [Table(head, rows, (2, 3, 4), "Scores of the epoch that was kept")] if rows else []
 
 
 def _folds(folds: Any) -> Table:
     entries = folds.items() if isinstance(folds, dict) else enumerate(folds, 1)
     rows = []
-    for number_, fold in entries:
+    for position, fold in entries:
         scores = fold.get("scores", fold)
-        tests = {key: value for key, value in scores.items() if key.startswith("test_") and key.endswith("accuracy")}
-        rows.append((str(fold.get("fold", number_)), ", ".join(f"{key.removeprefix('test_').removesuffix('_accuracy')} {per_cent(value)}" for key, value in tests.items())))
+        tests = {view: scores.get(f"test_{view}_accuracy") for view in ("whole", "slice_mean")}
+        told = ", ".join(f"{view} {per_cent(value)}" for view, value in tests.items() if value is not None)
+        rows.append((str(fold.get("fold", position)), told))
     return Table(("fold held out", "accuracy on it"), rows, caption="Each fold scored once, by a model that never saw it")
 
 
@@ -137,7 +143,9 @@ def _seconds(result: dict[str, Any]) -> list[Block]:
     total = seconds.pop("total", None)
     if not total:
         return []
-    parts = [(SPENT[key], value) for key, value in seconds.items() if key in SPENT and isinstance(value, int | float) and value > 0]
+    parts = [(label, seconds[key]) for key, label in SPENT.items() if seconds.get(key)]
+    if isinstance(seconds.get("backbone"), dict) and seconds["backbone"].get("seconds"):
+        parts.append(("frozen backbone, once for all trainings", seconds["backbone"]["seconds"]))
     rest = total - sum(value for _, value in parts)
     if rest > 0:
         parts.append(("all else: start, scores, figures", rest))
@@ -158,7 +166,7 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     ]
     if result.get("best"):
         best = result["best"]
-        rows = [(key, number(value) if isinstance(value, float) else str(value)) for key, value in best["params"].items()]
+        rows = [(key, _plain(value)) for key, value in best["params"].items()]
         caption = f"Best: trial {best['trial']}, {per_cent(best['value'])} at epoch {best['epoch']}"
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += _search_seconds(result)
@@ -167,13 +175,17 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     rows = [
         (
             str(trial["trial"]), trial["state"], per_cent(trial["value"]), str(trial["epochs"]), number(trial["seconds"]),
-            *(number(value) if isinstance(value, float) else str(value) for value in (trial["params"].get(name) for name in names)),
+            *(_plain(trial["params"].get(name)) for name in names),
         )
         for trial in sorted(trials, key=lambda trial: -(trial["value"] if trial["value"] is not None else -1))
     ]  # fmt: skip
     head = ("trial", "state", "value", "epochs", "seconds", *names)
     blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, rows, range(2, len(head)))]))
     return blocks
+
+
+def _plain(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _search_seconds(result: dict[str, Any]) -> list[Block]:
@@ -203,7 +215,19 @@ def _compared(searches: Sequence[tuple[str, Path, dict[str, Any]]]) -> list[Bloc
                 number(seconds["overhead"] / len(trials)) if trials and seconds.get("overhead") is not None else "–",
             )
         )  # fmt: skip
-    head = ("search", "backend", "sampler", "scheduler", "best", "trials", "epochs run", "saved", "seconds", "overhead s", "overhead s a trial")
+    head = (
+        "search",
+        "backend",
+        "sampler",
+        "scheduler",
+        "best",
+        "trials",
+        "epochs run",
+        "saved",
+        "seconds",
+        "overhead s",
+        "overhead s a trial",
+    )
     return [
         Table(head, rows, range(4, len(head))),
         Lines("Best value over time", "seconds", "best value so far", over_time),
@@ -219,7 +243,9 @@ def _trials(folder: Path) -> list[dict[str, Any]]:
     return [trial.row() for trial in read_trials(folder)]
 
 
-def _progress(result: dict[str, Any], trials: Sequence[dict[str, Any]]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+def _progress(
+    result: dict[str, Any], trials: Sequence[dict[str, Any]]
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """The best value so far, over seconds since the search began and over epochs spent, in the order in which values came."""
     began = result.get("started") or min(trial["start"] for trial in trials)
     values = [

@@ -30,11 +30,13 @@ def chart(lines: Lines) -> str:
     for i, line in enumerate(lines.lines):
         drawn += _curve(line, i % COLOURS, horizontal, vertical, lines.log)
     legend = "".join(
-        f'<span><i class="k c{i % COLOURS}{" dash" if line.dashed else ""}"></i>{html.escape(line.name)}</span>' for i, line in enumerate(lines.lines)
+        f'<span><i class="k c{i % COLOURS}{" dash" if line.dashed else ""}"></i>{html.escape(line.name)}</span>'
+        for i, line in enumerate(lines.lines)
     )
     title = html.escape(lines.title)
     return (
-        f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{"".join(drawn)}</svg>'
+        f"<figure><figcaption>{title}</figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{"".join(drawn)}</svg>'
         f'<div class="legend">{legend}</div></figure>'
     )
 
@@ -49,7 +51,10 @@ def _curve(line: Line, colour: int, horizontal: _Axis, vertical: _Axis, log: boo
     path = " ".join(f"{horizontal.place(x):.1f},{vertical.place(y):.1f}" for x, y in points)
     drawn.append(f'<polyline class="line c{colour}{" dash" if line.dashed else ""}" points="{path}"/>')
     if len(points) <= 12:
-        drawn += [f'<circle class="dot c{colour}" cx="{horizontal.place(x):.1f}" cy="{vertical.place(y):.1f}" r="2.5"/>' for x, y in points]
+        drawn += [
+            f'<circle class="dot c{colour}" cx="{horizontal.place(x):.1f}" cy="{vertical.place(y):.1f}" r="2.5"/>'
+            for x, y in points
+        ]
     return drawn
 
 
@@ -65,7 +70,9 @@ def _axes(lines: Lines, horizontal: _Axis, vertical: _Axis) -> str:
         drawn.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 13}" text-anchor="middle">{_short(value)}</text>')
     drawn.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{html.escape(lines.x)}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    drawn.append(f'<text x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{html.escape(lines.y)}</text>')
+    drawn.append(
+        f'<text x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{html.escape(lines.y)}</text>'
+    )
     return "".join(drawn)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 RATE, N_FFT, HOP = 22_050, 2_048, 512
 
@@ -12,7 +13,7 @@ def librosa_setup() -> Callable[[list[str]], None]:
     import librosa
     import numpy as np
 
-    shape = {"n_fft": N_FFT, "hop_length": HOP}
+    shape: Any = {"n_fft": N_FFT, "hop_length": HOP}
 
     def work(paths: list[str]) -> None:
         for path in paths:

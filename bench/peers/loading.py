@@ -1,6 +1,6 @@
 """Loaders of image samples as their documents show them: webdataset, torchvision's ImageFolder, LitData.
 
-Each returns a function that goes through one shuffled epoch and leaves its workers (persistent, where there are any) for the next.
+Each returns a function that goes through one shuffled epoch and leaves its workers (where there are any) for the next.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ SHUFFLE = 1_000  # samples in webdataset's shuffle buffer, as in its documents' 
 
 
 def webdataset_epoch(urls: Sequence[str], batch: int, workers: int) -> Callable[[], None]:
-    """`WebDataset(urls).shuffle().decode().to_tuple().batched()` in a `WebLoader` that unbatches, shuffles and rebatches across workers."""
+    """`WebDataset(urls).shuffle().decode().to_tuple().batched()`; with workers in a `WebLoader` that rebatches across them."""
     import webdataset as wds
 
     shardshuffle = max(2, len(urls))
-    dataset = wds.WebDataset(list(urls), shardshuffle=shardshuffle, empty_check=False).shuffle(SHUFFLE).decode().to_tuple("npy", "cls").batched(batch)
+    dataset = (
+        wds.WebDataset(list(urls), shardshuffle=shardshuffle, empty_check=False)
+        .shuffle(SHUFFLE)
+        .decode()
+        .to_tuple("npy", "cls")
+        .batched(batch)
+    )
     loader: Any = dataset
     if workers:
         loader = wds.WebLoader(dataset, batch_size=None, num_workers=min(workers, len(urls)), persistent_workers=True)
@@ -38,7 +44,9 @@ def image_folder_epoch(folder: Path, batch: int, workers: int, samples: int) -> 
 
     dataset = ImageFolder(str(folder), transform=transforms.ToTensor())
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:samples].tolist()
-    loader = DataLoader(Subset(dataset, chosen), batch_size=batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    loader = DataLoader(
+        Subset(dataset, chosen), batch_size=batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+    )
     return lambda: _drain(loader)
 
 

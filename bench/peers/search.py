@@ -1,13 +1,14 @@
-"""Hyper-parameter searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
+"""Searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
 
-Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz OUT.json TRIALS EPOCHS JOBS SEED`. DATA holds train_x, train_y,
-val_x, val_y and classes. OUT tells the trials: when they began, their values and the seconds from the search's start to each, and the
-seconds spent in epochs.
+Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz OUT.json TRIALS EPOCHS JOBS SEED`. DATA holds
+train_x, train_y, val_x, val_y and classes. OUT tells of every trial its values, the Unix time of each, and the seconds spent in
+epochs.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -64,7 +65,9 @@ class EpochTime(pl.Callback):
 def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, int]:
     """Training and validation loaders, number of features, number of classes."""
     data = np.load(path)
-    sets = {part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"])) for part in ("train", "val")}
+    sets = {
+        part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"])) for part in ("train", "val")
+    }
     train = DataLoader(sets["train"], batch_size=batch_size, shuffle=True)
     return train, DataLoader(sets["val"], batch_size=256), data["train_x"].shape[1], int(data["classes"])
 
@@ -79,10 +82,12 @@ def train_ray(config: dict[str, Any]) -> None:
     class Report(TuneReportCheckpointCallback):
         def _get_report_dict(self, trainer: Any, module: Any) -> Any:
             found = super()._get_report_dict(trainer, module)
-            return found and {**found, "busy": timer.seconds}
+            return found and {**found, "busy": timer.seconds, "at": time.time()}
 
     callbacks = [timer, Report({"accuracy": "val_accuracy"}, on="validation_end")]
-    trainer = pl.Trainer(max_epochs=config["epochs"], accelerator="auto", devices=1, enable_progress_bar=False, callbacks=callbacks)
+    trainer = pl.Trainer(
+        max_epochs=config["epochs"], accelerator="auto", devices=1, enable_progress_bar=False, callbacks=callbacks
+    )
     trainer.fit(Mlp(config, features, classes), train, val)
 
 
@@ -92,8 +97,7 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    began = time.time()
-    ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     space = {
         "batch_size": tune.choice([16, 32, 64]),
         "hidden_size": tune.choice([64, 128, 256, 512]),
@@ -112,11 +116,13 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
         run_config=tune.RunConfig(name="stock", storage_path=str(folder), verbose=0),
     )
     found = []
-    for result in tuner.fit():
-        frame = result.metrics_dataframe
+    results = tuner.fit()
+    for number in range(len(results)):
+        frame = results[number].metrics_dataframe
         if frame is not None:
-            at = [stamp - began for stamp in frame["timestamp"].tolist()]
-            found.append({"values": frame["accuracy"].tolist(), "at": at, "busy": float(frame["busy"].iloc[-1])})
+            found.append(
+                {"values": frame["accuracy"].tolist(), "at": frame["at"].tolist(), "busy": float(frame["busy"].iloc[-1])}
+            )
     ray.shutdown()
     return found
 
@@ -125,7 +131,6 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
     """`study.optimize` in one process, TPE, successive halving; the pruning callback of Optuna's Lightning example."""
     import optuna
 
-    began = time.time()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found: list[dict[str, Any]] = []
 
@@ -139,13 +144,13 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
                 return
             value = float(trainer.callback_metrics["val_accuracy"])
             self.told["values"].append(value)
-            self.told["at"].append(time.time() - began)
+            self.told["at"].append(time.time())
             self.trial.report(value, trainer.current_epoch)
             if self.trial.should_prune():
                 raise optuna.TrialPruned
 
     def objective(trial: optuna.Trial) -> float:
-        config = {
+        config: dict[str, Any] = {
             "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
             "hidden_size": trial.suggest_categorical("hidden_size", [64, 128, 256, 512]),
             "dropout": trial.suggest_float("dropout", 0.0, 0.6),
@@ -155,7 +160,7 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
         train, val, features, classes = loaders(data, config["batch_size"])
         timer, pruning = EpochTime(), Pruning(trial)
         trainer = pl.Trainer(
-            max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False, logger=True, default_root_dir=str(folder),
+            max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False, default_root_dir=str(folder),
             enable_progress_bar=False, callbacks=[timer, pruning],
         )  # fmt: skip
         try:

@@ -5,6 +5,7 @@ Every function takes one WAV file to one finished 512 x 512 image of a whole cli
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,13 @@ class DaliPipeline:
     """DALI's stock pipeline: file reader, audio decoder, spectrogram, to_decibels, resize, cast; all its own operators."""
 
     def __init__(self, paths: Sequence[str], threads: int, device: str = "cpu", batch: int = 10) -> None:
-        import nvidia.dali.fn as fn
-        import nvidia.dali.types as types
-        from nvidia.dali import pipeline_def
+        dali: Any = importlib.import_module("nvidia.dali")
+        fn: Any = importlib.import_module("nvidia.dali.fn")
+        types = dali.types
 
-        @pipeline_def(batch_size=batch, num_threads=threads, device_id=None if device == "cpu" else 0, prefetch_queue_depth=2)
+        @dali.pipeline_def(
+            batch_size=batch, num_threads=threads, device_id=None if device == "cpu" else 0, prefetch_queue_depth=2
+        )
         def images() -> Any:
             encoded, _ = fn.readers.file(files=list(paths))
             audio, _ = fn.decoders.audio(encoded, sample_rate=RATE, downmix=True, dtype=types.FLOAT)

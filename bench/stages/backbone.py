@@ -27,7 +27,7 @@ def run(scope: Scope) -> Iterator[Record]:
     data = TrainingData(path, config)
     frozen = backbone.load("none").to(data.device)
     images = data.source.view(data.roles.train, data.train_view)
-    batch = min(scope.pick(4, 16), len(images))
+    batch = min(scope.pick(2, 16), len(images))
     levels = torch.from_numpy(images.gather(range(batch))["npy"]).to(data.device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         frozen(levels)
@@ -44,9 +44,18 @@ def run(scope: Scope) -> Iterator[Record]:
     params = {"images": batch, "shape": list(levels.shape[1:]), "device": data.device.type, "precision": config.precision}
     cases = [
         Case("frozen part, computed once", "ours", lambda: outputs() is None, batch, params),
-        Case("a training step of the head on cached outputs", "ours", steps(data, config, lambda: [one]), batch, params),
+        Case(
+            "a training step of the head on cached outputs",
+            "ours",
+            steps(data, config, lambda: [one]),
+            batch,
+            {**params, "cached": True},
+        ),
         Case("a training step with the frozen part in it", "peer", steps(data, config, whole), batch, params),
         *peaks(data.device.type, per_sample, scope.quick),
     ]
     plan = dataclasses.replace(scope.plan, minimum=scope.pick(2, 5), seconds=scope.pick(1, 20), limit=scope.pick(6, 90))
-    yield from timed(STAGE, UNIT, cases, plan, floors=("matrix product peak", "convolution peak"))
+    for record in timed(STAGE, UNIT, cases, plan):
+        if record.params.get("cached"):  # the floor is that of the convolutions, which this case does not run
+            record = dataclasses.replace(record, of_floor=None)
+        yield record

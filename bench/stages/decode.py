@@ -34,7 +34,12 @@ def run(scope: Scope) -> Iterator[Record]:
     for name, layout in FORMATS.items():
         paths = _encode(scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout)
         work = len(paths) * SECONDS
-        size = {"clips": len(paths), "bytes": sum(path.stat().st_size for path in paths), "audio": scope.audio_source}
+        size = {
+            "group": name,
+            "clips": len(paths),
+            "bytes": sum(path.stat().st_size for path in paths),
+            "audio": scope.audio_source,
+        }
 
         def ours(paths: Sequence[Path] = paths) -> None:
             for path in paths:

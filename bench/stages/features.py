@@ -22,7 +22,10 @@ SETS = {
 def run(scope: Scope) -> Iterator[Record]:
     """Files to features on all cores; the image alone beside them, so that the features' own cost shows."""
     clips = scope.audio[: scope.workers * scope.pick(2, 25)]
-    cases = [*fft_floor(scope), *(engine_case(scope, f"torch cpu: {name}", "torch", config, clips) for name, config in SETS.items())]
+    cases = [
+        *fft_floor(scope),
+        *(engine_case(scope, f"torch cpu: {name}", "torch", config, clips) for name, config in SETS.items()),
+    ]
     peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", EXTRA.format("bench"))
     if absent is None:
         from bench.peers.features import librosa_setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import shutil
 import tarfile
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench import floor
+from bench.peers import loading as peers
 from bench.record import Record
 from bench.scope import EXTRA, Scope, missing, skip
 from bench.sets import spectrograms, write_images
@@ -20,24 +22,26 @@ from bench.timing import Case, timed
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
+SMALL = 2_000  # samples of the set that cold reading and streaming are measured on
+SLICES = 10  # samples of a clip that an epoch loads
 PNG_FILES = 400  # samples that the slow PNG folder is measured on
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """Sets of two sizes, two batch sizes each; then cold, streaming, and opening."""
     images = spectrograms(scope, scope.pick(4, 20))
-    for count in (500,) if scope.quick else (2_000, 20_000):
+    for count in (300,) if scope.quick else (SMALL, 20_000):
         folder = scope.room(f"loading-{count}")
         room = shutil.disk_usage(folder).free
         needed = 2.2 * count * images[0].nbytes
         if room < needed:
-            reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {room / 1e9:.0f} GB free: name another folder for temporary files"
+            reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {room / 1e9:.0f} GB free: set TMPDIR to another folder"
             yield from skip(STAGE, UNIT, [(f"{count} samples", "ours")], reason)
             continue
         tars = write_images(folder / "set", images, count, SHARD_BYTES)
         yield from _warm(scope, folder, images, count, tars)
         gc.collect()
-        if count <= 2_000:
+        if count <= SMALL:
             yield from _cold(scope, folder / "set", count, tars, images[0].nbytes)
             yield from _streaming(scope, folder / "set", count, tars, images[0].nbytes)
         shutil.rmtree(folder)
@@ -45,41 +49,60 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _warm(scope: Scope, folder: Path, images: np.ndarray, count: int, tars: Sequence[Path]) -> Iterator[Record]:
-    """From the page cache: ours in one process, with a thread per core and without any; peers in one process and with workers."""
-    from bench.peers import loading as peers
-
+    """From the page cache: ours with one thread and one per core, the peers in one process and with workers, a plain copy."""
     size = images[0].nbytes
-    _png_folder(folder / "png", images, 64 if scope.quick else count)
-    absent = missing("litdata", EXTRA.format("bench"))
+    _png_folder(folder / "png", images, scope.pick(64, count))
+    absent = (
+        "left out of the quick run: writing its chunks takes too long"
+        if scope.quick
+        else missing("litdata", EXTRA.format("bench"))
+    )
     if absent is None:
         peers.litdata_write(images, count, folder / "litdata")
     mapped, places = _members(tars)
-    urls = [str(tar) for tar in tars]
+    order = np.random.default_rng(0).permutation(count)
+    large = count > SMALL
+    least = 3 if large else scope.plan.minimum
+    plan = dataclasses.replace(scope.plan, minimum=least, seconds=scope.pick(2, 20), limit=scope.pick(6, 120))
     for batch in (32,) if scope.quick else (32, 256):
         name = f"{count:,} samples, batches of {batch}"
-        params = {"samples": count, "batch_size": batch, "sample_bytes": size, "cache": "warm"}
-        order = np.random.default_rng(0).permutation(count)
-        copy = floor.gather(mapped, places, size, batch)
-        cases = [Case(f"{name}: memcpy gather", "floor", lambda copy=copy, order=order: copy(order), count, params)]
-        for threads, label in ((1, "ours, one process"), (scope.workers, f"ours, {scope.workers} threads")):
-            if threads > 1 or label.endswith("process"):
-                cases.append(Case(f"{name}: {label}", "ours", _ours(folder / "set", batch, threads), count, {**params, "threads": threads}))
-        for workers in (0, scope.workers):
-            suffix = f"{workers} workers" if workers else "one process"
-            told = {**params, "workers": workers}
-            cases.append(Case(f"{name}: webdataset, {suffix}", "peer", peers.webdataset_epoch(urls, batch, workers), count, told))
-            few = min(count, scope.pick(32, PNG_FILES))
-            png = peers.image_folder_epoch(folder / "png", batch, workers, few)
-            cases.append(Case(f"{name}: PNG folder, ImageFolder, {suffix}", "peer", png, few, {**told, "samples": few}))
-            if absent is None:
-                lit = peers.litdata_epoch(folder / "litdata", batch, workers)
-                cases.append(Case(f"{name}: LitData, {suffix}", "peer", lit, count, told))
+        params = {"group": name, "samples": count, "batch_size": batch, "sample_bytes": size, "cache": "warm"}
+        way = {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
+        copy = functools.partial(floor.gather(mapped, places, size, batch), order)
+        cases = [
+            Case(f"{name}: memcpy gather", "floor", copy, count, params),
+            Case(f"{name}: ours, one process", "ours", _ours(folder / "set", batch, 1), count, {**params, "threads": 1, **way}),
+        ]
+        if scope.workers > 1:
+            threads = {**params, "threads": scope.workers}
+            cases.append(
+                Case(
+                    f"{name}: ours, {scope.workers} threads", "ours", _ours(folder / "set", batch, scope.workers), count, threads
+                )
+            )
+        for workers in (0,) if scope.quick else (0, scope.workers):
+            cases += _peers(folder, tars, params, workers, scope.pick(32, PNG_FILES), absent is None)
         if absent is not None:
             yield from skip(STAGE, UNIT, [(f"{name}: LitData", "peer")], absent)
-        large = count > 2_000
-        plan = dataclasses.replace(scope.plan, minimum=3 if large else scope.plan.minimum, seconds=scope.pick(2, 20), limit=scope.pick(6, 120))
         yield from timed(STAGE, UNIT, cases, plan)
-        del cases, png
+
+
+def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool) -> list[Case]:
+    """Stock loaders with so many worker processes (0: in this one)."""
+    name, batch, count = params["group"], params["batch_size"], params["samples"]
+    how = f"{workers} workers" if workers else "one process"
+    told, few = {**params, "workers": workers}, min(count, png_files)
+    stock = peers.webdataset_epoch([str(tar) for tar in tars], batch, workers)
+    png = peers.image_folder_epoch(folder / "png", batch, workers, few)
+    cases = [
+        Case(f"{name}: webdataset, {how}", "peer", stock, count, told),
+        Case(f"{name}: PNG folder, ImageFolder, {how}", "peer", png, few, {**told, "samples": few}),
+    ]
+    if litdata:
+        cases.append(
+            Case(f"{name}: LitData, {how}", "peer", peers.litdata_epoch(folder / "litdata", batch, workers), count, told)
+        )
+    return cases
 
 
 def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
@@ -103,11 +126,10 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
 def _cold(scope: Scope, path: Path, count: int, tars: Sequence[Path], size: int) -> Iterator[Record]:
     """With the files dropped from the page cache before every repeat; opening included."""
     name = f"{count:,} samples, batches of 32, cold"
-    params = {"samples": count, "batch_size": 32, "sample_bytes": size, "cache": "dropped"}
+    params = {"group": name, "samples": count, "batch_size": 32, "sample_bytes": size, "cache": "dropped"}
     if not floor.drop_from_cache(tars):
         yield from skip(STAGE, UNIT, [(f"{name}: ours", "ours")], "this system has no way to drop files from the page cache")
         return
-    from bench.peers.loading import webdataset_epoch
 
     def drop() -> None:
         gc.collect()  # pages that are still mapped stay
@@ -116,7 +138,14 @@ def _cold(scope: Scope, path: Path, count: int, tars: Sequence[Path], size: int)
     cases = [
         Case(f"{name}: disk read, in order", "floor", lambda: floor.read_files(tars), count, params, drop),
         Case(f"{name}: ours, one process", "ours", lambda: _ours(path, 32, 1)(), count, params, drop),
-        Case(f"{name}: webdataset, one process", "peer", webdataset_epoch([str(tar) for tar in tars], 32, 0), count, params, drop),
+        Case(
+            f"{name}: webdataset, one process",
+            "peer",
+            peers.webdataset_epoch([str(tar) for tar in tars], 32, 0),
+            count,
+            params,
+            drop,
+        ),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
 
@@ -126,15 +155,14 @@ def _streaming(scope: Scope, path: Path, count: int, tars: Sequence[Path], size:
     from torch.utils.data import DataLoader
 
     from bench.http import fetch, serving
-    from bench.peers.loading import SHUFFLE, webdataset_epoch
     from shards.stream import stream
 
     name = f"{count:,} samples, batches of 32, HTTP"
-    params = {"samples": count, "batch_size": 32, "sample_bytes": size, "server": "http.server, same machine"}
+    params = {"group": name, "samples": count, "batch_size": 32, "sample_bytes": size, "server": "http.server, same machine"}
     with serving(path) as url:
         urls = [f"{url}/{tar.name}" for tar in tars]
 
-        samples = stream(url, "train", shuffle=SHUFFLE)
+        samples = stream(url, "train", shuffle=peers.SHUFFLE)
         batches = DataLoader(samples, batch_size=32, collate_fn=_collate)
 
         def ours() -> None:
@@ -147,9 +175,14 @@ def _streaming(scope: Scope, path: Path, count: int, tars: Sequence[Path], size:
             Case(f"{name}: ours", "ours", ours, count, params),
         ]
         if shutil.which("curl"):
-            cases.append(Case(f"{name}: webdataset", "peer", webdataset_epoch(urls, 32, 0), count, params))
+            cases.append(Case(f"{name}: webdataset", "peer", peers.webdataset_epoch(urls, 32, 0), count, params))
         else:
-            yield from skip(STAGE, UNIT, [(f"{name}: webdataset", "peer")], "webdataset reads HTTP through the command curl, which is not installed")
+            yield from skip(
+                STAGE,
+                UNIT,
+                [(f"{name}: webdataset", "peer")],
+                "webdataset reads HTTP through the command curl, which is not installed",
+            )
         yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
@@ -161,7 +194,12 @@ def _opening(scope: Scope) -> Iterator[Record]:
     path = scope.room("opening") / "set"
     write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
     params = {"samples": count, "shards": len(list(path.glob("*.tar")))}
-    yield from timed(STAGE, "ms", [Case(f"opening a set of {count:,} samples", "ours", lambda: ShardSet.open(path).view("train"), 1, params)], scope.plan)
+    yield from timed(
+        STAGE,
+        "ms",
+        [Case(f"opening a set of {count:,} samples", "ours", lambda: ShardSet.open(path).view("train"), 1, params)],
+        scope.plan,
+    )
 
 
 def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
@@ -171,7 +209,7 @@ def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
     return torch.from_numpy(np.stack([sample["npy"] for sample in samples])), torch.tensor([sample["cls"] for sample in samples])
 
 
-def _members(tars: Sequence[Path]) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
+def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
     """Mapped tars, and (tar, first byte) of every image in them, found by the standard library's tarfile."""
     mapped, places = [], []
     for number, tar in enumerate(tars):
@@ -194,5 +232,3 @@ def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
             made.append(path)
         else:
             path.hardlink_to(made[i % len(made)])
-
-

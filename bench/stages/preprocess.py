@@ -1,4 +1,4 @@
-"""Precompute: files to finished uint8 images on all cores, per engine and set of views, beside the peers and the transforms alone."""
+"""Precompute: files to finished uint8 images on all cores, per engine and set of views, beside peers and the FFT alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SETS = {
     "whole + 10 slices + features": SpectrogramConfig(features=True),
 }
 
+HEADLINE = "torch cpu: whole + 10 slices"  # what stands for the precompute on a clip's way
+
 
 def run(scope: Scope) -> Iterator[Record]:
     """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
@@ -37,27 +39,47 @@ def run(scope: Scope) -> Iterator[Record]:
             cases.append(engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers]))
     yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240)))
     yield from _builds(scope)
-    cuda = [(f"{engine} cuda: {name}", "ours") for engine in ("torch", "dali") for name in SETS]
-    if not scope.cuda:
-        yield from skip(STAGE, UNIT, cuda, NO_CUDA)
+    if scope.cuda:
+        from bench.stages.preprocess_cuda import run_cuda
+
+        yield from run_cuda(scope)
+    else:
+        yield from skip(
+            STAGE, UNIT, [(f"{engine} cuda: {name}", "ours") for engine in ("torch", "dali") for name in SETS], NO_CUDA
+        )
 
 
-def fft_floor(scope: Scope) -> list[Case]:
-    """Only the transforms, all cores: one process per core, and one process with a thread per core; the faster one counts."""
+def fft_floor(scope: Scope, beside: str = "") -> list[Case]:
+    """Only the transforms, all cores: one process per core, and one process with a thread per core; the faster one counts.
+
+    `beside` tells several measurements of one stage apart.
+    """
     share = max(1, len(scope.audio) // scope.workers)
     work = share * scope.workers * SECONDS
-    params = {"clips": share * scope.workers, "seconds": SECONDS, "workers": scope.workers, "n_fft": floor.N_FFT, "hop_length": floor.HOP}
+    params = {
+        "clips": share * scope.workers,
+        "seconds": SECONDS,
+        "workers": scope.workers,
+        "n_fft": floor.N_FFT,
+        "hop_length": floor.HOP,
+    }
     job = scope.pool.prepare(floor.fft_setup, SECONDS, RATE)
     threads = floor.fft_setup(SECONDS, RATE, scope.workers)
     return [
-        Case("FFT alone, a process per core", "floor", lambda: scope.pool.each(job, [share] * scope.workers), work, params),
-        Case("FFT alone, a thread per core", "floor", lambda: threads(share * scope.workers), work, params),
+        Case(
+            f"FFT alone, a process per core{beside}", "floor", lambda: scope.pool.each(job, [share] * scope.workers), work, params
+        ),
+        Case(f"FFT alone, a thread per core{beside}", "floor", lambda: threads(share * scope.workers), work, params),
     ]
 
 
-def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path], role: str = "ours") -> Case:
-    """An engine on all cores, one in each warm worker process; tasks of two clips."""
-    return pooled_case(scope, name, role, paths, 2, engine_setup, engine, "cpu", dataclasses.asdict(config))
+def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path]) -> Case:
+    """An engine on all cores, one in each warm worker process; DALI's takes ten clips at a time, the others two."""
+    chunk = 10 if engine == "dali" else 2
+    case = pooled_case(scope, name, "ours", paths, chunk, engine_setup, engine, "cpu", dataclasses.asdict(config))
+    if name == HEADLINE:
+        case.params["way"] = {"step": "Decoding and computing the images", "work": SECONDS, "when": "once"}
+    return case
 
 
 def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any) -> Case:
@@ -71,7 +93,13 @@ def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk
 
 def parameters(scope: Scope, clips: int) -> dict[str, Any]:
     """What a record says of the audio measured on."""
-    return {"clips": clips, "seconds": SECONDS, "image_size": WHOLE.image_size, "workers": scope.workers, "audio": scope.audio_source}
+    return {
+        "clips": clips,
+        "seconds": SECONDS,
+        "image_size": WHOLE.image_size,
+        "workers": scope.workers,
+        "audio": scope.audio_source,
+    }
 
 
 def _peers(scope: Scope) -> list[Case]:
@@ -102,15 +130,28 @@ def _builds(scope: Scope) -> Iterator[Record]:
 
     def build(*options: str) -> None:
         out = folder / f"set{len(seen)}"
-        command = (*process.CLI, "shard", str(clips[0].parent.parent), "--out", str(out), "--engine", "torch", "--device", "cpu", *options)
+        command = (
+            *process.CLI,
+            "shard",
+            str(clips[0].parent.parent),
+            "--out",
+            str(out),
+            "--engine",
+            "torch",
+            "--device",
+            "cpu",
+            *options,
+        )
         seen.append(process.watch(command, lambda: next(out.glob("*.tar"), None) is not None))
 
     cases = [Case("shard command: whole + 10 slices", "ours", build, count * SECONDS, params)]
     if not scope.quick:
-        cases.append(Case("shard command: whole + 10 slices + features", "ours", lambda: build("--features"), count * SECONDS, params))
+        cases.append(
+            Case("shard command: whole + 10 slices + features", "ours", lambda: build("--features"), count * SECONDS, params)
+        )
     times = scope.pick(1, 3)
     plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times)
-    yield from timed(STAGE, UNIT, [*fft_floor(scope), *cases], plan)
+    yield from timed(STAGE, UNIT, [*fft_floor(scope, " (beside the builds)"), *cases], plan)
     yield Record(STAGE, "start to first shard", "ours", "s", [watched.first for watched in seen], params)
     peaks = [watched.peak_mb for watched in seen if watched.peak_mb == watched.peak_mb]
     reason = None if peaks else "this system has no /proc to read memory from"

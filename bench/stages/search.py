@@ -1,4 +1,4 @@
-"""Searches from a fresh process to their result: the MLP's space on features, per backend, beside stock Ray Tune and stock Optuna."""
+"""Searches from a fresh process to their result: the MLP's space on features, per backend, beside stock Ray Tune and Optuna."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ import numpy as np
 from bench import process
 from bench.record import Record
 from bench.scope import EXTRA, Scope, missing
-from bench.timing import Case, Seconds, measure
+from bench.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
-ESC10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"  # real clips with official folds, where they are at hand
+ESC10 = (
+    Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"
+)  # real clips with official folds, where they are at hand
 
 
 class Seen(NamedTuple):
-    """One search: seconds of the process, seconds in epochs divided by the jobs, values with the seconds from the search's start."""
+    """One search in a fresh process, whose start is second 0."""
 
-    seconds: float
-    busy: float
-    values: list[tuple[float, float]]
-    epochs: int
+    values: list[tuple[float, float]]  # (second, value) of every epoch of every trial
+    busy: float  # seconds in training steps and validation, divided by the jobs
+    process: float  # seconds until the process ended
+
+    @property
+    def seconds(self) -> float:
+        """Until the last trial's last value: imports and start-up are in it, writing results and drawing figures are not."""
+        return max(at for at, _ in self.values)
 
 
 def run(scope: Scope) -> Iterator[Record]:
@@ -36,7 +42,13 @@ def run(scope: Scope) -> Iterator[Record]:
     arrays = _arrays(path, fold, folder / "features.npz")
     seen: dict[str, list[Seen]] = {}
     systems: list[tuple[str, str, int, Callable[[Path, int], Seen]]] = []
-    for backend, at_once, options in (("ray", jobs, ()), ("optuna", 1, ("--no-fused",)), ("optuna", jobs, ("--no-fused",)), ("optuna", jobs, ()), ("random", jobs, ())):
+    for backend, at_once, options in (
+        ("ray", jobs, ()),
+        ("optuna", 1, ("--no-fused",)),
+        ("optuna", jobs, ("--no-fused",)),
+        ("optuna", jobs, ()),
+        ("random", jobs, ()),
+    ):
         absent = missing("ray", EXTRA.format("ray")) if backend == "ray" else None
         fused = ", fused" if backend == "optuna" and not options else ""
         name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{fused}"
@@ -57,42 +69,77 @@ def run(scope: Scope) -> Iterator[Record]:
 
         def once(name: str = name, search: Callable[[Path, int], Seen] = search) -> Seconds:
             number = len(seen[name])
-            seen[name].append(search(folder / f"{len(seen)}-{abs(hash(name))}-{number}", number))
+            seen[name].append(search(folder / f"{list(seen).index(name)}-{number}", number))
             return Seconds(seen[name][-1].seconds)
 
-        cases.append(Case(name, role, once, trials, {"jobs": at_once, "once": scope.quick}, once=scope.quick))
-    from bench.timing import Plan
-
-    taken = measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 420), warmup=0))
+        cases.append(Case(name, role, once, trials, {"jobs": at_once}, once=scope.quick))
+    measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 420), warmup=0))
     for case in cases:
-        yield from _records(case, [value / trials for value in taken[case.name]], seen[case.name], trials, epochs, source)
+        yield from _records(case, seen[case.name], trials, epochs, source)
 
 
-def _records(case: Case, per_trial: list[float], seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
-    """Seconds per trial with the parts of a search; overhead per trial; seconds to the best value."""
+def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
+    """Seconds and overhead per trial, seconds to the best value, where the time went; for ours, seconds of the whole command."""
     middle = sorted(seen, key=lambda one: one.seconds)[len(seen) // 2]
-    parts = {"training steps and validation": middle.busy, "overhead: processes, imports, data, scheduling, results": middle.seconds - middle.busy}
-    about = {"jobs": case.params["jobs"], "trials": trials, "epochs": epochs, "data": source, "epochs_run": [one.epochs for one in seen]}
-    best = [max((value for _, value in one.values), default=float("nan")) for one in seen]
-    yield Record(STAGE, case.name, case.role, "s/trial", per_trial, {**about, "group": "Seconds per trial", "parts": parts, "whole": "A search"})
-    overhead = [(one.seconds - one.busy) / trials for one in seen]
-    yield Record(STAGE, f"{case.name}: overhead", case.role, "s/trial", overhead, {**about, "group": "Overhead per trial"})
-    to_best = [next((at for at, value in sorted(one.values) if value >= top), one.seconds) for one, top in zip(seen, best, strict=True)]
-    yield Record(STAGE, f"{case.name}: time to its best value", case.role, "s", to_best, {**about, "group": "Time to the best value", "best": best})
+    parts = {
+        "training steps and validation": middle.busy,
+        "overhead: processes, imports, data, scheduling": middle.seconds - middle.busy,
+    }
+    about = {
+        "jobs": case.params["jobs"],
+        "trials": trials,
+        "epochs": epochs,
+        "data": source,
+        "epochs_run": [len(one.values) for one in seen],
+    }
+
+    def record(name: str, unit: str, values: list[float], group: str, **more: Any) -> Record:
+        return Record(STAGE, f"{case.name}{name}", case.role, unit, values, {**about, "group": group, **more})
+
+    yield record(
+        "",
+        "s/trial",
+        [one.seconds / trials for one in seen],
+        "Seconds per trial, start-up included",
+        parts=parts,
+        whole="A search",
+    )
+    yield record(": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial")
+    best = [max(value for _, value in one.values) for one in seen]
+    to_best = [min(at for at, value in one.values if value == top) for one, top in zip(seen, best, strict=True)]
+    yield record(": to its best value", "s", to_best, "Seconds to the best value", best=best)
+    if case.role == "ours":
+        yield record(": whole command", "s", [one.process for one in seen], "From the command line to result.json and figures")
 
 
-def _ours(path: Path, fold: int | None, backend: str, jobs: int, options: tuple[str, ...], trials: int, epochs: int) -> Callable[[Path, int], Seen]:
+def _ours(
+    path: Path, fold: int | None, backend: str, jobs: int, options: tuple[str, ...], trials: int, epochs: int
+) -> Callable[[Path, int], Seen]:
     def search(out: Path, seed: int) -> Seen:
-        command = [*process.CLI, "search", str(path), "--model", "mlp", "--backend", backend, "--out", str(out), "--trials", str(trials)]
+        command = [
+            *process.CLI,
+            "search",
+            str(path),
+            "--model",
+            "mlp",
+            "--backend",
+            backend,
+            "--out",
+            str(out),
+            "--trials",
+            str(trials),
+        ]
         command += ["--epochs", str(epochs), "--jobs", str(jobs), "--seed", str(seed), *options]
         command += ["--val-fold", str(fold)] if fold is not None else []
         watched = process.watch(command)
         result = json.loads((out / "result.json").read_text())
         lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-        began = min(line["start"] for line in lines) if lines else 0.0
-        values = [(line["start"] - began + at, value) for line in lines for at, value in zip(line["times"], line["values"], strict=True)]
-        busy = (result["seconds"]["step"] + result["seconds"]["validation"]) / jobs
-        return Seen(watched.seconds, busy, values, result["epochs"]["run"])
+        moments = [
+            (line["start"] + at - watched.began, value)
+            for line in lines
+            for at, value in zip(line["times"], line["values"], strict=True)
+        ]
+        return Seen(moments, (result["seconds"]["step"] + result["seconds"]["validation"]) / jobs, watched.seconds)
 
     return search
 
@@ -100,17 +147,25 @@ def _ours(path: Path, fold: int | None, backend: str, jobs: int, options: tuple[
 def _stock(kind: str, arrays: Path, jobs: int, trials: int, epochs: int) -> Callable[[Path, int], Seen]:
     def search(out: Path, seed: int) -> Seen:
         told = out.with_suffix(".json")
-        command = [sys.executable, "-m", "bench.peers.search", kind, str(arrays), str(told), *map(str, (trials, epochs, jobs, seed))]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.peers.search",
+            kind,
+            str(arrays),
+            str(told),
+            *map(str, (trials, epochs, jobs, seed)),
+        ]
         watched = process.watch(command)
         found: list[dict[str, Any]] = json.loads(told.read_text())
-        values = [(at, value) for trial in found for at, value in zip(trial["at"], trial["values"], strict=True)]
-        return Seen(watched.seconds, sum(trial["busy"] for trial in found) / jobs, values, len(values))
+        moments = [(at - watched.began, value) for trial in found for at, value in zip(trial["at"], trial["values"], strict=True)]
+        return Seen(moments, sum(trial["busy"] for trial in found) / jobs, watched.seconds)
 
     return search
 
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:
-    """A shard set with features, the fold to validate on, and what it is: ESC-10 where it is at hand, or else the bench's clips."""
+    """A shard set with features, the fold to validate on, and what it is: ESC-10 where it is at hand, or the bench's clips."""
     from bench.stages.training import labelled_set
     from preprocess.config import SpectrogramConfig
     from shards.build import build
@@ -133,7 +188,10 @@ def _arrays(path: Path, fold: int | None, out: Path) -> Path:
     shard_set = ShardSet.open(path)
     roles = resolve(shard_set.partitions, fold, None)
     train, val = shard_set.view(roles.train, "slice"), shard_set.view(roles.val, "full")
-    values = {name: view.gather(np.arange(len(view)), ("features.npy",))["features.npy"] for name, view in (("train", train), ("val", val))}
+    values = {
+        name: view.gather(np.arange(len(view)), ("features.npy",))["features.npy"]
+        for name, view in (("train", train), ("val", val))
+    }
     mean, std = values["train"].mean(0), values["train"].std(0)
     scaled = {f"{name}_x": ((rows - mean) / np.where(std > 0, std, 1)).astype(np.float32) for name, rows in values.items()}
     np.savez(out, **scaled, train_y=train.cls, val_y=val.cls, classes=len(shard_set.classes))

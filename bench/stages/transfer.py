@@ -15,7 +15,12 @@ BATCH, SIZE = 256, 512
 
 def run(scope: Scope) -> Iterator[Record]:
     """One 67 MB batch at a time; beside it the largest transfers the bus gives, and a copy within the device."""
-    names = [("batch, pinned memory", "ours"), ("batch, pageable memory", "ours"), ("one large pinned copy", "floor"), ("copy within the device", "floor")]
+    names = [
+        ("batch, pinned memory", "ours"),
+        ("batch, pageable memory", "ours"),
+        ("one large pinned copy", "floor"),
+        ("copy within the device", "floor"),
+    ]
     if not scope.cuda:
         yield from skip(STAGE, UNIT, names, NO_CUDA)
         return
@@ -30,8 +35,12 @@ def run(scope: Scope) -> Iterator[Record]:
     cases = [
         Case(names[0][0], "ours", lambda: target.copy_(pinned, non_blocking=True), gigabytes, params),
         Case(names[1][0], "ours", lambda: target.copy_(pageable), gigabytes, params),
-        Case(names[2][0], "floor", lambda: on_device.copy_(large, non_blocking=True), large.nbytes / 1e9, {"bytes": large.nbytes}),
+        Case(
+            names[2][0], "floor", lambda: on_device.copy_(large, non_blocking=True), large.nbytes / 1e9, {"bytes": large.nbytes}
+        ),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
     within, moved = floor.copy("cuda", 1 << 30)
-    yield from timed(STAGE, UNIT, [Case(names[3][0], "floor", within, moved / 1e9, {"bytes read and written": moved})], scope.plan)
+    yield from timed(
+        STAGE, UNIT, [Case(names[3][0], "floor", within, moved / 1e9, {"bytes read and written": moved})], scope.plan
+    )

@@ -19,12 +19,22 @@ FEATURES = 6
 
 
 def write_images(
-    out: Path, partitions: list[str], *, slices: int = 3, features: bool = True, images: bool = True, size: int = SIZE, clips: int = CLIPS, seed: int = 0
+    out: Path,
+    partitions: list[str],
+    *,
+    slices: int = 3,
+    features: bool = True,
+    images: bool = True,
+    size: int = SIZE,
+    clips: int = CLIPS,
+    seed: int = 0,
 ) -> Path:
     """A set whose classes differ by the band that is bright (and by two of the features), with noise on both."""
     rng = np.random.default_rng(seed)
     config = SpectrogramConfig(image_size=size, frequency_scale="mel", slices=slices, features=features)
-    fields = ({"npy": ("uint8", (size, size))} if images else {}) | ({"features.npy": ("float32", (FEATURES,))} if features else {})
+    fields = ({"npy": ("uint8", (size, size))} if images else {}) | (
+        {"features.npy": ("float32", (FEATURES,))} if features else {}
+    )
 
     def arrays(label: int) -> dict[str, np.ndarray]:
         image = rng.integers(0, 120, (size, size)).astype(np.uint8)
@@ -39,7 +49,9 @@ def write_images(
             label = number % len(CLASSES)
             for index in range(slices) if view == "slice" else (None,):
                 key = f"{number:06d}" + ("" if index is None else f"_s{index:03d}")
-                meta = {"label": CLASSES[label], "path": f"{CLASSES[label]}/clip {number}.wav", "group": str(number), "view": view, "slice": index}
+                place = {"start": 0.0, "length": 1.0, "view": view, "slice": index, "source_rate": 22_050}
+                name = {"label": CLASSES[label], "path": f"{CLASSES[label]}/clip {number}.wav", "group": str(number)}
+                meta = {**name, **place, "fold": partition + 1 if partitions[0] == "fold1" else None}
                 yield Row(key, label, number, meta, arrays(label))
 
     views = ("full", "slice") if slices else ("full",)

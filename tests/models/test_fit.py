@@ -17,13 +17,33 @@ from models.fit import fit
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
 
-SMALL = {"epochs": 3, "batch_size": 8, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "conv1_channels": 4, "conv2_channels": 4}
-REGULARISED = {"mixup": 0.3, "time_shift": True, "frequency_mask": 0.2, "time_mask": 0.2, "average_decay": 0.9, "schedule": "one-cycle"}
+SMALL = {
+    "epochs": 3,
+    "batch_size": 8,
+    "hidden_size": 16,
+    "conv1_kernel": 3,
+    "conv2_kernel": 3,
+    "conv1_channels": 4,
+    "conv2_channels": 4,
+}
+REGULARISED = {
+    "mixup": 0.3,
+    "time_shift": True,
+    "frequency_mask": 0.2,
+    "time_mask": 0.2,
+    "average_decay": 0.9,
+    "schedule": "one-cycle",
+}
 
 
 @pytest.mark.parametrize(
     ("model", "options"),
-    [("mlp", {}), ("cnn", {"train_view": "full"}), ("cnn-plus", REGULARISED), ("cnn", {"train_view": "both", "precision": "bf16-mixed"})],
+    [
+        ("mlp", {}),
+        ("cnn", {"train_view": "full"}),
+        ("cnn-plus", REGULARISED),
+        ("cnn", {"train_view": "both", "precision": "bf16-mixed"}),
+    ],
 )
 def test_equal_history_and_weights_for_the_same_seed(folded: Path, tmp_path: Path, model: str, options: dict[str, Any]) -> None:
     config = defaults(model, **{**SMALL, **options, "val_fold": 1, "device": "cpu", "seed": 5})

@@ -45,7 +45,12 @@ def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
     found = train(split, defaults("cnn", **SMALL), tmp_path / "run")
     assert found == result.read(tmp_path / "run")
     assert found["state"] == "COMPLETE" and found["error"] is None and found["command"] == "train"
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint.ckpt", "confusion.png", "curves.png", "result.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.ckpt",
+        "confusion.png",
+        "curves.png",
+        "result.json",
+    ]
     assert found["folds"] == {"train": ["train"], "val": ["val"], "test": ["test"]}
     assert found["selected_by"] == "slice_mean"
     for side in ("val", "test"):
@@ -172,8 +177,8 @@ def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from models.config import defaults; from models.train import train; import torch;"
         "torch.set_num_threads(1);"
-        "config = defaults('mlp', epochs=3, batch_size=8, hidden_size=16, dropout=0.0, val_fold=1, device='cpu', devices=int(sys.argv[3]),"
-        " strategy=sys.argv[4]);"
+        "config = defaults('mlp', epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device='cpu', train_view='both',"
+        " devices=int(sys.argv[3]), strategy=sys.argv[4]);"
         "train(Path(sys.argv[1]), config, Path(sys.argv[2]))"
     )
     script = tmp_path / "program.py"
@@ -181,7 +186,10 @@ def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "SHARDWAVE_QUIET": "1"}
     for name, devices, strategy in (("one", "1", "auto"), ("two", "2", "ddp")):
         done = subprocess.run(
-            [sys.executable, str(script), str(folded), str(tmp_path / name), devices, strategy], env=env, capture_output=True, text=True
+            [sys.executable, str(script), str(folded), str(tmp_path / name), devices, strategy],
+            env=env,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
     one, two = result.read(tmp_path / "one"), result.read(tmp_path / "two")

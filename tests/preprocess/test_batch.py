@@ -1,4 +1,4 @@
-"""The CUDA engine's arithmetic on the CPU, against the reference; its batching; on a GPU the engine itself is in `test_engines`."""
+"""The CUDA engine's arithmetic and batching on the CPU, against the reference; on a GPU `test_engines` runs the engine itself."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,11 @@ CLIPS = [
 
 
 def laid(clips, config):
-    ready = [_Clip(batch.mirrored(samples, config), len(clip), exponent, (0, 1, 0.0)) for clip in clips for samples, exponent in [conditioned(clip, config.n_fft)]]
+    ready = [
+        _Clip(batch.mirrored(samples, config), len(clip), exponent, (0, 1, 0.0))
+        for clip in clips
+        for samples, exponent in [conditioned(clip, config.n_fft)]
+    ]
     buffer = np.full(sum(len(clip.padded) for clip in ready), np.nan, np.float32)
     return torch.from_numpy(buffer), fill(buffer, ready, config.hop_length)
 

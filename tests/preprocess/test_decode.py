@@ -130,7 +130,12 @@ SAMPLES = (tone(2.0)[:, 0] * 32_767).astype("<i2").tobytes()
 
 def test_files_that_are_no_audio(tmp_path):
     path = tmp_path / "clip.wav"
-    for content, expected in [(b"", "empty"), (b"no audio at all" * 100, "not audio"), (bytes(5_000), "not audio"), (b"RIFF", "not audio")]:
+    for content, expected in [
+        (b"", "empty"),
+        (b"no audio at all" * 100, "not audio"),
+        (bytes(5_000), "not audio"),
+        (b"RIFF", "not audio"),
+    ]:
         path.write_bytes(content)
         assert expected in reason(path)
     assert "unreadable" in reason(tmp_path / "missing.wav")
@@ -185,7 +190,9 @@ def test_wav_files_that_are_unusual_but_whole(tmp_path, content):
     np.testing.assert_array_equal(decode(path, RATE).samples, np.frombuffer(SAMPLES, "<i2") / np.float32(32_768))
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), [("au", "PCM_16"), ("aiff", "PCM_16"), ("aiff", "PCM_24"), ("wav", "PCM_24"), ("wav", "FLOAT")])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("au", "PCM_16"), ("aiff", "PCM_16"), ("aiff", "PCM_24"), ("wav", "PCM_24"), ("wav", "FLOAT")]
+)
 def test_other_headers_that_lie(tmp_path, suffix, subtype):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, tone(2.0), RATE, subtype=subtype)
@@ -195,7 +202,9 @@ def test_other_headers_that_lie(tmp_path, suffix, subtype):
         assert "truncated" in reason(path) or "without" in reason(path)
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), [("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS"), ("mp3", "MPEG_LAYER_III")])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS"), ("mp3", "MPEG_LAYER_III")]
+)
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
 def test_compressed_files_cut_short(tmp_path, suffix, subtype, part):
     path = tmp_path / f"clip.{suffix}"

@@ -95,7 +95,9 @@ def test_sample_rates(check, rate, scale):
     check(config, [music(rate, rate=rate)])
 
 
-@pytest.mark.parametrize("config", [{"slices": 1}, {"slices": 7}, {"slices": 300}, {"slice_seconds": 0.5}, {"slice_seconds": 100.0}])
+@pytest.mark.parametrize(
+    "config", [{"slices": 1}, {"slices": 7}, {"slices": 300}, {"slice_seconds": 0.5}, {"slice_seconds": 100.0}]
+)
 def test_slices(check, config):
     settings = SpectrogramConfig(image_size=32, **config)
     clip = music(3 * RATE)

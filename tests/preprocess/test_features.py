@@ -15,14 +15,14 @@ from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_batch import laid
 
 CONFIG = SpectrogramConfig(features=True, image_size=32, slices=3)
-# Per feature, for mean, std and median on the one hand, for minimum and maximum on the other. Single precision limits the contrast, whose
-# valleys are a band's smallest magnitudes, and a roll-off bin may be the next one where the sum just reaches its 85 %.
+# Per feature, for mean, std and median on the one hand, for minimum and maximum on the other. Single precision limits the
+# contrast, whose valleys are a band's smallest magnitudes; a roll-off bin may be the next one where the sum just reaches 85 %.
 TOLERANCE = {
-    "mfcc": (1e-3, 1e-3),
+    "mfcc": (2e-3, 2e-3),
     "chroma": (1e-5, 1e-5),
     "spectral_centroid": (0.02, 0.02),  # Hz
     "spectral_bandwidth": (0.02, 0.02),  # Hz
-    "spectral_contrast": (0.05, 0.5),  # dB
+    "spectral_contrast": (0.1, 1.0),  # dB
     "spectral_rolloff": (1.0, 11.0),  # Hz
     "zero_crossing_rate": (1e-6, 1e-6),
 }
@@ -101,7 +101,9 @@ def test_statistics_equal_numpy():
     rows = torch.randn(2, 3, 7, dtype=torch.float64)
     for frames in (1, 2, 6, 7):
         part = rows[:, :, :frames]
-        expected = np.stack([f(part.numpy(), axis=2) for f in (np.mean, np.std, np.min, np.median, np.max)], axis=2).reshape(2, 15)
+        expected = np.stack([f(part.numpy(), axis=2) for f in (np.mean, np.std, np.min, np.median, np.max)], axis=2).reshape(
+            2, 15
+        )
         np.testing.assert_allclose(features_torch._statistics(part).numpy(), expected, atol=1e-12)
 
 
@@ -115,4 +117,4 @@ def test_names():
 
 def test_features_need_bins_below_200_hz():
     with pytest.raises(UsageError, match="features need"):
-        SpectrogramConfig(n_fft=128, features=True)
+        SpectrogramConfig(n_fft=128, hop_length=64, features=True)

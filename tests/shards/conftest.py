@@ -15,6 +15,14 @@ RATE = 8_000
 CONFIG = SpectrogramConfig(sample_rate=RATE, n_fft=256, hop_length=128, image_size=32, slices=3)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 def write_clip(path: Path, seed: int, seconds: float = 0.4) -> None:
     """A tone whose pitch depends on `seed`, in noise."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,65 @@
+"""`--folds all`: nothing is chosen on the fold that is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import result
+from models.config import defaults
+from models.train import train
+
+SMALL = {"epochs": 2, "batch_size": 8, "hidden_size": 16, "device": "cpu", "folds": "all"}
+
+
+@pytest.fixture(scope="module")
+def whole(folded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cross-validation."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(folded, defaults("mlp", **SMALL), out)
+    return out
+
+
+def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(whole: Path) -> None:
+    found = result.read(whole)
+    assert found["state"] == "COMPLETE" and found["folds"] == [1, 2, 3, 4]
+    assert [(entry["fold"], entry["val_fold"]) for entry in found["per_fold"]] == [(1, 2), (2, 3), (3, 4), (4, 1)]
+    for entry in found["per_fold"]:
+        folder = whole / f"fold{entry['fold']}"
+        choice, final = result.read(folder / "choice"), result.read(folder)
+        test, val = f"fold{entry['fold']}", f"fold{entry['val_fold']}"
+        assert choice["folds"]["val"] == [val] and not choice["folds"]["test"] and test not in choice["folds"]["train"]
+        assert sorted([*final["folds"]["train"], test]) == ["fold1", "fold2", "fold3", "fold4"]
+        assert final["folds"] == {"train": final["folds"]["train"], "val": [], "test": [test]}
+        assert len(final["history"]) == entry["epochs"] == choice["best_epoch"]
+        assert not any(name.startswith("test") for name in choice["scores"])
+        assert final["scores"]["test_slice_mean_accuracy"] == entry["scores"]["test_slice_mean_accuracy"]
+    mean = np.mean([entry["scores"]["test_whole_f1"] for entry in found["per_fold"]])
+    assert found["scores"]["test_whole_f1"] == pytest.approx(mean)
+    assert sum(map(sum, found["confusion"]["test_slice_mean"])) == 36
+    assert (whole / "curves.png").exists() and (whole / "confusion.png").exists()
+
+
+def test_an_interrupted_one_goes_on_with_the_folds_that_are_left(
+    folded: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import crossval
+
+    run, calls = crossval.run, []
+
+    def interrupted(*arguments: object, **named: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return run(*arguments, **named)
+
+    monkeypatch.setattr(crossval, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(folded, defaults("mlp", **SMALL), tmp_path / "run")
+    assert result.read(tmp_path / "run")["state"] == "INTERRUPTED"
+    kept = (tmp_path / "run" / "fold1" / "checkpoint.ckpt").stat().st_mtime_ns
+    found = train(folded, defaults("mlp", **SMALL), tmp_path / "run", resume=True)
+    assert found["scores"] == result.read(whole)["scores"] and found["state"] == "COMPLETE"
+    assert (tmp_path / "run" / "fold1" / "checkpoint.ckpt").stat().st_mtime_ns == kept

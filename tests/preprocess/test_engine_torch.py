@@ -1,0 +1,106 @@
+"""What is the CPU engine's own: two passes for long clips, its memory, its start, its kernels one by one."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from preprocess import engine_torch
+from preprocess.config import SpectrogramConfig
+from preprocess.engine_torch import TorchEngine
+from tests.preprocess.conftest import RATE, music
+from tests.preprocess.test_engines import assert_close
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "mel"])
+@pytest.mark.parametrize("slices", [{"slices": 4}, {"slice_seconds": 0.7}, {"slices": 500}])
+def test_two_passes_equal_one(monkeypatch, scale, slices):
+    config = SpectrogramConfig(frequency_scale=scale, image_size=64, features=True, **slices)
+    clips = [music(10 * RATE), np.zeros(10 * RATE, np.float32), music(3 * RATE) * np.float32(1e-25)]
+    whole = TorchEngine(config)(clips)
+    monkeypatch.setattr(engine_torch, "ONE_PASS", 0)
+    monkeypatch.setattr(engine_torch, "CHUNK", 5)
+    parts = TorchEngine(config)(clips)
+    assert_close(parts.full, whole.full)
+    for mine, theirs in zip(parts.slices, whole.slices, strict=True):
+        assert_close(mine, theirs)
+    for mine, theirs in zip(parts.features, whole.features, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def run(code, **environment):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine, stream
+engine = make_engine("torch", "cpu", SpectrogramConfig(features=sys.argv[1:] == ["features"]))
+(_, made), = stream(engine, [Path(PATH)])
+assert made.full.any() and made.slices.any()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("minutes", "rate"), [(10, RATE), (10, 44_100), (40, RATE)])
+def test_memory_stays_under_one_gigabyte(tmp_path, minutes, rate):
+    """From file to images, in a process of its own: ten minutes in one pass, also resampled, forty in two."""
+    path = tmp_path / "long.wav"
+    channels = 2 if rate > RATE else 1
+    soundfile.write(path, np.tile(music(60 * rate, rate=rate)[:, None], (minutes, channels)), rate, subtype="PCM_16")
+    assert float(run(MEMORY.replace("PATH", repr(str(path))))) < 1_000
+
+
+def test_features_load_torch_and_images_do_not():
+    code = """
+import sys
+import numpy as np
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine
+make_engine("torch", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)])
+print("torch" in sys.modules, "soundfile" in sys.modules)
+"""
+    assert run(code).split() == ["False", "False"]
+
+
+@pytest.mark.slow
+def test_the_first_image_ever_comes_within_seconds(tmp_path):
+    """With an empty cache, nothing compiled yet on this machine; in seconds of processor time, whatever else runs."""
+    code = """
+import time
+start = time.perf_counter()
+import numpy as np
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine
+make_engine("torch", "cpu", SpectrogramConfig())([np.ones(3000, np.float32)])
+print(time.process_time(), time.perf_counter() - start)
+"""
+    processor, _ = map(float, run(code, NUMBA_CACHE_DIR=str(tmp_path)).split())
+    assert processor < 6
+    again, _ = map(float, run(code, NUMBA_CACHE_DIR=str(tmp_path)).split())
+    assert again < processor
+
+
+def test_without_a_writable_cache_folder():
+    """Numba refuses to cache then; the engine compiles for the process."""
+    code = """
+import numba.core.caching as caching
+caching.CacheImpl._locator_classes = []
+import numpy as np
+from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine
+print(make_engine("torch", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)]).full.any())
+"""
+    assert run(code).strip() == "True"
