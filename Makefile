@@ -3,7 +3,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 DATA ?=
-OUT ?= demo
+LABELS ?=
+OUT ?=
 
 .PHONY: help setup demo test lint format bench bench-tables docs clean
 
@@ -17,11 +18,11 @@ setup: .venv/installed ## build .venv with the pinned versions (about 6 GB, once
 	@echo "Installing into .venv: PyTorch, DALI and Ray with their CUDA parts, about 6 GB on disk; a few minutes on a fast line."
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	PYTHONWARNINGS=ignore $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch .venv/installed
 
-demo: setup ## the main job on a small data set made here; DATA=folder runs it on your own audio
-	$(PY) cli.py demo --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
+demo: setup ## the main job on a small data set made here; DATA=folder (LABELS=csv) runs it on your own audio
+	$(PY) cli.py demo $(if $(OUT),--out "$(OUT)") $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)")
 
 test: setup lint ## lint, type check, layering contract and all tests
 	$(PY) -m pytest

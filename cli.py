@@ -353,14 +353,18 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 
 
 @main_group.command(epilog=examples("demo", "demo --data my-audio --out runs/my-demo"))
-@click.option("--out", type=PATH, default=Path("demo"), help="The folder for everything the demo makes.")
+@click.option(
+    "--out", type=PATH, help="The folder for everything the demo makes. [default: demo, or demo-NAME of the --data folder]"
+)
 @click.option("--data", type=PATH, metavar="FOLDER", help="Your own audio instead of synthetic genres.")
 @click.option("--labels", type=PATH, metavar="CSV", help="Its labels; without them the class is the parent folder.")
-def demo(out: Path, data: Path | None, labels: Path | None) -> dict:
+def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
     """The whole way on a small data set made here: shards, training, two searches, report. Offline, minutes on two cores."""
     from bench.demo import demo as run_demo
 
-    return run_demo(out, data, labels, say=say)
+    if labels is not None and data is None:
+        raise UsageError("--labels belongs to --data: the demo's own audio brings its labels")
+    return run_demo(out or Path(f"demo-{data.resolve().name}" if data else "demo"), data, labels, say=say)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Record a table of learning curves: points of a model's space, trained to the end, nothing stopped.
 
-`python -m bench.curve_recording SET OUT.jsonl MODEL CONFIGURATIONS EPOCHS [VAL_FOLD]` adds one for `bench search --table OUT.jsonl`.
+`python -m bench.curve_recording SET OUT.jsonl MODEL CONFIGURATIONS EPOCHS [VAL_FOLD]` makes one for
+`bench search --table OUT.jsonl`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def record(
     finally:
         pool.close()
     about = {
-        "model": model, "data": f"{set_path.name}, {len(data.train)} training samples ({data.train_view} view)", "score": f"val_{data.selected}_accuracy",
-        "val_fold": val_fold, "fingerprint": data.source.fingerprint, "epochs": epochs, "seed": seed,
+        "model": model, "data": f"{set_path.name}, {len(data.train)} training samples ({data.train_view} view)",
+        "score": f"val_{data.selected}_accuracy", "val_fold": val_fold, "fingerprint": data.source.fingerprint, "epochs": epochs,
+        "seed": seed,
     }  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     curves.write(out, about, space, rows)

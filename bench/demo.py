@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     """Run the whole way under `out` (synthetic genres, or the user's `data`) and return {report, seconds: {step: s}, scores}.
 
     Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
+    Where the labels name folds, the lowest validates.
     """
     import bench.report
     from models.config import defaults
@@ -39,14 +41,14 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
         seconds[name] = round(time.perf_counter() - start, 2)
         return result
 
-    def run(name: str, what: str, work: Callable[[Path, bool], dict]) -> None:
+    def run(name: str, what: str, work: Callable[..., dict[str, Any]]) -> None:
         folder = out / "runs" / name
         state = _state(folder)
         if state == "COMPLETE":
             say(f"{name}: done in an earlier run, kept ({folder})")
             result = json.loads((folder / "result.json").read_text())
         else:
-            result = step(name, what, lambda: work(folder, state is not None))
+            result = step(name, what, lambda: work(folder, resume=state is not None))
         selected = result["selected_by"]
         value = result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
         scores[name] = value
@@ -65,22 +67,21 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     config = SpectrogramConfig(image_size=IMAGE_SIZE, features=True)
     options = BuildOptions(labels=labels)
     shard_set = out / "set"
+    finished = (shard_set / "manifest.json").exists()
     manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
-    rate = manifest["audio_seconds"] / seconds["shards"]
-    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside, {rate:,.0f} x real time")
+    rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
+    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside{rate}")
     step("verify", "every checksum and sample", lambda: verify(shard_set))
-    run(
-        "cnn",
-        "the report's two-convolution network",
-        lambda folder, resume: train(shard_set, defaults("cnn", epochs=6), folder, resume=resume),
-    )
+    folds = sorted(int(name.removeprefix("fold")) for name in manifest["partitions"] if name.startswith("fold"))
+    val_fold = folds[0] if folds else None
+    if folds:
+        say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
+    config_cnn = defaults("cnn", epochs=6, val_fold=val_fold)
+    run("cnn", "the report's two-convolution network", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):
-        search_config = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS)
-        run(
-            f"mlp-{backend}",
-            f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}",
-            lambda folder, resume, search_config=search_config: search(shard_set, search_config, folder, resume=resume),
-        )
+        tuned = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold)
+        what = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
+        run(f"mlp-{backend}", what, functools.partial(search, shard_set, tuned))
     page = out / "report.html"
     step("report", str(page), lambda: bench.report.write([out / "runs" / name for name in scores], page))
     say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))

@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from preprocess.compiled import compiled
 from preprocess.config import SpectrogramConfig
 from preprocess.features import CHROMA, MELS, ROLLOFF
 from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
 from preprocess.render import Rows, rows, weigh
-from preprocess.simd import LANES, accumulate, compiled, loop, traced
+from preprocess.simd import LANES, accumulate, loop, traced
 
 TINY = float(np.finfo(np.float32).tiny)
 

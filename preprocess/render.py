@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from preprocess.compiled import compiled
 from preprocess.filters import Taps, resize_taps
-from preprocess.simd import LANES, Index, Pointer, Vector, accumulate, compiled, traced, transpose, transpose_to_bytes
+from preprocess.simd import LANES, Index, Pointer, Vector, accumulate, traced, transpose, transpose_to_bytes
 
 
 class Rows(NamedTuple):

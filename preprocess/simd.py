@@ -12,7 +12,6 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -26,14 +25,6 @@ _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multipl
 # log2(1 + f) / f on [-1/3, 1/3], minimax: 1.5e-5 absolute error of the logarithm (5e-5 dB of a power)
 _LOG2 = (1.4427446126937866, -0.7198867201805115, 0.47765660285949707, -0.40174707770347595, 0.33877983689308167)
 _TWO_THIRDS = 0x3F2AAAAB  # bits of 2/3, where the mantissa's range [2/3, 4/3) begins
-
-
-def compiled(function: Callable) -> Callable:
-    """`numba.njit` without the GIL; machine code is kept on disk where Numba finds a writable cache folder, else per process."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # "no locator available": neither the package's folder nor the user's cache can be written
-        return numba.njit(nogil=True)(function)
 
 
 class Index:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from preprocess.compiled import compiled
 from preprocess.measures import measure_block
 from preprocess.render import weigh
-from preprocess.simd import compiled, traced
+from preprocess.simd import traced
 from preprocess.transform import load_hops, power_block
 
 

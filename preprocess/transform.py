@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.simd import LANES, Index, Pointer, Vector, compiled, traced, transpose
+from preprocess.compiled import inlined
+from preprocess.simd import LANES, Index, Pointer, Vector, traced, transpose
 
 _POINT = 2 * LANES  # floats per complex point
 _HALF = float(np.sqrt(0.5))
@@ -159,7 +160,7 @@ def _copy(source, start, target, to):
     target.store(to, source.load(start))
 
 
-@compiled
+@inlined
 def _turn(samples, start, hop, hops, to, columns):
     whole = hop - hop % 16
     for m in range(0, whole, 16):
@@ -169,7 +170,7 @@ def _turn(samples, start, hop, hops, to, columns):
             hops[to + m * columns + j] = samples[start + j * hop + m]
 
 
-@compiled
+@inlined
 def _fill(clip, start, count, scratch):
     """Samples start, start + 1, … of the clip into scratch; mirrored beyond its ends, 0 where even the mirror ends."""
     last = clip.size - 1
@@ -182,7 +183,7 @@ def _fill(clip, start, count, scratch):
         scratch[i] = clip[n] if 0 <= n <= last else np.float32(0)
 
 
-@compiled
+@inlined
 def load_hops(clip, first_frame, fresh, plan, hops, scratch):
     """Make `hops` [hop, columns] hold the samples of the sixteen frames from `first_frame`; not `fresh`: it holds the sixteen
     before.
@@ -204,7 +205,7 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
         _turn(source, start, hop, hops, c * 16, columns)
 
 
-@compiled
+@inlined
 def power_block(hops, plan, work, power, at, peak):
     """Power spectra of the sixteen frames in `hops`: float32 [bins, 16] from power[at]; `peak` [16] rises with them."""
     points = plan.window.size // 2

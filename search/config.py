@@ -9,6 +9,9 @@ from typing import Any
 from models.config import TrainConfig, defaults
 from preprocess.errors import UsageError
 from search.interface import SearchBudget
+from search.objective import fusable
+
+FUSED = 6  # trials per stacked model: more gain little, and a model-based sampler wants to see results before it draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,19 @@ class SearchConfig:
             reduction=self.reduction,
             sampler=self.sampler,
             gpus_per_trial=share,
+            fused=self._fused(gpus),
         ).resolve(self.backend)
+
+    def _fused(self, gpus: int) -> int:
+        """Trials per stacked model; by default on where it was measured to pay."""
+        possible = self.backend != "ray" and fusable(self.training())
+        if self.fused and not possible:
+            why = "an actor runs one trial" if self.backend == "ray" else "perceptrons (mlp, the head of vgg16) can be stacked"
+            raise UsageError(
+                f"--fused: not for backend {self.backend} with model {self.model}, precision {self.precision}: {why}"
+            )
+        pays = self.model == "mlp" and not gpus if self.fused is None else self.fused
+        return FUSED if possible and pays else 1
 
     def backend_options(self) -> dict[str, Any]:
         """The options that belong to one backend alone."""

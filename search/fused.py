@@ -28,24 +28,13 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch.optim.AdamW's defaults, which the L
 Told = Mapping[int, tuple[int, float, dict[str, Any]]]  # {index: (epoch, value, scores)}
 
 
-def fusable(config: TrainConfig) -> bool:
-    """Whether `fit_together` can train this: a perceptron, and nothing that works on a model's own batch beyond dropout."""
-    plain = not config.mixup and not config.average_decay and config.schedule == "none" and config.stop_after is None
-    return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true") and config.train_view != "both"
-
-
-def shape_key(config: TrainConfig) -> tuple[int, int]:
-    """Models with equal keys can be trained together."""
-    return config.batch_size, config.hidden_layers
-
-
 def fit_together(
     data: TrainingData,
     configs: Sequence[TrainConfig],
     report: Callable[[Told], set[int]],
     fail: Callable[[int, Exception], None],
 ) -> dict[int, FitResult]:
-    """Train all `configs` (of one `shape_key`) and return the results of those that were not stopped.
+    """Train all `configs` (`objective.fusable`, of one batch size and number of layers) and return the results of those that were not stopped.
 
     `report` is told of every running model after each epoch and returns the indices that end there; `fail` is told of a model
     whose loss is no number.
@@ -93,20 +82,37 @@ class Lane:
         self.biases = [layer.bias.detach() for layer in self.layers]
         self.weight_gradients = [torch.empty_like(weight) for weight in self.weights]
         self.bias_gradients = [torch.empty_like(bias) for bias in self.biases]
-        self.moments = [[torch.zeros_like(each) for each in group] for group in (self.weights, self.weights, self.biases, self.biases)]
+        self.moments = [
+            [torch.zeros_like(each) for each in group] for group in (self.weights, self.weights, self.biases, self.biases)
+        ]
         self.history, self.best = History(data.selected), dict[str, Tensor]()
         self.seconds = dict.fromkeys(("total", "step", "validation", "data_wait"), 0.0)
 
     def update_weight(self, layer: int, step: Tensor) -> None:
         """AdamW on one layer's weight, by the kernel of torch.optim.AdamW(fused=True); `step`: float32 [], from 1."""
         means, squares = self.moments[:2]
-        self._adamw([self.weights[layer]], [self.weight_gradients[layer]], [means[layer]], [squares[layer]], step, self.config.weight_decay)
+        self._adamw(
+            [self.weights[layer]],
+            [self.weight_gradients[layer]],
+            [means[layer]],
+            [squares[layer]],
+            step,
+            self.config.weight_decay,
+        )
 
     def update_biases(self, step: Tensor) -> None:
         """AdamW on all biases, which do not decay."""
         self._adamw(self.biases, self.bias_gradients, *self.moments[2:], step, 0.0)
 
-    def _adamw(self, values: list[Tensor], gradients: list[Tensor], means: list[Tensor], squares: list[Tensor], step: Tensor, decay: float) -> None:
+    def _adamw(
+        self,
+        values: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+        step: Tensor,
+        decay: float,
+    ) -> None:
         torch._fused_adamw_(
             values, gradients, means, squares, [], [step] * len(values), amsgrad=False, lr=self.config.learning_rate, beta1=BETAS[0],
             beta2=BETAS[1], weight_decay=decay, eps=EPSILON, maximize=False,
@@ -165,7 +171,10 @@ class Stack:
         def buffers() -> tuple[list[Tensor], list[list[Tensor]]]:
             flat = [like.new_empty(total) for _ in range(self.hidden)]
             blocks = [
-                [block.view(size, width) for block, width in zip(one.split([size * width for width in widths]), widths, strict=True)]
+                [
+                    block.view(size, width)
+                    for block, width in zip(one.split([size * width for width in widths]), widths, strict=True)
+                ]
                 for one in flat
             ]
             return flat, blocks

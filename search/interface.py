@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from preprocess.errors import UsageError
@@ -157,7 +157,9 @@ class Objective(Protocol):
 
 @runtime_checkable
 class BatchObjective(Protocol):
-    """An objective that trains several trials at once."""
+    """An objective that can train several trials at once: those whose parameters have equal keys (None: only alone)."""
+
+    def batch_key(self, params: dict[str, Any]) -> Hashable | None: ...
 
     def run_batch(self, params: list[dict[str, Any]], report: BatchReport) -> None: ...
 
@@ -166,12 +168,15 @@ class BatchReport(Protocol):
     """Progress of a batch; index i is the i-th of the batch's trials."""
 
     trials: list[int]
-    infos: list[dict[str, Any]]
+    infos: list[dict[str, Any]]  # the objective may write here, as in `Report.info`
 
     def __call__(
         self, values: Mapping[int, tuple[int, float]], spent: Mapping[int, Mapping[str, float]] | None = None
     ) -> set[int]:
         """Tell {index: (epoch, value)}; returns the indices whose trials end here."""
+
+    def fail(self, index: int, error: Exception) -> None:
+        """One trial failed; the others go on."""
 
 
 class Backend(Protocol):

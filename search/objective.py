@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig
-from search.interface import Report
+from search.interface import BatchReport, Report
 
 if TYPE_CHECKING:
     from models.data import TrainingData
@@ -72,6 +72,29 @@ class TrainingObjective:
         result = fit(self.data, config, report=Progress(report))
         self.keep(report.trial, config, result)
 
+    def batch_key(self, params: dict[str, Any]) -> tuple[int, int] | None:
+        """See `BatchObjective`."""
+        config = self.config_of(0, params)
+        return (config.batch_size, config.hidden_layers) if fusable(config) else None
+
+    def run_batch(self, params: list[dict[str, Any]], report: BatchReport) -> None:
+        """Train several trials as one; see `BatchObjective`."""
+        from search.fused import fit_together
+
+        configs = [self.config_of(trial, each) for trial, each in zip(report.trials, params, strict=True)]
+        best = [Best(info) for info in report.infos]
+        for config, info in zip(configs, report.infos, strict=True):
+            info["parameters"] = self.parameters(config)
+
+        def tell(told: dict[int, tuple[int, float, dict[str, Any]]]) -> set[int]:
+            for i, (epoch, value, scores) in told.items():
+                best[i].add(epoch, value, scores)
+            values = {i: (epoch, value) for i, (epoch, value, _) in told.items()}
+            return report(values, {i: scores["seconds"] for i, (_, _, scores) in told.items()})
+
+        for i, result in fit_together(self.data, configs, tell, report.fail).items():
+            self.keep(report.trials[i], configs[i], result)
+
     def parameters(self, config: TrainConfig) -> int:
         """Trainable parameters of the model that `config` describes."""
         import torch
@@ -114,18 +137,37 @@ class TrainingObjective:
         self._kept = rank
 
 
+class Best:
+    """Notes the best epoch and its scores in a trial's info: the highest value, of equals the lowest validation loss (as training does)."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self._info = info
+        self._best: tuple[float, float] | None = None
+
+    def add(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
+        rank = (value, -scores.get("val_loss", 0.0))
+        if self._best is None or rank > self._best:
+            self._best = rank
+            self._info["best_epoch"] = epoch
+            self._info["scores"] = {name: score for name, score in scores.items() if isinstance(score, float)}
+
+
 class Progress:
     """`models.fit`'s report, told on to a trial's report."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._best: tuple[float, float] | None = None
+        self._best = Best(report.info)
         self._started = time.perf_counter()
 
     def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
-        rank = (value, -scores.get("val_loss", 0.0))
-        if self._best is None or rank > self._best:
-            self._best = rank
-            self._report.info["best_epoch"] = epoch
-            self._report.info["scores"] = {name: score for name, score in scores.items() if isinstance(score, float)}
+        self._best.add(epoch, value, scores)
         self._report(epoch, value, scores.get("seconds") or {"step": time.perf_counter() - self._started})
+
+
+def fusable(config: TrainConfig) -> bool:
+    """Whether `fused.fit_together` can train this: a perceptron, and nothing that works on a model's own batch beyond dropout."""
+    plain = not config.mixup and not config.average_decay and config.schedule == "none" and config.stop_after is None
+    return (
+        config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true") and config.train_view != "both"
+    )

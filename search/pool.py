@@ -6,14 +6,14 @@ import contextlib
 import multiprocessing
 import os
 import socket
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from preprocess.errors import ShardwaveError
-from search.interface import MAX_ATTEMPTS, Assignment, SearchBudget, Trial, cores
+from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBudget, Trial, cores
 from search.results import TrialLog
 from search.worker import template_main
 
@@ -85,6 +85,10 @@ class WorkerPool:
                 else:
                     loop.handle(worker, message)
 
+    def batch_key(self, params: dict[str, Any]) -> Hashable | None:
+        """See `BatchObjective`."""
+        return cast(BatchObjective, self._objective).batch_key(params)
+
     @property
     def workers(self) -> list[Worker]:
         return self._workers
@@ -134,6 +138,7 @@ class _Loop:
     def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int, batch: int) -> None:
         self.pool, self.driver, self.log, self.epochs, self.batch = pool, driver, log, epochs, batch
         self.again: deque[Assignment] = deque()  # one by one, before anything new
+        self.held: list[Assignment] = []  # asked for, not yet started
         self.exhausted = False  # the driver has no more trials
         self.deaths = 0  # of workers that had not become ready, in a row
 
@@ -148,18 +153,27 @@ class _Loop:
                         self.log.start(assignment, worker.name)
                     _send(worker, work)
         waiting = not self.exhausted and any(not worker.ready for worker in self.pool.workers)
-        return waiting or bool(self.again) or any(worker.work for worker in self.pool.workers)
+        return waiting or bool(self.again or self.held) or any(worker.work for worker in self.pool.workers)
 
     def _next_work(self) -> list[Assignment]:
+        """Trials for one worker: one, or up to `batch` of equal keys; what was asked for and has another key is held for the next."""
         if self.again:
             return [self.again.popleft()]
-        work: list[Assignment] = []
-        while len(work) < self.batch and not self.exhausted:
+        while len(self.held) < self.batch and not self.exhausted:
             assignment = self.driver.ask()
             if assignment is None:
                 self.exhausted = True
             else:
-                work.append(assignment)
+                self.held.append(assignment)
+        if not self.held:
+            return []
+        if self.batch == 1:
+            return [self.held.pop()]
+        keys = Counter(self.pool.batch_key(assignment.params) for assignment in self.held)
+        chosen = max(keys, key=lambda key: keys[key] if key is not None else 0)
+        work = [assignment for assignment in self.held if self.pool.batch_key(assignment.params) == chosen]
+        work = work[: self.batch if chosen is not None else 1]
+        self.held = [assignment for assignment in self.held if assignment not in work]
         return work
 
     def handle(self, worker: Worker, message: tuple[Any, ...]) -> None:

@@ -57,7 +57,7 @@ _HEAD: dict[str, Dimension] = {
     "weight_decay": LogUniform(1e-6, 1e-2),
 }
 SPACES: dict[str, dict[str, Dimension]] = {
-    "mlp": {"batch_size": Grid((16, 32, 64)), "hidden_size": Grid((64, 128, 256, 512)), **_HEAD},
+    "mlp": {"batch_size": Grid((16, 32, 64)), "hidden_size": Grid((32, 64, 128, 256)), **_HEAD},
     "cnn": {
         "conv1_kernel": Choice((3, 5, 7)),
         "conv2_kernel": Choice((3, 5, 7)),

@@ -136,7 +136,7 @@ class _BatchReport:
                 self._epochs[i] = check_report(self._epochs[i], epoch, value)
                 told[self.trials[i]] = (epoch, float(value), dict((spent or {}).get(i, {})))
             except ValueError as error:
-                self._end(i, "FAILED", describe(error))
+                self.fail(i, error)
                 ended.add(i)
         self._link.send(("report", told))
         stopped: set[int] = self._link.recv()
@@ -145,6 +145,9 @@ class _BatchReport:
                 self._end(i, "PRUNED", None)
                 ended.add(i)
         return ended
+
+    def fail(self, index: int, error: Exception) -> None:
+        self._end(index, "FAILED", describe(error))
 
     def _end(self, i: int, state: str, error: str | None) -> None:
         self.open.discard(i)

@@ -29,7 +29,8 @@ from shards.layout import (
 )
 from shards.worker import disk_error
 
-PLAN, WRITTEN = "plan.jsonl", "written.txt"  # of a build from audio; the shards so far of a set that is written in one go
+PLAN = "plan.jsonl"  # of a build from audio
+WRITTEN = "written.txt"  # the shards so far of a set that is written in one go
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ class Gatherer:
         self.fields = tuple(fields)
         self.pin = pin  # page-locked, for asynchronous copies to a GPU
         self._buffers: dict[tuple[Any, ...], list[np.ndarray]] = {}
+        self._taking = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.view)
@@ -60,14 +62,22 @@ class Gatherer:
         """Uninitialised memory: fresh pages cost as much as the copy itself, so buffers come back when their tensors are gone."""
         if self.pin:  # torch keeps page-locked memory by itself, and knows when a copy to the device still needs it
             return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=True)
-        buffers = self._buffers.setdefault((shape, dtype), [])
-        for buffer in buffers:
-            if sys.getrefcount(buffer) == 3:  # this list, the loop, the call
-                return torch.from_numpy(buffer)
-        buffer = np.empty(shape, dtype)
-        if len(buffers) < 16:
-            buffers.append(buffer)
-        return torch.from_numpy(buffer)
+        with self._taking:
+            buffers = self._buffers.setdefault((shape, dtype), [])
+            for i in range(len(buffers)):
+                if _references(buffers, i) == _IDLE:
+                    return torch.from_numpy(buffers[i])
+            buffer = np.empty(shape, dtype)
+            if len(buffers) < 16:
+                buffers.append(buffer)
+            return torch.from_numpy(buffer)
+
+
+def _references(items: list[Any], i: int) -> int:
+    return sys.getrefcount(items[i])
+
+
+_IDLE = _references([np.empty(0)], 0)  # of an array that nothing but its list holds
 
 
 class Loader:

@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import resource
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class View:
 
     def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]):
         self.set = shards
+        self._entries = list(entries)
+        self._mapping = threading.Lock()
         self._arrays = {
             name: (np.dtype(field["dtype"]), tuple(field["shape"]))
             for name, field in shards.fields.items()
@@ -111,6 +114,9 @@ class View:
 
     def __len__(self) -> int:
         return len(self.cls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return View, (self.set, self._entries)  # another process maps the files for itself
 
     def gather(
         self,
@@ -162,14 +168,17 @@ class View:
         return self._maps[number] or self._map(number)
 
     def _map(self, number: int) -> mmap.mmap:
-        path, size = self._files[number]
-        _check_size(path, size)
-        _allow_files(len(self._files))
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        self._maps[number] = mapped
-        self._addresses[number] = np.frombuffer(mapped, np.uint8).ctypes.data
-        return mapped
+        with self._mapping:
+            mapped = self._maps[number]
+            if mapped is None:
+                path, size = self._files[number]
+                _check_size(path, size)
+                _allow_files(len(self._files))
+                with open(path, "rb") as file:
+                    mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                self._maps[number] = mapped
+                self._addresses[number] = np.frombuffer(mapped, np.uint8).ctypes.data
+            return mapped
 
 
 def _open_shard(folder: Path, entry: Mapping[str, Any]) -> index.Index:

@@ -51,7 +51,7 @@ class Builder:
         self.engine([np.zeros(self.job.config.sample_rate, np.float32)])
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
-        """The unit's writer, which has all of it and only needs to finish. `progress(seconds, good)` is called for every clip."""
+        """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip."""
         writer = UnitWriter(self.job.folder, unit, self.job.config, self.job.feature_count)
         try:
             paths = [self.job.audio / planned.clip.path for _, planned in unit.clips]
@@ -106,7 +106,7 @@ def cpu_capability() -> str:
 
 
 class Server:
-    """A worker process: builds the units it receives until its parent is gone; while one is synced to disk, the next is computed."""
+    """A worker process: builds the units it receives until its parent is gone; one is synced to disk while the next is made."""
 
     def __init__(self, connection: Connection, job: Job):
         self._connection = connection

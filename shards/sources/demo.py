@@ -137,7 +137,7 @@ def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
     audio = rng.normal(0, genre.noise, total)
     eighth = 30 / max(40.0, rng.uniform(*genre.bpm))  # seconds
     steps = len(genre.kick)
-    root = 45 + rng.integers(0, 12)  # MIDI note number
+    root = 45 + int(rng.integers(0, 12))  # MIDI note number
     drums = {"kick": _kick(rng), "snare": _snare(rng), "hat": _hat(rng)}
     notes: dict[int, np.ndarray] = {}
     drum_level = rng.uniform(0.25, 0.6)

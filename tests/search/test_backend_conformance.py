@@ -35,9 +35,7 @@ class Case:
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name, self.options = name, options
 
-    def run(
-        self, objective: Any, space: Space, seed: int = 0, log: TrialLog | None = None, **budget: Any
-    ) -> SearchResult:
+    def run(self, objective: Any, space: Space, seed: int = 0, log: TrialLog | None = None, **budget: Any) -> SearchResult:
         jobs = 1 if self.name == "ray" else 2  # an actor takes seconds to start
         chosen = SearchBudget(**{"epochs": EPOCHS, "jobs": jobs, "scheduler": "none", **budget})
         return make_backend(self.name, **self.options).run(objective, space, chosen, seed, log)
@@ -148,7 +146,9 @@ def test_a_worker_starts_once_for_many_trials(case: Case, tmp_path: Path) -> Non
     workers = set(lines(tmp_path / "ran"))
     assert len(lines(tmp_path / "ran")) == 8 and len(workers) <= 2
     assert workers <= set(lines(tmp_path / "prepared"))
-    assert len(lines(tmp_path / "prepared")) <= (4 if case.name == "ray" else 2)  # Tune may start an actor that it then does not need
+    assert len(lines(tmp_path / "prepared")) <= (
+        4 if case.name == "ray" else 2
+    )  # Tune may start an actor that it then does not need
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_run_again(case: Case, tmp_path: Path) -> None:
@@ -158,7 +158,9 @@ def test_a_killed_worker_is_replaced_and_its_trial_run_again(case: Case, tmp_pat
     assert [trial.state for trial in result.trials] == ["COMPLETE"] * 3
     again = next(trial for trial in result.trials if trial.params["quality"] == 0.25)
     assert again.attempt == 2
-    assert again.values == [curve(again.params, epoch) for epoch in range(1, EPOCHS + 1)]  # those of the first attempt do not count
+    assert again.values == [
+        curve(again.params, epoch) for epoch in range(1, EPOCHS + 1)
+    ]  # those of the first attempt do not count
 
 
 def test_a_trial_that_kills_every_worker_fails_with_the_reason(case: Case, tmp_path: Path) -> None:

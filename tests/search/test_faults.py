@@ -36,7 +36,9 @@ def temporary() -> Iterator[Path]:
 
 def start(backend: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, str(SCRIPT), backend, str(folder), "Slow", str(TRIALS)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,22 @@ def test_a_field_that_does_not_fit_its_index_is_refused(built: Path, tmp_path: P
     edited(found)(tmp_path / "set")
     with pytest.raises(ShardwaveError, match="the index does not fit the field npy"):
         ShardSet.open(tmp_path / "set").view("train")
+
+
+def test_threads_map_every_shard_once(built: Path) -> None:
+    opened = ShardSet.open(built)
+    expected = opened.view("train", "slice").gather(np.arange(54))["npy"]
+    for _ in range(20):
+        view = opened.view("train", "slice")
+        with ThreadPoolExecutor(8) as pool:
+            parts = list(pool.map(lambda i, view=view: view.gather([i, 53 - i])["npy"], range(54)))
+        assert all((part == expected[[i, 53 - i]]).all() for i, part in enumerate(parts))
+
+
+def test_views_pass_to_other_processes(view: View, array: np.ndarray) -> None:
+    view.gather([3])
+    other = pickle.loads(pickle.dumps(view))
+    assert (other.gather([5, 4])["npy"] == array[[5, 4]]).all() and (other.clip == view.clip).all()
 
 
 def test_the_configuration_comes_back(built: Path, view: View) -> None:

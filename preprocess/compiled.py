@@ -1,0 +1,52 @@
+"""Functions compiled by Numba, their machine code kept on disk.
+
+Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named after
+a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba itself arranges.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+
+
+def compiled(function: Callable) -> Callable:
+    """`numba.njit` without the GIL; kept on disk where a folder can be written, else compiled in every process."""
+    folder = cache_folder()
+    if folder is None:
+        return numba.njit(nogil=True)(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # read when the function is decorated; other packages keep theirs
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The first that can be written of NUMBA_CACHE_DIR, the package's own `__pycache__` and the user's cache folder."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwave"
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    for base in [Path(named)] if named else [package / "__pycache__", user]:
+        folder = base / f"compiled-{digest.hexdigest()[:16]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None
+
+
+def inlined(function: Callable) -> Callable:
+    return numba.njit(inline="always")(function)
