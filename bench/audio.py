@@ -11,7 +11,7 @@ import numpy as np
 RATE = 22_050  # Hz
 SECONDS = 30.0
 MUSIC = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "music"  # real recordings, where they are at hand
-CLASSES = 4  # folders the clips are spread over, so that a labelled shard set can be built from them
+CLASSES = 2  # folders the clips are spread over, so that a labelled shard set can be built from few of them
 
 
 def make_clips(folder: Path, count: int, seconds: float = SECONDS, music: Path = MUSIC) -> tuple[list[Path], str]:

@@ -35,7 +35,7 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, 
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }
     began, start = time.time(), time.perf_counter()
-    first, peak = None, float("nan")
+    first, peak = None, 0.0
     with (
         tempfile.TemporaryFile("w+") as said,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True, env=environment) as process,
@@ -44,7 +44,7 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, 
             while process.poll() is None:
                 if first is None and appeared():
                     first = time.perf_counter() - start
-                peak = max(_peak_mb(process.pid), peak)
+                peak = max(peak, _peak_mb(process.pid))
                 time.sleep(interval)
         finally:
             if process.poll() is None:
@@ -56,21 +56,18 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False, 
         raise ShardwaveError(
             f"{' '.join(command[-6:])}: exit status {process.returncode}: {lines[-1] if lines else 'no message'}"
         )
-    return Watched(began, first if first is not None else seconds, seconds, peak)
+    return Watched(began, first if first is not None else seconds, seconds, peak or float("nan"))
 
 
 def _peak_mb(pid: int) -> float:
-    """The largest VmHWM of `pid` and its descendants, in MB; NaN where the system has no /proc."""
-    peak = float("nan")
+    """The largest VmHWM of `pid` and its descendants, in MB; 0 where the system has no /proc."""
+    peak = 0.0
     for member in _family(pid):
         try:
             status = Path(f"/proc/{member}/status").read_text()
         except OSError:  # it has just ended
             continue
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                megabytes = int(line.split()[1]) * 1024 / 1e6
-                peak = megabytes if peak != peak else max(peak, megabytes)
+        peak = max([peak, *(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM:"))])
     return peak
 
 

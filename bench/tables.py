@@ -21,7 +21,8 @@ from shards.atomic import write_bytes
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 PLACE = re.compile(
-    r"(<!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)(?P<body>.*?)(<!-- /bench-table -->)",
+    r"(?P<start><!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- /bench-table -->)",
     re.DOTALL,
 )
 
@@ -33,12 +34,12 @@ def documents() -> list[Path]:
 
 def filled(text: str, results: Path = RESULTS) -> str:
     """`text` with every table written anew."""
-    return PLACE.sub(
-        lambda found: (
-            found[1] + "\n" + rendered(read(_file(results, found["file"])), found["stage"], found["text"]) + "\n\n" + found[5]
-        ),
-        text,
-    )
+
+    def write(found: re.Match[str]) -> str:
+        table = rendered(read(_file(results, found["file"])), found["stage"], found["text"])
+        return f"{found['start']}\n{table}\n\n{found['end']}"
+
+    return PLACE.sub(write, text)
 
 
 def rendered(rows: Sequence[dict[str, Any]], stage: str, text: str | None = None) -> str:

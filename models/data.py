@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ class TrainingData:
 
     @property
     def spectrogram(self) -> dict[str, Any] | None:
-        return self.source.manifest["config"]
+        """The spectrogram's parameters, as a dictionary; None for a set that was not made from audio by them alone."""
+        return None if self.source.config is None else dataclasses.asdict(self.source.config)
 
     def train_batches(self, config: TrainConfig, rank: int = 0, world_size: int = 1) -> Batches:
         """Shuffled batches of the training view: config.batch_size over all ranks, in the order of config.seed and the epoch."""

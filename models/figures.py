@@ -110,6 +110,10 @@ def _line(axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str,
 
 
 def _save(figure: Figure, path: Path) -> None:
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")  # laid out: savefig would do it again, twice
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

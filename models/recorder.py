@@ -38,10 +38,12 @@ class Recorder(pl.Callback):
         epochs: int,
         save_seconds: float,
         title: str,
+        spent: float = 0.0,
     ) -> None:
         self.history, self.result, self.save_best = history, result, save_best
         self.epochs, self.save_seconds, self.title = epochs, save_seconds, title
-        self.seconds = {"step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
+        self._begin = time.perf_counter() - spent
+        self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
         self.waits: list[float] = []
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
@@ -97,7 +99,8 @@ class Recorder(pl.Callback):
             f"epoch {len(self.history.entries)}/{self.epochs}"
             + ("" if value is None else f", best {value:.1%} at {self.history.best_epoch}")
         )
-        self.result.update(history=self.history.entries, best_epoch=self.history.best_epoch)
+        self.seconds["total"] = time.perf_counter() - self._begin
+        self.result.update(history=self.history.entries, best_epoch=self.history.best_epoch, seconds=self.seconds)
         if self._due(trainer):
             self._save(trainer)
 

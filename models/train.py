@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -64,8 +66,9 @@ def run(
     keep_freed_memory()
     begin = time.perf_counter()
     history = History(data.selected)
+    spent = (earlier or {}).get("seconds", {}).get("total", 0.0)  # before an interruption
     with result.Result(out, command, writes=primary, **about(data, config)) as written:
-        recorder, learner = _train(data, config, out, written, history, save_seconds)
+        recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent)
         if not primary:
             return written.fields
         assert history.best is not None
@@ -77,7 +80,6 @@ def run(
         per_class |= test.per_class
         confusion |= test.confusion
         _draw(out, config, history, data, confusion)
-        total = time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
         written.fields |= {
             "best_epoch": history.best_epoch,
             "scores": scores,
@@ -85,16 +87,29 @@ def run(
             "confusion": confusion,
             "history": history.entries,
             "parameters": parameters(learner.network),
-            "seconds": {"total": total, **recorder.seconds, **({"backbone": data.backbone_cost} if data.backbone_cost else {})},
+            "seconds": {
+                **recorder.seconds,
+                "total": spent + time.perf_counter() - begin,
+                **({"backbone": data.backbone_cost} if data.backbone_cost else {}),
+            },
         }
     remove_last(out)
     return written.fields
 
 
 def _train(
-    data: TrainingData, config: TrainConfig, out: Path, written: result.Result, history: History, save_seconds: float
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    written: result.Result,
+    history: History,
+    resume: bool,
+    save_seconds: float,
+    spent: float,
 ) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
+    if resume and (out / LAST).exists():
+        checkpoint.read(out / LAST)  # a damaged one is named, before Lightning falls over it
     known = {
         "classes": list(data.source.classes),
         "fingerprint": data.source.fingerprint,
@@ -106,9 +121,11 @@ def _train(
     def save_best(weights: dict[str, Tensor], epoch: int) -> None:
         checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**known, "epoch": epoch})
 
-    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model)
+    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model, spent)
     with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")  # about DataLoader workers, log intervals and the like: our reader has its own
+        warnings.filterwarnings(
+            "ignore", module="lightning"
+        )  # about DataLoader workers, log intervals and the like: our reader has its own
         trainer = pl.Trainer(
             accelerator="gpu" if data.device.type == "cuda" else "cpu",
             devices=config.devices,
@@ -127,14 +144,13 @@ def _train(
         )
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
         last = out / LAST
-        trainer.fit(
-            Classifier(learner),
-            datamodule=ShardDataModule(data, config),
-            ckpt_path=last if last.exists() else None,
-            weights_only=True,
-        )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        with _interruptible(trainer):
+            trainer.fit(
+                Classifier(learner),
+                datamodule=ShardDataModule(data, config),
+                ckpt_path=last if resume and last.exists() else None,
+                weights_only=True,
+            )
     return recorder, learner
 
 
@@ -178,6 +194,22 @@ def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, 
             text = f"{title}: {name}, {figures.NAMES[data.selected]}, epoch {history.best_epoch}"
             figures.confusion(out / "confusion.png", matrix, list(data.source.classes), text)
             return
+
+
+@contextlib.contextmanager
+def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Lightning makes of Ctrl-C an exit with SIGINT ignored from then on: let it stay what it is."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if in_main and signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

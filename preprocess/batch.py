@@ -49,11 +49,19 @@ class BatchTransform:
         self._along = torch.tensor(resize_matrix(rows, config.image_size).T, device=device)
         self._taps = functools.lru_cache(maxsize=64)(self._device_taps)
 
-    @torch.inference_mode()
     def __call__(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
         """Buffer [samples] → images uint8 [views, size, size], every clip's whole view and then its slices, and features per
         clip.
         """
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")  # TF32's ten bits would be a tenth of a level off
+        try:
+            with torch.inference_mode():
+                return self._compute(buffer, places)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def _compute(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
         frames = (len(buffer) - self.config.n_fft) // self.config.hop_length + 1
         owner = self._owner(frames, places)
         peaks = torch.zeros(len(places) + 1, device=self.device)
@@ -82,7 +90,12 @@ class BatchTransform:
         owner = np.full(frames, len(places))
         for number, place in enumerate(places):
             owner[place.first : place.first + self.config.frames(place.samples)] = number
-        return torch.from_numpy(owner).to(self.device, non_blocking=True)
+        return self._moved(owner)
+
+    def _moved(self, table: np.ndarray) -> torch.Tensor:
+        """A small table on the device; through pinned memory, so that nothing waits for the device."""
+        host = torch.from_numpy(table)
+        return host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
 
     def _power(self, buffer: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Power spectra of the frames [start, stop): [frames, bins]."""
@@ -114,7 +127,7 @@ class BatchTransform:
         images = torch.empty(count, size, size, dtype=torch.uint8, device=self.device)
         for frames, views in lengths.items():
             columns, weights = self._taps(frames)
-            numbers, first = torch.tensor(views).T.to(self.device)
+            numbers, first = self._moved(np.array(views).T.copy())
             rows = (first[:, None, None] + columns).flatten(0, 1)
             sums = torch.nn.functional.embedding_bag(rows, lines, per_sample_weights=weights.repeat(len(views), 1), mode="sum")
             images[numbers] = sums.add_(0.5).to(torch.uint8).view(-1, size, size).transpose(1, 2)

@@ -1,7 +1,8 @@
 """Functions compiled by Numba, their machine code kept on disk.
 
-Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named after
-a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba itself arranges.
+Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named
+after a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba
+itself arranges.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -20,12 +22,20 @@ def compiled(function: Callable) -> Callable:
     folder = cache_folder()
     if folder is None:
         return numba.njit(nogil=True)(function)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)  # read when the function is decorated; other packages keep theirs
+    settings: Any = numba.config
+    before, settings.CACHE_DIR = (
+        settings.CACHE_DIR,
+        str(folder),
+    )  # read when the function is decorated; other packages keep theirs
     try:
         return numba.njit(cache=True, nogil=True)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
+
+
+def inlined(function: Callable) -> Callable:
+    """A part of compiled functions that is written into each of them: compiled once less than a function that they call."""
+    return numba.njit(inline="always")(function)
 
 
 @functools.cache
@@ -46,7 +56,3 @@ def cache_folder() -> Path | None:
         if os.access(folder, os.W_OK | os.X_OK):
             return folder
     return None
-
-
-def inlined(function: Callable) -> Callable:
-    return numba.njit(inline="always")(function)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset((".wav", ".wave", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"))
 RATES = (1_000, 1_000_000)  # Hz; what a header may claim
+CHANNELS = 1_024
 LOUDEST = 1e12  # beyond this a float sample is no sound
 _BLOCK = 1 << 16  # frames decoded at a time
 _PIECE = 1 << 16  # 16-bit samples read at a time: 128 KiB stay in cache until they are converted
@@ -125,6 +126,8 @@ def _resampled(blocks: Iterator[np.ndarray], rate: int, channels: int, sample_ra
     """The clip at `sample_rate`, block by block so that long files need no second copy."""
     if not RATES[0] <= rate <= RATES[1]:
         raise BadAudio(f"its header claims a rate of {rate} Hz")
+    if channels > CHANNELS:
+        raise BadAudio(f"its header claims {channels} channels")
     stream = None
     if rate != sample_rate:
         import soxr

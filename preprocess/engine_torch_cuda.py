@@ -26,6 +26,7 @@ from preprocess.engine import ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
+PIXELS = 1 << 28  # of a batch's images: 93 clips of eleven views
 
 
 class _Clip(NamedTuple):
@@ -145,16 +146,19 @@ class TorchCudaEngine:
 
 
 def batches(clips: Iterable[_Clip | BadAudio], config: SpectrogramConfig) -> Iterator[list[tuple[int, _Clip | BadAudio]]]:
-    """Numbered clips in groups of up to CHUNK frames (one clip at least); what could not be decoded goes along."""
+    """Numbered clips in groups of up to CHUNK frames and PIXELS pixels (one clip at least); what was not decoded goes along."""
     group: list[tuple[int, _Clip | BadAudio]] = []
-    frames = 0
+    frames = pixels = 0
     for number, clip in enumerate(clips):
-        extent = len(clip.padded) // config.hop_length if isinstance(clip, _Clip) else 0
-        if group and (frames + extent > CHUNK or len(group) == 4_096):
+        extent = area = 0
+        if isinstance(clip, _Clip):
+            extent = len(clip.padded) // config.hop_length
+            area = (1 + len(config.slice_bounds(clip.samples))) * config.image_size**2
+        if group and (frames + extent > CHUNK or pixels + area > PIXELS):
             yield group
-            group, frames = [], 0
+            group, frames, pixels = [], 0, 0
         group.append((number, clip))
-        frames += extent
+        frames, pixels = frames + extent, pixels + area
     if group:
         yield group
 

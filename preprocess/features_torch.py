@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,15 +15,20 @@ from preprocess.filters import chroma_bands, contrast_bands, mel_bands
 TINY = float(np.finfo(np.float32).tiny)
 
 
+@functools.lru_cache(maxsize=8)
+def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """On the device: mel and chroma filters [128 + 12, bins], and the bins' frequencies in Hz [bins, 1]."""
+    filters = [mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]
+    frequency = np.arange(config.bins)[:, None] * (config.sample_rate / config.n_fft)
+    return torch.tensor(np.concatenate(filters), device=device, dtype=dtype), torch.tensor(frequency, device=device, dtype=dtype)
+
+
 def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
     """Power [batch, bins, frames] → measures [batch, rows, frames], in the order of `features.measure_count` (the twin of
     `measures.measure_block`).
     """
-    bank = torch.from_numpy(
-        np.concatenate([mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)])
-    )
+    bank, frequency = _banks(config, power.device, power.dtype)
     magnitude = power.sqrt()
-    frequency = torch.arange(config.bins, device=power.device, dtype=power.dtype)[:, None] * (config.sample_rate / config.n_fft)
     total = magnitude.sum(dim=1, keepdim=True)
     norm = total.clamp_min(TINY)
     centroid = (magnitude * frequency).sum(dim=1, keepdim=True) / norm
@@ -33,7 +39,7 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
         band = magnitude[:, low:high]
         peaks.append(band.topk(int(count), dim=1, sorted=False).values.mean(dim=1, keepdim=True))
         valleys.append(band.topk(int(count), dim=1, largest=False, sorted=False).values.mean(dim=1, keepdim=True))
-    return torch.cat([bank.to(power) @ power, centroid, bandwidth, below, *peaks, *valleys], dim=1)
+    return torch.cat([bank @ power, centroid, bandwidth, below, *peaks, *valleys], dim=1)
 
 
 def zero_crossing_rate(samples: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
@@ -57,7 +63,7 @@ def features(
     """
     contrasts = contrast_count(config.sample_rate)
     mel, chroma, shape, rolloff, peak, valley = measures.split([MELS, CHROMA, 2, 1, contrasts, contrasts], dim=1)
-    mfcc = _dct(MFCCS, MELS).to(measures) @ _decibels(mel)
+    mfcc = _dct(measures.device, measures.dtype) @ _decibels(mel)
     largest = chroma.amax(dim=1, keepdim=True)
     chroma = chroma / torch.where(largest < TINY, 1.0, largest)
     rolloff = rolloff.clamp_max(config.bins - 1) * (config.sample_rate / config.n_fft)
@@ -71,11 +77,12 @@ def _decibels(power: torch.Tensor) -> torch.Tensor:
     return torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - TOP_DB)
 
 
-def _dct(count: int, size: int) -> torch.Tensor:
-    """Orthonormal DCT-II: float32 [count, size]."""
-    k, n = np.arange(count)[:, None], np.arange(size)
-    matrix = np.cos(np.pi * k * (n + 0.5) / size) * np.where(k == 0, np.sqrt(1 / size), np.sqrt(2 / size))
-    return torch.from_numpy(matrix.astype(np.float32))
+@functools.lru_cache(maxsize=8)
+def _dct(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Orthonormal DCT-II on the device: [MFCCS, MELS]."""
+    k, n = np.arange(MFCCS)[:, None], np.arange(MELS)
+    matrix = np.cos(np.pi * k * (n + 0.5) / MELS) * np.where(k == 0, np.sqrt(1 / MELS), np.sqrt(2 / MELS))
+    return torch.tensor(matrix, device=device, dtype=dtype)
 
 
 def _statistics(rows: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.compiled import compiled
+from preprocess.compiled import compiled, inlined
 from preprocess.config import SpectrogramConfig
 from preprocess.features import CHROMA, MELS, ROLLOFF
 from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
@@ -85,7 +85,7 @@ def _begin_extremes(kept, i, count):
 
 @traced
 def _keep_extremes(magnitudes, at, kept, count):
-    """Insert sixteen frames' magnitudes into sorted lists: the `count` largest (kept[0 : …]), the `count` smallest (after them)."""
+    """Insert sixteen magnitudes into sorted lists: the `count` largest (kept[0 : …]) and the `count` smallest (after them)."""
 
     def insert(i, high, low):
         top, bottom = kept.load(i * LANES), kept.load((count + i) * LANES)
@@ -101,7 +101,7 @@ def _mean(kept, at, count, inverse, band, target, to):
     target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band))
 
 
-@compiled
+@inlined
 def measure_block(power, at, tables, magnitudes, measures, to):
     """Power [bins, 16] from power[at] → measures [rows, 16] from measures[to], in the order of `features.measure_count`.
 
@@ -126,7 +126,7 @@ def measure_block(power, at, tables, magnitudes, measures, to):
         _mean(tables.kept, count * 16, count, tables.inverse, band, measures, to + (bands + band) * 16)
 
 
-@compiled
+@inlined
 def _changes(clip, start, stop):
     """Sign changes from sample i - 1 to sample i, for i in [start, stop)."""
     before, after = clip[start - 1 : stop - 1], clip[start:stop]

@@ -40,11 +40,13 @@ def rows(taps: Taps) -> Rows:
     extra = padded(len(used)) - len(used)
     first = np.pad(taps.first + lead, (0, extra)).astype(np.int64)
     count = np.pad(end - lead, (0, extra), constant_values=1).astype(np.int64)
-    weights = [row[a:b] for row, a, b in zip(taps.weights, lead, end, strict=True)] + [np.zeros(extra, np.float32)]
-    return Rows(first, count, np.cumsum(count) - count, np.concatenate(weights).astype(np.float32))
+    column = np.arange(used.shape[1])
+    inside = (column >= lead[:, None]) & (column < end[:, None])
+    weights = np.concatenate([taps.weights[inside], np.zeros(extra, np.float32)])
+    return Rows(first, count, np.cumsum(count) - count, weights)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def resize_rows(size_in: int, size_out: int) -> Rows:
     """`filters.resize_taps` for the functions here."""
     return rows(resize_taps(size_in, size_out))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from search.interface import Trial
+from search.interface import Trial, best_so_far
 from search.space import Choice, Grid, LogUniform, Space
 from shards.atomic import write_bytes
 
 COLOURS = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#D55E00"}  # Okabe & Ito
 MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
-
-
-def best_so_far(trials: Sequence[Trial]) -> list[tuple[float, int, float]]:
-    """Every epoch of the search in the order of time: (seconds since the first trial's start, epochs spent, best value so far)."""
-    origin = min((trial.start for trial in trials), default=0.0)
-    told = sorted(
-        (trial.start + at - origin, value) for trial in trials for at, value in zip(trial.times, trial.values, strict=True)
-    )
-    steps, best = [], -math.inf
-    for spent, (seconds, value) in enumerate(told, 1):
-        best = max(best, value)
-        steps.append((seconds, spent, best))
-    return steps
 
 
 def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
@@ -104,8 +90,8 @@ def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 
 
 def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
-    """Adjusted R² of the best value on one parameter: the means of categories, a parabola for numbers (in the logarithm where they
-    were drawn so); 0 where it explains no more than chance would, or where trials are too few."""
+    """Adjusted R² of the best value on one parameter: means of categories, a parabola for numbers (their logarithm where that is
+    what was drawn uniformly); 0 where it explains no more than chance would, or where trials are too few."""
     usable = _usable(trials)
     values = np.array([trial.value for trial in usable], float)
     shares = {}

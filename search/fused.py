@@ -1,10 +1,11 @@
 """Several multi-layer perceptrons trained in lock-step as one: what `models.fit` does to each alone, to within rounding.
 
-A single small model leaves most of a step's time to the calls around it: a dispatch, an autograd node and an optimiser's bookkeeping
-cost more than the arithmetic. Here the models of one batch size share the calls that work element by element (ReLU, dropout, loss),
-on one buffer in which each model has its own block; the matrix products are one call per model on its block, so that widths may
-differ and nothing is padded. Backpropagation is written out. Every model keeps its own weights (those of its Learner's network), its
-own order of samples, dropout masks, learning rate and weight decay, and leaves the others undisturbed when it stops.
+A single small model leaves most of a step's time to the calls around it: a dispatch, an autograd node and an optimiser's
+bookkeeping cost more than the arithmetic. Here the models of one batch size share the calls that work element by element (ReLU,
+dropout, loss), on one buffer in which each model has its own block; the matrix products are one call per model on its block, so
+that widths may differ and nothing is padded. Backpropagation is written out. Every model keeps its own weights (those of its
+Learner's network), its own order of samples, dropout masks, learning rate and weight decay, and leaves the others undisturbed
+when it stops.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def fit_together(
     report: Callable[[Told], set[int]],
     fail: Callable[[int, Exception], None],
 ) -> dict[int, FitResult]:
-    """Train all `configs` (`objective.fusable`, of one batch size and number of layers) and return the results of those that were not stopped.
+    """Train all `configs`, of one batch size and number of layers; returns the results of those that were not stopped.
 
     `report` is told of every running model after each epoch and returns the indices that end there; `fail` is told of a model
     whose loss is no number.
@@ -102,7 +103,8 @@ class Lane:
 
     def update_biases(self, step: Tensor) -> None:
         """AdamW on all biases, which do not decay."""
-        self._adamw(self.biases, self.bias_gradients, *self.moments[2:], step, 0.0)
+        means, squares = self.moments[2:]
+        self._adamw(self.biases, self.bias_gradients, means, squares, step, 0.0)
 
     def _adamw(
         self,
@@ -113,10 +115,9 @@ class Lane:
         step: Tensor,
         decay: float,
     ) -> None:
-        torch._fused_adamw_(
-            values, gradients, means, squares, [], [step] * len(values), amsgrad=False, lr=self.config.learning_rate, beta1=BETAS[0],
-            beta2=BETAS[1], weight_decay=decay, eps=EPSILON, maximize=False,
-        )  # fmt: skip
+        constants = {"lr": self.config.learning_rate, "beta1": BETAS[0], "beta2": BETAS[1], "weight_decay": decay, "eps": EPSILON}
+        steps = [step] * len(values)
+        torch._fused_adamw_(values, gradients, means, squares, [], steps, amsgrad=False, maximize=False, **constants)
 
     def end_epoch(self) -> tuple[int, float, dict[str, Any]]:
         """(epoch, selected validation value, all scores) of the epoch that ended; keeps the weights of the best one."""
@@ -159,7 +160,7 @@ def train_epoch(lanes: Sequence[Lane], data: TrainingData, epoch: int) -> None:
 
 
 class Stack:
-    """The buffers of some lanes for batches of `size` samples: per hidden layer one buffer, with a block [size, width] per lane."""
+    """The buffers of some lanes for batches of `size` samples: per hidden layer one, with a block [size, width] per lane."""
 
     def __init__(self, lanes: Sequence[Lane], size: int) -> None:
         self.lanes, self.size = lanes, size
@@ -193,7 +194,10 @@ class Stack:
         self.steps = torch.zeros((), device=like.device)
 
     def step(self, samples: Tensor, label: Tensor) -> Tensor:
-        """Forward, backward and one AdamW step of every lane; returns the losses [lanes]. samples [lanes, size, features], label [lanes, size]."""
+        """Forward, backward and one AdamW step of every lane; returns the losses [lanes].
+
+        Shape: samples [lanes, size, features], label int64 [lanes, size].
+        """
         self._draw_masks()
         inputs: list[Sequence[Tensor]] = [list(samples)]
         for layer in range(self.hidden):
@@ -213,7 +217,7 @@ class Stack:
         return losses
 
     def _draw_masks(self) -> None:
-        """The very masks that each model draws by itself: its generator's state follows from its seed and step, layer by layer."""
+        """The very masks that each model draws by itself: the generator's state follows from seed and step, layer by layer."""
         for k in self.dropped:
             lane = self.lanes[k]
             lane.learner._seed_step()

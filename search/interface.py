@@ -135,6 +135,19 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return max(usable, key=lambda trial: (trial.value, -trial.trial), default=None)
 
 
+def best_so_far(trials: Sequence[Trial]) -> list[tuple[float, int, float]]:
+    """After every epoch of a search, in order of time: (seconds since the first trial's start, epochs spent, best value)."""
+    origin = min((trial.start for trial in trials), default=0.0)
+    told = sorted(
+        (trial.start + at - origin, value) for trial in trials for at, value in zip(trial.times, trial.values, strict=True)
+    )
+    steps, best = [], -math.inf
+    for spent, (seconds, value) in enumerate(told, 1):
+        best = max(best, value)
+        steps.append((seconds, spent, best))
+    return steps
+
+
 class Report(Protocol):
     """What an objective tells its trial's progress to."""
 
@@ -142,14 +155,15 @@ class Report(Protocol):
     info: dict[str, Any]  # the objective may write here; stored with the trial
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
-        """Tell the value after `epoch` (1, 2, 3, …) and the seconds spent so far by kind. Raises `TrialStopped` to end the trial."""
+        """Tell the value after `epoch` (1, 2, 3, …) and the seconds spent so far by kind. Raises `TrialStopped` to end the
+        trial."""
 
 
 class Objective(Protocol):
-    """`objective(params, report)`: any function; it runs in a worker process, to which it is pickled (its data are not: see below).
+    """`objective(params, report)`: any function; it runs in a worker process, to which it (and not its data) is pickled.
 
-    It may also offer `preload()` (imports and read-only data: called once, before workers are forked; must not start threads nor
-    touch a GPU), `prepare()` (called once in each worker) and `run_batch(params, reports)` (several trials as one, see `BatchObjective`).
+    It may also offer `modules` (names to import, once, before workers are forked: importing them must not start threads nor
+    touch a GPU), `prepare()` (called once in each worker) and what `BatchObjective` has.
     """
 
     def __call__(self, params: dict[str, Any], report: Report) -> None: ...

@@ -1,4 +1,5 @@
-"""The training of a model as a search objective: data opened once per worker, the best trial's weights kept. Light until a worker runs it."""
+"""The training of a model as a search objective: data opened once per worker, the best trial's weights kept. Light until a
+worker runs it."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from models.config import TrainConfig
 from search.interface import BatchReport, Report
@@ -23,9 +25,11 @@ KEPT = "kept"  # folder of the trials' checkpoints while a search runs
 class TrainingObjective:
     """`models.fit` with a trial's hyper-parameters; trial n trains with seed config.seed + n.
 
-    `folder`: where the weights of the best trial that this process completed are kept (`kept/trial-<n>.ckpt`, its history beside it).
-    It is pickled to workers as these three fields; each worker opens the shard set by its path.
+    `folder`: where the weights of the best trial that this process completed are kept (`kept/trial-<n>.ckpt`, its history
+    beside it). It is pickled to workers as these three fields; each worker opens the shard set by its path.
     """
+
+    modules: ClassVar = ("models.fit", "shards.gather")  # the second compiles, or loads what it compiled
 
     path: Path
     config: TrainConfig
@@ -42,10 +46,6 @@ class TrainingObjective:
 
         plain = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
         return " ".join([ShardSet.open(self.path).fingerprint, *(f"{name}={getattr(self.config, name)}" for name in plain)])
-
-    def preload(self) -> None:
-        """Import what training needs."""
-        import models.fit  # noqa: F401
 
     def prepare(self) -> None:
         """Open the data."""
@@ -86,7 +86,7 @@ class TrainingObjective:
         for config, info in zip(configs, report.infos, strict=True):
             info["parameters"] = self.parameters(config)
 
-        def tell(told: dict[int, tuple[int, float, dict[str, Any]]]) -> set[int]:
+        def tell(told: Mapping[int, tuple[int, float, dict[str, Any]]]) -> set[int]:
             for i, (epoch, value, scores) in told.items():
                 best[i].add(epoch, value, scores)
             values = {i: (epoch, value) for i, (epoch, value, _) in told.items()}
@@ -138,7 +138,8 @@ class TrainingObjective:
 
 
 class Best:
-    """Notes the best epoch and its scores in a trial's info: the highest value, of equals the lowest validation loss (as training does)."""
+    """Notes the best epoch and its scores in a trial's info: the highest value, of equals the lowest validation loss (as
+    training does)."""
 
     def __init__(self, info: dict[str, Any]) -> None:
         self._info = info

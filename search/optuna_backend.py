@@ -31,9 +31,9 @@ STALE_SECONDS = 60  # a trial that runs without an owner's name for so long was 
 class OptunaBackend:
     """TPE, random, grid or GP; successive halving, Hyperband, median or no pruning.
 
-    Promises: with the random and grid samplers the parameters follow from the seed alone; with TPE or GP and one job, everything
-    does (for one version of Optuna). `storage` is a URL (database, `grpc://host:port`, `journal:PATH`); machines that name the same
-    storage and `study` share the trials.
+    Promises: with the random and grid samplers the parameters follow from the seed alone; with TPE or GP and one job,
+    everything does (for one version of Optuna). `storage` is a URL (database, `grpc://host:port`, `journal:PATH`); machines
+    that name the same storage and `study` share the trials.
     """
 
     name = "optuna"

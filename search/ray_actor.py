@@ -14,15 +14,15 @@ from typing import Any
 from ray.tune import Trainable
 
 from search.interface import TrialStopped, check_report
-from search.worker import attempt, run_trial
+from search.worker import attempt, import_all, run_trial
 
 
 class ObjectiveTrainable(Trainable):
     """Turns an objective that reports into a trainable that is asked.
 
-    The objective runs in a thread that waits in `report` until Tune asks for the next epoch, or ends the trial. Every result tells
-    `attempt`, `epoch`, `value`, `spent`, `info`; the last of a trial that ends by itself also `state` and `error`. An exception in
-    the objective is such an end and no error of the actor's, so that Tune retries only actors that died.
+    The objective runs in a thread that waits in `report` until Tune asks for the next epoch, or ends the trial. Every result
+    tells `attempt`, `epoch`, `value`, `spent`, `info`; the last of a trial that ends by itself also `state` and `error`. An
+    exception in the objective is such an end and no error of the actor's, so that Tune retries only actors that died.
     """
 
     objective: Callable[..., None]
@@ -33,7 +33,7 @@ class ObjectiveTrainable(Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         kind = type(self)
         if kind._start_error is None:
-            kind._start_error = attempt(getattr(kind.objective, "preload", None)) or ""
+            kind._start_error = attempt(lambda: import_all(kind.objective)) or ""
             if "torch" in sys.modules:
                 sys.modules["torch"].set_num_threads(kind.threads)
             kind._start_error = kind._start_error or attempt(getattr(kind.objective, "prepare", None)) or ""

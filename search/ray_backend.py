@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class RayBackend:
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
         try:
-            with ray_running(self._address, budget, log.folder) as storage:
+            with ray_running(self._address, budget, log.folder, getattr(objective, "modules", ())) as storage:
                 _tune(objective, space, budget, seed, log, storage)
         except KeyboardInterrupt:
             return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
@@ -106,8 +106,11 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
 
 
 @contextlib.contextmanager
-def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) -> Iterator[Path]:
-    """Ray, started (or connected to) and shut down; yields a scratch folder for Tune. Leaves no process and no folder."""
+def ray_running(address: str | None, budget: SearchBudget, folder: Path | None, modules: Sequence[str] = ()) -> Iterator[Path]:
+    """Ray, started (or connected to) and shut down; yields a scratch folder for Tune. Leaves no process and no folder.
+
+    The workers that Ray starts at once import `modules` while the main process goes on.
+    """
     ray = ray_module(own_cluster=address is None)
     if ray.is_initialized():
         raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
@@ -141,6 +144,7 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) 
                 configure_logging=False,
                 _temp_dir=str(scratch),
                 _node_ip_address="127.0.0.1",
+                _system_config={"preload_python_modules": ["search.ray_actor", *modules]},
             )
         yield scratch / "tune"
     finally:
@@ -157,8 +161,8 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None) 
 def ray_module(own_cluster: bool = False) -> Any:
     """The package, quiet; raises `UsageError` when it is not installed.
 
-    A cluster of our own is closed to all but this search by a token (which Ray reads when it is imported); left to itself, Ray 2.60
-    makes one too, but leaves it in the home folder.
+    A cluster of our own is closed to all but this search by a token (which Ray reads when it is imported); left to itself, Ray
+    2.60 makes one too, but leaves it in the home folder.
     """
     if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -1,4 +1,5 @@
-"""The record of a search: `trials.jsonl` (a line when a trial ends) and `started.jsonl` (a line when one starts, for `--resume`)."""
+"""The record of a search: `trials.jsonl` (a line when a trial ends) and `started.jsonl` (a line when one starts, for
+`--resume`)."""
 
 from __future__ import annotations
 

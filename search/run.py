@@ -30,8 +30,8 @@ _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_tr
 def search(set_path: Path, config: SearchConfig, out: Path, resume: bool = False) -> dict[str, Any]:
     """Search hyper-parameters of `config.model` on a shard set, and return what result.json holds.
 
-    `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a valid
-    result (state INTERRUPTED) and raises KeyboardInterrupt; a search whose trials all failed raises ShardwaveError.
+    `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a
+    valid result (state INTERRUPTED) and raises KeyboardInterrupt; a search whose trials all failed raises ShardwaveError.
     """
     started = time.perf_counter()
     set_path, out = Path(set_path).resolve(), Path(out).resolve()
@@ -112,9 +112,8 @@ def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
     was, now = earlier["config"], fields["config"]
     for name in now:
         if name not in _FREE and was.get(name) != now[name]:
-            raise UsageError(
-                f"--resume: the search was started with {name} {was.get(name)}, not {now[name]}; give the same options, or another --out"
-            )
+            changed = f"with {name} {was.get(name)}, not {now[name]}"
+            raise UsageError(f"--resume: the search was started {changed}; give the same options, or another --out")
     for name in ("space", "fingerprint", "classes"):
         if earlier[name] != fields[name]:
             raise UsageError(

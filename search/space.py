@@ -1,7 +1,7 @@
 """Search spaces: one per model, given once, translated by every backend; a YAML file may override them.
 
-Light: no heavy imports, since `cli.py` and every backend read it. Sampling is the standard library's `random.Random` seeded by text,
-which is the same on every platform and Python version.
+Light: no heavy imports, since `cli.py` and every backend read it. Sampling is the standard library's `random.Random` seeded by
+text, which is the same on every platform and Python version.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The process that imports once and forks workers, and what a worker does.
 
-Imports of torch and the like cost seconds. One template process pays them; every worker is a fork of it and starts in milliseconds.
-The template runs no thread and touches no GPU, so that forking is safe; it ends, with its workers, when the main process is gone.
+Imports of torch and the like cost seconds. One template process pays them; every worker is a fork of it and starts in
+milliseconds. The template runs no thread and touches no GPU, so that forking is safe; it ends, with its workers, when the main
+process is gone.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -28,7 +30,7 @@ def template_main(control: Connection, objective: Callable[..., None], threads: 
         os.environ[variable] = str(threads)
     children: set[int] = set()
     try:
-        error = attempt(getattr(objective, "preload", None))
+        error = attempt(lambda: import_all(objective))
         while True:
             request = control.recv()
             if isinstance(request, dict):  # a worker, with these environment variables
@@ -73,6 +75,12 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def import_all(objective: Callable[..., None]) -> None:
+    """Import the modules that the objective names."""
+    for name in getattr(objective, "modules", ()):
+        importlib.import_module(name)
 
 
 def attempt(call: Callable[[], None] | None) -> str | None:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ WRITTEN = "written.txt"  # the shards so far of a set that is written in one go
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What lies in an output folder: nothing yet, a set that is being built (`plan`) or written (`written`), or a finished one."""
+    """What lies in an output folder: nothing yet, a set that is being built (`plan`) or written (`written`), or a whole one."""
 
     plan: plan.Plan | None = None
     manifest: dict[str, Any] | None = None
@@ -63,7 +62,7 @@ def examine(out: Path) -> State:
         raise UsageError(
             f"--out {out} holds something else ({others[0]}{', ...' if len(others) > 1 else ''}): give a new or empty folder"
         )
-    return State(None, None)
+    return State()
 
 
 def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[str, Any] | None:
@@ -139,6 +138,9 @@ def remove(out: Path, state: State) -> None:
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
         stems |= {shard_name(partition, view, index) for partition, index in state.plan.units() for view in VIEWS}
+    if state.manifest is not None:  # from here on the folder is known as ours by this note alone
+        (out / BUILD).mkdir(exist_ok=True)
+        atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
     for name in (MANIFEST, QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))):
         (out / name).unlink(missing_ok=True)
         if name == MANIFEST:
@@ -147,8 +149,13 @@ def remove(out: Path, state: State) -> None:
 
 
 def remove_build(out: Path) -> None:
-    """Remove the folder of what is only needed while building."""
-    shutil.rmtree(out / BUILD, ignore_errors=True)
+    """Remove what is only needed while building."""
+    if (out / BUILD).is_dir():
+        for path in (out / BUILD).iterdir():
+            if path.name in (PLAN, WRITTEN) or path.suffix in (".json", ".tmp"):
+                path.unlink()
+        with contextlib.suppress(OSError):  # somebody put something into it
+            (out / BUILD).rmdir()
 
 
 def clean_temporaries(out: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 
 NPY_HEADER = 128  # bytes; fixed, so that behind a 512-byte tar header the data lie 64-byte aligned
 TAR, INDEX, DALI_INDEX = ".tar", ".index", ".idx"
-MANIFEST, QUARANTINE, INPUTS, BUILD, LOCK = "manifest.json", "quarantine.jsonl", "inputs.jsonl", ".build", ".lock"
+MANIFEST, QUARANTINE, INPUTS = "manifest.json", "quarantine.jsonl", "inputs.jsonl"
+BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 PARTITION = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")
 SHARD_FILE = re.compile(rf"({PARTITION.pattern})-(full|slice)-(\d{{4,9}})(\.tar|\.index|\.idx)")

@@ -16,6 +16,7 @@ MAX_MEMBER = 256 << 20  # bytes
 MAX_NAME = 64 << 10  # bytes, of an extended header
 PICKLES = frozenset({"pickle", "pkl", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "pyc", "py"})
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_PIECE = 1 << 18  # bytes asked of a stream at a time, at least
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -43,17 +44,37 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return found
 
 
-class _Counted:
-    """A stream that knows how much was read, and what the last block was."""
+class _Forward:
+    """A stream as `tarfile` wants a file: it tells its place, and seeks ahead. Reads are exact but at the end."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream = stream
-        self.position = 0
-        self.tail = b""
+        self._buffer = memoryview(b"")
+        self._place = 0
+        self.tail = b""  # the last bytes that were read, up to a block
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, place: int) -> None:
+        if place < self._place:
+            raise tarfile.ReadError(f"would have to go back from byte {self._place} to {place}")
+        while self._place < place and self.read(min(place - self._place, _PIECE)):
+            pass
 
     def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self.position += len(data)
+        parts = [self._buffer[:size]]
+        self._buffer = self._buffer[size:]
+        missing = size - len(parts[0])
+        while missing:
+            piece = memoryview(self._stream.read(max(missing, _PIECE)))
+            if not piece:
+                break
+            parts.append(piece[:missing])
+            self._buffer = piece[missing:]
+            missing -= len(parts[-1])
+        data = b"".join(parts)
+        self._place += len(data)
         self.tail = (self.tail + data)[-512:] if len(data) < 512 else data[-512:]
         return data
 
@@ -63,27 +84,26 @@ def members(stream: IO[bytes], where: str) -> Iterator[Member]:
 
     Raises ShardwaveError for a member that is refused, and for a tar that is damaged or ends before its end mark.
     """
-    counted = _Counted(stream)
+    forward = _Forward(stream)
     try:
-        with tarfile.open(fileobj=counted, mode="r|", bufsize=1 << 20, tarinfo=_BoundedTarInfo) as archive:  # type: ignore[call-overload]
-            for info in archive:
+        with tarfile.open(fileobj=forward, mode="r:", tarinfo=_BoundedTarInfo) as archive:  # type: ignore[call-overload]
+            while (info := archive.next()) is not None:
                 check(info.name, info.type, info.size, where)
+                archive.members = []  # it would keep every header
                 if info.isdir():
                     continue
-                file = archive.extractfile(info)
-                assert file is not None  # `check` lets regular files and folders through only
-                data = file.read()
+                forward.seek(info.offset_data)
+                data = forward.read(info.size)
                 if len(data) != info.size:
                     raise ShardwaveError(f"{where}: truncated in {info.name}")
                 yield Member(info.name, info.offset_data, data)
-                archive.members = []  # it would keep every header
-        while counted.read(1 << 20):
+        while forward.read(_PIECE):
             pass
     except _Refused as refusal:
         raise ShardwaveError(f"{where}: refused, {refusal}") from None
     except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
         raise ShardwaveError(f"{where}: truncated or not a plain tar file ({error})") from None
-    if counted.position % 512 or counted.tail.strip(b"\0"):
+    if forward.tell() % 512 or forward.tail.strip(b"\0"):
         raise ShardwaveError(f"{where}: truncated (the end mark of the tar is missing)")
 
 

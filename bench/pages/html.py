@@ -9,12 +9,17 @@ from pathlib import Path
 from bench.pages.blocks import Bar, Bars, Block, Details, Lines, Matrix, Page, Table, Text, Waterfall, number
 from bench.pages.svg import chart
 
+_KEY = (
+    '<p class="key"><span class="ours"><i></i>ours</span> <span class="peer"><i></i>peers</span> '
+    '<span class="floor"><i></i>floor: what the hardware could do</span> <span>whiskers: quartiles</span></p>'
+)
 _STYLE = Path(__file__).with_name("style.css")
 
 
 def render(page: Page) -> str:
     """The file's text."""
     contents = "".join(f'<li><a href="#s{i}">{_(section.title)}</a></li>' for i, section in enumerate(page.sections))
+    bars = any(isinstance(block, Bars) for section in page.sections for block in section.blocks)
     summary = "".join(f"<p>{_(sentence)}</p>" for sentence in page.summary)
     sections = "".join(
         f'<section id="s{i}"><h2>{_(section.title)}</h2>{_blocks(section.blocks)}</section>'
@@ -24,7 +29,8 @@ def render(page: Page) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>{_(page.title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head>"
-        f'<body><header><h1>{_(page.title)}</h1><div class="summary">{summary}</div><nav><ul>{contents}</ul></nav></header>'
+        f'<body><header><h1>{_(page.title)}</h1><div class="summary">{summary}</div><nav><ul>{contents}</ul></nav>'
+        f"{_KEY if bars else ''}</header>"
         f"<main>{sections}</main></body></html>\n"
     )
 

@@ -57,7 +57,7 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
 
 def backbone_set(scope: Scope) -> Path:
     """A set that is small, since VGG16's convolutions take a fifth of a second an image on two cores."""
-    return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(1, 4))
+    return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
 def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator[Record]:

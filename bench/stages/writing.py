@@ -23,7 +23,7 @@ def run(scope: Scope) -> Iterator[Record]:
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
     folder = scope.room("writing")
-    params = {"samples": count, "shape": [SIZE, SIZE], "dtype": "uint8"}
+    params = {"group": "One process, synced to disk", "samples": count, "shape": [SIZE, SIZE], "dtype": "uint8"}
     megabytes = images.nbytes / 1e6
     way = {"way": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
     yield from timed(

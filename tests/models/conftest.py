@@ -58,7 +58,8 @@ def write_images(
     shards = [(name, view, 0, rows(i, view)) for i, name in enumerate(partitions) for view in views]
     about = {
         "config": dataclasses.asdict(config), "engine": "torch", "device": "cpu", "seed": seed, "classes": CLASSES,
-        "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [], "clips": clips * len(CLASSES), "audio_seconds": 100.0,
+        "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [], "clips": clips * len(CLASSES),
+        "audio_seconds": 100.0,
     }  # fmt: skip
     write_set(out, shards, fields, about, samples=clips * len(CLASSES) * (1 + slices))
     return out

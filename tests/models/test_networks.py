@@ -46,13 +46,17 @@ def test_the_seed_draws_the_weights(model: str) -> None:
 def test_the_reports_architectures() -> None:
     mlp = build_model(defaults("mlp", hidden_size=7, hidden_layers=2), FEATURES)
     assert parameters(mlp) == (9 * 7 + 7) + (7 * 7 + 7) + (7 * 4 + 4)
-    config = defaults("cnn", hidden_size=10, conv1_kernel=3, conv2_kernel=5, conv1_channels=16, conv2_channels=32, hidden_layers=2)
+    config = defaults(
+        "cnn", hidden_size=10, conv1_kernel=3, conv2_kernel=5, conv1_channels=16, conv2_channels=32, hidden_layers=2
+    )
     convolutions = (16 * 9 + 16) + (32 * 16 * 25 + 32)
     flat = 32 * (32 // 4) * (48 // 4)
     assert parameters(build_model(config, IMAGES)) == convolutions + (flat * 10 + 10) + (10 * 10 + 10) + (10 * 4 + 4)
     head = build_model(defaults("vgg16", hidden_size=3, hidden_layers=2), OUTPUT)
     assert [type(layer).__name__ for layer in head.body] == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
-    assert sum(value.numel() for value in Vgg16Backbone().features.parameters()) == 14_714_688  # torchvision's, without its classifier
+    assert (
+        sum(value.numel() for value in Vgg16Backbone().features.parameters()) == 14_714_688
+    )  # torchvision's, without its classifier
 
 
 @pytest.mark.parametrize("kernels", [(2, 4), (3, 3), (5, 7), (32, 16)])

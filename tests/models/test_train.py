@@ -17,6 +17,7 @@ import torch
 
 from models import result
 from models.config import defaults
+from models.learner import Learner
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
 
@@ -106,6 +107,35 @@ def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: P
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
+def test_an_interrupted_run_says_so_and_goes_on(folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = defaults("mlp", **SMALL, val_fold=1)
+    whole = train(folded, config, tmp_path / "whole")
+    after, handler = Learner.after_step, signal.getsignal(signal.SIGINT)
+
+    def interrupt(learner: Learner) -> None:
+        after(learner)
+        if learner.steps == 17:  # in the second of three epochs
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "after_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(folded, config, tmp_path / "run", save_seconds=0.0)
+    monkeypatch.undo()
+    stopped = result.read(tmp_path / "run")
+    assert stopped["state"] == "INTERRUPTED" and len(stopped["history"]) == 1 and stopped["seconds"]["total"] > 0
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert train(folded, config, tmp_path / "run", resume=True)["history"] == whole["history"]
+
+
+def test_a_damaged_state_to_go_on_from_is_named(folded: Path, tmp_path: Path) -> None:
+    config = defaults("mlp", **SMALL | {"epochs": 1}, val_fold=1)
+    found = train(folded, config, tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text(json.dumps(found | {"state": "RUNNING"}))
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"half")
+    with pytest.raises(ShardwaveError, match="last.ckpt is damaged"):
+        train(folded, config, tmp_path / "run", resume=True)
+
+
 def test_resume_refuses_another_configuration_and_returns_a_finished_run(folded: Path, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 1, "val_fold": 1}
     first = train(folded, defaults("mlp", **config), tmp_path / "run")
@@ -177,8 +207,8 @@ def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from models.config import defaults; from models.train import train; import torch;"
         "torch.set_num_threads(1);"
-        "config = defaults('mlp', epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device='cpu', train_view='both',"
-        " devices=int(sys.argv[3]), strategy=sys.argv[4]);"
+        "config = defaults('mlp', epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device='cpu',"
+        " train_view='both', mixup=0.0, devices=int(sys.argv[3]), strategy=sys.argv[4]);"
         "train(Path(sys.argv[1]), config, Path(sys.argv[2]))"
     )
     script = tmp_path / "program.py"

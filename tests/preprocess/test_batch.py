@@ -56,3 +56,6 @@ def test_batches_keep_order_and_bounds(monkeypatch):
     made = list(batches(clips, config))
     assert [number for group in made for number, _ in group] == list(range(7))
     assert [len(group) for group in made] == [3, 1, 1, 2]
+    monkeypatch.setattr("preprocess.engine_torch_cuda.PIXELS", 2 * 11 * 512**2)
+    made = list(batches([_Clip(np.zeros(512, np.float32), 44_100, 0, (0, 1, 0.0))] * 5, config))
+    assert [len(group) for group in made] == [2, 2, 1]

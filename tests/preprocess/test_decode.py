@@ -166,6 +166,8 @@ def test_a_file_without_permission(tmp_path):
         (wav(SAMPLES, data=0), "lies"),
         (wav(SAMPLES, rate=1), "rate of 1 Hz"),
         (wav(SAMPLES, rate=0), "rate of 0 Hz"),
+        (wav(SAMPLES, channels=30_000), "30000 channels"),
+        (b".snd" + struct.pack(">5I", 24, len(SAMPLES), 3, RATE, 2**32 - 1) + SAMPLES, "4294967295 channels"),
         (wav(SAMPLES)[:12] + b"data" + struct.pack("<I", len(SAMPLES)) + SAMPLES, "without a format"),
     ],
 )

@@ -13,6 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from processes import alive  # noqa: E402
+
 RAY = """
 import os, sys
 sys.path[:0] = {path!r}
@@ -48,16 +50,3 @@ def marked() -> Iterator[dict[str, str]]:
     yield {**os.environ, name: value}
     left = alive(mark)
     assert not left, left
-
-
-def alive(mark: str) -> list[str]:
-    """Command lines of the living processes whose environment holds `mark`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue
-    return found

@@ -55,9 +55,6 @@ class Counting:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def preload(self) -> None:
-        note(self.folder / "preloaded", os.getpid())
-
     def prepare(self) -> None:
         note(self.folder / "prepared", os.getpid())
 

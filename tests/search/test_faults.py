@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import alive
 from objectives import EPOCHS, curve, lines
+from processes import alive
 
 from search.interface import BACKENDS
 

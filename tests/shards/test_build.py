@@ -16,8 +16,9 @@ from preprocess.engine import make_engine
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from preprocess.features import feature_names
 from shards import build as build_module
-from shards import device_build, plan
+from shards import device_build, folder, plan
 from shards.build import BuildOptions, build
+from shards.layout import BUILD, LOCK
 from shards.shardset import ShardSet
 from shards.unit import Unit
 from shards.verify import verify
@@ -67,7 +68,7 @@ def test_the_manifest_says_what_is_there(built: Path) -> None:
                 assert builder["engine"] == "torch" and builder["device"] == "cpu" and "numpy" in builder["versions"]
                 assert builder["cpu_capability"] in ("AVX512", "AVX2", "baseline")
     assert manifest["environment"]["python"] and (built / "quarantine.jsonl").read_text() == ""
-    assert sorted(path.name for path in built.iterdir() if path.name.startswith(".")) == [".lock"]
+    assert sorted(path.name for path in built.iterdir() if path.name.startswith(".")) == [LOCK]
     assert verify(built)["samples"] == 24 * 4
 
 
@@ -82,7 +83,7 @@ def test_one_process_on_a_device_gives_the_same_bytes(built: Path, audio: Path, 
     planned = plan.read(built / "inputs.jsonl")
     units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
     job = Job(audio, tmp_path, CONFIG, "torch", "cpu", 0)
-    (tmp_path / ".build").mkdir()
+    (tmp_path / BUILD).mkdir()
     with build_module.Meter(24) as meter:
         records = device_build.run(job, units, meter)
     assert {record["unit"] for record in records} == {unit.name for unit in units}
@@ -281,9 +282,28 @@ def test_overwriting_replaces_the_set_and_nothing_else(built: Path, audio: Path,
     build(audio, tmp_path / "set", config, dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
     verify(tmp_path / "set")
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(
-        [".lock", "inputs.jsonl", "manifest.json", "notes.txt", "other-full-0000.tar", "quarantine.jsonl", "train-full-0099.tar"]
+        [LOCK, "inputs.jsonl", "manifest.json", "notes.txt", "other-full-0000.tar", "quarantine.jsonl", "train-full-0099.tar"]
         + [f"{partition}-full-0000{suffix}" for partition in ("train", "val") for suffix in (".tar", ".index", ".idx")]
     )
+
+
+def test_overwriting_that_was_killed_goes_on(built: Path, audio: Path, tmp_path: Path) -> None:
+    """It removes the manifest first, having noted which files are the set's."""
+    out = tmp_path / "set"
+    shutil.copytree(built, out)
+    state = folder.examine(out)
+    folder.remove(out, state)
+    assert [path.name for path in out.iterdir()] == [LOCK]
+    shutil.rmtree(out)
+    shutil.copytree(built, out)
+    (out / BUILD).mkdir()
+    (out / BUILD / "written.txt").write_text("".join(f"{path.stem}\n" for path in sorted(out.glob("*.tar"))))
+    for name in ("manifest.json", "quarantine.jsonl", "train-full-0000.tar"):
+        (out / name).unlink()
+    with pytest.raises(UsageError, match="holds an unfinished set that was not built from audio"):
+        build(audio, out, CONFIG, OPTIONS)
+    build(audio, out, dataclasses.replace(CONFIG, slices=0), dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
+    assert verify(out)["shards"] == 2 and len(list(out.glob("*.tar"))) == 2
 
 
 def test_a_folder_that_holds_something_else_is_refused(audio: Path, tmp_path: Path) -> None:

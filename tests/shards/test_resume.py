@@ -18,6 +18,7 @@ import pytest
 from preprocess.errors import ShardwaveError, UsageError
 from shards import lock
 from shards.build import BuildOptions, build
+from shards.layout import BUILD, LOCK
 from shards.shardset import ShardSet
 from shards.verify import verify
 from tests.shards.conftest import CONFIG, write_clip
@@ -79,7 +80,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def records(out: Path) -> list[Path]:
-    return sorted((out / ".build").glob("*-*.json"))
+    return sorted((out / BUILD).glob("*-*.json"))
 
 
 def workers(process: int) -> list[int]:
@@ -107,7 +108,7 @@ def check_finishes(clips: Path, out: Path, whole: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert digests(out) == digests(whole)
     assert verify(out)["clips"] == 48
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
 
 
 @pytest.mark.slow
@@ -155,9 +156,9 @@ def unfinished(whole: Path, out: Path) -> Path:
     """A copy of the set as it is just before its end."""
     shutil.copytree(whole, out)
     manifest = json.loads((out / "manifest.json").read_text())
-    (out / ".build").mkdir()
-    (out / "inputs.jsonl").rename(out / ".build" / "plan.jsonl")
-    plan = [json.loads(line) for line in (out / ".build" / "plan.jsonl").read_text().splitlines()]
+    (out / BUILD).mkdir()
+    (out / "inputs.jsonl").rename(out / BUILD / "plan.jsonl")
+    plan = [json.loads(line) for line in (out / BUILD / "plan.jsonl").read_text().splitlines()]
     for partition, views in manifest["partitions"].items():
         for i, (full, part) in enumerate(zip(views["full"], views["slice"], strict=True)):
             mine = [line for line in plan[1:] if (line["partition"], line["unit"]) == (partition, i)]
@@ -170,7 +171,7 @@ def unfinished(whole: Path, out: Path) -> Path:
                 "crc32": {line["path"]: line["crc32"] for line in mine},
                 "builder": manifest["builders"][0],
             }
-            (out / ".build" / f"{partition}-{i:04d}.json").write_text(json.dumps(record))
+            (out / BUILD / f"{partition}-{i:04d}.json").write_text(json.dumps(record))
     (out / "manifest.json").unlink()
     return out
 
@@ -190,15 +191,15 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
     elif damage in ("index", "idx"):
         (out / f"{stem}.{damage}").write_bytes(b"")
     elif damage == "record":
-        (out / ".build" / "fold1-0003.json").write_text("{")
+        (out / BUILD / "fold1-0003.json").write_text("{")
     else:
         (out / ".fold1-slice-0003.tar.12345.tmp").write_bytes(b"half")
-        (out / ".build" / ".fold1-0003.json.12345.tmp").write_bytes(b"half")
+        (out / BUILD / ".fold1-0003.json.12345.tmp").write_bytes(b"half")
     others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "fold1-" not in path.name or "0003" not in path.name}
     build(clips, out, CONFIG, options(clips))
     assert digests(out) == digests(whole) and verify(out)["clips"] == 48
     assert {path: path.stat().st_mtime_ns for path in others} == others
-    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
 
 
 def test_finishing_otherwise_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""The accuracy table: each model cross-validated on a data set's folds, over seeds, and what leakage would have flattered.
+
+Every run is `models.train` with `--folds all` (nothing chosen on the fold that is scored), in a folder of its own, so that an
+interrupted table goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.config import defaults
+from preprocess.config import SpectrogramConfig
+from preprocess.environment import environment
+from preprocess.errors import UsageError
+from shards.atomic import write_bytes, write_json
+from shards.progress import say
+
+SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
+SEEDS = {"mlp": (0, 1, 2), "cnn": (0,), "cnn-plus": (0,)}
+LEAKING = "cnn"  # the model of the experiment on leakage
+
+
+def run(
+    audio: Path,
+    labels: Path | None,
+    out: Path,
+    work: Path,
+    *,
+    seeds: dict[str, Sequence[int]] | None = None,
+    leakage: bool = True,
+    spectrogram: SpectrogramConfig = SPECTROGRAM,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Cross-validate every model in `seeds` on the clips of `audio`, and write `accuracy.json` and `accuracy.md` into `out`.
+
+    `work` keeps the shard sets and run folders. `options` changes training options for all runs (device, precision, epochs).
+    """
+    from models.train import train
+    from shards.build import build
+    from shards.build_options import BuildOptions
+
+    shard_set = work / "set"
+    build(audio, shard_set, spectrogram, BuildOptions(labels=labels))
+    rows = []
+    for model, each in (SEEDS if seeds is None else seeds).items():
+        runs = []
+        for seed in each:
+            say(f"accuracy: {model}, seed {seed}")
+            config = defaults(model, folds="all", seed=seed, **(options or {}))
+            runs.append(train(shard_set, config, work / f"{model}-{seed}", resume=True, command="accuracy"))
+        rows.append(_row(model, runs))
+    found = {
+        "spectrogram": dataclasses.asdict(spectrogram),
+        "rows": rows,
+        "leakage": _leakage(shard_set, work, options or {}) if leakage else None,
+        "environment": environment(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "accuracy.json", found)
+    write_bytes(out / "accuracy.md", table(found).encode())
+    return found
+
+
+def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One line of the table: each seed's mean over the folds, and the mean and standard deviation of those over seeds."""
+    selected = runs[0]["selected_by"]
+    accuracy = [found["scores"][f"test_{selected}_accuracy"] for found in runs]
+    return {
+        "model": model,
+        "score": selected,
+        "seeds": [found["seed"] for found in runs],
+        "accuracy": accuracy,
+        "mean": statistics.mean(accuracy),
+        "deviation": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
+        "f1": statistics.mean(found["scores"][f"test_{selected}_f1"] for found in runs),
+        "validation": statistics.mean(found["scores"][f"val_{selected}_accuracy"] for found in runs),
+        "folds": [[entry["scores"][f"test_{selected}_accuracy"] for entry in found["per_fold"]] for found in runs],
+        "epochs": [[entry["epochs"] for entry in found["per_fold"]] for found in runs],
+        "parameters": runs[0]["parameters"],
+        "minutes": [found["seconds"]["total"] / 60 for found in runs],
+        "params": runs[0]["params"],
+        "train_view": runs[0]["config"]["train_view"],
+    }
+
+
+def _leakage(shard_set: Path, work: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Single slices scored by the same protocol in folds drawn slice by slice, and in folds that keep a recording together."""
+    from models.train import train
+
+    accuracy = {}
+    for kind in ("recordings apart", "slices at random"):
+        name = kind.split()[0]
+        made = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
+        say(f"leakage: {LEAKING}, {kind}")
+        config = defaults(LEAKING, **{**options, "folds": "all", "train_view": "full"})
+        found = train(made, config, work / f"{LEAKING}-{name}", resume=True, command="accuracy")
+        accuracy[kind] = {
+            "accuracy": found["scores"]["test_whole_accuracy"],
+            "folds": [entry["scores"]["test_whole_accuracy"] for entry in found["per_fold"]],
+        }
+    return {"model": LEAKING, "of": "single slices", **accuracy}
+
+
+def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 0) -> Path:
+    """A set in which every slice is a clip of its own, in its recording's fold or in one drawn for it (stratified by class)."""
+    from shards.layout import MANIFEST
+    from shards.shardset import ShardSet
+    from shards.writer import Row, write_set
+
+    source = ShardSet.open(shard_set)
+    names = source.partitions
+    if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
+        raise UsageError(f"the experiment on leakage needs a shard set with folds and slices, got {shard_set}")
+    if (out / MANIFEST).exists():
+        return out
+    view = source.view(names, "slice")
+    metas = [view.meta(row) for row in range(len(view))]
+    folds = np.array([f"fold{meta['fold']}" for meta in metas])
+    if at_random:
+        rng = np.random.default_rng(seed)
+        for label in np.unique(view.cls):
+            rows = np.flatnonzero(view.cls == label)
+            folds[rng.permutation(rows)] = np.resize(names, len(rows))
+    fields = {name: (field["dtype"], tuple(field["shape"])) for name, field in source.fields.items() if name.endswith("npy")}
+
+    def rows_of(fold: str) -> Iterator[Row]:
+        for row in np.flatnonzero(folds == fold).tolist():
+            arrays = {name: values[0] for name, values in view.gather([row], tuple(fields)).items()}
+            meta = {**metas[row], "view": "full", "fold": int(fold.removeprefix("fold"))}
+            yield Row(view.key(row), int(view.cls[row]), int(row), meta, arrays)
+
+    keep = ("engine", "device", "seed", "classes", "feature_names", "audio_seconds")
+    about = {name: source.manifest[name] for name in keep} | {"clips": len(view)}
+    about["config"] = {**source.manifest["config"], "slices_as_clips": "at random" if at_random else "by recording"}
+    write_set(out, ((fold, "full", 0, rows_of(fold)) for fold in names), fields, about, samples=len(view))
+    return out
+
+
+def table(found: dict[str, Any]) -> str:
+    """The Markdown of an accuracy.json."""
+    machine = found["environment"]
+    lines = [
+        "| model | score | accuracy, test folds | seeds | per fold (first seed) | F1 | choosing folds | parameters | minutes |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.2f}"
+        folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
+        lines.append(
+            f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | {folds} "
+            f"| {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} "
+            f"| {statistics.mean(row['minutes']):.0f} |"
+        )
+    lines += [
+        "",
+        "In per cent. Each fold k is scored once, by a model trained on all the others; the number of epochs comes from a "
+        "training that validated on fold k mod n + 1 without fold k. ± is the deviation over seeds; minutes are of one run.",
+    ]
+    if found["leakage"]:
+        leak = found["leakage"]
+        apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
+        lines += [
+            "",
+            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} where folds are drawn slice by slice, and "
+            f"{100 * apart:.2f} where a recording's slices stay together: {100 * (random - apart):.1f} points flattered.",
+        ]
+    versions = machine["versions"]
+    lines += [
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores; torch {versions.get('torch')}; {machine['commit']}; {machine['date']}.",
+    ]
+    return "\n".join(lines) + "\n"

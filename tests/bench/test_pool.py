@@ -1,0 +1,29 @@
+"""Warm worker processes: prepared once, every one of them, with one thread each."""
+
+import os
+
+import pytest
+
+from bench.pool import Pool
+
+
+def double_setup(factor):
+    pid = os.getpid()
+    return lambda task: (task * factor, pid, os.environ["OMP_NUM_THREADS"])
+
+
+def test_every_worker_is_prepared_and_tasks_keep_their_order():
+    before = os.environ.get("OMP_NUM_THREADS")
+    pool = Pool(2)
+    try:
+        twice, thrice = pool.prepare(double_setup, 2), pool.prepare(double_setup, 3)
+        assert [value for value, _, _ in pool.map(twice, [1, 2, 3, 4])] == [2, 4, 6, 8]
+        together = pool.each(thrice, [1, 2])
+        assert [value for value, _, _ in together] == [3, 6]
+        assert len({pid for _, pid, _ in together}) == 2 and os.getpid() not in {pid for _, pid, _ in together}
+        assert {threads for _, _, threads in together} == {"1"}
+        with pytest.raises(ValueError, match="2 workers need as many tasks"):
+            pool.each(twice, [1])
+    finally:
+        pool.close()
+    assert os.environ.get("OMP_NUM_THREADS") == before

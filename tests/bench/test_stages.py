@@ -1,0 +1,64 @@
+"""Every stage at its smallest: all its roles measured, floors held against, names unique."""
+
+import collections
+import importlib
+import json
+
+import pytest
+
+from bench.stages import search
+
+ROLES = {
+    "decode": {"ours", "peer", "floor"},
+    "features": {"ours", "peer", "floor"},
+    "writing": {"ours", "peer", "floor"},
+    "loading": {"ours", "peer", "floor"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", sorted(ROLES))
+def test_stage(stage, tiny):
+    records = list(importlib.import_module(f"bench.stages.{stage}").run(tiny))
+    assert {record.role for record in records if not record.skipped} == ROLES[stage]
+    names = collections.Counter((record.case, record.unit) for record in records)
+    assert max(names.values()) == 1, names.most_common(3)
+    for record in records:
+        assert record.stage == stage
+        json.dumps(record.row())
+        if not record.skipped and record.role != "floor" and record.unit not in ("s", "ms"):
+            assert record.median > 0 and record.of_floor is not None and record.of_floor > 0, record.case
+
+
+@pytest.mark.slow
+def test_training_measures_what_data_costs_beside_the_peaks(tiny):
+    from bench.stages import training
+
+    path = training.labelled_set(tiny, 32, 4, slices=2)
+    records = {
+        record.case: record for record in training._model(tiny, path, training.config_of(tiny, "cnn", batch_size=2), "cnn")
+    }
+    assert set(records) == {
+        "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch", "cnn: matrix product peak",
+        "cnn: convolution peak", "cnn: one epoch",
+    }  # fmt: skip
+    flops = records["cnn: matrix product peak"].params["flops_per_sample"]
+    pixels, macs = 32 * 32, (25 * 1 * 16) + (25 * 16 * 32) / 4  # multiply-adds per pixel of the two convolutions
+    assert flops > 2 * pixels * macs * 2, "forward and at least one backward product of the convolutions"
+    assert 0 < records["cnn: from shards"].of_floor < 1
+    parts = records["cnn: one epoch"].params["parts"]
+    assert sum(parts.values()) == pytest.approx(records["cnn: one epoch"].median, rel=0.05)
+
+
+@pytest.mark.slow
+def test_searches_are_timed_from_the_start_of_their_process(tiny):
+    path, fold, _ = search._set(tiny)
+    folder = tiny.room("searches")
+    arrays = search._arrays(path, fold, folder / "features.npz")
+    for number, run in enumerate(
+        (search._ours(path, fold, "random", 1, (), 2, 2), search._stock("optuna", arrays, 1, 2, 2)),
+    ):
+        seen = run(folder / str(number), 0)
+        assert len(seen.values) in (3, 4) and all(0 <= value <= 1 for _, value in seen.values)
+        assert 0 < seen.busy < seen.seconds < seen.process < 300
+        assert min(at for at, _ in seen.values) > 0.3, "imports are in it"
