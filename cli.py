@@ -324,6 +324,20 @@ def compare(before: Path, after: Path) -> dict:
     return report
 
 
+@bench.command("accuracy", epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"))
+@click.argument("audio", type=PATH)
+@click.option("--labels", type=PATH, metavar="CSV", help="Labels with folds.")
+@click.option("--model", "models", multiple=True, type=click.Choice(MODELS), help="Only these. [default: mlp, cnn, cnn-plus]")
+@click.option("--work", required=True, type=PATH, metavar="DIR", help="The folder for sets and runs; run again to go on.")
+@click.option("--out", type=PATH, default=Path("bench/results"), help="Where accuracy.json and accuracy.md go.")
+@click.option("--leakage/--no-leakage", default=True, help="Also with slices split at random: what leakage would have flattered.")
+def accuracy(audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool) -> dict:
+    """Cross-validate the models on AUDIO's folds, over seeds; nothing is chosen on the fold that is scored."""
+    from bench.accuracy import SEEDS, run
+
+    return run(audio, labels, out, work, seeds={name: SEEDS.get(name, (0,)) for name in models or SEEDS}, leakage=leakage)
+
+
 @main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
 @click.argument("name")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder for audio and labels.csv.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("torch", "dali", "reference")
 DEVICES = ("cpu", "cuda")
+NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
 NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine torch"
 QUIETEST, LOUDEST = (
     1e-9,
@@ -120,9 +121,7 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
         if torch.cuda.is_available():
             return engine, "cuda"
         if device == "cuda":
-            raise UsageError(
-                "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
-            )
+            raise UsageError(NO_CUDA)
     return engine, "cpu"
 
 

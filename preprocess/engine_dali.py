@@ -21,7 +21,7 @@ import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import check, identify
 from preprocess.decode import decode
-from preprocess.engine import NO_DALI, ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 
@@ -47,6 +47,11 @@ class DaliEngine:
             import nvidia.dali
         except ImportError as error:
             raise UsageError(NO_DALI) from error
+        if device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise UsageError(NO_CUDA)
         self.config, self.device = config, device
         self._dali: Any = nvidia.dali
         self._bands = frequency_bands(config) if config.frequency_scale == "log" else None

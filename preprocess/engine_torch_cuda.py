@@ -22,7 +22,7 @@ import torch
 from preprocess.batch import CHUNK, BatchTransform, Place, mirrored
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
-from preprocess.engine import ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
@@ -55,9 +55,7 @@ class TorchCudaEngine:
 
     def __init__(self, config: SpectrogramConfig):
         if not torch.cuda.is_available():
-            raise UsageError(
-                "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
-            )
+            raise UsageError(NO_CUDA)
         self.config = config
         self._transform = BatchTransform(config, "cuda")
         self._upload, self._compute, self._download = (torch.cuda.Stream() for _ in range(3))

@@ -115,9 +115,21 @@ class Lane:
         step: Tensor,
         decay: float,
     ) -> None:
-        constants = {"lr": self.config.learning_rate, "beta1": BETAS[0], "beta2": BETAS[1], "weight_decay": decay, "eps": EPSILON}
-        steps = [step] * len(values)
-        torch._fused_adamw_(values, gradients, means, squares, [], steps, amsgrad=False, maximize=False, **constants)
+        torch._fused_adamw_(
+            values,
+            gradients,
+            means,
+            squares,
+            [],
+            [step] * len(values),
+            lr=self.config.learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def end_epoch(self) -> tuple[int, float, dict[str, Any]]:
         """(epoch, selected validation value, all scores) of the epoch that ended; keeps the weights of the best one."""

@@ -156,8 +156,7 @@ class _Loop:
         return waiting or bool(self.again or self.held) or any(worker.work for worker in self.pool.workers)
 
     def _next_work(self) -> list[Assignment]:
-        """Trials for one worker: one, or up to `batch` of equal keys; what was asked for and has another key is held for the
-        next."""
+        """Trials for one worker: one, or up to `batch` of equal keys; those asked for that have another key are held."""
         if self.again:
             return [self.again.popleft()]
         while len(self.held) < self.batch and not self.exhausted:

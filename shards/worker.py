@@ -121,7 +121,7 @@ class Server:
             before: Future[None] | None = None
             while True:
                 self._tell("ready")
-                unit = self._connection.recv()
+                unit = self._receive()
                 record = finished_record(self._job.folder, unit)
                 if record is not None:
                     self._tell("kept", len(unit.clips))
@@ -136,21 +136,33 @@ class Server:
         with self._told():
             self._tell("unit", writer.finish(identity(self._job.engine, self._job.device)))
 
+    def _receive(self) -> Unit:
+        with self._parent():
+            return self._connection.recv()
+
     def _tell(self, *message: Any) -> None:
-        with self._sending:
+        with self._parent(), self._sending:
             self._connection.send(message)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell the parent what fails; where the parent itself is gone, end: what is half-written bears temporary names only."""
+    def _parent(self) -> Iterator[None]:
+        """Where the parent is gone, end at once: what is half-written bears temporary names only."""
         try:
             yield
         except (EOFError, BrokenPipeError, ConnectionResetError):
             os._exit(1)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the parent what fails."""
+        try:
+            yield
         except OSError as error:
             self._tell("failed", disk_error(error, self._job.folder))
         except ShardwaveError as error:
             self._tell("failed", error)
+        except MemoryError:
+            self._tell("failed", ShardwaveError("memory ran out: run the same command again, with fewer --workers"))
         except Exception as error:  # a defect: the parent raises it with this process's traceback
             self._tell("crashed", repr(error), traceback.format_exc())
 

@@ -50,7 +50,7 @@ COMMANDS = ["shard", "verify", "inspect", "train", "evaluate", "predict", "searc
 
 
 @pytest.mark.parametrize(
-    "command", [[name] for name in COMMANDS] + [["bench", name] for name in ("throughput", "search", "compare")]
+    "command", [[name] for name in COMMANDS] + [["bench", name] for name in ("throughput", "search", "compare", "accuracy")]
 )
 def test_every_command_has_help_with_examples_and_defaults(command):
     run = cli(*command, "--help")

@@ -90,8 +90,8 @@ def test_numbers_of_a_search_are_those_of_its_folder(runs, tmp_path):
     assert f"best {100 * best:.1f} %" in text and f"{result['epochs']['saved']} epochs saved" in text
     (side_by_side,) = [line for line in text.splitlines() if line.startswith("| optuna | optuna |")]
     assert f"| {result['epochs']['run']} | {result['epochs']['saved']} |" in side_by_side
-    epochs = next(line for line in text.splitlines() if line.startswith("| best so far |"))
-    assert epochs.rstrip(" |").endswith(f"{best:.3g}")
+    over_time, over_epochs = [line.rstrip(" |") for line in text.splitlines() if re.match(r"\| optuna \| \d[\d.]*: ", line)]
+    assert over_time.endswith(f": {best:.3g}") and over_epochs.endswith(f"{result['epochs']['run']}: {best:.3g}")
 
 
 def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):

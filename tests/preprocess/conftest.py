@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
@@ -47,6 +48,8 @@ def expected():
 
 @pytest.fixture(scope="session", params=ENGINES)
 def engine_name(request):
+    if request.param[1] == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
     return request.param
 
 

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from processes import alive  # noqa: E402
+from processes import alive
 
 RAY = """
 import os, sys

@@ -80,7 +80,7 @@ class Dying:
 
 
 class Slow:
-    """Fast trials, and from number 4 on trials that tell their process and wait in their third epoch until `folder/go` appears."""
+    """Fast trials; from number 4 on they tell their process and wait in their third epoch until `folder/go` appears."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,17 +96,20 @@ class Slow:
 
 
 class Batch:
-    """A `run_batch` that tells how many trials it got; each stops on its own."""
+    """A `run_batch` that tells how many trials it got; each stops on its own. Trials of one `width` go together, none of 8."""
 
     def __init__(self, folder: Path, fail: bool = False) -> None:
         self.folder, self.fail = folder, fail
+
+    def batch_key(self, params: dict[str, Any]) -> int | None:
+        return None if params["width"] == 8 else params["width"]
 
     def __call__(self, params: dict[str, Any], report: Any) -> None:
         note(self.folder / "single", report.trial)
         smooth(params, report)
 
     def run_batch(self, params: list[dict[str, Any]], report: Any) -> None:
-        note(self.folder / "batches", len(params))
+        note(self.folder / "batches", " ".join(str(each["width"]) for each in params))
         running = set(range(len(params)))
         for epoch in range(1, EPOCHS + 1):
             if self.fail and epoch == 2:

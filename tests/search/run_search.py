@@ -1,4 +1,4 @@
-"""A search as a process of its own, to be interrupted or killed: python run_search.py BACKEND FOLDER OBJECTIVE TRIALS [SCHEDULER]."""
+"""A search as a process of its own, to be interrupted or killed: run_search.py BACKEND FOLDER OBJECTIVE TRIALS [STORAGE]."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def main() -> None:
     from search.results import TrialLog
     from search.space import Grid, LogUniform, Space
 
-    backend, folder, objective, trials, scheduler = (*sys.argv[1:], "none")[:5]
+    backend, folder, objective, trials = sys.argv[1:5]
+    options = {"storage": sys.argv[5], "study": "shared"} if len(sys.argv) > 5 else {}
     out = Path(folder)
     space = Space({"quality": Grid((0.25, 0.5, 0.75)), "rate": LogUniform(1e-4, 1e-1)})
-    budget = SearchBudget(trials=int(trials), epochs=objectives.EPOCHS, jobs=2, scheduler=scheduler, sampler="random")
-    result = make_backend(backend).run(getattr(objectives, objective)(out), space, budget, 0, TrialLog(out))
+    budget = SearchBudget(trials=int(trials), epochs=objectives.EPOCHS, jobs=2, scheduler="none", sampler="random")
+    result = make_backend(backend, **options).run(getattr(objectives, objective)(out), space, budget, 0, TrialLog(out))
     (out / "outcome.json").write_text(json.dumps({"state": result.state, "trials": [trial.row() for trial in result.trials]}))
 
 
