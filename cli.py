@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli_frame import CONFIG_FILE, Group, examples, given, read_config, run, say
+from cli_frame import CONFIG_FILE, Group, examples, given, read_config, run, say, show_best, show_scores
 from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
@@ -218,19 +218,25 @@ def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
     config = defaults(chosen.pop("model"), **given(chosen))
     from models.train import train as train_model
 
-    return train_model(shard_set, config, out, resume=resume)
+    result = train_model(shard_set, config, out, resume=resume)
+    show_scores(result["scores"], result["selected_by"])
+    epoch = f"; best epoch {result['best_epoch']}" if result.get("best_epoch") else ""
+    say(f"{result['seconds']['total']:.1f} s{epoch}; written to {out}")
+    return result
 
 
 @main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --partition test"))
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @SET
-@click.option("--partition", "partitions", multiple=True, help="Score these. [default: what the run did not train on]")
+@click.option("--partition", "partitions", multiple=True, help="Score these. [default: each]")
 @DEVICE
 def evaluate(run_folder: Path, shard_set: Path, partitions: tuple[str, ...], device: str) -> dict:
     """Score RUN's model on SET, on whole clips and on the mean of their slices."""
     from models.evaluate import evaluate as score
 
-    return score(run_folder, shard_set, partitions=partitions or None, device=device)
+    result = score(run_folder, shard_set, partitions=partitions or None, device=device)
+    show_scores(result["scores"], result["selected_by"])
+    return result
 
 
 @main_group.command(epilog=examples("predict runs/cnn unlabelled --out submission.csv"))
@@ -276,7 +282,9 @@ def search(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
     from search.run import SearchConfig
     from search.run import search as run_search
 
-    return run_search(shard_set, SearchConfig(**given(chosen)), out, resume=resume)
+    result = run_search(shard_set, SearchConfig(**given(chosen)), out, resume=resume)
+    show_best(result)
+    return result
 
 
 @main_group.group()

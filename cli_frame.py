@@ -77,6 +77,26 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def show_scores(scores: dict[str, float], selected: str) -> None:
+    """Print {partition}_{whole|slice_mean}_{accuracy|recall|f1} as a table; * marks the score that was selected by."""
+    click.echo(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
+    for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
+        cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
+        click.echo(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}")
+
+
+def show_best(result: dict[str, Any]) -> None:
+    """Print a search's best trial and what the search cost."""
+    best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
+    states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
+    click.echo(
+        f"{states}; best: trial {best['trial']}, {100 * best['value']:.1f} % val {result['selected_by']}, epoch {best['epoch']}"
+    )
+    click.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
+    cost = f"{epochs['run']} epochs run, {epochs['saved']} saved by stopping"
+    say(f"{cost}; {seconds['total']:.1f} s, {seconds['overhead']:.1f} s of it overhead")
+
+
 def read_config(path: Path, group: click.Group) -> dict[str, Any]:
     """The option defaults in a TOML file: {command: {option: value}}; an unknown command or option is wrong usage."""
     try:

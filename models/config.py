@@ -113,11 +113,18 @@ class TrainConfig:
 
 # What differs from the dataclass: values that did best on validation folds of ESC-10 (bench/accuracy.py), never on a test fold.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "mlp": {},
+    "mlp": {
+        "epochs": 60, "hidden_size": 512, "dropout": 0.5, "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1,
+        "schedule": "one-cycle",
+    },
     "cnn": {},
     "vgg16": {},
-    "cnn-plus": {},
-}
+    "cnn-plus": {
+        "epochs": 30, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
+        "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True, "frequency_mask": 0.125, "time_mask": 0.1875,
+        "average_decay": 0.98, "schedule": "one-cycle",
+    },
+}  # fmt: skip
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:

@@ -4,8 +4,8 @@ The first takes audio to lines (decibels, resized along frequency), the second t
 DALI has no operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the
 features.
 
-DALI decodes what it decodes to the bit and cannot fail on: 16-bit WAV and AU at the configured rate, whose headers are checked
-before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its
+DALI decodes what it decodes to the bit and cannot fail on: 16-bit little-endian WAV at the configured rate, whose headers are
+checked before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its
 batch: everything else is fed in decoded.
 """
 

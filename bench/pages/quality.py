@@ -30,6 +30,8 @@ def quality(rows: Sequence[Row]) -> list[Block]:
         for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
             lines = [_line(row, axis) for row in shown]
             blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
+        late = [_regret(row) for row in shown]
+        blocks.append(Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late))
         ranked = [
             (
                 _name(row),
@@ -64,6 +66,14 @@ def _line(row: Row, axis: str) -> Line:
     points = row["params"]["over"][axis]
     curve = [(x, median) for x, _, median, _ in points if median > 0]
     band = [(x, low, high) for x, low, median, high in points if median > 0 and low > 0]
+    return Line(_name(row), curve, band, dashed=row["role"] == "peer")
+
+
+def _regret(row: Row) -> Line:
+    points = row["params"]["over"]["epochs"]
+    best, late = row["params"]["best"], [point for point in points if point[0] >= points[-1][0] / 5]
+    curve = [(x, best - median) for x, _, median, _ in late]
+    band = [(x, best - high, best - low) for x, low, _, high in late]
     return Line(_name(row), curve, band, dashed=row["role"] == "peer")
 
 

@@ -18,13 +18,13 @@ def sections(runs: Sequence[Run]) -> tuple[list[str], list[Section]]:
     from models.result import read
 
     results = [(name, folder, read(folder)) for name, folder in runs]
-    searches = [found for found in results if found[2]["command"] == "search"]
+    searches = [found for found in results if found[2]["command"] == "search" and "overhead" in found[2].get("seconds", {})]
     sentences = [_sentence(name, result) for name, _, result in results]
     made = []
     if len(searches) > 1:
         made.append(Section("Searches side by side", _compared(searches)))
     for name, folder, result in results:
-        made.append(Section(name, _search(folder, result) if result["command"] == "search" else _training(folder, result)))
+        made.append(Section(name, _search(folder, result) if result["command"] == "search" else _training(result)))
     made.append(Section("Environment of the runs", [environment([result["environment"] for _, _, result in results])]))
     return sentences, made
 
@@ -61,7 +61,7 @@ def _headline(result: dict[str, Any]) -> str:
     return "no score"
 
 
-def _training(folder: Path, result: dict[str, Any]) -> list[Block]:
+def _training(result: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = []
     if result["state"] != "COMPLETE":
         blocks.append(Text(f"State: {_state(result)}", strong=True))
@@ -153,16 +153,21 @@ def _seconds(result: dict[str, Any]) -> list[Block]:
 
 
 def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
+    from search.interface import best_so_far
+    from search.results import read_trials
+
     blocks: list[Block] = []
     if result["state"] != "COMPLETE":
         blocks.append(Text(f"State: {_state(result)}", strong=True))
-    trials = _trials(folder)
+    trials = read_trials(folder) if (folder / "trials.jsonl").exists() else []
     if not trials:
         return [*blocks, Text("No trial has ended.")]
-    over_time, over_epochs = _progress(result, trials)
+    steps = best_so_far(trials)
+    over_time = Line("best so far", [(seconds, value) for seconds, _, value in steps])
+    over_epochs = Line("best so far", [(float(epochs), value) for _, epochs, value in steps])
     blocks += [
-        Lines("Best value over time", "seconds", "best value so far", [Line("best so far", over_time)]),
-        Lines("Best value over epochs spent", "epochs", "best value so far", [Line("best so far", over_epochs)]),
+        Lines("Best value over time", "seconds", "best value so far", [over_time]),
+        Lines("Best value over epochs spent", "epochs", "best value so far", [over_epochs]),
     ]
     if result.get("best"):
         best = result["best"]
@@ -171,16 +176,13 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += _search_seconds(result)
     blocks += _confusion(result)
-    names = list(trials[0]["params"])
-    rows = [
-        (
-            str(trial["trial"]), trial["state"], per_cent(trial["value"]), str(trial["epochs"]), number(trial["seconds"]),
-            *(_plain(trial["params"].get(name)) for name in names),
-        )
-        for trial in sorted(trials, key=lambda trial: -(trial["value"] if trial["value"] is not None else -1))
-    ]  # fmt: skip
+    names = list(trials[0].params)
+    table: list[Sequence[str]] = []
+    for trial in sorted(trials, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True):
+        cells = (str(trial.trial), trial.state, per_cent(trial.value), str(trial.epochs), number(trial.seconds))
+        table.append((*cells, *(_plain(trial.params.get(name)) for name in names)))
     head = ("trial", "state", "value", "epochs", "seconds", *names)
-    blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, rows, range(2, len(head)))]))
+    blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, table, range(2, len(head)))]))
     return blocks
 
 
@@ -199,64 +201,20 @@ def _search_seconds(result: dict[str, Any]) -> list[Block]:
 
 
 def _compared(searches: Sequence[tuple[str, Path, dict[str, Any]]]) -> list[Block]:
+    from search.compare import compare
+
     over_time, over_epochs, rows = [], [], []
-    for name, folder, result in searches:
-        trials = _trials(folder)
-        if trials:
-            time, epochs = _progress(result, trials)
-            over_time.append(Line(name, time))
-            over_epochs.append(Line(name, epochs))
-        seconds, best, spent = result.get("seconds") or {}, result.get("best") or {}, result.get("epochs") or {}
-        total = seconds.get("total")
-        rows.append(
-            (
-                name, result["backend"], result["sampler"], result["scheduler"], per_cent(best.get("value")), str(len(trials)),
-                str(spent.get("run", "–")), str(spent.get("saved", "–")), number(total), number(seconds.get("overhead")),
-                number(seconds["overhead"] / len(trials)) if trials and seconds.get("overhead") is not None else "–",
-            )
-        )  # fmt: skip
-    head = (
-        "search",
-        "backend",
-        "sampler",
-        "scheduler",
-        "best",
-        "trials",
-        "epochs run",
-        "saved",
-        "seconds",
-        "overhead s",
-        "overhead s a trial",
-    )
+    for (name, _, _), row in zip(searches, compare([folder for _, folder, _ in searches]), strict=True):
+        over_time.append(Line(name, [(seconds, value) for seconds, _, value in row["steps"]]))
+        over_epochs.append(Line(name, [(float(epochs), value) for _, epochs, value in row["steps"]]))
+        best = row["best"] or {}
+        cells = (row["seconds"], row["seconds_per_trial"], row["overhead"], row["overhead_per_trial"], row["seconds_to_best"])
+        about = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), per_cent(best.get("value")))
+        rows.append((*about, str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]), *map(number, cells)))
+    head = [*["search", "backend", "sampler", "scheduler", "jobs", "best", "trials"], "epochs run", "saved", "seconds", "a trial"]
+    head += ["overhead s", "a trial", "s to its best"]
     return [
         Table(head, rows, range(4, len(head))),
         Lines("Best value over time", "seconds", "best value so far", over_time),
         Lines("Best value over epochs spent", "epochs", "best value so far", over_epochs),
     ]
-
-
-def _trials(folder: Path) -> list[dict[str, Any]]:
-    from search.results import read_trials
-
-    if not (folder / "trials.jsonl").exists():
-        return []
-    return [trial.row() for trial in read_trials(folder)]
-
-
-def _progress(
-    result: dict[str, Any], trials: Sequence[dict[str, Any]]
-) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """The best value so far, over seconds since the search began and over epochs spent, in the order in which values came."""
-    began = result.get("started") or min(trial["start"] for trial in trials)
-    values = [
-        (trial["start"] - began + trial["times"][i], value)
-        for trial in trials
-        for i, value in enumerate(trial["values"])
-        if i < len(trial["times"])
-    ]
-    over_time, over_epochs, best = [], [], float("-inf")
-    for spent, (moment, value) in enumerate(sorted(values), 1):
-        best = max(best, value)
-        over_time.append((moment, best))
-        over_epochs.append((float(spent), best))
-    return over_time, over_epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from bench import floor, process
 from bench.audio import RATE, SECONDS, repeat_clips
 from bench.engines import engine_setup
-from bench.record import Record
+from bench.record import Record, against_floor
 from bench.scope import EXTRA, NO_CUDA, Scope, missing, skip
 from bench.timing import Case, timed
 from preprocess.config import SpectrogramConfig
@@ -23,7 +24,7 @@ SETS = {
     "whole + 10 slices + features": SpectrogramConfig(features=True),
 }
 
-BUILDS = "Whole builds by the command line, start-up included"
+BUILDS, BESIDE = "Whole builds by the command line", " (beside the builds)"
 HEADLINE = "torch cpu: whole + 10 slices"  # what stands for the precompute on a clip's way
 
 
@@ -35,10 +36,13 @@ def run(scope: Scope) -> Iterator[Record]:
         if absent:
             yield from skip(STAGE, UNIT, [(f"{engine} cpu: {name}", "ours") for name in SETS], absent)
         elif engine != "reference":
-            clips = scope.audio if engine == "torch" else scope.audio[: scope.workers * scope.pick(2, 10)]
-            cases += [engine_case(scope, f"{engine} cpu: {name}", engine, config, clips) for name, config in SETS.items()]
+            for name, config in SETS.items():
+                slow = engine == "dali" and (scope.quick or config != WHOLE)
+                clips = scope.audio[: scope.workers * scope.pick(2, 10)] if slow else scope.audio
+                cases.append(engine_case(scope, f"{engine} cpu: {name}", engine, config, clips))
         elif not scope.quick:  # seconds a clip
-            cases.append(engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers]))
+            case = engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers])
+            cases.append(dataclasses.replace(case, once=True))
     yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240)))
     yield from _builds(scope)
     if scope.cuda:
@@ -110,38 +114,40 @@ def _peers(scope: Scope) -> list[Case]:
 
 
 def _builds(scope: Scope) -> Iterator[Record]:
-    """Whole builds by the command line, in fresh processes, start-up included: their rate, first shard and memory."""
+    """Whole builds by the command line, in fresh processes: rate, first shard, memory, and the rate once all has started."""
     count = scope.pick(20, 1000)
     folder = scope.room("build")
     clips = repeat_clips(scope.audio, folder / "audio", count)
+    few = repeat_clips(scope.audio, folder / "few", scope.workers)
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}
-    seen: list[process.Watched] = []
+    seen: dict[str, list[process.Watched]] = {"": [], " + features": []}
 
-    def build(*options: str) -> None:
-        out = folder / f"set{len(seen)}"
-        command = (
-            *process.CLI,
-            "shard",
-            str(clips[0].parent.parent),
-            "--out",
-            str(out),
-            "--engine",
-            "torch",
-            "--device",
-            "cpu",
-            *options,
-        )
-        seen.append(process.watch(command, lambda: next(out.glob("*.tar"), None) is not None))
+    def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
+        out = folder / "set"
+        command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out), "--engine", "torch", "--device", "cpu"]
+        command += ["--features"] * ("features" in options) + ["--val-fraction", "0"]
+        watched = process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
+        shutil.rmtree(out)
+        return watched
 
-    cases = [Case("shard command: whole + 10 slices", "ours", build, count * SECONDS, params)]
-    if not scope.quick:
-        cases.append(
-            Case("shard command: whole + 10 slices + features", "ours", lambda: build("--features"), count * SECONDS, params)
-        )
+    def case(options: str) -> Case:
+        name = f"shard command: whole + 10 slices{options}"
+        return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params)
+
+    start = min(build("", few).seconds for _ in range(scope.pick(1, 3)))
     times = scope.pick(1, 3)
     plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times)
-    yield from timed(STAGE, UNIT, [*fft_floor(scope, BUILDS, " (beside the builds)"), *cases], plan)
-    yield Record(STAGE, "start to first shard", "ours", "s", [watched.first for watched in seen], params)
-    peaks = [watched.peak_mb for watched in seen if watched.peak_mb == watched.peak_mb]
+    cases = [case(options) for options in seen if not (scope.quick and options)]
+    records = list(timed(STAGE, UNIT, [*fft_floor(scope, BUILDS, BESIDE), *cases], plan))
+    for options, builds in seen.items():
+        if builds:
+            rates = [(count - len(few)) * SECONDS / max(1e-3, watched.seconds - start) for watched in builds]
+            told = {**params, "start": start, "start_clips": len(few)}
+            records.append(Record(STAGE, f"shard command, once started: whole + 10 slices{options}", "ours", UNIT, rates, told))
+    yield from against_floor(records, [record.case for record in records if record.role == "floor"])
+    alike = [watched for builds in seen.values() for watched in builds]
+    told = {**params, "group": "Start"}
+    yield Record(STAGE, "start to first shard", "ours", "s", [watched.first for watched in alike], told)
+    peaks = [watched.peak_mb for watched in alike if watched.peak_mb == watched.peak_mb]
     reason = None if peaks else "this system has no /proc to read memory from"
-    yield Record(STAGE, "largest process of a build", "ours", "MB", peaks, params, skipped=reason)
+    yield Record(STAGE, "largest process of a build", "ours", "MB", peaks, {**params, "group": "Memory"}, skipped=reason)
