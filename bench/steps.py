@@ -45,18 +45,15 @@ def flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, A
 
 
 def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
-    """The machine's fastest matrix product and convolution (float32), as samples/s of a step with `per_sample` operations."""
+    """The machine's fastest matrix product and convolutions (float32), as samples/s of a step with `per_sample` operations."""
     cuda = device == "cuda"
     size = 8_192 if cuda else 1_024 if quick else 2_048
-    product, product_work = floor.matmul(device, torch.float32, size)
-    convolution, convolution_work = floor.convolution(device, torch.float32, 64 if cuda else 8, 64, 112)
-    return [
-        Case("matrix product peak", "floor", product, product_work / per_sample, {"size": size, "flops_per_sample": per_sample}),
-        Case(
-            "convolution peak",
-            "floor",
-            convolution,
-            convolution_work / per_sample,
-            {"channels": 64, "side": 112, "flops_per_sample": per_sample},
-        ),
+    product, operations = floor.matmul(device, torch.float32, size)
+    cases = [
+        Case("matrix product peak", "floor", product, operations / per_sample, {"size": size, "flops_per_sample": per_sample})
     ]
+    for channels, side in ((64, 112), (256, 28)):  # early and late in a network such as VGG16
+        run, operations = floor.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
+        told = {"channels": channels, "side": side, "flops_per_sample": per_sample}
+        cases.append(Case(f"convolution peak, {channels} channels", "floor", run, operations / per_sample, told))
+    return cases

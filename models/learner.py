@@ -84,10 +84,11 @@ class Learner(nn.Module):
         """To be called once the optimiser has stepped."""
         self.steps += 1
         if self.average is not None:
+            decay = min(self.config.average_decay, (1 + self.steps) / (10 + self.steps))  # the first weights are soon forgotten
             with torch.no_grad():
                 for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
                     if mean.is_floating_point():
-                        mean.lerp_(value, 1 - self.config.average_decay)
+                        mean.lerp_(value, 1 - decay)
                     else:
                         mean.copy_(value)
 

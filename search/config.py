@@ -11,7 +11,7 @@ from preprocess.errors import UsageError
 from search.interface import SearchBudget
 from search.objective import fusable
 
-FUSED = 6  # trials per stacked model: more gain little, and a model-based sampler wants to see results before it draws
+FUSED = 4  # trials per stacked model: more gain little, and a model-based sampler wants results before it draws again
 
 
 @dataclasses.dataclass(frozen=True)

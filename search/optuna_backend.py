@@ -18,7 +18,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from search.interface import Assignment, SearchBudget, SearchResult, Trial
 from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
 from search.pool import WorkerPool
-from search.random_backend import run_in_pool
+from search.random_backend import conclude, run_in_pool
 from search.results import TrialLog
 from search.space import Space
 
@@ -63,12 +63,14 @@ class OptunaBackend:
             result = run_in_pool(objective, driver, budget, log, pool)
         finally:
             driver.close()
-        result.trials, result.seconds = log.trials, time.perf_counter() - started
-        return result
+        seconds = time.perf_counter() - started
+        return conclude(log, seconds) if result.state != "INTERRUPTED" else SearchResult(result.state, log.trials, seconds)
 
 
 class StudyDriver:
     """A study as the pool's driver."""
+
+    independent = False  # and what is asked for, no other machine of the study can have
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class StudyDriver:
             "fingerprint": fingerprint,
             **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
         }
-        self._shared = storage is not None
+        self._shared, self._sqlite = storage is not None, (storage or "").startswith("sqlite")
         self._study, created = self._open(storage, name, seed)
         if created:
             for trial in log.trials:  # whose storage was lost: Optuna's own code rebuilds its rungs from the values
@@ -108,19 +110,21 @@ class StudyDriver:
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
         optuna = optuna_module()
         folder = self._log.folder
-        opened = open_storage(storage, folder / "study.journal" if folder else None)
         parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            try:
+                opened = open_storage(storage, folder / "study.journal" if folder else None)
                 try:
                     return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
                 except optuna.exceptions.DuplicatedStudyError:
                     return optuna.load_study(storage=opened, study_name=name, **parts), False
-        except Exception as error:
-            if storage is None:
+            except UsageError:
                 raise
-            raise ShardwaveError(f"--storage {storage}: {' '.join(str(error).split())[:300]}") from error
+            except Exception as error:  # whatever the database's driver raises
+                if storage is None:
+                    raise
+                raise ShardwaveError(f"--storage {storage}: {' '.join(str(error).split())[:300]}") from error
 
     def _check(self, name: str, terms: dict[str, Any]) -> None:
         """Another machine, or an earlier run, made the study: wait until it is complete, and compare what it searches."""
@@ -173,6 +177,11 @@ class StudyDriver:
                 stale = not self._shared or age > STALE_SECONDS
             else:
                 stale = not alive(left)
+            if not stale and self._sqlite:
+                raise UsageError(
+                    "--storage sqlite locks no rows, and another process works on the study: use journal:FILE on a shared disk, "
+                    "postgresql://, mysql:// or grpc://HOST:PORT for several at once"
+                )
             if stale:
                 self._study.tell(trial.number, state=state.FAIL)
                 if (number := trial.user_attrs.get("trial")) is not None:

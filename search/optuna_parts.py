@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,15 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         raise UsageError(
             f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {url}"
         )
-    try:
-        return optuna.storages.RDBStorage(url)
-    except ImportError as error:
-        raise UsageError(f"--storage {url} needs a database driver: {error}") from None
+    for _ in range(5):
+        try:
+            return optuna.storages.RDBStorage(url)
+        except ImportError as error:
+            raise UsageError(f"--storage {url} needs a database driver: {error}") from None
+        except Exception as error:
+            if not any(
+                text in str(error) for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
+            ):
+                raise
+            time.sleep(0.5)  # another machine is making the tables at this moment
+    return optuna.storages.RDBStorage(url)

@@ -18,8 +18,13 @@ from search.results import TrialLog
 from search.worker import template_main
 
 
+AHEAD = 16  # batches' worth of trials that are sorted by key, where they do not wait for each other's results
+
+
 class Driver(Protocol):
     """Decides which trials run and when they stop."""
+
+    independent: bool  # whether trials do not depend on others' results, so that any number may be asked for at once
 
     def ask(self) -> Assignment | None:
         """The next trial, or None when there are no more."""
@@ -37,7 +42,8 @@ class Worker:
     def __init__(self, link: Connection, pid: int, slot: int) -> None:
         self.link, self.pid, self.slot = link, pid, slot  # slot: 0 to jobs - 1
         self.name = ""
-        self.ready = False
+        self.ready = False  # has prepared itself
+        self.idle = False  # waits for work
         self.work: dict[int, Assignment] = {}
 
 
@@ -137,6 +143,7 @@ class _Loop:
 
     def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int, batch: int) -> None:
         self.pool, self.driver, self.log, self.epochs, self.batch = pool, driver, log, epochs, batch
+        self.ahead = 1 if batch == 1 else AHEAD * batch if driver.independent else 2 * batch  # asked for at a time
         self.again: deque[Assignment] = deque()  # one by one, before anything new
         self.held: list[Assignment] = []  # asked for, not yet started
         self.exhausted = False  # the driver has no more trials
@@ -145,21 +152,22 @@ class _Loop:
     def feed(self) -> bool:
         """Give work to idle workers; False when all is done."""
         for worker in self.pool.workers:
-            if worker.ready and not worker.work:
+            if worker.idle:
                 work = self._next_work()
                 if work:
+                    worker.idle = False
                     for assignment in work:
                         worker.work[assignment.trial] = assignment
                         self.log.start(assignment, worker.name)
                     _send(worker, work)
-        waiting = not self.exhausted and any(not worker.ready for worker in self.pool.workers)
-        return waiting or bool(self.again or self.held) or any(worker.work for worker in self.pool.workers)
+        more = not self.exhausted or bool(self.again or self.held)  # if so, some worker has yet to become idle
+        return more or any(worker.work for worker in self.pool.workers)
 
     def _next_work(self) -> list[Assignment]:
         """Trials for one worker: one, or up to `batch` of equal keys; those asked for that have another key are held."""
         if self.again:
             return [self.again.popleft()]
-        while len(self.held) < self.batch and not self.exhausted:
+        while len(self.held) < self.ahead and not self.exhausted:
             assignment = self.driver.ask()
             if assignment is None:
                 self.exhausted = True
@@ -193,7 +201,9 @@ class _Loop:
             for number in message[1]:
                 self.again.append(_next_attempt(worker.work.pop(number)))
         elif kind == "ready":
-            worker.ready, worker.name, self.deaths = True, message[1], 0
+            worker.ready, worker.idle, worker.name, self.deaths = True, True, message[1], 0
+        elif kind == "idle":
+            worker.idle = True
         elif kind == "broken":
             raise ShardwaveError(f"a search worker could not start: {message[1]}")
 

@@ -42,6 +42,8 @@ class RandomBackend:
 class PointsDriver:
     """Hands out the space's points by number, lost trials first, and stops by the median rule."""
 
+    independent = True
+
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace, self._log = budget.scheduler == "median", budget.grace, log
         lost = {assignment.trial: assignment for assignment in log.lost()}

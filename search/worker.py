@@ -67,6 +67,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
         while not error:
             work: list[Assignment] = link.recv()
             run_one(link, objective, work[0]) if len(work) == 1 else run_several(link, objective, work)
+            link.send(("idle",))
     except (EOFError, ConnectionError):
         pass  # the main process is gone, or needs this worker no more
     except BaseException:

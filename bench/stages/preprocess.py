@@ -60,13 +60,14 @@ def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
 
     `group` and `beside` (a part of the name) tell several measurements of one stage apart.
     """
-    count = max(1, len(scope.audio) // scope.workers) * scope.workers
+    count = len(scope.audio)
     params = {**parameters(scope, count), "n_fft": floor.N_FFT, "hop_length": floor.HOP, **({"group": group} if group else {})}
     job = scope.pool.prepare(floor.fft_setup, SECONDS, RATE)
-    shares = [count // scope.workers] * scope.workers
+    scope.pool.each(job, [1] * scope.workers)
+    shares = [2] * (count // 2) + [1] * (count % 2)
     threads = floor.fft_setup(SECONDS, RATE, scope.workers)
     return [
-        Case(f"FFT alone, a process per core{beside}", "floor", lambda: scope.pool.each(job, shares), count * SECONDS, params),
+        Case(f"FFT alone, a process per core{beside}", "floor", lambda: scope.pool.map(job, shares), count * SECONDS, params),
         Case(f"FFT alone, a thread per core{beside}", "floor", lambda: threads(count), count * SECONDS, params),
     ]
 

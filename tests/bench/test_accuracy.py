@@ -35,13 +35,13 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
     def run() -> dict:
         return accuracy.run(
             tmp_path / "audio", tmp_path / "labels.csv", tmp_path / "out", tmp_path / "work",
-            seeds={"mlp": (0, 1)}, spectrogram=SPECTROGRAM, options=options,
+            seeds={"mlp": (0, 1)}, leaking=("mlp",), spectrogram=SPECTROGRAM, options=options,
         )  # fmt: skip
 
     found = run()
     row = found["rows"][0]
     runs = [result.read(tmp_path / "work" / f"mlp-{seed}") for seed in (0, 1)]
-    assert row["accuracy"] == [one["scores"]["test_slice_mean_accuracy"] for one in runs]
+    assert row["accuracy"] == [one["scores"]["test_whole_accuracy"] for one in runs]
     assert row["mean"] == pytest.approx(np.mean(row["accuracy"])) and row["deviation"] == pytest.approx(
         np.std(row["accuracy"], ddof=1)
     )
@@ -54,9 +54,9 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
             meta = view.meta(row_number)
             folds.setdefault(meta["path"], set()).add(meta["fold"])
         assert all(len(each) == 1 for each in folds.values()) == together
-    assert set(found["leakage"]) == {"model", "of", "recordings apart", "slices at random"}
+    assert set(found["leakage"][0]) == {"model", "of", "recordings apart", "slices at random"}
     text = (tmp_path / "out" / "accuracy.md").read_text()
-    assert f"| mlp | slice_mean | {100 * row['mean']:.2f} ±" in text and "points flattered" in text
+    assert f"| mlp | whole | {100 * row['mean']:.2f} ±" in text and "points flattered" in text
     before = (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns
     assert run()["rows"] == json.loads((tmp_path / "out" / "accuracy.json").read_text())["rows"] == found["rows"]
     assert (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns == before

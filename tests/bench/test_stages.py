@@ -40,7 +40,7 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
     }
     assert set(records) == {
         "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch", "cnn: matrix product peak",
-        "cnn: convolution peak", "cnn: one epoch",
+        "cnn: convolution peak, 64 channels", "cnn: convolution peak, 256 channels", "cnn: one epoch",
     }  # fmt: skip
     flops = records["cnn: matrix product peak"].params["flops_per_sample"]
     pixels, macs = 32 * 32, (25 * 1 * 16) + (25 * 16 * 32) / 4  # multiply-adds per pixel of the two convolutions

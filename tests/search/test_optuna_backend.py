@@ -21,9 +21,8 @@ from search.space import Grid, LogUniform, Space, Uniform
 SPACE = Space({"quality": Uniform(0.1, 0.9), "rate": LogUniform(1e-4, 1e-1), "width": Grid((8, 16))})
 
 
-@pytest.mark.parametrize("url", ["sqlite:///{}/study.db", "journal:{}/study.journal"])
-def test_several_processes_share_one_study(url: str, tmp_path: Path) -> None:
-    storage, script = url.format(tmp_path), Path(__file__).parent / "run_search.py"
+def test_several_processes_share_one_study(tmp_path: Path) -> None:
+    storage, script = f"journal:{tmp_path}/study.journal", Path(__file__).parent / "run_search.py"
     folders = [tmp_path / name for name in ("one", "two")]
     processes = []
     for folder in folders:
@@ -37,6 +36,19 @@ def test_several_processes_share_one_study(url: str, tmp_path: Path) -> None:
     assert sum(ran) == 10  # exactly as many as asked for, together
     last = max((json.loads((folder / "outcome.json").read_text()) for folder in folders), key=lambda found: len(found["trials"]))
     assert [row["trial"] for row in last["trials"]] == list(range(10)) and last["state"] == "COMPLETE"
+
+
+def test_sqlite_serves_one_process_at_a_time(tmp_path: Path) -> None:
+    import optuna
+
+    url = f"sqlite:///{tmp_path}/study.db"
+    backend = make_backend("optuna", storage=url, study="one")
+    budget = SearchBudget(trials=2, epochs=EPOCHS, jobs=1)
+    backend.run(objectives.smooth, SPACE, budget, 0)
+    other = optuna.load_study(storage=url, study_name="one").ask()
+    other.set_user_attr("owner", owner())  # as another living process's
+    with pytest.raises(UsageError, match="sqlite locks no rows"):
+        backend.run(objectives.smooth, SPACE, budget, 0)
 
 
 def test_another_search_under_the_same_name_is_refused(tmp_path: Path) -> None:
