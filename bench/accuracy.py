@@ -34,6 +34,7 @@ def run(
     work: Path,
     *,
     seeds: dict[str, Sequence[int]] | None = None,
+    leakage: bool = True,
     leaking: Sequence[str] = LEAKING,
     spectrogram: SpectrogramConfig = SPECTROGRAM,
     options: dict[str, Any] | None = None,
@@ -59,7 +60,7 @@ def run(
     found = {
         "spectrogram": dataclasses.asdict(spectrogram),
         "rows": rows,
-        "leakage": [_leakage(shard_set, work, model, options or {}) for model in leaking],
+        "leakage": [_leakage(shard_set, work, model, options or {}) for model in leaking if leakage],
         "environment": environment(),
     }
     out.mkdir(parents=True, exist_ok=True)

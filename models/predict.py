@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from models import checkpoint
-from models.config import SCORES
 from models.data import resolve_device
 from models.evaluate import check_fits, open_views, predictions
 from models.learner import VIEW_SCORES
@@ -36,7 +35,7 @@ def predict(
     workers: int | None = None,
     max_bad_fraction: float = 0.05,
 ) -> dict[str, Any]:
-    """Predict a class for every clip of a folder of audio, or of a shard set, with the run's checkpoint, and write `out_csv`.
+    """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint, and write `out_csv`.
 
     Audio passes through the spectrogram that the run was trained on, by a temporary shard set. The probabilities behind a class
     are those of the score that the run was selected by. Files that cannot be read are named and left out; raises
@@ -45,7 +44,7 @@ def predict(
     trained = checkpoint.load(Path(run) / checkpoint.NAME)
     path = Path(audio_or_set)
     if not path.exists():
-        raise UsageError(f"{path} does not exist: name a folder of audio, or a shard set")
+        raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
     if (path / MANIFEST).exists():
         count = _write(trained, ShardSet.open(path), Path(out_csv), probabilities, device)
         return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": []}
@@ -53,14 +52,17 @@ def predict(
         raise UsageError(
             f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
         )
+    audio, files = (path.parent, [path.name]) if path.is_file() else (path, sorted(_audio_files(path)))
+    if not files:
+        raise UsageError(f"no audio files in {path}: give the folder that holds them")
     with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
         names = Path(folder) / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
         with open(names, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("path", "label"), *((name, "") for name in sorted(_audio_files(path)))])
+            csv.writer(file).writerows([("path", "label"), *((name, "") for name in files)])
         options = BuildOptions(
             labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
         )
-        build(path, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
+        build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
         bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text().splitlines()]
         count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
@@ -74,9 +76,22 @@ def predict(
 
 def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabilities: bool, device: str) -> int:
     check_fits(trained, shard_set)
+    rows = _probabilities(trained, shard_set, device) if shard_set.partitions else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "class", *(trained.classes if probabilities else ())])
+    for path, chances in rows:
+        extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
+        writer.writerow([path, trained.classes[int(chances.argmax())], *extra])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, text.getvalue().encode())
+    return len(rows)
+
+
+def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str) -> list[tuple[str, np.ndarray]]:
+    """Every clip's path and probabilities [classes] by the score that the run was selected by, sorted by path."""
     where = resolve_device(device)
-    view = "full" if trained.selected == SCORES[0] else "slice"
-    assert VIEW_SCORES[view] == trained.selected
+    view = next(view for view, score in VIEW_SCORES.items() if score == trained.selected)
     views = open_views(shard_set, tuple(shard_set.partitions), trained.field, where)
     if view not in views:
         raise ShardwaveError(f"{shard_set.path} has no {view} view, by which the run was selected")
@@ -84,12 +99,4 @@ def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabil
     found = predictions(trained.network, batches, trained.field, where, trained.config.precision)
     _, first = np.unique(batches.view.clip, return_index=True)
     paths = [batches.view.meta(int(sample))["path"] for sample in first]
-    rows = sorted(zip(paths, found.probabilities, strict=True), key=lambda row: row[0])
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "class", *(trained.classes if probabilities else ())])
-    for path, chances in rows:
-        extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
-        writer.writerow([path, trained.classes[int(chances.argmax())], *extra])
-    write_bytes(out, text.getvalue().encode())
-    return len(rows)
+    return sorted(zip(paths, found.probabilities, strict=True), key=lambda row: row[0])

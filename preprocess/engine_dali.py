@@ -5,8 +5,8 @@ DALI has no operator for is done between pipelines, on the same device: the `log
 features.
 
 DALI decodes what it decodes to the bit and cannot fail on: 16-bit little-endian WAV at the configured rate, whose headers are
-checked before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails its
-batch: everything else is fed in decoded.
+checked before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails
+its batch: everything else is fed in decoded.
 """
 
 from __future__ import annotations

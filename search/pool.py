@@ -17,7 +17,6 @@ from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBud
 from search.results import TrialLog
 from search.worker import template_main
 
-
 AHEAD = 16  # batches' worth of trials that are sorted by key, where they do not wait for each other's results
 
 

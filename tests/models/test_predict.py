@@ -93,6 +93,20 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tupl
     assert len(read(tmp_path / "out.csv")) == 8
 
 
+def test_one_file_and_a_folder_of_nothing_usable(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+    assert predict(run[0], audio / "low" / "clip 3.wav", tmp_path / "new" / "one.csv", device="cpu", workers=1)["clips"] == 1
+    assert [row["id"] for row in read(tmp_path / "new" / "one.csv")] == ["clip 3.wav"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no audio")
+    with pytest.raises(UsageError, match="no audio files in"):
+        predict(run[0], folder, tmp_path / "out.csv", device="cpu", workers=1)
+    (folder / "broken.wav").write_bytes(b"RIFF and then nothing of use")
+    with pytest.raises(TooManyBadInputs, match="1 of 1 files could not be read"):
+        predict(run[0], folder, tmp_path / "out.csv", device="cpu", workers=1)
+    assert read(tmp_path / "out.csv") == []
+
+
 def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_set: Callable[..., Path], tmp_path: Path) -> None:
     other = make_set(tmp_path / "other", ["train", "val"], clips=2)
     with pytest.raises(UsageError, match=r"fingerprints differ: .* \(features False there, True here\)"):

@@ -50,3 +50,38 @@ def marked() -> Iterator[dict[str, str]]:
     yield {**os.environ, name: value}
     left = alive(mark)
     assert not left, left
+
+
+@pytest.fixture(scope="session")
+def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 clips of three classes in three folds, five features each, 3 slices: two features tell the classes apart."""
+    import dataclasses
+
+    import numpy as np
+
+    from preprocess.config import SpectrogramConfig
+    from shards.writer import Row, write_set
+
+    out, rng, classes = tmp_path_factory.mktemp("sets") / "features", np.random.default_rng(0), ["bell", "rain", "saw"]
+
+    def rows(fold: int, view: str) -> Iterator[Row]:
+        for number in range(fold, 36, 3):
+            label = number // 3 % 3
+            for index in range(3) if view == "slice" else (None,):
+                values = rng.normal(size=5).astype(np.float32)
+                values[label] += 2.0
+                key = f"{number:03d}" + ("" if index is None else f"_s{index}")
+                meta = {"label": classes[label], "path": f"{number}.wav", "group": str(number), "fold": fold + 1, "view": view}
+                place = {"slice": index, "start": 0.0, "length": 1.0, "source_rate": 22_050}
+                yield Row(key, label, number, {**meta, **place}, {"features.npy": values})
+
+    shards = [(f"fold{fold + 1}", view, 0, rows(fold, view)) for fold in range(3) for view in ("full", "slice")]
+    about = {
+        "config": dataclasses.asdict(SpectrogramConfig(slices=3, features=True)),
+        "engine": "torch",
+        "device": "cpu",
+        "seed": 0,
+    }
+    about |= {"classes": classes, "feature_names": [f"f{i}" for i in range(5)], "clips": 36, "audio_seconds": 36.0}
+    write_set(out, shards, {"features.npy": ("float32", (5,))}, about, samples=36 * 4)
+    return out

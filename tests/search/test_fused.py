@@ -1,0 +1,130 @@
+"""Models trained together against the same models trained one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.config import TrainConfig, defaults
+from models.data import TrainingData
+from models.fit import fit
+from preprocess.errors import ShardwaveError
+from search.fused import fit_together
+from search.objective import TrainingObjective, fusable
+
+
+def configs(**common: Any) -> list[TrainConfig]:
+    """Four models that share nothing but the batch size (64 samples: 8 batches of 8; 9 leaves a smaller last batch)."""
+    base = defaults("mlp", **{"val_fold": 1, "epochs": 4, "batch_size": 9, "precision": "64-true", "device": "cpu", **common})
+    own = (
+        {"hidden_size": 7, "dropout": 0.0, "learning_rate": 1e-3, "weight_decay": 0.0},
+        {"hidden_size": 16, "dropout": 0.5, "learning_rate": 1e-2, "weight_decay": 0.1},
+        {"hidden_size": 12, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 1e-3, "label_smoothing": 0.1},
+        {"hidden_size": 16, "dropout": 0.1, "learning_rate": 5e-3, "weight_decay": 1e-4},
+    )
+    return [dataclasses.replace(base, seed=seed, **each) for seed, each in enumerate(own, 3)]
+
+
+def never(told: Any) -> set[int]:
+    return set()
+
+
+def forbidden(index: int, error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("hidden_layers", [0, 1, 2, 3])
+def test_equal_to_one_by_one(feature_set: Path, hidden_layers: int) -> None:
+    """In double precision, where rounding cannot hide a difference: the same losses, scores, best epochs and weights."""
+    chosen = configs(hidden_layers=hidden_layers)
+    data = TrainingData(feature_set, chosen[0])
+    together = fit_together(data, chosen, never, forbidden)
+    for index, config in enumerate(chosen):
+        alone = fit(data, config)
+        for one, other in zip(alone.history, together[index].history, strict=True):
+            assert one.keys() == other.keys()
+            for name in one:
+                if isinstance(one[name], float):
+                    assert one[name] == pytest.approx(other[name], abs=1e-6 if "loss" in name else 1e-12), name
+        assert together[index].best_epoch == alone.best_epoch and together[index].value == alone.value
+        assert together[index].state_dict.keys() == alone.state_dict.keys()
+        for name, value in alone.state_dict.items():
+            torch.testing.assert_close(together[index].state_dict[name], value, rtol=1e-9, atol=1e-10)
+
+
+def test_single_precision_within_rounding(feature_set: Path) -> None:
+    chosen = configs(precision="32-true", epochs=2)
+    data = TrainingData(feature_set, chosen[0])
+    together = fit_together(data, chosen, never, forbidden)
+    for index, config in enumerate(chosen):
+        alone = fit(data, config)
+        assert alone.history[-1]["train_loss"] == pytest.approx(together[index].history[-1]["train_loss"], abs=1e-4)
+
+
+def test_models_do_not_disturb_each_other(feature_set: Path) -> None:
+    """To the last bit: the same with other company, and when others stop."""
+    chosen = configs(precision="32-true")
+    data = TrainingData(feature_set, chosen[0])
+    epochs: dict[int, int] = {}
+
+    def report(told: Any) -> set[int]:
+        epochs.update({index: epoch for index, (epoch, _, _) in told.items()})
+        return {0} if epochs[0] == 1 and 0 in told else {2} if epochs[2] == 3 else set()
+
+    stopping = fit_together(data, chosen, report, forbidden)
+    assert epochs == {0: 1, 1: 4, 2: 3, 3: 4} and stopping.keys() == {1, 3}
+    lonely = fit_together(data, [chosen[1]], never, forbidden)[0]
+    for name, value in lonely.state_dict.items():
+        assert torch.equal(stopping[1].state_dict[name], value)
+
+
+def test_a_model_that_diverges_fails_alone(feature_set: Path) -> None:
+    chosen = configs(precision="32-true")
+    chosen[1] = dataclasses.replace(chosen[1], learning_rate=1e30)
+    data, failed = TrainingData(feature_set, chosen[0]), {}
+    results = fit_together(data, chosen, never, lambda index, error: failed.update({index: error}))
+    assert results.keys() == {0, 2, 3} and isinstance(failed[1], ShardwaveError) and "training loss became" in str(failed[1])
+    assert all(np.isfinite(result.value) for result in results.values())
+
+
+class Told:
+    def __init__(self, trials: list[int]) -> None:
+        self.trials: list[int] = trials
+        self.infos: list[dict[str, Any]] = [{} for _ in trials]
+        self.values: list[dict[int, tuple[int, float]]] = []
+
+    def __call__(self, values: Any, spent: Any = None) -> set[int]:
+        self.values.append(dict(values))
+        return set()
+
+    def fail(self, index: int, error: Exception) -> None:
+        raise error
+
+
+def test_the_objective_runs_batches(feature_set: Path, tmp_path: Path) -> None:
+    objective = TrainingObjective(feature_set, defaults("mlp", val_fold=1, epochs=3, device="cpu"), tmp_path)
+    params = [{"hidden_size": 8, "batch_size": 8}, {"hidden_size": 16, "batch_size": 8}]
+    assert objective.batch_key(params[0]) == objective.batch_key(params[1]) != objective.batch_key({"batch_size": 16})
+    assert objective.batch_key({"mixup": 0.5}) is None
+    report = Told([4, 7])
+    objective.run_batch(params, report)
+    assert [{index: epoch for index, (epoch, _) in values.items()} for values in report.values] == [
+        {0: n, 1: n} for n in (1, 2, 3)
+    ]
+    alone = fit(objective.data, objective.config_of(4, params[0]))
+    assert report.values[-1][0][1] == pytest.approx(alone.history[-1]["val_slice_mean_accuracy"], abs=0.1)
+    assert report.infos[0]["parameters"] == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+    assert report.infos[0]["best_epoch"] == alone.best_epoch
+    kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert len(kept) == 2 and kept[0].removesuffix(".ckpt") == kept[1].removesuffix(".json")  # the better of the two
+
+
+def test_what_cannot_be_stacked() -> None:
+    assert fusable(defaults("mlp")) and fusable(defaults("vgg16"))
+    assert not fusable(defaults("cnn")) and not fusable(defaults("mlp", mixup=0.2))
+    assert not fusable(defaults("mlp", average_decay=0.9)) and not fusable(defaults("mlp", precision="bf16-mixed"))
