@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from bench import curves, strategies
 from bench.curves import Table
 from bench.record import Record, append, quartiles
+from bench.strategies import Driver
 from preprocess.errors import UsageError
 from search.interface import SearchBudget, Trial
-from search.pool import Driver
 
 STAGE = "search-quality"
 EPOCHS = 10  # of a full training, where the table has as many

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ def throughput(
     start = time.perf_counter()
     rows: list[Record] = []
     broken = []
-    with contextlib.ExitStack() as stack:
+    with _terminated_as_exit(), contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardwave-bench-", dir=folder)))
         scope = quick_scope(temporary, cores(), music) if quick else Scope(temporary, workers=cores(), music=music)
         stack.callback(scope.close)
@@ -79,6 +81,19 @@ def throughput(
         "skipped": sum(bool(row.skipped) for row in rows),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+@contextlib.contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """SIGTERM ends the run as an exception does, so that nothing temporary stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _line(record: Record) -> str:

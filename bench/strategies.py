@@ -8,14 +8,26 @@ the replay's event loop calls them in Tune's place, which is why they are labell
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 from search.interface import SAMPLERS, SCHEDULERS, Assignment, SearchBudget, Trial
-from search.pool import Driver
 from search.results import TrialLog
 from search.space import Space
 
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
+
+
+class Driver(Protocol):
+    """What the event loop needs of a search; `search.pool.Driver`s have it."""
+
+    def ask(self) -> Assignment | None:
+        """The next trial, or None when there is none now."""
+
+    def report(self, trial: Trial) -> bool:
+        """A trial has a new value (its last); True stops it."""
+
+    def end(self, trial: Trial) -> None:
+        """A trial has ended, its state set."""
 
 
 def names() -> list[str]:

@@ -35,7 +35,7 @@ def predict(
     workers: int | None = None,
     max_bad_fraction: float = 0.05,
 ) -> dict[str, Any]:
-    """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint, and write `out_csv`.
+    """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint.
 
     Audio passes through the spectrogram that the run was trained on, by a temporary shard set. The probabilities behind a class
     are those of the score that the run was selected by. Files that cannot be read are named and left out; raises
@@ -76,7 +76,7 @@ def predict(
 
 def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabilities: bool, device: str) -> int:
     check_fits(trained, shard_set)
-    rows = _probabilities(trained, shard_set, device) if shard_set.partitions else []
+    rows = _probabilities(trained, shard_set, device)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "class", *(trained.classes if probabilities else ())])

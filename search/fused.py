@@ -77,7 +77,9 @@ class Lane:
     def __init__(self, index: int, config: TrainConfig, data: TrainingData) -> None:
         self.index, self.config = index, config
         self.order = data.train_batches(config).order
-        self.learner = data.learner(config, len(self.order)).to(data.device, _DTYPES[config.precision])
+        self.learner = (
+            data.learner(config, len(self.order)).to(data.device, _DTYPES[config.precision]).eval()
+        )  # as validation wants it
         self.layers = [layer for layer in self.learner.network.body.modules() if isinstance(layer, nn.Linear)]
         self.weights = [layer.weight.detach() for layer in self.layers]
         self.biases = [layer.bias.detach() for layer in self.layers]
@@ -87,7 +89,15 @@ class Lane:
             [torch.zeros_like(each) for each in group] for group in (self.weights, self.weights, self.biases, self.biases)
         ]
         self.history, self.best = History(data.selected), dict[str, Tensor]()
+        self.rate = config.learning_rate
         self.seconds = dict.fromkeys(("total", "step", "validation", "data_wait"), 0.0)
+
+    def begin_step(self) -> None:
+        """Set the learning rate of the next step."""
+        learner = self.learner
+        self.rate = self.config.learning_rate * (
+            learner._one_cycle(learner.steps) if self.config.schedule == "one-cycle" else 1.0
+        )
 
     def update_weight(self, layer: int, step: Tensor) -> None:
         """AdamW on one layer's weight, by the kernel of torch.optim.AdamW(fused=True); `step`: float32 [], from 1."""
@@ -122,7 +132,7 @@ class Lane:
             squares,
             [],
             [step] * len(values),
-            lr=self.config.learning_rate,
+            lr=self.rate,
             beta1=BETAS[0],
             beta2=BETAS[1],
             weight_decay=decay,
@@ -210,6 +220,8 @@ class Stack:
 
         Shape: samples [lanes, size, features], label int64 [lanes, size].
         """
+        for lane in self.lanes:
+            lane.begin_step()
         self._draw_masks()
         inputs: list[Sequence[Tensor]] = [list(samples)]
         for layer in range(self.hidden):

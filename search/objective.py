@@ -167,8 +167,6 @@ class Progress:
 
 
 def fusable(config: TrainConfig) -> bool:
-    """Whether `fused.fit_together` can train this: a perceptron, and nothing that works on a model's own batch beyond dropout."""
-    plain = not config.mixup and not config.average_decay and config.schedule == "none" and config.stop_after is None
-    return (
-        config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true") and config.train_view != "both"
-    )
+    """Whether `fused.fit_together` can train this: a perceptron, without mixup (which works on a model's own batch)."""
+    plain = not config.mixup and config.stop_after is None and config.train_view != "both"
+    return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")

@@ -54,7 +54,7 @@ Dimension = Choice | Grid | Uniform | LogUniform
 _HEAD: dict[str, Dimension] = {
     "dropout": Uniform(0.0, 0.6),
     "learning_rate": LogUniform(1e-4, 1e-2),
-    "weight_decay": LogUniform(1e-6, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-1),
 }
 SPACES: dict[str, dict[str, Dimension]] = {
     "mlp": {"batch_size": Grid((16, 32, 64)), "hidden_size": Grid((32, 64, 128, 256)), **_HEAD},

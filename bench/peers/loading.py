@@ -61,11 +61,14 @@ def litdata_write(images: np.ndarray, count: int, out: Path) -> None:
 
 
 def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
-    """`StreamingDataset(folder, shuffle=True)` in a `StreamingDataLoader`."""
+    """`StreamingDataset(folder, shuffle=True)` in a `StreamingDataLoader`.
+
+    `batch_decode=0` (one item at a time) is its documents' choice for large samples; the automatic one decodes forty for each.
+    """
     _quiet_litdata()
     import litdata
 
-    dataset = litdata.StreamingDataset(str(folder), shuffle=True)
+    dataset = litdata.StreamingDataset(str(folder), shuffle=True, batch_decode=0)
     loader = litdata.StreamingDataLoader(dataset, batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
     return lambda: _drain(loader)
 

@@ -1,0 +1,199 @@
+"""`search` from a shard set to its run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models import checkpoint
+from preprocess.errors import ShardwaveError, UsageError
+from search.compare import compare, draw
+from search.config import FUSED, SearchConfig
+from search.results import read_trials
+from search.run import search
+
+CONFIG = SearchConfig("mlp", "random", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
+FIGURES = {"progress.png", "parameters.png", "importance.png", "cost.png", "curves.png", "confusion.png"}
+
+
+def config(**changes: Any) -> SearchConfig:
+    return dataclasses.replace(CONFIG, **changes)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "space.yaml"
+    path.write_text("hidden_size: {grid: [4, 8]}\nbatch_size: {grid: [8, 16]}\nlearning_rate: {log_uniform: [3e-3, 1e-1]}\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("backend", "fused"),
+    [("random", False), ("random", True), ("optuna", None), pytest.param("ray", None, marks=pytest.mark.slow)],
+)
+def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool | None, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = search(feature_set, config(backend=backend, space=space, fused=fused), out)
+    stored = json.loads((out / "result.json").read_text())
+    assert stored == json.loads(json.dumps(result))
+    names = "format command state error model params seed fingerprint classes folds selected_by best_epoch scores history"
+    names += " seconds environment backend sampler scheduler trials best epochs"
+    assert set(names.split()) <= set(result)
+    assert result["command"] == "search" and result["state"] == "COMPLETE" and result["trials"] == 6
+    trials = read_trials(out)
+    best = max(trials, key=lambda trial: (trial.value, -trial.trial))
+    assert result["best"] == {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch}
+    assert result["best"]["value"] > 0.6 and result["params"] == best.params
+    assert result["epochs"]["run"] == sum(trial.epochs for trial in trials) == 18 - result["epochs"]["saved"]
+    assert set(result["seconds"]) >= {"total", "step", "validation", "data_wait", "overhead"}
+    assert result["seconds"]["overhead"] < result["seconds"]["total"]
+    assert result["history"][result["best_epoch"] - 1]["val_slice_mean_accuracy"] == best.value
+    assert result["scores"]["val_slice_mean_accuracy"] == best.value and 0 < result["scores"]["val_whole_f1"] <= 1
+    assert FIGURES <= {path.name for path in out.iterdir()}
+    trained = checkpoint.load(out / checkpoint.NAME)
+    assert trained.epoch == result["best_epoch"] and trained.config.hidden_size == best.params["hidden_size"]
+    assert not (out / "kept").exists()
+    assert not [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
+    for trial in trials:
+        assert trial.info["parameters"] > 0 and trial.params["hidden_size"] in (4, 8)
+
+
+def test_the_checkpoint_scores_what_the_search_says(feature_set: Path, space: Path, tmp_path: Path) -> None:
+    from models.evaluate import evaluate
+
+    result = search(feature_set, config(space=space, jobs=2), tmp_path / "run")
+    scored = evaluate(tmp_path / "run", feature_set, ("fold1",), device="cpu")
+    assert scored["scores"]["fold1_slice_mean_accuracy"] == pytest.approx(result["best"]["value"])
+
+
+def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    search(feature_set, config(space=space, trials=3), out)
+    first = (out / "trials.jsonl").read_text()
+    with pytest.raises(UsageError, match="already holds a run .COMPLETE.: give --resume"):
+        search(feature_set, config(space=space, trials=3), out)
+    again = search(feature_set, config(space=space, trials=3), out, resume=True)
+    assert again["trials"] == 3 and (out / "trials.jsonl").read_text() == first
+    more = search(feature_set, config(space=space, trials=5), out, resume=True)
+    assert more["trials"] == 5 and (out / "trials.jsonl").read_text().startswith(first)
+    assert more["seconds"]["total"] > again["seconds"]["total"]
+    checkpoint.load(out / checkpoint.NAME)  # of the best of all five, trained again where it was of the first three
+    with pytest.raises(UsageError, match="the search was started with epochs 3, not 4"):
+        search(feature_set, config(space=space, epochs=4), out, resume=True)
+    with pytest.raises(UsageError, match="the search was started with another space"):
+        search(feature_set, config(trials=6), out, resume=True)
+
+
+def test_all_trials_failing(feature_set: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "space.yaml"
+    bad.write_text("learning_rate: 1e30\n")
+    with pytest.raises(ShardwaveError, match="all 2 trials failed; the first: ShardwaveError: the training loss became"):
+        search(feature_set, config(space=bad, trials=2), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["state"] == "FAILED" and "all 2 trials failed" in result["error"] and result["best"] is None
+
+
+SCRIPT = """
+import sys, dataclasses
+from pathlib import Path
+from search.run import search
+from search.config import SearchConfig
+if __name__ == "__main__":
+    try:
+        search(Path(sys.argv[1]), SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"), Path(sys.argv[2]))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_a_valid_result(
+    feature_set: Path, tmp_path: Path, marked: dict[str, str], how: signal.Signals
+) -> None:
+    out, script = tmp_path / "run", tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**marked, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(feature_set), str(out)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    trials = out / "trials.jsonl"
+    until = time.monotonic() + 90
+    while not (trials.exists() and trials.read_text().count("\n") >= 5):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    with pytest.raises(ShardwaveError, match="another search is running in"):
+        search(
+            feature_set, SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"), out, resume=True
+        )
+    os.kill(process.pid, how)
+    printed, _ = process.communicate(timeout=60)
+    assert printed == "interrupted\n" and process.returncode == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["state"] == "INTERRUPTED" and 5 <= result["trials"] == len(read_trials(out)) < 400
+    assert result["best"]["value"] == max(trial.value for trial in read_trials(out) if trial.state != "FAILED")
+    if (out / "kept" / f"trial-{result['best']['trial']}.ckpt").exists():
+        checkpoint.load(out / checkpoint.NAME)
+
+
+def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for seed, folder in enumerate(folders):
+        search(feature_set, config(space=space, seed=seed, trials=3), folder)
+    rows = compare(folders)
+    assert [row["run"] for row in rows] == ["one", "two"]
+    for row in rows:
+        assert len(row["steps"]) == row["epochs"]["run"] == 9 and row["steps"][-1][2] == row["best"]["value"]
+        assert 0 < row["seconds_to_best"] <= row["steps"][-1][0] < row["seconds"]
+        assert (
+            row["seconds_per_trial"] == pytest.approx(row["seconds"] / 3) and row["overhead_per_trial"] < row["seconds_per_trial"]
+        )
+    draw(tmp_path / "compared.png", folders)
+    assert (tmp_path / "compared.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backend": "hyperopt"}, "backend must be one of ray, optuna, random, got hyperopt"),
+        (
+            {"scheduler": "asha"},
+            "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna has it",
+        ),
+        ({"sampler": "tpe"}, "sampler of backend random must be one of random, grid, got tpe"),
+        ({"trials": 0}, "trials must be 1 or more, got 0"),
+        ({"jobs": 0}, "jobs must be 1 or more, got 0"),
+        ({"grace": 4}, r"grace must lie between 1 and epochs \(3\), got 4"),
+        ({"reduction": 1}, "reduction must be 2 or more, got 1"),
+        ({"model": "rnn"}, "model must be one of"),
+        ({"val_fold": 9}, "val_fold"),
+        ({"storage": "sqlite:///x.db"}, "backend random does not take --storage"),
+        ({"backend": "ray", "fused": True}, "--fused: not for backend ray .* an actor runs one trial"),
+        ({"model": "cnn", "fused": True}, "--fused: not for backend random with model cnn"),
+        ({"device": "cuda"}, "device cuda: PyTorch sees no CUDA device here"),
+    ],
+)
+def test_wrong_usage(feature_set: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    if "device" in changes:
+        import torch
+
+        if torch.cuda.is_available():
+            return
+    with pytest.raises(UsageError, match=message):
+        search(feature_set, config(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_defaults() -> None:
+    assert config().budget().fused == FUSED and config(fused=False).budget().fused == 1
+    assert config(model="cnn").budget().fused == 1 and config(backend="ray").budget().fused == 1
+    resolved = config(backend="optuna", jobs=None, trials=50).budget()
+    assert (resolved.scheduler, resolved.sampler, resolved.jobs) == ("asha", "tpe", len(os.sched_getaffinity(0)))
