@@ -1,17 +1,20 @@
 """`make bench-tables`: tables in the documents, written from `bench/results/` and never by hand.
 
-A table stands between `<!-- bench-table FILE STAGE [text] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
-stage) in `bench/results/FILE.jsonl`, those alone whose name contains the text where one is given.
+A table stands between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
+stage) in `bench/results/FILE.jsonl`, those alone whose name the regular expression PATTERN finds where one is given. The file
+`accuracy` is the accuracy table's own (`bench/results/accuracy.json`).
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import accuracy
 from bench.pages.blocks import number
 from bench.pages.markdown import table
 from bench.record import read
@@ -21,7 +24,7 @@ from shards.atomic import write_bytes
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 PLACE = re.compile(
-    r"(?P<start><!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<text>[^>]*?))? -->\n)"
+    r"(?P<start><!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<pattern>[^>]*?))? -->\n)"
     r"(?P<body>.*?)(?P<end><!-- /bench-table -->)",
     re.DOTALL,
 )
@@ -36,18 +39,21 @@ def filled(text: str, results: Path = RESULTS) -> str:
     """`text` with every table written anew."""
 
     def write(found: re.Match[str]) -> str:
-        table = rendered(read(_file(results, found["file"])), found["stage"], found["text"])
+        if found["file"] == "accuracy":
+            table = accuracy.table(json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))).strip()
+        else:
+            table = rendered(read(_file(results, f"{found['file']}.jsonl")), found["stage"], found["pattern"])
         return f"{found['start']}\n{table}\n\n{found['end']}"
 
     return PLACE.sub(write, text)
 
 
-def rendered(rows: Sequence[dict[str, Any]], stage: str, text: str | None = None) -> str:
+def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = None) -> str:
     """The Markdown table of a stage's records, and where and when they were measured."""
-    mine = [row for row in rows if stage in ("*", row["stage"]) and (not text or text in row["case"])]
+    mine = [row for row in rows if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))]
     if not mine:
         raise UsageError(
-            f"a table asks for stage {stage}{f' and cases with {text}' if text else ''}, of which there is no record"
+            f"a table asks for stage {stage}{f' and cases like {pattern}' if pattern else ''}, of which there is no record"
         )
     order = {"ours": 0, "peer": 1, "floor": 2}
     cells = []
@@ -77,10 +83,10 @@ def main() -> None:
 
 
 def _file(results: Path, name: str) -> Path:
-    path = results / f"{name}.jsonl"
+    path = results / name
     if not path.exists():
-        known = ", ".join(sorted(found.stem for found in results.glob("*.jsonl"))) or "none"
-        raise UsageError(f"a table asks for bench/results/{name}.jsonl, which is not there; there are: {known}")
+        known = ", ".join(sorted(found.name for found in results.glob("*.json*"))) or "none"
+        raise UsageError(f"a table asks for bench/results/{name}, which is not there; there are: {known}")
     return path
 
 

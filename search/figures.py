@@ -25,7 +25,7 @@ def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 def compare(path: Path, searches: dict[str, Sequence[Trial]], title: str) -> None:
     """Best value over time and over epochs spent, one line per search."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="tight")
     over_time, over_epochs = figure.subplots(1, 2, sharey=True)
     for name, trials in searches.items():
         steps = best_so_far(trials)
@@ -48,7 +48,7 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
     names = list(space.dimensions)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="constrained")
+    figure = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="tight")
     for axes, name in zip(
         figure.subplots(rows, columns, squeeze=False).flat, [*names, *[None] * (rows * columns - len(names))], strict=True
     ):
@@ -59,6 +59,7 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
         _scatter(axes, trials, lambda trial, name=name, dimension=dimension: _position(dimension, trial.params[name]))
         if isinstance(dimension, LogUniform):
             axes.set_xscale("log")
+            axes.minorticks_off()
         elif isinstance(dimension, Choice | Grid):
             axes.set_xticks(range(len(dimension.values)), [str(value) for value in dimension.values])
         axes.set_xlabel(name)
@@ -68,12 +69,14 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 
 def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
     """Value against trainable parameters and against seconds: what more model buys."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="tight")
     size, seconds = figure.subplots(1, 2, sharey=True)
     _scatter(size, trials, lambda trial: trial.info.get("parameters"))
     _scatter(seconds, trials, lambda trial: trial.seconds)
     size.set(xlabel="trainable parameters", ylabel="best validation value", xscale="log")
     seconds.set(xlabel="seconds of the trial", xscale="log")
+    size.minorticks_off()
+    seconds.minorticks_off()
     _legend(figure, trials)
     _save(figure, path, title)
 
@@ -82,7 +85,7 @@ def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
     """Share of the values' variance that each parameter explains by itself (see `explained`)."""
     shares = explained(trials, space)
     names = sorted(shares, key=lambda name: shares[name])
-    figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="constrained")
+    figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="tight")
     axes = figure.subplots()
     axes.barh(names, [shares[name] for name in names], color=COLOURS["COMPLETE"])
     axes.set(xlim=(0, 1), xlabel=f"variance explained by the parameter alone (adjusted R², {len(_usable(trials))} trials)")
@@ -93,6 +96,8 @@ def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
     """Adjusted R² of the best value on one parameter: means of categories, a parabola for numbers (their logarithm where that is
     what was drawn uniformly); 0 where it explains no more than chance would, or where trials are too few."""
     usable = _usable(trials)
+    if not usable:
+        return dict.fromkeys(space.dimensions, 0.0)
     values = np.array([trial.value for trial in usable], float)
     shares = {}
     for name, dimension in space.dimensions.items():
@@ -102,12 +107,12 @@ def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
             place = np.array([trial.params[name] for trial in usable], float)
             place = np.log(place) if isinstance(dimension, LogUniform) else place
             design = np.stack([np.ones_like(place), place, place**2], 1)
-        shares[name] = _adjusted(design.reshape(len(usable), -1), values)
+        shares[name] = _adjusted(design, values)
     return shares
 
 
 def _adjusted(design: np.ndarray, values: np.ndarray) -> float:
-    if not len(values) or values.var() == 0:
+    if values.var() == 0:
         return 0.0
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     freedom = len(values) - rank
@@ -142,7 +147,7 @@ def _legend(figure: Figure, trials: Sequence[Trial]) -> None:
     states = [state for state in COLOURS if any(trial.state == state and trial.values for trial in trials)]
     marks = [Line2D([], [], color=COLOURS[state], marker=MARKERS[state], linestyle="", label=names[state]) for state in states]
     if marks:
-        figure.legend(handles=marks, loc="outside lower center", ncols=3)
+        figure.legend(handles=marks, loc="lower right", ncols=3, fontsize=8)
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:

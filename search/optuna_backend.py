@@ -57,7 +57,7 @@ class OptunaBackend:
         try:
             driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None))
         except BaseException:
-            pool.__exit__()
+            pool.close()
             raise
         try:
             result = run_in_pool(objective, driver, budget, log, pool)

@@ -8,12 +8,13 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import Any, Protocol, cast
 
 from preprocess.errors import ShardwaveError
 from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBudget, Trial, cores
+from search.interrupt import Interrupts
 from search.results import TrialLog
 from search.worker import template_main
 
@@ -51,7 +52,7 @@ class WorkerPool:
 
     The cores are divided among the workers, and so are the GPUs: worker i is shown GPU number i * gpus_per_trial alone.
 
-    A context manager: leaving it ends every process.
+    A context manager: leaving it ends every process. Inside, Ctrl-C raises KeyboardInterrupt between messages.
     """
 
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
@@ -59,12 +60,19 @@ class WorkerPool:
         self._objective = objective
         self._threads = max(1, cores() // self.jobs)
         self._workers: list[Worker] = []
+        self._interrupts = Interrupts()
         self._start_template()
 
     def __enter__(self) -> WorkerPool:
+        self._interrupts.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._interrupts.__exit__()
+        self.close()
+
+    def close(self) -> None:
+        """End every process."""
         for worker in self._workers:
             worker.link.close()
         self._control.close()  # the template ends, and ends its workers
@@ -80,7 +88,7 @@ class WorkerPool:
         for slot in range(self.jobs):
             self.add_worker(slot)
         while loop.feed():
-            for link in wait([worker.link for worker in self._workers]):
+            for link in self._interrupts.wait([worker.link for worker in self._workers]):
                 worker = next(worker for worker in self._workers if worker.link is link)
                 try:
                     message = worker.link.recv()
@@ -104,6 +112,7 @@ class WorkerPool:
         try:
             self._control.send({"CUDA_VISIBLE_DEVICES": self._gpu(slot)} if self._gpus_per_trial else {})
             send_handle(self._control, theirs.fileno(), self._template.pid)
+            self._interrupts.wait([self._control])
             pid = self._control.recv()
         except (EOFError, ConnectionError):
             raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exitcode}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import json
 import signal
 import threading
 import time
@@ -99,8 +100,8 @@ def _plain(config: SearchConfig) -> dict[str, Any]:
 
 
 def _describe(space: Space) -> dict[str, Any]:
-    rules = {name: {type(rule).__name__: list(dataclasses.astuple(rule))} for name, rule in space.dimensions.items()}
-    return {**rules, **space.fixed}
+    rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in space.dimensions.items()}
+    return json.loads(json.dumps({**rules, **space.fixed}))  # as result.json gives it back
 
 
 def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:

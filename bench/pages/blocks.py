@@ -62,6 +62,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     band: Sequence[tuple[float, float, float]] = ()
     dashed: bool = False
+    stairs: bool = False  # the value holds until the next point
 
 
 @dataclasses.dataclass(frozen=True)

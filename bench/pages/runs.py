@@ -163,8 +163,8 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     if not trials:
         return [*blocks, Text("No trial has ended.")]
     steps = best_so_far(trials)
-    over_time = Line("best so far", [(seconds, value) for seconds, _, value in steps])
-    over_epochs = Line("best so far", [(float(epochs), value) for _, epochs, value in steps])
+    over_time = Line("best so far", [(seconds, value) for seconds, _, value in steps], stairs=True)
+    over_epochs = Line("best so far", [(float(epochs), value) for _, epochs, value in steps], stairs=True)
     blocks += [
         Lines("Best value over time", "seconds", "best value so far", [over_time]),
         Lines("Best value over epochs spent", "epochs", "best value so far", [over_epochs]),
@@ -205,8 +205,8 @@ def _compared(searches: Sequence[tuple[str, Path, dict[str, Any]]]) -> list[Bloc
 
     over_time, over_epochs, rows = [], [], []
     for (name, _, _), row in zip(searches, compare([folder for _, folder, _ in searches]), strict=True):
-        over_time.append(Line(name, [(seconds, value) for seconds, _, value in row["steps"]]))
-        over_epochs.append(Line(name, [(float(epochs), value) for _, epochs, value in row["steps"]]))
+        over_time.append(Line(name, [(seconds, value) for seconds, _, value in row["steps"]], stairs=True))
+        over_epochs.append(Line(name, [(float(epochs), value) for _, epochs, value in row["steps"]], stairs=True))
         best = row["best"] or {}
         cells = (row["seconds"], row["seconds_per_trial"], row["overhead"], row["overhead_per_trial"], row["seconds_to_best"])
         about = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), per_cent(best.get("value")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from bench.pages.blocks import Line, Lines, number
 
@@ -48,7 +49,10 @@ def _curve(line: Line, colour: int, horizontal: _Axis, vertical: _Axis, log: boo
         back = [f"{horizontal.place(x):.1f},{vertical.place(low):.1f}" for x, low, _ in reversed(line.band)]
         drawn.append(f'<polygon class="band c{colour}" points="{" ".join(there + back)}"/>')
     points = [(x, y) for x, y in line.points if not log or (x > 0 and y > 0)]
-    path = " ".join(f"{horizontal.place(x):.1f},{vertical.place(y):.1f}" for x, y in points)
+    corners = points
+    if line.stairs:
+        corners = points[:1] + [corner for (_, y), (x, after) in pairwise(points) for corner in ((x, y), (x, after))]
+    path = " ".join(f"{horizontal.place(x):.1f},{vertical.place(y):.1f}" for x, y in corners)
     drawn.append(f'<polyline class="line c{colour}{" dash" if line.dashed else ""}" points="{path}"/>')
     if len(points) <= 12:
         drawn += [
@@ -81,6 +85,7 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], start: float, stop: float, log: bool) -> None:
         self.log = log
+        self.whole = all(float(value).is_integer() for value in values)  # then so are the ticks
         low, high = min(values), max(values)
         if log:
             self.low, self.high = math.log10(low), math.log10(high)
@@ -106,6 +111,7 @@ class _Axis:
             return found if len(found) <= 6 else [value for value in found if f"{value:e}".startswith("1.0")] or found[::2]
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
         step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 5)
+        step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step)
         return [i * step for i in range(first, math.floor(self.high / step) + 1)]
 

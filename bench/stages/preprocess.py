@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import floor, process
-from bench.audio import RATE, SECONDS, repeat_clips
+from bench.audio import CLASSES, RATE, SECONDS, repeat_clips
 from bench.engines import engine_setup
 from bench.record import Record, against_floor
 from bench.scope import EXTRA, NO_CUDA, Scope, missing, skip
@@ -119,7 +119,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
     count = scope.pick(20, 1000)
     folder = scope.room("build")
     clips = repeat_clips(scope.audio, folder / "audio", count)
-    few = repeat_clips(scope.audio, folder / "few", scope.workers)
+    few = repeat_clips(scope.audio, folder / "few", max(CLASSES, scope.workers))
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}
     seen: dict[str, list[process.Watched]] = {"": [], " + features": []}
 
