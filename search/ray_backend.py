@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -124,10 +125,12 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None, 
     if note is not None:
         note.write_text(str(scratch))
     python_path = os.environ.get("PYTHONPATH")
+    quoted = shlex.quote(sys.executable)  # Ray 2.60 hands it to a shell as it is: a path with spaces starts no worker, and waits
+    runtime_env = {"py_executable": quoted} if quoted != sys.executable else None
     try:
         if address:
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="ERROR")
             except ConnectionError as error:
                 raise ShardwaveError(
                     f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())}"
@@ -137,6 +140,7 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path | None, 
             os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             ray.init(
                 num_cpus=budget.jobs,
+                runtime_env=runtime_env,
                 object_store_memory=OBJECT_STORE,
                 include_dashboard=False,
                 log_to_driver=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,22 @@ from bench.pages.blocks import Block, Details, Line, Lines, Table, Text, number
 
 Row = dict[str, Any]
 SHOWN = 6  # curves in a figure
+
+
+def verdict(rows: Sequence[Row]) -> list[str]:
+    """Per table: what ranks best over all numbers of workers, and random search beside it."""
+    sentences = []
+    for table in dict.fromkeys(row["params"]["table"] for row in rows):
+        mine = [row for row in rows if row["params"]["table"] == table]
+        names = dict.fromkeys(map(_name, mine))
+        mean = {name: statistics.mean(row["params"]["rank"] for row in mine if _name(row) == name) for name in names}
+        best = min(mean, key=lambda name: mean[name])
+        counts = ", ".join(str(count) for count in dict.fromkeys(row["params"]["workers"] for row in mine))
+        plain = next((f"; {name} ranks {number(mean[name])}" for name in names if name == "random/random/none"), "")
+        sentences.append(
+            f"On {table}, {best} ranks best of {len(mean)} ({number(mean[best])} on average over {counts} workers){plain}."
+        )
+    return sentences
 
 
 def quality(rows: Sequence[Row]) -> list[Block]:

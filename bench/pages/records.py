@@ -44,6 +44,11 @@ def summary(rows: Sequence[Row]) -> list[str]:
         worst = min(ours, key=lambda row: row["of_floor"])
         where = f"{_stage(worst['stage'])}, {worst['case']}"
         sentences.append(f"Farthest from its floor: {where}, {number(worst['of_floor'])} of it.")
+    replayed = [row for row in measured if row["stage"] == "search-quality"]
+    if replayed:
+        from bench.pages.quality import verdict
+
+        sentences += verdict(replayed)
     skipped = sum(bool(row["skipped"]) for row in rows)
     if skipped:
         sentences.append(f"{skipped} of {len(rows)} cases were not run; the reasons are listed below.")
