@@ -51,9 +51,15 @@ def scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
     return made
 
 
+@dataclasses.dataclass(eq=False)  # median stopping keys its tables by trial: hashable by identity, unlike a SimpleNamespace
+class _Recorded:
+    trial_id: str
+    status: str = "RUNNING"
+
+
 def _replay(made: TrialScheduler, recorded: Trial) -> None:
     """Tell a scheduler a trial of an earlier run, as it was told then: this rebuilds its rungs (Ray does not save them)."""
-    trial = cast(Any, types.SimpleNamespace(trial_id=f"recorded-{recorded.trial}", status="RUNNING"))
+    trial = cast(Any, _Recorded(f"recorded-{recorded.trial}"))
     controller = cast(Any, types.SimpleNamespace(get_live_trials=list))
     made.on_trial_add(controller, trial)
     result: dict[str, Any] = {}

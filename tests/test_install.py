@@ -32,7 +32,7 @@ def test_the_wheel_holds_all_that_runs(tmp_path):
         shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("cli.py", "cli_frame.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    ours = [path.relative_to(source) for pattern in ("*.py", "bench/curves/*") for path in source.rglob(pattern)]
+    ours = [path.relative_to(source) for pattern in ("*.py", "*.css", "bench/curves/*") for path in source.rglob(pattern)]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path / "wheels", source, cwd=tmp_path)
     (wheel,) = (tmp_path / "wheels").glob("shardwave-*.whl")
     run(*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel, cwd=tmp_path)

@@ -45,9 +45,10 @@ def run(scope: Scope) -> Iterator[Record]:
             for path in paths:
                 decode(path, RATE)
 
-        bare = (lambda paths=paths: floor.read_files(paths)) if layout[3] == RATE and layout[1] in UNCODED else _bare(paths)
-        what = "file read" if layout[3] == RATE and layout[1] in UNCODED else "codec and resampler alone"
-        cases = [Case(f"{name}: decode", "ours", ours, work, size), Case(f"{name}: {what}", "floor", bare, work, size)]
+        uncoded, resampled = layout[1] in UNCODED, layout[3] != RATE
+        what = " and ".join(["file read" if uncoded else "codec"] + ["resampler"] * resampled)
+        floors = Case(f"{name}: {what} alone", "floor", _bare(paths, uncoded), work, size)
+        cases = [Case(f"{name}: decode", "ours", ours, work, size), floors]
         if absent is None:
             cases.append(Case(f"{name}: librosa.load", "peer", _librosa(paths), work, size))
         else:
@@ -84,19 +85,24 @@ def _librosa(paths: Sequence[Path]) -> Callable[[], None]:
     return peer
 
 
-def _bare(paths: Sequence[Path]) -> Callable[[], None]:
-    """libsndfile into one warm buffer, then soxr HQ where the rate differs; nothing is checked."""
+def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
+    """The file's bytes (of what is not coded) or libsndfile into a warm buffer, then soxr HQ where the rate differs; no more."""
     import numpy as np
     import soundfile
     import soxr
 
     buffer = np.empty((int(48_000 * SECONDS) + 48_000, 2), np.float32)
+    known = {path: soundfile.read(path, dtype="float32", always_2d=True) for path in paths}
+    mono = {path: np.ascontiguousarray(samples[:, 0]) for path, (samples, _) in known.items()}
 
     def work() -> None:
         for path in paths:
-            with soundfile.SoundFile(path) as file:
-                samples = file.read(dtype="float32", out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1))
-                if file.samplerate != RATE:
-                    soxr.resample(samples[:, 0], file.samplerate, RATE, quality="HQ")
+            if uncoded:
+                floor.read_files([path])
+            else:
+                with soundfile.SoundFile(path) as file:
+                    file.read(dtype="float32", out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1))
+            if known[path][1] != RATE:
+                soxr.resample(mono[path], known[path][1], RATE, quality="HQ")
 
     return work

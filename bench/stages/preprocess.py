@@ -141,10 +141,15 @@ def _builds(scope: Scope) -> Iterator[Record]:
     cases = [case(options) for options in seen if not (scope.quick and options)]
     records = list(timed(STAGE, UNIT, [*fft_floor(scope, BUILDS, BESIDE), *cases], plan))
     for options, builds in seen.items():
-        if builds:
-            rates = [(count - len(few)) * SECONDS / max(1e-3, watched.seconds - start) for watched in builds]
-            told = {**params, "start": start, "start_clips": len(few)}
-            records.append(Record(STAGE, f"shard command, once started: whole + 10 slices{options}", "ours", UNIT, rates, told))
+        name, told = (
+            f"shard command, once started: whole + 10 slices{options}",
+            {**params, "start": start, "start_clips": len(few)},
+        )
+        if builds and min(watched.seconds for watched in builds) > 1.5 * start:
+            rates = [(count - len(few)) * SECONDS / (watched.seconds - start) for watched in builds]
+            records.append(Record(STAGE, name, "ours", UNIT, rates, told))
+        elif builds:
+            records.append(Record(STAGE, name, "ours", UNIT, params=told, skipped="too little work to tell from the start-up"))
     yield from against_floor(records, [record.case for record in records if record.role == "floor"])
     alike = [watched for builds in seen.values() for watched in builds]
     told = {**params, "group": "Start"}
