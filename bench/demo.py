@@ -76,7 +76,8 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     val_fold = folds[0] if folds else None
     if folds:
         say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
-    config_cnn = defaults("cnn", epochs=6, val_fold=val_fold)
+    few_epochs = {"epochs": 6, "schedule": "none", "dropout": 0.3, "weight_decay": 1e-4}  # the defaults are for twice as many
+    config_cnn = defaults("cnn", **few_epochs, val_fold=val_fold)
     run("cnn", "the report's two-convolution network", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):
         tuned = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold)
