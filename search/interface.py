@@ -162,8 +162,8 @@ class Report(Protocol):
 class Objective(Protocol):
     """`objective(params, report)`: any function; it runs in a worker process, to which it (and not its data) is pickled.
 
-    It may also offer `modules` (names to import, once, before workers are forked: importing them must not start threads nor
-    touch a GPU), `prepare()` (called once in each worker) and what `BatchObjective` has.
+    It may also offer `modules` (names to import, once, before workers are forked: importing them must not start threads nor touch
+    a GPU), `threads` (that are of use to one trial), `prepare()` (called once in each worker), and what `BatchObjective` has.
     """
 
     def __call__(self, params: dict[str, Any], report: Report) -> None: ...

@@ -40,6 +40,11 @@ class TrainingObjective:
         self._kept: tuple[float, int] | None = None  # value and minus the trial's number
 
     @property
+    def threads(self) -> int | None:
+        """CPU threads that are of use to a trial: a small perceptron's steps are too short for a second one."""
+        return 1 if self.config.model == "mlp" else None
+
+    @property
     def fingerprint(self) -> str:
         """What is searched, for machines that join a study: set, model, folds, score, seed."""
         from shards.shardset import ShardSet

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 from typing import Any, Protocol, cast
 
 from preprocess.errors import ShardwaveError
-from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBudget, Trial, cores
+from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBudget, Trial
 from search.interrupt import Interrupts
 from search.results import TrialLog
-from search.worker import template_main
+from search.template import Template, connect, threads
 
 AHEAD = 16  # batches' worth of trials that are sorted by key, where they do not wait for each other's results
 
@@ -39,8 +36,9 @@ class Driver(Protocol):
 class Worker:
     """A worker process as the main process sees it."""
 
-    def __init__(self, link: Connection, pid: int, slot: int) -> None:
-        self.link, self.pid, self.slot = link, pid, slot  # slot: 0 to jobs - 1
+    def __init__(self, link: Connection, slot: int) -> None:
+        self.link, self.slot = link, slot  # slot: 0 to jobs - 1
+        self.pid: int | None = None
         self.name = ""
         self.ready = False  # has prepared itself
         self.idle = False  # waits for work
@@ -58,10 +56,9 @@ class WorkerPool:
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
         self.jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
         self._objective = objective
-        self._threads = max(1, cores() // self.jobs)
         self._workers: list[Worker] = []
         self._interrupts = Interrupts()
-        self._start_template()
+        self._template = Template(objective, threads(objective, self.jobs))
 
     def __enter__(self) -> WorkerPool:
         self._interrupts.__enter__()
@@ -75,11 +72,6 @@ class WorkerPool:
         """End every process."""
         for worker in self._workers:
             worker.link.close()
-        self._control.close()  # the template ends, and ends its workers
-        self._template.join(10)
-        if self._template.is_alive():
-            self._template.kill()
-            self._template.join()
         self._template.close()
 
     def run(self, driver: Driver, log: TrialLog, epochs: int, batch: int = 1) -> None:
@@ -108,42 +100,20 @@ class WorkerPool:
 
     def add_worker(self, slot: int) -> None:
         """Fork one more worker (once the template has its imports)."""
-        ours, theirs = socket.socketpair()
+        environment = {"CUDA_VISIBLE_DEVICES": self._gpu(slot)} if self._gpus_per_trial else {}
         try:
-            self._control.send({"CUDA_VISIBLE_DEVICES": self._gpu(slot)} if self._gpus_per_trial else {})
-            send_handle(self._control, theirs.fileno(), self._template.pid)
-            self._interrupts.wait([self._control])
-            pid = self._control.recv()
-        except (EOFError, ConnectionError):
-            raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exitcode}") from None
-        finally:
-            theirs.close()
-        self._workers.append(Worker(Connection(ours.detach()), pid, slot))
+            self._workers.append(Worker(connect(self._template.address, environment), slot))
+        except OSError:
+            raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exit_status}") from None
 
     def _gpu(self, slot: int) -> str:
         number = int(slot * self._gpus_per_trial)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return visible.split(",")[number] if visible else str(number)
 
-    def _start_template(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._control, theirs = context.Pipe()
-        self._template = context.Process(
-            target=template_main, args=(theirs, self._objective, self._threads), name="search-template"
-        )
-        self._template.start()
-        theirs.close()
-
     def _how_it_ended(self, worker: Worker) -> str:
         worker.link.close()
-        try:
-            self._control.send(worker.pid)
-            status = self._control.recv()
-        except (EOFError, ConnectionError):
-            return "the process that starts workers was killed"
-        if status < 0:
-            return f"its worker was killed by signal {-status}" + (" (out of memory?)" if status == -9 else "")
-        return f"its worker ended with exit status {status}"
+        return self._template.how_it_ended(worker.pid)
 
 
 class _Loop:
@@ -196,8 +166,8 @@ class _Loop:
         kind = message[0]
         if kind == "report":
             stopped = set()
-            for number, (epoch, value, spent) in message[1].items():
-                trial = self.log.report(number, epoch, value, spent)
+            for number, (epoch, value, spent, info) in message[1].items():
+                trial = self.log.report(number, epoch, value, spent, info)
                 if self.driver.report(trial) and epoch < self.epochs or epoch > self.epochs:
                     stopped.add(number)
             _send(worker, stopped)
@@ -208,6 +178,8 @@ class _Loop:
         elif kind == "batch-failed":
             for number in message[1]:
                 self.again.append(_next_attempt(worker.work.pop(number)))
+        elif kind == "started":
+            worker.pid = message[1]
         elif kind == "ready":
             worker.ready, worker.idle, worker.name, self.deaths = True, True, message[1], 0
         elif kind == "idle":

@@ -1,80 +1,85 @@
-"""What runs in a Ray actor: an objective, one epoch per `step`, one trial after another in the same process."""
+"""What runs in a Ray actor: the conversation with a worker process, one epoch per `step`, one trial after another.
+
+The actor itself imports no torch. Its worker is forked from the template that the search's main process runs, which is ready long
+before an actor is, or on another machine from one that the actor starts there.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-import queue
 import socket
-import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 from ray.tune import Trainable
 
-from search.interface import TrialStopped, check_report
-from search.worker import attempt, import_all, run_trial
+from search.interface import Assignment
+from search.template import Template, connect, threads
 
 
 class ObjectiveTrainable(Trainable):
-    """Turns an objective that reports into a trainable that is asked.
+    """Tune's view of an objective.
 
-    The objective runs in a thread that waits in `report` until Tune asks for the next epoch, or ends the trial. Every result
-    tells `attempt`, `epoch`, `value`, `spent`, `info`; the last of a trial that ends by itself also `state` and `error`. An
-    exception in the objective is such an end and no error of the actor's, so that Tune retries only actors that died.
+    Every result tells `attempt`, `epoch`, `value`, `spent`, `info`, `worker`; the last of a trial that ends by itself also
+    `state` and `error`. An exception in the objective is such an end and no error of the actor's, so that Tune retries only
+    actors that died, or lost their worker.
     """
 
     objective: Callable[..., None]
     epochs: int
-    threads: int
-    _start_error: str | None = None  # of this process: None before it was prepared, empty when all is well
+    jobs: int
+    main: tuple[str, str]  # the host of the search's main process, and its template's address
+    _worker: Connection | None = None  # of this process, kept from trial to trial
+    _name = ""
+    _broken: str | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
         kind = type(self)
-        if kind._start_error is None:
-            kind._start_error = attempt(lambda: import_all(kind.objective)) or ""
-            if "torch" in sys.modules:
-                sys.modules["torch"].set_num_threads(kind.threads)
-            kind._start_error = kind._start_error or attempt(getattr(kind.objective, "prepare", None)) or ""
+        if kind._worker is None:
+            kind._worker = _open(kind)
+            _started = kind._worker.recv()
+            ready, told = kind._worker.recv()
+            kind._name, kind._broken = (told, None) if ready == "ready" else ("", told)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._report = _Report(config["trial"], type(self).epochs)
-        self._attempt = config["attempt"]
-        self._last: dict[str, Any] = {"epoch": 0, "value": -math.inf, "spent": {}}  # schedulers want these in every result
-        self._thread = threading.Thread(target=self._work, args=(self._report, config["params"]), daemon=True)
-        self._thread.start()
-
-    def _work(self, report: _Report, params: dict[str, Any]) -> None:
-        try:
-            report.wait()
-        except TrialStopped:
-            return
-        state, error = run_trial(type(self).objective, params, report)
-        report.told.put({"state": state, "error": error})
+        self._work = Assignment(config["trial"], config["params"], config["attempt"])
+        self._state = "new"  # then waiting (in a report, for our answer), then over
+        # schedulers want all of these in every result
+        self._last: dict[str, Any] = {"epoch": 0, "value": -math.inf, "spent": {}, "info": {}}
 
     def step(self) -> dict[str, Any]:
         """The next epoch's result, or how the trial ended."""
-        if type(self)._start_error:
-            return {"broken": type(self)._start_error, "epoch": 0, "value": -math.inf, "done": True}
-        report = self._report
-        report.go.put(True)
-        result = report.told.get()
-        if result.get("epoch") == type(self).epochs:  # nothing can stop it any more: let it finish
-            report.go.put(True)
-            ending = report.told.get()
-            result |= {"state": "FAILED", "error": "more epochs reported than asked for"} if "epoch" in ending else ending
-        if "state" in result:
-            result["done"] = True
-        self._last = {key: value for key, value in result.items() if key in ("epoch", "value", "spent")} or self._last
-        return {
-            **self._last,
-            **result,
-            "info": report.info,
-            "worker": f"{socket.gethostname()}:{os.getpid()}",
-            "attempt": self._attempt,
-        }
+        if type(self)._broken:
+            return {**self._last, "broken": type(self)._broken, "done": True}
+        try:
+            told = self._ask([self._work] if self._state == "new" else set())
+            if told.get("epoch") == self.epochs and "state" not in told:  # nothing can stop it any more: let it finish
+                told |= self._ask(set())
+        except (EOFError, ConnectionError):
+            type(self)._worker = None
+            raise RuntimeError("the trial's worker process was killed") from None
+        if "state" in told:
+            told["done"] = True
+        self._last |= {name: value for name, value in told.items() if name in self._last}
+        return {**self._last, **told, "worker": self._name, "attempt": self._work.attempt}
+
+    def _ask(self, message: Any) -> dict[str, Any]:
+        """Send, and return what the worker then tells: a report, or the trial's end."""
+        link = type(self)._worker
+        assert link is not None
+        link.send(message)
+        kind, *told = link.recv()
+        if kind == "report":
+            self._state = "waiting"
+            epoch, value, spent, info = told[0][self._work.trial]
+            return {"epoch": epoch, "value": value, "spent": spent, "info": info}
+        self._state = "over"
+        _idle = link.recv()
+        _, state, error, info = told
+        return {"state": state, "error": error, "info": info}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -82,25 +87,18 @@ class ObjectiveTrainable(Trainable):
         return True
 
     def cleanup(self) -> None:
-        self._report.go.put(False)
-        self._thread.join()
+        if self._state == "waiting":
+            self._ask({self._work.trial})
 
 
-class _Report:
-    """The objective's side of the conversation."""
+def _open(kind: type[ObjectiveTrainable]) -> Connection:
+    host, address = kind.main
+    environment = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    if host == socket.gethostname() and os.path.exists(address):
+        return connect(address, environment)
+    global _template  # lives as long as this process
+    _template = Template(kind.objective, threads(kind.objective, kind.jobs))
+    return connect(_template.address, environment)
 
-    def __init__(self, trial: int, epochs: int) -> None:
-        self.trial = trial
-        self.info: dict[str, Any] = {}
-        self.go: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._epoch = 0
 
-    def wait(self) -> None:
-        if not self.go.get():
-            raise TrialStopped
-
-    def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
-        self._epoch = check_report(self._epoch, epoch, value)
-        self.told.put({"epoch": epoch, "value": float(value), "spent": dict(spent or {})})
-        self.wait()
+_template: Template | None = None

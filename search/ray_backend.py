@@ -6,20 +6,19 @@ import contextlib
 import logging
 import os
 import secrets
-import shlex
-import shutil
+import socket
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import MAX_ATTEMPTS, SearchBudget, SearchResult, cores
+from search.interface import MAX_ATTEMPTS, SearchBudget, SearchResult
 from search.random_backend import conclude
 from search.results import TrialLog
 from search.space import Space
+from search.template import Template, threads
 
 OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need
 QUIET = {
@@ -56,26 +55,29 @@ class RayBackend:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
+        template = Template(objective, threads(objective, budget.jobs or 1))  # imports, while Ray starts
         try:
-            with ray_running(self._address, budget, log.folder, getattr(objective, "modules", ())) as storage:
-                _tune(objective, space, budget, seed, log, storage)
+            with ray_running(self._address, budget, template.folder):
+                _tune(objective, template, space, budget, seed, log)
         except KeyboardInterrupt:
             return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
+        finally:
+            template.close()
         return conclude(log, time.perf_counter() - started)
 
 
-def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog, storage: Path) -> None:
+def _tune(
+    objective: Callable[..., None], template: Template, space: Space, budget: SearchBudget, seed: int, log: TrialLog
+) -> None:
     from ray import tune
 
     from search.ray_actor import ObjectiveTrainable
     from search.ray_parts import LogCallback, make_searcher, scheduler
 
     jobs = budget.jobs or 1
-    kind = type(
-        "Objective",
-        (ObjectiveTrainable,),
-        {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": max(1, cores() // jobs)},
-    )
+    main = (socket.gethostname(), template.address)
+    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "jobs": jobs, "main": main}
+    kind = type("Objective", (ObjectiveTrainable,), attributes)
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
         return
@@ -91,7 +93,7 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
         ),
         run_config=tune.RunConfig(
             name="search",
-            storage_path=str(storage),
+            storage_path=str(template.folder / "tune"),
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -107,59 +109,40 @@ def _tune(objective: Callable[..., None], space: Space, budget: SearchBudget, se
 
 
 @contextlib.contextmanager
-def ray_running(address: str | None, budget: SearchBudget, folder: Path | None, modules: Sequence[str] = ()) -> Iterator[Path]:
-    """Ray, started (or connected to) and shut down; yields a scratch folder for Tune. Leaves no process and no folder.
-
-    The workers that Ray starts at once import `modules` while the main process goes on.
-    """
+def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iterator[None]:
+    """Ray, started with `folder` for its files (or connected to, with an address) and shut down."""
     ray = ray_module(own_cluster=address is None)
     if ray.is_initialized():
         raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
-    note = folder / "ray-temporary" if folder else None  # so that a resume removes what a killed search left
-    if note is not None and note.exists():
-        shutil.rmtree(note.read_text(), ignore_errors=True)
-    root = tempfile.gettempdir()
-    scratch = Path(
-        tempfile.mkdtemp(prefix="sw-ray-", dir=root if len(root) <= 20 else "/tmp")
-    )  # a socket's path has 107 characters
-    if note is not None:
-        note.write_text(str(scratch))
     python_path = os.environ.get("PYTHONPATH")
-    quoted = shlex.quote(sys.executable)  # Ray 2.60 hands it to a shell as it is: a path with spaces starts no worker, and waits
-    runtime_env = {"py_executable": quoted} if quoted != sys.executable else None
     try:
         if address:
             try:
-                ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
             except ConnectionError as error:
-                raise ShardwaveError(
-                    f"--address {address}: no Ray cluster answers there: {' '.join(str(error).split())}"
-                ) from None
+                reason = " ".join(str(error).split())
+                raise ShardwaveError(f"--address {address}: no Ray cluster answers there: {reason}") from None
         else:
             # objectives import in the actors as they do here
             os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             ray.init(
                 num_cpus=budget.jobs,
-                runtime_env=runtime_env,
                 object_store_memory=OBJECT_STORE,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",
                 configure_logging=False,
-                _temp_dir=str(scratch),
+                _temp_dir=str(folder),
                 _node_ip_address="127.0.0.1",
-                _system_config={"preload_python_modules": ["search.ray_actor", *modules]},
+                _system_config={"preload_python_modules": ["search.ray_actor"]},  # at once, while the main process goes on
             )
-        yield scratch / "tune"
+        yield
     finally:
         if python_path is None:
             os.environ.pop("PYTHONPATH", None)
         else:
             os.environ["PYTHONPATH"] = python_path
         ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
-        if note is not None:
-            note.unlink(missing_ok=True)
 
 
 def ray_module(own_cluster: bool = False) -> Any:

@@ -50,7 +50,14 @@ class TrialLog:
         self._tell(trial)
         return trial
 
-    def report(self, number: int, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> Trial:
+    def report(
+        self,
+        number: int,
+        epoch: int,
+        value: float,
+        spent: Mapping[str, float] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Trial:
         """A running trial has a value for its next epoch."""
         trial = self.running[number]
         check_report(trial.epochs, epoch, value)
@@ -58,6 +65,7 @@ class TrialLog:
         trial.times.append(round(time.time() - trial.start, 6))
         if spent:
             trial.spent = {kind: round(seconds, 6) for kind, seconds in spent.items()}
+        trial.info.update(info or {})
         self._tell(trial)
         return trial
 

@@ -1,52 +1,56 @@
-"""The process that imports once and forks workers, and what a worker does.
-
-Imports of torch and the like cost seconds. One template process pays them; every worker is a fork of it and starts in
-milliseconds. The template runs no thread and touches no GPU, so that forking is safe; it ends, with its workers, when the main
-process is gone.
-"""
+"""What the template process and the workers that it forks do. The template runs no thread and touches no GPU: forking is safe."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import shutil
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from search.interface import Assignment, TrialStopped, check_report
 
 
-def template_main(control: Connection, objective: Callable[..., None], threads: int) -> None:
-    """Import, then fork a worker for every socket that arrives on `control`, and answer how workers ended."""
+def template_main(
+    control: Connection, listener: socket.socket, folder: str, objective: Callable[..., None], threads: int
+) -> None:
+    """Import, then fork a worker for every client of `listener`, and answer on `control` how workers ended (see `Template`)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(2, 1)  # standard output belongs to the command's result
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
-    children: set[int] = set()
+    owner, left_alone = os.getppid(), True
+    children: list[int] = []
     try:
         error = attempt(lambda: import_all(objective))
         while True:
-            request = control.recv()
-            if isinstance(request, dict):  # a worker, with these environment variables
-                link = recv_handle(control)
+            if listener in wait([control, listener]):
+                client, _ = listener.accept()
                 pid = os.fork()
                 if pid == 0:
                     control.close()
-                    os.environ.update(request)
-                    _worker_process(Connection(link), objective, threads, error)
-                os.close(link)
-                children.add(pid)
-                control.send(pid)
-            else:  # a worker's process id: how did it end?
-                os.kill(request, signal.SIGKILL)
-                _, status = os.waitpid(request, 0)
-                children.discard(request)
+                    listener.close()
+                    _worker_process(Connection(client.detach()), objective, threads, error)
+                client.close()
+                children.append(pid)
+            else:
+                request = control.recv()
+                if request == "close":
+                    left_alone = False
+                    break
+                pid = request or children[-1]  # None: one that died before it could tell its process id, so a late one
+                os.kill(pid, signal.SIGKILL)
+                _, status = os.waitpid(pid, 0)
+                children.remove(pid)
                 control.send(os.waitstatus_to_exitcode(status))
     except (EOFError, ConnectionError):
         pass
@@ -54,12 +58,46 @@ def template_main(control: Connection, objective: Callable[..., None], threads: 
         for pid in children:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        if left_alone:
+            clear(Path(folder), owner)
+
+
+def clear(folder: Path, owner: int) -> None:
+    """Remove the temporary folder of a search whose main process `owner` was killed, and end what still works in it.
+
+    Two of Ray's agents would otherwise live on for more than a minute.
+    """
+    until = time.monotonic() + 5
+    while (tenants := _tenants(folder) - {owner}) and time.monotonic() < until:
+        for pid in tenants:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tenants(folder: Path) -> set[int]:
+    """The processes, other than this one, that have a file open in `folder`; the search made it for itself alone."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+            opened = (os.readlink(link) for link in (process / "fd").iterdir())
+            if int(process.name) != os.getpid() and any(path.startswith(f"{folder}/") for path in opened):
+                found.add(int(process.name))
+    return found
 
 
 def _worker_process(link: Connection, objective: Callable[..., None], threads: int, error: str | None) -> None:
-    """A worker, from fork to exit; never returns."""
+    """A worker, from fork to exit; never returns.
+
+    It is sent its environment, then lists of assignments, and answers a report with the set of trials to stop. It tells
+    ("started", process id), ("ready", name) or ("broken", error), then of its trials ("report", {trial: (epoch, value, spent,
+    info)}), ("end", trial, state, error, info), ("batch-failed", trials, error), and ("idle",) when it waits for the next list.
+    """
     status = 0
     try:
+        os.environ.update(link.recv())
+        link.send(("started", os.getpid()))
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         error = error or attempt(getattr(objective, "prepare", None))
@@ -69,7 +107,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
             run_one(link, objective, work[0]) if len(work) == 1 else run_several(link, objective, work)
             link.send(("idle",))
     except (EOFError, ConnectionError):
-        pass  # the main process is gone, or needs this worker no more
+        pass  # the client is gone, or needs this worker no more
     except BaseException:
         traceback.print_exc()
         status = 1
@@ -95,7 +133,7 @@ def attempt(call: Callable[[], None] | None) -> str | None:
 
 
 def run_one(link: Connection, objective: Callable[..., None], work: Assignment) -> None:
-    """Run one trial, telling `("report", trial, epoch, value, spent)` and `("end", trial, state, error, info)`."""
+    """Run one trial."""
     report = _Report(link, work.trial)
     state, error = run_trial(objective, work.params, report)
     link.send(("end", work.trial, state, error, report.info))
@@ -110,8 +148,8 @@ class _Report:
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
         self._epoch = check_report(self._epoch, epoch, value)
-        self._link.send(("report", {self.trial: (epoch, float(value), dict(spent or {}))}))
-        if self._link.recv():
+        self._link.send(("report", {self.trial: (epoch, float(value), dict(spent or {}), self.info)}))
+        if self.trial in self._link.recv():
             raise TrialStopped
 
 
@@ -143,7 +181,7 @@ class _BatchReport:
         for i, (epoch, value) in values.items():
             try:
                 self._epochs[i] = check_report(self._epochs[i], epoch, value)
-                told[self.trials[i]] = (epoch, float(value), dict((spent or {}).get(i, {})))
+                told[self.trials[i]] = (epoch, float(value), dict((spent or {}).get(i, {})), self.infos[i])
             except ValueError as error:
                 self.fail(i, error)
                 ended.add(i)

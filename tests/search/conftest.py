@@ -13,15 +13,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from processes import alive
+from processes import started
 
 RAY = """
 import os, sys
 sys.path[:0] = {path!r}
+import tempfile
 from pathlib import Path
 from search.interface import SearchBudget
 from search.ray_backend import ray_running
-with ray_running(None, SearchBudget(jobs=2, trials=2), None):
+budget = SearchBudget(jobs=2, trials=2)
+with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, budget, Path(folder)):
     import ray
     print(ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
@@ -48,7 +50,7 @@ def marked() -> Iterator[dict[str, str]]:
     mark = f"SHARDWAVE_TEST={uuid.uuid4()}"
     name, value = mark.split("=")
     yield {**os.environ, name: value}
-    left = alive(mark)
+    left = started(mark)
     assert not left, left
 
 

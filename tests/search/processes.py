@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
-def alive(mark: str) -> list[str]:
-    """Command lines of the living processes whose environment holds `mark`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+def started(mark: str, folder: Path | None = None) -> dict[int, str]:
+    """Command lines, by process id, of the living processes whose environment holds `mark` or that have a file open in `folder`.
+
+    The second finds Ray's actors: they write their titles over their environment, but log into Ray's temporary folder.
+    """
+    found = {}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
             try:
-                if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                ours = mark.encode() in (process / "environ").read_bytes().split(b"\0")
+                if ours or (folder is not None and _opens(process, folder)):
+                    line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if line:  # empty: it has ended, and waits to be noticed
+                        found[int(process.name)] = line
             except OSError:
                 continue
     return found
+
+
+def _opens(process: Path, folder: Path) -> bool:
+    return any(os.readlink(link).startswith(f"{folder}/") for link in (process / "fd").iterdir())

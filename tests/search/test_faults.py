@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from objectives import EPOCHS, curve, lines
-from processes import alive
+from processes import started
 
 from search.interface import BACKENDS
 
@@ -65,7 +65,8 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     finished = (tmp_path / "trials.jsonl").read_text()
     process.kill()
     process.communicate()
-    wait_for(lambda: not alive(mark), seconds=30)  # workers, actors and Ray's own processes go with the main process
+    wait_for(lambda: not started(mark, temporary), seconds=60)  # workers, actors and Ray's own processes go with the main process
+    wait_for(lambda: not list(temporary.iterdir()), seconds=10)  # and so does the temporary folder
     assert sorted(json.loads(line)["trial"] for line in finished.splitlines()) == [0, 1, 2, 3]
 
     (tmp_path / "waiting").unlink()
@@ -76,7 +77,7 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     assert process.returncode == 0, errors
     interrupted = outcome(tmp_path)
     assert interrupted["state"] == "INTERRUPTED" and [row["trial"] for row in interrupted["trials"]] == [0, 1, 2, 3]
-    wait_for(lambda: not alive(mark), seconds=30)
+    wait_for(lambda: not started(mark, temporary), seconds=60)
     assert not list(temporary.iterdir())
 
     (tmp_path / "go").touch()
@@ -94,3 +95,26 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     attempts = {row["trial"]: row["attempt"] for row in rows}
     assert attempts == {number: ran.count(number) for number in range(TRIALS)}
     assert [attempts[number] for number in range(4)] == [1] * 4 and sum(attempts.values()) == TRIALS + 4  # two were cut off twice
+
+
+@pytest.mark.slow
+def test_a_killed_ray_actor_is_replaced(tmp_path: Path, marked: dict[str, str], temporary: Path) -> None:
+    """The actor, not the worker that it speaks to."""
+    environment = {**marked, "TMPDIR": str(temporary), "SHARDWAVE_QUIET": "1"}
+    mark = next(f"{name}={value}" for name, value in marked.items() if name == "SHARDWAVE_TEST")
+    process = start("ray", tmp_path, environment)
+    wait_for(lambda: len(lines(tmp_path / "waiting")) == 2, process)
+    titles = ("ray::Objective", "ray::ResourceTrainable")
+    actors = [pid for pid, command in started(mark, temporary).items() if command.startswith(titles)]
+    assert len(actors) == 2
+    os.kill(actors[0], signal.SIGKILL)
+    wait_for(lambda: len(lines(tmp_path / "waiting")) >= 3, process)  # its trial waits again, in a new actor
+    (tmp_path / "go").touch()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    rows = outcome(tmp_path)["trials"]
+    assert [row["trial"] for row in rows] == list(range(TRIALS)) and {row["state"] for row in rows} == {"COMPLETE"}
+    assert sorted(row["attempt"] for row in rows) == [1] * (TRIALS - 1) + [2]
+    for row in rows:
+        assert row["values"] == [curve(row["params"], epoch) for epoch in range(1, EPOCHS + 1)]
+    wait_for(lambda: not started(mark, temporary), seconds=60)
