@@ -9,13 +9,25 @@ from typing import Any
 
 import click
 
-from cli_frame import CONFIG_FILE, Group, examples, given, read_config, run, say, show_best, show_scores
+from cli_frame import CONFIG_FILE, DEFAULTS_OF, Group, among, examples, given, read_config, run, say, show_best, show_scores
 from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
+from shards.layout import is_url
+from shards.sources import known
 
 PATH = click.Path(path_type=Path)
+
+
+class Location(click.Path):
+    """A path, or a URL as it was given."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+LOCATION = Location(path_type=Path)
 
 
 def options(*decorators: Callable) -> Callable:
@@ -44,7 +56,7 @@ def main_group(ctx: click.Context, config: Path | None) -> None:
         ctx.default_map = read_config(path, main_group)
 
 
-SET = click.argument("shard_set", metavar="SET", type=PATH)
+SET = click.argument("shard_set", metavar="SET", type=LOCATION)
 OUT_RUN = click.option("--out", required=True, type=PATH, metavar="RUN", help="The run folder to write.")
 DEVICE = click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to compute.")
 DEFAULTS = SpectrogramConfig()
@@ -57,13 +69,17 @@ DEFAULTS = SpectrogramConfig()
         "shard --table features_30_sec.csv --label-column label --out sets/table",
     )
 )
-@click.argument("audio", type=PATH, required=False)
+@click.argument("audio", type=LOCATION, required=False)
 @click.option(
-    "--out", required=True, type=PATH, metavar="SET", help="The shard set's folder; run again to finish one that was interrupted."
+    "--out",
+    required=True,
+    type=LOCATION,
+    metavar="SET",
+    help="The set's folder or URL; run again to finish one that was cut off.",
 )
 @click.option(
     "--labels",
-    type=PATH,
+    type=LOCATION,
     metavar="CSV",
     help="Columns path,label[,fold][,group][,split]; without it the class is the parent folder.",
 )
@@ -84,16 +100,22 @@ DEFAULTS = SpectrogramConfig()
 @click.option("--features", is_flag=True, help="Tabular features too, as the MLP needs them.")
 @click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", help="What computes the images.")
 @DEVICE
-@click.option("--workers", type=int, help="Processes. [default: one per core]")
+@click.option("--workers", type=int, help="Processes. [default: one per core, of the cluster with --address]")
 @click.option("--seed", type=int, default=0, help="Of the split and of the order within shards.")
 @click.option("--shard-mb", type=int, help="Size a large set's shards stay near. [default: 256]")
 @click.option("--min-shards", type=int, help="Shards per partition that a small set has at least, where its clips suffice.")
 @click.option("--max-bad-fraction", type=float, help="More unusable files than this end with exit status 3. [default: 0.05]")
 @click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
+@click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
 def shard(
-    audio: Path | None, out: Path, table: Path | None, label_column: str | None, group_column: str | None, **options: Any
+    audio: Path | str | None,
+    out: Path | str,
+    table: Path | None,
+    label_column: str | None,
+    group_column: str | None,
+    **options: Any,
 ) -> dict:
-    """Build a shard set from AUDIO, a folder of sound files, or finish building it."""
+    """Build a shard set from AUDIO, a folder (or URL) of sound files, or finish building it."""
     from shards.build import build, build_table
     from shards.build_options import BuildOptions
 
@@ -116,7 +138,7 @@ def shard(
 
 @main_group.command(epilog=examples("verify sets/music"))
 @SET
-def verify(shard_set: Path) -> dict:
+def verify(shard_set: Path | str) -> dict:
     """Recompute checksums and counts of SET and read every sample; names the bad shard."""
     from shards.verify import verify as verify_set
 
@@ -133,7 +155,7 @@ def verify(shard_set: Path) -> dict:
 @click.option("--png", type=PATH, metavar="FILE", help="Draw that sample with axes in Hz and seconds, and its slices.")
 @click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
-def inspect(shard_set: Path, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
+def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
     """Show what is in SET: classes, partitions, views, durations, and what was set aside and why."""
     from shards import inspect as look
 
@@ -141,7 +163,7 @@ def inspect(shard_set: Path, key: str | None, png: Path | None, sheet: Path | No
         raise UsageError("--key and --png go together: the sample to draw and the file to draw it into")
     if against is not None:
         report = look.against(shard_set, against, key)
-        click.echo(report["text"])
+        click.echo(look.report(report))
         return report
     if key is not None and png is not None:
         return look.draw(shard_set, key, png)
@@ -156,7 +178,7 @@ def inspect(shard_set: Path, key: str | None, png: Path | None, sheet: Path | No
 MODEL = click.option("--model", required=True, type=click.Choice(MODELS), help="What to train.")
 FOLDS = options(
     click.option(
-        "--val-fold", type=int, help="Validate on this fold. [default: the partition val, or the lowest fold not held out]"
+        "--val-fold", type=int, help="Validate on this fold. [default: the partition val, or the fold after the one held out]"
     ),
     click.option("--test-fold", type=int, help="Hold this fold out, scored once at the end."),
 )
@@ -207,11 +229,12 @@ HYPERPARAMETERS = options(
 @FOLDS
 @click.option("--folds", type=click.Choice(["all"]), help="Every fold once as test, the next as validation: mean and each.")
 @LEARNING
-@click.option("--devices", type=int, help="How many; several by Lightning's strategy. [default: 1]")
+@click.option("--devices", type=int, help="How many, on each node; several by Lightning's strategy. [default: 1]")
+@click.option("--nodes", type=int, help="Machines; start the command on each (see docs/scale.md). [default: 1]")
 @click.option("--strategy", help="Lightning's name. [default: auto]")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @HYPERPARAMETERS
-def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
+def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Train one model on SET and write RUN: result.json, checkpoint.ckpt, curves.png, confusion.png."""
     from models.config import defaults
 
@@ -219,6 +242,8 @@ def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
     from models.train import train as train_model
 
     result = train_model(shard_set, config, out, resume=resume)
+    if "scores" not in result:  # a process that trained along: the first one scores and writes
+        return result
     show_scores(result["scores"], result["selected_by"])
     epoch = f"; best epoch {result['best_epoch']}" if result.get("best_epoch") else ""
     say(f"{result['seconds']['total']:.1f} s{epoch}; written to {out}")
@@ -230,7 +255,7 @@ def train(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
 @SET
 @click.option("--partition", "partitions", multiple=True, help="Score these. [default: each]")
 @DEVICE
-def evaluate(run_folder: Path, shard_set: Path, partitions: tuple[str, ...], device: str) -> dict:
+def evaluate(run_folder: Path, shard_set: Path | str, partitions: tuple[str, ...], device: str) -> dict:
     """Score RUN's model on SET, on whole clips and on the mean of their slices."""
     from models.evaluate import evaluate as score
 
@@ -241,15 +266,17 @@ def evaluate(run_folder: Path, shard_set: Path, partitions: tuple[str, ...], dev
 
 @main_group.command(epilog=examples("predict runs/cnn unlabelled --out submission.csv"))
 @click.argument("run_folder", metavar="RUN", type=PATH)
-@click.argument("audio", type=PATH)
+@click.argument("audio", type=LOCATION)
 @click.option("--out", required=True, type=PATH, metavar="CSV", help="Rows id,class; id = the path relative to AUDIO.")
 @click.option("--probabilities", is_flag=True, help="One more column per class.")
 @DEVICE
-def predict(run_folder: Path, audio: Path, out: Path, probabilities: bool, device: str) -> dict:
+def predict(run_folder: Path, audio: Path | str, out: Path, probabilities: bool, device: str) -> dict:
     """Classify a folder of AUDIO, a file, or a shard set with RUN's model."""
     from models.predict import predict as classify
 
-    return classify(run_folder, audio, out, probabilities=probabilities, device=device)
+    made = classify(run_folder, audio, out, probabilities=probabilities, device=device)
+    say(f"{made['clips']} rows written to {out}")
+    return made
 
 
 @main_group.command(
@@ -265,10 +292,18 @@ def predict(run_folder: Path, audio: Path, out: Path, probabilities: bool, devic
 @click.option("--trials", type=int, default=20, help="In all, whatever the backend.")
 @click.option("--epochs", type=int, default=10, help="Of a trial that is not stopped.")
 @click.option("--jobs", type=int, help="Trials at once. [default: one per core, or one per GPU]")
-@click.option("--scheduler", help="asha, median, none; optuna: hyperband too. [default: asha; random: none]")
+@click.option(
+    "--scheduler",
+    shell_complete=among("asha", "median", "none", "hyperband"),
+    help="asha, median, none; optuna: hyperband too. [default: asha; random: none]",
+)
 @click.option("--grace", type=int, default=1, help="Epochs that every trial is given.")
 @click.option("--reduction", type=int, default=3, help="One in this many goes on at each rung.")
-@click.option("--sampler", help="random, grid, tpe; optuna: gp too. [default: optuna tpe, else random]")
+@click.option(
+    "--sampler",
+    shell_complete=among("random", "grid", "tpe", "gp"),
+    help="random, grid, tpe; optuna: gp too. [default: optuna tpe, else random]",
+)
 @click.option("--space", type=PATH, metavar="FILE", help="A YAML file that overrides the model's search space.")
 @FOLDS
 @LEARNING
@@ -277,7 +312,7 @@ def predict(run_folder: Path, audio: Path, out: Path, probabilities: bool, devic
 @click.option("--study", help="optuna: the study's name in that database.")
 @click.option("--address", help="ray: a running cluster's address, or auto.")
 @click.option("--fused/--no-fused", default=None, help="Train several trials as one stacked model. [default: where it pays]")
-def search(shard_set: Path, out: Path, resume: bool, **chosen: Any) -> dict:
+def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""
     from search.run import SearchConfig
     from search.run import search as run_search
@@ -309,15 +344,24 @@ def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> 
     return measure(out, stages=stages or None, quick=quick, scale=scale)
 
 
-@bench.command("search", epilog=examples("bench search --out runs/backends"))
+@bench.command(
+    "search",
+    epilog=examples("bench search --out runs/backends", "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe"),
+)
 @click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for the results.")
 @click.option("--table", type=PATH, metavar="FILE", help="Recorded learning curves. [default: the MLP's on ESC-10]")
 @click.option("--seeds", type=int, default=20, help="Replays of each combination.")
-def bench_search(out: Path, table: Path | None, seeds: int) -> dict:
+@click.option("--workers", type=int, multiple=True, default=(1, 4, 16), help="Simulated workers.")
+@click.option("--epochs", type=int, help="Epochs of a full training. [default: 10, or what the table has]")
+@click.option("--trainings", type=int, default=20, help="Full trainings' worth of epochs that a search may spend.")
+@click.option("--only", metavar="TEXT", multiple=True, help="Strategies whose name (backend/sampler/scheduler) contains it.")
+def bench_search(
+    out: Path, table: Path | None, seeds: int, workers: tuple[int, ...], epochs: int | None, trainings: int, only: tuple[str, ...]
+) -> dict:
     """Compare search backends, samplers and schedulers on recorded learning curves."""
     from bench.replay import replay
 
-    return replay(out, table=table, seeds=seeds)
+    return replay(out, table=table, workers=workers, seeds=seeds, epochs=epochs, trainings=trainings, only=only)
 
 
 @bench.command("compare", epilog=examples("bench compare runs/bench-before runs/bench-after"))
@@ -347,10 +391,14 @@ def accuracy(audio: Path, labels: Path | None, models: tuple[str, ...], work: Pa
 
 
 @main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
-@click.argument("name")
+@click.argument("name", type=click.Choice(known.NAMES), metavar="NAME")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder for audio and labels.csv.")
 @click.option("--from", "source", type=PATH, metavar="FOLDER", help="A folder that has it already.")
-@click.option("--split", help="gtzan: random (by track) or filtered (fault-filtered).")
+@click.option(
+    "--split",
+    shell_complete=among("random", "filtered", "official", "speaker"),
+    help="gtzan: random (by track) or filtered (fault-filtered).",
+)
 @click.option("--url", help="A mirror to download from.")
 def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:
     """Get a known data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels with the official folds."""
@@ -387,6 +435,27 @@ def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
     if labels is not None and data is None:
         raise UsageError("--labels belongs to --data: the demo's own audio brings its labels")
     return run_demo(out or Path(f"demo-{data.resolve().name}" if data else "demo"), data, labels, say=say)
+
+
+def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+    from shards.build_options import BuildOptions
+
+    return {} if chosen["table"] else dataclasses.asdict(BuildOptions())
+
+
+def _train_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+    from models.config import defaults
+
+    return dataclasses.asdict(defaults(chosen["model"]))
+
+
+def _search_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+    from search.config import SearchConfig
+
+    return dataclasses.asdict(SearchConfig(chosen["model"], chosen["backend"]))
+
+
+DEFAULTS_OF.update({"shardwave shard": _build_defaults, "shardwave train": _train_defaults, "shardwave search": _search_defaults})
 
 
 def main() -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
+import time
 import tomllib
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
+from shards.progress import say
 
+_log = logging.getLogger("cli")
+DEFAULTS_OF: dict[
+    str, Callable[[dict[str, Any]], dict[str, Any]]
+] = {}  # command -> from its options, what it fills in for others
 CONFIG_FILE = "shardwave.toml"
 COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
     ),
     "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress bars, no remarks."),
-    "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say more: libraries' own messages too."),
+    "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say what is read, chosen and kept, and how long it took."),
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
 }
@@ -38,19 +47,29 @@ class Command(click.Command):
         common = {name: ctx.params.pop(name) for name in COMMON}
         ctx.find_root().obj = common
         if common["show_config"]:
-            shown = {
-                name: str(value) if isinstance(value, Path) else value for name, value in ctx.params.items() if value is not None
-            }
-            click.echo(json.dumps({"command": ctx.command_path, "options": shown}, indent=None if common["json_line"] else 2))
+            own = DEFAULTS_OF[ctx.command_path](ctx.params) if ctx.command_path in DEFAULTS_OF else {}
+            shown = {"command": ctx.command_path, "options": given({**own, **given(ctx.params)})}
+            click.echo(json.dumps(shown, indent=None if common["json_line"] else 2, default=str))
             return None
         if common["quiet"]:
             os.environ["SHARDWAVE_QUIET"] = "1"
         if common["verbose"]:
-            os.environ["SHARDWAVE_VERBOSE"] = "1"
+            os.environ[log.VERBOSE] = "1"
+        log.set_up()
+        start = time.perf_counter()
+        _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in given(ctx.params).items()))
         result = super().invoke(ctx)
+        _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
         if common["json_line"]:
             click.echo(json.dumps(result if result is not None else {}, default=str))
         return result
+
+
+def _stages(result: Any) -> str:
+    """The seconds by stage that a result tells of, as text."""
+    seconds = result.get("seconds") if isinstance(result, dict) else None
+    told = {name: value for name, value in (seconds or {}).items() if isinstance(value, int | float)}
+    return (": " + ", ".join(f"{name} {value:.2f} s" for name, value in told.items())) if told else ""
 
 
 class Group(click.Group):
@@ -66,10 +85,9 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join("  shardwave " + line for line in lines)
 
 
-def say(text: str) -> None:
-    """A remark for people, on standard error, so that standard output stays for results."""
-    if not os.environ.get("SHARDWAVE_QUIET"):
-        click.echo(text, err=True)
+def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What Tab offers for an option whose values are checked where they are used."""
+    return lambda ctx, param, typed: [value for value in values if value.startswith(typed)]
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
@@ -135,9 +153,12 @@ def run(group: click.Group) -> None:
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         status = fail("interrupted", 130, arguments)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "shardwave"
-        message = error.format_message().replace("\n", " ")
+        message = error.format_message().replace("\n", " ").rstrip(".")
         status = fail(f"{message} (see {command} --help)" if "--help" not in message else message, 2, arguments)
     except ShardwaveError as error:
         status = fail(str(error), error.exit_status, arguments)

@@ -65,19 +65,21 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     else:
         audio = data
     config = SpectrogramConfig(image_size=IMAGE_SIZE, features=True)
-    options = BuildOptions(labels=labels)
+    options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a first look goes on without what is set aside, and says so
     shard_set = out / "set"
     finished = (shard_set / "manifest.json").exists()
     manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
     rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
-    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside{rate}")
+    aside = f" ({shard_set / 'quarantine.jsonl'} says why)" if manifest["quarantined"] else ""
+    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside{aside}{rate}")
     step("verify", "every checksum and sample", lambda: verify(shard_set))
     folds = sorted(int(name.removeprefix("fold")) for name in manifest["partitions"] if name.startswith("fold"))
     val_fold = folds[0] if folds else None
     if folds:
         say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
-    few_epochs = {"epochs": 6, "schedule": "none", "dropout": 0.3, "weight_decay": 1e-4}  # the defaults are for twice as many
-    config_cnn = defaults("cnn", **few_epochs, val_fold=val_fold)
+    plain = {"schedule": "none", "dropout": 0.3, "weight_decay": 1e-4, "label_smoothing": 0.0, "time_shift": False}
+    plain |= {"epochs": 6, "average_decay": 0.0}  # the defaults are for more epochs
+    config_cnn = defaults("cnn", **plain, val_fold=val_fold)
     run("cnn", "the report's two-convolution network", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):
         tuned = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from shards.progress import say
 from shards.shardset import ShardSet, View
 from shards.writer import write_array_set
 
+_log = logging.getLogger(__name__)
 BATCH = 16  # images
 _REMEDY = "give --weights FILE (a state dict of torchvision's vgg16), or --weights none for untrained convolutions"
 
@@ -105,6 +107,7 @@ def derived_set(
             }
             write_array_set(folder, source, arrays, about, device=device.type)
             backbone.to("cpu")
+    _log.info("vgg16: outputs of the frozen part %s %s", "kept from before in" if cached else "written to", folder)
     return ShardSet.open(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
 
 
@@ -145,7 +148,7 @@ def check_set(source: ShardSet, config: TrainConfig) -> None:
     """The frozen part wants images."""
     field = source.fields.get("npy")
     if field is None or field["dtype"] != "uint8" or len(field["shape"]) != 2:
-        raise UsageError(f"model {config.model} needs images, the shard set {source.path} has none: build it from audio")
+        raise UsageError(f"model {config.model} needs images, the shard set {source.location} has none: build it from audio")
 
 
 def _digest(backbone: Vgg16Backbone) -> str:

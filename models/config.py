@@ -28,7 +28,7 @@ class TrainConfig:
     model: str  # one of MODELS
     epochs: int = 10  # the schedule is laid out over these
     stop_after: int | None = None  # epochs; stop there though the schedule is longer (retraining for a chosen number of epochs)
-    batch_size: int = 32  # samples, over all devices together
+    batch_size: int = 32  # samples, over all devices of all nodes together
     hidden_size: int = 128  # width of each hidden layer
     hidden_layers: int = 2
     dropout: float = 0.3  # after each hidden layer
@@ -52,7 +52,8 @@ class TrainConfig:
     folds: str | None = None  # "all": each fold as test in turn
     seed: int = 0
     device: str = "auto"  # one of DEVICES
-    devices: int = 1  # how many; several by Lightning's strategy
+    devices: int = 1  # how many, on each node; several by Lightning's strategy
+    nodes: int = 1  # machines, on each of which the program is started
     strategy: str = "auto"  # Lightning's name
     precision: str = "32-true"  # one of PRECISIONS
     weights: str = "default"  # vgg16: default (torchvision's), none, or a file
@@ -78,6 +79,7 @@ class TrainConfig:
             "conv1_channels",
             "conv2_channels",
             "devices",
+            "nodes",
         ):
             _check(
                 _whole(getattr(self, name)) and getattr(self, name) >= 1,
@@ -100,9 +102,11 @@ class TrainConfig:
         for name in ("weight_decay", "mixup", "seed"):
             _check(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
-            _check(getattr(self, name) is None or getattr(self, name) >= 1, f"{name} must be 1 or more", getattr(self, name))
-        if self.folds == "all" and (self.val_fold or self.test_fold):
+            _check(getattr(self, name) is None or getattr(self, name) >= 0, f"{name} must be 0 or more", getattr(self, name))
+        if self.folds == "all" and (self.val_fold, self.test_fold) != (None, None):
             raise UsageError("folds all takes each fold in turn: give it without --val-fold and --test-fold")
+        if self.folds == "all" and self.devices * self.nodes > 1:
+            raise UsageError("folds all trains one fold after another on one device: give it without --devices and --nodes")
         if self.test_fold is not None and self.test_fold == self.val_fold:
             raise UsageError(f"val_fold and test_fold must differ, got {self.val_fold} for both")
 
@@ -117,7 +121,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 60, "hidden_size": 512, "dropout": 0.5, "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1,
         "schedule": "one-cycle",
     },
-    "cnn": {"epochs": 12, "dropout": 0.5, "weight_decay": 0.05, "schedule": "one-cycle"},
+    "cnn": {
+        "epochs": 15, "dropout": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1, "time_shift": True, "average_decay": 0.98,
+        "schedule": "one-cycle",
+    },
     "vgg16": {},
     "cnn-plus": {
         "epochs": 30, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,

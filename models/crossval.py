@@ -21,7 +21,7 @@ from shards.shardset import ShardSet
 
 
 def cross_validate(
-    set_path: Path,
+    set_path: Path | str,
     config: TrainConfig,
     out: Path,
     *,
@@ -76,7 +76,7 @@ def _choosing(config: TrainConfig, fold: int) -> TrainConfig:
 
 
 def _fold(
-    set_path: Path, config: TrainConfig, fold: int, present: list[int], out: Path, resume: bool, save_seconds: float
+    set_path: Path | str, config: TrainConfig, fold: int, present: list[int], out: Path, resume: bool, save_seconds: float
 ) -> dict[str, Any]:
     names = [f"fold{number}" for number in present]
     choosing = _choosing(config, fold)
@@ -89,7 +89,7 @@ def _fold(
         command="train",
         save_seconds=save_seconds,
     )
-    final = dataclasses.replace(choosing, stop_after=choice["best_epoch"])
+    final = dataclasses.replace(choosing, epochs=choice["best_epoch"])  # a schedule runs to its end: it is laid out over them
     data = TrainingData(set_path, final, retraining(names, fold))
     done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,23 @@ from models.partitions import Roles, resolve
 from models.registry import build_model
 from models.vgg16 import Vgg16Backbone
 from preprocess.errors import ShardwaveError, UsageError
+from shards.layout import located
 from shards.resident import Resident
 from shards.shardset import ShardSet, View
 
+_log = logging.getLogger(__name__)
 STATISTICS_IMAGES = 512  # images that the mean and standard deviation are taken from, evenly spread over the training data
 
 
 class TrainingData:
     """The shard set of `path` as `config` reads it: its model, folds, views, device and weights count, not its hyper-parameters.
 
-    `roles` overrides what config's folds give. Raises UsageError where set and configuration do not fit together.
+    `path` may be a URL. `roles` overrides what config's folds give. Raises UsageError where set and configuration do not fit.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, roles: Roles | None = None) -> None:
+    def __init__(self, path: Path | str, config: TrainConfig, roles: Roles | None = None) -> None:
         self.device = resolve_device(config.device)
-        self.path, self.source = Path(path), ShardSet.open(path)
+        self.path, self.source = located(path), ShardSet.open(path)
         if len(self.source.classes) < 2:
             raise UsageError(f"{path} is unlabelled: training needs a set built from labelled audio")
         self.set = self.source
@@ -55,6 +58,11 @@ class TrainingData:
         mean, std = self._statistics(shape)
         self.inputs = Inputs(self.field, shape, len(self.set.classes), mean, std)
         self._sources: dict[int, View | Resident] = {}  # by view: copied to the device once
+        _log.info(
+            "%s: %d samples (%s) of %s to train on, validation on %s, selected by %s, on %s",
+            *(path, len(self.train), self.train_view, ", ".join(self.roles.train), ", ".join(self.roles.val)),
+            *(self.selected, self.device),
+        )
 
     def _freeze(self, config: TrainConfig) -> None:
         from models import backbone
@@ -71,7 +79,7 @@ class TrainingData:
     def train_batches(self, config: TrainConfig, rank: int = 0, world_size: int = 1) -> Batches:
         """Shuffled batches of the training view: config.batch_size over all ranks, in the order of config.seed and the epoch."""
         if config.batch_size % world_size:
-            raise UsageError(f"batch_size must be a multiple of the {world_size} devices, got {config.batch_size}")
+            raise UsageError(f"batch_size must be a multiple of the {world_size} devices of all nodes, got {config.batch_size}")
         whole = whole_clips(self.set, self.roles.train) if self.train_view == "both" else None
         return self._batches(self.train, config.batch_size // world_size, config.seed, rank, world_size, whole)
 
@@ -87,6 +95,8 @@ class TrainingData:
     ) -> Batches:
         if id(view) not in self._sources:
             self._sources[id(view)] = source_of(view, self.device, self.field)
+            copied = isinstance(self._sources[id(view)], Resident)
+            _log.info("%d samples are %s", len(view), f"copied to {self.device}" if copied else "gathered from the shards' pages")
         pin = self.device.type == "cuda"
         source = self._sources[id(view)]
         return Batches(view, source, self.field, batch_size, whole=whole, seed=seed, rank=rank, world_size=world_size, pin=pin)
@@ -172,7 +182,7 @@ def field_shape(shard_set: ShardSet, model: str) -> tuple[tuple[int, ...], str]:
     if field not in shard_set.fields:
         has = ", ".join(name for name in shard_set.fields if name.endswith("npy"))
         remedy = "build it with --features, or from a --table" if model == "mlp" else "build it from audio"
-        raise UsageError(f"model {model} needs field {field}, the shard set {shard_set.path} has {has}: {remedy}")
+        raise UsageError(f"model {model} needs field {field}, the shard set {shard_set.location} has {has}: {remedy}")
     about = shard_set.fields[field]
     return tuple(about["shape"]), about["dtype"]
 
@@ -181,4 +191,8 @@ def resolve_device(device: str) -> torch.device:
     """The device that an option names; raises UsageError where it is not there."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda: PyTorch sees no CUDA device here; use --device cpu or auto")
-    return torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
+    there = device != "cpu" and torch.cuda.is_available()
+    if device == "auto":
+        why = torch.cuda.get_device_name() if there else f"cpu, PyTorch {torch.__version__} sees no CUDA device"
+        _log.info("device auto: %s", why)
+    return torch.device("cuda" if there else "cpu")

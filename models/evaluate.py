@@ -54,7 +54,7 @@ def score(
     return Scored(values, per_class, confusion)
 
 
-def evaluate(run: Path, set_path: Path, partitions: tuple[str, ...] | None = None, device: str = "auto") -> dict[str, Any]:
+def evaluate(run: Path, set_path: Path | str, partitions: tuple[str, ...] | None = None, device: str = "auto") -> dict[str, Any]:
     """Scores of the run's checkpoint on partitions of a shard set (all of them by default), by partition and together ("all").
 
     Raises UsageError where the set's fingerprint, classes or fields are not those that the run was trained with.
@@ -97,7 +97,7 @@ def open_views(shard_set: ShardSet, partitions: tuple[str, ...], field: str, dev
             views[view] = Batches(found, found, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(
-            f"{shard_set.path}: no samples in partition {', '.join(partitions)}; it has {', '.join(shard_set.partitions)}"
+            f"{shard_set.location}: no samples in partition {', '.join(partitions)}; it has {', '.join(shard_set.partitions)}"
         )
     return views
 
@@ -107,7 +107,7 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
     field_shape(shard_set, trained.config.model)
     if shard_set.fingerprint != trained.fingerprint:
         raise UsageError(
-            f"fingerprints differ: the run was trained on {trained.fingerprint}, {shard_set.path} has {shard_set.fingerprint}"
+            f"fingerprints differ: the run was trained on {trained.fingerprint}, {shard_set.location} has {shard_set.fingerprint}"
             f"{_difference(trained.spectrogram, shard_set.manifest['config'])}"
         )
 

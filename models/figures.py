@@ -9,8 +9,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from shards import fonts
 from shards.atomic import write_bytes
 
+fonts.prepare()  # class names come in any script
 NAMES = {"whole": "whole clips", "slice_mean": "mean over slices"}
 _TRAIN, _VAL = "#0072B2", "#D55E00"  # Okabe & Ito: told apart without colour vision, and by line style as well
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
 from preprocess.errors import ShardwaveError
+
+_log = logging.getLogger(__name__)
 
 
 class History:
@@ -44,6 +47,8 @@ class History:
         better = self.best is None or self.metric not in entry or self._rank(entry) > self._rank(self.best)
         if better:
             self.best = entry
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, int | float))
+        _log.debug("%s%s", numbers, ", the best so far" if better else "")
         return better
 
     def _rank(self, entry: dict[str, Any]) -> tuple[float, float]:

@@ -20,15 +20,15 @@ from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
-from shards.layout import MANIFEST, QUARANTINE
-from shards.progress import say
+from shards.layout import MANIFEST, QUARANTINE, is_url
+from shards.progress import say, unsaid
 from shards.shardset import ShardSet
-from shards.sources.class_folders import _audio_files
+from shards.sources.class_folders import audio_files
 
 
 def predict(
     run: Path,
-    audio_or_set: Path,
+    audio_or_set: Path | str,
     out_csv: Path,
     probabilities: bool = False,
     device: str = "auto",
@@ -37,22 +37,24 @@ def predict(
 ) -> dict[str, Any]:
     """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint.
 
+    A shard set is a folder that holds one, or a URL.
+
     Audio passes through the spectrogram that the run was trained on, by a temporary shard set. The probabilities behind a class
     are those of the score that the run was selected by. Files that cannot be read are named and left out; raises
     TooManyBadInputs, after writing, where they are more than `max_bad_fraction`.
     """
     trained = checkpoint.load(Path(run) / checkpoint.NAME)
     path = Path(audio_or_set)
-    if not path.exists():
+    if not is_url(audio_or_set) and not path.exists():
         raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
-    if (path / MANIFEST).exists():
-        count = _write(trained, ShardSet.open(path), Path(out_csv), probabilities, device)
+    if is_url(audio_or_set) or (path / MANIFEST).exists():
+        count = _write(trained, ShardSet.open(audio_or_set), Path(out_csv), probabilities, device)
         return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": []}
     if trained.spectrogram is None:
         raise UsageError(
             f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
         )
-    audio, files = (path.parent, [path.name]) if path.is_file() else (path, sorted(_audio_files(path)))
+    audio, files = (path.parent, [path.name]) if path.is_file() else (path, audio_files(path))
     if not files:
         raise UsageError(f"no audio files in {path}: give the folder that holds them")
     with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
@@ -62,7 +64,8 @@ def predict(
         options = BuildOptions(
             labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
         )
-        build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
+        with unsaid():
+            build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
         bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text().splitlines()]
         count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
@@ -94,7 +97,7 @@ def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str
     view = next(view for view, score in VIEW_SCORES.items() if score == trained.selected)
     views = open_views(shard_set, tuple(shard_set.partitions), trained.field, where)
     if view not in views:
-        raise ShardwaveError(f"{shard_set.path} has no {view} view, by which the run was selected")
+        raise ShardwaveError(f"{shard_set.location} has no {view} view, by which the run was selected")
     batches = views[view]
     found = predictions(trained.network, batches, trained.field, where, trained.config.precision)
     _, first = np.unique(batches.view.clip, return_index=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 import threading
 import time
@@ -30,11 +31,11 @@ from models.recorder import LAST, Recorder, remove_last
 from preprocess.errors import UsageError
 
 SAVE_SECONDS = 20.0
-_FREE = ("device", "devices", "strategy")  # what a resumed run may change
+_FREE = ("device", "devices", "nodes", "strategy")  # what a resumed run may change
 
 
 def train(
-    set_path: Path,
+    set_path: Path | str,
     config: TrainConfig,
     out: Path,
     resume: bool = False,
@@ -57,8 +58,8 @@ def run(
     data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
 ) -> dict[str, Any]:
     """One training on opened data."""
-    primary = getattr(rank_zero_only, "rank", 0) == 0  # Lightning starts this program once per device
-    earlier = result.open_run(out, resume) if primary else None
+    primary = _is_first(config)
+    earlier = result.open_run(out, resume) if primary else result.read(out) if _is_complete(out, resume) else None
     if earlier is not None:
         check_same(earlier, config, data)
         if earlier["state"] == "COMPLETE":
@@ -129,6 +130,7 @@ def _train(
         trainer = pl.Trainer(
             accelerator="gpu" if data.device.type == "cuda" else "cpu",
             devices=config.devices,
+            num_nodes=config.nodes,
             strategy=config.strategy,
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
@@ -139,7 +141,7 @@ def _train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            sync_batchnorm=config.devices > 1,
+            sync_batchnorm=config.devices * config.nodes > 1,
             default_root_dir=out,
         )
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
@@ -152,6 +154,22 @@ def _train(
                 weights_only=True,
             )
     return recorder, learner
+
+
+def _is_first(config: TrainConfig) -> bool:
+    """Whether this process, of those that train together, is the one that writes.
+
+    Lightning starts this program once per device; on several nodes people do (MASTER_ADDR, NODE_RANK), or torchrun or SLURM.
+    """
+    node = (
+        next((os.environ[name] for name in ("NODE_RANK", "GROUP_RANK") if name in os.environ), "0") if config.nodes > 1 else "0"
+    )
+    return node == "0" and getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _is_complete(out: Path, resume: bool) -> bool:
+    """Whether there is nothing to resume: then no process may wait for the others."""
+    return resume and (out / result.RESULT).exists() and result.read(out)["state"] == "COMPLETE"
 
 
 def about(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
@@ -186,7 +204,7 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData)
 
 
 def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, confusion: dict[str, Any]) -> None:
-    title = f"{config.model} on {data.path.name}"
+    title = f"{config.model} on {Path(data.path).name}"
     figures.curves(out / "curves.png", history.entries, data.selected, history.best_epoch, title)
     for side, name in (("test", "test"), ("val", "validation"), ("train", "training")):
         matrix = confusion.get(f"{side}_{data.selected}")

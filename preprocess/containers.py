@@ -14,7 +14,7 @@ from preprocess.errors import BadAudio
 
 UNKNOWN = 0xFFFFFFFF  # a length that a streaming writer left open (AU; WAV where both lengths say so)
 _JUNK = 4_096  # bytes; so much (and no more than a sixteenth of the samples) may follow the samples unexplained
-_TAGS = (b"ID3", b"TAG", b"APETAGEX")
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
 _UNCOMPRESSED_AIFC = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64", b"raw ")
 _MPEG_KBPS = {  # (version 1?, layer) → kbit/s by index
@@ -229,3 +229,6 @@ def _mpeg(file: FileIO, size: int) -> None:
         raise BadAudio("not audio: no MPEG frame where one should begin")
     if at > size:
         raise BadAudio(f"truncated: the last of {frames} MPEG frames is cut")
+    rest = data[at:]
+    if len(rest) > min(_JUNK, at // 16) and not rest.startswith(_TAGS) and rest.strip(b"\0"):
+        raise BadAudio(f"damaged: at byte {at} of {size}, after {frames} MPEG frames, no other one begins")

@@ -7,8 +7,11 @@ its name.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import stat
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -16,11 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from preprocess.c_stderr import silenced
 from preprocess.containers import Samples16, check, identify
 from preprocess.errors import BadAudio
 
 if TYPE_CHECKING:
     import soundfile
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((".wav", ".wave", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"))
 RATES = (1_000, 1_000_000)  # Hz; what a header may claim
@@ -60,12 +66,19 @@ def decode(path: Path | str, sample_rate: int) -> Decoded:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
             raise BadAudio("not a regular file")
         with FileIO(path) as file:
-            return _decode(file, sample_rate)
+            start = time.perf_counter()
+            decoded, reader = _decode(file, sample_rate)
     except OSError as error:
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
+    if _log.isEnabledFor(logging.DEBUG):
+        rate = f"{decoded.source_rate:,} Hz" + (f" to {sample_rate:,} Hz" if decoded.source_rate != sample_rate else "")
+        about = f"{decoded.seconds:.2f} s, {decoded.channels} ch, {rate}"
+        _log.debug("read %s by %s: %s, in %.1f ms", path, reader, about, 1000 * (time.perf_counter() - start))
+    return decoded
 
 
-def _decode(file: FileIO, sample_rate: int) -> Decoded:
+def _decode(file: FileIO, sample_rate: int) -> tuple[Decoded, str]:
+    """The clip, and what read it."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         raise BadAudio("empty file")
@@ -76,12 +89,16 @@ def _decode(file: FileIO, sample_rate: int) -> Decoded:
     file.seek(0)
     if pcm is not None:
         blocks = _converted(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK)
-        return _resampled(blocks, pcm.rate, pcm.channels, sample_rate)
+        return _resampled(blocks, pcm.rate, pcm.channels, sample_rate), f"our own 16-bit {kind} reader"
     import soundfile  # here: 40 ms that a folder of 16-bit WAV need not wait for
 
     try:
-        with soundfile.SoundFile(file) as sound:
-            return _resampled(_blocks(sound), sound.samplerate, sound.channels, sample_rate)
+        with (
+            silenced() if kind in ("mpeg", "tagged") else contextlib.nullcontext(),
+            soundfile.SoundFile(file.fileno(), closefd=False) as sound,  # given the object, it would call back for each read
+        ):
+            decoded = _resampled(_blocks(sound), sound.samplerate, sound.channels, sample_rate)
+            return decoded, f"libsndfile ({sound.format} {sound.subtype})"
     except soundfile.LibsndfileError as error:
         raise BadAudio(f"cannot be decoded: {error.error_string}") from error
 
@@ -116,7 +133,12 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
     total = 0
     while len(part := sound.read(out=buffer)):
         total += len(part)
-        yield part.mean(axis=1) if sound.channels > 1 else part[:, 0].copy()
+        mono = part[:, 0].copy()
+        for channel in part.T[1:]:
+            mono += channel
+        if sound.channels > 1:
+            mono /= sound.channels
+        yield mono
     claimed = sound.frames
     if claimed < 1 << 62 and total != claimed:  # libsndfile's largest number stands for an open length
         raise BadAudio(f"truncated, or its header lies: it claims {claimed} frames, the file holds {total}")

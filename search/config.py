@@ -48,9 +48,9 @@ class SearchConfig:
         return defaults(self.model, **{name: getattr(self, name) for name in names})
 
     def budget(self) -> SearchBudget:
-        """The budget with everything resolved for this backend and machine; raises `UsageError`."""
-        gpus = count_gpus(self.device)
-        jobs = self.jobs if self.jobs is not None else (gpus or None)
+        """The budget with everything resolved for this backend and machine, or cluster; raises `UsageError`."""
+        gpus, cpus = self._cluster() if self.backend == "ray" and self.address else (count_gpus(self.device), None)
+        jobs = self.jobs if self.jobs is not None else (gpus or cpus)
         share = self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
         return SearchBudget(
             trials=self.trials,
@@ -63,6 +63,13 @@ class SearchConfig:
             gpus_per_trial=share,
             fused=self._fused(gpus),
         ).resolve(self.backend)
+
+    def _cluster(self) -> tuple[int, int]:
+        """GPUs that trials may use, and CPUs, of all nodes."""
+        from search.ray_backend import cluster_resources
+
+        resources = cluster_resources(str(self.address))
+        return 0 if self.device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
     def _fused(self, gpus: int) -> int:
         """Trials per stacked model; by default on where it was measured to pay."""

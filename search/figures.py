@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from search.interface import Trial, best_so_far
 from search.space import Choice, Grid, LogUniform, Space
+from shards import fonts
 from shards.atomic import write_bytes
 
+fonts.prepare()
 COLOURS = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#D55E00"}  # Okabe & Ito
 MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
 

@@ -38,9 +38,10 @@ class Interrupts:
         self._seen = True
         os.write(self._writer, b"!")
 
-    def wait(self, links: Sequence[Connection]) -> list[Connection]:
-        """The connections that have something to read; raises KeyboardInterrupt once a signal has come."""
-        ready = wait([*links, self._reader])
+    def wait(self, links: Sequence[Connection], seconds: float | None = None) -> list[Connection]:
+        """The connections that have something to read, or none after so many seconds; raises KeyboardInterrupt once a signal has
+        come."""
+        ready = wait([*links, self._reader], seconds)
         if self._reader in ready:
             raise KeyboardInterrupt
         return [link for link in links if link in ready]

@@ -26,12 +26,13 @@ class TrainingObjective:
     """`models.fit` with a trial's hyper-parameters; trial n trains with seed config.seed + n.
 
     `folder`: where the weights of the best trial that this process completed are kept (`kept/trial-<n>.ckpt`, its history
-    beside it). It is pickled to workers as these three fields; each worker opens the shard set by its path.
+    beside it). It is pickled to workers as these three fields; each worker opens the shard set by its path
+    or URL.
     """
 
     modules: ClassVar = ("models.fit", "shards.gather")  # the second compiles, or loads what it compiled
 
-    path: Path
+    path: Path | str
     config: TrainConfig
     folder: Path | None = None
 

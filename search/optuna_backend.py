@@ -6,17 +6,15 @@ study; tickets of the random and grid samplers carry their parameters, those of 
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import Assignment, SearchBudget, SearchResult, Trial
+from search.interface import Assignment, SearchBudget, SearchResult, Trial, without_password
 from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
+from search.owner import STALE_SECONDS, Signs, alive, owner
 from search.pool import WorkerPool
 from search.random_backend import conclude, run_in_pool
 from search.results import TrialLog
@@ -25,7 +23,7 @@ from search.space import Space
 if TYPE_CHECKING:
     import optuna
 
-STALE_SECONDS = 60  # a trial that runs without an owner's name for so long was left by a crash
+POLL_SECONDS = 1.0  # between looks at what other machines do, once there is nothing left to start here
 
 
 class OptunaBackend:
@@ -61,6 +59,9 @@ class OptunaBackend:
             raise
         try:
             result = run_in_pool(objective, driver, budget, log, pool)
+            driver.collect()
+        except optuna_module().exceptions.StorageInternalError as error:
+            raise ShardwaveError(_about(self._storage, error) + "; once it answers again, go on with --resume") from error
         finally:
             driver.close()
         seconds = time.perf_counter() - started
@@ -71,6 +72,7 @@ class StudyDriver:
     """A study as the pool's driver."""
 
     independent = False  # and what is asked for, no other machine of the study can have
+    poll: float | None = None
 
     def __init__(
         self,
@@ -93,7 +95,10 @@ class StudyDriver:
             **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
         }
         self._shared, self._sqlite = storage is not None, (storage or "").startswith("sqlite")
+        if self._shared and not self._sqlite:
+            self.poll = POLL_SECONDS
         self._study, created = self._open(storage, name, seed)
+        self._signs = Signs(self._study, self._owner)
         if created:
             for trial in log.trials:  # whose storage was lost: Optuna's own code rebuilds its rungs from the values
                 self._replay(trial)
@@ -105,7 +110,7 @@ class StudyDriver:
             self._check(name, terms)
             self._retry_stale()
             self._tickets(seed)
-            self._collect()
+            self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
         optuna = optuna_module()
@@ -124,7 +129,7 @@ class StudyDriver:
             except Exception as error:  # whatever the database's driver raises
                 if storage is None:
                     raise
-                raise ShardwaveError(f"--storage {storage}: {' '.join(str(error).split())[:300]}") from error
+                raise ShardwaveError(_about(storage, error)) from error
 
     def _check(self, name: str, terms: dict[str, Any]) -> None:
         """Another machine, or an earlier run, made the study: wait until it is complete, and compare what it searches."""
@@ -169,23 +174,43 @@ class StudyDriver:
 
     def _retry_stale(self) -> None:
         """Trials that a killed main process left running are failed, and enqueued again under their numbers."""
-        state = optuna_module().trial.TrialState
+        optuna = optuna_module()
+        state = optuna.trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(state.RUNNING,)):
             left = trial.user_attrs.get("owner")
             if left is None:
                 age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
                 stale = not self._shared or age > STALE_SECONDS
             else:
-                stale = not alive(left)
+                stale = not alive(left) or self._signs.ceased(left)
             if not stale and self._sqlite:
                 raise UsageError(
                     "--storage sqlite locks no rows, and another process works on the study: use journal:FILE on a shared disk, "
                     "postgresql://, mysql:// or grpc://HOST:PORT for several at once"
                 )
             if stale:
-                self._study.tell(trial.number, state=state.FAIL)
+                try:
+                    self._study.tell(trial.number, state=state.FAIL)
+                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                    continue  # another machine was quicker
                 if (number := trial.user_attrs.get("trial")) is not None:
                     self._enqueue(number, trial.params, trial.user_attrs.get("attempt", 1) + 1)
+
+    def tick(self) -> None:
+        """See `Driver`: a sign of life."""
+        if self.poll is not None:
+            self._signs.give()
+
+    def more(self) -> bool:
+        """See `Driver`: until the other machines' trials have ended, one may be left for this one to take over."""
+        if self.poll is None:
+            return False
+        state = optuna_module().trial.TrialState
+        self._retry_stale()
+        self.collect()
+        mine = {live.number for live in self._live.values()}
+        unfinished = self._study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING))
+        return any(trial.number not in mine for trial in unfinished)
 
     def ask(self) -> Assignment | None:
         """See `Driver`."""
@@ -207,52 +232,41 @@ class StudyDriver:
         if trial.epochs <= self._reported.get(trial.trial, 0):  # its worker died, and it runs again: known already
             return False
         self._reported[trial.trial] = trial.epochs
-        live.report(trial.values[-1], trial.epochs)
+        try:
+            live.report(trial.values[-1], trial.epochs)
+        except optuna_module().exceptions.UpdateFinishedTrialError:
+            return True  # this process was taken for dead, and another has the trial
         return live.should_prune()
 
     def end(self, trial: Trial) -> None:
         """See `Driver`."""
         state = optuna_module().trial.TrialState
         live = self._live.pop(trial.trial)
-        live.set_user_attr("row", trial.row())
+        try:
+            live.set_user_attr("row", trial.row())
+        except optuna_module().exceptions.UpdateFinishedTrialError:
+            return  # see `report`
         if trial.state == "COMPLETE":
             self._study.tell(live, trial.value)
         else:
             self._study.tell(live, state=state.PRUNED if trial.state == "PRUNED" else state.FAIL)
 
     def close(self) -> None:
-        """Take in what other machines of the study finished."""
-        self._collect()
+        """Close the connection."""
         storage = self._study._storage
         if hasattr(storage, "remove_session"):
             storage.remove_session()
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Take in what other machines of the study finished."""
         for trial in self._study.get_trials(deepcopy=False):
             row = trial.user_attrs.get("row")
             if row is not None and trial.state.is_finished() and row["trial"] not in self._log.finished:
                 self._log.add(Trial.from_row(row))
 
 
-def owner() -> dict[str, Any]:
-    """This process, so that another can tell whether it still runs."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def alive(process: dict[str, Any]) -> bool:
-    """Whether the process that `owner` described still runs; those of other machines are believed to."""
-    if process["host"] != socket.gethostname():
-        return True
-    return _started(process["pid"]) == process["started"] is not None
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None when there is no such process."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
+def _about(storage: str | None, error: Exception) -> str:
+    return f"--storage {without_password(storage or 'of the run folder')}: {' '.join(str(error).split())[:300]}"
 
 
 def _discarded(trial: optuna.trial.FrozenTrial, states: Any) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import UsageError
-from search.interface import SearchBudget
+from search.interface import SearchBudget, without_password
 from search.space import Choice, Grid, LogUniform, Space
 
 if TYPE_CHECKING:
@@ -118,15 +118,17 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         raise UsageError(
             f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {url}"
         )
+    options = {} if url.startswith("sqlite") else {"pool_pre_ping": True}  # a connection may have been dropped between epochs
     for _ in range(5):
         try:
-            return optuna.storages.RDBStorage(url)
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except ImportError as error:
-            raise UsageError(f"--storage {url} needs a database driver: {error}") from None
+            remedy = ": pip install 'shardwave[postgres]'" if url.startswith("postgres") else ""
+            raise UsageError(f"--storage {without_password(url)} needs a database driver ({error}){remedy}") from None
         except Exception as error:
             if not any(
                 text in str(error) for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
             ):
                 raise
             time.sleep(0.5)  # another machine is making the tables at this moment
-    return optuna.storages.RDBStorage(url)
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from multiprocessing.connection import Connection
@@ -22,9 +23,16 @@ class Driver(Protocol):
     """Decides which trials run and when they stop."""
 
     independent: bool  # whether trials do not depend on others' results, so that any number may be asked for at once
+    poll: float | None  # seconds after which it wants to `tick`, where nothing else happens; None: never
 
     def ask(self) -> Assignment | None:
-        """The next trial, or None when there are no more."""
+        """The next trial, or None when there is none."""
+
+    def more(self) -> bool:
+        """After `ask` had none: whether it may have one later (others work on the same trials), and must be asked again."""
+
+    def tick(self) -> None:
+        """Time has passed."""
 
     def report(self, trial: Trial) -> bool:
         """A trial has a new value (its last); True stops it."""
@@ -80,7 +88,8 @@ class WorkerPool:
         for slot in range(self.jobs):
             self.add_worker(slot)
         while loop.feed():
-            for link in self._interrupts.wait([worker.link for worker in self._workers]):
+            driver.tick()
+            for link in self._interrupts.wait([worker.link for worker in self._workers], driver.poll):
                 worker = next(worker for worker in self._workers if worker.link is link)
                 try:
                     message = worker.link.recv()
@@ -148,9 +157,9 @@ class _Loop:
         while len(self.held) < self.ahead and not self.exhausted:
             assignment = self.driver.ask()
             if assignment is None:
-                self.exhausted = True
-            else:
-                self.held.append(assignment)
+                self.exhausted = not self.driver.more()
+                break
+            self.held.append(assignment)
         if not self.held:
             return []
         if self.batch == 1:
@@ -206,7 +215,8 @@ class _Loop:
             state = "COMPLETE"
         if state == "COMPLETE" and not trial.values:
             state, error = "FAILED", "the objective reported no value"
-        trial.state, trial.error = state, error
+        trial.state, trial.error, trial.seconds = state, error, round(time.time() - trial.start, 6)
+        trial.info.update(info)
         self.driver.end(trial)
         self.log.end(number, state, error, info)
 

@@ -43,6 +43,7 @@ class PointsDriver:
     """Hands out the space's points by number, lost trials first, and stops by the median rule."""
 
     independent = True
+    poll = None
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace, self._log = budget.scheduler == "median", budget.grace, log
@@ -57,6 +58,12 @@ class PointsDriver:
 
     def ask(self) -> Assignment | None:
         return self._queue.pop() if self._queue else None
+
+    def more(self) -> bool:
+        return False
+
+    def tick(self) -> None:
+        pass
 
     def report(self, trial: Trial) -> bool:
         """Median stopping rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.2): stop a trial whose best value is below

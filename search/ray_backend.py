@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import secrets
 import socket
@@ -19,11 +18,10 @@ from search.random_backend import conclude
 from search.results import TrialLog
 from search.space import Space
 from search.template import Template, threads
+from shards import ray_cluster
 
 OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need
 QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DEDUP_LOGS": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # objectives name files relative to where the user stands
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -117,11 +115,7 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iter
     python_path = os.environ.get("PYTHONPATH")
     try:
         if address:
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-            except ConnectionError as error:
-                reason = " ".join(str(error).split())
-                raise ShardwaveError(f"--address {address}: no Ray cluster answers there: {reason}") from None
+            ray_cluster.connect(ray, address)
         else:
             # objectives import in the actors as they do here
             os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
@@ -145,6 +139,16 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iter
         ray.shutdown()
 
 
+def cluster_resources(address: str) -> dict[str, float]:
+    """What the nodes of the cluster have together: {"CPU": …, "GPU": …, …}."""
+    ray = ray_module()
+    ray_cluster.connect(ray, address)
+    try:
+        return ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
 def ray_module(own_cluster: bool = False) -> Any:
     """The package, quiet; raises `UsageError` when it is not installed.
 
@@ -153,12 +157,4 @@ def ray_module(own_cluster: bool = False) -> Any:
     """
     if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        import ray
-    except ImportError:
-        raise UsageError("backend ray needs the package ray: pip install 'ray[tune]>=2.60'") from None
-    return ray
+    return ray_cluster.ray_module("backend ray", **QUIET)

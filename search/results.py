@@ -73,7 +73,7 @@ class TrialLog:
         """A running trial ends as COMPLETE, PRUNED or FAILED: its line is written."""
         trial = self.running.pop(number)
         trial.state, trial.error = state, error
-        trial.seconds = round(time.time() - trial.start, 6)
+        trial.seconds = trial.seconds or round(time.time() - trial.start, 6)
         trial.info.update(info or {})
         return self.add(trial)
 

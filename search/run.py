@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import logging
 import signal
 import threading
 import time
@@ -18,24 +19,28 @@ from models.result import Result, open_run
 from preprocess.errors import ShardwaveError, UsageError
 from search import outcome
 from search.config import SearchConfig
-from search.interface import Trial, best_trial, make_backend
+from search.interface import Trial, best_trial, make_backend, without_password
 from search.objective import TrainingObjective
 from search.results import TrialLog
 from search.space import Space, space_for
+from shards.layout import located
 from shards.progress import bar
 from shards.shardset import ShardSet
 
+_log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
 
 
-def search(set_path: Path, config: SearchConfig, out: Path, resume: bool = False) -> dict[str, Any]:
+def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool = False) -> dict[str, Any]:
     """Search hyper-parameters of `config.model` on a shard set, and return what result.json holds.
 
     `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a
     valid result (state INTERRUPTED) and raises KeyboardInterrupt; a search whose trials all failed raises ShardwaveError.
     """
     started = time.perf_counter()
-    set_path, out = Path(set_path).resolve(), Path(out).resolve()
+    set_path, out = located(set_path), Path(out).resolve()
+    if isinstance(set_path, Path):
+        set_path = set_path.resolve()
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
     backend = make_backend(config.backend, **config.backend_options())
     shard_set = ShardSet.open(set_path)
@@ -89,6 +94,8 @@ class Progress:
         if trial.state == "RUNNING" or trial.trial in self._ended:
             return
         self._ended[trial.trial] = trial
+        about = f"{trial.epochs} epochs in {trial.seconds:.1f} s, best value {trial.value}, {trial.params}"
+        _log.info("trial %d %s: %s", trial.trial, trial.state, trial.error or about)
         best = best_trial(list(self._ended.values()))
         if best is not None:
             self._progress.set_postfix(best=f"{best.value:.4f}", trial=best.trial, refresh=False)
@@ -96,7 +103,8 @@ class Progress:
 
 
 def _plain(config: SearchConfig) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    return {**plain, "storage": config.storage and without_password(config.storage)}
 
 
 def _describe(space: Space) -> dict[str, Any]:

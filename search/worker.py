@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from preprocess import log
 from search.interface import Assignment, TrialStopped, check_report
 
 
@@ -25,6 +26,7 @@ def template_main(
     """Import, then fork a worker for every client of `listener`, and answer on `control` how workers ended (see `Template`)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    log.set_up()
     os.dup2(2, 1)  # standard output belongs to the command's result
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)

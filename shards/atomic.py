@@ -7,9 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from shards.url_path import Place, UrlPath
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name in the same folder, then rename it to `path`."""
+
+def write_bytes(path: Place, data: bytes) -> None:
+    """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name."""
+    if isinstance(path, UrlPath):
+        path.write(data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -22,7 +27,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
@@ -33,8 +38,10 @@ def replace(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Place) -> None:
     """Make renames within `folder` last."""
+    if isinstance(folder, UrlPath):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,42 +4,58 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import json
+import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.features import feature_names
-from shards import device_build, finish, folder, lock, plan, pool, sources, split, worker
+from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, sources, split, worker
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.clip import classes_of
 from shards.progress import bar, say
 from shards.sources import class_folders
 from shards.unit import Unit
+from shards.url_path import Place, UrlPath, place
 
+_log = logging.getLogger(__name__)
 __all__ = ["BuildOptions", "build", "build_table"]
 
 
-def build(audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptions) -> dict[str, Any]:
+def build(audio: Path | str, out: Path | str, config: SpectrogramConfig, options: BuildOptions) -> dict[str, Any]:
     """Build the set `out` from the clips in `audio`, or finish it, or say that it is finished; returns its manifest.
+
+    Both may be URLs. With `options.address` the nodes of that Ray cluster do it, to the same bytes; paths are then on storage
+    that all of them share.
 
     Raises UsageError, or ShardwaveError where it could not be finished (the same command then goes on from there);
     TooManyBadInputs where it is finished, but more clips than `options.max_bad_fraction` were set aside.
     """
-    audio, out = Path(audio), Path(out)
+    with ray_cluster.connected(options.address) as ray:
+        return _build(place(audio), place(out), config, options, ray)
+
+
+def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOptions, ray: Any) -> dict[str, Any]:
     state = folder.examine(out)
-    named = _named_options(config, options, state)
+    named = _named_options(config, options, state, ray)
     names = feature_names(config)
+    if ray is not None:  # its workers stand elsewhere
+        audio, out = (path if isinstance(path, UrlPath) else path.absolute() for path in (audio, out))
+    audio = audio.listed() if isinstance(audio, UrlPath) else audio
     job = worker.Job(audio, out, config, named["engine"], named["device"], len(names))
-    workers = options.workers or cores()
-    with pool.Pool(job) as crew:
+    most = ray_pool.cores(ray, job.device) if ray is not None else cores()
+    workers = options.workers or most
+    with ray_pool.RayPool(ray, job) if ray is not None else pool.Pool(job) as crew:
         class_folders.check_folder(audio)
-        if (state.manifest is None or options.overwrite) and job.device == "cpu":
-            crew.start(min(workers, cores()))  # they load their libraries while this process plans
-        clips = sources.discover(audio, options.labels)
+        if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
+            crew.start(min(workers, most))  # they load their libraries while this process plans
+        clips = sources.discover(audio, None if options.labels is None else place(options.labels))
         classes = classes_of(clips)
         partitions = split.assign(
             clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
@@ -58,24 +74,36 @@ def build(audio: Path, out: Path, config: SpectrogramConfig, options: BuildOptio
     return made
 
 
-def _run(
-    job: worker.Job, crew: pool.Pool, planned: plan.Plan, classes: list[str], names: list[str], workers: int
-) -> dict[str, Any]:
+class Crew(Protocol):
+    """Who builds the units: processes here, or in a cluster."""
+
+    def run(self, units: Sequence[Unit], workers: int, progress: pool.Progress) -> list[dict[str, Any]]: ...
+
+    def stop(self) -> None: ...
+
+
+def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], names: list[str], workers: int) -> dict[str, Any]:
     out, started = job.folder, time.monotonic()
     units = [Unit(*unit, [(number, planned.clips[number]) for number in numbers]) for unit, numbers in planned.units().items()]
-    how = f"engine {job.engine} on {job.device}" + (f", {min(workers, len(units))} workers" if job.device == "cpu" else "")
+    alone = job.device == "cuda" and isinstance(crew, pool.Pool)  # this process
+    how = f"engine {job.engine} on {job.device}" + ("" if alone else f", {min(workers, len(units))} workers")
     say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")
     with Meter(len(planned.clips)) as meter:
         try:
-            records = crew.run(units, workers, meter) if job.device == "cpu" else device_build.run(job, units, meter)
+            records = device_build.run(job, units, meter) if alone else crew.run(units, workers, meter)
         except BaseException:
             crew.stop()  # nobody writes any more
             folder.clean_temporaries(out)
             raise
+    folder.clean_temporaries(out)  # of workers that were lost
+    folder.check_whole(out, records)
     manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     aside = f"; {manifest['quarantined']} set aside, see quarantine.jsonl" if manifest["quarantined"] else ""
     say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{aside}")
+    kinds = {json.dumps({**builder, "device_name": None}) for builder in manifest["builders"]}
+    if len(kinds) > 1:
+        say(f"{len(kinds)} kinds of machine or of library versions built it (`builders` in the manifest): bytes depend on them")
     return manifest
 
 
@@ -89,18 +117,22 @@ def cuda_driver() -> bool:
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
+        _log.info("device auto: cpu, there is no CUDA driver (libcuda.so.1) here")
         return False
     return True
 
 
-def _named_options(config: SpectrogramConfig, options: BuildOptions, state: folder.State) -> dict[str, Any]:
+def _named_options(config: SpectrogramConfig, options: BuildOptions, state: folder.State, ray: Any) -> dict[str, Any]:
     """What decides the bytes. `auto` is what a finished set was built with: running again does nothing, on any machine."""
     engine, device = options.engine, options.device
     if state.manifest is not None and not options.overwrite:
         engine = state.manifest["engine"] if engine == "auto" else engine
         device = state.manifest["device"] if device == "auto" else device
     if state.manifest is None or (engine, device) != (state.manifest["engine"], state.manifest["device"]):
-        engine, device = resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
+        if ray is not None:
+            engine, device = ray_pool.resolve(ray, engine, device)
+        else:
+            engine, device = resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
     names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction")
     return {**dataclasses.asdict(config), "engine": engine, "device": device, **{name: getattr(options, name) for name in names}}
 
@@ -132,3 +164,7 @@ class Meter:
         """Leave out clips that were done before."""
         self._bar.total -= clips
         self._bar.refresh()
+
+    def again(self, clips: int) -> None:
+        """Add clips that must be done once more."""
+        self.kept(-clips)

@@ -12,7 +12,7 @@ from preprocess.errors import UsageError
 class BuildOptions:
     """How a shard set is built."""
 
-    labels: Path | None = None  # CSV path,label[,fold][,group][,split]; None: the class is the parent folder
+    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split]; None: the class is the parent folder
     engine: str = "auto"
     device: str = "auto"
     workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
@@ -23,6 +23,7 @@ class BuildOptions:
     test_fraction: float = 0.0
     overwrite: bool = False
     max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
+    address: str | None = None  # of a Ray cluster, or `auto`; None: this machine alone
 
     def __post_init__(self) -> None:
         _check(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from preprocess.errors import UsageError
 from shards import split
 from shards.build_options import BuildOptions
 from shards.clip import classes_of
-from shards.layout import NPY_HEADER, clip_key, padded
+from shards.layout import NPY_HEADER, clip_key, is_url, padded
 from shards.plan import spread
 from shards.progress import say
 from shards.shard_writer import Fields
@@ -21,7 +22,11 @@ from shards.writer import Row, Shard, write_set
 
 
 def build_table(
-    table: Path, out: Path, label_column: str = "label", group_column: str | None = None, options: BuildOptions | None = None
+    table: Path,
+    out: Path | str,
+    label_column: str = "label",
+    group_column: str | None = None,
+    options: BuildOptions | None = None,
 ) -> dict[str, Any]:
     """Write the set `out` from a CSV or Parquet table, one row a clip (see `shards.sources.table.read`); returns its manifest.
 
@@ -29,6 +34,8 @@ def build_table(
     Its samples have the one array field `features.npy` and the one view `full`.
     """
     options = options or BuildOptions()
+    if is_url(out) or options.address is not None:
+        raise UsageError("--table is written on this machine into a folder: give a folder as --out, and no --address")
     seed = options.seed
     clips, features, names, left_out = source.read(Path(table), label_column, group_column)
     classes = classes_of(clips)

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from shards.pool import Progress
-from shards.unit import Unit, finished_record
-from shards.worker import Builder, Job, identity
+from shards.unit import Unit
+from shards.worker import Builder, Job, finished_record, identity
 
 THREADS = 4
 ROOM = 4 << 30  # bytes of device memory for each of them
@@ -31,7 +31,7 @@ def run(job: Job, units: Sequence[Unit], progress: Progress) -> list[dict[str, A
             progress.clip(seconds, good)
 
     def build(unit: Unit) -> dict[str, Any]:
-        record = finished_record(job.folder, unit)
+        record = finished_record(job, unit)
         if record is not None:
             with telling:
                 progress.kept(len(unit.clips))

@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from preprocess.environment import environment
@@ -16,9 +15,10 @@ from shards.layout import INPUTS, QUARANTINE
 from shards.plan import Plan
 from shards.shard_writer import Fields
 from shards.unit import array_fields
+from shards.url_path import Place
 
 
-def finish(out: Path, planned: Plan, records: Sequence[dict[str, Any]], *, config: dict[str, Any], classes: Sequence[str],
+def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, config: dict[str, Any], classes: Sequence[str],
            feature_names: Sequence[str]) -> dict[str, Any]:  # fmt: skip
     """Write what stands beside the shards from the units' records; returns the manifest."""
     from preprocess.config import SpectrogramConfig
@@ -70,16 +70,16 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
     return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
-def write_quarantine(out: Path, quarantined: Sequence[dict[str, str]]) -> None:
+def write_quarantine(out: Place, quarantined: Sequence[dict[str, str]]) -> None:
     """Write quarantine.jsonl: one {path, reason} a line, sorted by path."""
     atomic.write_bytes(out / QUARANTINE, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined).encode())
 
 
-def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Path) -> None:
+def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Place) -> None:
     """Raise TooManyBadInputs where more clips were set aside than allowed."""
     total = made["clips"] + made["quarantined"]
     if made["quarantined"] > max_bad_fraction * total:
         raise TooManyBadInputs(
             f"{out} is finished, but {made['quarantined']} of {total} clips were set aside, more than "
-            f"--max-bad-fraction {max_bad_fraction:g}: see quarantine.jsonl in it"
+            f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see quarantine.jsonl in it for the reasons"
         )

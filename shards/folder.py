@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from shards.layout import (
     VIEWS,
     shard_name,
 )
+from shards.shard_writer import files_of
+from shards.url_path import Place, UrlPath
 from shards.worker import disk_error
 
 PLAN = "plan.jsonl"  # of a build from audio
@@ -41,8 +44,8 @@ class State:
     written: list[str] | None = None
 
 
-def examine(out: Path) -> State:
-    """The state of the folder `out`; raises UsageError where it holds something else than a shard set."""
+def examine(out: Place) -> State:
+    """The state of the folder (or the URL) `out`; raises UsageError where it holds something else than a shard set."""
     if not out.exists():
         return State()
     if not out.is_dir():
@@ -57,7 +60,8 @@ def examine(out: Path) -> State:
         return State(plan.read(out / BUILD / PLAN))
     if (out / BUILD / WRITTEN).exists():
         return State(written=(out / BUILD / WRITTEN).read_text().split())
-    others = sorted(name for name in os.listdir(out) if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
+    names = os.listdir(out) if isinstance(out, Path) else {name.split("/")[0] for name in out.files()}
+    others = sorted(name for name in names if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
     if others:
         raise UsageError(
             f"--out {out} holds something else ({others[0]}{', ...' if len(others) > 1 else ''}): give a new or empty folder"
@@ -65,7 +69,7 @@ def examine(out: Path) -> State:
     return State()
 
 
-def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[str, Any] | None:
+def prepare(out: Place, new: plan.Plan, audio: Place, *, overwrite: bool) -> dict[str, Any] | None:
     """Make `out` ready for building `new` (call it under the lock): the manifest where that is finished already, else None.
 
     Raises UsageError where the folder holds a set of other inputs or options; with `overwrite`, that set's files are removed.
@@ -90,14 +94,15 @@ def prepare(out: Path, new: plan.Plan, audio: Path, *, overwrite: bool) -> dict[
     return None
 
 
-def finished(out: Path, state: State, new: plan.Plan, audio: Path) -> dict[str, Any] | None:
+def finished(out: Place, state: State, new: plan.Plan, audio: Place) -> dict[str, Any] | None:
     """The manifest of the set in `out` where that is finished; raises where it is damaged, or of other inputs or options."""
     if state.manifest is not None:
         if state.plan is None:
             raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
         _refuse_changes(out, state, state.plan, new, audio)
+        seen = out if isinstance(out, Path) else out.listed()
         for entry in entries(state.manifest):
-            path = out / entry["file"]
+            path = seen / entry["file"]
             if not path.exists() or path.stat().st_size != entry["bytes"]:
                 raise ShardwaveError(
                     f"{path} is {'damaged' if path.exists() else 'missing'} in a finished set: build it anew with --overwrite"
@@ -132,7 +137,7 @@ def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from shards
 
 
-def remove(out: Path, state: State) -> None:
+def remove(out: Place, state: State) -> None:
     """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
     stems = {entry["file"].removesuffix(TAR) for entry in entries(state.manifest)} if state.manifest is not None else set()
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
@@ -141,25 +146,32 @@ def remove(out: Path, state: State) -> None:
     if state.manifest is not None:  # from here on the folder is known as ours by this note alone
         (out / BUILD).mkdir(exist_ok=True)
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
-    for name in (MANIFEST, QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))):
-        (out / name).unlink(missing_ok=True)
-        if name == MANIFEST:
-            atomic.sync_folder(out)
+    (out / MANIFEST).unlink(missing_ok=True)
+    atomic.sync_folder(out)
+    _unlink(out, [QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))])
     remove_build(out)
 
 
-def remove_build(out: Path) -> None:
+def remove_build(out: Place) -> None:
     """Remove what is only needed while building."""
     if (out / BUILD).is_dir():
-        for path in (out / BUILD).iterdir():
-            if path.name in (PLAN, WRITTEN) or path.suffix in (".json", ".tmp"):
-                path.unlink()
+        names = [path.name for path in (out / BUILD).iterdir()]
+        _unlink(out / BUILD, [name for name in names if name in (PLAN, WRITTEN) or name.endswith((".json", ".tmp"))])
         with contextlib.suppress(OSError):  # somebody put something into it
             (out / BUILD).rmdir()
 
 
-def clean_temporaries(out: Path) -> None:
-    """Remove what killed processes left half-written (call it under the lock)."""
+def _unlink(folder: Place, names: Sequence[str]) -> None:
+    """Remove these files, where they are there; in a store many at a time."""
+    with ThreadPoolExecutor(1 if isinstance(folder, Path) else 16, "remove") as pool:
+        for _ in pool.map(lambda name: (folder / name).unlink(missing_ok=True), names):
+            pass
+
+
+def clean_temporaries(out: Place) -> None:
+    """Remove what killed processes left half-written (call it under the lock); in a store there is no such thing."""
+    if isinstance(out, UrlPath):
+        return
     for folder in (out, out / BUILD):
         for name in os.listdir(folder) if folder.is_dir() else ():
             if TEMPORARY.fullmatch(name) or (folder.name == BUILD and name.endswith(".tmp")):
@@ -167,7 +179,7 @@ def clean_temporaries(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def clear_errors(out: Path) -> Iterator[None]:
+def clear_errors(out: Place) -> Iterator[None]:
     """Turn a failed write below `out` (a full disk) into one clear line."""
     try:
         yield
@@ -175,7 +187,27 @@ def clear_errors(out: Path) -> Iterator[None]:
         raise disk_error(error, out) from error
 
 
-def _refuse_changes(out: Path, state: State, old: plan.Plan, new: plan.Plan, audio: Path) -> None:
+def check_whole(out: Place, records: Sequence[dict[str, Any]]) -> None:
+    """Raise ShardwaveError unless all that the units' records name is in `out`: workers on other machines wrote it."""
+    seen = out if isinstance(out, Path) else out.listed()
+    for record in records:
+        for entry in record["shards"].values():
+            path = seen / entry["file"]
+            try:
+                stat = path.stat()
+                same = stat.st_size == entry["bytes"]
+                if isinstance(seen, UrlPath):
+                    same = all(list((seen / name).stat())[::2] == record["objects"][name] for name, _ in files_of(entry))
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise ShardwaveError(
+                    f"{path} is not what a worker wrote: is another build writing there, or is {out} not one storage that all "
+                    "nodes share? Run the same command again to finish the set"
+                )
+
+
+def _refuse_changes(out: Place, state: State, old: plan.Plan, new: plan.Plan, audio: Place) -> None:
     crc32 = {planned.clip.path: planned.crc32 for planned in old.clips if planned.crc32 is not None}
     if state.manifest is None:
         for path in (out / BUILD).glob("*.json"):

@@ -73,11 +73,14 @@ def read(path: Path) -> Index:
     offset = {field: columns[2 + 2 * i] for i, field in enumerate(fields)}
     length = {field: columns[3 + 2 * i] for i, field in enumerate(fields)}
     index = Index(int(meta["tar_bytes"]), str(meta["tar_sha256"]), columns[0], columns[1], offset, length)
-    for field in fields:
-        start, size = offset[field], length[field]
-        inside = not samples or (start.min() >= 512 and size.min() >= 0 and size.max() <= index.tar_bytes - 512)
-        if not (inside and (start <= index.tar_bytes - size).all()):
-            raise ShardwaveError(f"{path}: the index points outside its tar")
+    starts, sizes = columns[2::2], columns[3::2]
+    if columns[2:].size and not (
+        starts.min() >= 512
+        and sizes.min() >= 0
+        and sizes.max() <= index.tar_bytes - 512
+        and (starts <= index.tar_bytes - sizes).all()
+    ):
+        raise ShardwaveError(f"{path}: the index points outside its tar")
     return index
 
 

@@ -18,21 +18,21 @@ from shards.shardset import ShardSet, View
 UNLABELLED = "(unlabelled)"
 
 
-def draw(set_path: Path, key: str, png: Path) -> dict[str, Any]:
+def draw(set_path: Path | str, key: str, png: Path) -> dict[str, Any]:
     """Draw one clip (`key`: a sample's key, or the clip's path), axes in Hz and seconds, and its slices; returns its metadata."""
     from shards.inspect_figures import draw_sample
 
     return draw_sample(ShardSet.open(set_path), key, png)
 
 
-def contact_sheet(set_path: Path, png: Path, per_class: int = 6) -> dict[str, Any]:
+def contact_sheet(set_path: Path | str, png: Path, per_class: int = 6) -> dict[str, Any]:
     """Draw `per_class` whole clips of every class on one sheet; returns {png, samples}."""
     from shards.inspect_figures import draw_sheet
 
     return draw_sheet(ShardSet.open(set_path), png, per_class)
 
 
-def against(set_path: Path, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def against(set_path: Path | str, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
     """Make samples anew from `audio` and compare them with the stored ones; see `inspect_against.against`."""
     from shards import inspect_against
 
@@ -46,7 +46,7 @@ def report(found: dict[str, Any]) -> str:
     return inspect_against.report(found)
 
 
-def summary(set_path: Path) -> dict[str, Any]:
+def summary(set_path: Path | str) -> dict[str, Any]:
     """Counts per class, partition and view, durations (seconds), source rates (Hz), groups, and what was set aside and why."""
     opened = ShardSet.open(set_path)
     counts: dict[str, dict[str, dict[str, int]]] = {}

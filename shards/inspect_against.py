@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards.inspect import find, quarantined
-from shards.progress import say
+from shards.progress import say, unsaid
 from shards.shardset import ShardSet, View
 
 PARITY = (0.999, 4)  # share of pixels within 1 level, and the most levels any may be off (DESIGN §2, spectrogram)
 
 
-def against(set_path: Path, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def against(set_path: Path | str, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
     """Compute samples anew from `audio` and compare them with the stored ones, pixel level by pixel level.
 
     One sample's clip (`key`: its key or path), or `clips` of them spread evenly over the set. The engine is the one the set was
@@ -75,7 +73,7 @@ def _build_anew(opened: ShardSet, audio: Path, paths: list[str], folder: Path) -
         engine, device = resolve("auto", "auto")
     options = BuildOptions(folder / "labels.csv", engine, device, min_shards=1, max_bad_fraction=1.0)
     assert opened.config is not None
-    with contextlib.redirect_stderr(io.StringIO()):  # what it tells of its temporary set would only confuse
+    with unsaid():  # what it tells of its temporary set would only confuse
         build(audio, folder / "set", opened.config, options)
     return ShardSet.open(folder / "set"), f"{engine} on {device}"
 

@@ -11,7 +11,7 @@ import numpy as np
 from preprocess import filters
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
-from shards import atomic
+from shards import atomic, fonts
 from shards.inspect import UNLABELLED, find
 from shards.shardset import ShardSet
 
@@ -28,6 +28,7 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
     """The clip of `key`, whole and below it slice by slice, written to `png`; returns the whole sample's metadata and its key."""
     from matplotlib.figure import Figure
 
+    fonts.prepare()
     config = _config(opened)
     view, row = find(opened, key)
     meta, clip = view.meta(row), int(view.clip[row])
@@ -82,6 +83,7 @@ def draw_sheet(opened: ShardSet, png: Path, per_class: int = 6) -> dict[str, Any
     from matplotlib.figure import Figure
     from PIL import Image
 
+    fonts.prepare()
     config = _config(opened)
     view = opened.view(opened.partitions, "full")
     names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 
 NPY_HEADER = 128  # bytes; fixed, so that behind a 512-byte tar header the data lie 64-byte aligned
+BLOCK = 512  # bytes; headers and data of a tar's members begin at multiples
 TAR, INDEX, DALI_INDEX = ".tar", ".index", ".idx"
 MANIFEST, QUARANTINE, INPUTS = "manifest.json", "quarantine.jsonl", "inputs.jsonl"
 BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
@@ -46,5 +48,15 @@ def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
 
 
 def padded(size: int) -> int:
-    """`size` rounded up to whole tar blocks of 512 bytes."""
-    return -(-size // 512) * 512
+    """`size` rounded up to whole tar blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def is_url(location: object) -> bool:
+    """Whether a set or a folder is named by a URL (`s3://bucket/set`), not by a path."""
+    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
+
+
+def located(location: Path | str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return location if is_url(location) else Path(location)

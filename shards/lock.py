@@ -6,15 +6,20 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from preprocess.errors import ShardwaveError
+from shards import lease
 from shards.layout import LOCK
+from shards.url_path import Place, UrlPath
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Place) -> Iterator[None]:
     """Hold the folder's lock file; raises ShardwaveError where another process holds it. A killed holder's lock is free."""
+    if isinstance(folder, UrlPath):
+        with lease.hold(folder):
+            yield
+        return
     with open(folder / LOCK, "a+") as file:  # closed on exec: worker processes do not inherit it
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

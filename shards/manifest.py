@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
 from shards.layout import BUILD, MANIFEST, PARTITION, SHARD_FILE, TAR, VIEWS
+from shards.url_path import Place
 
 FORMAT = "shardwave-1"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -28,7 +28,7 @@ def fingerprint(config: dict[str, Any] | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write(folder: Path, manifest: dict[str, Any]) -> None:
+def write(folder: Place, manifest: dict[str, Any]) -> None:
     """Write the manifest, which finishes the set."""
     missing = [key for key in KEYS if key not in manifest]
     if missing:
@@ -36,7 +36,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     atomic.write_json(folder / MANIFEST, manifest)
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Place) -> dict[str, Any]:
     """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
     path = folder / MANIFEST
     try:

@@ -40,13 +40,17 @@ class Order:
         return whole + (self._rest > (0 if self.pad else self.rank))
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """The permutation of an epoch: int64 [samples]."""
-        if not self.shuffle:
-            return np.arange(self.samples)
-        return np.random.Generator(np.random.PCG64([self.seed, epoch])).permutation(self.samples)
+        """The permutation of an epoch: [samples], int32 where that suffices."""
+        rows = np.arange(self.samples, dtype=np.int32 if self.samples < 2**31 else np.int64)
+        if self.shuffle:  # the same order, whichever the type
+            np.random.Generator(np.random.PCG64([self.seed, epoch])).shuffle(rows)
+        return rows
 
     def batch(self, permutation: np.ndarray, number: int) -> np.ndarray:
-        """The samples of this rank's batch `number` under an epoch's permutation."""
+        """The samples of this rank's batch `number` under an epoch's permutation: int64 [batch]."""
+        return self._batch(permutation, number).astype(np.int64)
+
+    def _batch(self, permutation: np.ndarray, number: int) -> np.ndarray:
         start = number * self.batch_size * self.world_size
         part = permutation[start : start + self.batch_size * self.world_size]
         if len(part) < self.batch_size * self.world_size:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import logging
+import math
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from preprocess.errors import ShardwaveError
 from shards import atomic
 from shards.clip import Clip
 from shards.layout import NPY_HEADER, padded
+from shards.url_path import Place, UrlPath
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Plan:
             members[planned.partition, planned.unit].append(number)
         return {unit: sorted(members[unit], key=lambda number: self.clips[number].rank) for unit in sorted(members)}
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """One line of JSON for the options, then one per clip; atomically."""
         lines = [json.dumps({"options": self.options})]
         for planned in self.clips:
@@ -61,7 +66,7 @@ def make(
     clips: Sequence[Clip],
     classes: Sequence[str],
     partitions: Sequence[str],
-    audio: Path,
+    audio: Place,
     config: SpectrogramConfig,
     options: dict[str, Any],
     feature_count: int,
@@ -72,7 +77,7 @@ def make(
     record = (
         padded(NPY_HEADER + config.image_size**2) + 2_560 + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
     )
-    weights = np.array([record * max(1, _slices(audio / clip.path, config)) for clip in clips], np.float64)
+    weights = record * np.maximum(1.0, _slices(audio, clips, config))
     unit, rank = np.zeros(len(clips), np.int64), np.zeros(len(clips), np.int64)
     for partition in sorted(set(partitions)):
         rows = np.array([i for i, name in enumerate(partitions) if name == partition])
@@ -88,7 +93,9 @@ def make(
         )
         for i, clip in enumerate(clips)
     ]
-    return Plan(options, planned)
+    made = Plan(options, planned)
+    _log.info("planned %d clips into %d shards per view", len(clips), len(made.units()))
+    return made
 
 
 def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shard_mb: float) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +110,7 @@ def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shar
     return unit, rank
 
 
-def read(path: Path) -> Plan:
+def read(path: Place) -> Plan:
     """Read what `Plan.write` wrote; raises ShardwaveError where it is not readable."""
     try:
         first, *rest = path.read_text().splitlines()
@@ -119,7 +126,7 @@ def read(path: Path) -> Plan:
         raise ShardwaveError(f"{path} cannot be read ({error}): build the set anew with --overwrite") from None
 
 
-def changes(old: Plan, new: Plan, audio: Path, crc32: Mapping[str, int]) -> list[str]:
+def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> list[str]:
     """What differs between the plan of a set and the one that this command would make; empty: it is the same build.
 
     A file counts as unchanged when size and modification time are; where only the time differs, its bytes decide, by the `crc32`
@@ -143,8 +150,10 @@ def changes(old: Plan, new: Plan, audio: Path, crc32: Mapping[str, int]) -> list
     return told
 
 
-def file_crc32(path: Path) -> int:
+def file_crc32(path: Place) -> int:
     """CRC-32 of a file's bytes (to notice changes, not to authenticate)."""
+    if isinstance(path, UrlPath):
+        return zlib.crc32(path.read_bytes())
     crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(buffer):
@@ -152,7 +161,7 @@ def file_crc32(path: Path) -> int:
     return crc
 
 
-def _differs(old: PlannedClip, new: PlannedClip, path: Path, crc32: int | None) -> bool:
+def _differs(old: PlannedClip, new: PlannedClip, path: Place, crc32: int | None) -> bool:
     if old.bytes != new.bytes:
         return True
     if old.mtime_ns == new.mtime_ns or crc32 is None:  # crc32 None: not read yet, so nothing was made of it
@@ -179,21 +188,34 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: Place) -> tuple[int, int]:
     try:
-        stat = os.stat(path)
+        stat = path.stat()
     except OSError:
         return -1, 0
     return stat.st_size, stat.st_mtime_ns
 
 
-def _slices(path: Path, config: SpectrogramConfig) -> int:
-    """Slices of a clip, as far as its header tells without decoding (for the size of shards only)."""
+def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig) -> np.ndarray:
+    """Slices of each clip, as far as its header tells without decoding (for the size of shards only)."""
     if config.slice_seconds is None:
-        return config.slices
+        return np.full(len(clips), float(config.slices))
+    with ThreadPoolExecutor(32 if isinstance(audio, UrlPath) else 1, "headers") as pool:
+        seconds = np.array(list(pool.map(lambda clip: _seconds(audio / clip.path), clips)))
+    return np.where(np.isnan(seconds), 1.0, np.floor(seconds / config.slice_seconds))
+
+
+def _seconds(path: Place) -> float:
+    """What a file's header says; NaN where it is not readable."""
     import soundfile
 
     try:
-        return int(soundfile.info(path).duration / config.slice_seconds)
+        if isinstance(path, Path):
+            return soundfile.info(path).duration
+        with path.ranged() as file:
+            try:
+                return soundfile.info(file).duration
+            finally:
+                file.check()
     except (soundfile.LibsndfileError, OSError):
-        return 1
+        return math.nan

@@ -11,6 +11,7 @@ from multiprocessing import connection
 from typing import Any, Protocol
 
 from preprocess.errors import ShardwaveError
+from shards import scratch
 from shards.unit import Unit
 from shards.worker import Job, serve
 
@@ -25,6 +26,25 @@ class Progress(Protocol):
 
     def kept(self, clips: int) -> None:
         """So many clips lie in a shard that was finished before."""
+
+    def again(self, clips: int) -> None:
+        """So many clips that were done, or kept, are to be done once more."""
+
+
+def take(message: tuple[Any, ...], progress: Progress, records: list[dict[str, Any]]) -> bool:
+    """Do what a building process's message asks for (see `worker.Server`), raise what failed there; whether it wants a unit."""
+    kind, *values = message
+    if kind == "clip":
+        progress.clip(*values)
+    elif kind == "kept":
+        progress.kept(*values)
+    elif kind == "failed":
+        raise values[0]
+    elif kind == "crashed":
+        raise RuntimeError(f"a building process failed: {values[0]}") from RuntimeError(values[1])
+    elif kind == "unit":
+        records += values
+    return kind == "ready"
 
 
 class Pool:
@@ -48,6 +68,8 @@ class Pool:
             with contextlib.suppress(OSError):
                 ours.close()
         self._processes.clear()
+        if self._job.remote:
+            scratch.sweep()
 
     def start(self, workers: int) -> None:
         """Start processes until there are `workers`."""
@@ -68,18 +90,7 @@ class Pool:
         while len(records) < len(units):
             for ready in connection.wait(list(self._processes)):
                 assert isinstance(ready, connection.Connection)
-                kind, *values = self._receive(ready)
-                if kind == "clip":
-                    progress.clip(*values)
-                elif kind == "kept":
-                    progress.kept(*values)
-                elif kind == "failed":
-                    raise values[0]
-                elif kind == "crashed":
-                    raise RuntimeError(f"a building process failed: {values[0]}") from RuntimeError(values[1])
-                elif kind == "unit":
-                    records += values
-                elif waiting:  # and ready for a unit
+                if take(self._receive(ready), progress, records) and waiting:
                     self._send(ready, waiting.pop())
         return records
 

@@ -143,5 +143,11 @@ def _open_fsspec(url: str, start: int) -> Opened:
         raise ShardwaveError(f"{url} does not exist") from None
     except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not there
         raise UsageError(f"{url}: {error}") from None
+    except PermissionError as error:
+        raise ShardwaveError(f"{url}: access is denied ({error}): check the credentials and their rights") from None
+    except Exception as error:  # every store has its own class for this
+        if not type(error).__name__.endswith("CredentialsError"):
+            raise
+        raise ShardwaveError(f"{url}: {error}: give the store's credentials in the environment") from None
     file.seek(start)
     return Opened(file, file.size, None)

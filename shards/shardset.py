@@ -9,6 +9,7 @@ import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,20 @@ import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
-from shards.layout import INDEX, NPY_HEADER, TAR, VIEWS
+from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
 
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
+MANY = 64  # indexes, that are worth threads
 
 
 class ShardSet:
     """A finished shard set on disk. Opening reads the manifest only; `view` reads the indexes of what it is asked for."""
 
+    local = True  # all files are there from the start
+
     def __init__(self, path: Path, found: dict[str, Any]):
         self.path = path
+        self.location = str(path)  # what people call the set: its folder, or the URL it is read from
         self.manifest = found
         self.classes: list[str] = found["classes"]
         self.feature_names: list[str] = found["feature_names"]
@@ -38,14 +43,23 @@ class ShardSet:
     def open(cls, path: Path | str, verify: bool = False) -> ShardSet:
         """Open the set in the folder `path`, checking format and fingerprint, and with `verify` every byte of it.
 
+        `path` may be a URL (`s3://…`, `gs://…`, `https://…`, `file://…`): files are then fetched into this machine's cache when
+        they are first needed (see `shards.cache`).
+
         Raises UsageError where there is no set, ShardwaveError where it is unfinished, damaged or of another format.
         """
-        path = Path(path)
         if verify:
             from shards.verify import verify as verify_set
 
             verify_set(path)
-        return cls(path, manifest.read(path))
+        if is_url(path):
+            from shards.cache import CachedSet
+
+            return CachedSet(str(path))
+        return cls(Path(path), manifest.read(Path(path)))
+
+    def bring(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
+        """Let the files with `suffix` of these shards be in `path`: those of a set on disk are."""
 
     @property
     def config(self) -> SpectrogramConfig | None:
@@ -64,11 +78,11 @@ class ShardSet:
         wanted = [partitions] if isinstance(partitions, str) else list(partitions)
         for name in wanted:
             if name not in self.manifest["partitions"]:
-                raise UsageError(f"{self.path} has no partition {name}: it has {', '.join(self.partitions)}")
+                raise UsageError(f"{self.location} has no partition {name}: it has {', '.join(self.partitions)}")
         if view not in (*VIEWS, "both"):
             raise UsageError(f"view must be one of {', '.join(VIEWS)}, both, got {view}")
         if view != "both" and view not in self.views:
-            raise UsageError(f"{self.path} has no {view} view: it has {', '.join(self.views)}; build it with --slices")
+            raise UsageError(f"{self.location} has no {view} view: it has {', '.join(self.views)}; build it with --slices")
         views = VIEWS if view == "both" else (view,)
         entries = [entry for name in wanted for each in views for entry in self.manifest["partitions"][name].get(each, [])]
         return View(self, entries)
@@ -81,13 +95,14 @@ class ShardSet:
                 for i in range(len(view)):
                     if view.key(i) == key:
                         return view, i
-        raise UsageError(f"{self.path} has no sample with the key {key}")
+        raise UsageError(f"{self.location} has no sample with the key {key}")
 
 
 class View:
     """Samples in a fixed order: those of its shards, one shard after another.
 
-    Memory use does not grow with the set but for 64 bytes a sample: the tars are mapped, the page cache is shared with others.
+    Memory use does not grow with the set but for 24 bytes a sample and 4 for each array field: the tars are mapped, the page
+    cache is shared with others.
     """
 
     def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]):
@@ -100,21 +115,42 @@ class View:
             for name, field in shards.fields.items()
             if name not in ("cls", "json")
         }
-        self._shards = [_open_shard(shards.path, entry) for entry in entries]
-        self._maps: list[mmap.mmap | None] = [None] * len(self._shards)
-        self._addresses = np.zeros(len(self._shards), np.int64)  # where each tar is mapped; 0: not yet
-        sizes = [len(shard) for shard in self._shards]
-        self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        self.cls = _joined([shard.cls for shard in self._shards])
-        self.clip = _joined([shard.clip for shard in self._shards])
-        self._offset = {name: _joined([shard.offset[name] for shard in self._shards]) for name in shards.fields if name != "cls"}
-        self._json_length = _joined([shard.length["json"] for shard in self._shards])
         self._files = [(shards.path / entry["file"], int(entry["bytes"])) for entry in entries]
-        for name, (dtype, shape) in self._arrays.items():
-            expected = NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-            for shard, (file, _) in zip(self._shards, self._files, strict=True):
-                if (shard.length[name] != expected).any():
-                    raise ShardwaveError(f"{file}: the index does not fit the field {name} ({dtype} {list(shape)}): run verify")
+        self._maps: list[mmap.mmap | None] = [None] * len(self._files)
+        self._addresses = np.zeros(len(self._files), np.int64)  # where each tar is mapped; 0: not yet
+        sizes = [int(entry["samples"]) for entry in entries]
+        self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        self.cls = np.empty(sum(sizes), np.int64)
+        self.clip = np.empty(sum(sizes), np.int64)
+        self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}  # of the data, in its tar
+        self._read_indexes(sizes)
+
+    def _read_indexes(self, sizes: list[int]) -> None:
+        self.set.bring(self._entries, INDEX)
+        lengths = {
+            name: NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+            for name, (dtype, shape) in self._arrays.items()
+        }
+
+        def fill(number: int, start: int) -> None:
+            path, _ = self._files[number]
+            found = _open_index(path, self._entries[number], self.set.local)
+            rows = slice(start, start + sizes[number])
+            self.cls[rows], self.clip[rows] = found.cls, found.clip
+            for name, block in self._block.items():
+                if name in lengths and (found.length[name] != lengths[name]).any():
+                    dtype, shape = self._arrays[name]
+                    raise ShardwaveError(f"{path}: the index does not fit the field {name} ({dtype} {list(shape)}): run verify")
+                block[rows] = found.offset[name] >> 9
+
+        starts = np.cumsum([0, *sizes])[:-1].tolist()
+        if len(sizes) < MANY:
+            for number, start in enumerate(starts):
+                fill(number, start)
+        else:
+            with ThreadPoolExecutor(4, "index") as pool:
+                for _ in pool.map(fill, range(len(sizes)), starts):
+                    pass
 
     def __len__(self) -> int:
         return len(self.cls)
@@ -137,21 +173,24 @@ class View:
         shard = self._shard[rows]
         mapped = self._addresses[shard]
         if not mapped.all():
-            for number in np.unique(shard[mapped == 0]):
-                self._map(int(number))
+            numbers = np.unique(shard[mapped == 0]).tolist()
+            self.set.bring([self._entries[number] for number in numbers], TAR)
+            for number in numbers:
+                self._map(number)
             mapped = self._addresses[shard]
         gathered = {}
         for name in fields:
             if name not in self._arrays:
-                raise UsageError(f"{self.set.path} has no array field {name}: it has {', '.join(self._arrays)}")
+                raise UsageError(f"{self.set.location} has no array field {name}: it has {', '.join(self._arrays)}")
             dtype, shape = self._arrays[name]
             target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
             if target.shape != (len(rows), *shape) or target.dtype != dtype:
                 raise ValueError(f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}")
+            offset = self._block[name][rows].astype(np.int64) * BLOCK
             if self._cold and target.nbytes > SLOW:
-                self._read_ahead(shard, self._offset[name][rows], target.nbytes // len(rows))
+                self._read_ahead(shard, offset, target.nbytes // len(rows))
             started = time.perf_counter()
-            copy_rows(mapped + self._offset[name][rows] + NPY_HEADER, target)
+            copy_rows(mapped + offset + NPY_HEADER, target)
             self._cold = target.nbytes < SLOW * 1e3 * (time.perf_counter() - started)
             gathered[name] = target
         return gathered
@@ -164,16 +203,21 @@ class View:
 
     def meta(self, i: int) -> dict[str, Any]:
         """The json field of sample `i`."""
-        start = int(self._offset["json"][i])
-        return json.loads(self._mapped(i)[start : start + int(self._json_length[i])])
+        start = int(self._block["json"][i]) * BLOCK
+        length = int(self._mapped(i)[start - BLOCK + 124 : start - BLOCK + 135], 8)  # as its tar header says
+        return json.loads(self._mapped(i)[start : start + length])
 
     def key(self, i: int) -> str:
         """The key of sample `i`, from the name of its json member."""
-        start = int(self._offset["json"][i]) - 512
+        start = (int(self._block["json"][i]) - 1) * BLOCK
         return self._mapped(i)[start : start + 100].split(b"\0", 1)[0].decode("ascii").removesuffix(".json")
 
     def check_files(self) -> None:
-        """Raise ShardwaveError, naming it, where a shard is missing or no longer as long as its index says (no byte is read)."""
+        """Raise ShardwaveError, naming it, where a shard is missing or no longer as long as its index says (no byte is read).
+
+        Of a set at a URL, all shards that are not here yet are fetched.
+        """
+        self.set.bring(self._entries, TAR)
         for path, size in self._files:
             _check_size(path, size)
 
@@ -188,6 +232,7 @@ class View:
             mapped = self._maps[number]
             if mapped is None:
                 path, size = self._files[number]
+                self.set.bring([self._entries[number]], TAR)
                 _check_size(path, size)
                 _allow_files(len(self._files))
                 with open(path, "rb") as file:
@@ -197,10 +242,10 @@ class View:
             return mapped
 
 
-def _open_shard(folder: Path, entry: Mapping[str, Any]) -> index.Index:
-    """The index of one shard, checked against the manifest and the tar's size."""
-    path = folder / str(entry["file"])
-    _check_size(path, int(entry["bytes"]))
+def _open_index(path: Path, entry: Mapping[str, Any], local: bool) -> index.Index:
+    """The index of the shard `path`, checked against the manifest and (where it must be there already) the tar's size."""
+    if local:
+        _check_size(path, int(entry["bytes"]))
     found = index.read(path.with_name(path.name.removesuffix(TAR) + INDEX))
     if (found.tar_sha256, found.tar_bytes, len(found)) != (entry["sha256"], entry["bytes"], entry["samples"]):
         raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
@@ -223,10 +268,6 @@ def _allow_files(count: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-
-
-def _joined(columns: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(columns) if columns else np.empty(0, np.int64)
 
 
 def _partition_order(name: str) -> tuple[int, int, str]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from preprocess.errors import UsageError
 from shards.clip import Clip
+from shards.progress import say
 
 
 def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
@@ -25,6 +26,7 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
         folds = {clip.fold for clip in clips}
         if len(folds) < 2:
             raise UsageError(f"there must be at least two folds, got only fold {folds.pop()}: drop the fold column")
+        _warn(_in_one_fold(clips), "clips in one fold only: held out, it cannot be learned; put clips of it into other folds")
         return [f"fold{clip.fold}" for clip in clips]
     if all(clip.label is None for clip in clips):  # nothing to train on: all of it is there to be predicted
         return [clip.split or "test" for clip in clips]
@@ -42,7 +44,30 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
         raise UsageError(
             "the split leaves nothing to train on: mark some clips as train, or lower val_fraction and test_fraction"
         )
+    remedy = "try another --seed or --val-fraction, or add clips of it (of other groups)"
+    for side, trouble in (("train", "it cannot be learned"), ("val", "no validation score tells of it")):
+        there = {clip.label for clip, where in zip(clips, sides, strict=True) if where == side}
+        _warn(_names(clips) - there if there else set(), f"no clip in {side}: {trouble}; {remedy}")
     return sides
+
+
+def _names(clips: Sequence[Clip]) -> set[str]:
+    return {clip.label for clip in clips if clip.label is not None}
+
+
+def _in_one_fold(clips: Sequence[Clip]) -> set[str]:
+    """Classes that all folds but one lack."""
+    folds: dict[str | None, set[int | None]] = {}
+    for clip in clips:
+        folds.setdefault(clip.label, set()).add(clip.fold)
+    return {name for name in _names(clips) if len(folds[name]) == 1}
+
+
+def _warn(classes: set[str], what: str) -> None:
+    """One line that names classes of which the split leaves too little, and what to do."""
+    if classes:
+        shown = ", ".join(sorted(classes)[:8]) + (", ..." if len(classes) > 8 else "")
+        say(f"take care: class {shown} has {what}")
 
 
 def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, seed: int) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput
@@ -16,6 +18,11 @@ from shards.clip import Clip
 from shards.layout import BUILD, clip_key, slice_key
 from shards.plan import PlannedClip
 from shards.shard_writer import Fields, ShardWriter, file_sha256, files_of
+from shards.url_path import UrlPath
+
+_log = logging.getLogger(__name__)
+
+P = TypeVar("P", Path, UrlPath)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +72,7 @@ class UnitWriter:
         self._seconds = 0.0
         self._quarantined: list[dict[str, str]] = []
         self._crc32: dict[str, int] = {}
+        self._started = time.perf_counter()
 
     def add(self, number: int, planned: PlannedClip, made: ClipOutput, crc32: int | None) -> None:
         """Append a clip's samples: the whole first, then its slices."""
@@ -86,6 +94,7 @@ class UnitWriter:
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
         """Note a clip that is not usable."""
         self._quarantined.append({"path": planned.clip.path, "reason": " ".join(reason.split())})
+        _log.info("set aside %s: %s", planned.clip.path, reason)
         self._note(planned.clip.path, crc32)
 
     def _note(self, path: str, crc32: int | None) -> None:
@@ -102,12 +111,14 @@ class UnitWriter:
                 shard.publish()
             atomic.sync_folder(self._folder)
         else:
-            self.abandon()
+            UnitWriter.abandon(self)
         record = {
             "unit": self._unit.name, "partition": self._unit.partition, "shards": entries, "audio_seconds": self._seconds,
             "quarantined": self._quarantined, "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
         atomic.write_json(record_path(self._folder, self._unit), record)
+        clips, seconds = len(self._unit.clips), time.perf_counter() - self._started
+        _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._unit.name, clips, self._seconds, seconds)
         return record
 
     def abandon(self) -> None:
@@ -116,7 +127,7 @@ class UnitWriter:
             shard.abandon()
 
 
-def record_path(folder: Path, unit: Unit) -> Path:
+def record_path(folder: P, unit: Unit) -> P:
     """Where the record of a finished unit lies while the set is being built."""
     return folder / BUILD / f"{unit.name}.json"
 
@@ -132,4 +143,5 @@ def finished_record(folder: Path, unit: Unit) -> dict[str, Any] | None:
                     return None
     except (OSError, ValueError, KeyError):
         return None
+    _log.info("%s: finished before, kept", unit.name)
     return record

@@ -12,7 +12,7 @@ import numpy as np
 from preprocess.errors import ShardwaveError
 from shards import index, manifest
 from shards.decode_sample import decode_field
-from shards.layout import INDEX, TAR
+from shards.layout import INDEX, TAR, is_url
 from shards.progress import bar
 from shards.shard_writer import file_sha256, files_of
 from shards.tar_reader import members
@@ -20,16 +20,23 @@ from shards.tar_reader import members
 META = ("label", "path", "group", "fold", "view", "slice", "start", "length", "source_rate")
 
 
-def verify(path: Path) -> dict[str, Any]:
-    """Check the set in the folder `path`; returns {set, fingerprint, shards, samples, bytes, clips}.
+def verify(path: Path | str) -> dict[str, Any]:
+    """Check the set in the folder `path`, or at that URL; returns {set, fingerprint, shards, samples, bytes, clips}.
 
     Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
     damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two partitions.
     """
-    path = Path(path)
-    found = manifest.read(path)
+    if is_url(path):
+        from shards.cache import CachedSet
+
+        opened = CachedSet(str(path))
+        opened.bring_all()
+        folder = opened.path
+    else:
+        folder = Path(path)
+    found = manifest.read(folder)
     shards = [
-        _Shard(path, partition, view, entry, found)
+        _Shard(folder, partition, view, entry, found)
         for partition, views in found["partitions"].items()
         for view, entries in views.items()
         for entry in entries

@@ -8,21 +8,29 @@ import errno
 import functools
 import os
 import signal
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from preprocess import log
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput, Engine, make_engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
+from shards import scratch
+from shards.clip_copies import ClipCopies
 from shards.plan import PlannedClip, file_crc32
-from shards.unit import Unit, UnitWriter, finished_record
+from shards.remote_unit import RemoteUnitWriter
+from shards.remote_unit import finished_record as finished_objects
+from shards.unit import Unit, UnitWriter
+from shards.unit import finished_record as finished_files
+from shards.url_path import Place, UrlPath
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -31,12 +39,22 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Job:
     """What all units of a build share."""
 
-    audio: Path
-    folder: Path
+    audio: Place
+    folder: Place
     config: SpectrogramConfig
     engine: str  # as `preprocess.engine.resolve` returns it
     device: str
     feature_count: int
+
+    @property
+    def remote(self) -> bool:
+        """Whether clips or shards lie in an object store."""
+        return isinstance(self.audio, UrlPath) or isinstance(self.folder, UrlPath)
+
+    @property
+    def disk(self) -> Path:
+        """The folder that is written to on this machine."""
+        return self.folder if isinstance(self.folder, Path) else Path(tempfile.gettempdir())
 
 
 class Builder:
@@ -45,6 +63,7 @@ class Builder:
     def __init__(self, job: Job):
         self.job = job
         self.engine: Engine = make_engine(job.engine, job.device, job.config)
+        self.scratch = scratch.make() if job.remote else None
 
     def warm_up(self) -> None:
         """Load and compile what the first clip would wait for."""
@@ -52,21 +71,37 @@ class Builder:
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
         """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip."""
-        writer = UnitWriter(self.job.folder, unit, self.job.config, self.job.feature_count)
+        writer = self._writer(unit)
         try:
-            paths = [self.job.audio / planned.clip.path for _, planned in unit.clips]
+            paths = self._paths(unit)
             for i, made in stream(self.engine, paths):
-                seconds = add_clip(self.job, writer, *unit.clips[i], made)
+                seconds = add_clip(self.job, writer, *unit.clips[i], made, paths[i])
+                if isinstance(paths, ClipCopies):
+                    paths.done(i)
                 progress(seconds, not isinstance(made, BadAudio))
             return writer
         except BaseException:
             writer.abandon()
             raise
 
+    def _writer(self, unit: Unit) -> UnitWriter:
+        folder, how = self.job.folder, (unit, self.job.config, self.job.feature_count)
+        if isinstance(folder, Path):
+            return UnitWriter(folder, *how)
+        assert self.scratch is not None
+        return RemoteUnitWriter(folder, self.scratch / unit.name, *how)
 
-def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio) -> float:
-    """Hand what became of a clip to its unit's writer; returns its seconds of audio."""
-    crc32 = readable_crc32(job.audio / planned.clip.path)
+    def _paths(self, unit: Unit) -> list[Path] | ClipCopies:
+        audio, clips = self.job.audio, [planned for _, planned in unit.clips]
+        if isinstance(audio, Path):
+            return [audio / planned.clip.path for planned in clips]
+        assert self.scratch is not None
+        return ClipCopies(audio, clips, self.scratch)
+
+
+def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio, path: Path) -> float:
+    """Hand what became of a clip, the file `path`, to its unit's writer; returns its seconds of audio."""
+    crc32 = readable_crc32(path)
     if isinstance(made, BadAudio):
         writer.set_aside(planned, str(made), crc32)
         return 0.0
@@ -80,6 +115,12 @@ def readable_crc32(path: Path) -> int | None:
         return file_crc32(path)
     except OSError:
         return None
+
+
+def finished_record(job: Job, unit: Unit) -> dict[str, Any] | None:
+    """The record of a unit that was finished before, if all that it names is there."""
+    folder = job.folder
+    return finished_files(folder, unit) if isinstance(folder, Path) else finished_objects(folder, unit)
 
 
 @functools.cache
@@ -105,10 +146,18 @@ def cpu_capability() -> str:
     return "AVX512" if features.get("avx512f") else "AVX2" if features.get("avx2") else "baseline"
 
 
+class Channel(Protocol):
+    """The way to the parent."""
+
+    def send(self, message: Any) -> None: ...
+
+    def recv(self) -> Any: ...
+
+
 class Server:
     """A worker process: builds the units it receives until its parent is gone; one is synced to disk while the next is made."""
 
-    def __init__(self, connection: Connection, job: Job):
+    def __init__(self, connection: Channel, job: Job):
         self._connection = connection
         self._job = job
         self._sending = threading.Lock()
@@ -122,7 +171,7 @@ class Server:
             while True:
                 self._tell("ready")
                 unit = self._receive()
-                record = finished_record(self._job.folder, unit)
+                record = finished_record(self._job, unit)
                 if record is not None:
                     self._tell("kept", len(unit.clips))
                     self._tell("unit", record)
@@ -158,7 +207,7 @@ class Server:
         try:
             yield
         except OSError as error:
-            self._tell("failed", disk_error(error, self._job.folder))
+            self._tell("failed", disk_error(error, self._job.disk))
         except ShardwaveError as error:
             self._tell("failed", error)
         except MemoryError:
@@ -170,10 +219,11 @@ class Server:
 def serve(connection: Connection, job: Job) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    log.set_up()
     Server(connection, job).run()
 
 
-def disk_error(error: OSError, folder: Path) -> ShardwaveError:
+def disk_error(error: OSError, folder: Place) -> ShardwaveError:
     """One clear line for a failed write."""
     if error.errno in FULL:
         return ShardwaveError(

@@ -122,6 +122,91 @@ def test_configuration_file_and_the_command_line_over_it(tmp_path):
     refused(cli("shard", "x", "--out", "y", cwd=tmp_path), 2, "shrad")
 
 
+MINIMAL = [
+    ["shard", "x", "--out", "y"],
+    ["verify", "x"],
+    ["inspect", "x"],
+    ["train", "x", "--model", "cnn", "--out", "y"],
+    ["evaluate", "x", "y"],
+    ["predict", "x", "y", "--out", "z"],
+    ["search", "x", "--model", "mlp", "--backend", "ray", "--out", "y"],
+    ["fetch", "gtzan", "--out", "y"],
+    ["report", "x", "y"],
+    ["demo", "--data", "x"],
+    ["bench", "throughput", "--out", "y"],
+    ["bench", "search", "--out", "y"],
+    ["bench", "compare", "x", "y"],
+    ["bench", "accuracy", "x", "--work", "y"],
+]
+
+
+@pytest.mark.parametrize("arguments", MINIMAL, ids=lambda arguments: " ".join(arguments[:2]))
+def test_show_config_of_every_command_runs_nothing(arguments, tmp_path):
+    run = cli(*arguments, "--show-config", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    shown = json.loads(run.stdout)
+    assert shown["command"].split()[1] == arguments[0] and shown["options"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_show_config_says_what_a_command_fills_in():
+    options = {name: json.loads(cli(*line, "--show-config").stdout)["options"] for name, *line in [
+        ("shard", *MINIMAL[0]), ("train", *MINIMAL[3], "--dropout", "0.1"), ("search", *MINIMAL[6]),
+    ]}  # fmt: skip
+    assert options["shard"]["min_shards"] == 8 and options["search"]["trials"] == 20
+    assert options["train"]["dropout"] == 0.1 and options["train"]["learning_rate"] > 0
+
+
+def test_no_command_shows_the_help_as_it_is():
+    for line in ([], ["bench"]):
+        run = cli(*line)
+        assert run.returncode == 2 and run.stderr.startswith("Usage: shardwave") and "\nCommands:\n" in run.stderr
+
+
+def test_quiet_verbose_and_neither(tmp_path):
+    audio = audio_folder(tmp_path / "audio", clips=3)
+    told = {
+        option: cli("shard", audio, "--out", tmp_path / f"set{option}", "--image-size", 16, *filter(None, [option]))
+        for option in ("", "--quiet", "--verbose")
+    }  # fmt: skip
+    assert all(run.returncode == 0 for run in told.values())
+    assert told["--quiet"].stderr == ""
+    assert "building" in told[""].stderr and "preprocess.decode" not in told[""].stderr
+    for words in ("clip 2.wav by our own 16-bit wav reader", "train-0000: ", "device auto: ", "engine auto: torch", " took "):
+        assert words in told["--verbose"].stderr, words
+
+
+def test_inspect_against_the_audio(tmp_path):
+    audio = audio_folder(tmp_path / "audio", clips=3)
+    assert cli("shard", audio, "--out", tmp_path / "set", "--image-size", 16, "--slices", 2).returncode == 0
+    run = cli("inspect", tmp_path / "set", "--against", audio)
+    assert run.returncode == 0 and run.stdout.startswith("identical: 6 clips"), run.stderr
+
+
+COMPLETE = {  # what a shell does after `eval` of the script, and what it then offers
+    "bash": """eval "$(_SHARDWAVE_COMPLETE=bash_source shardwave)"
+        COMP_WORDS=(shardwave fetch gt); COMP_CWORD=2; _shardwave_completion shardwave; echo "${COMPREPLY[@]}" """,
+    "zsh": """autoload -U compinit; compinit -u -D; eval "$(_SHARDWAVE_COMPLETE=zsh_source shardwave)"
+        [ "${_comps[shardwave]}" = _shardwave_completion ] || exit 1
+        COMP_WORDS="shardwave fetch gt" COMP_CWORD=2 _SHARDWAVE_COMPLETE=zsh_complete shardwave""",
+    "fish": """_SHARDWAVE_COMPLETE=fish_source shardwave | source; complete -C "shardwave fetch gt" """,
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETE)
+def test_completion(shell, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    command = tmp_path / "bin" / "shardwave"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "cli.py"}" "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    quick = {"bash": ["--norc"], "zsh": ["-f"], "fish": []}[shell]
+    run = subprocess.run([shell, *quick, "-c", COMPLETE[shell]], env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and "gtzan" in run.stdout.split(), run.stderr
+
+
 def test_runs_from_a_checkout_whose_path_holds_spaces(tmp_path):
     copy = tmp_path / "a copy of it"
     for name in ("preprocess", "shards", "models", "search", "bench"):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import cli
 import cli_frame
@@ -56,6 +57,23 @@ def test_tutorial(tmp_path):
     assert sorted(row["id"] for row in rows) == [f"unknown {i}.wav" for i in range(3)]
     assert {row["class"] for row in rows} <= set(GENRES)
     assert "jazz.00054" not in (tmp_path / "data/gtzan/labels.csv").read_text()
+
+
+def shown_commands(page: str) -> list[list[str]]:
+    """Every whole command of a page, in its blocks and between backquotes."""
+    text = (ROOT / page).read_text()
+    lines = re.findall(r"^    shardwave (.*)$", text, re.MULTILINE) + re.findall(r"`shardwave ([^`]*)`", text)
+    return [shlex.split(line, comments=True) for line in lines if "…" not in line]
+
+
+@pytest.mark.parametrize("page", ["docs/how-to.md", "docs/report.md", "docs/tutorial.md"])
+def test_commands_and_options_of_the_pages_exist(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = shown_commands(page)
+    assert len(commands) >= 2
+    for command in commands:
+        run = CliRunner().invoke(cli.main_group, [*command, "--show-config"], prog_name="shardwave")
+        assert run.exit_code == 0, f"{command}: {run.output}"
 
 
 def test_reference_is_current():

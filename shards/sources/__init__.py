@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
+import time
+from typing import TYPE_CHECKING
 
 from shards.clip import Clip
 
+if TYPE_CHECKING:
+    from shards.url_path import Place
 
-def discover(audio: Path, labels: Path | None = None) -> list[Clip]:
+_log = logging.getLogger(__name__)
+
+
+def discover(audio: Place, labels: Place | None = None) -> list[Clip]:
     """Clips of the folder `audio`, sorted by path: those `labels` names, or else by its layout (layouts/), or else every audio
     file, its class the parent folder.
 
@@ -15,6 +22,12 @@ def discover(audio: Path, labels: Path | None = None) -> list[Clip]:
     """
     from shards.sources import class_folders, csv_labels, layouts
 
+    start = time.perf_counter()
     if labels is not None:
-        return csv_labels.read(audio, labels)
-    return layouts.read(audio) or class_folders.read(audio)
+        clips, how = csv_labels.read(audio, labels), f"named by {labels}"
+    elif found := layouts.read(audio):
+        clips, how = found
+    else:
+        clips, how = class_folders.read(audio), "one folder per class"
+    _log.info("%s: %d clips, %s, in %.2f s", audio, len(clips), how, time.perf_counter() - start)
+    return clips

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from preprocess.errors import UsageError
 from shards.clip import Clip
+from shards.url_path import Place, UrlPath
 
 
-def read(audio: Path) -> list[Clip]:
+def read(audio: Place) -> list[Clip]:
     """Every audio file below `audio`, its class the name of the folder it lies in."""
     check_folder(audio)
-    paths = sorted(_audio_files(audio))
+    paths = audio_files(audio)
     if not paths:
         raise UsageError(f"no audio files in {audio}: give the folder that holds them (WAV, AU, AIFF, FLAC, OGG, MP3)")
     loose = [path for path in paths if "/" not in path]
@@ -25,16 +25,21 @@ def read(audio: Path) -> list[Clip]:
     return [Clip(path, label=path.split("/")[-2]) for path in paths]
 
 
-def check_folder(audio: Path) -> None:
+def check_folder(audio: Place) -> None:
     """Raise UsageError unless `audio` is a folder."""
     if not audio.is_dir():
         raise UsageError(f"AUDIO must be a folder, got {audio}: {'it is a file' if audio.exists() else 'it does not exist'}")
 
 
-def _audio_files(audio: Path) -> Iterator[str]:
-    from preprocess.decode import looks_like_audio
+def audio_files(audio: Place) -> list[str]:
+    """Paths below the folder `audio`, sorted, of every file that looks like audio; hidden ones are passed over."""
+    from preprocess.containers import identify
+    from preprocess.decode import SUFFIXES, looks_like_audio
 
-    seen = set()
+    if isinstance(audio, UrlPath):
+        shown = [path for path in audio.files() if not any(part.startswith(".") for part in path.split("/"))]
+        return sorted(path for path in shown if Path(path).suffix.lower() in SUFFIXES or identify((audio / path).head(4_096)))
+    found, seen = [], set()
     for folder, below, names in os.walk(audio, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link back up
@@ -45,7 +50,8 @@ def _audio_files(audio: Path) -> Iterator[str]:
         for name in names:
             path = os.path.join(folder, name)
             if not name.startswith(".") and looks_like_audio(path):
-                yield checked_name(os.path.relpath(path, audio).replace(os.sep, "/"))
+                found.append(checked_name(os.path.relpath(path, audio).replace(os.sep, "/")))
+    return sorted(found)
 
 
 def checked_name(path: str) -> str:

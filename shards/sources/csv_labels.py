@@ -5,23 +5,24 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from preprocess.errors import UsageError
 from shards.clip import SPLITS, Clip
 from shards.sources.class_folders import check_folder, checked_name
+from shards.url_path import Place, UrlPath
 
 COLUMNS = ("path", "label", "fold", "group", "split")
 
 
-def read(audio: Path, labels: Path) -> list[Clip]:
+def read(audio: Place, labels: Place) -> list[Clip]:
     """The clips that the file `labels` names, sorted by path; every one must exist below `audio`."""
     check_folder(audio)
     clips = [_clip(row, f"{labels} line {line}") for line, row in _rows(labels)]
     if not clips:
         raise UsageError(f"--labels {labels} names no clips: give one line per clip below the header")
     check(clips, str(labels))
-    missing = [clip.path for clip in clips if not os.path.lexists(audio / clip.path)]
+    missing = [clip.path for clip in clips if not _there(audio / clip.path)]
     if missing:
         raise UsageError(
             f"{labels}: {len(missing)} of {len(clips)} paths do not exist below {audio} (the first: {missing[0]}); "
@@ -62,9 +63,13 @@ def _check_groups(clips: Iterable[Clip], column: str, where: str) -> None:
             )
 
 
-def _rows(labels: Path) -> list[tuple[int, dict[str, str | None]]]:
+def _there(path: Place) -> bool:
+    return path.is_file() if isinstance(path, UrlPath) else os.path.lexists(path)
+
+
+def _rows(labels: Place) -> list[tuple[int, dict[str, str | None]]]:
     try:
-        with open(labels, newline="", encoding="utf-8-sig") as file:
+        with labels.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = names
@@ -76,7 +81,7 @@ def _rows(labels: Path) -> list[tuple[int, dict[str, str | None]]]:
                     )
             return [(reader.line_num, row) for row in reader if any(row.get(name) for name in names)]
     except OSError as error:
-        raise UsageError(f"--labels must be a readable CSV file, got {labels}: {error.strerror}") from None
+        raise UsageError(f"--labels must be a readable CSV file, got {labels}: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"--labels must be a CSV file in UTF-8, got {labels}: {error}") from None
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from shards import atomic
+from shards.progress import bar
 
 RATE = 22_050  # Hz
 SECONDS = 30.0
@@ -101,9 +100,7 @@ def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float =
     writer.writerows(row[:3] for row in rows)
     if labels.exists() and labels.read_text() == table.getvalue() and all((out / row[0]).exists() for row in rows):
         return labels
-    for path, genre, _, (genre_index, artist, clip) in tqdm(
-        rows, desc="audio", unit="clip", disable=True if os.environ.get("SHARDWAVE_QUIET") else None
-    ):
+    for path, genre, _, (genre_index, artist, clip) in bar(iterable=rows, desc="audio", unit="clip"):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         artist_rng = np.random.default_rng([seed, genre_index, artist])
         samples = _clip(_artist(genre, artist_rng), np.random.default_rng([seed, genre_index, artist, clip + 1]), seconds)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
-from shards.progress import bar
+from shards.progress import bar, say
 
 CHUNK = 1 << 18  # bytes
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses worth another attempt
@@ -67,7 +67,9 @@ def download(
                         f"{url}: {problem} ({failures} attempts); run the command again to go on from "
                         f"{part.stat().st_size / 1e6:.1f} MB, or get the file by hand and use --from"
                     ) from None
-                time.sleep(max(problem.pause, min(pause * 2 ** (failures - 1), LONGEST_PAUSE)))
+                seconds = max(problem.pause, min(pause * 2 ** (failures - 1), LONGEST_PAUSE))
+                say(f"  again     in {seconds:g} s: {problem}")
+                time.sleep(seconds)
         file.flush()
         os.fsync(file.fileno())
     if sha256 is not None:

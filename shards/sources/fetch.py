@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import io
-import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from shards.sources.extract import extract
 from shards.sources.known.data_set import DataSet, Reading, Remote
 
 OPTIONAL = ("fold", "group", "split")  # columns of labels.csv that are written where a clip has them
-COUNTED = "no published checksum: the number of clips was checked instead"
+COUNTED = "the number of clips was checked instead"
 
 
 def fetch(name: str, out: Path, source: Path | None = None, split: str | None = None, url: str | None = None) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def fetch_data_set(
         )
     if source is not None and not source.exists():
         raise UsageError(f"--from {source}: no such file or folder")
-    _say(f"{data_set.title}\n  home      {data_set.homepage}\n  licence   {data_set.licence}\n  citation  {data_set.citation}")
+    say(f"{data_set.title}\n  home      {data_set.homepage}\n  licence   {data_set.licence}\n  citation  {data_set.citation}")
     folder, checksum = _obtain(data_set, out, source, url)
     root = data_set.root(folder)
     if root is None:
@@ -54,13 +54,15 @@ def fetch_data_set(
     reading = _placed(data_set.read(root, split), root.relative_to(folder))
     if not reading.clips:
         raise ShardwaveError(f"{folder}: no clip of the split {split} was found; expected {data_set.layout}")
-    if checksum == COUNTED:
+    if COUNTED in checksum:
         _check_count(data_set, root)
     labels = out / "labels.csv"
     out.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(labels, table(reading.clips).encode())
     for note in reading.notes:
-        _say(f"  note      {note}")
+        say(f"  note      {note}")
+    say(f"  labels    {labels}: {len(reading.clips):,} clips")
+    say(f"  next      shardwave shard {shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}")
     counts = {
         "partitions": collections.Counter(clip.split for clip in reading.clips if clip.split),
         "folds": collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None),
@@ -115,22 +117,23 @@ def _download(data_set: DataSet, out: Path, url: str | None) -> str:
         remotes = (Remote(address, stated or data_set.sha256),)
     problems = []
     for remote in remotes:
-        _say(f"  download  {remote.url} (about {data_set.megabytes} MB)")
+        say(f"  download  {remote.url} (about {data_set.megabytes} MB)")
         archive = out / data_set.archive
         try:
             if not archive.exists():  # under its final name it is complete: an earlier run stopped before it was unpacked
                 download(remote.url, archive, remote.sha256)
             elif remote.sha256 is not None:
                 check(archive, remote.sha256, remote.url)
-            _unpack(archive, out, keep=remote.sha256 is not None)
+            checksum = f"sha256 {remote.sha256} verified" if remote.sha256 else _archive_checksum(data_set, archive)
+            _unpack(archive, out, keep=checksum.endswith("verified"))
         except UsageError:
             raise
         except ShardwaveError as error:
             problems.append(str(error))
             if remote is not remotes[-1]:
-                _say(f"  failed    {error}")
+                say(f"  failed    {error}")
             continue
-        return f"sha256 {remote.sha256} verified" if remote.sha256 else COUNTED
+        return checksum if checksum.endswith("verified") else f"{checksum}: {COUNTED}"
     raise ShardwaveError(problems[-1])
 
 
@@ -166,9 +169,3 @@ def _placed(reading: Reading, below: Path) -> Reading:
     """`reading` with its paths relative to the folder above the root."""
     prefix = "" if below == Path(".") else f"{below.as_posix()}/"
     return Reading([Clip(prefix + c.path, c.label, c.fold, c.group, c.split) for c in reading.clips], reading.notes)
-
-
-def _say(text: str) -> None:
-    """Licence, citation and what happens, on standard error; silent under SHARDWAVE_QUIET=1."""
-    if os.environ.get("SHARDWAVE_QUIET") != "1":
-        say(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -168,6 +169,8 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
         ({"model": "mlp", "val_fold": None}, {}, "has folds 1, 2: give --val-fold K, --test-fold K or --folds all"),
         ({"model": "mlp", "val_fold": None, "test_fold": 1}, {}, "leave none to train on"),
         ({"model": "mlp", "val_fold": None, "folds": "all"}, {}, "three folds or more, .* has 2"),
+        ({"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2}, {}, "give it without --devices and --nodes"),
+        ({"model": "mlp", "nodes": 0}, {}, "nodes must be a whole number, 1 or more, got 0"),
         ({"model": "mlp", "batch_size": 0}, {}, "batch_size must be a whole number, 1 or more, got 0"),
         ({"model": "mlp", "dropout": 1.0}, {}, "dropout must lie between 0 and 1"),
         ({"model": "resnet"}, {}, "model must be one of mlp, cnn, vgg16, cnn-plus, got resnet"),
@@ -201,29 +204,53 @@ def test_data_wait_is_measured_and_small(folded: Path, tmp_path: Path) -> None:
     assert 0 < seconds["data_wait"] < seconds["step"] < seconds["total"]
 
 
+TRAIN = """
+import json, sys
+from pathlib import Path
+from models.config import defaults
+from models.train import train
+import torch
+torch.set_num_threads(1)
+config = defaults("mlp", epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device="cpu", train_view="both",
+                  mixup=0.0, **json.loads(sys.argv[3]))
+train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=(Path(sys.argv[2]) / "checkpoint.ckpt").exists())
+"""
+
+
+def start(shard_set: Path, out: Path, options: dict[str, Any], **environment: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "SHARDWAVE_QUIET": "1", **environment}
+    script = out.parent / "program.py"  # a file: Lightning starts it again for a second device
+    if not script.exists():
+        script.write_text(TRAIN)
+    command = [sys.executable, str(script), str(shard_set), str(out), json.dumps(options)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(*processes: subprocess.Popen[str]) -> None:
+    """Wait until all have ended well; none is left behind."""
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=180)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.slow
 def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
-    """Lightning's DDP on two CPU processes: the same samples in each global batch, so the same training within rounding."""
-    program = (
-        "import sys; from pathlib import Path; from models.config import defaults; from models.train import train; import torch;"
-        "torch.set_num_threads(1);"
-        "config = defaults('mlp', epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device='cpu',"
-        " train_view='both', mixup=0.0, devices=int(sys.argv[3]), strategy=sys.argv[4]);"
-        "train(Path(sys.argv[1]), config, Path(sys.argv[2]))"
-    )
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "SHARDWAVE_QUIET": "1"}
-    for name, devices, strategy in (("one", "1", "auto"), ("two", "2", "ddp")):
-        done = subprocess.run(
-            [sys.executable, str(script), str(folded), str(tmp_path / name), devices, strategy],
-            env=env,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = result.read(tmp_path / "one"), result.read(tmp_path / "two")
-    assert two["state"] == "COMPLETE" and sum(map(sum, two["confusion"]["val_whole"])) == 9
-    for before, after in zip(one["history"], two["history"], strict=True):
-        assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-3)
-        assert after["val_loss"] == pytest.approx(before["val_loss"], rel=1e-3)
+    """DDP with gloo on two CPU processes: the same samples in each global batch, so the same training within rounding."""
+    end(start(folded, tmp_path / "one", {}), start(folded, tmp_path / "devices", {"devices": 2, "strategy": "ddp"}))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
+    end(*(start(folded, tmp_path / "nodes", {"nodes": 2}, NODE_RANK=str(rank), **place) for rank in (0, 1)))
+    end(start(folded, tmp_path / "nodes", {"nodes": 2}, NODE_RANK="1", **place))  # resumed when all is done: waits for nobody
+    one = result.read(tmp_path / "one")
+    for name in ("devices", "nodes"):
+        two = result.read(tmp_path / name)
+        assert two["state"] == "COMPLETE" and sum(map(sum, two["confusion"]["val_whole"])) == 9
+        for before, after in zip(one["history"], two["history"], strict=True):
+            assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-3)
+            assert after["val_loss"] == pytest.approx(before["val_loss"], rel=1e-3)

@@ -1,7 +1,11 @@
 """Decoding: formats, rates, channels, and every way in which a file can be bad."""
 
 import os
+import re
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import soxr
 from preprocess.decode import decode, looks_like_audio
 from preprocess.errors import BadAudio
 
+ROOT = Path(__file__).resolve().parents[2]
 RATE = 22_050
 FORMATS = [
     ("wav", "PCM_U8", 2**-7),
@@ -113,7 +118,7 @@ def reason(path):
     with pytest.raises(BadAudio) as caught:
         decode(path, RATE)
     message = str(caught.value)
-    assert message and "\n" not in message
+    assert message and "\n" not in message and str(path.parent) not in message
     return message
 
 
@@ -214,6 +219,61 @@ def test_compressed_files_cut_short(tmp_path, suffix, subtype, part):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
     assert "truncated" in reason(path) or "cannot be decoded" in reason(path)
+
+
+def mp3(path, seconds=4.0):
+    soundfile.write(path, tone(seconds), RATE, format="MP3", subtype="MPEG_LAYER_III")
+    return path.read_bytes()
+
+
+def test_a_damaged_mp3_says_where(tmp_path):
+    path = tmp_path / "clip.mp3"
+    whole = mp3(path)
+    path.write_bytes(whole[: len(whole) // 2] + bytes(range(1, 251)) * 40)
+    assert re.search(r"damaged: at byte \d+ of \d+, after \d+ MPEG frames", reason(path))
+
+
+@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"APETAGEX" + b"x" * 6_000, b"LYRICSBEGIN" + b"la" * 3_000, bytes(9_000)])
+def test_an_mp3_with_a_tag_behind_it_is_whole(tmp_path, tag):
+    path = tmp_path / "clip.mp3"
+    whole = mp3(path)
+    before = decode(path, RATE).samples
+    path.write_bytes(whole + tag)
+    assert np.array_equal(decode(path, RATE).samples, before)
+
+
+def test_the_mp3_decoder_comments_on_nothing(tmp_path):
+    """libmpg123 writes of damaged frames, and of some that LAME makes, to the C standard error; Python's stays what it is."""
+    path = tmp_path / "clip.mp3"
+    content = bytearray(mp3(path, 20.0))
+    for at in range(4_000, len(content) - 4_000, 400):  # frames keep their headers, and lose what follows
+        if content[at] != 0xFF and content[at - 1] != 0xFF:
+            content[at] ^= 0x55
+    path.write_bytes(content)
+    code = """
+import sys, threading
+from preprocess.c_stderr import silenced
+from preprocess.errors import BadAudio
+from preprocess.decode import decode
+def read():
+    for _ in range(3):
+        try: decode(sys.argv[1], 22050)
+        except BadAudio: pass
+with silenced():
+    print("seen", file=sys.stderr)
+threads = [threading.Thread(target=read) for _ in range(4)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+import soundfile; soundfile.read(sys.argv[1])
+"""
+    told = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=120).stderr
+    noise = told.removeprefix("seen\n")
+    assert noise != told and "libmpg123" in noise, "the file must be one that the decoder comments on, outside of our reader"
+    alone = subprocess.run(
+        [sys.executable, "-c", code.replace("import soundfile; soundfile.read(sys.argv[1])", ""), path],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert alone.stderr == "seen\n"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])

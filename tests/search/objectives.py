@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,34 @@ class Slow:
                 while not (self.folder / "go").exists():
                     time.sleep(0.02)
             report(epoch, curve(params, epoch))
+
+
+class Placed:
+    """Tells its host and its number, and waits in its third epoch until `folder/go` appears."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        note(self.folder / "placed", f"{socket.gethostname()} {report.trial}")
+        for epoch in range(1, EPOCHS + 1):
+            while epoch == 3 and not (self.folder / "go").exists():
+                time.sleep(0.02)
+            report(epoch, curve(params, epoch))
+
+
+class Meeting:
+    """Trials that end when the two searches, whose run folders lie side by side, have both started one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        note(self.folder / "ran", report.trial)
+        until = time.monotonic() + 120
+        while len(list(self.folder.parent.glob("*/ran"))) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        smooth(params, report)
 
 
 class Batch:

@@ -14,7 +14,8 @@ from objectives import EPOCHS, lines
 
 from preprocess.errors import ShardwaveError, UsageError
 from search.interface import SearchBudget, make_backend
-from search.optuna_backend import alive, owner
+from search.optuna_parts import open_storage, suggest
+from search.owner import alive, owner
 from search.results import TrialLog
 from search.space import Grid, LogUniform, Space, Uniform
 
@@ -86,7 +87,7 @@ def test_tpe_learns_and_a_resumed_search_does_not_begin_anew(tmp_path: Path) -> 
     [
         ({"storage": "somewhere"}, "--storage must be a URL"),
         ({"storage": "grpc://host"}, "--storage of a gRPC proxy is grpc://HOST:PORT, got grpc://host"),
-        ({"storage": "postgresql://user@host/db"}, "--storage postgresql://user@host/db needs a database driver"),
+        ({"storage": "mysql://user:pass@host/db"}, "--storage mysql://user:...@host/db needs a database driver"),
         ({"study": "name"}, "--study needs --storage URL"),
         ({"address": "auto"}, "backend optuna does not take --address"),
     ],
@@ -100,6 +101,23 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     backend = make_backend("optuna", storage=f"sqlite:///{tmp_path}/no/such/folder/study.db")
     with pytest.raises(ShardwaveError, match="--storage sqlite.*unable to open database file"):
         backend.run(objectives.smooth, SPACE, SearchBudget(trials=1, epochs=1, jobs=1), 0)
+
+
+def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    monkeypatch.setattr("search.owner.STALE_SECONDS", 1.5)
+    url, budget = f"journal:{tmp_path}/study.journal", SearchBudget(trials=3, epochs=EPOCHS, jobs=1)
+    backend = make_backend("optuna", storage=url, study="one")
+    backend.run(objectives.smooth, SPACE, SearchBudget(trials=2, epochs=EPOCHS, jobs=1), 0)
+    study = optuna.load_study(storage=open_storage(url, None), study_name="one")
+    study.enqueue_trial({"quality": 0.5, "rate": 0.01, "width": 8}, user_attrs={"trial": 2, "attempt": 1})
+    live = study.ask()
+    suggest(live, SPACE)
+    live.set_user_attr("owner", {**owner(), "host": "elsewhere"})  # and then that machine was lost
+    trials = backend.run(objectives.smooth, SPACE, budget, 0).trials
+    assert [(trial.trial, trial.attempt) for trial in trials] == [(0, 1), (1, 1), (2, 2)]
+    assert trials[2].params == {"quality": 0.5, "rate": 0.01, "width": 8}
 
 
 def test_owners_are_known_to_live_or_not() -> None:

@@ -14,7 +14,8 @@ STALL = 1.0  # seconds: longer than the timeout that the tests give
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """`troubles`: (path, number of its request) -> "503", "stall", "cut", "reset", "changed"; anything else is served."""
+    """`troubles`: (path, number of its request) -> "503", "stall", "cut", "hang" (until the client goes), "wrong" (one bit),
+    "changed"; anything else is served."""
 
     daemon_threads = True
 
@@ -61,13 +62,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
         rest = data[start:]
-        if trouble in (None, "changed"):
+        if trouble == "wrong":
+            rest = rest[:-1] + bytes([rest[-1] ^ 1])
+        if trouble in (None, "changed", "wrong"):
             self.wfile.write(rest)
             return
         self.wfile.write(rest[: len(rest) // 3])
         self.wfile.flush()
         if trouble == "stall":
             time.sleep(STALL)
+        if trouble == "hang":
+            self.rfile.read(1)
         self.close_connection = True
         self.connection.close()
 

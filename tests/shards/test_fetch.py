@@ -362,6 +362,15 @@ def test_fetch_tries_the_next_place(server: Server, tmp_path: Path, fsdd_tar: by
     assert result["clips"] == 40 and "no published checksum" in result["checksum"]
 
 
+def test_a_place_without_a_checksum_is_held_against_the_published_one(server: Server, tmp_path: Path, fsdd_tar: bytes) -> None:
+    server.files["/mirror.tar.gz"] = fsdd_tar
+    for published, said in ((hashlib.sha256(fsdd_tar).hexdigest(), "verified"), ("0" * 64, f"is not the published {'0' * 64}")):
+        places = (Remote(f"{server.url}/mirror.tar.gz"), Remote(f"{server.url}/absent.tar.gz", published))
+        result = fetch.fetch_data_set(dataclasses.replace(small(server), remotes=places), tmp_path / said[:8])
+        assert result["clips"] == 40 and said in result["checksum"]
+        assert (fetch.COUNTED in result["checksum"]) == (said != "verified")
+
+
 def test_without_a_checksum_the_count_is_checked(server: Server, tmp_path: Path, fsdd_tar: bytes) -> None:
     server.files["/fsdd.tar.gz"] = fsdd_tar
     with pytest.raises(ShardwaveError, match="40 clips, the published fsdd has 3000"):

@@ -46,7 +46,7 @@ def test_every_known_data_set_says_what_a_user_must_know() -> None:
     for name in known.NAMES:
         data_set = known.get(name)
         assert data_set.name == name and data_set.licence and data_set.citation and data_set.splits and data_set.layout
-        assert all(remote.url.startswith("https://") for remote in data_set.remotes)
+        assert all(remote.url.startswith("https://") or remote.sha256 for remote in data_set.remotes)
         assert all(remote.sha256 is None or len(bytes.fromhex(remote.sha256)) == 32 for remote in data_set.remotes)
         assert data_set.archive.endswith((".zip", ".tar.gz")) and data_set.clips > 0
 

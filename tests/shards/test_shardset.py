@@ -267,7 +267,7 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
     entries = []
     for number in range(shards):
         start = 512 + 265_728 * np.arange(samples)
-        offset = {"npy": start, "cls": start + 263_000, "json": start + 264_000}
+        offset = {"npy": start, "cls": start + 263_168, "json": start + 264_192}
         length = {"npy": np.full(samples, 128 + 512 * 512), "cls": np.ones(samples, np.int64), "json": np.full(samples, 200)}
         size = 265_728 * samples + 1024
         found = Index(size, f"{number:064x}", np.arange(samples) % 10, number * samples + np.arange(samples), offset, length)

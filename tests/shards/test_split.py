@@ -81,3 +81,18 @@ def test_small_sets_still_get_both_sides() -> None:
 def test_splits_that_cannot_be_made_are_named(clips: list[Clip], options: dict[str, float], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         assign(clips, **{"val_fraction": 0.2, "test_fraction": 0.0, "seed": 0, **options})
+
+
+def test_classes_of_which_a_side_has_nothing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def told(clips: list[Clip], val: float = 0.2) -> list[str]:
+        assign(clips, val_fraction=val, test_fraction=0.0, seed=0)
+        return capsys.readouterr().err.splitlines()
+
+    plenty = [Clip(f"{label}{i}", label) for label in "ab" for i in range(10)]
+    assert told(plenty) == [] and told([*plenty, Clip("rare", "rare")], val=0.0) == []
+    alone = told([*plenty, Clip("x", "rare", group="g"), Clip("y", "rare", group="g")])
+    assert len(alone) == 1 and "class rare has no clip in " in alone[0] and "--seed" in alone[0]
+    given = [Clip(f"{i}", label, split=split) for i, (label, split) in enumerate([("a", "train"), ("b", "val"), ("a", "val")])]
+    assert [line.split(":")[1] for line in told(given)] == [" class b has no clip in train"]
+    folded = [Clip(f"{i}", "a", fold=i % 3) for i in range(6)] + [Clip("b", "b", fold=1)]
+    assert len(lines := told(folded)) == 1 and "class b has clips in one fold only" in lines[0]

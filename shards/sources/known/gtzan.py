@@ -10,6 +10,7 @@ from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 BROKEN = "jazz.00054"  # does not decode in the copies in circulation
+SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6"  # of the original genres.tar.gz
 _NAME = re.compile(r"(?P<genre>[a-z]+)\.(?P<number>\d{5})\.(wav|au|mp3|flac|ogg)")
 
 # The fault-filtered partition of Kereliuk, Sturm and Larsen (2015): repetitions, distortions and artists shared between the
@@ -102,12 +103,10 @@ DATA_SET = DataSet(
         "Split `filtered`: C. Kereliuk, B. L. Sturm, J. Larsen: Deep learning and music adversaries. "
         "IEEE Transactions on Multimedia 17(11), 2015."
     ),
-    remotes=(
+    remotes=(  # the first is the curators' own and says no checksum; the others are known to be the original archive
         Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
-        Remote(
-            "https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz",
-            sha256="24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6",
-        ),
+        Remote("https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
+        Remote("http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
     ),
     archive="genres.tar.gz",
     megabytes=1_226,

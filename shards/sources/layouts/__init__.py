@@ -5,20 +5,19 @@ A layout is `read(audio, paths) -> clips or None`, `paths` being every audio fil
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shards.clip import Clip
+from shards.url_path import Place
 
 
-def read(audio: Path) -> list[Clip] | None:
-    """Clips of `audio`, sorted by path, where one of the layouts fits; None leaves it to class folders."""
+def read(audio: Place) -> tuple[list[Clip], str] | None:
+    """Clips of `audio`, sorted by path, and the layout that fits, in words; None leaves it to class folders."""
     from shards.sources import class_folders
     from shards.sources.layouts import csv_inside, esc_names, split_folders
 
     class_folders.check_folder(audio)
-    paths = sorted(class_folders._audio_files(audio))
+    paths = class_folders.audio_files(audio)
     for layout in (csv_inside, split_folders, esc_names):
         clips = layout.read(audio, paths)
         if clips is not None:
-            return sorted(clips, key=lambda clip: clip.path)
+            return sorted(clips, key=lambda clip: clip.path), f"layout {layout.__name__.rpartition('.')[2]}"
     return None

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from preprocess.errors import UsageError
 from shards.clip import Clip
 from shards.progress import say
 from shards.sources import csv_labels
+from shards.url_path import Place
 
 FILE_COLUMNS = ("path", "filename", "file_name", "file", "fname", "slice_file_name", "id")  # the first found is taken
 LABEL_COLUMNS = ("label", "class", "category", "genre", "classname", "class_name", "target")
 
 
-def read(audio: Path, paths: list[str]) -> list[Clip] | None:
+def read(audio: Place, paths: list[str]) -> list[Clip] | None:
     """Clips as the CSV in the folder says; audio files that it does not name are left out, as with --labels."""
     own = audio / "labels.csv"
     if own.is_file():
@@ -24,7 +24,7 @@ def read(audio: Path, paths: list[str]) -> list[Clip] | None:
         return csv_labels.read(audio, own)
     if not any("/" not in path for path in paths):
         return None
-    tables = {table: columns for table in sorted(audio.glob("*.csv")) if (columns := _columns(table))}
+    tables = {table: columns for table in sorted(list[Place](audio.glob("*.csv")), key=str) if (columns := _columns(table))}
     if not tables:
         return None
     if len(tables) > 1:
@@ -36,10 +36,10 @@ def read(audio: Path, paths: list[str]) -> list[Clip] | None:
     return _clips(table, file_column, label_column, paths)
 
 
-def _columns(table: Path) -> tuple[str, str] | None:
+def _columns(table: Place) -> tuple[str, str] | None:
     """The names of the file and the label column, or None when the table lacks either."""
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             header = [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
@@ -48,13 +48,13 @@ def _columns(table: Path) -> tuple[str, str] | None:
     return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
-def _clips(table: Path, file_column: str, label_column: str, paths: list[str]) -> list[Clip]:
+def _clips(table: Place, file_column: str, label_column: str, paths: list[str]) -> list[Clip]:
     by_path = set(paths)
     by_stem: dict[str, list[str]] = {}
     for path in paths:
         by_stem.setdefault(os.path.splitext(path)[0], []).append(path)
     clips = []
-    with open(table, newline="", encoding="utf-8-sig") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
         for row in reader:

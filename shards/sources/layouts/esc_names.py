@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from shards.clip import Clip
 from shards.sources import esc_naming
+from shards.url_path import Place
 
 CLASSES = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",
@@ -20,7 +21,7 @@ CLASSES = (
 )  # fmt: skip  # by ESC-50's target number
 
 
-def read(audio: Path, paths: list[str]) -> list[Clip] | None:
+def read(audio: Place, paths: list[str]) -> list[Clip] | None:
     """Clips with fold, group and class; None unless every file is named so and its class is known (by number or folder)."""
     clips = []
     for path in paths:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from preprocess.errors import UsageError
 from shards.clip import Clip
+from shards.url_path import Place
 
 SPLIT_OF = {
     "train": "train", "training": "train",
@@ -14,7 +15,7 @@ SPLIT_OF = {
 }  # fmt: skip
 
 
-def read(audio: Path, paths: list[str]) -> list[Clip] | None:
+def read(audio: Place, paths: list[str]) -> list[Clip] | None:
     """Clips with the split their top folder names; None unless all lie in such folders, `train` and another one among them."""
     tops = {path.split("/", 1)[0] for path in paths if "/" in path}
     splits = {SPLIT_OF.get(top.lower()) for top in tops}

@@ -1,0 +1,168 @@
+"""`python -m bench.scale_set`: what a set of a million clips costs to open, shuffle and plan; lines for bench/results.
+
+The set is synthetic: a manifest and indexes as a build with default options writes them, and tars that are holes. Opening,
+shuffling and planning read nothing else. Every repeat is a process of its own, with the files in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.record import Record, append
+from preprocess.config import SpectrogramConfig
+from shards import manifest
+from shards.clip import Clip
+from shards.index import Index
+from shards.layout import BLOCK, NPY_HEADER, padded, shard_name
+from shards.order import Order
+from shards.plan import make, spread
+from shards.shardset import ShardSet
+from shards.split import assign
+
+STAGE = "scale-set"
+IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # a build's defaults, and clips of the report's length
+RANKS, BATCH = 8, 32  # of the epoch that is planned
+IMAGE = padded(NPY_HEADER + IMAGE_SIZE**2)
+SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
+
+
+def write_set(folder: Path, clips: int) -> None:
+    """A set of so many clips in `folder`, shards cut and filled as `shards.plan` does."""
+    partitions: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    first = 0
+    for partition, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
+        unit, rank = spread(np.full(count, float(SLICES * SAMPLE)), partition, 0, 1, SHARD_MB)
+        order = np.argsort(unit * count + rank)
+        views = partitions[partition] = {"full": [], "slice": []}
+        for number, members in enumerate(np.split(order, np.cumsum(np.bincount(unit))[:-1])):
+            for view, per_clip in (("full", 1), ("slice", SLICES)):
+                views[view].append(_write_shard(folder, partition, view, number, np.repeat(first + members, per_clip)))
+        first += count
+    config = {"synthetic": clips}
+    fields = {
+        "npy": {"dtype": "uint8", "shape": [IMAGE_SIZE, IMAGE_SIZE]},
+        "cls": {"dtype": "int64", "shape": []},
+        "json": {"dtype": "json", "shape": []},
+    }
+    about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
+    counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "seed": 0}
+    names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
+    manifest.write(folder, {**about, **counts, **names, "fields": fields, "partitions": partitions})
+
+
+def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
+    start = 512 + SAMPLE * np.arange(len(clip))
+    offset = {"npy": start, "cls": start + IMAGE + 512, "json": start + IMAGE + 1536}
+    length = {
+        "npy": np.full_like(start, NPY_HEADER + IMAGE_SIZE**2),
+        "cls": np.ones_like(start),
+        "json": np.full_like(start, 230),
+    }
+    stem, size, sha256 = shard_name(partition, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
+    (folder / f"{stem}.index").write_bytes(Index(size, sha256, clip % 10, clip, offset, length).to_bytes())
+    with open(folder / f"{stem}.tar", "wb") as tar:
+        tar.truncate(size)
+    entry = {"file": f"{stem}.tar", "samples": len(clip), "bytes": size, "sha256": sha256}
+    return {**entry, "index_sha256": sha256, "idx_sha256": sha256, "builder": 0}
+
+
+def measure(folder: Path, view: str) -> dict[str, float]:
+    """Seconds to open the set and the training samples of `view`, to shuffle them, to plan an epoch; the process's peak, MB."""
+    begin = time.perf_counter()
+    samples = ShardSet.open(folder).view("train", view)
+    opened = time.perf_counter()
+    orders = [Order(len(samples), BATCH, True, 0, rank, RANKS) for rank in range(RANKS)]
+    permutation = orders[0].epoch(0)
+    shuffled = time.perf_counter()
+    planned = sum(len(orders[0].batch(permutation, number)) for number in range(len(orders[0])))
+    end = time.perf_counter()
+    assert planned == -(-len(samples) // RANKS)
+    return {
+        "samples": len(samples), "open": opened - begin, "shuffle": shuffled - opened, "plan": end - shuffled,
+        "all": end - begin, "peak": _peak(),
+    }  # fmt: skip
+
+
+def measure_build(clips: int) -> dict[str, float]:
+    """Seconds and peak (MB) of a build's plan where every clip's side is given; seconds to draw the sides of a tenth of them."""
+    found = [Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)]
+    begin = time.perf_counter()
+    options = {"seed": 0, "min_shards": 1, "shard_mb": SHARD_MB}
+    made = make(found, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options, 0)
+    shards = len(made.units())
+    planned, peak = time.perf_counter(), _peak()
+    assert shards == -(-clips * SLICES * SAMPLE // (SHARD_MB * 10**6))
+    del made
+    some = [dataclasses.replace(clip, split=None) for clip in found[: clips // 10]]
+    start = time.perf_counter()
+    assign(some, val_fraction=VAL, test_fraction=0.0, seed=0)
+    return {"plan": planned - begin, "peak": peak, "draw": time.perf_counter() - start}
+
+
+def _peak() -> float:
+    """The largest resident set of this process, MB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale_set", description=__doc__)
+    parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="the .jsonl file to append records to")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        what, how = given.measure
+        print(json.dumps(measure_build(int(how)) if what == "build" else measure(Path(what), how)))
+        return
+    with tempfile.TemporaryDirectory(prefix="shardwave-scale-") as temporary:
+        folder = Path(temporary)
+        write_set(folder, given.clips)
+        files = {suffix: [path.stat().st_size for path in folder.glob(f"*{suffix}")] for suffix in (".tar", ".index", ".json")}
+        about = {
+            "clips": given.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files[".tar"]),
+            "tar_gb": sum(files[".tar"]) / 1e9, "index_mb": sum(files[".index"]) / 1e6, "manifest_mb": sum(files[".json"]) / 1e6,
+        }  # fmt: skip
+        for view in ("full", "slice"):
+            seen = [_alone(str(folder), view) for _ in range(given.repeats)]
+            for name, what in (("open", "open"), ("shuffle", "shuffle"), ("plan", "plan an epoch"), ("all", "all three")):
+                case = f"{given.clips:,} clips, {view} view: {what}"
+                _keep(given.out, Record(STAGE, case, "ours", "s", [one[name] for one in seen], _params(about, seen)))
+            case = f"{given.clips:,} clips, {view} view: memory"
+            _keep(given.out, Record(STAGE, case, "ours", "MB", [one["peak"] for one in seen], _params(about, seen)))
+    built = _alone("build", str(given.clips))
+    _keep(given.out, Record(STAGE, f"{given.clips:,} clips: plan a build, sides given", "ours", "s", [built["plan"]], about))
+    _keep(given.out, Record(STAGE, f"{given.clips:,} clips: plan a build, memory", "ours", "MB", [built["peak"]], about))
+    drawn = {**about, "clips": given.clips // 10}
+    _keep(given.out, Record(STAGE, f"{given.clips // 10:,} clips: draw the sides", "ours", "s", [built["draw"]], drawn))
+
+
+def _alone(what: str, how: str) -> dict[str, float]:
+    """What `measure` or `measure_build` tells in a fresh process."""
+    command = [sys.executable, "-m", "bench.scale_set", "--measure", what, how]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def _params(about: dict[str, Any], seen: list[dict[str, float]]) -> dict[str, Any]:
+    return {**about, "samples": int(seen[0]["samples"]), "ranks": RANKS, "batch_size": BATCH}
+
+
+def _keep(out: Path | None, record: Record) -> None:
+    if out is not None:
+        append(out, record)
+    print(f"{record.case}: {record.median:.3f} {record.unit} of {sorted(round(value, 3) for value in record.repeats)}")
+
+
+if __name__ == "__main__":
+    main()

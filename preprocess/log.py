@@ -1,0 +1,28 @@
+"""What `--verbose` shows: the rooms' own loggers on standard error, in this process and in those it starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+VERBOSE = "SHARDWAVE_VERBOSE"  # environment variable, so that started processes know; "1" = on
+NAMES = ("cli", "preprocess", "shards", "models", "search", "bench")  # every module logs under its own name
+
+
+def verbose() -> bool:
+    """Whether `--verbose` was given."""
+    return os.environ.get(VERBOSE) == "1"
+
+
+def set_up() -> None:
+    """Show what the rooms log, where `--verbose` was given; once per process."""
+    if not verbose():
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it
+    handler.setFormatter(logging.Formatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
+    for name in NAMES:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.DEBUG)

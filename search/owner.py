@@ -1,0 +1,64 @@
+"""Which main process owns a trial of a shared study, and whether that still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+BEAT_SECONDS = 10  # between a process's signs of life
+STALE_SECONDS = 60  # without one
+
+
+def owner() -> dict[str, Any]:
+    """This process, so that another can tell whether it still runs."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def alive(process: dict[str, Any]) -> bool:
+    """Whether the process that `owner` described still runs; those of other machines are believed to (see `Signs`)."""
+    if process["host"] != socket.gethostname():
+        return True
+    return _started(process["pid"]) == process["started"] is not None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks; None when there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+class Signs:
+    """Signs of life of a study's processes, as attributes of the study."""
+
+    def __init__(self, study: optuna.Study, process: dict[str, Any]) -> None:
+        self._study, self._name = study, _name(process)
+        self._given: float | None = None
+        self._seen: dict[str, tuple[Any, float]] = {}  # the others' last ones, and when they were first seen
+
+    def give(self) -> None:
+        """Give one, unless it is too early for the next."""
+        now = time.monotonic()
+        if self._given is None or now - self._given >= BEAT_SECONDS:
+            self._given = now
+            self._study.set_user_attr(self._name, time.time())
+
+    def ceased(self, process: dict[str, Any]) -> bool:
+        """Whether a process has given no new one for STALE_SECONDS, by this machine's clock (others may be wrong)."""
+        name, now = _name(process), time.monotonic()
+        sign = self._study.user_attrs.get(name)
+        if name not in self._seen or self._seen[name][0] != sign:
+            self._seen[name] = sign, now
+        return now - self._seen[name][1] > STALE_SECONDS
+
+
+def _name(process: dict[str, Any]) -> str:
+    return f"alive {process['host']} {process['pid']} {process['started']}"

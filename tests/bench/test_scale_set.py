@@ -1,0 +1,21 @@
+"""The synthetic set is one that the reader takes, and its measures are of what it holds."""
+
+import numpy as np
+
+from bench import scale_set
+from shards.shardset import ShardSet
+
+
+def test_a_small_one_opens_as_a_built_set_does(tmp_path):
+    scale_set.write_set(tmp_path, 1_000)
+    opened = ShardSet.open(tmp_path)
+    for view, per_clip in (("full", 1), ("slice", scale_set.SLICES)):
+        both = opened.view(["train", "val"], view)
+        assert (np.bincount(both.clip) == np.full(1_000, per_clip)).all() and (both.cls == both.clip % 10).all()
+    assert len(opened.manifest["partitions"]["train"]["slice"]) == 9  # 800 clips of 2.65 MB in shards of 256 MB
+    seen = scale_set.measure(tmp_path, "slice")
+    assert seen["samples"] == 8_000 and 0 < seen["peak"] < 2_000
+
+
+def test_the_plan_of_a_build():
+    assert scale_set.measure_build(1_000).keys() == {"plan", "peak", "draw"}
