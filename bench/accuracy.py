@@ -153,7 +153,8 @@ def table(found: dict[str, Any]) -> str:
     """The Markdown of an accuracy.json."""
     machine = found["environment"]
     lines = [
-        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | choosing folds | parameters | precision | minutes |",
+        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | choosing folds | parameters | precision "
+        "| minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
