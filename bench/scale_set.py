@@ -78,7 +78,7 @@ def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.
 
 def measure(folder: Path, view: str) -> dict[str, float]:
     """Seconds to open the set and the training samples of `view`, to shuffle them, to plan an epoch; the process's peak, MB."""
-    begin = time.perf_counter()
+    begin, busy = time.perf_counter(), time.process_time()
     samples = ShardSet.open(folder).view("train", view)
     opened = time.perf_counter()
     orders = [Order(len(samples), BATCH, True, 0, rank, RANKS) for rank in range(RANKS)]
@@ -89,7 +89,7 @@ def measure(folder: Path, view: str) -> dict[str, float]:
     assert planned == -(-len(samples) // RANKS)
     return {
         "samples": len(samples), "open": opened - begin, "shuffle": shuffled - opened, "plan": end - shuffled,
-        "all": end - begin, "peak": _peak(),
+        "all": end - begin, "cpu": time.process_time() - busy, "peak": _peak(),
     }  # fmt: skip
 
 
@@ -136,7 +136,13 @@ def main() -> None:
         }  # fmt: skip
         for view in ("full", "slice"):
             seen = [_alone(str(folder), view) for _ in range(given.repeats)]
-            for name, what in (("open", "open"), ("shuffle", "shuffle"), ("plan", "plan an epoch"), ("all", "all three")):
+            for name, what in (
+                ("open", "open"),
+                ("shuffle", "shuffle"),
+                ("plan", "plan an epoch"),
+                ("all", "all three"),
+                ("cpu", "all three, processor time"),
+            ):
                 case = f"{given.clips:,} clips, {view} view: {what}"
                 _keep(given.out, Record(STAGE, case, "ours", "s", [one[name] for one in seen], _params(about, seen)))
             case = f"{given.clips:,} clips, {view} view: memory"

@@ -10,7 +10,7 @@ from preprocess.errors import UsageError
 SPLITS = ("train", "val", "test")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Clip:
     """One recording (or one row of a table) and what is known of it."""
 

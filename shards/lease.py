@@ -7,10 +7,10 @@ bytes: other inputs or options are refused by the plan, and the manifest is writ
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -79,7 +79,7 @@ class _Lease:
                 self._write()
             except ShardwaveError as error:
                 self.lost = f"this build has lost {self.folder}: {error}"
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
     def _silent(self, found: dict[str, Any]) -> bool:

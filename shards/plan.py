@@ -25,7 +25,7 @@ from shards.url_path import Place, UrlPath
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class PlannedClip:
     """A clip, its number in the sorted list (the line it stands on), where it goes, and what its file looked like."""
 

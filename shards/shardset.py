@@ -9,7 +9,6 @@ import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from shards import index, manifest
 from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
 
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
-MANY = 64  # indexes, that are worth threads
 
 
 class ShardSet:
@@ -123,34 +121,25 @@ class View:
         self.cls = np.empty(sum(sizes), np.int64)
         self.clip = np.empty(sum(sizes), np.int64)
         self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}  # of the data, in its tar
-        self._read_indexes(sizes)
+        self._read_indexes()
 
-    def _read_indexes(self, sizes: list[int]) -> None:
+    def _read_indexes(self) -> None:
         self.set.bring(self._entries, INDEX)
         lengths = {
             name: NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
             for name, (dtype, shape) in self._arrays.items()
         }
-
-        def fill(number: int, start: int) -> None:
-            path, _ = self._files[number]
-            found = _open_index(path, self._entries[number], self.set.local)
-            rows = slice(start, start + sizes[number])
+        start = 0
+        for entry, (path, _) in zip(self._entries, self._files, strict=True):
+            found = _open_index(path, entry, self.set.local)
+            rows = slice(start, start + len(found))
             self.cls[rows], self.clip[rows] = found.cls, found.clip
             for name, block in self._block.items():
                 if name in lengths and (found.length[name] != lengths[name]).any():
                     dtype, shape = self._arrays[name]
                     raise ShardwaveError(f"{path}: the index does not fit the field {name} ({dtype} {list(shape)}): run verify")
-                block[rows] = found.offset[name] >> 9
-
-        starts = np.cumsum([0, *sizes])[:-1].tolist()
-        if len(sizes) < MANY:
-            for number, start in enumerate(starts):
-                fill(number, start)
-        else:
-            with ThreadPoolExecutor(4, "index") as pool:
-                for _ in pool.map(fill, range(len(sizes)), starts):
-                    pass
+                block[rows] = found.offset[name] >> 9  # BLOCK is 2**9
+            start = rows.stop
 
     def __len__(self) -> int:
         return len(self.cls)

@@ -27,7 +27,7 @@ class Cluster:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment["RAY_raylet_start_wait_time_s"] = "300"  # on a busy machine
+        self.environment |= {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_niceness": "0"}  # for busy machines
         self.separate = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True).returncode == 0
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -90,7 +90,7 @@ def cluster(nodes: int) -> Iterator[Cluster]:
         for name in ("one", "two", "three", "four")[:nodes]:
             made.start(name)
         command = [sys.executable, "-c", JOINED, made.address, str(nodes)]
-        subprocess.run(command, env=made.environment, check=True, timeout=240)
+        subprocess.run(command, env=made.environment, check=True, timeout=400)
         yield made
     finally:
         for name in list(reversed(made.nodes)):

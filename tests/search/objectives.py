@@ -118,7 +118,7 @@ class Meeting:
 
     def __call__(self, params: dict[str, Any], report: Any) -> None:
         note(self.folder / "ran", report.trial)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(list(self.folder.parent.glob("*/ran"))) < 2 and time.monotonic() < until:
             time.sleep(0.02)
         smooth(params, report)

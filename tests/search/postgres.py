@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +21,19 @@ def server() -> Iterator[str]:
     pytest.importorskip("psycopg")
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         pytest.skip("PostgreSQL is not installed: no initdb and pg_ctl on PATH")
-    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path is short
-    os.chown(folder, user.pw_uid, user.pw_gid)
+    other: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        other = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     data, log = folder / "data", folder / "log"
 
     def command(*arguments: str) -> None:
+        environment = {**os.environ, "HOME": str(folder)}
         done = subprocess.run(
-            [*arguments, "-D", str(data)], user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd=folder, capture_output=True,
-            text=True, timeout=120, env={**os.environ, "HOME": str(folder)},
-        )  # fmt: skip
+            [*arguments, "-D", str(data)], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **other
+        )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{log.read_text() if log.exists() else ''}"
 
     try:

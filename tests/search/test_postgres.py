@@ -46,14 +46,14 @@ class Searches:
 
     def end(self, name: str) -> list[Trial]:
         """The trials that the search ends with."""
-        _, errors = self.processes[name].communicate(timeout=120)
+        _, errors = self.processes[name].communicate(timeout=300)
         assert self.processes[name].returncode == 0, errors
         found = json.loads((self.folder / name / "outcome.json").read_text())
         assert found["state"] == "COMPLETE"
         return [Trial.from_row(row) for row in found["trials"]]
 
     def wait(self, condition: Callable[[], Any]) -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while not condition():
             for process in self.processes.values():
                 assert process.poll() in (None, 0), process.communicate()[1]

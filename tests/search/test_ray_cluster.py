@@ -35,7 +35,7 @@ def driver(nodes: Cluster, *command: str | Path) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 240
+    until = time.monotonic() + 400
     while not condition():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until, "it did not happen in time"
@@ -51,7 +51,7 @@ def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path, tmp_path:
         "--epochs", "2", "--val-fold", "1", "--device", "cpu", "--scheduler", "none", "--out", tmp_path / "run", "--json",
     )  # fmt: skip
     try:
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=400)
     finally:
         process.kill()
     assert process.returncode == 0, errors
@@ -76,7 +76,7 @@ def test_a_lost_nodes_trial_runs_again(nodes: Cluster, tmp_path: Path) -> None:
             assert set(places) == {"one", "two", "three"}  # one trial on each
         nodes.kill("three")
         (tmp_path / "go").touch()
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=400)
         assert process.returncode == 0, errors
     finally:
         process.kill()

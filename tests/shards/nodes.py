@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.shards.s3 import free_port
 
 RAY = ("from ray.scripts.scripts import main; main()", "--num-cpus=1", "--object-store-memory=80000000")
+SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1")
 
 
@@ -85,7 +86,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 400) -
 @contextlib.contextmanager
 def cluster(environment: dict[str, str], count: int = 3) -> Iterator[list[Node]]:
     """`count` nodes with one CPU each, the head first; nothing of them is left afterwards."""
-    given = {**os.environ, **environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    given = {**os.environ, **environment, **SETTINGS}
     folder = Path(tempfile.mkdtemp(prefix="sw-", dir="/tmp"))  # a socket's path is short
     nodes: list[Node] = []
     try:

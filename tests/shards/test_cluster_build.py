@@ -18,7 +18,7 @@ from shards.build import BuildOptions, build
 from shards.layout import BUILD, LOCK
 from tests.shards import s3
 from tests.shards.conftest import CONFIG, write_clip
-from tests.shards.nodes import Node, cluster, wait_for
+from tests.shards.nodes import SETTINGS, Node, cluster, wait_for
 from tests.shards.test_build import digests
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_node_killed_half_way(clips: Path, whole: Path, nodes: list[Node], tmp
     """What it had in hand is built again on the others, and only that."""
     out, address = tmp_path / "set", nodes[0].address
     folder = nodes[0].folder.parent / "victim"
-    victim = Node(folder, {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}, address)
+    victim = Node(folder, {**os.environ, **SETTINGS}, address)
     try:
         victim.wait()
         process = start(clips, out, address, "--workers", "4")

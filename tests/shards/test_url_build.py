@@ -104,6 +104,7 @@ def test_one_of_them_on_a_disk(clips: tuple[Path, str], whole: Path, tmp_path: P
     check_same(out, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_503_and_cut_transfers(clips: tuple[Path, str], whole: Path, proxy: s3.Proxy, tmp_path: Path) -> None:
     """Every fifth request answers 503, every seventh is cut; one shard and one record are refused more often than s3fs tries."""
     out = s3.bucket("trouble") + "/set"
@@ -123,6 +124,7 @@ def test_503_and_cut_transfers(clips: tuple[Path, str], whole: Path, proxy: s3.P
     check_same(out, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_on_failing(clips: tuple[Path, str], proxy: s3.Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shards.url_path.PAUSE", 0.001)
     out = s3.bucket("refusing") + "/set"
