@@ -18,10 +18,13 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import is_url
+
+if TYPE_CHECKING:
+    from shards.ranged import Ranged
 
 T = TypeVar("T")
 RETRIES, PAUSE = 8, 0.25  # seconds before the first; doubled for each of the others, up to 30
@@ -151,6 +154,8 @@ class UrlPath:
 
     def ranged(self) -> Ranged:
         """The object as a file that asks the store for no more than is read."""
+        from shards.ranged import Ranged
+
         return Ranged(self)
 
     def fetch(self, path: Path, size: int) -> None:
@@ -198,49 +203,6 @@ class UrlPath:
 
     def rmdir(self) -> None:
         """Nothing, see `mkdir`."""
-
-
-class Ranged(io.RawIOBase):
-    """An object's bytes for a library that seeks about in a file, read in blocks.
-
-    Such libraries may swallow what is raised while they read: `check` raises it again.
-    """
-
-    BLOCK = 1 << 14
-
-    def __init__(self, path: UrlPath):
-        self._path, self._size, self._position = path, path.stat().st_size, 0
-        self._error: Exception | None = None
-        self._block = functools.lru_cache(64)(lambda i: path.range(i, min(i + self.BLOCK, self._size)))
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = max(0, (0, self._position, self._size)[whence] + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        at = self._position % self.BLOCK
-        try:
-            data = self._block(self._position - at)[at : at + len(buffer)] if self._position < self._size else b""
-        except Exception as error:
-            self._error = error
-            raise
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def check(self) -> None:
-        """Raise what a read raised."""
-        if self._error is not None:
-            raise self._error
 
 
 Place = Path | UrlPath  # where a set or its audio lies

@@ -73,7 +73,7 @@ def run(scope: Scope) -> Iterator[Record]:
             return Seconds(seen[name][-1].seconds)
 
         cases.append(Case(name, role, once, trials, {"jobs": at_once}, once=scope.quick))
-    measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 420), warmup=0))
+    measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 600), warmup=0))
     for case in cases:
         yield from _records(case, seen[case.name], trials, epochs, source)
 

@@ -17,8 +17,9 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards import lease, plan, scratch
 from shards.build import BuildOptions, build
 from shards.layout import LOCK
+from shards.ranged import Ranged
 from shards.sources import discover
-from shards.url_path import Ranged, UrlPath, place
+from shards.url_path import UrlPath, place
 from tests.shards import s3
 from tests.shards.conftest import CONFIG, RATE, labelled, write_clip
 from tests.shards.test_build import digests
