@@ -68,7 +68,7 @@ class Command(click.Command):
 def _stages(result: Any) -> str:
     """The seconds by stage that a result tells of, as text."""
     seconds = result.get("seconds") if isinstance(result, dict) else None
-    told = {name: value for name, value in (seconds or {}).items() if isinstance(value, int | float)}
+    told = {name: value for name, value in seconds.items() if isinstance(value, int | float)} if isinstance(seconds, dict) else {}
     return (": " + ", ".join(f"{name} {value:.2f} s" for name, value in told.items())) if told else ""
 
 

@@ -43,6 +43,7 @@ class RayPool:
         self._workers: dict[Any, _Worker] = {}  # by their streams of messages
         self._idle: list[_Worker] = []
         self._lost: Counter[str] = Counter()
+        self._unborn = 0  # lost before they ran: placed on a node that was gone already
 
     def __enter__(self) -> RayPool:
         return self
@@ -127,11 +128,16 @@ class RayPool:
         worker = self._workers.pop(stream)
         self._ray.kill(worker.actor)  # where only the way to it is lost
         self._idle = [other for other in self._idle if other is not worker]
-        if isinstance(error, self._ray.exceptions.RayTaskError) or worker.host is None:
+        broken = isinstance(error, self._ray.exceptions.RayTaskError) or getattr(error, "actor_init_failed", False)
+        self._unborn += worker.host is None
+        if broken or self._unborn > ATTEMPTS * (1 + len(self._workers)):
             reason = str(error).strip().splitlines()[-1]
             raise ShardwaveError(
                 f"no building process could start in the cluster ({reason}): every node needs the same version of Shardwave"
             ) from error
+        if worker.host is None:
+            say("a building process was lost before it ran (its node is gone?): another takes its place")
+            return []
         progress.again(worker.clips)
         lost = list(worker.units.values())
         self._lost.update(worker.units)
