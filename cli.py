@@ -384,7 +384,7 @@ def compare(before: Path, after: Path) -> dict:
 @click.option("--out", type=PATH, default=Path("bench/results"), help="Where accuracy.json and accuracy.md go.")
 @click.option("--leakage/--no-leakage", default=True, help="Also with slices split at random: what leakage would have flattered.")
 def accuracy(audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool) -> dict:
-    """Cross-validate the models on AUDIO's folds, over seeds; nothing is chosen on the fold that is scored."""
+    """Cross-validate the models on AUDIO's folds, over seeds; the epochs are chosen without the fold that is scored."""
     from bench.accuracy import SEEDS, run
 
     return run(audio, labels, out, work, seeds={name: SEEDS.get(name, (0,)) for name in models or SEEDS}, leakage=leakage)

@@ -1,7 +1,7 @@
 """The accuracy table: each model cross-validated on a data set's folds, over seeds, and what leakage would have flattered.
 
-Every run is `models.train` with `--folds all` (nothing chosen on the fold that is scored), in a folder of its own, so that an
-interrupted table goes on where it stopped.
+Every run is `models.train` with `--folds all` (its epochs are not chosen on the fold that is scored), in a folder of its own, so
+that an interrupted table goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def table(found: dict[str, Any]) -> str:
     lines += [
         "",
         "In per cent. Each fold k is scored once, by a model trained on all the others; the number of epochs comes from a "
-        "training that validated on fold k mod n + 1 without fold k. ± is the deviation over seeds; minutes are of one run.",
+        "training that validated on fold k mod n + 1 without fold k. The models' default settings were compared by their mean "
+        "over such validation folds, each of which is another round's test fold: the scores are that much kinder than on a data set "
+        "never seen. ± is the deviation over seeds; minutes are of one run.",
     ]
     for leak in found["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
