@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -383,11 +383,15 @@ def compare(before: Path, after: Path) -> dict:
 @click.option("--work", required=True, type=PATH, metavar="DIR", help="The folder for sets and runs; run again to go on.")
 @click.option("--out", type=PATH, default=Path("bench/results"), help="Where accuracy.json and accuracy.md go.")
 @click.option("--leakage/--no-leakage", default=True, help="Also with slices split at random: what leakage would have flattered.")
-def accuracy(audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool) -> dict:
+@click.option("--jobs", type=int, help="Cross-validations at a time, one core each. [default: one per core; on a GPU 1]")
+def accuracy(
+    audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool, jobs: int | None
+) -> dict:
     """Cross-validate the models on AUDIO's folds, over seeds; the epochs are chosen without the fold that is scored."""
     from bench.accuracy import SEEDS, run
 
-    return run(audio, labels, out, work, seeds={name: SEEDS.get(name, (0,)) for name in models or SEEDS}, leakage=leakage)
+    seeds: dict[str, Sequence[int]] = {name: SEEDS.get(name, (0,)) for name in models or SEEDS}
+    return run(audio, labels, out, work, seeds=seeds, leakage=leakage, jobs=jobs)
 
 
 @main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))

@@ -7,10 +7,11 @@ that an interrupted table goes on where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.environment import environment
 from preprocess.errors import UsageError
 from shards.atomic import write_bytes, write_json
-from shards.progress import say
+from shards.progress import bar, say
 
 SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
 SEEDS = {"mlp": (0, 1, 2), "cnn": (0,), "cnn-plus": (0,)}
@@ -29,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cnn-plus": {"precision": "bf16-mixed"},
 }
 LEAKING = ("mlp",)  # the models of the experiment on leakage
+LEAKS = {"recordings": "recordings apart", "slices": "slices at random"}  # its two ways to draw folds
 
 
 def run(
@@ -42,29 +44,35 @@ def run(
     leaking: Sequence[str] = LEAKING,
     spectrogram: SpectrogramConfig = SPECTROGRAM,
     options: dict[str, Any] | None = None,
+    jobs: int | None = None,
 ) -> dict[str, Any]:
     """Cross-validate every model in `seeds` on the clips of `audio`, and write `accuracy.json` and `accuracy.md` into `out`.
 
     `work` keeps the shard sets and run folders. `options` changes training options for all runs (device, precision, epochs).
+    `jobs` cross-validations run at a time, each in a process of one thread (None: one per core, or one at a time on a GPU).
     """
-    from models.train import train
     from shards.build import build
     from shards.build_options import BuildOptions
 
-    shard_set = work / "set"
+    shard_set, chosen = work / "set", SEEDS if seeds is None else seeds
     build(audio, shard_set, spectrogram, BuildOptions(labels=labels))
-    rows = []
-    for model, each in (SEEDS if seeds is None else seeds).items():
-        runs = []
-        for seed in each:
-            say(f"accuracy: {model}, seed {seed}")
-            config = defaults(model, **{**OPTIONS.get(model, {}), **(options or {}), "folds": "all", "seed": seed})
-            runs.append(train(shard_set, config, work / f"{model}-{seed}", resume=True, command="accuracy"))
-        rows.append(_row(model, runs))
+    trainings = [
+        Training(shard_set, work / f"{model}-{seed}", model, {**OPTIONS.get(model, {}), **(options or {}), "seed": seed})
+        for model, each in chosen.items()
+        for seed in each
+    ]
+    count = len(trainings)
+    for model in leaking if leakage else ():
+        for name in LEAKS:
+            made = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
+            trainings.append(Training(made, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}))
+    done = _train_all(trainings, jobs)
+    runs = iter(done[:count])
+    leaks = iter(done[count:])
     found = {
         "spectrogram": dataclasses.asdict(spectrogram),
-        "rows": rows,
-        "leakage": [_leakage(shard_set, work, model, options or {}) for model in leaking if leakage],
+        "rows": [_row(model, [next(runs) for _ in each]) for model, each in chosen.items()],
+        "leakage": [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage],
         "environment": environment(),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -96,22 +104,56 @@ def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _leakage(shard_set: Path, work: Path, model: str, options: dict[str, Any]) -> dict[str, Any]:
+def _leak(model: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Single slices scored by the same protocol in folds drawn slice by slice, and in folds that keep a recording together."""
-    from models.train import train
-
-    accuracy = {}
-    for kind in ("recordings apart", "slices at random"):
-        name = kind.split()[0]
-        made = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
-        say(f"leakage: {model}, {kind}")
-        config = defaults(model, **{**options, "folds": "all", "train_view": "full"})
-        found = train(made, config, work / f"{model}-{name}", resume=True, command="accuracy")
-        accuracy[kind] = {
+    accuracy = {
+        kind: {
             "accuracy": found["scores"]["test_whole_accuracy"],
             "folds": [entry["scores"]["test_whole_accuracy"] for entry in found["per_fold"]],
         }
+        for kind, found in zip(LEAKS.values(), runs, strict=True)
+    }
     return {"model": model, "of": "single slices", **accuracy}
+
+
+class Training(NamedTuple):
+    """One cross-validation of the table."""
+
+    shard_set: Path
+    out: Path
+    model: str
+    options: dict[str, Any]
+
+    def run(self) -> dict[str, Any]:
+        """What its result.json holds; one that was interrupted goes on."""
+        from models.train import train
+
+        config = defaults(self.model, **{**self.options, "folds": "all"})
+        return train(self.shard_set, config, self.out, resume=True, command="accuracy")
+
+
+def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
+    """Results in order. A process has one core: small networks gain little from a second one."""
+    from bench.pool import Pool, cores
+    from search.config import count_gpus
+
+    pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))
+    try:
+        job = pool.prepare(_worker)
+        done = []
+        with bar(total=len(trainings), desc="cross-validations", unit="run") as progress:
+            for training, found in zip(trainings, pool.stream(job, trainings), strict=True):
+                done.append(found)
+                progress.update()
+                say(f"accuracy: {training.out.name}, {found['seconds']['total'] / 60:.1f} min")
+        return done
+    finally:
+        pool.close()
+
+
+def _worker() -> Callable[[Training], dict[str, Any]]:
+    os.environ["SHARDWAVE_QUIET"] = "1"  # the bars of several processes would write over each other
+    return Training.run
 
 
 def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 0) -> Path:

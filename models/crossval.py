@@ -29,8 +29,8 @@ def cross_validate(
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
 ) -> dict[str, Any]:
-    """Each fold k in turn: train with fold k mod n + 1 as validation, which chooses the number of epochs; train anew on all
-    folds but k for that long; score once on k.
+    """Each fold k in turn: train with fold k mod n + 1 as validation, which chooses the number of epochs (`enough_epochs`); train
+    anew on all folds but k for that long; score once on k.
 
     Returns what result.json holds: the folds' mean (`scores`) and standard deviation (`spread`), `per_fold`. Run folders:
     `foldK/` (the retrained model) and `foldK/choice/`. A resumed one goes on in the fold that was under way.
@@ -89,13 +89,14 @@ def _fold(
         command="train",
         save_seconds=save_seconds,
     )
-    final = dataclasses.replace(choosing, epochs=choice["best_epoch"])  # a schedule runs to its end: it is laid out over them
+    epochs = enough_epochs(choice["history"], choice["selected_by"])
+    final = dataclasses.replace(choosing, epochs=epochs)  # a schedule runs to its end: it is laid out over them
     data = TrainingData(set_path, final, retraining(names, fold))
     done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds)
     return {
         "fold": fold,
         "val_fold": following(present, fold),
-        "epochs": choice["best_epoch"],
+        "epochs": epochs,
         "scores": done["scores"],
         "confusion": {name: matrix for name, matrix in done["confusion"].items() if name.startswith("test_")},
         "choice": {"scores": choice["scores"], "history": choice["history"]},
@@ -104,6 +105,19 @@ def _fold(
             name: choice["seconds"][name] + done["seconds"][name] for name in ("total", "step", "validation", "data_wait")
         },
     }
+
+
+def enough_epochs(history: list[dict[str, Any]], selected: str) -> int:
+    """The last epoch whose validation accuracy lies within one standard error of the best epoch's.
+
+    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), read the way a schedule is: epochs that the clips of one
+    fold (80 of ESC-10: 3.4 points at 90 %) cannot tell apart count as equal, and of equals the one nearest to the schedule's end
+    is what the schedule was made for. The single best of many noisy values is some epoch in its midst, by luck.
+    """
+    accuracy = np.array([entry[f"val_{selected}_accuracy"] for entry in history])
+    clips = np.sum(history[0]["confusion"][f"val_{selected}"])
+    best = accuracy.max()
+    return int(np.flatnonzero(accuracy >= best - np.sqrt(best * (1 - best) / clips))[-1]) + 1
 
 
 def _over(per_fold: list[dict[str, Any]], statistic: Callable[..., Any]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pytest
 
 from models import result
 from models.config import defaults
+from models.crossval import enough_epochs
 from models.train import train
 
 SMALL = {"epochs": 2, "batch_size": 8, "hidden_size": 16, "device": "cpu", "folds": "all"}
@@ -33,13 +34,27 @@ def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(who
         assert choice["folds"]["val"] == [val] and not choice["folds"]["test"] and test not in choice["folds"]["train"]
         assert sorted([*final["folds"]["train"], test]) == ["fold1", "fold2", "fold3", "fold4"]
         assert final["folds"] == {"train": final["folds"]["train"], "val": [], "test": [test]}
-        assert len(final["history"]) == entry["epochs"] == choice["best_epoch"]
+        assert len(final["history"]) == entry["epochs"] == enough_epochs(choice["history"], "slice_mean")
         assert not any(name.startswith("test") for name in choice["scores"])
         assert final["scores"]["test_slice_mean_accuracy"] == entry["scores"]["test_slice_mean_accuracy"]
     mean = np.mean([entry["scores"]["test_whole_f1"] for entry in found["per_fold"]])
     assert found["scores"]["test_whole_f1"] == pytest.approx(mean)
     assert sum(map(sum, found["confusion"]["test_slice_mean"])) == 36
     assert (whole / "curves.png").exists() and (whole / "confusion.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("correct", "epochs"),
+    [
+        ((60, 72, 70, 71), 4),  # one standard error of 72 of 80 is 2.7 clips: 70 and 71 are as good
+        ((60, 72, 71, 50), 3),  # it has come apart by the end
+        ((60, 72, 69, 68), 2),
+        ((80, 79, 79, 80), 4),  # no error at all: only equals count
+    ],
+)
+def test_epochs_that_validation_cannot_tell_apart_are_equal_and_the_last_is_taken(correct: tuple[int, ...], epochs: int) -> None:
+    history = [{"val_whole_accuracy": right / 80, "confusion": {"val_whole": [[right, 80 - right], [0, 0]]}} for right in correct]
+    assert enough_epochs(history, "whole") == epochs
 
 
 def test_an_interrupted_one_goes_on_with_the_folds_that_are_left(
