@@ -311,7 +311,11 @@ def predict(run_folder: Path, audio: Path | str, out: Path, probabilities: bool,
 @click.option("--storage", help="optuna: a database's URL, so that several machines join one study.")
 @click.option("--study", help="optuna: the study's name in that database.")
 @click.option("--address", help="ray: a running cluster's address, or auto.")
-@click.option("--fused/--no-fused", default=None, help="Train several trials as one stacked model. [default: where it pays]")
+@click.option(
+    "--fused/--no-fused",
+    default=None,
+    help="mlp, vgg16: steps without autograd, compiled on the CPU, several trials stacked on a GPU. [default: where it pays]",
+)
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""
     from search.run import SearchConfig

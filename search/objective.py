@@ -7,12 +7,12 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig
-from search.interface import BatchReport, Report
+from search.interface import BatchReport, Report, TrialStopped
 
 if TYPE_CHECKING:
     from models.data import TrainingData
@@ -23,22 +23,26 @@ KEPT = "kept"  # folder of the trials' checkpoints while a search runs
 
 @dataclasses.dataclass
 class TrainingObjective:
-    """`models.fit` with a trial's hyper-parameters; trial n trains with seed config.seed + n.
+    """A training with a trial's hyper-parameters, by `models.fit` or `search.fused`; trial n trains with seed config.seed + n.
 
-    `folder`: where the weights of the best trial that this process completed are kept (`kept/trial-<n>.ckpt`, its history
-    beside it). It is pickled to workers as these three fields; each worker opens the shard set by its path
-    or URL.
+    `folder`: where the weights of the best trial of this process are kept (`kept/trial-<n>.ckpt`, its history beside it), of
+    those that `models.fit` trained only completed ones. `fused`: train with `search.fused` what it can train. It is pickled to
+    workers as these four fields; each worker opens the shard set by its path or URL.
     """
-
-    modules: ClassVar = ("models.fit", "shards.gather")  # the second compiles, or loads what it compiled
 
     path: Path | str
     config: TrainConfig
     folder: Path | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         self._data: TrainingData | None = None
         self._kept: tuple[float, int] | None = None  # value and minus the trial's number
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """See `Objective`; the last ones compile, or load what they compiled."""
+        return ("models.fit", "shards.gather", *(("search.fused",) if self.fused else ()))
 
     @property
     def threads(self) -> int | None:
@@ -71,12 +75,22 @@ class TrainingObjective:
 
     def __call__(self, params: dict[str, Any], report: Report) -> None:
         """Train; see `Objective`. Tells the number of trainable parameters, the best epoch and its scores in `report.info`."""
-        from models.fit import fit
-
         config = self.config_of(report.trial, params)
         report.info["parameters"] = self.parameters(config)
-        result = fit(self.data, config, report=Progress(report))
+        result, stopped = self.fit(config, Progress(report))
         self.keep(report.trial, config, result)
+        if stopped is not None:
+            raise stopped
+
+    def fit(self, config: TrainConfig, report: Callable[..., None] | None = None) -> tuple[FitResult, TrialStopped | None]:
+        """One training, as `models.fit.fit`; a `TrialStopped` that comes with a result was not raised yet."""
+        if self.fused and fusable(config):
+            from search.fused import fit_alone
+
+            return fit_alone(self.data, config, report)
+        from models.fit import fit
+
+        return fit(self.data, config, report=report), None
 
     def batch_key(self, params: dict[str, Any]) -> tuple[int, int] | None:
         """See `BatchObjective`."""
@@ -112,7 +126,7 @@ class TrainingObjective:
             return parameters(build_model(config, self.data.inputs))
 
     def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
-        """Write a completed trial's weights if it is the best of this process so far, in place of the one before."""
+        """Write a trial's weights if it is the best of this process so far, in place of the one before."""
         rank = (result.value, -trial)
         if self.folder is None or (self._kept is not None and rank <= self._kept):
             return
@@ -174,5 +188,5 @@ class Progress:
 
 def fusable(config: TrainConfig) -> bool:
     """Whether `fused.fit_together` can train this: a perceptron, without mixup (which works on a model's own batch)."""
-    plain = not config.mixup and config.stop_after is None and config.train_view != "both"
+    plain = not config.mixup and config.train_view != "both"
     return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")

@@ -41,8 +41,8 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
 def best_run(objective: TrainingObjective, found: SearchResult, out: Path, retrain: bool) -> dict[str, Any]:
     """The best trial's checkpoint into `out`, and its fields of result.json (those of a training).
 
-    A trial that was completed in this folder was kept; another (stopped early and still the best, or run on another machine) is
-    trained again if `retrain`, which on the same device and versions gives the same weights.
+    A trial that ended in this folder was kept; another (stopped early in `models.fit`, or run on another machine) is trained
+    again if `retrain`, which on the same device and versions gives the same weights.
     """
     best = found.best
     if best is None:
@@ -50,11 +50,9 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, retra
     kept = out / KEPT / f"trial-{best.trial}"
     fields: dict[str, Any] = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
     if not kept.with_suffix(".ckpt").exists() and retrain:
-        from models.fit import fit
-
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
         local = dataclasses.replace(objective)  # keeps whatever it completes
-        local.keep(best.trial, config, fit(local.data, config))
+        local.keep(best.trial, config, local.fit(config)[0])
     if kept.with_suffix(".ckpt").exists():
         about = json.loads(kept.with_suffix(".json").read_text())
         entry = next(entry for entry in about["history"] if entry["epoch"] == about["epoch"])

@@ -67,7 +67,8 @@ def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool =
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
         before = fields["seconds"].get("total", 0.0)
-        objective = TrainingObjective(set_path, training, out)
+        objective = TrainingObjective(set_path, training, out, config.fuses())
+        threading.Thread(target=_import_figures).start()
         with Result(out, "search", **fields) as written:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial") as progress:
                 log = TrialLog(out, Progress(progress))
@@ -100,6 +101,12 @@ class Progress:
         if best is not None:
             self._progress.set_postfix(best=f"{best.value:.4f}", trial=best.trial, refresh=False)
         self._progress.update()
+
+
+def _import_figures() -> None:
+    """matplotlib takes a second to import, and this process has little to do while its workers import and train."""
+    import models.figures  # noqa: F401
+    import search.figures  # noqa: F401
 
 
 def _plain(config: SearchConfig) -> dict[str, Any]:

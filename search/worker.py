@@ -62,6 +62,8 @@ def template_main(
             os.waitpid(pid, 0)
         if left_alone:
             clear(Path(folder), owner)
+        else:
+            os._exit(0)  # the interpreter's own end, with torch imported, would take a second
 
 
 def clear(folder: Path, owner: int) -> None:

@@ -16,6 +16,7 @@ from bench.scope import EXTRA, Scope, missing
 from bench.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
+LONG = 120  # trials; of so many, starting takes a small part
 ESC10 = (
     Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"
 )  # real clips with official folds, where they are at hand
@@ -41,30 +42,32 @@ def run(scope: Scope) -> Iterator[Record]:
     folder = scope.room("searches")
     arrays = _arrays(path, fold, folder / "features.npz")
     seen: dict[str, list[Seen]] = {}
-    systems: list[tuple[str, str, int, Callable[[Path, int], Seen]]] = []
-    for backend, at_once, options in (
-        ("ray", jobs, ()),
-        ("optuna", 1, ("--no-fused",)),
-        ("optuna", jobs, ("--no-fused",)),
-        ("optuna", jobs, ()),
-        ("random", jobs, ()),
+    systems: list[tuple[str, str, int, int, Callable[[Path, int], Seen]]] = []
+    for backend, at_once, count, options in (
+        ("ray", jobs, trials, ()),
+        ("optuna", 1, trials, ()),
+        ("optuna", jobs, trials, ()),
+        ("optuna", jobs, trials, ("--no-fused",)),
+        ("optuna", jobs, LONG, ()),
+        ("optuna", jobs, LONG, ("--no-fused",)),
+        ("random", jobs, trials, ()),
     ):
         absent = missing("ray", EXTRA.format("ray")) if backend == "ray" else None
-        fused = ", fused" if backend == "optuna" and not options else ""
-        name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{fused}"
+        name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{', not fused' if options else ''}"
+        name += f", {count} trials" if count == LONG else ""
         if absent:
             yield Record(STAGE, name, "ours", "s/trial", skipped=absent)
-        elif not (scope.quick and (fused or backend == "random" or (backend == "optuna" and at_once > 1))):
-            systems.append((name, "ours", at_once, _ours(path, fold, backend, at_once, options, trials, epochs)))
+        elif not (scope.quick and (options or count == LONG or backend == "random" or (backend == "optuna" and at_once > 1))):
+            systems.append((name, "ours", at_once, count, _ours(path, fold, backend, at_once, options, count, epochs)))
     for kind, at_once in (("ray", jobs), ("optuna", 1)):
         name = f"stock {'Ray Tune' if kind == 'ray' else 'Optuna'}, Lightning, {at_once} at a time"
         absent = missing("ray", EXTRA.format("ray")) if kind == "ray" else None
         if absent:
             yield Record(STAGE, name, "peer", "s/trial", skipped=absent)
         else:
-            systems.append((name, "peer", at_once, _stock(kind, arrays, at_once, trials, epochs)))
+            systems.append((name, "peer", at_once, trials, _stock(kind, arrays, at_once, trials, epochs)))
     cases = []
-    for name, role, at_once, search in systems:
+    for name, role, at_once, count, search in systems:
         seen[name] = []
 
         def once(name: str = name, search: Callable[[Path, int], Seen] = search) -> Seconds:
@@ -72,10 +75,10 @@ def run(scope: Scope) -> Iterator[Record]:
             seen[name].append(search(folder / f"{list(seen).index(name)}-{number}", number))
             return Seconds(seen[name][-1].seconds)
 
-        cases.append(Case(name, role, once, trials, {"jobs": at_once}, once=scope.quick))
+        cases.append(Case(name, role, once, count, {"jobs": at_once, "trials": count}, once=scope.quick))
     measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 600), warmup=0))
     for case in cases:
-        yield from _records(case, seen[case.name], trials, epochs, source)
+        yield from _records(case, seen[case.name], case.params["trials"], epochs, source)
 
 
 def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
@@ -106,6 +109,8 @@ def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str
     )
     yield record(": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial")
     best = [max(value for _, value in one.values) for one in seen]
+    rates = [60 * trials / (one.seconds - min(at for at, _ in one.values)) for one in seen]
+    yield record(": trials a minute", "trials/min", rates, "Trials a minute from the first value to the last")
     to_best = [min(at for at, value in one.values if value == top) for one, top in zip(seen, best, strict=True)]
     yield record(": to its best value", "s", to_best, "Seconds to the best value", best=best)
     if case.role == "ours":

@@ -15,7 +15,9 @@ from models.config import TrainConfig, defaults
 from models.data import TrainingData
 from models.fit import fit
 from preprocess.errors import ShardwaveError
-from search.fused import fit_together
+from search import compiled, masks, stacked
+from search.fused import fit_alone, fit_together
+from search.interface import TrialStopped
 from search.objective import TrainingObjective, fusable
 
 
@@ -48,6 +50,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(params=[compiled, stacked], ids=["compiled", "stacked"])
+def steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds of steps, on the CPU."""
+    monkeypatch.setattr(compiled, "train_epoch", request.param.train_epoch)
+
+
 def never(told: Any) -> set[int]:
     return set()
 
@@ -56,6 +64,7 @@ def forbidden(index: int, error: Exception) -> None:
     raise error
 
 
+@pytest.mark.usefixtures("steps")
 @pytest.mark.parametrize("hidden_layers", [0, 2])
 def test_equal_to_one_by_one(feature_set: Path, hidden_layers: int) -> None:
     """In double precision, where rounding cannot hide a difference: the same losses, scores, best epochs and weights."""
@@ -75,6 +84,7 @@ def test_equal_to_one_by_one(feature_set: Path, hidden_layers: int) -> None:
             torch.testing.assert_close(together[index].state_dict[name], value, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.usefixtures("steps")
 def test_single_precision_within_rounding(feature_set: Path) -> None:
     chosen = configs(precision="32-true", epochs=2)
     data = TrainingData(feature_set, chosen[0])
@@ -84,6 +94,7 @@ def test_single_precision_within_rounding(feature_set: Path) -> None:
         assert alone.history[-1]["train_loss"] == pytest.approx(together[index].history[-1]["train_loss"], abs=1e-4)
 
 
+@pytest.mark.usefixtures("steps")
 def test_models_do_not_disturb_each_other(feature_set: Path) -> None:
     """The same with other company, and when others stop."""
     chosen = configs()
@@ -95,12 +106,13 @@ def test_models_do_not_disturb_each_other(feature_set: Path) -> None:
         return {0} if epochs[0] == 1 and 0 in told else {2} if epochs[2] == 3 else set()
 
     stopping = fit_together(data, chosen, report, forbidden)
-    assert epochs == {0: 1, 1: 4, 2: 3, 3: 4} and stopping.keys() == {1, 3}
+    assert epochs == {0: 1, 1: 4, 2: 3, 3: 4} and [len(stopping[i].history) for i in range(4)] == [1, 4, 3, 4]
     lonely = fit_together(data, [chosen[1]], never, forbidden)[0]
     for name, value in lonely.state_dict.items():
         torch.testing.assert_close(stopping[1].state_dict[name], value, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.usefixtures("steps")
 def test_a_model_that_diverges_fails_alone(feature_set: Path) -> None:
     chosen = configs(precision="32-true")
     chosen[1] = dataclasses.replace(chosen[1], learning_rate=1e30)
@@ -108,6 +120,33 @@ def test_a_model_that_diverges_fails_alone(feature_set: Path) -> None:
     results = fit_together(data, chosen, never, lambda index, error: failed.update({index: error}))
     assert results.keys() == {0, 2, 3} and isinstance(failed[1], ShardwaveError) and "training loss became" in str(failed[1])
     assert all(np.isfinite(result.value) for result in results.values())
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.5, 0.95])
+def test_masks_are_those_of_torch(keep: float) -> None:
+    assert masks._as_torch_draws()
+    for seed, elements in ((0, 1), (5, 312), (2**40 + 7, 5000)):
+        ours, theirs = np.empty((2, elements), np.uint8)
+        masks.draw(seed, keep, ours)
+        masks._draw_with_torch(seed, keep, theirs)
+        assert (ours == theirs).all() and (elements < 100 or abs(ours.mean() - keep) < 0.1)
+
+
+def test_one_alone(feature_set: Path) -> None:
+    """What a trial that cannot be one of several runs: stopped by its report, and of a length of its own."""
+    config = dataclasses.replace(configs()[1], epochs=4)
+    data = TrainingData(feature_set, config)
+    result, stopped = fit_alone(data, dataclasses.replace(config, stop_after=3))
+    assert len(result.history) == 3 and stopped is None
+
+    def report(epoch: int, value: float, scores: dict[str, Any]) -> None:
+        if epoch == 2:
+            raise TrialStopped
+
+    shorter, stopped = fit_alone(data, config, report)
+    assert isinstance(stopped, TrialStopped) and shorter.history == result.history[:2]
+    with pytest.raises(ShardwaveError, match="training loss became"):
+        fit_alone(data, dataclasses.replace(config, learning_rate=1e300))
 
 
 class Told:

@@ -19,7 +19,7 @@ from models import checkpoint
 from models.evaluate import evaluate
 from preprocess.errors import ShardwaveError, UsageError
 from search.compare import compare, draw
-from search.config import FUSED, SearchConfig
+from search.config import SearchConfig
 from search.results import read_trials
 from search.run import search
 
@@ -173,8 +173,7 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         ({"model": "rnn"}, "model must be one of"),
         ({"val_fold": 9}, "--val-fold must be one of the set's folds 1, 2, 3, got 9"),
         ({"storage": "sqlite:///x.db"}, "backend random does not take --storage"),
-        ({"backend": "ray", "fused": True}, "--fused: not for backend ray .* an actor runs one trial"),
-        ({"model": "cnn", "fused": True}, "--fused: not for backend random with model cnn"),
+        ({"model": "cnn", "fused": True}, "--fused: not for model cnn with precision"),
         ({"device": "cuda"}, "device cuda: PyTorch sees no CUDA device here"),
     ],
 )
@@ -190,7 +189,7 @@ def test_wrong_usage(feature_set: Path, tmp_path: Path, changes: dict[str, Any],
 
 
 def test_defaults() -> None:
-    assert config().budget().fused == FUSED and config(fused=False).budget().fused == 1
-    assert config(model="cnn").budget().fused == 1 and config(backend="ray").budget().fused == 1
+    assert config().fuses() and config().budget().fused == 1  # on the CPU, one at a time
+    assert not config(fused=False).fuses() and not config(model="cnn").fuses() and config(model="vgg16", fused=True).fuses()
     resolved = config(backend="optuna", jobs=None, trials=50).budget()
     assert (resolved.scheduler, resolved.sampler, resolved.jobs) == ("asha", "tpe", len(os.sched_getaffinity(0)))
