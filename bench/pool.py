@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -75,6 +76,15 @@ def _one_thread_each() -> Iterator[None]:
 def _start(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool whose owner was killed must not work on for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _prepare(call: tuple[str, Callable[..., Callable[[Any], Any]], tuple]) -> None:

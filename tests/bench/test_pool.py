@@ -1,6 +1,9 @@
 """Warm worker processes: prepared once, every one of them, with one thread each."""
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -27,3 +30,29 @@ def test_every_worker_is_prepared_and_tasks_keep_their_order():
     finally:
         pool.close()
     assert os.environ.get("OMP_NUM_THREADS") == before
+
+
+KILLED = """
+import os, signal, time
+from bench.pool import Pool
+
+if __name__ == "__main__":
+    pool = Pool(1)
+    pool._executor.submit(time.sleep, 600)
+    while not pool._executor._processes:
+        time.sleep(0.01)
+    time.sleep(1)
+    print(*pool._executor._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_owner(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    (worker,) = map(int, said.stdout.split())
+    until = time.monotonic() + 20
+    while os.path.exists(f"/proc/{worker}") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert said.returncode == -9 and not os.path.exists(f"/proc/{worker}")
