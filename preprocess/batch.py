@@ -65,11 +65,13 @@ class BatchTransform:
         frames = (len(buffer) - self.config.n_fft) // self.config.hop_length + 1
         owner = self._owner(frames, places)
         peaks = torch.zeros(len(places) + 1, device=self.device)
+        scales = self._moved(np.array([*(4.0 ** min(place.exponent, 63) for place in places), 0], np.float32))
         measures, kept = [], []
         for start in range(0, frames, CHUNK):
             power = self._power(buffer, start, min(frames, start + CHUNK))
-            if self.config.features:
-                measures.append(features_torch.measure(power.T[None], self.config)[0])
+            if self.config.features:  # of the clip as it came
+                scale = scales[owner[start : start + CHUNK]]
+                measures.append(features_torch.measure((power * scale[:, None]).T[None], self.config)[0])
             banded = power if self._bands is None else power @ self._bands
             peaks.scatter_reduce_(0, owner[start : start + CHUNK], banded.amax(dim=1), "amax")
             if frames <= KEPT:
@@ -113,7 +115,7 @@ class BatchTransform:
     def _device_taps(self, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
         taps = resize_taps(frames, self.config.image_size)
         columns = taps.first[:, None] + np.arange(taps.weights.shape[1])
-        return torch.tensor(columns, device=self.device), torch.tensor(taps.weights, device=self.device)
+        return self._moved(columns), self._moved(np.array(taps.weights))
 
     def _images(self, lines: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
         """Lines [frame, pixel] resized along time, view by view, rounded half up."""
@@ -144,7 +146,7 @@ class BatchTransform:
             frames, length = config.frames(samples), max(samples, config.n_fft)
             chosen = [places[number] for number in numbers]
             starts = [place.first * config.hop_length + config.n_fft // 2 for place in chosen]
-            scale = torch.tensor([2.0**place.exponent for place in chosen], device=self.device)[:, None]
+            scale = self._moved(np.array([2.0**place.exponent for place in chosen], np.float32))[:, None]
             rates = features_torch.zero_crossing_rate(
                 torch.stack([buffer[start : start + length] for start in starts]) * scale, config
             )

@@ -10,10 +10,10 @@ from typing import Any
 from shards.url_path import Place, UrlPath
 
 
-def write_bytes(path: Place, data: bytes) -> None:
+def write_bytes(path: Place, data: bytes | bytearray) -> None:
     """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name."""
     if isinstance(path, UrlPath):
-        path.write(data)
+        path.write(bytes(data))
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

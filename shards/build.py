@@ -21,7 +21,7 @@ from shards.build_table import build_table
 from shards.clip import classes_of
 from shards.progress import bar, say
 from shards.sources import class_folders
-from shards.unit import Unit
+from shards.unit import Unit, Units
 from shards.url_path import Place, UrlPath, place
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Crew(Protocol):
 
 def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], names: list[str], workers: int) -> dict[str, Any]:
     out, started = job.folder, time.monotonic()
-    units = [Unit(*unit, [(number, planned.clips[number]) for number in numbers]) for unit, numbers in planned.units().items()]
+    units = Units(planned)
     alone = job.device == "cuda" and isinstance(crew, pool.Pool)  # this process
     how = f"engine {job.engine} on {job.device}" + ("" if alone else f", {min(workers, len(units))} workers")
     say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")

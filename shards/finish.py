@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,8 +37,7 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
         for view, entry in record["shards"].items():
             partitions[record["partition"]][view].append({**entry, "builder": builders.index(record["builder"])})
     crc32 = {path: value for record in records for path, value in record["crc32"].items()}
-    inputs = Plan(planned.options, [dataclasses.replace(clip, crc32=crc32.get(clip.clip.path)) for clip in planned.clips])
-    inputs.write(out / INPUTS)
+    planned.with_crc32(crc32).write(out / INPUTS)
     write_quarantine(out, quarantined)
     made = {
         "format": manifest.FORMAT,

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import zlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,27 +39,66 @@ class PlannedClip:
     crc32: int | None = None  # of the file's bytes, once it was read
 
 
+COLUMNS = ("cls", "unit", "rank", "bytes", "mtime_ns")  # of `PlannedClips.numbers`, before crc32
+FIELDS = [field.name for field in dataclasses.fields(PlannedClip) if field.name != "clip"]
+
+
+class PlannedClips(Sequence[PlannedClip]):
+    """Planned clips in columns, each an object only where it is asked for: objects would need several times the memory.
+
+    `numbers`: int64 [clips, 6], the fields cls, unit, rank, bytes, mtime_ns and crc32 (-1: None).
+    """
+
+    def __init__(self, clips: Sequence[Clip], partitions: Sequence[str], numbers: np.ndarray):
+        self.clips, self.partitions, self.numbers = clips, partitions, numbers
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, number: Any) -> Any:
+        cls, unit, rank, size, mtime_ns, crc32 = self.numbers[number].tolist()
+        crc32 = None if crc32 < 0 else crc32
+        return PlannedClip(self.clips[number], cls, self.partitions[number], unit, rank, size, mtime_ns, crc32)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlannedClips) and (
+            self.clips == other.clips and self.partitions == other.partitions and np.array_equal(self.numbers, other.numbers)
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Options that decide the bytes, and every clip in the order of its number."""
 
     options: dict[str, Any]
-    clips: list[PlannedClip]
+    clips: PlannedClips
 
     def units(self) -> dict[tuple[str, int], list[int]]:
         """(partition, index) -> numbers of the clips, in the order they are written."""
-        members: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for number, planned in enumerate(self.clips):
-            members[planned.partition, planned.unit].append(number)
-        return {unit: sorted(members[unit], key=lambda number: self.clips[number].rank) for unit in sorted(members)}
+        names = sorted(set(self.clips.partitions))
+        code = {name: i for i, name in enumerate(names)}
+        partition = np.array([code[name] for name in self.clips.partitions], np.int64)
+        unit, rank = self.clips.numbers[:, 1], self.clips.numbers[:, 2]
+        order = np.lexsort((rank, unit, partition))
+        first = np.flatnonzero(np.diff(partition[order], prepend=-1) | np.diff(unit[order], prepend=-1))
+        numbers, bounds = order.tolist(), [*first.tolist(), len(order)]
+        begun = ((numbers[bounds[i]], bounds[i], bounds[i + 1]) for i in range(len(first)))
+        return {(self.clips.partitions[one], int(unit[one])): numbers[start:stop] for one, start, stop in begun}
+
+    def with_crc32(self, crc32: Mapping[str, int]) -> Plan:
+        """The same, with the checksums of the files at these paths."""
+        numbers = self.clips.numbers.copy()
+        numbers[:, 5] = [crc32.get(clip.path, -1) for clip in self.clips.clips]
+        return Plan(self.options, PlannedClips(self.clips.clips, self.clips.partitions, numbers))
 
     def write(self, path: Place) -> None:
         """One line of JSON for the options, then one per clip; atomically."""
-        lines = [json.dumps({"options": self.options})]
+        lines = bytearray(json.dumps({"options": self.options}).encode() + b"\n")
+        names = [field.name for field in dataclasses.fields(Clip)]
         for planned in self.clips:
-            fields = {field.name: getattr(planned, field.name) for field in dataclasses.fields(planned) if field.name != "clip"}
-            lines.append(json.dumps({**dataclasses.asdict(planned.clip), **fields}))
-        atomic.write_bytes(path, ("\n".join(lines) + "\n").encode())
+            values = {name: getattr(planned.clip, name) for name in names}
+            lines += json.dumps({**values, **{name: getattr(planned, name) for name in FIELDS}}).encode() + b"\n"
+        atomic.write_bytes(path, lines)
 
 
 def make(
@@ -72,42 +111,35 @@ def make(
     feature_count: int,
 ) -> Plan:
     """The plan for sorted `clips`: their partitions are given, their shards follow from their sizes and the seed."""
-    number_of = {name: i for i, name in enumerate(classes)}
-    stats = [_stat(audio / clip.path) for clip in clips]
+    number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     record = (
         padded(NPY_HEADER + config.image_size**2) + 2_560 + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
     )
     weights = record * np.maximum(1.0, _slices(audio, clips, config))
-    unit, rank = np.zeros(len(clips), np.int64), np.zeros(len(clips), np.int64)
+    numbers = np.full((len(clips), 6), -1, np.int64)
+    numbers[:, 0] = [number_of.get(clip.label, -1) for clip in clips]
     for partition in sorted(set(partitions)):
         rows = np.array([i for i, name in enumerate(partitions) if name == partition])
-        unit[rows], rank[rows] = spread(weights[rows], partition, options["seed"], options["min_shards"], options["shard_mb"])
-    planned = [
-        PlannedClip(
-            clip,
-            number_of.get(clip.label, -1) if clip.label is not None else -1,
-            partitions[i],
-            int(unit[i]),
-            int(rank[i]),
-            *stats[i],
-        )
-        for i, clip in enumerate(clips)
-    ]
-    made = Plan(options, planned)
-    _log.info("planned %d clips into %d shards per view", len(clips), len(made.units()))
+        numbers[rows, 1:3] = spread(weights[rows], partition, options["seed"], options["min_shards"], options["shard_mb"]).T
+    numbers[:, 3:5] = np.fromiter(_stats(audio, clips), np.int64, 2 * len(clips)).reshape(-1, 2)
+    made = Plan(options, PlannedClips(clips, partitions, numbers))
+    _log.info("planned %d clips", len(clips))
     return made
 
 
-def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shard_mb: float) -> tuple[np.ndarray, np.ndarray]:
-    """The (shard, place in it) of each clip of a partition, from their bytes; shuffled, so that every shard mixes the classes."""
+def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shard_mb: float) -> np.ndarray:
+    """The shard, and the place in it, of each clip of a partition, from their bytes: int64 [2, clips]; shuffled, so that every
+    shard mixes the classes.
+    """
     order = np.random.default_rng([seed, zlib.crc32(partition.encode())]).permutation(len(weights))
     total = weights.sum()
     count = min(len(weights), max(min_shards, int(np.ceil(total / (shard_mb * 1e6)))))
     middle = np.cumsum(weights[order]) - weights[order] / 2
-    unit, rank = np.empty(len(weights), np.int64), np.empty(len(weights), np.int64)
-    unit[order] = np.unique((middle / total * count).astype(np.int64), return_inverse=True)[1]  # numbered without gaps
-    rank[order] = np.arange(len(weights))
-    return unit, rank
+    made = np.empty((2, len(weights)), np.int64)
+    shard = (middle / total * count).astype(np.int64)
+    made[0, order] = np.cumsum(np.diff(shard, prepend=shard[:1]) > 0)  # numbered without gaps
+    made[1, order] = np.arange(len(weights))
+    return made
 
 
 def read(path: Place) -> Plan:
@@ -116,12 +148,15 @@ def read(path: Place) -> Plan:
         first, *rest = path.read_text().splitlines()
         options = json.loads(first)["options"]
         names = [field.name for field in dataclasses.fields(Clip)]
-        clips = []
-        for line in rest:
+        clips, partitions = [], []
+        numbers = np.empty((len(rest), 6), np.int64)
+        for number, line in enumerate(rest):
             values = json.loads(line)
-            clip = Clip(**{name: values.pop(name) for name in names})
-            clips.append(PlannedClip(clip, **values))
-        return Plan(options, clips)
+            clips.append(Clip(**{name: values.pop(name) for name in names}))
+            partitions.append(values.pop("partition"))
+            crc32 = values.pop("crc32")
+            numbers[number] = [*(values.pop(name) for name in COLUMNS), -1 if crc32 is None else crc32]
+        return Plan(options, PlannedClips(clips, partitions, numbers))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShardwaveError(f"{path} cannot be read ({error}): build the set anew with --overwrite") from None
 
@@ -134,19 +169,19 @@ def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> lis
     """
     told = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
             for name in {**old.options, **new.options} if old.options.get(name) != new.options.get(name)]  # fmt: skip
-    before = {planned.clip.path: planned for planned in old.clips}
-    after = {planned.clip.path: planned for planned in new.clips}
+    before = {clip.path: number for number, clip in enumerate(old.clips.clips)}
+    after = {clip.path: number for number, clip in enumerate(new.clips.clips)}
     told += _counted("added", [path for path in after if path not in before])
     told += _counted("removed", [path for path in before if path not in after])
-    both = [path for path in after if path in before]
-    told += _counted("with another label, group, fold or split", [path for path in both if before[path].clip != after[path].clip])
-    told += _counted(
-        "with other content", [path for path in both if _differs(before[path], after[path], audio / path, crc32.get(path))]
-    )
+
+    def where(differs: Callable[[PlannedClip, PlannedClip], bool]) -> list[str]:
+        both = (path for path in after if path in before)
+        return [path for path in both if differs(old.clips[before[path]], new.clips[after[path]])]
+
+    told += _counted("with another label, group, fold or split", where(lambda one, other: one.clip != other.clip))
+    told += _counted("with other content", where(lambda one, other: _differs(one, other, audio, crc32)))
     if not told:
-        told += _counted(
-            "in another shard", [path for path in both if dataclasses.replace(before[path], **_file(after[path])) != after[path]]
-        )
+        told += _counted("in another shard", where(lambda one, other: dataclasses.replace(one, **_file(other)) != other))
     return told
 
 
@@ -161,13 +196,14 @@ def file_crc32(path: Place) -> int:
     return crc
 
 
-def _differs(old: PlannedClip, new: PlannedClip, path: Place, crc32: int | None) -> bool:
+def _differs(old: PlannedClip, new: PlannedClip, audio: Place, crc32: Mapping[str, int]) -> bool:
+    path = old.clip.path
     if old.bytes != new.bytes:
         return True
-    if old.mtime_ns == new.mtime_ns or crc32 is None:  # crc32 None: not read yet, so nothing was made of it
+    if old.mtime_ns == new.mtime_ns or path not in crc32:  # not read yet: nothing was made of it
         return False
     try:
-        return file_crc32(path) != crc32
+        return file_crc32(audio / path) != crc32[path]
     except OSError:
         return True
 
@@ -188,12 +224,17 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _stat(path: Place) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return -1, 0
-    return stat.st_size, stat.st_mtime_ns
+def _stats(audio: Place, clips: Sequence[Clip]) -> Iterator[int]:
+    """Bytes and time of each clip's file, one after the other; -1 and 0 where there is none."""
+    folder = str(audio)
+    for clip in clips:
+        try:
+            found = os.stat(f"{folder}/{clip.path}") if isinstance(audio, Path) else (audio / clip.path).stat()
+        except OSError:
+            yield from (-1, 0)
+        else:
+            yield found.st_size
+            yield found.st_mtime_ns
 
 
 def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig) -> np.ndarray:

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import connection
 from typing import Any, Protocol
@@ -74,7 +76,7 @@ class Pool:
     def start(self, workers: int) -> None:
         """Start processes until there are `workers`."""
         context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
-        with _environment({name: "1" for name in THREADS}):
+        with _environment({name: "1" for name in THREADS}), _no_main_program():
             while len(self._processes) < workers:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
@@ -85,13 +87,13 @@ class Pool:
     def run(self, units: Sequence[Unit], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Build `units`, or keep what was finished before; the records, in any order."""
         self.start(min(workers, len(units)))
-        waiting = list(reversed(units))
+        waiting = iter(units)
         records: list[dict[str, Any]] = []
         while len(records) < len(units):
             for ready in connection.wait(list(self._processes)):
                 assert isinstance(ready, connection.Connection)
-                if take(self._receive(ready), progress, records) and waiting:
-                    self._send(ready, waiting.pop())
+                if take(self._receive(ready), progress, records) and (unit := next(waiting, None)) is not None:
+                    self._send(ready, unit)
         return records
 
     def _receive(self, ready: connection.Connection) -> Any:
@@ -128,3 +130,14 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _no_main_program() -> Iterator[None]:
+    """Let processes that are started meanwhile not run the main program's file once more: they need nothing of it."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before

@@ -9,6 +9,7 @@ import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
 from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
 
+THREADS = 4  # that read indexes, where there are as many cores
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
 
 
@@ -113,7 +115,7 @@ class View:
             for name, field in shards.fields.items()
             if name not in ("cls", "json")
         }
-        self._files = [(shards.path / entry["file"], int(entry["bytes"])) for entry in entries]
+        self._files = [(f"{shards.path}/{entry['file']}", int(entry["bytes"])) for entry in entries]
         self._maps: list[mmap.mmap | None] = [None] * len(self._files)
         self._addresses = np.zeros(len(self._files), np.int64)  # where each tar is mapped; 0: not yet
         sizes = [int(entry["samples"]) for entry in entries]
@@ -121,25 +123,32 @@ class View:
         self.cls = np.empty(sum(sizes), np.int64)
         self.clip = np.empty(sum(sizes), np.int64)
         self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}  # of the data, in its tar
-        self._read_indexes()
+        self._read_indexes(np.cumsum([0, *sizes]).tolist())
 
-    def _read_indexes(self) -> None:
+    def _read_indexes(self, starts: list[int]) -> None:
+        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads share the reading and checking."""
         self.set.bring(self._entries, INDEX)
         lengths = {
             name: NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
             for name, (dtype, shape) in self._arrays.items()
         }
-        start = 0
-        for entry, (path, _) in zip(self._entries, self._files, strict=True):
-            found = _open_index(path, entry, self.set.local)
-            rows = slice(start, start + len(found))
-            self.cls[rows], self.clip[rows] = found.cls, found.clip
-            for name, block in self._block.items():
-                if name in lengths and (found.length[name] != lengths[name]).any():
-                    dtype, shape = self._arrays[name]
-                    raise ShardwaveError(f"{path}: the index does not fit the field {name} ({dtype} {list(shape)}): run verify")
-                block[rows] = found.offset[name] >> 9  # BLOCK is 2**9
-            start = rows.stop
+
+        def read(numbers: range) -> None:
+            for number in numbers:
+                path, rows = self._files[number][0], slice(starts[number], starts[number + 1])
+                found = _open_index(path, self._entries[number], self.set.local)
+                self.cls[rows], self.clip[rows] = found.cls, found.clip
+                for name, block in self._block.items():
+                    if name in lengths and (found.length[name] != lengths[name]).any():
+                        dtype, shape = self._arrays[name]
+                        wanted = f"{name} ({dtype} {list(shape)})"
+                        raise ShardwaveError(f"{path}: the index does not fit the field {wanted}: run verify")
+                    np.right_shift(found.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
+
+        threads = min(THREADS, os.cpu_count() or 1, 1 + len(self._files) // 64)
+        with ThreadPoolExecutor(threads, "indexes") as pool:
+            for _ in pool.map(read, [range(first, len(self._files), threads) for first in range(threads)]):
+                pass  # raises what failed there
 
     def __len__(self) -> int:
         return len(self.cls)
@@ -231,17 +240,17 @@ class View:
             return mapped
 
 
-def _open_index(path: Path, entry: Mapping[str, Any], local: bool) -> index.Index:
+def _open_index(path: str, entry: Mapping[str, Any], local: bool) -> index.Index:
     """The index of the shard `path`, checked against the manifest and (where it must be there already) the tar's size."""
     if local:
         _check_size(path, int(entry["bytes"]))
-    found = index.read(path.with_name(path.name.removesuffix(TAR) + INDEX))
+    found = index.read(path.removesuffix(TAR) + INDEX)
     if (found.tar_sha256, found.tar_bytes, len(found)) != (entry["sha256"], entry["bytes"], entry["samples"]):
         raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
     return found
 
 
-def _check_size(path: Path, size: int) -> None:
+def _check_size(path: str, size: int) -> None:
     try:
         found = os.stat(path).st_size
     except OSError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
 from preprocess.errors import UsageError
+from shards import stratify
 from shards.clip import Clip
 from shards.progress import say
 
@@ -72,9 +73,6 @@ def _warn(classes: set[str], what: str) -> None:
 
 def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, seed: int) -> None:
     """Move about `fraction` of what lies in `train` to the side `name`, whole groups at a time, in place."""
-    import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold
-
     rows = sorted((i for i, side in enumerate(sides) if side == "train"), key=lambda i: clips[i].path)
     groups = [clips[i].effective_group for i in rows]
     labels = [clips[i].label or "" for i in rows]
@@ -85,18 +83,14 @@ def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, s
     if distinct < 2:
         raise UsageError(f"a {name} split needs at least two groups, got {distinct}: give --{name}-fraction 0, or other groups")
     parts = min(ratio.denominator, distinct)
-    most = np.unique(labels, return_counts=True)[1].max()
+    most = max(Counter(labels).values())
     if parts > most:  # more parts than any class has clips: nothing could be stratified
-        parts = max(2, int(most)) if most > 1 else 0
+        parts = max(2, most) if most > 1 else 0
     if not parts:
         raise UsageError(f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips")
     take = min(max(1, round(ratio * parts)), parts - 1)
-    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")  # small classes are spread as well as they can be
-        folds = [held for _, held in splitter.split(np.zeros(len(rows)), labels, groups)]
-    for held in folds[:take]:
-        for j in held:
-            sides[rows[j]] = name
+    for row, fold in zip(rows, stratify.folds(labels, groups, parts, seed % 2**32).tolist(), strict=True):
+        if fold < take:
+            sides[row] = name
     if name not in sides or "train" not in sides:
         raise UsageError(f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds")

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from preprocess.engine import ClipOutput
 from shards import atomic
 from shards.clip import Clip
 from shards.layout import BUILD, clip_key, slice_key
-from shards.plan import PlannedClip
+from shards.plan import Plan, PlannedClip
 from shards.shard_writer import Fields, ShardWriter, file_sha256, files_of
 from shards.url_path import UrlPath
 
@@ -37,6 +37,21 @@ class Unit:
     def name(self) -> str:
         """The unit's name, which its record's file bears."""
         return f"{self.partition}-{self.index:04d}"
+
+
+class Units(Sequence[Unit]):
+    """The units of a plan, each made when it is asked for: all clips of a large build as objects would not fit in memory."""
+
+    def __init__(self, planned: Plan):
+        self._clips = planned.clips
+        self._units = list(planned.units().items())
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __getitem__(self, i: Any) -> Any:
+        (partition, index), numbers = self._units[i]
+        return Unit(partition, index, [(number, self._clips[number]) for number in numbers])
 
 
 def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from preprocess.batch import BatchTransform
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
+from preprocess.engine_torch_cuda import TorchCudaEngine, _Batch, _Clip, fill
 
 RATE = 22_050
 
 ENGINES = [
     pytest.param(("torch", "cpu"), id="torch"),
     pytest.param(("dali", "cpu"), id="dali"),
+    pytest.param(("torch", "batches"), id="torch-batches"),
     pytest.param(("torch", "cuda"), id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param(("dali", "cuda"), id="dali-cuda", marks=pytest.mark.gpu),
 ]
@@ -29,6 +32,28 @@ def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
         part = clip[onset : onset + len(note)]
         part += (0.2 * waves.sum(axis=0) * np.exp(-3 * note))[: len(part)]
     return (np.round(np.clip(clip, -1, 1) * 32_767) / 32_768).astype(np.float32)
+
+
+class Batches(TorchCudaEngine):
+    """The CUDA engine, all of it but streams and copies: its batches computed on the CPU."""
+
+    device = "batches"
+
+    def __init__(self, config):
+        self.config, self._transform = config, BatchTransform(config, "cpu")
+
+    def _start(self, clips):
+        good = [clip for _, clip in clips if isinstance(clip, _Clip)]
+        if not good:
+            return _Batch(clips, None, [], None)
+        buffer = torch.empty(sum(len(clip.padded) for clip in good))
+        images, features = self._transform(buffer, fill(buffer.numpy(), good, self.config.hop_length))
+        return _Batch(clips, images, features or [], None)
+
+
+def build_engine(name, device, config):
+    """`make_engine`, which also knows Batches."""
+    return Batches(config) if device == "batches" else make_engine(name, device, config)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +85,7 @@ def engine_of(engine_name):
 
     def build(config=SpectrogramConfig()):  # noqa: B008  (frozen)
         if config not in made:
-            made[config] = make_engine(*engine_name, config)
+            made[config] = build_engine(*engine_name, config)
         return made[config]
 
     return build

@@ -66,6 +66,7 @@ CLIPS = {
     "silence": np.zeros(RATE, np.float32),
     "loud and clipped": np.clip(music(RATE, 3) * 20, -1, 1),
     "above full scale": music(2 * RATE, 4) * 100,
+    "too quiet for images without a factor": music(RATE, 5) * np.float32(1e-10),
 }
 
 
