@@ -63,7 +63,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, count: int, tars: Sequ
     order = np.random.default_rng(0).permutation(count)
     large = count > SMALL
     least = 3 if large else scope.plan.minimum
-    plan = dataclasses.replace(scope.plan, minimum=least, seconds=scope.pick(2, 20), limit=scope.pick(6, 120))
+    plan = dataclasses.replace(scope.plan, minimum=least, seconds=scope.pick(2, 20), limit=scope.pick(6, 80 if large else 120))
     for batch in (32,) if scope.quick else (32, 256):
         name = f"{count:,} samples, batches of {batch}"
         params = {"group": name, "samples": count, "batch_size": batch, "sample_bytes": size, "cache": "warm"}

@@ -76,7 +76,7 @@ def run(scope: Scope) -> Iterator[Record]:
             return Seconds(seen[name][-1].seconds)
 
         cases.append(Case(name, role, once, count, {"jobs": at_once, "trials": count}, once=scope.quick))
-    measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 600), warmup=0))
+    measure(cases, Plan(minimum=2, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0))
     for case in cases:
         yield from _records(case, seen[case.name], case.params["trials"], epochs, source)
 
