@@ -35,8 +35,9 @@ class FitResult(NamedTuple):
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
     """Train once on `data`, which may serve many trainings.
 
-    `report(epoch, value, scores)` is called after each epoch (from 1) with the selected validation accuracy; what it raises
-    passes through, which is how a scheduler stops a trial. Raises ShardwaveError for a loss that is not a number.
+    `report(epoch, value, scores)` is called after each epoch (from 1) with the selected validation accuracy and all scores, among
+    them the "seconds" so far; what it raises passes through, which is how a scheduler stops a trial. Raises ShardwaveError for a
+    loss that is not a number.
     """
     if config.precision not in _DTYPES:
         raise UsageError(f"precision of a trial must be one of {', '.join(_DTYPES)}, got {config.precision}")
@@ -77,7 +78,9 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         if history.add(values):
             best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
         if report is not None:
-            report(epoch + 1, history.entries[-1].get(history.metric, float("nan")), history.entries[-1])
+            seconds["total"] = time.perf_counter() - begin
+            told = {**history.entries[-1], "seconds": dict(seconds)}
+            report(epoch + 1, told.get(history.metric, float("nan")), told)
     seconds["total"] = time.perf_counter() - begin
     assert history.best is not None
     value = history.value

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,11 +178,10 @@ class Progress:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._best = Best(report.info)
-        self._started = time.perf_counter()
 
     def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
         self._best.add(epoch, value, scores)
-        self._report(epoch, value, scores.get("seconds") or {"step": time.perf_counter() - self._started})
+        self._report(epoch, value, scores["seconds"])
 
 
 def fusable(config: TrainConfig) -> bool:

@@ -9,7 +9,6 @@ import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
 from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
 
-THREADS = 4  # that read indexes, where there are as many cores
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
 
 
@@ -126,29 +124,22 @@ class View:
         self._read_indexes(np.cumsum([0, *sizes]).tolist())
 
     def _read_indexes(self, starts: list[int]) -> None:
-        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads share the reading and checking."""
+        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads would wait for each other here."""
         self.set.bring(self._entries, INDEX)
         lengths = {
             name: NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
             for name, (dtype, shape) in self._arrays.items()
         }
-
-        def read(numbers: range) -> None:
-            for number in numbers:
-                path, rows = self._files[number][0], slice(starts[number], starts[number + 1])
-                found = _open_index(path, self._entries[number], self.set.local)
-                self.cls[rows], self.clip[rows] = found.cls, found.clip
-                for name, block in self._block.items():
-                    if name in lengths and (found.length[name] != lengths[name]).any():
-                        dtype, shape = self._arrays[name]
-                        wanted = f"{name} ({dtype} {list(shape)})"
-                        raise ShardwaveError(f"{path}: the index does not fit the field {wanted}: run verify")
-                    np.right_shift(found.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
-
-        threads = min(THREADS, os.cpu_count() or 1, 1 + len(self._files) // 64)
-        with ThreadPoolExecutor(threads, "indexes") as pool:
-            for _ in pool.map(read, [range(first, len(self._files), threads) for first in range(threads)]):
-                pass  # raises what failed there
+        for number, (path, _) in enumerate(self._files):
+            rows = slice(starts[number], starts[number + 1])
+            found = _open_index(path, self._entries[number], self.set.local)
+            self.cls[rows], self.clip[rows] = found.cls, found.clip
+            for name, block in self._block.items():
+                if name in lengths and (found.length[name] != lengths[name]).any():
+                    dtype, shape = self._arrays[name]
+                    wanted = f"{name} ({dtype} {list(shape)})"
+                    raise ShardwaveError(f"{path}: the index does not fit the field {wanted}: run verify")
+                np.right_shift(found.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
 
     def __len__(self) -> int:
         return len(self.cls)

@@ -79,6 +79,7 @@ def test_report_gets_every_epoch_and_may_stop_the_trial(folded: Path) -> None:
     def report(epoch: int, value: float, scores: dict[str, Any]) -> None:
         seen.append((epoch, value))
         assert value == scores["val_slice_mean_accuracy"]
+        assert scores["seconds"]["step"] > 0 and 0 < scores["seconds"]["validation"] < scores["seconds"]["total"]
         if epoch == 2:
             raise Stop
 
