@@ -45,7 +45,7 @@ def run(scope: Scope) -> Iterator[Record]:
     systems: list[tuple[str, str, int, int, Callable[[Path, int], Seen]]] = []
     for kind, at_once in (("ray", jobs), ("optuna", 1)):
         name = f"stock {'Ray Tune' if kind == 'ray' else 'Optuna'}, Lightning, {at_once} at a time"
-        absent = missing("ray", EXTRA.format("ray")) if kind == "ray" else None
+        absent = _absent(kind, scope)
         if absent:
             yield Record(STAGE, name, "peer", "s/trial", skipped=absent)
         else:
@@ -59,7 +59,7 @@ def run(scope: Scope) -> Iterator[Record]:
         ("optuna", jobs, LONG, ("--no-fused",)),
         ("random", jobs, trials, ()),
     ):
-        absent = missing("ray", EXTRA.format("ray")) if backend == "ray" else None
+        absent = _absent(backend, scope)
         name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{', not fused' if options else ''}"
         name += f", {count} trials" if count == LONG else ""
         if absent:
@@ -80,6 +80,13 @@ def run(scope: Scope) -> Iterator[Record]:
     measure(cases, Plan(minimum=3, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0))
     for case in cases:
         yield from _records(case, seen[case.name], case.params["trials"], epochs, source)
+
+
+def _absent(kind: str, scope: Scope) -> str | None:
+    """Why searches by Ray do not run, if they do not."""
+    if kind != "ray":
+        return None
+    return "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", EXTRA.format("ray"))
 
 
 def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
