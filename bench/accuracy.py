@@ -213,8 +213,8 @@ def table(found: dict[str, Any]) -> str:
         "In per cent. Each fold k is scored once, by a model trained on all the others; the number of epochs comes from a "
         "training that validated on fold k mod n + 1 without fold k (its last epoch within one standard error of its best). The "
         "models' default settings were compared by their mean over such validation folds, each of which is another round's test "
-        "fold: the scores are that much kinder than on a data set never seen. ± is the deviation over seeds; minutes are of one "
-        "run, which had one core at most.",
+        "fold, and the rule for the epochs replaced another after a first such table had been seen: the scores are that much "
+        "kinder than on a data set never seen. ± is the deviation over seeds; minutes are of one run, which had one core at most.",
     ]
     for leak in found["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
