@@ -214,7 +214,7 @@ def table(found: dict[str, Any]) -> str:
         "training that validated on fold k mod n + 1 without fold k (its last epoch within one standard error of its best). The "
         "models' default settings were compared by their mean over such validation folds, each of which is another round's test "
         "fold, and the rule for the epochs replaced another after a first such table had been seen: the scores are that much "
-        "kinder than on a data set never seen. ± is the deviation over seeds; minutes are of one run, which had one core at most.",
+        "kinder than on a data set never seen. ± is the deviation over seeds; minutes are of one run, on one core at most.",
     ]
     for leak in found["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
