@@ -1,9 +1,8 @@
-"""The spectrogram of many clips at once in plain torch operations, on any device; the CUDA engine's arithmetic.
+"""The spectrogram of many clips at once on a GPU: PyTorch's FFT and the `kernels`.
 
 Clips of any lengths lie in one buffer, each already mirrored at its ends and starting at a multiple of the hop: one strided view
-of the buffer holds every frame of every clip (and a few that straddle two clips, which nothing looks at), one transform and one
-product of matrices serve all of them. Row f of what follows, `[frame, …]`, is the frame that starts at sample f * hop_length of
-the buffer.
+of the buffer holds every frame of every clip (and a few that straddle two clips, which nothing looks at), and every step takes
+all of them at once. Row f of what follows, `[frame, …]`, is the frame that starts at sample f * hop_length of the buffer.
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from preprocess import features_torch
+from preprocess import features_torch, kernels
 from preprocess.config import SpectrogramConfig
-from preprocess.filters import frequency_bands, resize_matrix, resize_taps
+from preprocess.filters import frequency_bands, resize_matrix, sparse
 
-CHUNK = 1 << 15  # frames transformed at once: 25 clips of 30 s, 1.6 GB of temporaries on the device
-KEPT = 1 << 18  # frames whose power is kept; a batch of more (a clip of 100 minutes) is transformed twice, the maximum first
+CHUNK = 1 << 15  # frames transformed at once: 25 clips of 30 s, 0.3 GB of temporaries on the device
+KEPT = 1 << 18  # frames whose logarithms are kept; a batch of more (a clip of 100 minutes) is transformed twice, peaks first
+ROUND = 1 << 11  # frames; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
 
 
 class Place(NamedTuple):
@@ -31,10 +31,29 @@ class Place(NamedTuple):
     exponent: int  # the samples were divided by 2 ** exponent
 
 
-def mirrored(samples: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """A clip of n_fft samples or more with n_fft / 2 mirrored ones on either side, zeros after it up to a multiple of the hop."""
-    padded = np.pad(samples, config.n_fft // 2, mode="reflect")
-    return np.pad(padded, (0, -len(padded) % config.hop_length))
+class Layout(NamedTuple):
+    """What follows from places but their exponents; on the device."""
+
+    owner: torch.Tensor  # int32 [frames]: number of the clip, -1 for frames that straddle two
+    views: torch.Tensor  # int32 [views, 2]: first frame and number of frames
+
+
+def extent(samples: int, config: SpectrogramConfig) -> int:
+    """Hops that a clip takes up in the buffer."""
+    return -(-(max(samples, config.n_fft) + config.n_fft) // config.hop_length)
+
+
+def buffer_samples(hops: int, config: SpectrogramConfig) -> int:
+    """Samples of a buffer for clips of so many hops."""
+    return -(-hops // ROUND) * ROUND * config.hop_length + config.n_fft
+
+
+def lay(buffer: np.ndarray, samples: np.ndarray, config: SpectrogramConfig) -> None:
+    """Write a clip of n_fft samples or more to the buffer's start, n_fft / 2 mirrored ones on either side."""
+    half, end = config.n_fft // 2, len(samples) + config.n_fft // 2
+    buffer[half:end] = samples
+    buffer[:half] = samples[half:0:-1]
+    buffer[end : end + half] = samples[-2 : -half - 2 : -1]
 
 
 class BatchTransform:
@@ -42,19 +61,19 @@ class BatchTransform:
 
     def __init__(self, config: SpectrogramConfig, device: str | torch.device):
         self.config, self.device = config, torch.device(device)
-        self._window = torch.hann_window(config.n_fft, periodic=True, device=device)
         bands = frequency_bands(config)
-        self._bands = None if bands is None else torch.tensor(bands.T, device=device)
         rows = config.bins if bands is None else config.image_size
-        self._along = torch.tensor(resize_matrix(rows, config.image_size).T, device=device)
-        self._taps = functools.lru_cache(maxsize=64)(self._device_taps)
+        self._pitch = -(-rows // 8) * 8
+        self._bands = None if bands is None else self._along(bands)
+        self._resize = self._along(resize_matrix(rows, config.image_size))
+        self._layout = functools.lru_cache(maxsize=8)(self._laid_out)
 
     def __call__(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
         """Buffer [samples] → images uint8 [views, size, size], every clip's whole view and then its slices, and features per
         clip.
         """
         before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")  # TF32's ten bits would be a tenth of a level off
+        torch.set_float32_matmul_precision("highest")  # TF32's ten bits would show in the features
         try:
             with torch.inference_mode():
                 return self._compute(buffer, places)
@@ -62,78 +81,62 @@ class BatchTransform:
             torch.set_float32_matmul_precision(before)
 
     def _compute(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-        frames = (len(buffer) - self.config.n_fft) // self.config.hop_length + 1
-        owner = self._owner(frames, places)
-        peaks = torch.zeros(len(places) + 1, device=self.device)
-        scales = self._moved(np.array([*(4.0 ** min(place.exponent, 63) for place in places), 0], np.float32))
-        measures, kept = [], []
-        for start in range(0, frames, CHUNK):
-            power = self._power(buffer, start, min(frames, start + CHUNK))
-            if self.config.features:  # of the clip as it came
-                scale = scales[owner[start : start + CHUNK]]
-                measures.append(features_torch.measure((power * scale[:, None]).T[None], self.config)[0])
-            banded = power if self._bands is None else power @ self._bands
-            peaks.scatter_reduce_(0, owner[start : start + CHUNK], banded.amax(dim=1), "amax")
-            if frames <= KEPT:
-                kept.append(banded)
-        lines = torch.empty(frames, self.config.image_size, device=self.device)
-        for number, start in enumerate(range(0, frames, CHUNK)):
-            if kept:
-                banded, kept[number] = kept[number], torch.empty(0)
-            else:
-                power = self._power(buffer, start, min(frames, start + CHUNK))
-                banded = power if self._bands is None else power @ self._bands
-            torch.mm(self._levels(banded, peaks[owner[start : start + CHUNK]]), self._along, out=lines[start : start + CHUNK])
-        features = self._features(buffer, torch.cat(measures, dim=1), places) if self.config.features else None
-        return self._images(lines, places), features
+        config = self.config
+        frames = (len(buffer) - config.n_fft) // config.hop_length
+        layout = self._layout(tuple((place.first, place.samples) for place in places), frames)
+        peaks = torch.full((len(places),), kernels.SILENT, dtype=torch.int32, device=self.device)
+        lines = torch.empty(frames, config.image_size, dtype=torch.float16, device=self.device)
+        starts = range(0, frames, CHUNK)
+        measures: list[torch.Tensor] | None = [] if config.features else None
+        scales = self._moved(np.array([4.0 ** min(place.exponent, 63) for place in places], np.float32))
+        kept: list[torch.Tensor | None] = []
+        for start in starts:
+            logs: torch.Tensor | None = self._logs(buffer, layout.owner[start : start + CHUNK], start, peaks, measures, scales)
+            kept.append(logs if frames <= KEPT else None)
+        for number, start in enumerate(starts):
+            owner, logs = layout.owner[start : start + CHUNK], kept[number]
+            if logs is None:
+                logs = self._logs(buffer, owner, start, peaks, None, scales)
+            kernels.level_lines(logs, owner, self._resize, peaks, config.floor_db, lines[start : start + CHUNK])
+        features = None if measures is None else self._features(buffer, torch.cat(measures, dim=1), places)
+        return kernels.draw_images(lines, layout.views, config.image_size), features
 
-    def _owner(self, frames: int, places: Sequence[Place]) -> torch.Tensor:
-        """Number of the clip that a frame belongs to; one past the last for frames that straddle two."""
-        owner = np.full(frames, len(places))
-        for number, place in enumerate(places):
-            owner[place.first : place.first + self.config.frames(place.samples)] = number
-        return self._moved(owner)
+    def _along(self, matrix: np.ndarray) -> kernels.Along:
+        return kernels.Along(*(torch.tensor(table, device=self.device) for table in sparse(matrix)))
+
+    def _laid_out(self, places: Sequence[tuple[int, int]], frames: int) -> Layout:
+        owner = np.full(frames, -1, np.int32)
+        views = []
+        for number, (first, samples) in enumerate(places):
+            count = self.config.frames(samples)
+            owner[first : first + count] = number
+            views += [(first + start, stop - start) for start, stop in [(0, count), *self.config.slice_bounds(samples)]]
+        return Layout(self._moved(owner), self._moved(np.array(views, np.int32)))
 
     def _moved(self, table: np.ndarray) -> torch.Tensor:
         """A small table on the device; through pinned memory, so that nothing waits for the device."""
         host = torch.from_numpy(table)
         return host.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else host
 
-    def _power(self, buffer: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """Power spectra of the frames [start, stop): [frames, bins]."""
-        frames = buffer.unfold(0, self.config.n_fft, self.config.hop_length)[start:stop]
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * self._window))
-        return spectrum.square_().sum(dim=-1)
-
-    def _levels(self, power: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """In place: dB relative to each row's peak as levels, 0 at the floor and 255 at the peak; all 0 where the peak is 0."""
-        factor = 10 * float(np.log10(2)) * 255 / -self.config.floor_db
-        silent = peak == 0
-        power.log2_().sub_(torch.where(silent, 0.0, peak.log2())[:, None]).mul_(factor).add_(255)
-        return power.clamp_min_(0).masked_fill_(silent[:, None], 0)
-
-    def _device_taps(self, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        taps = resize_taps(frames, self.config.image_size)
-        columns = taps.first[:, None] + np.arange(taps.weights.shape[1])
-        return self._moved(columns), self._moved(np.array(taps.weights))
-
-    def _images(self, lines: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
-        """Lines [frame, pixel] resized along time, view by view, rounded half up."""
-        size = self.config.image_size
-        lengths: dict[int, list[tuple[int, int]]] = {}  # frames of a view → (number of the view, first frame)
-        count = 0
-        for place in places:
-            for start, stop in [(0, self.config.frames(place.samples)), *self.config.slice_bounds(place.samples)]:
-                lengths.setdefault(stop - start, []).append((count, place.first + start))
-                count += 1
-        images = torch.empty(count, size, size, dtype=torch.uint8, device=self.device)
-        for frames, views in lengths.items():
-            columns, weights = self._taps(frames)
-            numbers, first = self._moved(np.array(views).T.copy())
-            rows = (first[:, None, None] + columns).flatten(0, 1)
-            sums = torch.nn.functional.embedding_bag(rows, lines, per_sample_weights=weights.repeat(len(views), 1), mode="sum")
-            images[numbers] = sums.add_(0.5).to(torch.uint8).view(-1, size, size).transpose(1, 2)
-        return images
+    def _logs(
+        self, buffer: torch.Tensor, owner: torch.Tensor, start: int, peaks: torch.Tensor, measures: list[torch.Tensor] | None,
+        scales: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Logarithms of the frames that `owner` names, from frame `start` on: uint16 [frames, rows and a few]; raises `peaks`,
+        appends to `measures`.
+        """
+        config, frames = self.config, len(owner)
+        windows = buffer.unfold(0, config.n_fft, config.hop_length)[start : start + frames]
+        spectrum = torch.fft.rfft(windows if config.hop_length % 2 == 0 else windows.contiguous())
+        logs = torch.empty(frames, self._pitch, dtype=torch.uint16, device=self.device)
+        plain = self._bands is None and measures is None
+        power = None if plain else torch.empty(frames, config.bins, device=self.device)
+        kernels.windowed_power(spectrum, owner, peaks, logs if self._bands is None else None, power)
+        if power is not None and self._bands is not None:
+            kernels.bands(power, owner, self._bands, peaks, logs)
+        if power is not None and measures is not None:  # of the clip as it came
+            measures.append(features_torch.measure((power.T * scales[owner.clamp_min(0)])[None], config)[0])
+        return logs
 
     def _features(self, buffer: torch.Tensor, measures: torch.Tensor, places: Sequence[Place]) -> list[torch.Tensor]:
         """Clips of one length together: per clip [1 + slices, columns]."""

@@ -3,11 +3,12 @@ meanwhile.
 
 Samples go through pinned memory; copies to the device, computation and copies from it run on streams of their own, a few batches
 in flight, so that decoding, copying, computing and the caller's writing overlap. torch's caching allocators keep the pinned
-memory that is handed out.
+memory that is handed out. All engines of a process share the decoding threads.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,29 +20,30 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from preprocess.batch import CHUNK, BatchTransform, Place, mirrored
+from preprocess.batch import BatchTransform, Place, buffer_samples, extent, lay
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
 from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
-PIXELS = 1 << 28  # of a batch's images: 93 clips of eleven views
+FRAMES = 1 << 13  # of a batch: 6 clips of 30 s
+PIXELS = 1 << 26  # of a batch's images: 23 clips of eleven views
 
 
-class _Clip(NamedTuple):
+class Clip(NamedTuple):
     """A clip ready for the buffer."""
 
-    padded: np.ndarray  # float32, whole hops
-    samples: int
+    conditioned: np.ndarray  # float32, see `preprocess.engine.conditioned`
     exponent: int
+    samples: int  # as it came
     origin: tuple[int, int, float]  # rate, channels and seconds of the file
 
 
 class _Batch(NamedTuple):
     """A batch on its way; the images are good once `done` has happened."""
 
-    clips: list[tuple[int, _Clip | BadAudio]]
+    clips: list[tuple[int, Clip | BadAudio]]
     images: torch.Tensor | None  # uint8 [views, size, size], pinned
     features: list[torch.Tensor]  # pinned
     done: torch.cuda.Event | None
@@ -63,7 +65,11 @@ class TorchCudaEngine:
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `preprocess.engine.Engine`."""
-        made = [item for batch in batches(map(self._clip, clips), self.config) for item in self._finish(self._start(batch))]
+        made = [
+            item
+            for batch in batches((clip_of(clip, self.config) for clip in clips), self.config)
+            for item in self._finish(self._start(batch))
+        ]
         size = self.config.image_size
         outputs = [output for _, output in made if isinstance(output, ClipOutput)]
         full = np.stack([output.full for output in outputs]) if outputs else np.empty((0, size, size), np.uint8)
@@ -73,43 +79,41 @@ class TorchCudaEngine:
     def stream(self, paths: Iterable[Path]) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`."""
         flying: deque[_Batch] = deque()
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "decode") as pool:
-            try:
-                for batch in batches(self._decoded(pool, paths), self.config):
-                    flying.append(self._start(batch))
-                    if len(flying) == IN_FLIGHT:
-                        yield from self._finish(flying.popleft())
-                while flying:
-                    yield from self._finish(flying.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        for batch in batches(self._decoded(paths), self.config):
+            flying.append(self._start(batch))
+            if len(flying) == IN_FLIGHT:
+                yield from self._finish(flying.popleft())
+        while flying:
+            yield from self._finish(flying.popleft())
 
-    def _decoded(self, pool: ThreadPoolExecutor, paths: Iterable[Path]) -> Iterator[_Clip | BadAudio]:
-        """Decoded clips in order, enough of them ahead to keep the pool at work."""
+    def _decoded(self, paths: Iterable[Path]) -> Iterator[Clip | BadAudio]:
+        """Decoded clips in order, enough of them ahead to keep the threads at work."""
         rest = iter(paths)
-        waiting: deque[Future[_Clip | BadAudio]] = deque(pool.submit(self._read, path) for path in islice(rest, 64))
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(self._read, path) for path in islice(rest, 1))
+        waiting: deque[Future[Clip | BadAudio]] = deque()
+        try:
+            waiting.extend(_decoders().submit(self._read, path) for path in islice(rest, 2 * _cores()))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(_decoders().submit(self._read, path) for path in islice(rest, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    def _read(self, path: Path) -> _Clip | BadAudio:
+    def _read(self, path: Path) -> Clip | BadAudio:
         try:
             decoded = decode(path, self.config.sample_rate)
         except BadAudio as error:
             return error
-        return self._clip(decoded.samples)._replace(origin=decoded[1:])
+        return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])
 
-    def _clip(self, clip: np.ndarray) -> _Clip:
-        samples, exponent = conditioned(clip, self.config.n_fft)
-        return _Clip(mirrored(samples, self.config), len(clip), exponent, (self.config.sample_rate, 1, 0.0))
-
-    def _start(self, clips: list[tuple[int, _Clip | BadAudio]]) -> _Batch:
+    def _start(self, clips: list[tuple[int, Clip | BadAudio]]) -> _Batch:
         """Begin copying and computing; nothing here waits for the device."""
-        good = [clip for _, clip in clips if isinstance(clip, _Clip)]
+        good = [clip for _, clip in clips if isinstance(clip, Clip)]
         if not good:
             return _Batch(clips, None, [], None)
-        host = torch.empty(sum(len(clip.padded) for clip in good), pin_memory=True)
-        places = fill(host.numpy(), good, self.config.hop_length)
+        hops = sum(extent(clip.samples, self.config) for clip in good)
+        host = torch.empty(buffer_samples(hops, self.config), pin_memory=True)
+        places = fill(host.numpy(), good, self.config)
         with torch.cuda.stream(self._upload):
             buffer = host.to("cuda", non_blocking=True)
         self._compute.wait_stream(self._upload)
@@ -143,29 +147,43 @@ class TorchCudaEngine:
             yield number, ClipOutput(images[0], images[1:], own, clip.samples, *clip.origin)
 
 
-def batches(clips: Iterable[_Clip | BadAudio], config: SpectrogramConfig) -> Iterator[list[tuple[int, _Clip | BadAudio]]]:
-    """Numbered clips in groups of up to CHUNK frames and PIXELS pixels (one clip at least); what was not decoded goes along."""
-    group: list[tuple[int, _Clip | BadAudio]] = []
+def clip_of(clip: np.ndarray, config: SpectrogramConfig) -> Clip:
+    """Samples float32 [time] as the buffer takes them."""
+    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0))
+
+
+@functools.cache
+def _decoders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), "decode")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def batches(clips: Iterable[Clip | BadAudio], config: SpectrogramConfig) -> Iterator[list[tuple[int, Clip | BadAudio]]]:
+    """Numbered clips in groups of up to FRAMES frames and PIXELS pixels (one clip at least); what was not decoded goes along."""
+    group: list[tuple[int, Clip | BadAudio]] = []
     frames = pixels = 0
     for number, clip in enumerate(clips):
-        extent = area = 0
-        if isinstance(clip, _Clip):
-            extent = len(clip.padded) // config.hop_length
+        hops = area = 0
+        if isinstance(clip, Clip):
+            hops = extent(clip.samples, config)
             area = (1 + len(config.slice_bounds(clip.samples))) * config.image_size**2
-        if group and (frames + extent > CHUNK or pixels + area > PIXELS):
+        if group and (frames + hops > FRAMES or pixels + area > PIXELS):
             yield group
             group, frames, pixels = [], 0, 0
         group.append((number, clip))
-        frames, pixels = frames + extent, pixels + area
+        frames, pixels = frames + hops, pixels + area
     if group:
         yield group
 
 
-def fill(buffer: np.ndarray, clips: Sequence[_Clip], hop: int) -> list[Place]:
+def fill(buffer: np.ndarray, clips: Sequence[Clip], config: SpectrogramConfig) -> list[Place]:
     """Lay the clips into the buffer, one after the other."""
     places, at = [], 0
     for clip in clips:
-        buffer[at : at + len(clip.padded)] = clip.padded
-        places.append(Place(at // hop, clip.samples, clip.exponent))
-        at += len(clip.padded)
+        lay(buffer[at * config.hop_length :], clip.conditioned, config)
+        places.append(Place(at, clip.samples, clip.exponent))
+        at += extent(clip.samples, config)
     return places

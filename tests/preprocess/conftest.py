@@ -1,13 +1,23 @@
 """Clips that engines meet, and the engines themselves as a fixture: a new engine inherits every test by one line here."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
-from preprocess.batch import BatchTransform
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are defined: theirs run on the CPU
+
+from preprocess import batch, kernels
+from preprocess.batch import BatchTransform, buffer_samples, extent
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
-from preprocess.engine_torch_cuda import TorchCudaEngine, _Batch, _Clip, fill
+from preprocess.engine_torch_cuda import Clip, TorchCudaEngine, _Batch, fill
+
+if not torch.cuda.is_available():
+    kernels.BLOCK = 1 << 18  # a program costs the interpreter more than its values
+    batch.ROUND = 1 << 6
 
 RATE = 22_050
 
@@ -40,14 +50,16 @@ class Batches(TorchCudaEngine):
     device = "batches"
 
     def __init__(self, config):
+        if torch.cuda.is_available():
+            pytest.skip("the kernels are compiled, see torch-cuda")
         self.config, self._transform = config, BatchTransform(config, "cpu")
 
     def _start(self, clips):
-        good = [clip for _, clip in clips if isinstance(clip, _Clip)]
+        good = [clip for _, clip in clips if isinstance(clip, Clip)]
         if not good:
             return _Batch(clips, None, [], None)
-        buffer = torch.empty(sum(len(clip.padded) for clip in good))
-        images, features = self._transform(buffer, fill(buffer.numpy(), good, self.config.hop_length))
+        buffer = torch.empty(buffer_samples(sum(extent(clip.samples, self.config) for clip in good), self.config))
+        images, features = self._transform(buffer, fill(buffer.numpy(), good, self.config))
         return _Batch(clips, images, features or [], None)
 
 

@@ -7,8 +7,7 @@ import torch
 from preprocess import batch
 from preprocess.batch import BatchTransform
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import conditioned
-from preprocess.engine_torch_cuda import _Clip, batches, fill
+from preprocess.engine_torch_cuda import Clip, batches, clip_of, fill
 from preprocess.errors import BadAudio
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_engines import assert_close
@@ -25,13 +24,9 @@ CLIPS = [
 
 
 def laid(clips, config):
-    ready = [
-        _Clip(batch.mirrored(samples, config), len(clip), exponent, (0, 1, 0.0))
-        for clip in clips
-        for samples, exponent in [conditioned(clip, config.n_fft)]
-    ]
-    buffer = np.full(sum(len(clip.padded) for clip in ready), np.nan, np.float32)
-    return torch.from_numpy(buffer), fill(buffer, ready, config.hop_length)
+    ready = [clip_of(clip, config) for clip in clips]
+    buffer = np.full(batch.buffer_samples(sum(batch.extent(len(clip), config) for clip in clips), config), np.nan, np.float32)
+    return torch.from_numpy(buffer), fill(buffer, ready, config)
 
 
 @pytest.mark.parametrize("scale", ["linear", "log", "mel"])
@@ -51,11 +46,13 @@ def test_images_of_a_ragged_batch(monkeypatch, expected, scale, kept):
 
 def test_batches_keep_order_and_bounds(monkeypatch):
     config = SpectrogramConfig()
-    monkeypatch.setattr("preprocess.engine_torch_cuda.CHUNK", 10)
-    clips = [_Clip(np.zeros(512 * n, np.float32), 0, 0, (0, 1, 0.0)) if n else BadAudio("no") for n in (4, 0, 5, 3, 30, 0, 1)]
+    monkeypatch.setattr("preprocess.engine_torch_cuda.FRAMES", 18)
+    lengths = (4, 0, 5, 6, 30, 0, 4)  # hops; four more lie between a clip and the next
+    clips = [Clip(np.zeros(512 * n, np.float32), 0, 512 * n, (0, 1, 0.0)) if n else BadAudio("no") for n in lengths]
     made = list(batches(clips, config))
     assert [number for group in made for number, _ in group] == list(range(7))
     assert [len(group) for group in made] == [3, 1, 1, 2]
     monkeypatch.setattr("preprocess.engine_torch_cuda.PIXELS", 2 * 11 * 512**2)
-    made = list(batches([_Clip(np.zeros(512, np.float32), 44_100, 0, (0, 1, 0.0))] * 5, config))
+    monkeypatch.setattr("preprocess.engine_torch_cuda.FRAMES", 1_000)
+    made = list(batches([Clip(np.zeros(44_100, np.float32), 0, 44_100, (0, 1, 0.0))] * 5, config))
     assert [len(group) for group in made] == [2, 2, 1]
