@@ -62,7 +62,12 @@ class BatchTransform:
     def __init__(self, config: SpectrogramConfig, device: str | torch.device):
         self.config, self.device = config, torch.device(device)
         bands = frequency_bands(config)
-        rows = config.bins if bands is None else config.image_size
+        if bands is None and config.features:
+            bands = np.eye(config.bins, dtype=np.float32)
+        self._window = torch.hann_window(config.n_fft, device=device)
+        angle = 2 * np.pi * np.arange(config.n_fft // 4) / config.n_fft
+        self._turns = torch.tensor(np.stack([np.cos(angle), np.sin(angle)], axis=1), dtype=torch.float32, device=device)
+        rows = config.bins if bands is None else len(bands)
         self._pitch = -(-rows // 8) * 8
         self._bands = None if bands is None else self._along(bands)
         self._resize = self._along(resize_matrix(rows, config.image_size))
@@ -127,14 +132,16 @@ class BatchTransform:
         """
         config, frames = self.config, len(owner)
         windows = buffer.unfold(0, config.n_fft, config.hop_length)[start : start + frames]
-        spectrum = torch.fft.rfft(windows if config.hop_length % 2 == 0 else windows.contiguous())
         logs = torch.empty(frames, self._pitch, dtype=torch.uint16, device=self.device)
-        plain = self._bands is None and measures is None
-        power = None if plain else torch.empty(frames, config.bins, device=self.device)
-        kernels.windowed_power(spectrum, owner, peaks, logs if self._bands is None else None, power)
-        if power is not None and self._bands is not None:
+        if config.features:  # whose smallest values would show what the window's three terms leave of each other
+            power = torch.view_as_real(torch.fft.rfft(windows * self._window)).square_().sum(dim=-1)
+        else:
+            pairs = torch.view_as_complex((windows if config.hop_length % 2 == 0 else windows.contiguous()).unflatten(1, (-1, 2)))
+            power = None if self._bands is None else torch.empty(frames, config.bins, device=self.device)
+            kernels.windowed_power(torch.fft.fft(pairs), self._turns, owner, peaks, logs, power)
+        if self._bands is not None:
             kernels.bands(power, owner, self._bands, peaks, logs)
-        if power is not None and measures is not None:  # of the clip as it came
+        if measures is not None:  # of the clip as it came
             measures.append(features_torch.measure((power.T * scales[owner.clamp_min(0)])[None], config)[0])
         return logs
 

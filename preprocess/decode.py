@@ -33,7 +33,7 @@ RATES = (1_000, 1_000_000)  # Hz; what a header may claim
 CHANNELS = 1_024
 LOUDEST = 1e12  # beyond this a float sample is no sound
 _BLOCK = 1 << 16  # frames decoded at a time
-_PIECE = 1 << 16  # 16-bit samples read at a time: 128 KiB stay in cache until they are converted
+PIECE = 1 << 16  # 16-bit samples read at a time: 128 KiB stay in cache until they are converted
 
 
 class Decoded(NamedTuple):
@@ -60,14 +60,17 @@ def looks_like_audio(path: Path | str) -> bool:
         return False
 
 
-def decode(path: Path | str, sample_rate: int) -> Decoded:
-    """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole."""
+def decode(path: Path | str, sample_rate: int, piece: int = PIECE) -> Decoded:
+    """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
+
+    16-bit samples are read and converted `piece` at a time: many threads of one process wait for each other at every piece.
+    """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
             raise BadAudio("not a regular file")
         with FileIO(path) as file:
             start = time.perf_counter()
-            decoded, reader = _decode(file, sample_rate)
+            decoded, reader = _decode(file, sample_rate, piece)
     except OSError as error:
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
     if _log.isEnabledFor(logging.DEBUG):
@@ -77,7 +80,7 @@ def decode(path: Path | str, sample_rate: int) -> Decoded:
     return decoded
 
 
-def _decode(file: FileIO, sample_rate: int) -> tuple[Decoded, str]:
+def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
     """The clip, and what read it."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
@@ -88,7 +91,7 @@ def _decode(file: FileIO, sample_rate: int) -> tuple[Decoded, str]:
     pcm = check(file, kind, size)
     file.seek(0)
     if pcm is not None:
-        blocks = _converted(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK)
+        blocks = _converted(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK, piece)
         return _resampled(blocks, pcm.rate, pcm.channels, sample_rate), f"our own 16-bit {kind} reader"
     import soundfile  # here: 40 ms that a folder of 16-bit WAV need not wait for
 
@@ -103,9 +106,9 @@ def _decode(file: FileIO, sample_rate: int) -> tuple[Decoded, str]:
         raise BadAudio(f"cannot be decoded: {error.error_string}") from error
 
 
-def _converted(file: FileIO, pcm: Samples16, frames: int) -> Iterator[np.ndarray]:
-    """Mono blocks of `frames` frames of 16-bit samples, read in pieces that are converted while they are in cache."""
-    piece = np.empty((max(1, _PIECE // pcm.channels), pcm.channels), ">i2" if pcm.big_endian else "<i2")
+def _converted(file: FileIO, pcm: Samples16, frames: int, size: int) -> Iterator[np.ndarray]:
+    """Mono blocks of `frames` frames of 16-bit samples, read in pieces of `size` samples."""
+    piece = np.empty((max(1, min(size // pcm.channels, frames)), pcm.channels), ">i2" if pcm.big_endian else "<i2")
     scale = np.float32(1 / (32_768 * pcm.channels))
     file.seek(pcm.offset)
     for start in range(0, pcm.frames, frames):

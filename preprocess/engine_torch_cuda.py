@@ -28,6 +28,7 @@ from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
 FRAMES = 1 << 13  # of a batch: 6 clips of 30 s
+PIECE = 1 << 22  # samples decoded at once
 PIXELS = 1 << 26  # of a batch's images: 23 clips of eleven views
 
 
@@ -101,7 +102,7 @@ class TorchCudaEngine:
 
     def _read(self, path: Path) -> Clip | BadAudio:
         try:
-            decoded = decode(path, self.config.sample_rate)
+            decoded = decode(path, self.config.sample_rate, PIECE)
         except BadAudio as error:
             return error
         return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])

@@ -46,33 +46,59 @@ def _logarithm(power):
 
 
 @triton.jit
-def _windowed_power(spectrum, owner, peaks, logs, power, frames, pitch, HALF: tl.constexpr, ROWS: tl.constexpr,
-                    POWER: tl.constexpr):  # fmt: skip
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    clip = tl.load(owner + row, mask=row < frames, other=-1)
-    inside = clip >= 0
-    start = row * (2 * HALF + 2)
-    j = tl.arange(0, 2 * HALF)[None, :]
-    own = tl.load(spectrum + start[:, None] + j, mask=inside[:, None], other=0.0)
-    right = tl.load(spectrum + start[:, None] + j + 2, mask=inside[:, None], other=0.0)
-    left = tl.load(spectrum + start[:, None] + j - 2, mask=inside[:, None] & (j >= 2), other=0.0)
-    left = tl.where(j == 0, right, tl.where(j == 1, -right, left))  # the spectrum of real samples mirrors at 0 and at its end
-    value = 0.5 * own - 0.25 * (left + right)
-    bins = tl.sum(tl.reshape(value * value, [ROWS, HALF, 2]), axis=2)
-    top = tl.load(spectrum + start + 2 * HALF, mask=inside, other=0.0)
-    before = tl.load(spectrum + start + 2 * HALF - 2, mask=inside, other=0.0)
-    top = 0.5 * top - 0.5 * before
-    k = tl.arange(0, HALF)[None, :]
-    if POWER:
-        at = row * (HALF + 1)
-        tl.store(power + at[:, None] + k, bins, mask=inside[:, None])
-        tl.store(power + at + HALF, top * top, mask=inside)
-    if logs is not None:
-        fixed, last = _logarithm(bins), _logarithm(top * top)
-        at = row * pitch
-        tl.store(logs + at[:, None] + k, fixed.to(tl.uint16), mask=inside[:, None])
-        tl.store(logs + at + HALF, last.to(tl.uint16), mask=inside)
-        tl.atomic_max(peaks + clip, tl.maximum(tl.max(fixed, axis=1), last), mask=inside)
+def _point(spectrum, at):
+    """A complex number, which is loaded as one int64: real and imaginary part."""
+    value = tl.load(spectrum + at)
+    return value.to(tl.int32).to(tl.float32, bitcast=True), (value >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _pair(spectrum, start, k, cos, sin, step_cos, step_sin, POINTS: tl.constexpr):
+    """Powers of the windowed frames' spectra at k and POINTS - k, from the transform Z of the frames as POINTS complex numbers.
+
+    The spectrum of the real frame is X[j] = E[j] + W^j O[j], with 2 E[j] = Z[j] + Z*[-j], 2i O[j] = Z[j] - Z*[-j] and
+    W = exp(-2πi / 2 POINTS); under the periodic Hann window it is X[k] / 2 - (X[k - 1] + X[k + 1]) / 4.
+    """
+    before, after = (k - 1) & (POINTS - 1), k + 1
+    ar, ai = _point(spectrum, start + before)
+    br, bi = _point(spectrum, start + k)
+    cr, ci = _point(spectrum, start + after)
+    dr, di = _point(spectrum, start + ((POINTS - before) & (POINTS - 1)))
+    er, ei = _point(spectrum, start + ((POINTS - k) & (POINTS - 1)))
+    fr, fi = _point(spectrum, start + POINTS - after)
+    even_r = 0.5 * (br + er) - 0.25 * (ar + cr + dr + fr)
+    even_i = 0.5 * (bi - ei) - 0.25 * (ai + ci - di - fi)
+    ar, ai, br, bi, cr, ci = ar - dr, ai + di, br - er, bi + ei, cr - fr, ci + fi
+    odd_r = 0.5 * br - 0.25 * (step_cos * (ar + cr) - step_sin * (ai - ci))
+    odd_i = 0.5 * bi - 0.25 * (step_cos * (ai + ci) + step_sin * (ar - cr))
+    turned_r, turned_i = cos * odd_i - sin * odd_r, cos * odd_r + sin * odd_i  # the imaginary part's sign is in what follows
+    low_r, low_i, high_r, high_i = even_r + turned_r, even_i - turned_i, even_r - turned_r, even_i + turned_i
+    return 0.25 * (low_r * low_r + low_i * low_i), 0.25 * (high_r * high_r + high_i * high_i)
+
+
+@triton.jit
+def _windowed_power(spectrum, turns, owner, peaks, logs, power, frames, pitch, step_cos, step_sin, POINTS: tl.constexpr,
+                    ROWS: tl.constexpr):  # fmt: skip
+    pairs: tl.constexpr = POINTS // 2
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    item = tl.arange(0, ROWS * pairs)
+    row, k = tl.program_id(0) * ROWS + item // pairs, item % pairs
+    cos, sin = tl.load(turns + 2 * k), tl.load(turns + 2 * k + 1)
+    low, high = _pair(spectrum, tl.minimum(row, frames - 1) * POINTS, k, cos, sin, step_cos, step_sin, POINTS)
+    middle, _ = _pair(spectrum, tl.minimum(rows, frames - 1) * POINTS, rows * 0 + pairs, 0.0, 1.0, step_cos, step_sin, POINTS)
+    clip, clips = tl.load(owner + row, mask=row < frames, other=-1), tl.load(owner + rows, mask=rows < frames, other=-1)
+    at, inside = row * pitch, clip >= 0
+    if power is not None:
+        tl.store(power + at + k, low, mask=inside)
+        tl.store(power + at + POINTS - k, high, mask=inside)
+        tl.store(power + rows * pitch + pairs, middle, mask=clips >= 0)
+    else:
+        low, high, middle = _logarithm(low), _logarithm(high), _logarithm(middle)
+        tl.store(logs + at + k, low.to(tl.uint16), mask=inside)
+        tl.store(logs + at + POINTS - k, high.to(tl.uint16), mask=inside)
+        tl.store(logs + rows * pitch + pairs, middle.to(tl.uint16), mask=clips >= 0)
+        top = tl.max(tl.reshape(tl.maximum(low, high), [ROWS, pairs]), axis=1)
+        tl.atomic_max(peaks + clips, tl.maximum(top, middle), mask=clips >= 0)
 
 
 @triton.jit
@@ -112,62 +138,60 @@ def _lines(logs, owner, first, weights, peaks, lines, frames, pitch, size, facto
 
 
 @triton.jit
-def _images(lines, views, images, size, TIME: tl.constexpr, FREQUENCY: tl.constexpr):
+def _images(lines, views, images, size, TIME: tl.constexpr, FREQUENCY: tl.constexpr, WHOLE: tl.constexpr):
+    """Times go in fours, so that threads exchange whole words when the image is turned."""
     view = tl.program_id(0)
     first, frames = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
-    time, pixel = tl.program_id(1) * TIME + tl.arange(0, TIME), tl.program_id(2) * FREQUENCY + tl.arange(0, FREQUENCY)
-    inside = (time < size)[:, None] & (pixel < size)[None, :]
+    four, pixel = tl.program_id(1) * TIME + tl.arange(0, TIME), tl.program_id(2) * FREQUENCY + tl.arange(0, FREQUENCY)
     scale = frames / size
     radius = tl.maximum(scale, 1.0)
     slope = 1 / radius
-    centre = (time + 0.5) * scale - 0.5
-    begin = tl.ceil(centre - radius).to(tl.int32)
-    total, norm = tl.zeros([TIME, FREQUENCY], tl.float32), tl.zeros([TIME], tl.float32)
-    tap = 0
-    while tap < 2 * radius:
-        for _ in tl.static_range(2):
-            weight = tl.maximum(1 - tl.abs(begin + tap - centre) * slope, 0.0)
-            row = first + tl.minimum(tl.maximum(begin + tap, 0), frames - 1)
-            line = tl.load(lines + row.to(tl.int64)[:, None] * size + pixel[None, :], mask=inside, other=0.0)
-            total += weight[:, None] * line.to(tl.float32)
-            norm += weight
-            tap += 1
-    level = _rounded(total * (1 / norm)[:, None] + _CENTRE).to(tl.uint8)
-    at = view.to(tl.int64) * size * size + pixel[:, None] * size + time[None, :]
-    tl.store(images + at, tl.trans(level), mask=tl.trans(inside))
+    inside = (4 * four < size)[:, None] & (pixel < size)[None, :]
+    word = tl.zeros([TIME, FREQUENCY], tl.int32)
+    for i in tl.static_range(4):
+        centre = (4 * four + (i + 0.5)) * scale - 0.5
+        begin = tl.ceil(centre - radius).to(tl.int32)
+        total, norm = tl.zeros([TIME, FREQUENCY], tl.float32), tl.zeros([TIME], tl.float32)
+        tap = 0
+        while tap < 2 * radius:
+            for _ in tl.static_range(2):
+                weight = tl.maximum(1 - tl.abs(begin + tap - centre) * slope, 0.0)
+                row = first + tl.minimum(tl.maximum(begin + tap, 0), frames - 1)
+                at = lines + row.to(tl.int64)[:, None] * size + pixel[None, :]
+                line = tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)
+                total += weight[:, None] * line.to(tl.float32)
+                norm += weight
+                tap += 1
+        word |= _rounded(total * (1 / norm)[:, None] + _CENTRE) << 8 * i
+    at = (view.to(tl.int64) * size + pixel[:, None]) * (size // 4) + four[None, :]
+    tl.store(images + at, tl.trans(word), mask=tl.trans(inside))
 
 
 def windowed_power(
-    spectrum: torch.Tensor, owner: torch.Tensor, peaks: torch.Tensor, logs: torch.Tensor | None, power: torch.Tensor | None
-) -> None:
-    """Spectra of frames without a window, complex64 [frames, bins] → their power under a periodic Hann window.
+    spectrum: torch.Tensor, turns: torch.Tensor, owner: torch.Tensor, peaks: torch.Tensor, logs: torch.Tensor | None,
+    power: torch.Tensor | None,
+) -> None:  # fmt: skip
+    """Transforms of frames as complex numbers (even samples real, odd samples imaginary), without a window → under a periodic
+    Hann window.
 
-    The window is three terms of the spectrum: X[k] / 2 - (X[k - 1] + X[k + 1]) / 4. Written are the logarithms (uint16 [frames,
-    pitch]), which raise the peak (int32 [clips]) of the clip that `owner` (int32 [frames]; -1: none, nothing is written) names,
-    and the power itself (float32 [frames, bins]); None: not wanted.
+    `spectrum` is complex64 [frames, points], `turns` float32 [points / 2, 2] the (cos, sin) of πk / points. Written is the power
+    (float32 [frames, points + 1]) or, where that is None, its logarithms (uint16 [frames, pitch]), which raise the peak (int32
+    [clips]) of the clip that `owner` (int32 [frames]; -1: none, nothing is written) names.
     """
-    frames, bins = spectrum.shape
-    parts = torch.view_as_real(spectrum)
-    half, pitch = bins - 1, 0 if logs is None else logs.stride(0)
-    rows = max(1, BLOCK // half)
-    warps = max(1, min(16, rows * half // 256))
+    frames, points = spectrum.shape
+    rows = max(1, BLOCK // points)
+    warps = max(1, min(16, rows * points // 256))
+    target = logs if power is None else power
+    assert target is not None
+    step = math.pi / points
     _windowed_power[(triton.cdiv(frames, rows),)](
-        parts,
-        owner,
-        peaks,
-        logs,
-        power,
-        frames,
-        pitch,
-        half,
-        rows,
-        power is not None,
-        num_warps=warps,
-    )
+        spectrum.view(torch.int64), turns, owner, peaks, logs, power, frames, target.stride(0), math.cos(step), math.sin(step),
+        points, rows, num_warps=warps,
+    )  # fmt: skip
 
 
 def bands(power: torch.Tensor, owner: torch.Tensor, along: Along, peaks: torch.Tensor, logs: torch.Tensor) -> None:
-    """Power float32 [frames, bins] → logarithms of its weighted sums, and peaks."""
+    """Power float32 [frames, bins] → logarithms of its weighted sums, and peaks; see `windowed_power`."""
     count, taps = along.weights.shape
     tile = min(128, triton.next_power_of_2(count))
     rows = BLOCK // tile
@@ -183,8 +207,8 @@ def level_lines(
     """
     frames, size = lines.shape
     factor = 10 * math.log10(2) / LOG * 255 / -floor_db
-    tile = min(256, triton.next_power_of_2(size))
-    rows = max(1, BLOCK // tile // 2)
+    tile = min(128, triton.next_power_of_2(size))
+    rows = BLOCK // tile // 2
     grid = (triton.cdiv(frames, rows), triton.cdiv(size, tile))
     _lines[grid](logs, owner, *along, peaks, lines, frames, logs.stride(0), size, factor, along.weights.shape[1], rows, tile)
 
@@ -192,7 +216,7 @@ def level_lines(
 def draw_images(lines: torch.Tensor, views: torch.Tensor, size: int) -> torch.Tensor:
     """Views (int32 [views, 2]: first frame, frames) of lines, resized along time, rounded half up → uint8 [views, size, size]."""
     images = torch.empty(len(views), size, size, dtype=torch.uint8, device=lines.device)
-    time, frequency = min(128, triton.next_power_of_2(size)), min(64, triton.next_power_of_2(size))
-    grid = (len(views), triton.cdiv(size, time), triton.cdiv(size, frequency))
-    _images[grid](lines, views, images, size, time, frequency, num_warps=8)
+    tile = min(16, triton.next_power_of_2(size // 4)), min(64, triton.next_power_of_2(size))
+    grid = (len(views), triton.cdiv(size // 4, tile[0]), triton.cdiv(size, tile[1]))
+    _images[grid](lines, views, images.view(torch.int32), size, *tile, size % tile[1] == 0 == size % (4 * tile[0]))
     return images
