@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import gc
 import os
 import signal
 import tempfile
@@ -167,6 +168,7 @@ class Server:
         with ThreadPoolExecutor(1) as finisher, self._told():
             builder = Builder(self._job)
             builder.warm_up()
+            gc.freeze()  # what the libraries made: no collection looks through it again
             before: Future[None] | None = None
             while True:
                 self._tell("ready")
