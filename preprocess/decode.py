@@ -141,6 +141,8 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
             mono += channel
         if sound.channels > 1:
             mono /= sound.channels
+        if not max(mono.max(), -mono.min()) <= LOUDEST:
+            raise BadAudio("NaN, infinite or absurdly large samples")
         yield mono
     claimed = sound.frames
     if claimed < 1 << 62 and total != claimed:  # libsndfile's largest number stands for an open length
@@ -167,6 +169,4 @@ def _resampled(blocks: Iterator[np.ndarray], rate: int, channels: int, sample_ra
     if stream is not None:
         parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
     samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if not max(samples.max(initial=0), -samples.min(initial=0)) <= LOUDEST:
-        raise BadAudio("NaN, infinite or absurdly large samples")
     return Decoded(samples if len(samples) else np.zeros(1, np.float32), rate, channels, frames / rate)

@@ -84,7 +84,7 @@ class Crew(Protocol):
 
 def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], names: list[str], workers: int) -> dict[str, Any]:
     out, started = job.folder, time.monotonic()
-    units = Units(planned)
+    units = Units(planned, workers)
     alone = job.device == "cuda" and isinstance(crew, pool.Pool)  # this process
     how = f"engine {job.engine} on {job.device}" + ("" if alone else f", {min(workers, len(units))} workers")
     say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")

@@ -17,7 +17,11 @@ from shards import scratch
 from shards.unit import Unit
 from shards.worker import Job, serve
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")  # one thread for every library
+ENVIRONMENT = {  # of a building process: one thread for every library; glibc keeps a clip's megabytes for the next clip
+    **{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")},
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 
 
 class Progress(Protocol):
@@ -76,7 +80,7 @@ class Pool:
     def start(self, workers: int) -> None:
         """Start processes until there are `workers`."""
         context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
-        with _environment({name: "1" for name in THREADS}), _no_main_program():
+        with _environment(ENVIRONMENT), _no_main_program():
             while len(self._processes) < workers:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=serve, args=(theirs, self._job), daemon=True)

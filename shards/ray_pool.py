@@ -15,7 +15,7 @@ from typing import Any
 from preprocess.engine import ENGINES
 from preprocess.errors import ShardwaveError, UsageError
 from shards import device_build
-from shards.pool import THREADS, Progress, take
+from shards.pool import ENVIRONMENT, Progress, take
 from shards.progress import say
 from shards.unit import Unit
 from shards.worker import Job
@@ -70,7 +70,7 @@ class RayPool:
             num_gpus=share,
             max_concurrency=3,  # for `messages`, `give` and `close`
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": {name: "1" for name in THREADS}},
+            runtime_env={"env_vars": ENVIRONMENT},
         )
         while len(self._workers) < workers:
             actor = kind.remote(self._job)

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 _ZEROS = bytes(1024)
+_LONG = 1 << 16  # bytes; what is shorter is gathered, what is longer goes to the file uncopied
 
 
 class TarWriter:
@@ -20,21 +21,23 @@ class TarWriter:
         self.path = path
         self.position = 0  # bytes
         self._hash = hashlib.sha256()
-        self._file = open(path, "wb", buffering=1 << 18)  # noqa: SIM115
+        self._file = open(path, "wb", buffering=_LONG)  # noqa: SIM115
+        self._gathered = bytearray()
 
     def add(self, name: str, *parts: bytes | memoryview) -> tuple[int, int]:
         """Append a member made of `parts`, bytes or flat views of bytes; returns the (offset, length) of its data."""
-        length = sum(len(part) for part in parts)
-        self._write(_header(name, length))
+        length = sum(map(len, parts))
+        self._append(_header(name, length))
         offset = self.position
         for part in parts:
-            self._write(part)
-        self._write(_ZEROS[: -length % 512])
+            self._append(part)
+        self._append(_ZEROS[: -length % 512])
         return offset, length
 
     def close(self) -> tuple[int, str]:
         """End the archive; returns its (bytes, sha256)."""
-        self._write(_ZEROS)
+        self._append(_ZEROS)
+        self._write_gathered()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -45,10 +48,22 @@ class TarWriter:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
+        self.position += len(data)
+        if len(data) < _LONG:
+            self._gathered += data
+        if len(data) >= _LONG or len(self._gathered) >= _LONG:
+            self._write_gathered()
+        if len(data) >= _LONG:
+            self._write(data)
+
+    def _write_gathered(self) -> None:
+        self._write(self._gathered)
+        self._gathered = bytearray()
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._file.write(data)
         self._hash.update(data)
-        self.position += len(data)
 
 
 def _header(name: str, size: int) -> bytes:

@@ -32,6 +32,7 @@ class Unit:
     partition: str
     index: int
     clips: list[tuple[int, PlannedClip]]
+    spare: bool = False  # whether some other worker has nothing to do meanwhile
 
     @property
     def name(self) -> str:
@@ -42,8 +43,9 @@ class Unit:
 class Units(Sequence[Unit]):
     """The units of a plan, each made when it is asked for: all clips of a large build as objects would not fit in memory."""
 
-    def __init__(self, planned: Plan):
+    def __init__(self, planned: Plan, workers: int):
         self._clips = planned.clips
+        self._workers = workers
         self._units = list(planned.units().items())
 
     def __len__(self) -> int:
@@ -51,7 +53,8 @@ class Units(Sequence[Unit]):
 
     def __getitem__(self, i: Any) -> Any:
         (partition, index), numbers = self._units[i]
-        return Unit(partition, index, [(number, self._clips[number]) for number in numbers])
+        spare = i >= len(self) - len(self) % self._workers  # the last round, where that is not a full one
+        return Unit(partition, index, [(number, self._clips[number]) for number in numbers], spare)
 
 
 def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import gc
 import os
 import signal
 import tempfile
@@ -70,19 +71,35 @@ class Builder:
         self.engine([np.zeros(self.job.config.sample_rate, np.float32)])
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
-        """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip."""
+        """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip.
+
+        Where a core would be idle, a thread writes each clip while the next is computed.
+        """
         writer = self._writer(unit)
         try:
-            paths = self._paths(unit)
-            for i, made in stream(self.engine, paths):
-                seconds = add_clip(self.job, writer, *unit.clips[i], made, paths[i])
-                if isinstance(paths, ClipCopies):
-                    paths.done(i)
-                progress(seconds, not isinstance(made, BadAudio))
+            with ThreadPoolExecutor(1, "write") as thread:
+                paths, writing = self._paths(unit), None
+                for i, made in stream(self.engine, paths):
+                    if not unit.spare:
+                        progress(*self._add(writer, unit, i, made, paths))
+                        continue
+                    if writing is not None:
+                        progress(*writing.result())
+                    writing = thread.submit(self._add, writer, unit, i, made, paths)
+                if writing is not None:
+                    progress(*writing.result())
             return writer
         except BaseException:
             writer.abandon()
             raise
+
+    def _add(
+        self, writer: UnitWriter, unit: Unit, i: int, made: ClipOutput | BadAudio, paths: list[Path] | ClipCopies
+    ) -> tuple[float, bool]:
+        seconds = add_clip(self.job, writer, *unit.clips[i], made, paths[i])
+        if isinstance(paths, ClipCopies):
+            paths.done(i)
+        return seconds, not isinstance(made, BadAudio)
 
     def _writer(self, unit: Unit) -> UnitWriter:
         folder, how = self.job.folder, (unit, self.job.config, self.job.feature_count)
@@ -167,6 +184,7 @@ class Server:
         with ThreadPoolExecutor(1) as finisher, self._told():
             builder = Builder(self._job)
             builder.warm_up()
+            gc.freeze()  # what the libraries made: no collection looks through it again
             before: Future[None] | None = None
             while True:
                 self._tell("ready")
