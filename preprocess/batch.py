@@ -64,13 +64,13 @@ class BatchTransform:
         bands = frequency_bands(config)
         if bands is None and config.features:
             bands = np.eye(config.bins, dtype=np.float32)
-        self._window = torch.hann_window(config.n_fft, device=device)
+        self._window = torch.hann_window(config.n_fft, dtype=torch.float64, device=device)
         angle = 2 * np.pi * np.arange(config.n_fft // 4) / config.n_fft
         self._turns = torch.tensor(np.stack([np.cos(angle), np.sin(angle)], axis=1), dtype=torch.float32, device=device)
         rows = config.bins if bands is None else len(bands)
-        self._pitch = -(-rows // 8) * 8
         self._bands = None if bands is None else self._along(bands)
-        self._resize = self._along(resize_matrix(rows, config.image_size))
+        self._resize = kernels.tiles(resize_matrix(rows, config.image_size), self.device)
+        self._pitch = -(-max(rows, len(self._resize.weights)) // 16) * 16  # loads of 16 bytes
         self._layout = functools.lru_cache(maxsize=8)(self._laid_out)
 
     def __call__(self, buffer: torch.Tensor, places: Sequence[Place]) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
@@ -91,18 +91,19 @@ class BatchTransform:
         layout = self._layout(tuple((place.first, place.samples) for place in places), frames)
         peaks = torch.full((len(places),), kernels.SILENT, dtype=torch.int32, device=self.device)
         lines = torch.empty(frames, config.image_size, dtype=torch.float16, device=self.device)
-        starts = range(0, frames, CHUNK)
+        chunk = CHUNK // 8 if config.features else CHUNK
+        starts = range(0, frames, chunk)
         measures: list[torch.Tensor] | None = [] if config.features else None
         scales = self._moved(np.array([4.0 ** min(place.exponent, 63) for place in places], np.float32))
         kept: list[torch.Tensor | None] = []
         for start in starts:
-            logs: torch.Tensor | None = self._logs(buffer, layout.owner[start : start + CHUNK], start, peaks, measures, scales)
+            logs: torch.Tensor | None = self._logs(buffer, layout.owner[start : start + chunk], start, peaks, measures, scales)
             kept.append(logs if frames <= KEPT else None)
         for number, start in enumerate(starts):
-            owner, logs = layout.owner[start : start + CHUNK], kept[number]
+            owner, logs = layout.owner[start : start + chunk], kept[number]
             if logs is None:
                 logs = self._logs(buffer, owner, start, peaks, None, scales)
-            kernels.level_lines(logs, owner, self._resize, peaks, config.floor_db, lines[start : start + CHUNK])
+            kernels.level_lines(logs, owner, self._resize, peaks, config.floor_db, lines[start : start + chunk])
         features = None if measures is None else self._features(buffer, torch.cat(measures, dim=1), places)
         return kernels.draw_images(lines, layout.views, config.image_size), features
 
@@ -133,15 +134,17 @@ class BatchTransform:
         config, frames = self.config, len(owner)
         windows = buffer.unfold(0, config.n_fft, config.hop_length)[start : start + frames]
         logs = torch.empty(frames, self._pitch, dtype=torch.uint16, device=self.device)
-        if config.features:  # whose smallest values would show what the window's three terms leave of each other
-            power = torch.view_as_real(torch.fft.rfft(windows * self._window)).square_().sum(dim=-1)
+        power: torch.Tensor | None = None
+        if config.features:  # their smallest values would show the rounding of single precision
+            power = torch.fft.rfft(windows * self._window).abs().square_().float()
         else:
             pairs = torch.view_as_complex((windows if config.hop_length % 2 == 0 else windows.contiguous()).unflatten(1, (-1, 2)))
-            power = None if self._bands is None else torch.empty(frames, config.bins, device=self.device)
+            if self._bands is not None:
+                power = torch.empty(frames, config.bins, device=self.device)
             kernels.windowed_power(torch.fft.fft(pairs), self._turns, owner, peaks, logs, power)
-        if self._bands is not None:
+        if self._bands is not None and power is not None:
             kernels.bands(power, owner, self._bands, peaks, logs)
-        if measures is not None:  # of the clip as it came
+        if measures is not None and power is not None:  # of the clip as it came
             measures.append(features_torch.measure((power.T * scales[owner.clamp_min(0)])[None], config)[0])
         return logs
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -19,6 +20,7 @@ LOG = 256  # steps of the kept logarithms per octave, from float32's smallest on
 SILENT = 0  # the logarithm of nothing
 CENTRE = 128
 BLOCK = 1 << 10  # values of a program, about
+ROWS, TILE, STEP = 64, 64, 32  # of a product of tiles: frames, pixels, and what is summed over at a time
 _LOG, _CENTRE, _SILENT = tl.constexpr(LOG), tl.constexpr(CENTRE), tl.constexpr(SILENT)
 _TINY, _MAGIC = tl.constexpr(2.0**-126), tl.constexpr(2.0**23)
 _COMPILED = tl.constexpr(not triton.knobs.runtime.interpret)
@@ -29,6 +31,25 @@ class Along(NamedTuple):
 
     first: torch.Tensor  # int32 [out]
     weights: torch.Tensor  # float32 [out, taps]
+
+
+class Tiles(NamedTuple):
+    """A banded matrix for products of tiles: the TILE columns from i * TILE on are zero but for `span` rows from begins[i] on."""
+
+    begins: torch.Tensor  # int32 [tiles]
+    weights: torch.Tensor  # float16 [rows, columns], padded with zeros
+    span: int
+
+
+def tiles(matrix: np.ndarray, device: torch.device) -> Tiles:
+    """`matrix` [out, in], whose rows are non-zero on one short range of columns each, for `level_lines`."""
+    count, tile = -(-len(matrix) // TILE), min(TILE, max(16, triton.next_power_of_2(len(matrix))))
+    used = [np.flatnonzero(matrix[i * tile : (i + 1) * tile].any(axis=0)) for i in range(count)]
+    begins = [row[0] // 8 * 8 for row in used]
+    span = -(-max(row[-1] + 1 - begin for row, begin in zip(used, begins, strict=True)) // STEP) * STEP
+    padded = np.zeros((max(begins) + span, count * tile), np.float16)
+    padded[: matrix.shape[1], : len(matrix)] = matrix.T[: len(padded)]
+    return Tiles(torch.tensor(begins, dtype=torch.int32, device=device), torch.tensor(padded, device=device), span)
 
 
 @triton.jit
@@ -119,52 +140,54 @@ def _bands(power, owner, first, weights, peaks, logs, frames, pitch, bins, bands
     tl.atomic_max(peaks + clip, highest, mask=clip >= 0)
 
 
-@triton.jit(do_not_specialize=["size"])  # stores of a pixel each: threads then keep one pixel, and its weights, for all rows
-def _lines(logs, owner, first, weights, peaks, lines, frames, pitch, size, factor, taps: tl.constexpr, ROWS: tl.constexpr,
-           TILE: tl.constexpr):  # fmt: skip
-    item = tl.arange(0, ROWS * TILE)
-    row, pixel = tl.program_id(0) * ROWS + item // TILE, tl.program_id(1) * TILE + item % TILE
+@triton.jit
+def _lines(logs, owner, begins, weights, peaks, lines, frames, pitch, size, columns, factor, SPAN: tl.constexpr,
+           ROWS: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr):  # fmt: skip
+    row, pixel = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.program_id(1) * TILE + tl.arange(0, TILE)
     clip = tl.load(owner + row, mask=row < frames, other=-1)
     peak = tl.load(peaks + clip, mask=clip >= 0, other=0)
     peak_level = (peak.to(tl.uint32) | 0x4B000000).to(tl.float32, bitcast=True)
-    column = tl.minimum(pixel, size - 1)
-    at = logs + tl.minimum(row, frames - 1) * pitch + tl.load(first + column)
-    total = tl.zeros([ROWS * TILE], tl.float32)
-    for tap in range(taps):
-        below = (tl.load(at + tap).to(tl.uint32) | 0x4B000000).to(tl.float32, bitcast=True) - peak_level
-        total += tl.load(weights + column * taps + tap) * tl.maximum(below * factor + 255.0, 0.0)
-    total = tl.where(peak > _SILENT, total, 0.0)
-    tl.store(lines + row * size + pixel, (total - _CENTRE).to(tl.float16), mask=(clip >= 0) & (pixel < size))
+    begin = tl.multiple_of(tl.load(begins + tl.program_id(1)), 8)
+    start = tl.minimum(row, frames - 1) * pitch
+    total = tl.zeros([ROWS, TILE], tl.float32)
+    for part in range(0, SPAN, STEP):
+        column = begin + part + tl.arange(0, STEP)
+        log = tl.load(logs + start[:, None] + column[None, :])
+        below = (log.to(tl.uint32) | 0x4B000000).to(tl.float32, bitcast=True) - peak_level[:, None]
+        level = tl.maximum(below * factor + (255.0 - _CENTRE), -_CENTRE)
+        total = tl.dot(level.to(tl.float16), tl.load(weights + column[:, None] * columns + pixel[None, :]), total)
+    total = tl.where((peak > _SILENT)[:, None], total, -_CENTRE)
+    inside = (clip >= 0)[:, None] & (pixel < size)[None, :]
+    tl.store(lines + row[:, None] * size + pixel[None, :], total.to(tl.float16), mask=inside)
 
 
 @triton.jit
-def _images(lines, views, images, size, TIME: tl.constexpr, FREQUENCY: tl.constexpr, WHOLE: tl.constexpr):
-    """Times go in fours, so that threads exchange whole words when the image is turned."""
+def _images(lines, views, images, size, TILE: tl.constexpr, STEP: tl.constexpr, WHOLE: tl.constexpr):
     view = tl.program_id(0)
     first, frames = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
-    four, pixel = tl.program_id(1) * TIME + tl.arange(0, TIME), tl.program_id(2) * FREQUENCY + tl.arange(0, FREQUENCY)
+    time, pixel = tl.program_id(1) * TILE + tl.arange(0, TILE), tl.program_id(2) * TILE + tl.arange(0, TILE)
     scale = frames / size
     radius = tl.maximum(scale, 1.0)
     slope = 1 / radius
-    inside = (4 * four < size)[:, None] & (pixel < size)[None, :]
-    word = tl.zeros([TIME, FREQUENCY], tl.int32)
-    for i in tl.static_range(4):
-        centre = (4 * four + (i + 0.5)) * scale - 0.5
-        begin = tl.ceil(centre - radius).to(tl.int32)
-        total, norm = tl.zeros([TIME, FREQUENCY], tl.float32), tl.zeros([TIME], tl.float32)
-        tap = 0
-        while tap < 2 * radius:
-            for _ in tl.static_range(2):
-                weight = tl.maximum(1 - tl.abs(begin + tap - centre) * slope, 0.0)
-                row = first + tl.minimum(tl.maximum(begin + tap, 0), frames - 1)
-                at = lines + row.to(tl.int64)[:, None] * size + pixel[None, :]
-                line = tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)
-                total += weight[:, None] * line.to(tl.float32)
-                norm += weight
-                tap += 1
-        word |= _rounded(total * (1 / norm)[:, None] + _CENTRE) << 8 * i
-    at = (view.to(tl.int64) * size + pixel[:, None]) * (size // 4) + four[None, :]
-    tl.store(images + at, tl.trans(word), mask=tl.trans(inside))
+    centre = (time + 0.5) * scale - 0.5
+    frame = tl.ceil((tl.program_id(1) * TILE + 0.5) * scale - 0.5 - radius).to(tl.int32)
+    end = (tl.program_id(1) * TILE + TILE - 0.5) * scale - 0.5 + radius
+    total, norm = tl.zeros([TILE, TILE], tl.float32), tl.zeros([TILE], tl.float32)
+    while frame < end:
+        frames_here = frame + tl.arange(0, STEP)
+        weight = tl.maximum(1 - tl.abs(frames_here[:, None] - centre[None, :]) * slope, 0.0).to(tl.float16)
+        row = (first + tl.minimum(tl.maximum(frames_here, 0), frames - 1)).to(tl.int64)
+        at = lines + row[:, None] * size + pixel[None, :]
+        line = tl.load(at) if WHOLE else tl.load(at, mask=(pixel < size)[None, :], other=0.0)
+        total = tl.dot(tl.trans(line), weight, total)
+        norm += tl.sum(weight.to(tl.float32), axis=0)
+        frame += STEP
+    level = _rounded(total * (1 / norm)[None, :] + _CENTRE).to(tl.uint8)
+    at = images + (view.to(tl.int64) * size + pixel[:, None]) * size + time[None, :]
+    if WHOLE:
+        tl.store(at, level)
+    else:
+        tl.store(at, level, mask=(pixel < size)[:, None] & (time < size)[None, :])
 
 
 def windowed_power(
@@ -200,23 +223,25 @@ def bands(power: torch.Tensor, owner: torch.Tensor, along: Along, peaks: torch.T
 
 
 def level_lines(
-    logs: torch.Tensor, owner: torch.Tensor, along: Along, peaks: torch.Tensor, floor_db: float, lines: torch.Tensor
+    logs: torch.Tensor, owner: torch.Tensor, resize: Tiles, peaks: torch.Tensor, floor_db: float, lines: torch.Tensor
 ) -> None:
-    """Logarithms relative to their clip's peak, no less than `floor_db`, resized along frequency → lines float16 [frames,
-    size].
+    """Logarithms (uint16 [frames, pitch], the pitch at least the rows of `resize`) relative to their clip's peak, no less than
+    `floor_db`, resized along frequency → lines float16 [frames, size].
     """
     frames, size = lines.shape
     factor = 10 * math.log10(2) / LOG * 255 / -floor_db
-    tile = min(128, triton.next_power_of_2(size))
-    rows = BLOCK // tile // 2
-    grid = (triton.cdiv(frames, rows), triton.cdiv(size, tile))
-    _lines[grid](logs, owner, *along, peaks, lines, frames, logs.stride(0), size, factor, along.weights.shape[1], rows, tile)
+    columns = resize.weights.shape[1]
+    grid = (triton.cdiv(frames, ROWS), len(resize.begins))
+    _lines[grid](
+        logs, owner, resize.begins, resize.weights, peaks, lines, frames, logs.stride(0), size, columns, factor, resize.span,
+        ROWS, columns // len(resize.begins), STEP,
+    )  # fmt: skip
 
 
 def draw_images(lines: torch.Tensor, views: torch.Tensor, size: int) -> torch.Tensor:
     """Views (int32 [views, 2]: first frame, frames) of lines, resized along time, rounded half up → uint8 [views, size, size]."""
     images = torch.empty(len(views), size, size, dtype=torch.uint8, device=lines.device)
-    tile = min(16, triton.next_power_of_2(size // 4)), min(64, triton.next_power_of_2(size))
-    grid = (len(views), triton.cdiv(size // 4, tile[0]), triton.cdiv(size, tile[1]))
-    _images[grid](lines, views, images.view(torch.int32), size, *tile, size % tile[1] == 0 == size % (4 * tile[0]))
+    tile = min(TILE, max(16, triton.next_power_of_2(size)))
+    grid = (len(views), triton.cdiv(size, tile), triton.cdiv(size, tile))
+    _images[grid](lines, views, images, size, tile, STEP, size % tile == 0)
     return images
