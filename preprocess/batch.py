@@ -35,7 +35,8 @@ class Layout(NamedTuple):
     """What follows from places but their exponents; on the device."""
 
     owner: torch.Tensor  # int32 [frames]: number of the clip, -1 for frames that straddle two
-    views: torch.Tensor  # int32 [views, 2]: first frame and number of frames
+    views: torch.Tensor  # of `kernels.view_table`
+    long: int
 
 
 def extent(samples: int, config: SpectrogramConfig) -> int:
@@ -105,7 +106,7 @@ class BatchTransform:
                 logs = self._logs(buffer, owner, start, peaks, None, scales)
             kernels.level_lines(logs, owner, self._resize, peaks, config.floor_db, lines[start : start + chunk])
         features = None if measures is None else self._features(buffer, torch.cat(measures, dim=1), places)
-        return kernels.draw_images(lines, layout.views, config.image_size), features
+        return kernels.draw_images(lines, layout.views, layout.long, config.image_size), features
 
     def _along(self, matrix: np.ndarray) -> kernels.Along:
         return kernels.Along(*(torch.tensor(table, device=self.device) for table in sparse(matrix)))
@@ -117,7 +118,8 @@ class BatchTransform:
             count = self.config.frames(samples)
             owner[first : first + count] = number
             views += [(first + start, stop - start) for start, stop in [(0, count), *self.config.slice_bounds(samples)]]
-        return Layout(self._moved(owner), self._moved(np.array(views, np.int32)))
+        table, long = kernels.view_table(views, self.config.image_size)
+        return Layout(self._moved(owner), self._moved(table), long)
 
     def _moved(self, table: np.ndarray) -> torch.Tensor:
         """A small table on the device; through pinned memory, so that nothing waits for the device."""

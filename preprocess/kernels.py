@@ -8,6 +8,7 @@ it came in. Numbers are rounded by adding 2 ** 23, whose last bit is 1: conversi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +44,11 @@ class Tiles(NamedTuple):
 
 def tiles(matrix: np.ndarray, device: torch.device) -> Tiles:
     """`matrix` [out, in], whose rows are non-zero on one short range of columns each, for `level_lines`."""
-    count, tile = -(-len(matrix) // TILE), min(TILE, max(16, triton.next_power_of_2(len(matrix))))
+    count, tile = -(-len(matrix) // TILE), _tile(len(matrix))
     used = [np.flatnonzero(matrix[i * tile : (i + 1) * tile].any(axis=0)) for i in range(count)]
     begins = [row[0] // 8 * 8 for row in used]
-    span = -(-max(row[-1] + 1 - begin for row, begin in zip(used, begins, strict=True)) // STEP) * STEP
+    longest = max(row[-1] + 1 - begin for row, begin in zip(used, begins, strict=True))
+    span = int(-(-longest // STEP) * STEP)
     padded = np.zeros((max(begins) + span, count * tile), np.float16)
     padded[: matrix.shape[1], : len(matrix)] = matrix.T[: len(padded)]
     return Tiles(torch.tensor(begins, dtype=torch.int32, device=device), torch.tensor(padded, device=device), span)
@@ -97,7 +99,7 @@ def _pair(spectrum, start, k, cos, sin, step_cos, step_sin, POINTS: tl.constexpr
     return 0.25 * (low_r * low_r + low_i * low_i), 0.25 * (high_r * high_r + high_i * high_i)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pitch"])  # wide stores would have the layout of every load changed
 def _windowed_power(spectrum, turns, owner, peaks, logs, power, frames, pitch, step_cos, step_sin, POINTS: tl.constexpr,
                     ROWS: tl.constexpr):  # fmt: skip
     pairs: tl.constexpr = POINTS // 2
@@ -162,32 +164,47 @@ def _lines(logs, owner, begins, weights, peaks, lines, frames, pitch, size, colu
 
 
 @triton.jit
-def _images(lines, views, images, size, TILE: tl.constexpr, STEP: tl.constexpr, WHOLE: tl.constexpr):
-    view = tl.program_id(0)
-    first, frames = tl.load(views + 2 * view), tl.load(views + 2 * view + 1)
-    time, pixel = tl.program_id(1) * TILE + tl.arange(0, TILE), tl.program_id(2) * TILE + tl.arange(0, TILE)
+def _images(lines, views, images, size, TILE: tl.constexpr, STEP: tl.constexpr, LOOPS: tl.constexpr, WHOLE: tl.constexpr):
+    """LOOPS tiles of an image beside each other; more than one where their columns take STEP frames or fewer."""
+    view = views + 3 * tl.program_id(0)
+    image, first, frames = tl.load(view), tl.load(view + 1), tl.load(view + 2)
+    start = tl.program_id(1) * TILE
+    time = start + tl.arange(0, TILE)
     scale = frames / size
     radius = tl.maximum(scale, 1.0)
-    slope = 1 / radius
-    centre = (time + 0.5) * scale - 0.5
-    frame = tl.ceil((tl.program_id(1) * TILE + 0.5) * scale - 0.5 - radius).to(tl.int32)
-    end = (tl.program_id(1) * TILE + TILE - 0.5) * scale - 0.5 + radius
-    total, norm = tl.zeros([TILE, TILE], tl.float32), tl.zeros([TILE], tl.float32)
-    while frame < end:
-        frames_here = frame + tl.arange(0, STEP)
-        weight = tl.maximum(1 - tl.abs(frames_here[:, None] - centre[None, :]) * slope, 0.0).to(tl.float16)
-        row = (first + tl.minimum(tl.maximum(frames_here, 0), frames - 1)).to(tl.int64)
+    begin = tl.ceil((start + 0.5) * scale - 0.5 - radius).to(tl.int32)
+    end = (start + TILE - 0.5) * scale - 0.5 + radius
+    weight, row = _weights(time, begin, first, frames, scale, radius, STEP)
+    norm = tl.sum(weight.to(tl.float32), axis=0)
+    for tile in range(LOOPS):
+        pixel = (tl.program_id(2) * LOOPS + tile) * TILE + tl.arange(0, TILE)
         at = lines + row[:, None] * size + pixel[None, :]
         line = tl.load(at) if WHOLE else tl.load(at, mask=(pixel < size)[None, :], other=0.0)
-        total = tl.dot(tl.trans(line), weight, total)
-        norm += tl.sum(weight.to(tl.float32), axis=0)
-        frame += STEP
-    level = _rounded(total * (1 / norm)[None, :] + _CENTRE).to(tl.uint8)
-    at = images + (view.to(tl.int64) * size + pixel[:, None]) * size + time[None, :]
-    if WHOLE:
-        tl.store(at, level)
-    else:
-        tl.store(at, level, mask=(pixel < size)[:, None] & (time < size)[None, :])
+        total = tl.dot(tl.trans(line), weight)
+        if LOOPS == 1:
+            frame = begin + STEP
+            while frame < end:
+                weight, row = _weights(time, frame, first, frames, scale, radius, STEP)
+                at = lines + row[:, None] * size + pixel[None, :]
+                line = tl.load(at) if WHOLE else tl.load(at, mask=(pixel < size)[None, :], other=0.0)
+                total = tl.dot(tl.trans(line), weight, total)
+                norm += tl.sum(weight.to(tl.float32), axis=0)
+                frame += STEP
+        level = _rounded(total * (1 / norm)[None, :] + _CENTRE).to(tl.uint8)
+        to = images + (image.to(tl.int64) * size + pixel[:, None]) * size + time[None, :]
+        if WHOLE:
+            tl.store(to, level)
+        else:
+            tl.store(to, level, mask=(pixel < size)[:, None] & (time < size)[None, :])
+
+
+@triton.jit
+def _weights(time, frame, first, frames, scale, radius, STEP: tl.constexpr):
+    """Of STEP frames from `frame` of the view on, for the pixels `time`: float16 [STEP, time]; and their lines."""
+    step = frame + tl.arange(0, STEP)
+    centre = (time + 0.5) * scale - 0.5
+    weight = tl.maximum(1 - tl.abs(step[:, None] - centre[None, :]) * (1 / radius), 0.0)
+    return weight.to(tl.float16), (first + tl.minimum(tl.maximum(step, 0), frames - 1)).to(tl.int64)
 
 
 def windowed_power(
@@ -238,10 +255,28 @@ def level_lines(
     )  # fmt: skip
 
 
-def draw_images(lines: torch.Tensor, views: torch.Tensor, size: int) -> torch.Tensor:
-    """Views (int32 [views, 2]: first frame, frames) of lines, resized along time, rounded half up → uint8 [views, size, size]."""
+def view_table(views: Sequence[tuple[int, int]], size: int) -> tuple[np.ndarray, int]:
+    """(first frame, frames) of views as `draw_images` takes them, and how many of them come first: the long ones."""
+    tile = _tile(size)
+    table = np.array([(number, *view) for number, view in enumerate(views)], np.int32).reshape(-1, 3)
+    scale = table[:, 2] / size
+    long = (tile - 1) * scale + 2 * np.maximum(scale, 1) + 1 > STEP
+    return np.concatenate([table[long], table[~long]]), int(long.sum())
+
+
+def draw_images(lines: torch.Tensor, views: torch.Tensor, long: int, size: int) -> torch.Tensor:
+    """Views (of `view_table`; int32 [views, 3]: number, first frame, frames) of lines, resized along time, rounded half up →
+    uint8 [views, size, size] by number.
+    """
     images = torch.empty(len(views), size, size, dtype=torch.uint8, device=lines.device)
-    tile = min(TILE, max(16, triton.next_power_of_2(size)))
-    grid = (len(views), triton.cdiv(size, tile), triton.cdiv(size, tile))
-    _images[grid](lines, views, images, size, tile, STEP, size % tile == 0)
+    tile = _tile(size)
+    tiles_across = triton.cdiv(size, tile)
+    for part, loops in ((views[:long], 1), (views[long:], tiles_across)):
+        if len(part):
+            grid = (len(part), tiles_across, tiles_across // loops)
+            _images[grid](lines, part, images, size, tile, STEP, loops, size % tile == 0)
     return images
+
+
+def _tile(size: int) -> int:
+    return min(TILE, max(16, triton.next_power_of_2(size)))
