@@ -116,7 +116,8 @@ def _converted(file: FileIO, pcm: Samples16, frames: int, size: int) -> Iterator
         for at in range(0, len(mono), len(piece)):
             part, samples = mono[at : at + len(piece)], piece[: len(mono) - at]
             _fill(file, samples.data.cast("B"))
-            np.multiply(samples[:, 0], scale, out=part, casting="unsafe")
+            part[...] = samples[:, 0]
+            part *= scale
             for channel in samples.T[1:]:
                 part += np.multiply(channel, scale, dtype=np.float32, casting="unsafe")
         yield mono

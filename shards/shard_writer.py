@@ -54,7 +54,7 @@ class ShardWriter:
                 if array.dtype != dtype or array.shape != shape:
                     raise ValueError(f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}")
                 data = np.ascontiguousarray(array).data.cast("B")
-                place = self._tar.add(f"{key}.{name}", self._headers[name], data)
+                place = self._tar.add(f"{key}.{name}", data, self._headers[name])
             self._places[name].append(place)
         self._cls.append(cls)
         self._clip.append(clip)

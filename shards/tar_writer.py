@@ -24,19 +24,26 @@ class TarWriter:
         self._file = open(path, "wb", buffering=_LONG)  # noqa: SIM115
         self._gathered = bytearray()
 
-    def add(self, name: str, *parts: bytes | memoryview) -> tuple[int, int]:
-        """Append a member made of `parts`, bytes or flat views of bytes; returns the (offset, length) of its data."""
-        length = sum(map(len, parts))
-        self._append(_header(name, length))
-        offset = self.position
-        for part in parts:
-            self._append(part)
-        self._append(_ZEROS[: -length % 512])
+    def add(self, name: str, data: bytes | memoryview, head: bytes = b"") -> tuple[int, int]:
+        """Append a member of `head` (short) and `data` (flat bytes); returns the (offset, length) of both together."""
+        length = len(head) + len(data)
+        self._gathered += _header(name, length) + head
+        if len(data) < _LONG:
+            self._gathered += data
+        else:
+            self._write_gathered()
+            self._write(data)
+        self._gathered += _ZEROS[: -length % 512]
+        if len(self._gathered) >= _LONG:
+            self._write_gathered()
+        offset = self.position + 512
+        self.position = offset + -(-length // 512) * 512
         return offset, length
 
     def close(self) -> tuple[int, str]:
         """End the archive; returns its (bytes, sha256)."""
-        self._append(_ZEROS)
+        self._gathered += _ZEROS
+        self.position += len(_ZEROS)
         self._write_gathered()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -47,15 +54,6 @@ class TarWriter:
         """Remove what was written."""
         self._file.close()
         self.path.unlink(missing_ok=True)
-
-    def _append(self, data: bytes | memoryview) -> None:
-        self.position += len(data)
-        if len(data) < _LONG:
-            self._gathered += data
-        if len(data) >= _LONG or len(self._gathered) >= _LONG:
-            self._write_gathered()
-        if len(data) >= _LONG:
-            self._write(data)
 
     def _write_gathered(self) -> None:
         self._write(self._gathered)

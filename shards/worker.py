@@ -1,4 +1,4 @@
-"""What one building process does: decode -> engine -> shards, unit after unit, on one thread."""
+"""What one building process does: decode -> engine -> shards, unit after unit, on one thread (two beside an idle core)."""
 
 from __future__ import annotations
 
