@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -20,6 +23,10 @@ _log = logging.getLogger(__name__)
 ENGINES = ("torch", "dali", "reference")
 DEVICES = ("cpu", "cuda")
 NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
+NO_COMPILER = (
+    "engine torch on cuda compiles its kernels by Triton when first used, and {} is missing: "
+    "install it, or use --engine dali, or --device cpu"
+)
 NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine torch"
 QUIETEST, LOUDEST = (
     1e-9,
@@ -122,12 +129,26 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
         import torch
 
         if torch.cuda.is_available():
+            missing = _missing_for_triton() if engine == "torch" else None
+            if missing:
+                raise UsageError(NO_COMPILER.format(missing))
             _log.info("device %s: cuda, %s", device, torch.cuda.get_device_name())
             return engine, "cuda"
         if device == "cuda":
             raise UsageError(NO_CUDA)
         _log.info("device auto: cpu, PyTorch %s sees no CUDA device", torch.__version__)
     return engine, "cpu"
+
+
+def _missing_for_triton() -> str | None:
+    """What Triton needs and does not find here."""
+    if not _importable("triton"):
+        return "triton (PyTorch for Linux brings it)"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler (gcc or clang)"
+    if not Path(sysconfig.get_config_var("INCLUDEPY"), "Python.h").exists():
+        return "Python.h (package python3-dev)"
+    return None
 
 
 def _importable(module: str) -> bool:

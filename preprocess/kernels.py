@@ -219,8 +219,8 @@ def windowed_power(
     [clips]) of the clip that `owner` (int32 [frames]; -1: none, nothing is written) names.
     """
     frames, points = spectrum.shape
-    rows = max(1, BLOCK // points)
-    warps = max(1, min(16, rows * points // 256))
+    rows = max(1, 2 * BLOCK // points)
+    warps = max(1, min(16, rows * points // 1024))
     target = logs if power is None else power
     assert target is not None
     step = math.pi / points
@@ -271,10 +271,10 @@ def draw_images(lines: torch.Tensor, views: torch.Tensor, long: int, size: int) 
     images = torch.empty(len(views), size, size, dtype=torch.uint8, device=lines.device)
     tile = _tile(size)
     tiles_across = triton.cdiv(size, tile)
-    for part, loops in ((views[:long], 1), (views[long:], tiles_across)):
+    for part, step, loops in ((views[:long], 2 * STEP, 1), (views[long:], STEP, tiles_across)):
         if len(part):
             grid = (len(part), tiles_across, tiles_across // loops)
-            _images[grid](lines, part, images, size, tile, STEP, loops, size % tile == 0)
+            _images[grid](lines, part, images, size, tile, step, loops, size % tile == 0)
     return images
 
 

@@ -24,7 +24,6 @@ RATE = 22_050
 ENGINES = [
     pytest.param(("torch", "cpu"), id="torch"),
     pytest.param(("dali", "cpu"), id="dali"),
-    pytest.param(("torch", "batches"), id="torch-batches"),
     pytest.param(("torch", "cuda"), id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param(("dali", "cuda"), id="dali-cuda", marks=pytest.mark.gpu),
 ]
@@ -45,13 +44,11 @@ def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
 
 
 class Batches(TorchCudaEngine):
-    """The CUDA engine, all of it but streams and copies: its batches computed on the CPU."""
+    """The CUDA engine, all of it but streams and copies: its batches computed on the CPU, by Triton's interpreter (slow)."""
 
     device = "batches"
 
     def __init__(self, config):
-        if torch.cuda.is_available():
-            pytest.skip("the kernels are compiled, see torch-cuda")
         self.config, self._transform = config, BatchTransform(config, "cpu")
 
     def _start(self, clips):
@@ -61,11 +58,6 @@ class Batches(TorchCudaEngine):
         buffer = torch.empty(buffer_samples(sum(extent(clip.samples, self.config) for clip in good), self.config))
         images, features = self._transform(buffer, fill(buffer.numpy(), good, self.config))
         return _Batch(clips, images, features or [], None)
-
-
-def build_engine(name, device, config):
-    """`make_engine`, which also knows Batches."""
-    return Batches(config) if device == "batches" else make_engine(name, device, config)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +89,7 @@ def engine_of(engine_name):
 
     def build(config=SpectrogramConfig()):  # noqa: B008  (frozen)
         if config not in made:
-            made[config] = build_engine(*engine_name, config)
+            made[config] = make_engine(*engine_name, config)
         return made[config]
 
     return build

@@ -39,6 +39,23 @@ def test_a_missing_device_is_an_error_not_a_fallback(engine):
         make_engine("torch" if engine == "auto" else engine, "cuda", SpectrogramConfig())
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [
+        ("shutil.which", lambda name: None, "a C compiler"),
+        ("sysconfig.get_config_var", lambda name: "nowhere", "Python.h"),
+        ("importlib.util.find_spec", lambda name: None, "triton"),
+    ],
+)
+def test_a_missing_compiler_is_an_error_that_names_it(monkeypatch, name, value, missing):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(f"preprocess.engine.{name}", value)
+    for engine in ("auto", "torch"):
+        with pytest.raises(UsageError, match=f"{missing}.* is missing: install it, or use --engine dali"):
+            resolve(engine, "cuda")
+
+
 def test_a_missing_dali_tells_how_to_get_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
     with pytest.raises(UsageError, match=r"pip install 'shardwave\[dali\]'"):

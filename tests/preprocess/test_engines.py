@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from preprocess.config import SpectrogramConfig
-from tests.preprocess.conftest import RATE, build_engine, music
+from preprocess.engine import make_engine
+from tests.preprocess.conftest import RATE, music
 
 WHOLE = SpectrogramConfig(slices=0)
 SLICED = SpectrogramConfig(image_size=128)
@@ -119,7 +120,7 @@ def test_the_same_bytes_every_time(engine_of):
     engine_of(SLICED)([music(5 * RATE, 6)])
     again = engine_of(SLICED)([clip])
     engine = engine_of(SLICED)
-    fresh = build_engine(engine.name, engine.device, SLICED)([clip])
+    fresh = make_engine(engine.name, engine.device, SLICED)([clip])
     for other in (again, fresh):
         np.testing.assert_array_equal(first.full, other.full)
         np.testing.assert_array_equal(first.slices[0], other.slices[0])
