@@ -20,7 +20,7 @@ from preprocess.filters import frequency_bands, resize_matrix, sparse
 
 CHUNK = 1 << 16  # frames transformed at once: 50 clips of 30 s, 0.7 GB of temporaries on the device
 KEPT = 1 << 18  # frames whose logarithms are kept; a batch of more (a clip of 100 minutes) is transformed twice, peaks first
-ROUND = 1 << 11  # frames; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
+ROUND = 1 << 11  # hops; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
 
 
 class Place(NamedTuple):
@@ -45,8 +45,9 @@ def extent(samples: int, config: SpectrogramConfig) -> int:
 
 
 def buffer_samples(hops: int, config: SpectrogramConfig) -> int:
-    """Samples of a buffer for clips of so many hops."""
-    return -(-hops // ROUND) * ROUND * config.hop_length + config.n_fft
+    """Samples of a buffer for clips of so many hops: a multiple of ROUND hops, with room for the last frame."""
+    unit = ROUND * config.hop_length
+    return -(-(hops * config.hop_length + config.n_fft) // unit) * unit
 
 
 def lay(buffer: np.ndarray, samples: np.ndarray, config: SpectrogramConfig) -> None:
@@ -94,8 +95,10 @@ class BatchTransform:
         lines = torch.empty(frames, config.image_size, dtype=torch.float16, device=self.device)
         chunk = CHUNK // 16 if config.features else CHUNK
         starts = range(0, frames, chunk)
-        measures: list[torch.Tensor] | None = [] if config.features else None
-        scales = self._moved(np.array([4.0 ** min(place.exponent, 63) for place in places], np.float32))
+        measures: list[torch.Tensor] | None = None
+        scales = None
+        if config.features:
+            measures, scales = [], self._moved(np.array([4.0 ** min(place.exponent, 63) for place in places], np.float32))
         kept: list[torch.Tensor | None] = []
         for start in starts:
             logs: torch.Tensor | None = self._logs(buffer, layout.owner[start : start + chunk], start, peaks, measures, scales)
@@ -128,7 +131,7 @@ class BatchTransform:
 
     def _logs(
         self, buffer: torch.Tensor, owner: torch.Tensor, start: int, peaks: torch.Tensor, measures: list[torch.Tensor] | None,
-        scales: torch.Tensor,
+        scales: torch.Tensor | None,
     ) -> torch.Tensor:  # fmt: skip
         """Logarithms of the frames that `owner` names, from frame `start` on: uint16 [frames, rows and a few]; raises `peaks`,
         appends to `measures`.
@@ -146,7 +149,7 @@ class BatchTransform:
             kernels.windowed_power(torch.fft.fft(pairs), self._turns, owner, peaks, logs, power)
         if self._bands is not None and power is not None:
             kernels.bands(power, owner, self._bands, peaks, logs)
-        if measures is not None and power is not None:  # of the clip as it came
+        if measures is not None and power is not None and scales is not None:  # of the clip as it came
             measures.append(features_torch.measure((power.T * scales[owner.clamp_min(0)])[None], config)[0])
         return logs
 

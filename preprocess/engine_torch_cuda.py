@@ -27,9 +27,9 @@ from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
-FRAMES = 1 << 13  # of a batch: 6 clips of 30 s
+FRAMES = (1 << 13) - 4  # of a batch: 6 clips of 30 s, 16 MB (pinned memory comes in powers of two)
 PIECE = 1 << 22  # samples decoded at once
-PIXELS = 1 << 26  # of a batch's images: 23 clips of eleven views
+PIXELS = 1 << 24  # of a batch's images: 5 clips of eleven views
 
 
 class Clip(NamedTuple):
