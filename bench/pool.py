@@ -1,14 +1,15 @@
-"""Worker processes that stay warm between repeats: one per core, one thread each."""
+"""Worker processes that stay warm between repeats: one per core, in the environment of a build's processes."""
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from shards.pool import ENVIRONMENT, passing_on
 
 PATIENCE = 300  # seconds that workers wait for each other
 
@@ -34,7 +35,7 @@ class Pool:
         """Call `setup(*arguments)` in every worker; the name of the job that it returned there."""
         self._prepared += 1
         job = f"{setup.__name__}-{self._prepared}"
-        with _one_thread_each():  # the workers are started by the first call
+        with passing_on(ENVIRONMENT):  # the workers are started by the first call
             list(self._executor.map(_prepare, [(job, setup, arguments)] * self.workers))
         return job
 
@@ -55,22 +56,6 @@ class Pool:
     def close(self) -> None:
         """End the workers."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """The environment that child processes start with: libraries that read it use a single thread."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: "1" for name in names})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _start(barrier: Any) -> None:

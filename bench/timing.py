@@ -45,6 +45,7 @@ class Plan:
     warmup: int = 1
 
 
+IDLE = 0.02  # seconds watched to see whether anything works
 QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
 FULL = Plan()
 
@@ -112,10 +113,23 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def settle(longest: float = 2.0) -> None:
+    """Wait until no thread of this process works, `longest` seconds at most: what one case leaves running slows down the next
+    (DALI's CPU pipeline works on for half a second after its last batch).
+    """
+    end = time.perf_counter() + longest
+    worked = 1.0
+    while worked > 0.1 * IDLE and time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(IDLE)
+        worked = time.process_time() - before
+
+
 def _call(case: Case) -> float:
     if case.before is not None:
         case.before()
     synchronise()
+    settle()
     start = time.perf_counter()
     result = case.run()
     synchronise()

@@ -20,7 +20,7 @@ from preprocess.filters import frequency_bands, resize_matrix, sparse
 
 CHUNK = 1 << 16  # frames transformed at once: 50 clips of 30 s, 0.7 GB of temporaries on the device
 KEPT = 1 << 18  # frames whose logarithms are kept; a batch of more (a clip of 100 minutes) is transformed twice, peaks first
-ROUND = 1 << 11  # hops; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
+ROUND = 1 << 9  # hops; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
 
 
 class Place(NamedTuple):

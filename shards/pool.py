@@ -80,7 +80,7 @@ class Pool:
     def start(self, workers: int) -> None:
         """Start processes until there are `workers`."""
         context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
-        with _environment(ENVIRONMENT), _no_main_program():
+        with passing_on(ENVIRONMENT), _no_main_program():
             while len(self._processes) < workers:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
@@ -122,7 +122,7 @@ class Pool:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def passing_on(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for the processes that are started meanwhile: libraries read them when they are loaded."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bench.timing import Case, Plan, Seconds, Value, done, measure, timed
+from bench.timing import Case, Plan, Seconds, Value, done, measure, settle, timed
 
 
 def test_cases_take_turns_and_every_second_round_goes_backwards():
@@ -66,3 +66,12 @@ def test_done_counts_repeats_spread_and_time():
     assert not done([1.0, 2.0, 3.0], 5, plan)
     assert done([1.0, 2.0, 3.0], 11, plan)
     assert done([1.0], 21, plan)
+
+
+def test_a_case_waits_for_what_the_last_one_left_running(monkeypatch):
+    used = iter([0.0, 0.02, 0.02, 0.03, 0.03, 0.03])  # of the processor, before and after each watch
+    watched = []
+    monkeypatch.setattr("bench.timing.time.process_time", lambda: next(used))
+    monkeypatch.setattr("bench.timing.time.sleep", watched.append)
+    settle()
+    assert len(watched) == 3 and next(used, None) is None
