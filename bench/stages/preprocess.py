@@ -151,9 +151,11 @@ def _builds(scope: Scope) -> Iterator[Record]:
         elif builds:
             records.append(Record(STAGE, name, "ours", UNIT, params=told, skipped="too little work to tell from the start-up"))
     yield from against_floor(records, [record.case for record in records if record.role == "floor"])
+    for options, builds in seen.items():
+        if builds:
+            firsts = [watched.first for watched in builds]
+            yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})
     alike = [watched for builds in seen.values() for watched in builds]
-    told = {**params, "group": "Start"}
-    yield Record(STAGE, "start to first shard", "ours", "s", [watched.first for watched in alike], told)
     peaks = [watched.peak_mb for watched in alike if watched.peak_mb == watched.peak_mb]
     reason = None if peaks else "this system has no /proc to read memory from"
     yield Record(STAGE, "largest process of a build", "ours", "MB", peaks, {**params, "group": "Memory"}, skipped=reason)
