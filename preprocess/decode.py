@@ -33,6 +33,7 @@ RATES = (1_000, 1_000_000)  # Hz; what a header may claim
 CHANNELS = 1_024
 LOUDEST = 1e12  # beyond this a float sample is no sound
 _BLOCK = 1 << 16  # frames decoded at a time
+_WHOLE = 1 << 26  # frames that a header may claim for memory to be taken at once
 PIECE = 1 << 16  # 16-bit samples read at a time: 128 KiB stay in cache until they are converted
 
 
@@ -100,7 +101,7 @@ def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
             silenced() if kind in ("mpeg", "tagged") else contextlib.nullcontext(),
             soundfile.SoundFile(file.fileno(), closefd=False) as sound,  # given the object, it would call back for each read
         ):
-            decoded = _resampled(_blocks(sound), sound.samplerate, sound.channels, sample_rate)
+            decoded = _resampled(_blocks(sound, sound.samplerate == sample_rate), sound.samplerate, sound.channels, sample_rate)
             return decoded, f"libsndfile ({sound.format} {sound.subtype})"
     except soundfile.LibsndfileError as error:
         raise BadAudio(f"cannot be decoded: {error.error_string}") from error
@@ -131,21 +132,34 @@ def _fill(file: FileIO, target: memoryview) -> None:
         target = target[count:]
 
 
-def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Mono blocks of what libsndfile decodes; raises BadAudio where it is fewer or more frames than claimed."""
-    buffer = np.empty((_BLOCK, sound.channels), np.float32)
+def _blocks(sound: soundfile.SoundFile, whole: bool) -> Iterator[np.ndarray]:
+    """Mono blocks of what libsndfile decodes (`whole`: as one, where the header claims no absurd length); raises BadAudio where
+    it is fewer or more frames than claimed.
+    """
+    claimed, channels = sound.frames, sound.channels
+    buffer = np.empty((_BLOCK, channels), np.float32) if channels > 1 else None
+    size = claimed if whole and 0 < claimed <= _WHOLE else _BLOCK
     total = 0
-    while len(part := sound.read(out=buffer)):
-        total += len(part)
-        mono = part[:, 0].copy()
-        for channel in part.T[1:]:
-            mono += channel
-        if sound.channels > 1:
-            mono /= sound.channels
-        if not max(mono.max(), -mono.min()) <= LOUDEST:
-            raise BadAudio("NaN, infinite or absurdly large samples")
-        yield mono
-    claimed = sound.frames
+    while True:
+        mono, filled = np.empty(size, np.float32), 0
+        while filled < size:
+            target = mono[filled : filled + _BLOCK]
+            part = sound.read(out=target if buffer is None else buffer[: len(target)])
+            if not len(part):
+                break
+            target = target[: len(part)]
+            if buffer is not None:
+                target[...] = part[:, 0]
+                for channel in part.T[1:]:
+                    target += channel
+                target /= channels
+            if not max(target.max(), -target.min()) <= LOUDEST:
+                raise BadAudio("NaN, infinite or absurdly large samples")
+            filled += len(part)
+        if not filled:
+            break
+        total, size = total + filled, _BLOCK
+        yield mono[:filled]
     if claimed < 1 << 62 and total != claimed:  # libsndfile's largest number stands for an open length
         raise BadAudio(f"truncated, or its header lies: it claims {claimed} frames, the file holds {total}")
 
