@@ -11,7 +11,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
 from preprocess.errors import UsageError
 from preprocess.features import feature_names, feature_rows
-from tests.preprocess.conftest import RATE, music
+from tests.preprocess.conftest import INTERPRETED, RATE, music
 from tests.preprocess.test_batch import laid
 
 CONFIG = SpectrogramConfig(features=True, image_size=32, slices=3)
@@ -90,6 +90,7 @@ def test_other_rates_and_sizes(engine_of, rate, n_fft, hop, scale):
     assert_close(engine_of(config)([clip]).features[0], with_librosa(clip, config), config)
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="the kernels are compiled here")
 def test_a_batch_of_clips_in_torch():
     """The batched path of the CUDA engine, clips of equal and different lengths together."""
     clips = [CLIPS["3 s"], music(RATE, 7), music(3 * RATE, 8), CLIPS["silence"]]
