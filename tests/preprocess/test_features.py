@@ -91,6 +91,7 @@ def test_other_rates_and_sizes(engine_of, rate, n_fft, hop, scale):
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="the kernels are compiled here")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # see test_batch
 def test_a_batch_of_clips_in_torch():
     """The batched path of the CUDA engine, clips of equal and different lengths together."""
     clips = [CLIPS["3 s"], music(RATE, 7), music(3 * RATE, 8), CLIPS["silence"]]
