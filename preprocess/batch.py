@@ -18,7 +18,7 @@ from preprocess import features_torch, kernels
 from preprocess.config import SpectrogramConfig
 from preprocess.filters import frequency_bands, resize_matrix, sparse
 
-CHUNK = 1 << 16  # frames transformed at once: 50 clips of 30 s, 0.7 GB of temporaries on the device
+CHUNK = 1 << 16  # frames of 2,048 samples transformed at once: 50 clips of 30 s, 0.7 GB of temporaries on the device
 KEPT = 1 << 18  # frames whose logarithms are kept; a batch of more (a clip of 100 minutes) is transformed twice, peaks first
 ROUND = 1 << 9  # hops; buffers are multiples of it, since the FFT library makes a new plan for every number of frames
 
@@ -93,7 +93,7 @@ class BatchTransform:
         layout = self._layout(tuple((place.first, place.samples) for place in places), frames)
         peaks = torch.full((len(places),), kernels.SILENT, dtype=torch.int32, device=self.device)
         lines = torch.empty(frames, config.image_size, dtype=torch.float16, device=self.device)
-        chunk = CHUNK // 16 if config.features else CHUNK
+        chunk = max(1, CHUNK * 2_048 // max(config.n_fft, 2_048) // (16 if config.features else 1))
         starts = range(0, frames, chunk)
         measures: list[torch.Tensor] | None = None
         scales = None

@@ -1,8 +1,9 @@
 """The GPU's own steps between the transform and finished images, as Triton kernels: each reads what the last one wrote once.
 
-Frames are rows. Logarithms are kept as uint16, LOG steps an octave (0.012 dB; all of float32's range fits); levels, 0 … 255
-between floor and maximum, as float16 less CENTRE. Sums run in a fixed order, so that a clip's images do not depend on the batch
-it came in. Numbers are rounded by adding 2 ** 23, whose last bit is 1: conversions run at a quarter of the rate.
+Frames are rows. Logarithms are kept as uint16, LOG steps an octave (0.012 dB, which is a level where the floor is -3 dB; all of
+float32's range fits); levels, 0 … 255 between floor and maximum, as float16 less CENTRE. Sums run in a fixed order, so that a
+clip's images do not depend on the batch it came in. Numbers are rounded by adding 2 ** 23, whose last bit is 1: conversions run
+at a quarter of the rate.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _lines(logs, owner, begins, weights, peaks, lines, frames, pitch, size, colu
         column = begin + part + tl.arange(0, STEP)
         log = tl.load(logs + start[:, None] + column[None, :])
         below = (log.to(tl.uint32) | 0x4B000000).to(tl.float32, bitcast=True) - peak_level[:, None]
-        level = tl.maximum(below * factor + (255.0 - _CENTRE), -_CENTRE)
+        level = tl.minimum(tl.maximum(below * factor + (255.0 - _CENTRE), -_CENTRE), 255.0 - _CENTRE)  # beyond the rows: anything
         total = tl.dot(level.to(tl.float16), tl.load(weights + column[:, None] * columns + pixel[None, :]), total)
     total = tl.where((peak > _SILENT)[:, None], total, -_CENTRE)
     inside = (clip >= 0)[:, None] & (pixel < size)[None, :]

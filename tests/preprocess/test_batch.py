@@ -60,6 +60,7 @@ def test_images_of_a_ragged_batch(monkeypatch, expected, scale, kept):
         {"n_fft": 4_096, "hop_length": 1_024, "image_size": 132, "slices": 12},
         {"n_fft": 64, "hop_length": 16, "image_size": 32, "slices": 3},
         {"image_size": 512, "slices": 2, "floor_db": -60},
+        {"image_size": 64, "slices": 0, "floor_db": -3},
         {"image_size": 64, "slices": 3, "features": True},
         {"image_size": 64, "slices": 2, "features": True, "frequency_scale": "log"},
     ],
