@@ -36,11 +36,11 @@ class Layout(NamedTuple):
 
     owner: torch.Tensor  # int32 [frames]: number of the clip, -1 for frames that straddle two
     views: torch.Tensor  # of `kernels.view_table`
-    long: int
+    long: int  # how many of the views, the first ones, are long
 
 
 def extent(samples: int, config: SpectrogramConfig) -> int:
-    """Hops that a clip takes up in the buffer."""
+    """Hops that a clip of so many samples takes up in the buffer, mirrored ends included."""
     return -(-(max(samples, config.n_fft) + config.n_fft) // config.hop_length)
 
 
@@ -51,7 +51,9 @@ def buffer_samples(hops: int, config: SpectrogramConfig) -> int:
 
 
 def lay(buffer: np.ndarray, samples: np.ndarray, config: SpectrogramConfig) -> None:
-    """Write a clip of n_fft samples or more to the buffer's start, n_fft / 2 mirrored ones on either side."""
+    """Write a clip (float32 [n_fft or more]) to the start of `buffer` (float32 [samples]), n_fft / 2 mirrored samples on either
+    side.
+    """
     half, end = config.n_fft // 2, len(samples) + config.n_fft // 2
     buffer[half:end] = samples
     buffer[:half] = samples[half:0:-1]

@@ -64,7 +64,8 @@ def looks_like_audio(path: Path | str) -> bool:
 def decode(path: Path | str, sample_rate: int, piece: int = PIECE) -> Decoded:
     """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
 
-    16-bit samples are read and converted `piece` at a time: many threads of one process wait for each other at every piece.
+    16-bit files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one process
+    wait for each other at every piece.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
