@@ -70,7 +70,6 @@ def write_file(path: Path, data: memoryview) -> None:
     with open(path, "wb", buffering=0) as file:
         file.write(data)
         os.fsync(file.fileno())
-    path.unlink()
 
 
 def drop_from_cache(paths: Sequence[Path]) -> bool:

@@ -1,4 +1,4 @@
-"""What an audio file's own bytes say: its kind, where 16-bit samples lie, and whether the lengths that it claims are true.
+"""What an audio file's own bytes say: its kind, where uncompressed samples lie, and whether the lengths that it claims are true.
 
 libsndfile believes a header or silently shortens what it reads, so the chunks and pages are walked here first. Raised is
 BadAudio, with the reason that goes into `quarantine.jsonl`.
@@ -6,16 +6,20 @@ BadAudio, with the reason that goes into `quarantine.jsonl`.
 
 from __future__ import annotations
 
+import functools
 import struct
 from io import FileIO
-from typing import NamedTuple
 
 from preprocess.errors import BadAudio
+from preprocess.pcm import Samples
 
 UNKNOWN = 0xFFFFFFFF  # a length that a streaming writer left open (AU; WAV where both lengths say so)
 _JUNK = 4_096  # bytes; so much (and no more than a sixteenth of the samples) may follow the samples unexplained
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
+_GUID_REST = bytes.fromhex("000000001000800000aa00389b71")  # of a GUID that begins with a format's code
+_FORMATS = {1: "iu", 3: "f"}  # WAV: PCM (8 bits are unsigned), IEEE float
+_BITS = {"i": (16, 24, 32), "u": (8,), "f": (32, 64)}
+_AU = {2: ("i", 8), 3: ("i", 16), 4: ("i", 24), 5: ("i", 32), 6: ("f", 32), 7: ("f", 64)}  # by encoding
 _UNCOMPRESSED_AIFC = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64", b"raw ")
 _MPEG_KBPS = {  # (version 1?, layer) → kbit/s by index
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -25,16 +29,6 @@ _MPEG_KBPS = {  # (version 1?, layer) → kbit/s by index
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-
-
-class Samples16(NamedTuple):
-    """Where a file's 16-bit samples lie."""
-
-    offset: int  # bytes
-    frames: int
-    channels: int
-    rate: int  # Hz
-    big_endian: bool
 
 
 def identify(head: bytes) -> str | None:
@@ -54,9 +48,9 @@ def identify(head: bytes) -> str | None:
     return None
 
 
-def check(file: FileIO, kind: str, size: int) -> Samples16 | None:
-    """Hold the lengths that a file of `kind` and `size` bytes claims against what it holds; where 16-bit PCM lies, for WAV and
-    AU.
+def check(file: FileIO, kind: str, size: int) -> Samples | None:
+    """Hold the lengths that a file of `kind` and `size` bytes claims against what it holds; where uncompressed samples
+    lie, for WAV and AU.
     """
     if kind == "wav":
         return _wav(file, size)
@@ -109,7 +103,7 @@ def _check_rest(file: FileIO, end: int, size: int, order: str | None, claimed: i
     raise BadAudio(f"its header lies: it claims {claimed} bytes of samples, but {rest} more follow")
 
 
-def _wav(file: FileIO, size: int) -> Samples16 | None:
+def _wav(file: FileIO, size: int) -> Samples | None:
     magic, riff = struct.unpack("<4sI", _read(file, 0, 8))
     order = ">" if magic == b"RIFX" else "<"
     offset, form, long = 12, None, None
@@ -137,13 +131,15 @@ def _wav(file: FileIO, size: int) -> Samples16 | None:
         raise BadAudio(f"its header lies: it claims no samples, but {held} bytes follow")
     _compare(length, held if length else 0)
     _check_rest(file, start + length, size, order, length)
-    pcm = code == 1 or (code == 0xFFFE and guid[:2] == _PCM_GUID[:2] and guid[2:] == _PCM_GUID[2:])
-    if not (pcm and bits == 16 and channels and block == 2 * channels):
-        return None
-    return Samples16(start, length // block, channels, rate, order == ">")
+    if code == 0xFFFE and guid[2:] == _GUID_REST:
+        code = guid[0] + 256 * guid[1]
+    for kind in _FORMATS.get(code, ""):
+        if bits in _BITS[kind] and channels and block == bits // 8 * channels:
+            return Samples(start, length // block, channels, rate, kind, bits, order == ">")
+    return None
 
 
-def _au(file: FileIO, size: int) -> Samples16 | None:
+def _au(file: FileIO, size: int) -> Samples | None:
     head = _read(file, 0, 24)
     if len(head) < 24:
         raise BadAudio("an AU header cut short")
@@ -155,9 +151,10 @@ def _au(file: FileIO, size: int) -> Samples16 | None:
         raise BadAudio(f"its header lies: it claims no samples, but {held} bytes follow")
     _compare(length, held)
     _check_rest(file, start + length, size, None, length)
-    if code != 3 or not channels:
+    if code not in _AU or not channels:
         return None
-    return Samples16(start, length // (2 * channels), channels, rate, True)
+    kind, bits = _AU[code]
+    return Samples(start, length // (bits // 8 * channels), channels, rate, kind, bits, True)
 
 
 def _aiff(file: FileIO, size: int) -> None:
@@ -195,6 +192,7 @@ def _ogg(file: FileIO, size: int) -> None:
         raise BadAudio("truncated: the Ogg stream has no end")
 
 
+@functools.lru_cache(maxsize=1 << 12)  # a file's frames have few different headers
 def _mpeg_frame(head: bytes) -> int | None:
     """Length in bytes of the MPEG audio frame whose header this is (ISO 11172-3, §2.4.2.3); None where it is none."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:

@@ -1,8 +1,8 @@
 """Any audio file to mono float32 at one rate.
 
-16-bit WAV and AU are converted straight into the float samples, piece by piece as they are read; everything else is decoded by
-libsndfile. Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not
-its name.
+Uncompressed WAV and AU are converted straight into the float samples, piece by piece as they are read (`pcm`); everything else
+is decoded by libsndfile. Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a
+file is, not its name.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from preprocess.c_stderr import silenced
-from preprocess.containers import Samples16, check, identify
+from preprocess.containers import check, identify
 from preprocess.errors import BadAudio
+from preprocess.pcm import check_range, mono_blocks
 
 if TYPE_CHECKING:
     import soundfile
@@ -31,10 +32,9 @@ _log = logging.getLogger(__name__)
 SUFFIXES = frozenset((".wav", ".wave", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"))
 RATES = (1_000, 1_000_000)  # Hz; what a header may claim
 CHANNELS = 1_024
-LOUDEST = 1e12  # beyond this a float sample is no sound
-_BLOCK = 1 << 16  # frames decoded at a time
+_BLOCK = 1 << 18  # frames decoded at a time
 _WHOLE = 1 << 26  # frames that a header may claim for memory to be taken at once
-PIECE = 1 << 16  # 16-bit samples read at a time: 128 KiB stay in cache until they are converted
+PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
 
 
 class Decoded(NamedTuple):
@@ -64,8 +64,8 @@ def looks_like_audio(path: Path | str) -> bool:
 def decode(path: Path | str, sample_rate: int, piece: int = PIECE) -> Decoded:
     """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
 
-    16-bit files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one process
-    wait for each other at every piece.
+    Uncompressed files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one
+    process wait for each other at every piece.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
@@ -93,9 +93,9 @@ def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
     pcm = check(file, kind, size)
     file.seek(0)
     if pcm is not None:
-        blocks = _converted(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK, piece)
-        return _resampled(blocks, pcm.rate, pcm.channels, sample_rate), f"our own 16-bit {kind} reader"
-    import soundfile  # here: 40 ms that a folder of 16-bit WAV need not wait for
+        blocks = mono_blocks(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK, piece)
+        return _resampled(blocks, pcm.rate, pcm.channels, sample_rate), f"our own {pcm.name} {kind} reader"
+    import soundfile  # here: 40 ms that a folder of uncompressed files need not wait for
 
     try:
         with (
@@ -106,31 +106,6 @@ def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
             return decoded, f"libsndfile ({sound.format} {sound.subtype})"
     except soundfile.LibsndfileError as error:
         raise BadAudio(f"cannot be decoded: {error.error_string}") from error
-
-
-def _converted(file: FileIO, pcm: Samples16, frames: int, size: int) -> Iterator[np.ndarray]:
-    """Mono blocks of `frames` frames of 16-bit samples, read in pieces of `size` samples."""
-    piece = np.empty((max(1, min(size // pcm.channels, frames)), pcm.channels), ">i2" if pcm.big_endian else "<i2")
-    scale = np.float32(1 / (32_768 * pcm.channels))
-    file.seek(pcm.offset)
-    for start in range(0, pcm.frames, frames):
-        mono = np.empty(min(frames, pcm.frames - start), np.float32)
-        for at in range(0, len(mono), len(piece)):
-            part, samples = mono[at : at + len(piece)], piece[: len(mono) - at]
-            _fill(file, samples.data.cast("B"))
-            part[...] = samples[:, 0]
-            part *= scale
-            for channel in samples.T[1:]:
-                part += np.multiply(channel, scale, dtype=np.float32, casting="unsafe")
-        yield mono
-
-
-def _fill(file: FileIO, target: memoryview) -> None:
-    while target:
-        count = file.readinto(target)
-        if not count:
-            raise BadAudio("truncated while it was read")
-        target = target[count:]
 
 
 def _blocks(sound: soundfile.SoundFile, whole: bool) -> Iterator[np.ndarray]:
@@ -144,7 +119,7 @@ def _blocks(sound: soundfile.SoundFile, whole: bool) -> Iterator[np.ndarray]:
     while True:
         mono, filled = np.empty(size, np.float32), 0
         while filled < size:
-            target = mono[filled : filled + _BLOCK]
+            target = mono[filled:] if buffer is None else mono[filled : filled + _BLOCK]
             part = sound.read(out=target if buffer is None else buffer[: len(target)])
             if not len(part):
                 break
@@ -154,8 +129,7 @@ def _blocks(sound: soundfile.SoundFile, whole: bool) -> Iterator[np.ndarray]:
                 for channel in part.T[1:]:
                     target += channel
                 target /= channels
-            if not max(target.max(), -target.min()) <= LOUDEST:
-                raise BadAudio("NaN, infinite or absurdly large samples")
+            check_range(target)
             filled += len(part)
         if not filled:
             break

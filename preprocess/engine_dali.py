@@ -26,6 +26,7 @@ from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 
 CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
+DECODED = ("i", 16, False)  # what DALI decodes as we do: the end of a `pcm.Samples`
 
 
 class _Input(NamedTuple):
@@ -91,7 +92,7 @@ class DaliEngine:
                 size = file.seek(0, 2)
                 kind = identify(head)
                 pcm = check(file, kind, size) if kind in ("wav", "au") else None
-                if pcm and pcm.rate == config.sample_rate and pcm.frames >= config.n_fft and not pcm.big_endian:
+                if pcm and pcm.rate == config.sample_rate and pcm.frames >= config.n_fft and pcm[4:] == DECODED:
                     file.seek(0)
                     data = np.frombuffer(file.readall(), np.uint8)
                     return _Input(data, 0, pcm.frames, (pcm.rate, pcm.channels, pcm.frames / pcm.rate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -122,22 +123,22 @@ def _builds(scope: Scope) -> Iterator[Record]:
     few = repeat_clips(scope.audio, folder / "few", max(CLASSES, scope.workers))
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}
     seen: dict[str, list[process.Watched]] = {"": [], " + features": []}
+    out = folder / "set"
+    clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # untimed: gigabytes take seconds to remove on some disks
 
     def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
-        out = folder / "set"
         command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out), "--engine", "torch", "--device", "cpu"]
         command += ["--features"] * ("features" in options) + ["--val-fraction", "0"]
-        watched = process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
-        shutil.rmtree(out)
-        return watched
+        clear()
+        return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
 
     def case(options: str) -> Case:
         name = f"shard command: whole + 10 slices{options}"
-        return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params)
+        return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params, clear)
 
     start = min(build("", few).seconds for _ in range(scope.pick(1, 3)))
-    times = scope.pick(1, 3)
-    plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times)
+    times = scope.pick(1, 5)
+    plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times, limit=scope.pick(8, 240))
     cases = [case(options) for options in seen if not (scope.quick and options)]
     records = list(timed(STAGE, UNIT, [*fft_floor(scope, BUILDS, BESIDE), *cases], plan))
     for options, builds in seen.items():

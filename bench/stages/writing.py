@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ def run(scope: Scope) -> Iterator[Record]:
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
     folder = scope.room("writing")
+    clear = functools.partial(shutil.rmtree, folder / "set", ignore_errors=True)
     params = {"group": "One process, synced to disk", "samples": count, "shape": [SIZE, SIZE], "dtype": "uint8"}
     megabytes = images.nbytes / 1e6
     way = {"way": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
@@ -30,18 +32,21 @@ def run(scope: Scope) -> Iterator[Record]:
         STAGE,
         UNIT,
         [
-            Case(
-                "plain write and fsync",
-                "floor",
-                lambda: floor.write_file(folder / "plain", images.data.cast("B")),
-                megabytes,
-                params,
-            ),
-            Case("our shard writer", "ours", _ours(folder / "ours", images), megabytes, {**params, **way}),
-            Case("webdataset ShardWriter", "peer", _webdataset(folder / "peer", images), megabytes, params),
+            Case("plain write and fsync", "floor", _plain(folder / "set", images), megabytes, params, clear),
+            Case("our shard writer", "ours", _ours(folder / "set", images), megabytes, {**params, **way}, clear),
+            Case("webdataset ShardWriter", "peer", _webdataset(folder / "set", images), megabytes, params, clear),
         ],
         scope.plan,
     )
+    clear()
+
+
+def _plain(folder: Path, images: np.ndarray) -> Callable[[], None]:
+    def write() -> None:
+        folder.mkdir()
+        floor.write_file(folder / "plain", images.data.cast("B"))
+
+    return write
 
 
 def _ours(folder: Path, images: np.ndarray) -> Callable[[], None]:
@@ -60,7 +65,6 @@ def _ours(folder: Path, images: np.ndarray) -> Callable[[], None]:
             )
         writer.close()
         writer.publish()
-        shutil.rmtree(folder)
 
     return write
 
@@ -74,6 +78,5 @@ def _webdataset(folder: Path, images: np.ndarray) -> Callable[[], None]:
             for number, image in enumerate(images):
                 meta = {"label": "noise", "path": f"{number:06d}.wav", "view": "full"}
                 writer.write({"__key__": f"{number:06d}", "npy": image, "cls": number % 10, "json": meta})
-        shutil.rmtree(folder)
 
     return write

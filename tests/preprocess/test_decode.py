@@ -62,15 +62,30 @@ def test_formats(tmp_path, suffix, subtype, step, channels):
     assert (error[500:-500].mean() if step > 0.01 else error.max()) <= step  # on average where the format is lossy
 
 
-@pytest.mark.parametrize("suffix", ["wav", "au"])
+UNCOMPRESSED = [(suffix, kind) for suffix in ("wav", "au") for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")]
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [*UNCOMPRESSED, ("wav", "PCM_U8"), ("au", "PCM_S8")])
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_sixteen_bit_files_equal_libsndfile(tmp_path, suffix, channels):
+def test_uncompressed_files_equal_libsndfile(tmp_path, suffix, subtype, channels, caplog):
     """Our own conversion against libsndfile's, more samples than one piece, to the last bit."""
-    samples = np.random.default_rng(0).integers(-32_768, 32_768, (100_003, channels), dtype=np.int16)
+    samples = np.random.default_rng(0).integers(-(2**31), 2**31, (100_003, channels)).astype(np.int32)
+    samples[:4] = [[-(2**31)], [2**31 - 1], [-1], [0]]
     path = tmp_path / f"clip.{suffix}"
-    soundfile.write(path, samples, RATE, subtype="PCM_16")
-    expected = soundfile.read(path, dtype="float64", always_2d=True)[0].mean(axis=1)
-    np.testing.assert_allclose(decode(path, RATE).samples, expected, rtol=0, atol=2**-23)
+    soundfile.write(path, samples if "PCM" in subtype else samples / 2**31, RATE, subtype=subtype)
+    expected = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1, dtype=np.float64)
+    with caplog.at_level("DEBUG"):
+        decoded = decode(path, RATE).samples
+    np.testing.assert_allclose(decoded, expected, rtol=0, atol=0 if channels == 1 else 2**-23)
+    assert "our own" in caplog.text
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "PCM_16"])
+def test_big_endian_and_extensible_wav(tmp_path, subtype):
+    path, samples = tmp_path / "clip.wav", tone(channels=2)
+    for how in ({"format": "WAV", "endian": "BIG"}, {"format": "WAVEX"}):
+        soundfile.write(path, samples, RATE, subtype=subtype, **how)
+        np.testing.assert_allclose(decode(path, RATE).samples, samples.mean(axis=1), rtol=0, atol=2**-15)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])

@@ -1,0 +1,90 @@
+"""Uncompressed samples to mono float32, piece by piece as they are read: a piece stays in cache until it is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import FileIO
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocess.errors import BadAudio
+
+LOUDEST = 1e12  # beyond this a float sample is no sound
+
+
+class Samples(NamedTuple):
+    """Where a file's uncompressed samples lie, and what they are."""
+
+    offset: int  # bytes
+    frames: int
+    channels: int
+    rate: int  # Hz
+    kind: str  # i (signed), u (unsigned) or f (floating point)
+    bits: int  # 8, 16, 24, 32 or 64, as many as they take up
+    big_endian: bool
+
+    @property
+    def name(self) -> str:
+        """What they are, for people."""
+        return f"{self.bits}-bit{' float' if self.kind == 'f' else ''}"
+
+
+def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[np.ndarray]:
+    """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
+
+    Raises BadAudio where a float is no number or absurdly large.
+    """
+    width, channels = pcm.bits // 8, pcm.channels
+    count = max(1, min(size // channels, frames))
+    skip = 1 if width == 3 and not pcm.big_endian else 0
+    raw = np.zeros(count * channels * width + 1, np.uint8)
+    samples = _view(raw, pcm, count)
+    whole = np.empty(samples.shape, np.int32) if width == 3 else None
+    scale = np.float32(1 / channels if pcm.kind == "f" else 1 / (channels << (max(pcm.bits, 32 if width == 3 else 0) - 1)))
+    file.seek(pcm.offset)
+    for start in range(0, pcm.frames, frames):
+        mono = np.empty(min(frames, pcm.frames - start), np.float32)
+        for at in range(0, len(mono), count):
+            part = mono[at : at + count]
+            _fill(file, raw[skip : skip + len(part) * channels * width].data)
+            values = samples[: len(part)]
+            if whole is not None:
+                values = np.bitwise_and(values, -256, out=whole[: len(part)])
+            _average(values, part, scale, np.float32(128 if pcm.kind == "u" else 0))
+            if pcm.kind == "f":
+                check_range(part)
+        yield mono
+
+
+def check_range(samples: np.ndarray) -> None:
+    """Raise BadAudio where samples are no numbers or no sound."""
+    if not max(samples.max(), -samples.min()) <= LOUDEST:
+        raise BadAudio("NaN, infinite or absurdly large samples")
+
+
+def _view(raw: np.ndarray, pcm: Samples, count: int) -> np.ndarray:
+    """The samples [count, channels] in `raw`; three bytes as the upper ones of four that overlap their neighbour's."""
+    width, order = pcm.bits // 8, ">" if pcm.big_endian else "<"
+    kind = np.dtype(f"{order}{pcm.kind}{4 if width == 3 else width}")
+    return np.ndarray((count, pcm.channels), kind, raw.data, 0, (pcm.channels * width, width))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # a double beyond float32's range becomes infinite, which is noticed
+def _average(values: np.ndarray, part: np.ndarray, scale: np.float32, middle: np.float32) -> None:
+    part[...] = values[:, 0]
+    if middle:
+        part -= middle
+    if scale != 1:
+        part *= scale
+    for channel in values.T[1:]:
+        added = np.multiply(channel, scale, dtype=np.float32, casting="unsafe")
+        part += added - middle * scale if middle else added
+
+
+def _fill(file: FileIO, target: memoryview) -> None:
+    while target:
+        count = file.readinto(target)
+        if not count:
+            raise BadAudio("truncated while it was read")
+        target = target[count:]
