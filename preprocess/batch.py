@@ -17,6 +17,7 @@ import torch
 from preprocess import features_torch, kernels
 from preprocess.config import SpectrogramConfig
 from preprocess.filters import frequency_bands, resize_matrix, sparse
+from preprocess.statistics import features
 
 CHUNK = 1 << 16  # frames of 2,048 samples transformed at once: 50 clips of 30 s, 0.7 GB of temporaries on the device
 KEPT = 1 << 18  # frames whose logarithms are kept; a batch of more (a clip of 100 minutes) is transformed twice, peaks first
@@ -171,5 +172,5 @@ class BatchTransform:
                 torch.stack([buffer[start : start + length] for start in starts]) * scale, config
             )
             own = torch.stack([measures[:, place.first : place.first + frames] for place in chosen])
-            made.update(zip(numbers, features_torch.features(own, rates, config.slice_bounds(samples), config), strict=True))
+            made.update(zip(numbers, features(own, rates, config.slice_bounds(samples), config), strict=True))
         return [made[number] for number in range(len(places))]

@@ -146,11 +146,12 @@ class DaliEngine:
         import torch
 
         from preprocess import features_torch
+        from preprocess.statistics import features
 
         power, samples = (torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in (power, samples))
         measures = features_torch.measure(power[None] * 4.0**exponent, self.config)
         rates = features_torch.zero_crossing_rate(samples[None] * 2.0**exponent, self.config)
-        return features_torch.features(measures, rates, bounds, self.config)[0].cpu().numpy()
+        return features(measures, rates, bounds, self.config)[0].cpu().numpy()
 
     def _run(self, name: str, data: list[Any]) -> list[list[Any]]:
         """One run of a pipeline on a batch: its outputs, each a list of arrays (torch tensors on a GPU), good until its next

@@ -76,9 +76,10 @@ def _features(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     import torch
 
     from preprocess import features_torch
+    from preprocess.statistics import features
 
     spectrum = torch.from_numpy(power(clip, config))[None]
     samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))[None]
     measures = features_torch.measure(spectrum, config)
     rates = features_torch.zero_crossing_rate(samples, config).to(measures)
-    return features_torch.features(measures, rates, config.slice_bounds(len(clip)), config)[0].to(torch.float32).numpy()
+    return features(measures, rates, config.slice_bounds(len(clip)), config)[0].to(torch.float32).numpy()

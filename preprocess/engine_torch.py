@@ -1,5 +1,4 @@
-"""The torch engine on the CPU: compiled code on blocks of sixteen frames, everything between samples and power in cache; torch
-for features.
+"""The torch engine on the CPU: compiled code on blocks of sixteen frames, everything between samples and power in cache.
 
 One clip at a time in the calling thread, buffers kept between clips. The transforms are our own (`transform`), three to four
 times as fast as `torch.fft.rfft` of the same frames, because sixteen frames share every instruction and their power is taken
@@ -21,6 +20,7 @@ from preprocess.measures import tables, zero_crossings
 from preprocess.render import draw_image, draw_lines, padded, resize_rows, rows
 from preprocess.simd import LANES
 from preprocess.spectrum import analyse
+from preprocess.statistics import features
 from preprocess.transform import plan
 
 ONE_PASS = 1 << 27  # bytes of power and lines (8 minutes); a clip that needs more is transformed twice, the maximum first
@@ -142,12 +142,8 @@ class TorchEngine:
             waiting = [view for view in waiting if not view.add(first * LANES, columns)]
 
     def _features(self, samples: np.ndarray, measures: np.ndarray, frames: int, bounds: list[tuple[int, int]]) -> np.ndarray:
-        import torch
-
-        from preprocess.features_torch import features
-
         rates = np.empty(frames, np.float32)
         zero_crossings(samples, self.config.n_fft, self.config.hop_length, rates)
         count = measure_count(self.config)
         joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(count, -1)[:, :frames]
-        return features(torch.from_numpy(joined)[None], torch.from_numpy(rates)[None, None], bounds, self.config)[0].numpy()
+        return features(joined[None], rates[None, None], bounds, self.config)[0]

@@ -1,4 +1,5 @@
-"""Tabular features of clips and slices: what they are, and their names. `features_torch` computes them.
+"""Tabular features of clips and slices: what they are, and their names. `statistics` makes them, of what `measures` or
+`features_torch` measure.
 
 All come from the spectrogram's own STFT (centred, reflect padding, periodic Hann, n_fft and hop_length of the configuration) and
 equal librosa's functions with these arguments, per frame; then mean, standard deviation, minimum, median and maximum over the

@@ -1,18 +1,16 @@
-"""Features in torch, batched, on any device: measures from power spectra, and features from measures."""
+"""Per-frame measures from power spectra and samples in torch, batched, on any device; `statistics` makes features of them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from preprocess.config import SpectrogramConfig
-from preprocess.features import AMIN, CHROMA, MELS, MFCCS, ROLLOFF, TOP_DB, contrast_count
+from preprocess.features import MELS, ROLLOFF
 from preprocess.filters import chroma_bands, contrast_bands, mel_bands
-
-TINY = float(np.finfo(np.float32).tiny)
+from preprocess.statistics import TINY
 
 
 @functools.lru_cache(maxsize=8)
@@ -52,44 +50,3 @@ def zero_crossing_rate(samples: torch.Tensor, config: SpectrogramConfig) -> torc
     last = samples.shape[1] - 1
     inside = changes[:, (start + config.n_fft - 1).clamp_max(last)] - changes[:, start.clamp(0, last)]
     return inside[:, None].to(torch.float32) / config.n_fft
-
-
-def features(
-    measures: torch.Tensor, rates: torch.Tensor, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig
-) -> torch.Tensor:
-    """Measures [batch, rows, frames] and zero-crossing rates [batch, 1, frames] → features [batch, 1 + slices, columns].
-
-    Row 0 holds the whole clip, row 1 + i the frames [start, stop) of bounds[i].
-    """
-    contrasts = contrast_count(config.sample_rate)
-    mel, chroma, shape, rolloff, peak, valley = measures.split([MELS, CHROMA, 2, 1, contrasts, contrasts], dim=1)
-    mfcc = _dct(measures.device, measures.dtype) @ _decibels(mel)
-    largest = chroma.amax(dim=1, keepdim=True)
-    chroma = chroma / torch.where(largest < TINY, 1.0, largest)
-    rolloff = rolloff.clamp_max(config.bins - 1) * (config.sample_rate / config.n_fft)
-    rows = torch.cat([mfcc, chroma, shape, _decibels(peak) - _decibels(valley), rolloff, rates], dim=1)
-    return torch.stack([_statistics(rows[:, :, start:stop]) for start, stop in [(0, rows.shape[2]), *bounds]], dim=1)
-
-
-def _decibels(power: torch.Tensor) -> torch.Tensor:
-    """librosa.power_to_db(ref=1, amin=1e-10, top_db=80); the range is each clip's own."""
-    level = 10 * power.clamp_min(AMIN).log10()
-    return torch.maximum(level, level.amax(dim=(1, 2), keepdim=True) - TOP_DB)
-
-
-@functools.lru_cache(maxsize=8)
-def _dct(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Orthonormal DCT-II on the device: [MFCCS, MELS]."""
-    k, n = np.arange(MFCCS)[:, None], np.arange(MELS)
-    matrix = np.cos(np.pi * k * (n + 0.5) / MELS) * np.where(k == 0, np.sqrt(1 / MELS), np.sqrt(2 / MELS))
-    return torch.tensor(matrix, device=device, dtype=dtype)
-
-
-def _statistics(rows: torch.Tensor) -> torch.Tensor:
-    """[batch, rows, frames] → mean, standard deviation, minimum, median, maximum of each row: [batch, rows * 5]."""
-    frames = rows.shape[2]
-    median = rows.kthvalue((frames + 1) // 2, dim=2).values
-    if frames % 2 == 0:
-        median = (median + rows.kthvalue(frames // 2 + 1, dim=2).values) / 2
-    deviation, mean = torch.std_mean(rows, dim=2, correction=0)
-    return torch.stack([mean, deviation, rows.amin(dim=2), median, rows.amax(dim=2)], dim=2).flatten(1)

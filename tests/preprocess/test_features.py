@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess import features_torch
 from preprocess.batch import BatchTransform
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
 from preprocess.errors import UsageError
 from preprocess.features import feature_names, feature_rows
+from preprocess.statistics import statistics
 from tests.preprocess.conftest import INTERPRETED, RATE, music
 from tests.preprocess.test_batch import laid
 
@@ -107,7 +107,8 @@ def test_statistics_equal_numpy():
         expected = np.stack([f(part.numpy(), axis=2) for f in (np.mean, np.std, np.min, np.median, np.max)], axis=2).reshape(
             2, 15
         )
-        np.testing.assert_allclose(features_torch._statistics(part).numpy(), expected, atol=1e-12)
+        np.testing.assert_allclose(statistics(part).numpy(), expected, atol=1e-12)
+        np.testing.assert_allclose(statistics(part.numpy()), expected, atol=1e-12)
 
 
 def test_names():

@@ -1,0 +1,84 @@
+"""Features from per-frame measures, for NumPy's arrays (which need no PyTorch to be loaded) and for tensors on any device: both
+libraries have the functions used here under the same names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from preprocess.config import SpectrogramConfig
+from preprocess.features import AMIN, CHROMA, MELS, MFCCS, TOP_DB, contrast_count
+
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def features(measures: Any, rates: Any, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig) -> Any:
+    """Measures [batch, rows, frames] and zero-crossing rates [batch, 1, frames] → features [batch, 1 + slices, columns].
+
+    Row 0 holds the whole clip, row 1 + i the frames [start, stop) of bounds[i].
+    """
+    xp = _library(measures)
+    contrasts = contrast_count(config.sample_rate)
+    ends = np.cumsum([0, MELS, CHROMA, 2, 1, contrasts, contrasts]).tolist()
+    mel, chroma, shape, rolloff, peak, valley = (measures[:, start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True))
+    mfcc = _dct_like(measures) @ _decibels(xp, mel)
+    largest = xp.amax(chroma, axis=1, keepdims=True)
+    chroma = chroma / xp.where(largest < TINY, 1.0, largest)
+    rolloff = xp.clip(rolloff, 0, config.bins - 1) * (config.sample_rate / config.n_fft)
+    rows = xp.concatenate([mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates], axis=1)
+    views = [(0, rows.shape[2]), *bounds]
+    alike: dict[int, list[int]] = {}
+    for number, (start, stop) in enumerate(views):
+        alike.setdefault(stop - start, []).append(number)
+    made: list[Any] = [None] * len(views)
+    for length, numbers in alike.items():
+        starts = [views[number][0] for number in numbers]
+        parts = statistics(xp.stack([rows[:, :, start : start + length] for start in starts], axis=1))
+        for i, number in enumerate(numbers):
+            made[number] = parts[:, i]
+    return xp.stack(made, axis=1)
+
+
+def statistics(rows: Any) -> Any:
+    """[..., rows, frames] → mean, standard deviation, minimum, median, maximum of each row: [..., rows * 5]."""
+    xp = _library(rows)
+    ordered = np.sort(rows, axis=-1) if xp is np else xp.sort(rows, dim=-1).values
+    median = (ordered[..., rows.shape[-1] // 2] + ordered[..., (rows.shape[-1] - 1) // 2]) / 2
+    mean = xp.mean(rows, axis=-1)
+    deviation = xp.sqrt(xp.mean(xp.square(rows - mean[..., None]), axis=-1))
+    columns = xp.stack([mean, deviation, ordered[..., 0], median, ordered[..., -1]], axis=-1)
+    return columns.reshape(*rows.shape[:-2], -1)
+
+
+def _library(array: Any) -> Any:
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def _decibels(xp: Any, power: Any) -> Any:
+    """librosa.power_to_db(ref=1, amin=1e-10, top_db=80); the range is each clip's own."""
+    level = 10 * xp.log10(xp.clip(power, AMIN, None))
+    return xp.maximum(level, xp.amax(level, axis=(1, 2), keepdims=True) - TOP_DB)
+
+
+@functools.lru_cache(maxsize=8)
+def _dct(dtype: Any, device: Any) -> Any:
+    """Orthonormal DCT-II: [MFCCS, MELS], on the device where there is one."""
+    k, n = np.arange(MFCCS)[:, None], np.arange(MELS)
+    matrix = np.cos(np.pi * k * (n + 0.5) / MELS) * np.where(k == 0, np.sqrt(1 / MELS), np.sqrt(2 / MELS))
+    if isinstance(dtype, np.dtype):
+        return matrix.astype(dtype)
+    import torch
+
+    return torch.tensor(matrix, device=device, dtype=dtype)
+
+
+def _dct_like(array: Any) -> Any:
+    return _dct(array.dtype, None if isinstance(array, np.ndarray) else array.device)
