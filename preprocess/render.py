@@ -48,8 +48,16 @@ def rows(taps: Taps) -> Rows:
 
 @functools.lru_cache(maxsize=256)
 def resize_rows(size_in: int, size_out: int) -> Rows:
-    """`filters.resize_taps` for the functions here."""
-    return rows(resize_taps(size_in, size_out))
+    """`filters.resize_taps` for the functions here; where no row has more than two weights, all have two."""
+    made = rows(resize_taps(size_in, size_out))
+    if made.counts.max() > 2 or size_in == 1:
+        return made
+    first = np.minimum(made.first, size_in - 2)
+    weights = np.zeros((len(first), 2), np.float32)
+    weights[np.arange(len(first)), made.first - first] = made.weights[made.starts]
+    both = made.counts == 2
+    weights[both, 1] = made.weights[made.starts[both] + 1]
+    return Rows(first, np.full(len(first), 2), 2 * np.arange(len(first)), weights.ravel())
 
 
 def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: Index) -> Vector:
@@ -111,14 +119,30 @@ def _tile(lines, at, first, counts, starts, weights, column, image, to, columns)
         image.store_bytes(to + columns * pixel, row)
 
 
+@traced
+def _tile_of_pairs(lines, at, first, weights, column, image, to, columns):
+    """`_tile` where every column is made of two frames."""
+    pixels = []
+    for t in range(LANES):
+        frame, weight = at + first.index(column + t) * LANES, (column + t) * 2
+        one = lines.load(frame) * weights.broadcast(weight) + 0.5
+        pixels.append(one + lines.load(frame + LANES) * weights.broadcast(weight + 1))
+    for pixel, row in enumerate(transpose_to_bytes(pixels)):
+        image.store_bytes(to + columns * pixel, row)
+
+
 @compiled
 def draw_image(lines, blocks, tiles, first_frame, along, image, at):
     """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from
     that frame.
     """
     columns = along.first.size
+    pairs = along.weights.size == 2 * columns and along.starts[columns - 1] == 2 * columns - 2 and along.counts.max() == 2
     for tile in range(tiles):
         source = (tile * blocks * 16 + first_frame) * 16
         for column in range(0, columns, 16):
             to = at + tile * 16 * columns + column
-            _tile(lines, source, along.first, along.counts, along.starts, along.weights, column, image, to, columns)
+            if pairs:
+                _tile_of_pairs(lines, source, along.first, along.weights, column, image, to, columns)
+            else:
+                _tile(lines, source, along.first, along.counts, along.starts, along.weights, column, image, to, columns)

@@ -20,6 +20,7 @@ LANES = 16
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTEGERS, _BYTES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, ir.IntType(8)))
+_LONG_INTEGERS = ir.VectorType(_INT64, LANES // 2)
 _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multiply-add
 
 # log2(1 + f) / f on [-1/3, 1/3], minimax: 1.5e-5 absolute error of the logarithm (5e-5 dB of a power)
@@ -143,18 +144,41 @@ def transpose(rows: Sequence[Vector]) -> list[Vector]:
     return [Vector(builder, value) for value in _transpose(builder, [row.value for row in rows])]
 
 
-def transpose_to_bytes(rows: Sequence[Vector]) -> list[ir.Value]:
+def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
     """Like `transpose`, with every number in [0, 256) cut to its whole part."""
-    builder = rows[0].builder
-    return _transpose(builder, [builder.trunc(builder.fptosi(row.value, _INTEGERS), _BYTES) for row in rows])
+    builder, words, quarter = columns[0].builder, [], LANES // 4
+    whole = [builder.fptosi(column.value, _INTEGERS) for column in columns]
+    for first in range(0, LANES, 4):  # four columns' bytes in one word of each row
+        shifted = [builder.shl(value, _integers(8 * i)) for i, value in enumerate(whole[first : first + 4])]
+        words.append(builder.or_(builder.or_(shifted[0], shifted[1]), builder.or_(shifted[2], shifted[3])))
+    left, right = (_interleaved(builder, words[i], words[i + 1], _INTEGERS) for i in (0, 2))
+    rows = []
+    for low, high in zip(left, right, strict=True):
+        for part in _interleaved(builder, low, high, _LONG_INTEGERS):  # four rows of two long words
+            rows += [
+                builder.shuffle_vector(part, part, ir.Constant(ir.VectorType(_INT32, 2), [2 * row, 2 * row + 1]))
+                for row in range(quarter)
+            ]
+    return [builder.bitcast(row, _BYTES) for row in rows]
+
+
+def _interleaved(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir.VectorType) -> list[ir.Value]:
+    """The first halves of two vectors of `kind` (of which they are bits), element by element in turn, and the second halves."""
+    one, other = builder.bitcast(one, kind), builder.bitcast(other, kind)
+    return [builder.shuffle_vector(one, other, mask) for mask in _turns(kind.count)]
 
 
 def _transpose(builder: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
     half = LANES // 2
-    masks = [ir.Constant(_INTEGERS, [part * half + i // 2 + i % 2 * LANES for i in range(LANES)]) for part in (0, 1)]
     for _ in range(4):  # log2(LANES) perfect shuffles
-        values = [builder.shuffle_vector(values[i], values[i + half], mask) for i in range(half) for mask in masks]
+        values = [builder.shuffle_vector(values[i], values[i + half], mask) for i in range(half) for mask in _turns(LANES)]
     return values
+
+
+def _turns(count: int) -> list[ir.Constant]:
+    """Masks that take elements of two vectors of `count` in turn: of their first halves, of their second halves."""
+    kind = ir.VectorType(_INT32, count)
+    return [ir.Constant(kind, [start + i // 2 + i % 2 * count for i in range(count)]) for start in (0, count // 2)]
 
 
 def loop(count: Index, initial: Sequence[Vector | float], step: Callable[..., Sequence[Vector]]) -> list[Vector]:
