@@ -20,13 +20,14 @@ class Tables(NamedTuple):
     """What `measure_block` looks up, and its scratch."""
 
     mel: Rows
-    chroma: np.ndarray  # float32 [12 * bins]: [chroma, bin]
+    chroma: np.ndarray  # float32 [bins * 12]: [bin, chroma]
     frequency: np.ndarray  # float32 [bins], Hz
     low: np.ndarray  # int64 [contrast bands]: first bin
     high: np.ndarray  # int64 [contrast bands]: one past the last bin
     extremes: np.ndarray  # int64 [contrast bands]: how many bins make a peak or a valley
     inverse: np.ndarray  # float32 [contrast bands]: 1 / extremes
-    kept: np.ndarray  # float32, scratch for the extremes of one band
+    kept: np.ndarray  # float32, scratch: largest and smallest magnitudes
+    rest: np.ndarray  # float32, scratch: magnitudes that are not among the largest, and not among the smallest
 
 
 def tables(config: SpectrogramConfig) -> Tables:
@@ -35,8 +36,9 @@ def tables(config: SpectrogramConfig) -> Tables:
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     mel = rows(sparse(mel_bands(config.sample_rate, config.n_fft, MELS)))
     chroma = chroma_bands(config.sample_rate, config.n_fft)
-    inverse, kept = (1 / extremes).astype(np.float32), np.empty(2 * extremes.max() * LANES, np.float32)
-    return Tables(mel, chroma.reshape(-1).copy(), frequency.astype(np.float32), low, high, extremes, inverse, kept)
+    inverse, kept = (1 / extremes).astype(np.float32), np.empty(2 * MOST * LANES, np.float32)
+    rest = np.empty(2 * (high - low).max() * LANES, np.float32)
+    return Tables(mel, chroma.T.reshape(-1).copy(), frequency.astype(np.float32), low, high, extremes, inverse, kept, rest)
 
 
 @traced
@@ -45,7 +47,7 @@ def _chroma(power, at, chroma, bins, target, to):
     totals = loop(
         bins,
         [0.0] * CHROMA,
-        lambda i, *state: [s + power.load(at + i * LANES) * chroma.broadcast(bins * c + i) for c, s in enumerate(state)],
+        lambda i, *state: [s + power.load(at + i * LANES) * chroma.broadcast(i * CHROMA + c) for c, s in enumerate(state)],
     )
     for c, total in enumerate(totals):
         target.store(to + c * LANES, total)
@@ -77,28 +79,65 @@ def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, 
     target.store(rolloff, below)
 
 
-@traced
-def _begin_extremes(kept, i, count):
-    kept.fill(i * LANES, 0.0)
-    kept.fill((count + i) * LANES, float("inf"))
+def _extremes(size: int, more: bool = False):
+    """Of `bins` candidates the `size` largest (one stream of candidates) and the `size` smallest (another) into `kept`, sorted;
+    they stay in registers until the end. `more`: the others go to `rest`, where the candidates may have lain.
+    """
+
+    def extremes(peaks, peak_at, valleys, valley_at, bins, kept, rest):
+        def insert(i, *state):
+            high, low = peaks.load(peak_at + i * LANES), valleys.load(valley_at + i * LANES)
+            tops, bottoms = [], []
+            for top, bottom in zip(state[:size], state[size:], strict=True):
+                tops.append(top.maximum(high))
+                bottoms.append(bottom.minimum(low))
+                high, low = top.minimum(high), bottom.maximum(low)
+            if more:
+                rest.store(i * LANES, high)
+                rest.store((bins + i) * LANES, low)
+            return [*tops, *bottoms]
+
+        found = loop(bins, [0.0] * size + [float("inf")] * size, insert)
+        for i, one in enumerate([*found[:size], *found[size:]]):
+            kept.store((i if i < size else MOST + i - size) * LANES, one)
+
+    return traced(extremes)
+
+
+MOST = 9  # extremes found in one pass
+_extremes3, _extremes6, _extremes9, _extremes_of_many = _extremes(3), _extremes(6), _extremes(MOST), _extremes(MOST, more=True)
 
 
 @traced
-def _keep_extremes(magnitudes, at, kept, count):
-    """Insert sixteen magnitudes into sorted lists: the `count` largest (kept[0 : …]) and the `count` smallest (after them)."""
-
-    def insert(i, high, low):
-        top, bottom = kept.load(i * LANES), kept.load((count + i) * LANES)
-        kept.store(i * LANES, top.maximum(high))
-        kept.store((count + i) * LANES, bottom.minimum(low))
-        return [top.minimum(high), bottom.maximum(low)]
-
-    loop(count, [magnitudes.load(at), magnitudes.load(at)], insert)
+def _begin_mean(target, to):
+    target.fill(to, 0.0)
 
 
 @traced
-def _mean(kept, at, count, inverse, band, target, to):
-    target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band))
+def _add_to_mean(kept, at, count, inverse, band, target, to):
+    target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band) + target.load(to))
+
+
+@inlined
+def _contrast(magnitudes, band, tables, measures, peak, valley):
+    """Means of a band's largest and of its smallest magnitudes."""
+    first, bins, rest, kept = tables.low[band] * 16, tables.high[band] - tables.low[band], tables.rest, tables.kept
+    _begin_mean(measures, peak)
+    _begin_mean(measures, valley)
+    left, source, peak_at, valley_at = tables.extremes[band], magnitudes, first, first
+    while left > 0:
+        if left > MOST:
+            _extremes_of_many(source, peak_at, source, valley_at, bins, kept, rest)
+        elif left > 6:
+            _extremes9(source, peak_at, source, valley_at, bins, kept, rest)
+        elif left > 3:
+            _extremes6(source, peak_at, source, valley_at, bins, kept, rest)
+        else:
+            _extremes3(source, peak_at, source, valley_at, bins, kept, rest)
+        count = min(left, MOST)
+        _add_to_mean(kept, 0, count, tables.inverse, band, measures, peak)
+        _add_to_mean(kept, MOST * 16, count, tables.inverse, band, measures, valley)
+        left, source, peak_at, valley_at = left - count, rest, 0, bins * 16
 
 
 @inlined
@@ -117,13 +156,7 @@ def measure_block(power, at, tables, magnitudes, measures, to):
     _shape(power, at, tables.frequency, bins, magnitudes, measures, to, to + 16, to + 32)
     to += 48
     for band in range(bands):
-        count = tables.extremes[band]
-        for i in range(count):
-            _begin_extremes(tables.kept, i, count)
-        for k in range(tables.low[band], tables.high[band]):
-            _keep_extremes(magnitudes, k * 16, tables.kept, count)
-        _mean(tables.kept, 0, count, tables.inverse, band, measures, to + band * 16)
-        _mean(tables.kept, count * 16, count, tables.inverse, band, measures, to + (bands + band) * 16)
+        _contrast(magnitudes, band, tables, measures, to + band * 16, to + (bands + band) * 16)
 
 
 @inlined
