@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from io import FileIO
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 
 from preprocess.errors import BadAudio
 
+NATIVE = ("f", 32, sys.byteorder == "big")  # the end of the `Samples` that need no conversion
 LOUDEST = 1e12  # beyond this a float sample is no sound
 
 
@@ -47,6 +49,10 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
         mono = np.empty(min(frames, pcm.frames - start), np.float32)
         for at in range(0, len(mono), count):
             part = mono[at : at + count]
+            if channels == 1 and pcm[4:] == NATIVE:
+                _fill(file, part.data.cast("B"))
+                check_range(part)
+                continue
             _fill(file, raw[skip : skip + len(part) * channels * width].data)
             values = samples[: len(part)]
             if whole is not None:
