@@ -101,11 +101,9 @@ def _peers(scope: Scope) -> list[Case]:
     """The peers, each on all cores; slow ones on few clips."""
     from bench.peers import spectrogram
 
-    images = str(scope.room("images"))
-    clips, cases = scope.audio, []
+    clips, cases = scope.audio, _report_way(scope)
     if missing("librosa", "") is None:
-        few, some = clips[: scope.workers * scope.pick(1, 2)], clips[: scope.workers * scope.pick(2, 8)]
-        cases.append(pooled_case(scope, "report's way: librosa, specshow, PNG", "peer", few, 1, spectrogram.report_setup, images))
+        images, some = str(scope.room("images")), clips[: scope.workers * scope.pick(2, 8)]
         cases.append(pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images))
     some = clips[: scope.workers * scope.pick(2, 16)]
     cases.append(pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup))
@@ -113,6 +111,19 @@ def _peers(scope: Scope) -> list[Case]:
         dali = spectrogram.DaliPipeline([str(path) for path in clips], scope.workers)
         cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, len(clips) * SECONDS, parameters(scope, len(clips))))
     return cases
+
+
+def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
+    """What our users come from, where librosa is installed; see `fft_floor` for `group` and `beside`."""
+    from bench.peers import spectrogram
+
+    if missing("librosa", ""):
+        return []
+    few, images = scope.audio[: scope.workers * scope.pick(1, 2)], str(scope.room("images"))
+    name = f"report's way: librosa, specshow, PNG{beside}"
+    case = pooled_case(scope, name, "peer", few, 1, spectrogram.report_setup, images)
+    case.params.update({"group": group} if group else {})
+    return [case]
 
 
 def _builds(scope: Scope) -> Iterator[Record]:
@@ -140,7 +151,8 @@ def _builds(scope: Scope) -> Iterator[Record]:
     times = scope.pick(1, 5)
     plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times, limit=scope.pick(8, 240))
     cases = [case(options) for options in seen if not (scope.quick and options)]
-    records = list(timed(STAGE, UNIT, [*fft_floor(scope, BUILDS, BESIDE), *cases], plan))
+    beside = [*fft_floor(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
+    records = list(timed(STAGE, UNIT, [*beside, *cases], plan))
     for options, builds in seen.items():
         name, told = (
             f"shard command, once started: whole + 10 slices{options}",
