@@ -40,7 +40,7 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
     skip = 1 if width == 3 and not pcm.big_endian else 0
-    raw = np.zeros(count * channels * width + 1, np.uint8)
+    raw = np.empty(count * channels * width + 1, np.uint8)  # a byte more, which three bytes read as four may touch
     samples = _view(raw, pcm, count)
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
     scale = np.float32(1 / channels if pcm.kind == "f" else 1 / (channels << (max(pcm.bits, 32 if width == 3 else 0) - 1)))
