@@ -1,22 +1,20 @@
 """Functions compiled by Numba, their machine code kept on disk.
 
 Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named
-after a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba
-itself arranges.
+after a digest of this package's sources (`code_cache`). Machine code for other processors and other Numba versions lies beside
+it, as Numba itself arranges.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
+
+from preprocess.code_cache import cache_folder
 
 
 def _import_lightly() -> None:
@@ -55,23 +53,3 @@ def compiled(function: Callable) -> Callable:
 def inlined(function: Callable) -> Callable:
     """A part of compiled functions that is written into each of them: compiled once less than a function that they call."""
     return numba.njit(inline="always")(function)
-
-
-@functools.cache
-def cache_folder() -> Path | None:
-    """The first that can be written of NUMBA_CACHE_DIR, the package's own `__pycache__` and the user's cache folder."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256()
-    for source in sorted(package.glob("*.py")):
-        digest.update(source.read_bytes())
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwave"
-    named = os.environ.get("NUMBA_CACHE_DIR")
-    for base in [Path(named)] if named else [package / "__pycache__", user]:
-        folder = base / f"compiled-{digest.hexdigest()[:16]}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    return None

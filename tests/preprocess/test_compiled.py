@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.compiled import cache_folder, compiled
+from preprocess.code_cache import cache_folder, holds_engine
+from preprocess.compiled import compiled
 from preprocess.simd import LANES, accumulate, traced, transpose, transpose_to_bytes
 
 RNG = np.random.default_rng(0)
@@ -17,7 +18,11 @@ def test_the_cache_belongs_to_the_sources(tmp_path, monkeypatch):
     cache_folder.cache_clear()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     folder = cache_folder()
-    assert folder.parent == tmp_path and folder.name.startswith("compiled-")
+    assert folder.parent == tmp_path and folder.name.startswith("compiled-") and not holds_engine()
+    code = "from preprocess.engine import make_engine; from preprocess.config import SpectrogramConfig as C; import numpy as np"
+    run = f"{code}; make_engine('torch', 'cpu', C(image_size=16))([np.zeros(99, np.float32)])"
+    subprocess.run([sys.executable, "-c", run], check=True)
+    assert holds_engine()
     cache_folder.cache_clear()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "folder"))
     (tmp_path / "file").write_text("in the way")
@@ -29,8 +34,8 @@ def test_a_changed_source_names_another_folder(tmp_path):
     (tmp_path / "preprocess").mkdir()
     source = Path(cache_folder.__wrapped__.__code__.co_filename).read_text()
     for name, extra in (("one", ""), ("two", "# changed\n")):
-        (tmp_path / "preprocess" / "compiled.py").write_text(source + extra)
-        code = "from preprocess.compiled import cache_folder; print(cache_folder().name)"
+        (tmp_path / "preprocess" / "code_cache.py").write_text(source + extra)
+        code = "from preprocess.code_cache import cache_folder; print(cache_folder().name)"
         run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
         (tmp_path / name).write_text(run.stdout)
     assert (tmp_path / "one").read_text() != (tmp_path / "two").read_text()
