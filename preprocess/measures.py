@@ -98,7 +98,7 @@ def _extremes(size: int, more: bool = False):
             return [*tops, *bottoms]
 
         found = loop(bins, [0.0] * size + [float("inf")] * size, insert)
-        for i, one in enumerate([*found[:size], *found[size:]]):
+        for i, one in enumerate(found):
             kept.store((i if i < size else MOST + i - size) * LANES, one)
 
     return traced(extremes)

@@ -35,7 +35,7 @@ class Samples(NamedTuple):
 def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[np.ndarray]:
     """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
 
-    Raises BadAudio where a float is no number or absurdly large.
+    Raises BadAudio where a float is no number or absurdly large, or where the file has become shorter.
     """
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
@@ -43,7 +43,8 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
     raw = np.empty(count * channels * width + 1, np.uint8)  # a byte more, which three bytes read as four may touch
     samples = _view(raw, pcm, count)
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
-    scale = np.float32(1 / channels if pcm.kind == "f" else 1 / (channels << (max(pcm.bits, 32 if width == 3 else 0) - 1)))
+    full_scale = 1 if pcm.kind == "f" else 1 << (31 if width == 3 else pcm.bits - 1)
+    scale = np.float32(1 / (channels * full_scale))
     file.seek(pcm.offset)
     for start in range(0, pcm.frames, frames):
         mono = np.empty(min(frames, pcm.frames - start), np.float32)
