@@ -18,7 +18,7 @@ class BuildOptions:
     workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
     seed: int = 0
     shard_mb: float = 256.0  # MB (10^6 bytes); the size that shards stay below
-    min_shards: int = 8  # per partition and view, where there are as many clips
+    min_shards: int = 8  # per partition and view, where there are as many clips; a larger set has a multiple
     val_fraction: float = 0.2  # of the clips, where neither folds nor splits are given
     test_fraction: float = 0.0
     overwrite: bool = False

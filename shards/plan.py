@@ -129,11 +129,11 @@ def make(
 
 def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shard_mb: float) -> np.ndarray:
     """The shard, and the place in it, of each clip of a partition, from their bytes: int64 [2, clips]; shuffled, so that every
-    shard mixes the classes.
+    shard mixes the classes. Beyond `min_shards` there are a multiple of it, so that as many workers build or read equal shares.
     """
     order = np.random.default_rng([seed, zlib.crc32(partition.encode())]).permutation(len(weights))
     total = weights.sum()
-    count = min(len(weights), max(min_shards, int(np.ceil(total / (shard_mb * 1e6)))))
+    count = min(len(weights), min_shards * math.ceil(total / (shard_mb * 1e6 * min_shards)))
     middle = np.cumsum(weights[order]) - weights[order] / 2
     made = np.empty((2, len(weights)), np.int64)
     shard = (middle / total * count).astype(np.int64)

@@ -27,7 +27,7 @@ def test_every_clip_has_one_place_and_no_shard_is_empty(clips: int, min_shards: 
     unit, rank = plan.spread(weights, "train", 0, min_shards, 10.0)
     assert sorted(rank.tolist()) == list(range(clips))
     assert set(unit.tolist()) == set(range(unit.max() + 1))
-    assert unit.max() + 1 <= max(min_shards, np.ceil(weights.sum() / 10e6))
+    assert unit.max() + 1 <= min_shards * np.ceil(weights.sum() / 10e6 / min_shards)
     assert (np.diff(unit[np.argsort(rank)]) >= 0).all()  # shard after shard
     sizes = np.bincount(unit, weights)
     assert sizes.max() <= 10e6 + weights.max()
@@ -40,6 +40,8 @@ def test_equal_clips_make_equal_shards() -> None:
     assert np.bincount(unit).tolist() == [10] * 8
     unit, _ = plan.spread(np.full(5, 1e5), "train", 0, 8, 256.0)
     assert np.bincount(unit).tolist() == [1] * 5
+    unit, _ = plan.spread(np.full(960, 3e6), "train", 0, 8, 256.0)  # 2.9 GB: twelve would do
+    assert np.bincount(unit).tolist() == [60] * 16
 
 
 def test_shards_mix_the_classes_and_the_seed_decides(audio: Path) -> None:
