@@ -155,13 +155,13 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def clip(self, seconds: float, good: bool) -> None:
-        """Count a clip of so many seconds of audio."""
+    def clips(self, count: int, seconds: float, bad: int) -> None:
+        """Count clips of so many seconds of audio together."""
         self._seconds += seconds
-        self._bad += not good
+        self._bad += bad
         rate = self._seconds / max(1e-9, time.monotonic() - self._started)
         self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {self._bad} set aside" if self._bad else ""), refresh=False)
-        self._bar.update()
+        self._bar.update(count)
 
     def kept(self, clips: int) -> None:
         """Leave out clips that were done before."""

@@ -28,7 +28,7 @@ def run(job: Job, units: Sequence[Unit], progress: Progress) -> list[dict[str, A
         if stop.is_set():
             raise InterruptedError("another unit failed")
         with telling:
-            progress.clip(seconds, good)
+            progress.clips(1, seconds, int(not good))
 
     def build(unit: Unit) -> dict[str, Any]:
         record = finished_record(job, unit)

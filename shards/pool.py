@@ -27,8 +27,8 @@ ENVIRONMENT = {  # of a building process: one thread for every library; glibc ke
 class Progress(Protocol):
     """Who is told how far a build is."""
 
-    def clip(self, seconds: float, good: bool) -> None:
-        """A clip is done: seconds of audio, or set aside."""
+    def clips(self, count: int, seconds: float, bad: int) -> None:
+        """So many clips are done: seconds of audio, and how many of them were set aside."""
 
     def kept(self, clips: int) -> None:
         """So many clips lie in a shard that was finished before."""
@@ -40,8 +40,8 @@ class Progress(Protocol):
 def take(message: tuple[Any, ...], progress: Progress, records: list[dict[str, Any]]) -> bool:
     """Do what a building process's message asks for (see `worker.Server`), raise what failed there; whether it wants a unit."""
     kind, *values = message
-    if kind == "clip":
-        progress.clip(*values)
+    if kind == "clips":
+        progress.clips(*values)
     elif kind == "kept":
         progress.kept(*values)
     elif kind == "failed":

@@ -86,14 +86,13 @@ class RayPool:
             for stream in self._talking():
                 worker = self._workers[stream]
                 try:
-                    messages = self._ray.get(next(stream))
+                    message = self._ray.get(next(stream))
                 except (self._ray.exceptions.RayError, StopIteration) as error:
                     waiting += self._bury(stream, error, progress)
                     self.start(workers)
                     continue
-                for message in messages:
-                    if self._hear(worker, message, progress, records):
-                        self._idle.append(worker)
+                if self._hear(worker, message, progress, records):
+                    self._idle.append(worker)
             while self._idle and waiting:
                 worker, unit = self._idle.pop(), waiting.pop()
                 worker.units[unit.name] = unit
@@ -117,8 +116,8 @@ class RayPool:
         """Do what the message says; whether the worker wants a unit."""
         if message[0] == "host":
             worker.host = message[1]
-        elif message[0] in ("clip", "kept"):
-            worker.clips += 1 if message[0] == "clip" else message[1]
+        elif message[0] in ("clips", "kept"):
+            worker.clips += message[1]
         elif message[0] == "unit":
             worker.clips -= len(worker.units.pop(message[1]["unit"]).clips)
         return take(message, progress, records)

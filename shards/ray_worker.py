@@ -6,7 +6,6 @@ import os
 import queue
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,6 @@ from shards.layout import BUILD
 from shards.unit import Unit
 from shards.worker import Job, Server
 
-TOGETHER = 0.25  # seconds; clips that are done within go to the driver in one message
-
 
 class RayWorker:
     """Builds the units it is given; on a node that does not see the folders, it says so instead."""
@@ -31,19 +28,12 @@ class RayWorker:
         self._given: queue.Queue[Unit] = queue.Queue()
         self._told: queue.Queue[tuple[Any, ...]] = queue.Queue()
 
-    def messages(self) -> Iterator[list[tuple[Any, ...]]]:
-        """`worker.Server`'s messages, in lists; before them ("host", name)."""
-        yield [("host", socket.gethostname())]
+    def messages(self) -> Iterator[tuple[Any, ...]]:
+        """`worker.Server`'s messages; before them ("host", name)."""
+        yield "host", socket.gethostname()
         threading.Thread(target=Server(self, self._job).run, daemon=True).start()
         while True:
-            batch = [self._told.get()]
-            end = time.monotonic() + TOGETHER
-            while batch[-1][0] == "clip" and (left := end - time.monotonic()) > 0:
-                try:
-                    batch.append(self._told.get(timeout=left))
-                except queue.Empty:
-                    break
-            yield batch
+            yield self._told.get()
 
     def give(self, unit: Unit) -> None:
         """A unit to build."""

@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ from shards.unit import finished_record as finished_files
 from shards.url_path import Place, UrlPath
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TOGETHER = 0.2  # seconds; clips that are done within are told of in one message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +180,8 @@ class Server:
         self._connection = connection
         self._job = job
         self._sending = threading.Lock()
+        self._clips, self._seconds, self._bad = 0, 0.0, 0  # done since `_told_at`
+        self._told_at = 0.0
 
     def run(self) -> None:
         """Serve until the parent is gone or something fails, which is told."""
@@ -194,7 +198,8 @@ class Server:
                     self._tell("kept", len(unit.clips))
                     self._tell("unit", record)
                     continue
-                writer = builder.build(unit, lambda seconds, good: self._tell("clip", seconds, good))
+                writer = builder.build(unit, self._clip)
+                self._tell_clips()
                 if before is not None:
                     before.result()
                 before = finisher.submit(self._finish, writer)
@@ -206,6 +211,16 @@ class Server:
     def _receive(self) -> Unit:
         with self._parent():
             return self._connection.recv()
+
+    def _clip(self, seconds: float, good: bool) -> None:
+        self._clips, self._seconds, self._bad = self._clips + 1, self._seconds + seconds, self._bad + (not good)
+        if time.monotonic() - self._told_at > TOGETHER:
+            self._tell_clips()
+
+    def _tell_clips(self) -> None:
+        if self._clips:
+            self._tell("clips", self._clips, self._seconds, self._bad)
+        self._clips, self._seconds, self._bad, self._told_at = 0, 0.0, 0, time.monotonic()
 
     def _tell(self, *message: Any) -> None:
         with self._parent(), self._sending:
