@@ -50,7 +50,7 @@ def looks_like_audio(path: Path | str) -> bool:
     """Whether the first bytes of a regular file, or else its name, say that it is audio; what only the name says, `decode` has
     to judge.
     """
-    if Path(path).suffix.lower() in SUFFIXES:
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):

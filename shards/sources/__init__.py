@@ -20,14 +20,12 @@ def discover(audio: Place, labels: Place | None = None) -> list[Clip]:
 
     Raises UsageError where the folder or the label file is not usable.
     """
-    from shards.sources import class_folders, csv_labels, layouts
+    from shards.sources import csv_labels, layouts
 
     start = time.perf_counter()
     if labels is not None:
         clips, how = csv_labels.read(audio, labels), f"named by {labels}"
-    elif found := layouts.read(audio):
-        clips, how = found
     else:
-        clips, how = class_folders.read(audio), "one folder per class"
+        clips, how = layouts.read(audio)
     _log.info("%s: %d clips, %s, in %.2f s", audio, len(clips), how, time.perf_counter() - start)
     return clips

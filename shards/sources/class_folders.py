@@ -10,10 +10,8 @@ from shards.clip import Clip
 from shards.url_path import Place, UrlPath
 
 
-def read(audio: Place) -> list[Clip]:
-    """Every audio file below `audio`, its class the name of the folder it lies in."""
-    check_folder(audio)
-    paths = audio_files(audio)
+def read(audio: Place, paths: list[str]) -> list[Clip]:
+    """The audio files `paths` below `audio`, each one's class the name of the folder it lies in."""
     if not paths:
         raise UsageError(f"no audio files in {audio}: give the folder that holds them (WAV, AU, AIFF, FLAC, OGG, MP3)")
     loose = [path for path in paths if "/" not in path]
@@ -47,10 +45,11 @@ def audio_files(audio: Place) -> list[str]:
             continue
         seen.add(real)
         below[:] = [name for name in below if not name.startswith(".")]
+        within = os.path.relpath(folder, audio).replace(os.sep, "/") + "/"
+        within = "" if within == "./" else within
         for name in names:
-            path = os.path.join(folder, name)
-            if not name.startswith(".") and looks_like_audio(path):
-                found.append(checked_name(os.path.relpath(path, audio).replace(os.sep, "/")))
+            if not name.startswith(".") and looks_like_audio(os.path.join(folder, name)):
+                found.append(checked_name(within + name))
     return sorted(found)
 
 

@@ -11,6 +11,10 @@ from shards.sources import class_folders, discover
 from tests.shards.conftest import write_clip
 
 
+def read(folder: Path) -> list[Clip]:
+    return class_folders.read(folder, class_folders.audio_files(folder))
+
+
 def test_the_class_is_the_parent_folder_and_other_files_are_passed_over(tmp_path: Path) -> None:
     write_clip(tmp_path / "rock" / "b.wav", 0)
     write_clip(tmp_path / "jazz" / "blues.00000.wav", 1)
@@ -21,7 +25,7 @@ def test_the_class_is_the_parent_folder_and_other_files_are_passed_over(tmp_path
     (tmp_path / "rock" / "labels.csv").write_text("path,label\n")
     (tmp_path / "rock" / ".hidden.wav").write_bytes(b"RIFF")
     (tmp_path / "rock" / "empty.wav").touch()  # claims to be audio: it is to be set aside, not passed over
-    assert class_folders.read(tmp_path) == [
+    assert read(tmp_path) == [
         Clip("deep/jazz/a b.wav", "jazz"),
         Clip("jazz/blues.00000.wav", "jazz"),
         Clip("rock/a.bin", "rock"),
@@ -33,7 +37,7 @@ def test_the_class_is_the_parent_folder_and_other_files_are_passed_over(tmp_path
 def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
     write_clip(tmp_path / "rock" / "a.wav", 0)
     (tmp_path / "rock" / "up").symlink_to(tmp_path)
-    assert [clip.path for clip in class_folders.read(tmp_path)] == ["rock/a.wav"]
+    assert [clip.path for clip in read(tmp_path)] == ["rock/a.wav"]
 
 
 def test_folders_without_clips_are_named(tmp_path: Path) -> None:
@@ -46,14 +50,14 @@ def test_folders_without_clips_are_named(tmp_path: Path) -> None:
         discover(tmp_path)
     write_clip(tmp_path / "a.wav", 0)
     with pytest.raises(UsageError, match="1 audio files lie directly in"):
-        class_folders.read(tmp_path)
+        read(tmp_path)
 
 
 def test_names_that_are_not_unicode_are_named(tmp_path: Path) -> None:
     write_clip(tmp_path / "rock" / "a.wav", 0)
     os.rename(tmp_path / "rock" / "a.wav", os.fsencode(tmp_path) + b"/rock/\xff.wav")
     with pytest.raises(UsageError, match="must be valid UTF-8"):
-        class_folders.read(tmp_path)
+        read(tmp_path)
 
 
 def test_one_class_only() -> None:

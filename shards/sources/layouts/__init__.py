@@ -1,4 +1,4 @@
-"""Layouts that carry more than a folder per class: recognised by what lies in the folder, one file each.
+"""Layouts of a folder: recognised by what lies in it, one file each; the last is a folder per class.
 
 A layout is `read(audio, paths) -> clips or None`, `paths` being every audio file below `audio`; the first that answers wins.
 """
@@ -9,8 +9,8 @@ from shards.clip import Clip
 from shards.url_path import Place
 
 
-def read(audio: Place) -> tuple[list[Clip], str] | None:
-    """Clips of `audio`, sorted by path, and the layout that fits, in words; None leaves it to class folders."""
+def read(audio: Place) -> tuple[list[Clip], str]:
+    """Clips of `audio`, sorted by path, and the layout that fits, in words."""
     from shards.sources import class_folders
     from shards.sources.layouts import csv_inside, esc_names, split_folders
 
@@ -20,4 +20,4 @@ def read(audio: Place) -> tuple[list[Clip], str] | None:
         clips = layout.read(audio, paths)
         if clips is not None:
             return sorted(clips, key=lambda clip: clip.path), f"layout {layout.__name__.rpartition('.')[2]}"
-    return None
+    return class_folders.read(audio, paths), "one folder per class"
