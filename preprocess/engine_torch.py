@@ -18,7 +18,7 @@ from preprocess.filters import frequency_bands, sparse
 from preprocess.long_views import LongView
 from preprocess.measures import tables, zero_crossings
 from preprocess.render import draw_image, draw_lines, padded, resize_rows, rows
-from preprocess.simd import LANES
+from preprocess.simd import LANES, aligned
 from preprocess.spectrum import analyse
 from preprocess.statistics import features
 from preprocess.transform import plan
@@ -44,13 +44,10 @@ class TorchEngine:
         self._along = resize_rows(self._rows, config.image_size)
         self._tiles = padded(config.image_size) // LANES
         self._tables = tables(config) if config.features else None
-        hops, mirror = (
-            np.empty(self._plan.columns * config.hop_length, np.float32),
-            np.empty(LANES * config.hop_length, np.float32),
-        )
-        self._scratch = (hops, mirror, np.empty(LANES * config.n_fft, np.float32))
-        self._levels = np.empty(LANES * (self._rows + LANES), np.float32)
-        self._block = np.empty(LANES * max(config.bins, self._rows), np.float32)
+        hops, mirror = aligned(self._plan.columns * config.hop_length), aligned(LANES * config.hop_length)
+        self._scratch = (hops, mirror, aligned(LANES * config.n_fft))
+        self._levels = aligned(LANES * (self._rows + LANES))
+        self._block = aligned(LANES * max(config.bins, self._rows))
         self._power = self._lines = np.empty(0, np.float32)
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
@@ -79,9 +76,8 @@ class TorchEngine:
         views = [(0, frames), *bounds]
         long = blocks * LANES * (self._rows + LANES * self._tiles) * 4 > ONE_PASS
         if not long and self._lines.size < blocks * LANES * LANES * self._tiles:
-            self._power = np.empty(blocks * LANES * self._rows, np.float32)
-            self._lines = np.empty(blocks * LANES * LANES * self._tiles, np.float32)
-        measures = np.empty(blocks * measure_count(config) * LANES, np.float32) if config.features else None
+            self._power, self._lines = aligned(blocks * LANES * self._rows), aligned(blocks * LANES * LANES * self._tiles)
+        measures = aligned(blocks * measure_count(config) * LANES) if config.features else None
         power = self._block if long else self._power
         peak = self._analyse(samples, 0, blocks, frames, power, measures)
         loudest = 1.0 if SMALLEST <= peak < np.inf else float(np.abs(samples).max())
@@ -130,14 +126,13 @@ class TorchEngine:
         self, samples: np.ndarray, blocks: int, frames: int, peak: float, views: list[tuple[int, int]], images: list[np.ndarray]
     ) -> None:
         """The second pass: spectra again, some blocks at a time, each added to the views that it lies in."""
-        power = np.empty(CHUNK * LANES * self._rows, np.float32)
-        lines = np.empty((self._tiles, CHUNK * LANES, LANES), np.float32)
+        power, lines = aligned(CHUNK * LANES * self._rows), aligned(self._tiles * CHUNK * LANES * LANES)
         waiting = [LongView(start, stop, image) for (start, stop), image in zip(views, images, strict=True)]
         for first in range(0, blocks, CHUNK):
             count = min(CHUNK, blocks - first)
             self._analyse(samples, first, count, frames, power, None)
-            draw_lines(power, count, self._scale(peak), self._along, self._levels, lines.reshape(-1))
-            part = lines.reshape(-1)[: self._tiles * count * LANES * LANES].reshape(self._tiles, -1, LANES)
+            draw_lines(power, count, self._scale(peak), self._along, self._levels, lines)
+            part = lines[: self._tiles * count * LANES * LANES].reshape(self._tiles, -1, LANES)
             columns = part.transpose(1, 0, 2).reshape(count * LANES, -1)[:, : self.config.image_size]
             waiting = [view for view in waiting if not view.add(first * LANES, columns)]
 

@@ -11,7 +11,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.features import CHROMA, MELS, ROLLOFF
 from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
 from preprocess.render import Rows, rows, weigh
-from preprocess.simd import LANES, accumulate, loop, traced
+from preprocess.simd import LANES, accumulate, aligned, loop, traced
 
 TINY = float(np.finfo(np.float32).tiny)
 
@@ -36,8 +36,8 @@ def tables(config: SpectrogramConfig) -> Tables:
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     mel = rows(sparse(mel_bands(config.sample_rate, config.n_fft, MELS)))
     chroma = chroma_bands(config.sample_rate, config.n_fft)
-    inverse, kept = (1 / extremes).astype(np.float32), np.empty(2 * MOST * LANES, np.float32)
-    rest = np.empty(2 * (high - low).max() * LANES, np.float32)
+    inverse, kept = (1 / extremes).astype(np.float32), aligned(2 * MOST * LANES)
+    rest = aligned(2 * int((high - low).max()) * LANES)
     return Tables(mel, chroma.T.reshape(-1).copy(), frequency.astype(np.float32), low, high, extremes, inverse, kept, rest)
 
 

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -26,6 +27,15 @@ _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multipl
 # log2(1 + f) / f on [-1/3, 1/3], minimax: 1.5e-5 absolute error of the logarithm (5e-5 dB of a power)
 _LOG2 = (1.4427446126937866, -0.7198867201805115, 0.47765660285949707, -0.40174707770347595, 0.33877983689308167)
 _TWO_THIRDS = 0x3F2AAAAB  # bits of 2/3, where the mantissa's range [2/3, 4/3) begins
+
+
+def aligned(size: int) -> np.ndarray:
+    """Float32 [size], not filled, from a vector's boundary on: elsewhere every vector crosses a cache line, which costs a
+    quarter of the speed.
+    """
+    room = np.empty(4 * size + 4 * LANES, np.uint8)
+    start = -room.ctypes.data % (4 * LANES)
+    return room[start : start + 4 * size].view(np.float32)
 
 
 class Index:
