@@ -22,7 +22,7 @@ import numpy as np
 from preprocess.c_stderr import silenced
 from preprocess.containers import check, identify
 from preprocess.errors import BadAudio
-from preprocess.pcm import check_range, mono_blocks
+from preprocess.pcm import SummedFile, check_range, mono_blocks
 
 if TYPE_CHECKING:
     import soundfile
@@ -44,6 +44,7 @@ class Decoded(NamedTuple):
     source_rate: int  # Hz, of the file
     channels: int  # of the file
     seconds: float  # of the file
+    crc32: int | None = None  # of the file's bytes, where that was asked for and came with reading them
 
 
 def looks_like_audio(path: Path | str) -> bool:
@@ -61,16 +62,16 @@ def looks_like_audio(path: Path | str) -> bool:
         return False
 
 
-def decode(path: Path | str, sample_rate: int, piece: int = PIECE) -> Decoded:
+def decode(path: Path | str, sample_rate: int, piece: int = PIECE, summed: bool = False) -> Decoded:
     """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
 
     Uncompressed files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one
-    process wait for each other at every piece.
+    process wait for each other at every piece. `summed`: with the file's CRC-32, if this reads its bytes itself.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
             raise BadAudio("not a regular file")
-        with FileIO(path) as file:
+        with (SummedFile if summed else FileIO)(path) as file:
             start = time.perf_counter()
             decoded, reader = _decode(file, sample_rate, piece)
     except OSError as error:
@@ -94,7 +95,9 @@ def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
     file.seek(0)
     if pcm is not None:
         blocks = mono_blocks(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK, piece)
-        return _resampled(blocks, pcm.rate, pcm.channels, sample_rate), f"our own {pcm.name} {kind} reader"
+        decoded = _resampled(blocks, pcm.rate, pcm.channels, sample_rate)
+        crc32 = file.crc32 if isinstance(file, SummedFile) else None
+        return decoded._replace(crc32=crc32), f"our own {pcm.name} {kind} reader"
     import soundfile  # here: 40 ms that a folder of uncompressed files need not wait for
 
     try:

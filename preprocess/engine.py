@@ -52,13 +52,14 @@ class ClipOutput(NamedTuple):
     source_rate: int  # Hz, of the file
     channels: int  # of the file
     seconds: float  # of the file
+    crc32: int | None  # of the file's bytes, where that was asked for and came with reading them
 
 
 class Engine(Protocol):
     """Engines never start processes; they may keep buffers between calls.
 
-    An engine may also offer `stream(paths)`, a generator like the function `stream` here, where it has a better way than file
-    after file.
+    An engine may also offer `stream(paths, summed)`, a generator like the function `stream` here, where it has a better way than
+    file after file.
     """
 
     name: str  # one of ENGINES
@@ -70,17 +71,19 @@ class Engine(Protocol):
         ...
 
 
-def stream(engine: Engine, paths: Iterable[Path]) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-    """Decode and transform files: (number of the path, what became of it), in the order of `paths`; a bad file costs no other."""
+def stream(engine: Engine, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    """Decode and transform files: (number of the path, what became of it), in the order of `paths`; a bad file costs no other.
+    `summed`: with the files' CRC-32, where that needs no second reading.
+    """
     own = getattr(engine, "stream", None)
     if own is not None:
-        yield from own(paths)
+        yield from own(paths, summed)
         return
     from preprocess.decode import decode
 
     for number, path in enumerate(paths):
         try:
-            decoded = decode(path, engine.config.sample_rate)
+            decoded = decode(path, engine.config.sample_rate, summed=summed)
         except BadAudio as error:
             yield number, error
             continue

@@ -11,6 +11,7 @@ its batch: everything else is fed in decoded.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -35,7 +36,7 @@ class _Input(NamedTuple):
     data: np.ndarray  # float32 samples, or a file's uint8
     exponent: int  # the samples were divided by 2 ** exponent
     samples: int
-    origin: tuple[int, int, float]  # rate, channels and seconds of the file
+    origin: tuple[int, int, float, int | None]  # rate, channels, seconds and CRC-32 of the file
 
 
 class DaliEngine:
@@ -61,7 +62,9 @@ class DaliEngine:
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `preprocess.engine.Engine`."""
         made = []
-        inputs = [_Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0)) for clip in clips]
+        inputs = [
+            _Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips
+        ]
         for start in range(0, len(inputs), CLIPS):
             made += self._batch("samples", inputs[start : start + CLIPS])
         size = self.config.image_size
@@ -69,13 +72,13 @@ class DaliEngine:
         features = [clip.features for clip in made if clip.features is not None]
         return EngineOutput(full, [clip.slices for clip in made], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path]) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(self, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`; files go through in batches."""
         waiting: list[_Input | BadAudio] = []
         first = 0
         for path in paths:
             try:
-                waiting.append(self._read(path))
+                waiting.append(self._read(path, summed))
             except BadAudio as error:
                 waiting.append(error)
             if len(waiting) == CLIPS:
@@ -83,7 +86,7 @@ class DaliEngine:
                 first, waiting = first + CLIPS, []
         yield from enumerate(self._mixed(waiting), first)
 
-    def _read(self, path: Path) -> _Input:
+    def _read(self, path: Path, summed: bool) -> _Input:
         """The file's bytes where DALI decodes it, else its samples."""
         config = self.config
         try:
@@ -95,10 +98,11 @@ class DaliEngine:
                 if pcm and pcm.rate == config.sample_rate and pcm.frames >= config.n_fft and pcm[4:] == DECODED:
                     file.seek(0)
                     data = np.frombuffer(file.readall(), np.uint8)
-                    return _Input(data, 0, pcm.frames, (pcm.rate, pcm.channels, pcm.frames / pcm.rate))
+                    origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None)
+                    return _Input(data, 0, pcm.frames, origin)
         except OSError:
             pass  # `decode` tells what is wrong with it
-        decoded = decode(path, config.sample_rate)
+        decoded = decode(path, config.sample_rate, summed=summed)
         return _Input(*conditioned(decoded.samples, config.n_fft), len(decoded.samples), decoded[1:])
 
     def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:

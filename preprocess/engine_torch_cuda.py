@@ -38,7 +38,7 @@ class Clip(NamedTuple):
     conditioned: np.ndarray  # float32, see `preprocess.engine.conditioned`
     exponent: int
     samples: int  # as it came
-    origin: tuple[int, int, float]  # rate, channels and seconds of the file
+    origin: tuple[int, int, float, int | None]  # rate, channels, seconds and CRC-32 of the file
 
 
 class _Batch(NamedTuple):
@@ -77,32 +77,32 @@ class TorchCudaEngine:
         features = [output.features for output in outputs if output.features is not None]
         return EngineOutput(full, [output.slices for output in outputs], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path]) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(self, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`."""
         flying: deque[_Batch] = deque()
-        for batch in batches(self._decoded(paths), self.config):
+        for batch in batches(self._decoded(paths, summed), self.config):
             flying.append(self._start(batch))
             if len(flying) == IN_FLIGHT:
                 yield from self._finish(flying.popleft())
         while flying:
             yield from self._finish(flying.popleft())
 
-    def _decoded(self, paths: Iterable[Path]) -> Iterator[Clip | BadAudio]:
+    def _decoded(self, paths: Iterable[Path], summed: bool) -> Iterator[Clip | BadAudio]:
         """Decoded clips in order, enough of them ahead to keep the threads at work."""
         rest = iter(paths)
         waiting: deque[Future[Clip | BadAudio]] = deque()
         try:
-            waiting.extend(_decoders().submit(self._read, path) for path in islice(rest, 2 * _cores()))
+            waiting.extend(_decoders().submit(self._read, path, summed) for path in islice(rest, 2 * _cores()))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(_decoders().submit(self._read, path) for path in islice(rest, 1))
+                waiting.extend(_decoders().submit(self._read, path, summed) for path in islice(rest, 1))
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _read(self, path: Path) -> Clip | BadAudio:
+    def _read(self, path: Path, summed: bool) -> Clip | BadAudio:
         try:
-            decoded = decode(path, self.config.sample_rate, PIECE)
+            decoded = decode(path, self.config.sample_rate, PIECE, summed)
         except BadAudio as error:
             return error
         return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])
@@ -150,7 +150,7 @@ class TorchCudaEngine:
 
 def clip_of(clip: np.ndarray, config: SpectrogramConfig) -> Clip:
     """Samples float32 [time] as the buffer takes them."""
-    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0))
+    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None))
 
 
 @functools.cache

@@ -1,8 +1,11 @@
-"""Uncompressed samples to mono float32, piece by piece as they are read: a piece stays in cache until it is converted."""
+"""Uncompressed samples to mono float32, piece by piece as they are read: a piece stays in cache until it is converted (and
+summed up, where a checksum is wanted).
+"""
 
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
 from io import FileIO
 from typing import NamedTuple
@@ -32,10 +35,23 @@ class Samples(NamedTuple):
         return f"{self.bits}-bit{' float' if self.kind == 'f' else ''}"
 
 
+class SummedFile(FileIO):
+    """A file and the CRC-32 of what was read into buffers, which is the file's where that was all of it, in its order."""
+
+    crc32 = 0
+
+    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+        """Read into `target` and sum up what came."""
+        count = super().readinto(target) or 0
+        self.crc32 = zlib.crc32(target[:count], self.crc32)
+        return count
+
+
 def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[np.ndarray]:
     """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
 
-    Raises BadAudio where a float is no number or absurdly large, or where the file has become shorter.
+    All of the file is read, from its beginning on. Raises BadAudio where a float is no number or absurdly large, or where the
+    file has become shorter.
     """
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
@@ -45,7 +61,8 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
     full_scale = 1 if pcm.kind == "f" else 1 << (31 if width == 3 else pcm.bits - 1)
     scale = np.float32(1 / (channels * full_scale))
-    file.seek(pcm.offset)
+    file.seek(0)
+    _fill(file, memoryview(bytearray(pcm.offset)))
     for start in range(0, pcm.frames, frames):
         mono = np.empty(min(frames, pcm.frames - start), np.float32)
         for at in range(0, len(mono), count):
@@ -62,6 +79,8 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
             if pcm.kind == "f":
                 check_range(part)
         yield mono
+    while file.readinto(raw.data):  # what follows the samples
+        pass
 
 
 def check_range(samples: np.ndarray) -> None:

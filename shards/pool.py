@@ -68,8 +68,9 @@ class Pool:
 
     def stop(self) -> None:
         """End the processes at once."""
-        for ours, process in self._processes.items():
+        for process in self._processes.values():
             process.kill()  # what they had to do is done, or of no use any more
+        for ours, process in self._processes.items():
             process.join()
             with contextlib.suppress(OSError):
                 ours.close()

@@ -81,7 +81,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, paths):
+                for i, made in stream(self.engine, paths, summed=True):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue
@@ -120,11 +120,10 @@ class Builder:
 
 def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio, path: Path) -> float:
     """Hand what became of a clip, the file `path`, to its unit's writer; returns its seconds of audio."""
-    crc32 = readable_crc32(path)
     if isinstance(made, BadAudio):
-        writer.set_aside(planned, str(made), crc32)
+        writer.set_aside(planned, str(made), readable_crc32(path))
         return 0.0
-    writer.add(number, planned, made, crc32)
+    writer.add(number, planned, made, readable_crc32(path) if made.crc32 is None else made.crc32)
     return made.samples / job.config.sample_rate
 
 

@@ -97,11 +97,11 @@ def test_batches_keep_order_and_bounds(monkeypatch):
     config = SpectrogramConfig()
     monkeypatch.setattr("preprocess.engine_torch_cuda.FRAMES", 18)
     lengths = (4, 0, 5, 6, 30, 0, 4)  # hops; four more lie between a clip and the next
-    clips = [Clip(np.zeros(512 * n, np.float32), 0, 512 * n, (0, 1, 0.0)) if n else BadAudio("no") for n in lengths]
+    clips = [Clip(np.zeros(512 * n, np.float32), 0, 512 * n, (0, 1, 0.0, None)) if n else BadAudio("no") for n in lengths]
     made = list(batches(clips, config))
     assert [number for group in made for number, _ in group] == list(range(7))
     assert [len(group) for group in made] == [3, 1, 1, 2]
     monkeypatch.setattr("preprocess.engine_torch_cuda.PIXELS", 2 * 11 * 512**2)
     monkeypatch.setattr("preprocess.engine_torch_cuda.FRAMES", 1_000)
-    made = list(batches([Clip(np.zeros(44_100, np.float32), 0, 44_100, (0, 1, 0.0))] * 5, config))
+    made = list(batches([Clip(np.zeros(44_100, np.float32), 0, 44_100, (0, 1, 0.0, None))] * 5, config))
     assert [len(group) for group in made] == [2, 2, 1]

@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,22 @@ def tone(seconds=0.6, rate=RATE, channels=1):
     t = np.arange(int(seconds * rate))[:, None] / rate
     phase = np.arange(channels)[None]
     return 0.4 * np.sin(2 * np.pi * 440 * t + phase) + 0.2 * np.sin(2 * np.pi * 1234 * t + 2 * phase)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("suffix", "subtype", "step"), FORMATS)
+def test_the_checksum_of_what_was_read(tmp_path, suffix, subtype, step, channels):
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, tone(rate=24_000, channels=channels), 24_000, subtype=subtype)
+    if suffix == "wav":  # chunks before and behind the samples
+        data = path.read_bytes()
+        extra = b"LIST" + struct.pack("<I", 5_000) + bytes(range(250)) * 20
+        data = data[:12] + extra + data[12:] + extra
+        path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    for rate in (24_000, 8_000):
+        decoded = decode(path, rate, 1_000, summed=True)
+        assert decoded.crc32 == (zlib.crc32(path.read_bytes()) if suffix in ("wav", "au") else None)
+        assert decode(path, rate).crc32 is None and (decode(path, rate).samples == decoded.samples).all()
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
