@@ -40,7 +40,7 @@ PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, sta
 class Decoded(NamedTuple):
     """A decoded clip."""
 
-    samples: np.ndarray  # float32 [time], mono, at the rate asked for
+    samples: np.ndarray  # float32 [time] (or int16, where integers were wanted), mono, at the rate asked for
     source_rate: int  # Hz, of the file
     channels: int  # of the file
     seconds: float  # of the file
@@ -62,18 +62,19 @@ def looks_like_audio(path: Path | str) -> bool:
         return False
 
 
-def decode(path: Path | str, sample_rate: int, piece: int = PIECE, summed: bool = False) -> Decoded:
+def decode(path: Path | str, sample_rate: int, piece: int = PIECE, *, summed: bool = False, integers: bool = False) -> Decoded:
     """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
 
     Uncompressed files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one
     process wait for each other at every piece. `summed`: with the file's CRC-32, if this reads its bytes itself.
+    `integers`: samples of 16 bits that are mono and at that rate stay what they are.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
             raise BadAudio("not a regular file")
         with (SummedFile if summed else FileIO)(path) as file:
             start = time.perf_counter()
-            decoded, reader = _decode(file, sample_rate, piece)
+            decoded, reader = _decode(file, sample_rate, piece, integers)
     except OSError as error:
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
     if _log.isEnabledFor(logging.DEBUG):
@@ -83,7 +84,7 @@ def decode(path: Path | str, sample_rate: int, piece: int = PIECE, summed: bool 
     return decoded
 
 
-def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
+def _decode(file: FileIO, sample_rate: int, piece: int, integers: bool) -> tuple[Decoded, str]:
     """The clip, and what read it."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
@@ -94,7 +95,8 @@ def _decode(file: FileIO, sample_rate: int, piece: int) -> tuple[Decoded, str]:
     pcm = check(file, kind, size)
     file.seek(0)
     if pcm is not None:
-        blocks = mono_blocks(file, pcm, max(1, pcm.frames) if pcm.rate == sample_rate else _BLOCK, piece)
+        same = pcm.rate == sample_rate
+        blocks = mono_blocks(file, pcm, max(1, pcm.frames) if same else _BLOCK, piece, integers and same)
         decoded = _resampled(blocks, pcm.rate, pcm.channels, sample_rate)
         crc32 = file.crc32 if isinstance(file, SummedFile) else None
         return decoded._replace(crc32=crc32), f"our own {pcm.name} {kind} reader"

@@ -67,7 +67,10 @@ class Engine(Protocol):
     config: SpectrogramConfig
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """Images and features of `clips` (each float32 [time], mono at config.sample_rate, finite)."""
+        """Images and features of `clips` (each float32 [time], mono at config.sample_rate, finite).
+
+        An engine with an attribute `integers` takes int16 too, whose full scale is 32,768.
+        """
         ...
 
 
@@ -81,9 +84,10 @@ def stream(engine: Engine, paths: Iterable[Path], summed: bool = False) -> Itera
         return
     from preprocess.decode import decode
 
+    integers = hasattr(engine, "integers")
     for number, path in enumerate(paths):
         try:
-            decoded = decode(path, engine.config.sample_rate, summed=summed)
+            decoded = decode(path, engine.config.sample_rate, summed=summed, integers=integers)
         except BadAudio as error:
             yield number, error
             continue

@@ -24,6 +24,7 @@ from preprocess.statistics import features
 from preprocess.transform import plan
 
 ONE_PASS = 1 << 27  # bytes of power and lines (8 minutes); a clip that needs more is transformed twice, the maximum first
+FULL_SCALE = 1 << 15  # of int16
 CHUNK = 64  # blocks at a time in the second pass
 SMALLEST = 1e-20  # a maximum power below this is too near to the smallest float for what lies 80 dB under it
 
@@ -33,11 +34,14 @@ class TorchEngine:
 
     name = "torch"
     device = "cpu"
+    integers = True  # half the memory of floats, and no pass to make floats of them
 
     def __init__(self, config: SpectrogramConfig):
         self.config = config
         bands = frequency_bands(config)
         self._plan = plan(config.n_fft, config.hop_length)
+        scaled = self._plan.window / np.float32(FULL_SCALE)  # to the bit what samples divided by it come to
+        self._plans = {np.dtype(np.float32): self._plan, np.dtype(np.int16): self._plan._replace(window=scaled)}
         self._bands = rows(sparse(np.eye(1, dtype=np.float32) if bands is None else bands))
         self._band_count = 0 if bands is None else config.image_size
         self._rows = self._band_count or config.bins
@@ -68,7 +72,7 @@ class TorchEngine:
         config = self.config
         frames = config.frames(len(clip))
         blocks = -(-frames // LANES)
-        samples = np.ascontiguousarray(clip, np.float32)
+        samples = np.ascontiguousarray(clip, None if clip.dtype == np.int16 else np.float32)
         if len(clip) < config.n_fft:
             samples = np.pad(samples, (0, config.n_fft - len(clip)))
         elif not samples.flags.writeable:  # a type of its own to Numba, which would compile everything once more
@@ -106,7 +110,7 @@ class TorchEngine:
         power, power_step = (self._block, 0) if self._band_count else (out, step)
         banded = self._levels if out is self._block else out
         return analyse(
-            samples, first, blocks, frames, self._plan, self._scratch, power, power_step,
+            samples, first, blocks, frames, self._plans[samples.dtype], self._scratch, power, power_step,
             self._bands, self._band_count, banded, step, None if measures is None else self._tables, measures,
         )  # fmt: skip
 

@@ -102,7 +102,7 @@ class TorchCudaEngine:
 
     def _read(self, path: Path, summed: bool) -> Clip | BadAudio:
         try:
-            decoded = decode(path, self.config.sample_rate, PIECE, summed)
+            decoded = decode(path, self.config.sample_rate, PIECE, summed=summed)
         except BadAudio as error:
             return error
         return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])

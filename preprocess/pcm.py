@@ -14,7 +14,10 @@ import numpy as np
 
 from preprocess.errors import BadAudio
 
-NATIVE = ("f", 32, sys.byteorder == "big")  # the end of the `Samples` that need no conversion
+NATIVE = {  # ends of the `Samples` that need no conversion
+    ("f", 32, sys.byteorder == "big"): np.float32,
+    ("i", 16, sys.byteorder == "big"): np.int16,  # where integers are wanted
+}
 LOUDEST = 1e12  # beyond this a float sample is no sound
 
 
@@ -47,8 +50,9 @@ class SummedFile(FileIO):
         return count
 
 
-def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[np.ndarray]:
+def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bool = False) -> Iterator[np.ndarray]:
     """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
+    `integers`: mono samples of 16 bits as they are, int16, where they have this machine's byte order.
 
     All of the file is read, from its beginning on. Raises BadAudio where a float is no number or absurdly large, or where the
     file has become shorter.
@@ -61,15 +65,18 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int) -> Iterator[
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
     full_scale = 1 if pcm.kind == "f" else 1 << (31 if width == 3 else pcm.bits - 1)
     scale = np.float32(1 / (channels * full_scale))
+    native = NATIVE.get(pcm[4:]) if channels == 1 else None
+    native = native if integers or native is np.float32 else None
     file.seek(0)
     _fill(file, memoryview(bytearray(pcm.offset)))
     for start in range(0, pcm.frames, frames):
-        mono = np.empty(min(frames, pcm.frames - start), np.float32)
+        mono = np.empty(min(frames, pcm.frames - start), native or np.float32)
         for at in range(0, len(mono), count):
             part = mono[at : at + count]
-            if channels == 1 and pcm[4:] == NATIVE:
+            if native is not None:
                 _fill(file, part.data.cast("B"))
-                check_range(part)
+                if native is np.float32:
+                    check_range(part)
                 continue
             _fill(file, raw[skip : skip + len(part) * channels * width].data)
             values = samples[: len(part)]

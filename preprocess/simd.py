@@ -20,7 +20,8 @@ from numba.extending import intrinsic
 LANES = 16
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_FLOATS, _INTEGERS, _BYTES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, ir.IntType(8)))
+_INT16 = ir.IntType(16)
+_FLOATS, _INTEGERS, _SHORTS, _BYTES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, _INT16, ir.IntType(8)))
 _LONG_INTEGERS = ir.VectorType(_INT64, LANES // 2)
 _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multiply-add
 
@@ -116,7 +117,10 @@ class Pointer:
         self.builder, self.value = builder, value
 
     def load(self, index: Index | int) -> Vector:
-        """Sixteen consecutive floats."""
+        """Sixteen consecutive floats, or int16 as floats."""
+        if self.value.type.pointee == _INT16:
+            shorts = self.builder.load(self._vector_at(index, _SHORTS), align=2)
+            return Vector(self.builder, self.builder.sitofp(shorts, _FLOATS))
         return Vector(self.builder, self.builder.load(self._vector_at(index, _FLOATS), align=4))
 
     def broadcast(self, index: Index | int) -> Vector:

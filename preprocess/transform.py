@@ -198,11 +198,11 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
                 _copy(hops, m * columns + c * 16 + 16, hops, m * columns + c * 16)
     for c in range(done, columns // 16):
         start = (first_frame + c * 16) * hop - plan.window.size // 2
-        source = clip
         if start < 0 or start + tile > clip.size:
             _fill(clip, start, tile, scratch)
-            source, start = scratch, 0
-        _turn(source, start, hop, hops, c * 16, columns)
+            _turn(scratch, 0, hop, hops, c * 16, columns)
+        else:
+            _turn(clip, start, hop, hops, c * 16, columns)
 
 
 @inlined

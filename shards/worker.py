@@ -69,8 +69,8 @@ class Builder:
         self.scratch = scratch.make() if job.remote else None
 
     def warm_up(self) -> None:
-        """Load and compile what the first clip would wait for."""
-        self.engine([np.zeros(self.job.config.sample_rate, np.float32)])
+        """Load and compile what the first clip would wait for; 16 bits, where the engine takes them, are what most have."""
+        self.engine([np.ones(self.job.config.sample_rate, np.int16 if hasattr(self.engine, "integers") else np.float32)])
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
         """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip.

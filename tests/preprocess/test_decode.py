@@ -95,6 +95,10 @@ def test_uncompressed_files_equal_libsndfile(tmp_path, suffix, subtype, channels
         decoded = decode(path, RATE).samples
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=0 if channels == 1 else 2**-23)
     assert "our own" in caplog.text
+    kept = decode(path, RATE, integers=True).samples
+    assert kept.dtype == (np.int16 if (suffix, subtype, channels) == ("wav", "PCM_16", 1) else np.float32)
+    np.testing.assert_array_equal(kept / 32_768 if kept.dtype == np.int16 else kept, decoded)
+    assert decode(path, RATE // 2, integers=True).samples.dtype == np.float32
 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "PCM_16"])

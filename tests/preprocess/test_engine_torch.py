@@ -31,6 +31,19 @@ def test_two_passes_equal_one(monkeypatch, scale, slices):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.parametrize("one_pass", [engine_torch.ONE_PASS, 0])
+@pytest.mark.parametrize("length", [1, 1_000, 2_048, 2_049, 30_000])
+def test_sixteen_bits_equal_floats_to_the_bit(monkeypatch, length, one_pass):
+    monkeypatch.setattr(engine_torch, "ONE_PASS", one_pass)
+    engine = TorchEngine(SpectrogramConfig(image_size=64, slices=3, features=True))
+    noise = np.random.default_rng(0).integers(-32_768, 32_768, length)
+    clips = [clip.astype(np.int16) for clip in (noise, noise * 0, noise * 0 - 32_768, noise // 10_000)]
+    made, expected = engine(clips), engine([clip.astype(np.float32) / 32_768 for clip in clips])
+    np.testing.assert_array_equal(made.full, expected.full)
+    np.testing.assert_array_equal(made.slices, expected.slices)
+    np.testing.assert_array_equal(made.features, expected.features)
+
+
 def run(code, **environment):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     done = subprocess.run(
