@@ -20,7 +20,7 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """A fresh record of the environment: {machine, cpu, cores, memory_gb, gpu, python, versions, commit, date}."""
-    return {**_static(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    return {**_static(), "gpu": _gpu_names(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
 @functools.cache
@@ -30,7 +30,6 @@ def _static() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "gpu": _gpu_names(),
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),

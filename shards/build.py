@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from preprocess.code_cache import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
+from preprocess.environment import environment
 from preprocess.features import feature_names
 from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, sources, split, worker
 from shards.build_options import BuildOptions
@@ -56,6 +57,7 @@ def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOp
         class_folders.check_folder(audio)
         if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
             crew.start(min(workers, most))  # they load their libraries while this process plans
+            environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
         clips = sources.discover(audio, None if options.labels is None else place(options.labels))
         classes = classes_of(clips)
         partitions = split.assign(
