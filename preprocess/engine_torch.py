@@ -25,6 +25,7 @@ from preprocess.transform import plan
 
 ONE_PASS = 1 << 27  # bytes of power and lines (8 minutes); a clip that needs more is transformed twice, the maximum first
 FULL_SCALE = 1 << 15  # of int16
+NO_FLOATS, NO_SHORTS = np.empty(0, np.float32), np.empty(0, np.int16)
 CHUNK = 64  # blocks at a time in the second pass
 SMALLEST = 1e-20  # a maximum power below this is too near to the smallest float for what lies 80 dB under it
 
@@ -109,8 +110,9 @@ class TorchEngine:
         step = 0 if out is self._block else self._rows * LANES
         power, power_step = (self._block, 0) if self._band_count else (out, step)
         banded = self._levels if out is self._block else out
+        clip = (samples, NO_SHORTS) if samples.dtype == np.float32 else (NO_FLOATS, samples)
         return analyse(
-            samples, first, blocks, frames, self._plans[samples.dtype], self._scratch, power, power_step,
+            clip, first, blocks, frames, self._plans[samples.dtype], self._scratch, power, power_step,
             self._bands, self._band_count, banded, step, None if measures is None else self._tables, measures,
         )  # fmt: skip
 

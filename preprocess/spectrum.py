@@ -26,7 +26,7 @@ def analyse(
     clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures
 ):
     """The largest power (or band, where there are bands) in the clip's blocks [first_block, first_block + blocks), of `frames`
-    frames in all.
+    frames in all; `clip` as `load_hops` takes it.
 
     Block b's power [bins, 16] goes to power[b * power_step :], its `count` bands to banded[b * banded_step :], its measures to
     measures [blocks, rows, 16] (none where `tables` is None), b from 0. A step of 0 uses one block's place over and over.

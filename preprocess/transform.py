@@ -186,9 +186,10 @@ def _fill(clip, start, count, scratch):
 @inlined
 def load_hops(clip, first_frame, fresh, plan, hops, scratch):
     """Make `hops` [hop, columns] hold the samples of the sixteen frames from `first_frame`; not `fresh`: it holds the sixteen
-    before.
+    before. `clip`: its samples as float32 [time] and as int16 [time], one of which is empty: compiled once for both.
     """
     hop, columns = plan.hop, plan.columns
+    floats, shorts = clip
     tile = 16 * hop
     done = 0
     if not fresh:
@@ -198,11 +199,16 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
                 _copy(hops, m * columns + c * 16 + 16, hops, m * columns + c * 16)
     for c in range(done, columns // 16):
         start = (first_frame + c * 16) * hop - plan.window.size // 2
-        if start < 0 or start + tile > clip.size:
-            _fill(clip, start, tile, scratch)
+        if start < 0 or start + tile > floats.size + shorts.size:
+            if shorts.size:
+                _fill(shorts, start, tile, scratch)
+            else:
+                _fill(floats, start, tile, scratch)
             _turn(scratch, 0, hop, hops, c * 16, columns)
+        elif shorts.size:
+            _turn(shorts, start, hop, hops, c * 16, columns)
         else:
-            _turn(clip, start, hop, hops, c * 16, columns)
+            _turn(floats, start, hop, hops, c * 16, columns)
 
 
 @inlined
