@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from io import FileIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class SummedFile(FileIO):
 
     crc32 = 0
 
-    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
-        """Read into `target` and sum up what came."""
+    def readinto(self, target: Any, /) -> int:
+        """Read into `target` (a memoryview) and sum up what came."""
         count = super().readinto(target) or 0
         self.crc32 = zlib.crc32(target[:count], self.crc32)
         return count
