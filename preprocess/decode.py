@@ -95,11 +95,15 @@ def _decode(file: FileIO, sample_rate: int, piece: int, integers: bool) -> tuple
     pcm = check(file, kind, size)
     file.seek(0)
     if pcm is not None:
+        if isinstance(file, SummedFile):
+            file.sum_up(pcm.offset)
         same = pcm.rate == sample_rate
         blocks = mono_blocks(file, pcm, max(1, pcm.frames) if same else _BLOCK, piece, integers and same)
         decoded = _resampled(blocks, pcm.rate, pcm.channels, sample_rate)
-        crc32 = file.crc32 if isinstance(file, SummedFile) else None
-        return decoded._replace(crc32=crc32), f"our own {pcm.name} {kind} reader"
+        if isinstance(file, SummedFile):
+            file.sum_up()
+            decoded = decoded._replace(crc32=file.crc32)
+        return decoded, f"our own {pcm.name} {kind} reader"
     import soundfile  # here: 40 ms that a folder of uncompressed files need not wait for
 
     try:

@@ -43,6 +43,12 @@ class SummedFile(FileIO):
 
     crc32 = 0
 
+    def sum_up(self, count: int | None = None) -> None:
+        """Read `count` bytes, or to the end, for the checksum alone; raises OSError where that fails."""
+        buffer = memoryview(bytearray(1 << 16))
+        while count != 0 and (got := self.readinto(buffer[:count])):
+            count = None if count is None else count - got
+
     def readinto(self, target: Any, /) -> int:
         """Read into `target` (a memoryview) and sum up what came."""
         count = super().readinto(target) or 0
@@ -54,8 +60,7 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
     """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
     `integers`: mono samples of 16 bits as they are, int16, where they have this machine's byte order.
 
-    All of the file is read, from its beginning on. Raises BadAudio where a float is no number or absurdly large, or where the
-    file has become shorter.
+    Raises BadAudio where a float is no number or absurdly large, or where the file has become shorter.
     """
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
@@ -67,8 +72,7 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
     scale = np.float32(1 / (channels * full_scale))
     native = NATIVE.get(pcm[4:]) if channels == 1 else None
     native = native if integers or native is np.float32 else None
-    file.seek(0)
-    _fill(file, memoryview(bytearray(pcm.offset)))
+    file.seek(pcm.offset)
     for start in range(0, pcm.frames, frames):
         mono = np.empty(min(frames, pcm.frames - start), native or np.float32)
         for at in range(0, len(mono), count):
@@ -86,8 +90,6 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
             if pcm.kind == "f":
                 check_range(part)
         yield mono
-    while file.readinto(raw.data):  # what follows the samples
-        pass
 
 
 def check_range(samples: np.ndarray) -> None:

@@ -62,6 +62,16 @@ def test_the_checksum_of_what_was_read(tmp_path, suffix, subtype, step, channels
         assert decode(path, rate).crc32 is None and (decode(path, rate).samples == decoded.samples).all()
 
 
+def test_the_checksum_of_a_tiny_clip_between_large_chunks(tmp_path):
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.full(3, 0.5), RATE, subtype="PCM_16")
+    data, extra = path.read_bytes(), b"LIST" + struct.pack("<I", 3_000_000) + bytes(3_000_000)
+    data = data[:12] + extra + data[12:] + extra
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    decoded = decode(path, RATE, summed=True)
+    assert decoded.crc32 == zlib.crc32(path.read_bytes()) and decoded.samples.tolist() == [0.5] * 3
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5])
 @pytest.mark.parametrize(("suffix", "subtype", "step"), FORMATS)
 def test_formats(tmp_path, suffix, subtype, step, channels):
