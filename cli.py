@@ -105,6 +105,12 @@ DEFAULTS = SpectrogramConfig()
 @click.option("--shard-mb", type=int, help="Size a large set's shards stay near. [default: 256]")
 @click.option("--min-shards", type=int, help="Shards per partition and view, if its clips suffice; larger sets have a multiple.")
 @click.option("--max-bad-fraction", type=float, help="More unusable files than this end with exit status 3. [default: 0.05]")
+@click.option("--max-clip-minutes", type=float, help="Longer clips are quarantined. [default: 60]")
+@click.option(
+    "--max-missing-seconds",
+    type=float,
+    help="Clips of which more is missing are quarantined, others used with a remark. [default: 0.1]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
 def shard(
@@ -156,7 +162,7 @@ def verify(shard_set: Path | str) -> dict:
 @click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
 def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
-    """Show what is in SET: classes, partitions, views, durations, and what was set aside and why."""
+    """Show what is in SET: classes, partitions, views, durations, and what was quarantined and why."""
     from shards import inspect as look
 
     if (key is None) != (png is None) and against is None:

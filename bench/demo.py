@@ -71,7 +71,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
     rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
     aside = f" ({shard_set / 'quarantine.jsonl'} says why)" if manifest["quarantined"] else ""
-    say(f"  {manifest['clips']} clips, {manifest['quarantined']} set aside{aside}{rate}")
+    say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{aside}{rate}")
     step("verify", "every checksum and sample", lambda: verify(shard_set))
     folds = sorted(int(name.removeprefix("fold")) for name in manifest["partitions"] if name.startswith("fold"))
     val_fold = folds[0] if folds else None

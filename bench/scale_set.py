@@ -55,7 +55,7 @@ def write_set(folder: Path, clips: int) -> None:
         "json": {"dtype": "json", "shape": []},
     }
     about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
-    counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "seed": 0}
+    counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
     names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
     manifest.write(folder, {**about, **counts, **names, "fields": fields, "partitions": partitions})
 

@@ -66,7 +66,7 @@ def predict(
         )
         with unsaid():
             build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
-        bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text().splitlines()]
+        bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text(encoding="utf-8").split("\n") if line]
         count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
         say(f"left out: {entry['path']}: {entry['reason']}")

@@ -1,68 +1,117 @@
-"""What an audio file's own bytes say: its kind, where uncompressed samples lie, and whether the lengths that it claims are true.
+"""What an audio file's own bytes say: its kind, where its samples lie, and whether the lengths that its header states are true.
 
-libsndfile believes a header or silently shortens what it reads, so the chunks and pages are walked here first. Raised is
-BadAudio, with the reason that goes into `quarantine.jsonl`.
+libsndfile believes a header or silently shortens what it reads, so WAV, AU and AIFF chunks are walked here first. A length that a
+streaming writer left open is no statement: the samples then reach to the end of the file.
 """
 
 from __future__ import annotations
 
-import functools
 import struct
 from io import FileIO
+from typing import NamedTuple
 
 from preprocess.errors import BadAudio
+from preprocess.mpeg import find_frame
 from preprocess.pcm import Samples
 
-UNKNOWN = 0xFFFFFFFF  # a length that a streaming writer left open (AU; WAV where both lengths say so)
+OPEN = 0x7F00_0000  # from here on a length is one that a streaming writer left open, if the file holds less
+_UNKNOWN = 0xFFFF_FFFF  # a length of RF64, BW64 (the true one stands in the chunk ds64) and AU
 _JUNK = 4_096  # bytes; so much (and no more than a sixteenth of the samples) may follow the samples unexplained
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _GUID_REST = bytes.fromhex("000000001000800000aa00389b71")  # of a GUID that begins with a format's code
 _FORMATS = {1: "iu", 3: "f"}  # WAV: PCM (8 bits are unsigned), IEEE float
+_MPEG_FORMATS = (0x50, 0x55)  # WAV: MPEG layers I and II, layer III
 _BITS = {"i": (16, 24, 32), "u": (8,), "f": (32, 64)}
 _AU = {2: ("i", 8), 3: ("i", 16), 4: ("i", 24), 5: ("i", 32), 6: ("f", 32), 7: ("f", 64)}  # by encoding
-_UNCOMPRESSED_AIFC = (b"NONE", b"sowt", b"twos", b"in24", b"in32", b"fl32", b"FL32", b"fl64", b"FL64", b"raw ")
-_MPEG_KBPS = {  # (version 1?, layer) → kbit/s by index
-    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
+_AIFC = {  # compression type -> kind of sample, big endian?
+    b"NONE": ("i", True), b"twos": ("i", True), b"sowt": ("i", False), b"in24": ("i", True), b"in32": ("i", True),
+    b"fl32": ("f", True), b"FL32": ("f", True), b"fl64": ("f", True), b"FL64": ("f", True), b"raw ": ("u", True),
+}  # fmt: skip
+_MAGIC = (
+    (b".snd", "au"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "tagged"),
+    (b"caff", "other"), (b"Creative Voice File", "other"), (b"riff.\x91\xcf\x11\xa5\xd6\x28\xdb", "other"),
+)  # fmt: skip
+_FOREIGN = (  # what a file that is not read here begins with (at an offset), and its name
+    (4, b"ftyp", "MP4 or M4A (AAC or ALAC)"),
+    (0, bytes.fromhex("3026b2758e66cf11"), "WMA (ASF)"),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "True Audio"),
+    (0, b"MPCK", "Musepack"),
+    (0, b"MP+", "Musepack"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"DSD ", "DSD"),
+    (0, b"FRM8", "DSD"),
+    (0, b"ADIF", "AAC"),
+    (0, b"\x0bw", "AC-3"),
+    (0, b".RMF", "RealAudio"),
+    (0, b".ra\xfd", "RealAudio"),
+)
+FOREIGN_SUFFIXES = {
+    ".m4a": "MP4 or M4A (AAC or ALAC)", ".m4b": "MP4 or M4A (AAC or ALAC)", ".mp4": "MP4 or M4A (AAC or ALAC)", ".aac": "AAC",
+    ".3gp": "3GP (AMR or AAC)", ".wma": "WMA (ASF)", ".webm": "Matroska or WebM", ".mka": "Matroska or WebM",
+    ".ape": "Monkey's Audio", ".wv": "WavPack", ".tta": "True Audio", ".mpc": "Musepack", ".amr": "AMR", ".dsf": "DSD",
+    ".dff": "DSD", ".ac3": "AC-3", ".ra": "RealAudio", ".spx": "Speex",
+}  # fmt: skip
+
+
+class Layout(NamedTuple):
+    """Where the samples of a WAV, AU or AIFF file lie."""
+
+    pcm: Samples | None = None  # uncompressed
+    mpeg: tuple[int, int] | None = None  # first and last byte + 1 of an MPEG stream
+    rebuilt: bytes | None = None  # a compressed file whose header did not tell its length, with one that does
+    missing: float = 0.0  # seconds that the header states and the file does not hold
+    reason: str | None = None  # why they are missing
 
 
 def identify(head: bytes) -> str | None:
-    """The kind of audio file that starts with `head` (4 KiB of it suffice): wav, au, aiff, flac, ogg, mpeg, tagged (ID3 first),
-    or None.
+    """Tell the kind of audio file by its first bytes.
+
+    Args:
+        head: The first 4 KiB, or all bytes of a smaller file.
+
+    Returns:
+        wav, au, aiff, flac, ogg, mpeg, tagged (an ID3 tag first), other (what libsndfile reads beside these), foreign (audio that
+        only FFmpeg reads), or None.
     """
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "wav"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
-    for magic, kind in ((b".snd", "au"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "tagged")):
+    for magic, kind in _MAGIC:
         if head.startswith(magic):
             return kind
-    length = _mpeg_frame(head[:4])
-    if length and (len(head) == length or _mpeg_frame(head[length : length + 4])):
-        return "mpeg"
-    return None
+    if foreign_name(head) is not None:
+        return "foreign"
+    return "mpeg" if find_frame(head, 0) >= 0 else None
 
 
-def check(file: FileIO, kind: str, size: int) -> Samples | None:
-    """Hold the lengths that a file of `kind` and `size` bytes claims against what it holds; where uncompressed samples
-    lie, for WAV and AU.
+def foreign_name(head: bytes) -> str | None:
+    """Name the format of a file that is not read here, by its first bytes; None where they are no such format's."""
+    for offset, magic, name in _FOREIGN:
+        if head.startswith(magic, offset):
+            return name
+    return "AAC (ADTS)" if _adts_frames(head) > 1 else None
+
+
+def _adts_frames(head: bytes) -> int:
+    """The ADTS frames that follow each other from the start."""
+    position = frames = 0
+    while head[position : position + 1] == b"\xff" and len(head) > position + 6 and head[position + 1] & 0xF6 == 0xF0:
+        position += (head[position + 3] & 3) << 11 | head[position + 4] << 3 | head[position + 5] >> 5
+        frames += 1
+    return frames
+
+
+def layout(file: FileIO, kind: str, size: int) -> Layout:
+    """Find the samples of a file of kind wav, au or aiff and compare the lengths that it states with its `size` in bytes.
+
+    Raises:
+        BadAudio: It has no samples, or holds more than its header states.
     """
-    if kind == "wav":
-        return _wav(file, size)
-    if kind == "au":
-        return _au(file, size)
-    if kind == "aiff":
-        _aiff(file, size)
-    elif kind == "ogg":
-        _ogg(file, size)
-    elif kind in ("mpeg", "tagged"):
-        _mpeg(file, size)
-    return None
+    return {"wav": _wav, "au": _au, "aiff": _aiff}[kind](file, size)
 
 
 def _read(file: FileIO, offset: int, count: int) -> bytes:
@@ -79,11 +128,16 @@ def _chunk(file: FileIO, offset: int, size: int, order: str) -> tuple[bytes, int
     return (head[:4], length) if offset + 8 + length <= size else None
 
 
-def _compare(claimed: int, held: int) -> None:
-    if claimed > held:
-        raise BadAudio(f"truncated, or its header lies: it claims {claimed} bytes of samples, the file holds {held}")
-    if held == 0:
+def _held(stated: int, held: int, byte_rate: float) -> tuple[int, float, str | None]:
+    """Bytes of samples that are there of those stated, seconds that are missing, and why."""
+    if stated <= 0:
         raise BadAudio("no samples")
+    if held <= 0:
+        raise BadAudio(f"truncated: its header states {stated} bytes of samples, the file holds none")
+    if stated <= held:
+        return stated, 0.0, None
+    missing = (stated - held) / byte_rate if byte_rate > 0 else 0.0
+    return held, missing, f"its header states {stated} bytes of samples, the file holds {held}"
 
 
 def _check_rest(file: FileIO, end: int, size: int, order: str | None, claimed: int) -> None:
@@ -100,13 +154,13 @@ def _check_rest(file: FileIO, end: int, size: int, order: str | None, claimed: i
     head = _read(file, end, 1 << 16)
     if head.startswith(_TAGS) or not head.strip(b"\0"):
         return
-    raise BadAudio(f"its header lies: it claims {claimed} bytes of samples, but {rest} more follow")
+    raise BadAudio(f"its header lies: it states {claimed} bytes of samples, but {rest} more follow")
 
 
-def _wav(file: FileIO, size: int) -> Samples | None:
-    magic, riff = struct.unpack("<4sI", _read(file, 0, 8))
+def _wav(file: FileIO, size: int) -> Layout:
+    magic, _ = struct.unpack("<4sI", _read(file, 0, 8))
     order = ">" if magic == b"RIFX" else "<"
-    offset, form, long = 12, None, None
+    offset, form, long, kept = 12, None, None, b""
     while True:
         head = _read(file, offset, 8)
         if len(head) < 8:
@@ -114,119 +168,96 @@ def _wav(file: FileIO, size: int) -> Samples | None:
         name, length = struct.unpack(order + "4sI", head)
         if name == b"data":
             break
-        body = _read(file, offset + 8, min(length, 40))
+        body = _read(file, offset + 8, min(length, 4_096))
         if name == b"fmt " and len(body) >= 16:
             form = (*struct.unpack(order + "HHIIHH", body[:16]), body[24:40])
         elif name == b"ds64" and len(body) >= 16:
             long = struct.unpack("<Q", body[8:16])[0]
+        if name in (b"fmt ", b"fact"):
+            kept += head + body + b"\0" * (len(body) % 2)
         offset += 8 + length + length % 2
     if form is None:
         raise BadAudio("a WAV header without a format")
-    code, channels, rate, _, block, bits, guid = form
+    code, channels, rate, byte_rate, block, bits, guid = form
     start = offset + 8
     held = size - start
-    if length == UNKNOWN:
-        length = long if long is not None else held if riff == UNKNOWN else length
-    if length == 0 and held > 8 and _chunk(file, start, size, order) is None:
-        raise BadAudio(f"its header lies: it claims no samples, but {held} bytes follow")
-    _compare(length, held if length else 0)
-    _check_rest(file, start + length, size, order, length)
+    if length == _UNKNOWN and long is not None:
+        length = long
+    is_open = length >= OPEN and length > held or length == 0 and held > 8 and _chunk(file, start, size, order) is None
+    stated = held if is_open else length
     if code == 0xFFFE and guid[2:] == _GUID_REST:
         code = guid[0] + 256 * guid[1]
+    length, missing, reason = _held(stated, held, byte_rate)
+    if not reason:
+        _check_rest(file, start + length, size, order, length)
     for kind in _FORMATS.get(code, ""):
         if bits in _BITS[kind] and channels and block == bits // 8 * channels:
-            return Samples(start, length // block, channels, rate, kind, bits, order == ">")
-    return None
+            pcm = Samples(start, length // block, channels, rate, kind, bits, order == ">")
+            return Layout(pcm, missing=missing, reason=reason)
+    if code in _MPEG_FORMATS:
+        return Layout(mpeg=(start, start + length), missing=missing, reason=reason)
+    if not (is_open or reason or magic == b"BW64"):
+        return Layout()
+    data = kept + struct.pack(order + "4sI", b"data", length) + _read(file, start, length)
+    riff = struct.pack(order + "4sI", magic if order == ">" else b"RIFF", 4 + len(data)) + b"WAVE" + data
+    return Layout(rebuilt=riff, missing=missing, reason=reason)
 
 
-def _au(file: FileIO, size: int) -> Samples | None:
+def _au(file: FileIO, size: int) -> Layout:
     head = _read(file, 0, 24)
     if len(head) < 24:
         raise BadAudio("an AU header cut short")
     _, start, length, code, rate, channels = struct.unpack(">4s5I", head)
     held = max(0, size - start)
-    if length == UNKNOWN:
-        length = held
-    if length == 0 and held:
-        raise BadAudio(f"its header lies: it claims no samples, but {held} bytes follow")
-    _compare(length, held)
-    _check_rest(file, start + length, size, None, length)
-    if code not in _AU or not channels:
-        return None
-    kind, bits = _AU[code]
-    return Samples(start, length // (bits // 8 * channels), channels, rate, kind, bits, True)
+    is_open = length >= OPEN and length > held or length == 0
+    kind, bits = _AU.get(code, ("", 8))
+    block = bits // 8 * channels
+    stated, missing, reason = _held(held if is_open else length, held, block * rate)
+    if not reason:
+        _check_rest(file, start + stated, size, None, stated)
+    if kind and channels:
+        return Layout(Samples(start, stated // block, channels, rate, kind, bits, True), missing=missing, reason=reason)
+    if not (is_open or reason):
+        return Layout()
+    rebuilt = struct.pack(">4s5I", b".snd", 24, stated, code, rate, channels) + _read(file, start, stated)
+    return Layout(rebuilt=rebuilt, missing=missing, reason=reason)
 
 
-def _aiff(file: FileIO, size: int) -> None:
-    offset, expected = 12, None
+def _aiff(file: FileIO, size: int) -> Layout:
+    offset, common = 12, b""
     while True:
         head = _read(file, offset, 8)
         if len(head) < 8:
             raise BadAudio("an AIFF header without samples")
         name, length = struct.unpack(">4sI", head)
-        body = _read(file, offset + 8, min(length, 22))
-        if name == b"COMM" and len(body) >= 18:
-            channels, frames, bits = struct.unpack(">HIH", body[:8])
-            if len(body) < 22 or body[18:22] in _UNCOMPRESSED_AIFC:
-                expected = frames * channels * -(-bits // 8)
-        elif name == b"SSND":
-            skip = struct.unpack(">I", body[:4])[0] if len(body) >= 4 else 0
-            claimed = max(0, length - 8 - skip)
-            _compare(max(claimed, expected or 0), size - offset - 16 - skip)
-            if claimed == 0:
-                raise BadAudio("no samples")
-            return
+        if name == b"SSND":
+            break
+        if name == b"COMM":
+            common = _read(file, offset + 8, min(length, 22))
         offset += 8 + length + length % 2
+    if len(common) < 18:
+        raise BadAudio("an AIFF header without a format")
+    channels, frames, bits = struct.unpack(">HIH", common[:8])
+    rate = _extended(common[8:18])
+    kind, big_endian = _AIFC.get(common[18:22] or b"NONE", ("", True))
+    skip = int.from_bytes(_read(file, offset + 8, 4), "big")
+    start = offset + 16 + skip
+    held = size - start
+    stated = max(0, length - 8 - skip)
+    block = -(-bits // 8) * channels
+    is_open = held > 0 and (stated >= OPEN and stated > held or stated == 0 and frames == 0)
+    if kind and not is_open:
+        stated = max(stated, frames * block)
+    stated, missing, reason = _held(held if is_open else stated, held, block * rate)
+    if kind and block:
+        pcm = Samples(start, stated // block, channels, rate, kind, 8 * -(-bits // 8), big_endian)
+        return Layout(pcm, missing=missing, reason=reason)
+    if is_open:
+        raise BadAudio(f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to WAV")
+    return Layout(missing=missing, reason=reason)
 
 
-def _ogg(file: FileIO, size: int) -> None:
-    """The last page must be whole and marked as the end of the stream (RFC 3533, §6)."""
-    tail_at = max(0, size - (1 << 17))  # the largest page has 65,307 bytes
-    tail = _read(file, tail_at, size - tail_at)
-    at = tail.rfind(b"OggS")
-    page = tail[at:]
-    whole = at >= 0 and len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-    if not whole:
-        raise BadAudio("truncated: the last Ogg page is cut")
-    if not page[5] & 4:
-        raise BadAudio("truncated: the Ogg stream has no end")
-
-
-@functools.lru_cache(maxsize=1 << 12)  # a file's frames have few different headers
-def _mpeg_frame(head: bytes) -> int | None:
-    """Length in bytes of the MPEG audio frame whose header this is (ISO 11172-3, §2.4.2.3); None where it is none."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return None
-    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer == 4 or not 1 <= bitrate <= 14 or rate == 3:
-        return None
-    bits = 1000 * _MPEG_KBPS[version == 3, layer][bitrate - 1]
-    hertz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
-    padding = head[2] >> 1 & 1
-    if layer == 1:
-        return (12 * bits // hertz + padding) * 4
-    return (72 if layer == 3 and version != 3 else 144) * bits // hertz + padding
-
-
-def _mpeg(file: FileIO, size: int) -> None:
-    """Every frame must be whole; after the last one nothing but tags may follow."""
-    data = _read(file, 0, size)
-    at = 0
-    if data.startswith(b"ID3") and len(data) >= 10:
-        at = 10 + sum((byte & 127) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
-        if data[at : at + 4] == b"fLaC":
-            return
-        while at < size and data[at] == 0:  # padding after the tag
-            at += 1
-    frames = 0
-    while length := _mpeg_frame(data[at : at + 4]):
-        at += length
-        frames += 1
-    if not frames:
-        raise BadAudio("not audio: no MPEG frame where one should begin")
-    if at > size:
-        raise BadAudio(f"truncated: the last of {frames} MPEG frames is cut")
-    rest = data[at:]
-    if len(rest) > min(_JUNK, at // 16) and not rest.startswith(_TAGS) and rest.strip(b"\0"):
-        raise BadAudio(f"damaged: at byte {at} of {size}, after {frames} MPEG frames, no other one begins")
+def _extended(data: bytes) -> int:
+    """An 80-bit floating-point number, rounded; 0 where it is none that a rate can be."""
+    exponent, mantissa = struct.unpack(">HQ", data)
+    return round(mantissa * 2.0 ** (exponent - 16_446)) if 16_383 <= exponent < 16_383 + 32 else 0

@@ -1,40 +1,35 @@
 """Any audio file to mono float32 at one rate.
 
-Uncompressed WAV and AU are converted straight into the float samples, piece by piece as they are read (`pcm`); everything else
-is decoded by libsndfile. Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a
-file is, not its name.
+Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not its name.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.c_stderr import silenced
-from preprocess.containers import check, identify
+from preprocess.containers import FOREIGN_SUFFIXES, identify
 from preprocess.errors import BadAudio
-from preprocess.pcm import SummedFile, check_range, mono_blocks
-
-if TYPE_CHECKING:
-    import soundfile
+from preprocess.limits import DEFAULTS, Limits
+from preprocess.pcm import SummedFile
+from preprocess.streams import HEAD, PIECE, Stream, open_source
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset((".wav", ".wave", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2"))
-RATES = (1_000, 1_000_000)  # Hz; what a header may claim
-CHANNELS = 1_024
-_BLOCK = 1 << 18  # frames decoded at a time
-_WHOLE = 1 << 26  # frames that a header may claim for memory to be taken at once
-PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
+SUFFIXES = frozenset((
+    ".wav", ".wave", ".bwf", ".rf64", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
+    ".mp1", ".mpga", ".caf", ".w64", ".voc", *FOREIGN_SUFFIXES,
+))  # fmt: skip
 
 
 class Decoded(NamedTuple):
@@ -43,129 +38,177 @@ class Decoded(NamedTuple):
     samples: np.ndarray  # float32 [time] (or int16, where integers were wanted), mono, at the rate asked for
     source_rate: int  # Hz, of the file
     channels: int  # of the file
-    seconds: float  # of the file
+    seconds: float  # of the clip
     crc32: int | None = None  # of the file's bytes, where that was asked for and came with reading them
+    remark: str | None = None  # what was wrong with a file that is used all the same
 
 
 def looks_like_audio(path: Path | str) -> bool:
-    """Whether the first bytes of a regular file, or else its name, say that it is audio; what only the name says, `decode` has
-    to judge.
-    """
+    """Tell whether a file is to be decoded or quarantined, and not passed over: its name or its first bytes say audio."""
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return identify(file.read(4_096)) is not None
+            return identify(file.read(HEAD)) is not None
     except OSError:
         return False
 
 
-def decode(path: Path | str, sample_rate: int, piece: int = PIECE, *, summed: bool = False, integers: bool = False) -> Decoded:
-    """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
+def probe(path: Path | str) -> tuple[float, int, int]:
+    """Read a file's length without decoding it.
 
-    Uncompressed files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one
-    process wait for each other at every piece. `summed`: with the file's CRC-32, if this reads its bytes itself.
-    `integers`: samples of 16 bits that are mono and at that rate stay what they are.
+    Args:
+        path: The file.
+
+    Returns:
+        Seconds, rate in Hz, and channels, of the first stream where there are several.
+
+    Raises:
+        BadAudio: It cannot be read, or is no audio.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
-            raise BadAudio("not a regular file")
-        with (SummedFile if summed else FileIO)(path) as file:
-            start = time.perf_counter()
-            decoded, reader = _decode(file, sample_rate, piece, integers)
-    except OSError as error:
-        raise BadAudio(f"unreadable: {error.strerror or error}") from error
-    if _log.isEnabledFor(logging.DEBUG):
-        rate = f"{decoded.source_rate:,} Hz" + (f" to {sample_rate:,} Hz" if decoded.source_rate != sample_rate else "")
-        about = f"{decoded.seconds:.2f} s, {decoded.channels} ch, {rate}"
-        _log.debug("read %s by %s: %s, in %.1f ms", path, reader, about, 1000 * (time.perf_counter() - start))
-    return decoded
+    with _opened(path, FileIO) as file, contextlib.ExitStack() as stack:
+        source = open_source(file, str(path), stack)
+        return source.seconds, source.streams[0].rate, source.streams[0].channels
 
 
-def _decode(file: FileIO, sample_rate: int, piece: int, integers: bool) -> tuple[Decoded, str]:
-    """The clip, and what read it."""
-    size = os.fstat(file.fileno()).st_size
-    if size == 0:
-        raise BadAudio("empty file")
-    kind = identify(file.read(4_096))
-    if kind is None:
-        raise BadAudio("not audio: no known format begins like this")
-    pcm = check(file, kind, size)
-    file.seek(0)
-    if pcm is not None:
-        if isinstance(file, SummedFile):
-            file.sum_up(pcm.offset)
-        same = pcm.rate == sample_rate
-        blocks = mono_blocks(file, pcm, max(1, pcm.frames) if same else _BLOCK, piece, integers and same)
-        decoded = _resampled(blocks, pcm.rate, pcm.channels, sample_rate)
-        if isinstance(file, SummedFile):
+def decode(
+    path: Path | str,
+    sample_rate: int,
+    piece: int = PIECE,
+    *,
+    summed: bool = False,
+    integers: bool = False,
+    start: float | None = None,
+    end: float | None = None,
+    limits: Limits = DEFAULTS,
+) -> Decoded:
+    """Decode a file, or a segment of it, to mono.
+
+    Args:
+        path: The file.
+        sample_rate: Rate of the result, in Hz.
+        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in cache, but many threads
+            of one process wait for each other at every piece.
+        summed: Return the file's CRC-32 too, if its bytes are all read anyway.
+        integers: Return 16-bit mono samples that are at `sample_rate` as they are.
+        start: Begin of the segment, in seconds; None for the file's.
+        end: End of the segment, in seconds; None for the file's.
+        limits: What of a file is accepted.
+
+    Returns:
+        The clip. Its `remark` says what is missing, if that is no more than the limits allow.
+
+    Raises:
+        BadAudio: The file is no audio, damaged, cut, too long, or ends before the segment; the message is the reason.
+    """
+    begin = time.perf_counter()
+    with _opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
+        source = open_source(file, str(path), stack, piece, sample_rate if integers else None)
+        if source.missing > limits.missing_seconds:
+            raise BadAudio(f"truncated or damaged: {source.reason} ({source.missing:.2f} s are missing)")
+        seconds = source.seconds
+        first, last = _segment(seconds, start, end)
+        if last - first > limits.seconds:
+            raise BadAudio(f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows")
+        samples, undecoded = _resampled(source.streams, sample_rate, first, last)
+        if undecoded > limits.missing_seconds:
+            raise BadAudio(f"truncated or damaged: decoding ends {undecoded:.2f} s before the end of {seconds:.2f} s")
+        crc32 = source.crc32
+        if source.sums and isinstance(file, SummedFile) and not start and end is None:
             file.sum_up()
-            decoded = decoded._replace(crc32=file.crc32)
-        return decoded, f"our own {pcm.name} {kind} reader"
-    import soundfile  # here: 40 ms that a folder of uncompressed files need not wait for
+            crc32 = file.crc32
+    stream = source.streams[0]
+    if _log.isEnabledFor(logging.DEBUG):
+        rate = f"{stream.rate:,} Hz" + (f" to {sample_rate:,} Hz" if stream.rate != sample_rate else "")
+        took = 1_000 * (time.perf_counter() - begin)
+        _log.debug("read %s by %s: %.2f s, %d ch, %s, in %.1f ms", path, stream.reader, last - first, stream.channels, rate, took)
+    remark = source.reason or (f"decoding ends {undecoded:.3f} s before the stated end" if undecoded else None)
+    return Decoded(samples, stream.rate, stream.channels, last - first, crc32, remark)
 
+
+@contextlib.contextmanager
+def _opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
+    """Open a regular file; what the operating system reports becomes BadAudio."""
     try:
-        with (
-            silenced() if kind in ("mpeg", "tagged") else contextlib.nullcontext(),
-            soundfile.SoundFile(file.fileno(), closefd=False) as sound,  # given the object, it would call back for each read
-        ):
-            decoded = _resampled(_blocks(sound, sound.samplerate == sample_rate), sound.samplerate, sound.channels, sample_rate)
-            return decoded, f"libsndfile ({sound.format} {sound.subtype})"
-    except soundfile.LibsndfileError as error:
-        raise BadAudio(f"cannot be decoded: {error.error_string}") from error
+        # O_NONBLOCK: opening a named pipe must not wait for a writer
+        with kind(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BadAudio("not a regular file")
+            yield file
+    except OSError as error:
+        if os.path.exists(path) and not os.path.isfile(path):  # a folder, a socket
+            raise BadAudio("not a regular file") from None
+        raise BadAudio(f"unreadable: {error.strerror or error}") from error
 
 
-def _blocks(sound: soundfile.SoundFile, whole: bool) -> Iterator[np.ndarray]:
-    """Mono blocks of what libsndfile decodes (`whole`: as one, where the header claims no absurd length); raises BadAudio where
-    it is fewer or more frames than claimed.
+def _segment(seconds: float, start: float | None, end: float | None) -> tuple[float, float]:
+    """The part of a file of that many seconds that a clip is."""
+    first, last = start or 0.0, seconds if end is None else end
+    if first >= seconds:
+        raise BadAudio(f"the segment begins at {first:g} s, the file ends at {seconds:.3f} s")
+    if last > seconds + 0.1:
+        raise BadAudio(f"the segment ends at {last:g} s, the file at {seconds:.3f} s")
+    if last <= first:
+        raise BadAudio(f"the segment ends at {last:g} s, before it begins")
+    return first, min(last, seconds)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 3_600:.1f} hours" if seconds >= 7_200 else f"{seconds / 60:.1f} minutes"
+
+
+def _resampled(streams: list[Stream], sample_rate: int, first: float, last: float) -> tuple[np.ndarray, float]:
+    """The samples from second `first` to `last` at `sample_rate`, and the seconds of them that the decoder did not give.
+
+    They are collected block by block, so that a long clip is not held twice.
     """
-    claimed, channels = sound.frames, sound.channels
-    buffer = np.empty((_BLOCK, channels), np.float32) if channels > 1 else None
-    size = claimed if whole and 0 < claimed <= _WHOLE else _BLOCK
-    total = 0
-    while True:
-        mono, filled = np.empty(size, np.float32), 0
-        while filled < size:
-            target = mono[filled:] if buffer is None else mono[filled : filled + _BLOCK]
-            part = sound.read(out=target if buffer is None else buffer[: len(target)])
-            if not len(part):
-                break
-            target = target[: len(part)]
-            if buffer is not None:
-                target[...] = part[:, 0]
-                for channel in part.T[1:]:
-                    target += channel
-                target /= channels
-            check_range(target)
-            filled += len(part)
-        if not filled:
-            break
-        total, size = total + filled, _BLOCK
-        yield mono[:filled]
-    if claimed < 1 << 62 and total != claimed:  # libsndfile's largest number stands for an open length
-        raise BadAudio(f"truncated, or its header lies: it claims {claimed} frames, the file holds {total}")
+    size = math.ceil((last - first) * sample_rate) + 2 * len(streams)
+    samples, filled, offset, undecoded = np.empty(0, np.float32), 0, 0.0, 0.0
+    for stream in streams:
+        begin = max(0, round((first - offset) * stream.rate))
+        stop = min(stream.frames, round((last - offset) * stream.rate))
+        offset += stream.frames / stream.rate
+        if begin >= stop:
+            continue
+        counter = _Counter(stream.blocks(begin, stop))
+        for block in _at_rate(counter, stream.rate, sample_rate):
+            if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
+                samples, filled = block, len(block)
+                continue
+            if filled + len(block) > len(samples):
+                grown = np.empty(max(size, filled + len(block)), block.dtype)
+                grown[:filled] = samples[:filled]
+                samples = grown
+            samples[filled : filled + len(block)] = block
+            filled += len(block)
+        undecoded += (stop - begin - counter.frames) / stream.rate
+    if not filled and undecoded:
+        raise BadAudio("no samples: nothing can be decoded")
+    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may leave nothing of a few samples
 
 
-def _resampled(blocks: Iterator[np.ndarray], rate: int, channels: int, sample_rate: int) -> Decoded:
-    """The clip at `sample_rate`, block by block so that long files need no second copy."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise BadAudio(f"its header claims a rate of {rate} Hz")
-    if channels > CHANNELS:
-        raise BadAudio(f"its header claims {channels} channels")
-    stream = None
-    if rate != sample_rate:
-        import soxr
+class _Counter:
+    """Blocks as they are, counted."""
 
-        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-    parts, frames = [], 0
+    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
+        self.frames = 0
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.frames += len(block)
+            yield block
+
+
+def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
+    if rate == sample_rate:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     for block in blocks:
-        frames += len(block)
-        parts.append(block if stream is None else stream.resample_chunk(block))
-    if frames == 0:
-        raise BadAudio("no samples")
-    if stream is not None:
-        parts.append(stream.resample_chunk(np.empty(0, np.float32), last=True))
-    samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return Decoded(samples if len(samples) else np.zeros(1, np.float32), rate, channels, frames / rate)
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)

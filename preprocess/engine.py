@@ -15,6 +15,7 @@ import numpy as np
 
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import BadAudio, UsageError
+from preprocess.limits import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from preprocess.decode import Decoded
@@ -53,13 +54,14 @@ class ClipOutput(NamedTuple):
     channels: int  # of the file
     seconds: float  # of the file
     crc32: int | None  # of the file's bytes, where that was asked for and came with reading them
+    remark: str | None  # what was wrong with a file that is used all the same
 
 
 class Engine(Protocol):
     """Engines never start processes; they may keep buffers between calls.
 
-    An engine may also offer `stream(paths, summed)`, a generator like the function `stream` here, where it has a better way than
-    file after file.
+    An engine may also offer `stream(paths, summed, limits)`, a generator like the function `stream` here, if it has a better way
+    than file after file.
     """
 
     name: str  # one of ENGINES
@@ -74,20 +76,31 @@ class Engine(Protocol):
         ...
 
 
-def stream(engine: Engine, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-    """Decode and transform files: (number of the path, what became of it), in the order of `paths`; a bad file costs no other.
-    `summed`: with the files' CRC-32, where that needs no second reading.
+def stream(
+    engine: Engine, paths: Iterable[Path], summed: bool = False, limits: Limits = DEFAULTS
+) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    """Decode and transform files.
+
+    Args:
+        engine: Computes images and features.
+        paths: The files.
+        summed: Return the files' CRC-32 too, where that needs no second reading.
+        limits: What of a file is accepted.
+
+    Yields:
+        The number of the path and its output, in the order of `paths`; for a file that cannot be used, its `BadAudio`.
     """
+    from preprocess.decode import decode
+
     own = getattr(engine, "stream", None)
     if own is not None:
-        yield from own(paths, summed)
+        yield from own(paths, summed, limits)
         return
-    from preprocess.decode import decode
 
     integers = hasattr(engine, "integers")
     for number, path in enumerate(paths):
         try:
-            decoded = decode(path, engine.config.sample_rate, summed=summed, integers=integers)
+            decoded = decode(path, engine.config.sample_rate, summed=summed, integers=integers, limits=limits)
         except BadAudio as error:
             yield number, error
             continue

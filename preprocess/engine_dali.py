@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.containers import check, identify
+from preprocess.containers import identify, layout
 from preprocess.decode import decode
 from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
+from preprocess.limits import Limits
 
 CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
 DECODED = ("i", 16, False)  # what DALI decodes as we do: the end of a `pcm.Samples`
@@ -36,7 +37,7 @@ class _Input(NamedTuple):
     data: np.ndarray  # float32 samples, or a file's uint8
     exponent: int  # the samples were divided by 2 ** exponent
     samples: int
-    origin: tuple[int, int, float, int | None]  # rate, channels, seconds and CRC-32 of the file
+    origin: tuple[int, int, float, int | None, str | None]  # the fields of `Decoded` but for the samples
 
 
 class DaliEngine:
@@ -63,7 +64,8 @@ class DaliEngine:
         """See `preprocess.engine.Engine`."""
         made = []
         inputs = [
-            _Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips
+            _Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0, None, None))
+            for clip in clips
         ]
         for start in range(0, len(inputs), CLIPS):
             made += self._batch("samples", inputs[start : start + CLIPS])
@@ -72,13 +74,13 @@ class DaliEngine:
         features = [clip.features for clip in made if clip.features is not None]
         return EngineOutput(full, [clip.slices for clip in made], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`; files go through in batches."""
         waiting: list[_Input | BadAudio] = []
         first = 0
         for path in paths:
             try:
-                waiting.append(self._read(path, summed))
+                waiting.append(self._read(path, summed, limits))
             except BadAudio as error:
                 waiting.append(error)
             if len(waiting) == CLIPS:
@@ -86,7 +88,7 @@ class DaliEngine:
                 first, waiting = first + CLIPS, []
         yield from enumerate(self._mixed(waiting), first)
 
-    def _read(self, path: Path, summed: bool) -> _Input:
+    def _read(self, path: Path, summed: bool, limits: Limits) -> _Input:
         """The file's bytes where DALI decodes it, else its samples."""
         config = self.config
         try:
@@ -94,15 +96,21 @@ class DaliEngine:
                 head = file.read(4_096)
                 size = file.seek(0, 2)
                 kind = identify(head)
-                pcm = check(file, kind, size) if kind in ("wav", "au") else None
-                if pcm and pcm.rate == config.sample_rate and pcm.frames >= config.n_fft and pcm[4:] == DECODED:
+                found = layout(file, kind, size) if kind in ("wav", "au") else None
+                pcm = found.pcm if found is not None and found.reason is None else None
+                if (
+                    pcm
+                    and pcm.rate == config.sample_rate
+                    and config.n_fft <= pcm.frames <= limits.seconds * pcm.rate
+                    and pcm[4:] == DECODED
+                ):
                     file.seek(0)
                     data = np.frombuffer(file.readall(), np.uint8)
-                    origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None)
+                    origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None, None)
                     return _Input(data, 0, pcm.frames, origin)
         except OSError:
             pass  # `decode` tells what is wrong with it
-        decoded = decode(path, config.sample_rate, summed=summed)
+        decoded = decode(path, config.sample_rate, summed=summed, limits=limits)
         return _Input(*conditioned(decoded.samples, config.n_fft), len(decoded.samples), decoded[1:])
 
     def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:

@@ -25,6 +25,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
 from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
 from preprocess.errors import BadAudio, UsageError
+from preprocess.limits import Limits
 
 IN_FLIGHT = 3  # batches
 FRAMES = (1 << 13) - 4  # of a batch: 6 clips of 30 s, 16 MB (pinned memory comes in powers of two)
@@ -38,7 +39,7 @@ class Clip(NamedTuple):
     conditioned: np.ndarray  # float32, see `preprocess.engine.conditioned`
     exponent: int
     samples: int  # as it came
-    origin: tuple[int, int, float, int | None]  # rate, channels, seconds and CRC-32 of the file
+    origin: tuple[int, int, float, int | None, str | None]  # the fields of `Decoded` but for the samples
 
 
 class _Batch(NamedTuple):
@@ -77,32 +78,32 @@ class TorchCudaEngine:
         features = [output.features for output in outputs if output.features is not None]
         return EngineOutput(full, [output.slices for output in outputs], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`."""
         flying: deque[_Batch] = deque()
-        for batch in batches(self._decoded(paths, summed), self.config):
+        for batch in batches(self._decoded(paths, summed, limits), self.config):
             flying.append(self._start(batch))
             if len(flying) == IN_FLIGHT:
                 yield from self._finish(flying.popleft())
         while flying:
             yield from self._finish(flying.popleft())
 
-    def _decoded(self, paths: Iterable[Path], summed: bool) -> Iterator[Clip | BadAudio]:
+    def _decoded(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[Clip | BadAudio]:
         """Decoded clips in order, enough of them ahead to keep the threads at work."""
         rest = iter(paths)
         waiting: deque[Future[Clip | BadAudio]] = deque()
         try:
-            waiting.extend(_decoders().submit(self._read, path, summed) for path in islice(rest, 2 * _cores()))
+            waiting.extend(_decoders().submit(self._read, path, summed, limits) for path in islice(rest, 2 * _cores()))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(_decoders().submit(self._read, path, summed) for path in islice(rest, 1))
+                waiting.extend(_decoders().submit(self._read, path, summed, limits) for path in islice(rest, 1))
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _read(self, path: Path, summed: bool) -> Clip | BadAudio:
+    def _read(self, path: Path, summed: bool, limits: Limits) -> Clip | BadAudio:
         try:
-            decoded = decode(path, self.config.sample_rate, PIECE, summed=summed)
+            decoded = decode(path, self.config.sample_rate, PIECE, summed=summed, limits=limits)
         except BadAudio as error:
             return error
         return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])
@@ -150,7 +151,7 @@ class TorchCudaEngine:
 
 def clip_of(clip: np.ndarray, config: SpectrogramConfig) -> Clip:
     """Samples float32 [time] as the buffer takes them."""
-    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None))
+    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None, None))
 
 
 @functools.cache

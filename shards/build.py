@@ -37,7 +37,7 @@ def build(audio: Path | str, out: Path | str, config: SpectrogramConfig, options
     that all of them share.
 
     Raises UsageError, or ShardwaveError where it could not be finished (the same command then goes on from there);
-    TooManyBadInputs where it is finished, but more clips than `options.max_bad_fraction` were set aside.
+    TooManyBadInputs where it is finished, but more clips than `options.max_bad_fraction` were quarantined.
     """
     with ray_cluster.connected(options.address) as ray:
         return _build(place(audio), place(out), config, options, ray)
@@ -50,7 +50,7 @@ def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOp
     if ray is not None:  # its workers stand elsewhere
         audio, out = (path if isinstance(path, UrlPath) else path.absolute() for path in (audio, out))
     audio = audio.listed() if isinstance(audio, UrlPath) else audio
-    job = worker.Job(audio, out, config, named["engine"], named["device"], len(names))
+    job = worker.Job(audio, out, config, named["engine"], named["device"], len(names), options.limits)
     most = ray_pool.cores(ray, job.device) if ray is not None else cores()
     workers = options.workers or most
     with ray_pool.RayPool(ray, job) if ray is not None else pool.Pool(job) as crew:
@@ -104,7 +104,8 @@ def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], na
     folder.check_whole(out, records)
     manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
-    aside = f"; {manifest['quarantined']} set aside, see quarantine.jsonl" if manifest["quarantined"] else ""
+    aside = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
+    aside += f"; {manifest['remarks']} used with a remark, see remarks.jsonl" if manifest["remarks"] else ""
     say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{aside}")
     kinds = {json.dumps({**builder, "device_name": None}) for builder in manifest["builders"]}
     if len(kinds) > 1:
@@ -138,12 +139,12 @@ def _named_options(config: SpectrogramConfig, options: BuildOptions, state: fold
             engine, device = ray_pool.resolve(ray, engine, device)
         else:
             engine, device = resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
-    names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction")
+    names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
     return {**dataclasses.asdict(config), "engine": engine, "device": device, **{name: getattr(options, name) for name in names}}
 
 
 class Meter:
-    """The progress bar of a build: clips/s, how many times real time, clips set aside, time left."""
+    """The progress bar of a build: clips/s, how many times real time, clips quarantined, time left."""
 
     def __init__(self, clips: int):
         self._bar = bar(total=clips, unit="clip", desc="shards")
@@ -162,7 +163,7 @@ class Meter:
         self._seconds += seconds
         self._bad += bad
         rate = self._seconds / max(1e-9, time.monotonic() - self._started)
-        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {self._bad} set aside" if self._bad else ""), refresh=False)
+        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {self._bad} quarantined" if self._bad else ""), refresh=False)
         self._bar.update(count)
 
     def kept(self, clips: int) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from preprocess.errors import UsageError
+from preprocess.limits import Limits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,8 @@ class BuildOptions:
     test_fraction: float = 0.0
     overwrite: bool = False
     max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
+    max_clip_minutes: float = 60.0  # longer clips are quarantined
+    max_missing_seconds: float = 0.1  # clips of which more is missing are quarantined
     address: str | None = None  # of a Ray cluster, or `auto`; None: this machine alone
 
     def __post_init__(self) -> None:
@@ -33,6 +36,13 @@ class BuildOptions:
         _check(0 <= self.val_fraction < 1, "val_fraction must lie between 0 and 1", self.val_fraction)
         _check(0 <= self.test_fraction < 1, "test_fraction must lie between 0 and 1", self.test_fraction)
         _check(0 <= self.max_bad_fraction <= 1, "max_bad_fraction must lie between 0 and 1", self.max_bad_fraction)
+        _check(0 < self.max_clip_minutes <= 10_000, "max_clip_minutes must lie between 0 and 10000", self.max_clip_minutes)
+        _check(0 <= self.max_missing_seconds < 1e6, "max_missing_seconds must be 0 or more", self.max_missing_seconds)
+
+    @property
+    def limits(self) -> Limits:
+        """What of a file is accepted."""
+        return Limits(60 * self.max_clip_minutes, self.max_missing_seconds)
 
 
 def _check(holds: bool, rule: str, got: object) -> None:

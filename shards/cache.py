@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic, manifest
-from shards.layout import DALI_INDEX, INDEX, MANIFEST, QUARANTINE, TAR
+from shards.layout import DALI_INDEX, INDEX, MANIFEST, QUARANTINE, REMARKS, TAR
 from shards.progress import bar, say
 from shards.remote import open_url
 from shards.shard_writer import files_of
@@ -58,8 +58,9 @@ class CachedSet(ShardSet):
         self.location = url
         if not (folder / MANIFEST).exists():
             with locked(folder / FETCHING):
-                if found["quarantined"]:
-                    atomic.write_bytes(folder / QUARANTINE, _read(f"{url}/{QUARANTINE}"))
+                for name, count in ((QUARANTINE, found["quarantined"]), (REMARKS, found["remarks"])):
+                    if count:
+                        atomic.write_bytes(folder / name, _read(f"{url}/{name}"))
                 atomic.write_bytes(folder / MANIFEST, data)
 
     def __reduce__(self) -> tuple[Any, ...]:

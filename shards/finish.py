@@ -10,8 +10,8 @@ from typing import Any
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, TooManyBadInputs
 from shards import atomic, folder, manifest
-from shards.layout import INPUTS, QUARANTINE
-from shards.plan import Plan
+from shards.layout import INPUTS, QUARANTINE, REMARKS
+from shards.plan import Plan, PlannedClip
 from shards.shard_writer import Fields
 from shards.unit import array_fields
 from shards.url_path import Place
@@ -24,11 +24,8 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
 
     records = sorted(records, key=lambda record: record["unit"])
     quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=lambda entry: entry["path"])
-    if len(quarantined) == len(planned.clips):
-        first = quarantined[0]
-        raise ShardwaveError(
-            f"none of the {len(quarantined)} clips is usable audio (the first: {first['path']}: {first['reason']})"
-        )
+    remarks = sorted((entry for record in records for entry in record["remarks"]), key=lambda entry: entry["path"])
+    _check_enough(out, planned, classes, quarantined)
     builders: list[dict[str, Any]] = []
     partitions: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
@@ -38,7 +35,9 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
             partitions[record["partition"]][view].append({**entry, "builder": builders.index(record["builder"])})
     crc32 = {path: value for record in records for path, value in record["crc32"].items()}
     planned.with_crc32(crc32).write(out / INPUTS)
-    write_quarantine(out, quarantined)
+    write_lines(out / QUARANTINE, quarantined)
+    if remarks:
+        write_lines(out / REMARKS, remarks)
     made = {
         "format": manifest.FORMAT,
         "fingerprint": manifest.fingerprint(config),
@@ -53,6 +52,7 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
         "clips": len(planned.clips) - len(quarantined),
         "audio_seconds": round(sum(record["audio_seconds"] for record in records), 6),
         "quarantined": len(quarantined),
+        "remarks": len(remarks),
         "options": planned.options,
         "builders": builders,
         "environment": environment(),
@@ -68,16 +68,39 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
     return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
-def write_quarantine(out: Place, quarantined: Sequence[dict[str, str]]) -> None:
-    """Write quarantine.jsonl: one {path, reason} a line, sorted by path."""
-    atomic.write_bytes(out / QUARANTINE, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined).encode())
+def write_lines(path: Place, entries: Sequence[dict[str, str]]) -> None:
+    """Write one JSON object a line, as quarantine.jsonl ({path, reason}) and remarks.jsonl ({path, remark}) hold them."""
+    atomic.write_bytes(path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, str]]) -> None:
+    """Raise ShardwaveError, and remove what was built, unless every class and every split has a usable clip."""
+    bad = {entry["path"]: entry["reason"] for entry in quarantined}
+    good = [i for i, clip in enumerate(planned.clips.clips) if clip.path not in bad]
+    labels = {planned.clips.clips[i].label for i in good}
+    splits = {planned.clips.partitions[i] for i in good}
+    lacking = [f"class {name}" for name in classes if name not in labels]
+    lacking += [f"split {name}" for name in sorted(set(planned.clips.partitions) - splits)]
+    if not lacking:
+        return
+    folder.remove(out, folder.State(plan=planned))
+    what = "every clip" if not good else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
+    first = next(path for path in bad if not good or any(_belongs(clip, path, lacking) for clip in planned.clips))
+    raise ShardwaveError(
+        f"{what} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first}: {bad[first]}. "
+        "Mend or convert these files, or leave the class out, and run the command again; nothing was kept"
+    )
+
+
+def _belongs(planned: PlannedClip, path: str, lacking: Sequence[str]) -> bool:
+    return planned.clip.path == path and (f"class {planned.clip.label}" in lacking or f"split {planned.partition}" in lacking)
 
 
 def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Place) -> None:
-    """Raise TooManyBadInputs where more clips were set aside than allowed."""
+    """Raise TooManyBadInputs where more clips were quarantined than allowed."""
     total = made["clips"] + made["quarantined"]
     if made["quarantined"] > max_bad_fraction * total:
         raise TooManyBadInputs(
-            f"{out} is finished, but {made['quarantined']} of {total} clips were set aside, more than "
+            f"{out} is finished, but {made['quarantined']} of {total} clips were quarantined, more than "
             f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see quarantine.jsonl in it for the reasons"
         )

@@ -21,6 +21,7 @@ from shards.layout import (
     LOCK,
     MANIFEST,
     QUARANTINE,
+    REMARKS,
     SHARD_FILE,
     TAR,
     TEMPORARY,
@@ -148,7 +149,7 @@ def remove(out: Place, state: State) -> None:
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
     (out / MANIFEST).unlink(missing_ok=True)
     atomic.sync_folder(out)
-    _unlink(out, [QUARANTINE, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))])
+    _unlink(out, [QUARANTINE, REMARKS, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))])
     remove_build(out)
 
 

@@ -1,4 +1,4 @@
-"""What is in a shard set: counts, durations, what was set aside, and whether samples still fit the audio they came from."""
+"""What is in a shard set: counts, durations, what was quarantined, and whether samples still fit the audio they came from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import UsageError
-from shards.layout import QUARANTINE
+from shards.layout import QUARANTINE, REMARKS
 from shards.progress import bar
 from shards.shardset import ShardSet, View
 
@@ -47,7 +47,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def summary(set_path: Path | str) -> dict[str, Any]:
-    """Counts per class, partition and view, durations (seconds), source rates (Hz), groups, and what was set aside and why."""
+    """Counts per class, partition and view, durations (seconds), source rates (Hz), groups, and what was quarantined and why."""
     opened = ShardSet.open(set_path)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     lengths: list[float] = []
@@ -88,14 +88,14 @@ def summary(set_path: Path | str) -> dict[str, Any]:
         "source_rates": dict(rates.most_common()),
         "groups": {partition: len(found) for partition, found in groups.items()},
         "absent": _absent(counts, opened.classes),
-        "quarantined": quarantined(opened.path),
+        "quarantined": lines_of(opened.path / QUARANTINE),
+        "remarks": lines_of(opened.path / REMARKS),
     }
 
 
-def quarantined(folder: Path) -> list[dict[str, str]]:
-    """What was set aside while the set was built: [{path, reason}]."""
-    path = folder / QUARANTINE
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+def lines_of(path: Path) -> list[dict[str, str]]:
+    """The JSON objects in `path`, one a line; none where there is no such file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
@@ -145,12 +145,17 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
         head.append("  source rates " + ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items()))
     if found["groups"]:
         head.append("  groups       " + ", ".join(f"{partition}: {n:,}" for partition, n in found["groups"].items()))
-    aside = found["quarantined"]
+    aside, remarks = found["quarantined"], found["remarks"]
     tail = [f"  take care    {partition} has no clip of {', '.join(names)}" for partition, names in found["absent"].items()]
-    tail += [f"  set aside    {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  set aside    nothing"]
+    tail += [f"  quarantined  {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  quarantined  nothing"]
     tail += [f"    {entry['path']}: {entry['reason']}" for entry in aside[:quarantined_lines]]
     if len(aside) > quarantined_lines:
         tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
+    if remarks:
+        first = f"the first: {remarks[0]['path']}: {remarks[0]['remark']}"
+        tail.append(
+            f"  remarks      {len(remarks)} clip{'s' if len(remarks) > 1 else ''} used all the same; {first}; see {REMARKS}"
+        )
     return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
 
 

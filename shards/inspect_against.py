@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards.inspect import find, quarantined
+from shards.inspect import find, lines_of
+from shards.layout import QUARANTINE
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet, View
 
@@ -106,7 +107,7 @@ def _compare(opened: ShardSet, anew: ShardSet, clip_of: dict[str, int]) -> dict[
             if levels.max() > worst["levels"]:
                 worst = {"levels": int(levels.max()), "key": view.key(row)}
     if not samples:
-        raise ShardwaveError(f"none of the {len(clip_of)} clips could be made anew: {quarantined(anew.path)[:1]}")
+        raise ShardwaveError(f"none of the {len(clip_of)} clips could be made anew: {lines_of(anew.path / QUARANTINE)[:1]}")
     unlike += [f"{path} slice {index}" for path, index in made]
     within = float(pixels[:2].sum() / pixels.sum())
     return {"samples": samples, "identical": identical, "within_1": round(within, 6), "worst": worst, "unlike": unlike}

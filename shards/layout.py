@@ -12,6 +12,7 @@ NPY_HEADER = 128  # bytes; fixed, so that behind a 512-byte tar header the data 
 BLOCK = 512  # bytes; headers and data of a tar's members begin at multiples
 TAR, INDEX, DALI_INDEX = ".tar", ".index", ".idx"
 MANIFEST, QUARANTINE, INPUTS = "manifest.json", "quarantine.jsonl", "inputs.jsonl"
+REMARKS = "remarks.jsonl"  # what was wrong with files that are used all the same
 BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 PARTITION = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")

@@ -18,7 +18,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "json"))
 KEYS = (
     "format", "fingerprint", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions", "clips",
-    "audio_seconds", "quarantined", "environment",
+    "audio_seconds", "quarantined", "remarks", "environment",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class Progress(Protocol):
     """Who is told how far a build is."""
 
     def clips(self, count: int, seconds: float, bad: int) -> None:
-        """So many clips are done: seconds of audio, and how many of them were set aside."""
+        """So many clips are done: seconds of audio, and how many of them were quarantined."""
 
     def kept(self, clips: int) -> None:
         """So many clips lie in a shard that was finished before."""

@@ -89,6 +89,7 @@ class UnitWriter:
         ]
         self._seconds = 0.0
         self._quarantined: list[dict[str, str]] = []
+        self._remarks: list[dict[str, str]] = []
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
 
@@ -107,12 +108,15 @@ class UnitWriter:
             meta = sample_meta(clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, **known)
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
         self._seconds += made.samples / rate
+        if made.remark:
+            self._remarks.append({"path": clip.path, "remark": made.remark})
+            _log.info("%s is used, but %s", clip.path, made.remark)
         self._note(clip.path, crc32)
 
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
         """Note a clip that is not usable."""
         self._quarantined.append({"path": planned.clip.path, "reason": " ".join(reason.split())})
-        _log.info("set aside %s: %s", planned.clip.path, reason)
+        _log.info("quarantined %s: %s", planned.clip.path, reason)
         self._note(planned.clip.path, crc32)
 
     def _note(self, path: str, crc32: int | None) -> None:
@@ -132,7 +136,7 @@ class UnitWriter:
             UnitWriter.abandon(self)
         record = {
             "unit": self._unit.name, "partition": self._unit.partition, "shards": entries, "audio_seconds": self._seconds,
-            "quarantined": self._quarantined, "crc32": self._crc32, "builder": dict(builder),
+            "quarantined": self._quarantined, "remarks": self._remarks, "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
         atomic.write_json(record_path(self._folder, self._unit), record)
         clips, seconds = len(self._unit.clips), time.perf_counter() - self._started

@@ -25,6 +25,7 @@ from preprocess import log
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput, Engine, make_engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
+from preprocess.limits import Limits
 from shards import scratch
 from shards.clip_copies import ClipCopies
 from shards.plan import PlannedClip, file_crc32
@@ -48,6 +49,7 @@ class Job:
     engine: str  # as `preprocess.engine.resolve` returns it
     device: str
     feature_count: int
+    limits: Limits = Limits()
 
     @property
     def remote(self) -> bool:
@@ -81,7 +83,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, paths, summed=True):
+                for i, made in stream(self.engine, paths, summed=True, limits=self.job.limits):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue

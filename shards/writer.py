@@ -12,7 +12,8 @@ import numpy as np
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError
 from shards import atomic, folder, lock, manifest
-from shards.finish import described, write_quarantine
+from shards.finish import described, write_lines
+from shards.layout import QUARANTINE
 from shards.progress import bar
 from shards.shard_writer import Fields, ShardWriter
 from shards.shardset import ShardSet
@@ -49,7 +50,7 @@ def write_set(
             with bar(total=samples, unit="sample", desc=out.name) as progress:
                 for partition, view, index, rows in shards:
                     partitions[partition][view].append(_write_shard(out, partition, view, index, rows, fields, progress))
-            write_quarantine(out, [])
+            write_lines(out / QUARANTINE, [])
             made = {
                 "format": manifest.FORMAT,
                 "fingerprint": manifest.fingerprint(described_by["config"]),
@@ -57,6 +58,7 @@ def write_set(
                 "fields": described(fields),
                 "partitions": partitions,
                 "quarantined": 0,
+                "remarks": 0,
                 "environment": environment(),
             }
             manifest.write(out, made)

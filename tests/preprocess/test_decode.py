@@ -58,7 +58,7 @@ def test_the_checksum_of_what_was_read(tmp_path, suffix, subtype, step, channels
         path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
     for rate in (24_000, 8_000):
         decoded = decode(path, rate, 1_000, summed=True)
-        assert decoded.crc32 == (zlib.crc32(path.read_bytes()) if suffix in ("wav", "au") else None)
+        assert decoded.crc32 == zlib.crc32(path.read_bytes())
         assert decode(path, rate).crc32 is None and (decode(path, rate).samples == decoded.samples).all()
 
 
@@ -89,10 +89,10 @@ def test_formats(tmp_path, suffix, subtype, step, channels):
     assert (error[500:-500].mean() if step > 0.01 else error.max()) <= step  # on average where the format is lossy
 
 
-UNCOMPRESSED = [(suffix, kind) for suffix in ("wav", "au") for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")]
+UNCOMPRESSED = [(suffix, kind) for suffix in ("wav", "au", "aiff") for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")]
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), [*UNCOMPRESSED, ("wav", "PCM_U8"), ("au", "PCM_S8")])
+@pytest.mark.parametrize(("suffix", "subtype"), [*UNCOMPRESSED, ("wav", "PCM_U8"), ("au", "PCM_S8"), ("aiff", "PCM_S8")])
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_uncompressed_files_equal_libsndfile(tmp_path, suffix, subtype, channels, caplog):
     """Our own conversion against libsndfile's, more samples than one piece, to the last bit."""
@@ -210,11 +210,9 @@ def test_a_file_without_permission(tmp_path):
         (wav(SAMPLES)[:-5_000], "truncated"),
         (wav(SAMPLES)[:44], "truncated"),
         (wav(SAMPLES)[:40], "without samples"),
-        (wav(SAMPLES, data=2 * len(SAMPLES)), "lies"),
-        (wav(SAMPLES, data=0xFFFFFFFF), "lies"),
+        (wav(SAMPLES, data=2 * len(SAMPLES)), "truncated"),
         (wav(SAMPLES, data=len(SAMPLES) // 2), "lies"),
         (wav(SAMPLES, data=len(SAMPLES) // 2, riff=36 + len(SAMPLES) // 2), "lies"),
-        (wav(SAMPLES, data=0), "lies"),
         (wav(SAMPLES, rate=1), "rate of 1 Hz"),
         (wav(SAMPLES, rate=0), "rate of 0 Hz"),
         (wav(SAMPLES, channels=30_000), "30000 channels"),
@@ -231,7 +229,13 @@ def test_wav_headers_that_lie(tmp_path, content, expected):
 @pytest.mark.parametrize(
     "content",
     [
-        wav(SAMPLES, data=0xFFFFFFFF, riff=0xFFFFFFFF),  # a pipe's WAV: both lengths open
+        wav(SAMPLES, data=0xFFFFFFFF, riff=0xFFFFFFFF),  # lengths left open by a writer that could not seek: FFmpeg
+        wav(SAMPLES, data=0xFFFFFFFF),
+        wav(SAMPLES, data=0xFFFFFFDB, riff=0xFFFFFFFF),  # GStreamer
+        wav(SAMPLES, data=0x80000000, riff=0x80000024),  # arecord
+        wav(SAMPLES, data=0x7FFFEFDC, riff=0x7FFFF000),  # SoX
+        wav(SAMPLES, data=0, riff=0),  # FFmpeg, killed
+        wav(SAMPLES, data=0),
         wav(SAMPLES, after=b"LIST" + struct.pack("<I", 4) + b"abcd"),
         wav(SAMPLES, after=b"ID3" + bytes(range(256)) * 100),
         wav(SAMPLES, after=bytes(10_000)),
@@ -250,7 +254,7 @@ def test_other_headers_that_lie(tmp_path, suffix, subtype):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, tone(2.0), RATE, subtype=subtype)
     whole = path.read_bytes()
-    for cut in (len(whole) - 3, len(whole) // 2, 60):
+    for cut in (len(whole) // 2, 60):
         path.write_bytes(whole[:cut])
         assert "truncated" in reason(path) or "without" in reason(path)
 
@@ -258,13 +262,13 @@ def test_other_headers_that_lie(tmp_path, suffix, subtype):
 @pytest.mark.parametrize(
     ("suffix", "subtype"), [("flac", "PCM_16"), ("ogg", "VORBIS"), ("ogg", "OPUS"), ("mp3", "MPEG_LAYER_III")]
 )
-@pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.9])
 def test_compressed_files_cut_short(tmp_path, suffix, subtype, part):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, tone(4.0, 24_000), 24_000, subtype=subtype)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    assert "truncated" in reason(path) or "cannot be decoded" in reason(path)
+    assert "truncated" in reason(path)
 
 
 def mp3(path, seconds=4.0):
@@ -346,4 +350,4 @@ def test_a_lying_flac_header(tmp_path):
     content = bytearray(path.read_bytes())
     content[22] = 0x7F
     path.write_bytes(content)
-    assert "claims" in reason(path) or "cannot be decoded" in reason(path)
+    assert "states 2130750532 samples, the file holds 44100" in reason(path)

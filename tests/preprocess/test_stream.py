@@ -36,7 +36,7 @@ def files(tmp_path_factory):
         paths.append(path)
         if number % 4 == 0:
             bad = folder / f"{number:02d} bad.wav"
-            bad.write_bytes([b"", b"no audio", path.read_bytes()[:-2_000]][number // 4 % 3])
+            bad.write_bytes([b"", b"no audio", path.read_bytes()[:-6_000]][number // 4 % 3])
             paths.append(bad)
     short = folder / "short.wav"
     soundfile.write(short, music(500), RATE, subtype="PCM_16")
@@ -52,8 +52,8 @@ def test_files_of_all_kinds(engine_of, expected, files):
             continue
         assert isinstance(output, ClipOutput)
         decoded = decode(path, RATE)
-        assert output[3:-1] == (len(decoded.samples), *decoded[1:-1])
-        assert output.crc32 == (zlib.crc32(path.read_bytes()) if path.suffix in (".wav", ".au") else None)
+        assert output[3:-2] == (len(decoded.samples), *decoded[1:-2])
+        assert output.crc32 == zlib.crc32(path.read_bytes())
         reference = expected(CONFIG, [decoded.samples])[0]
         assert_close(output.full, reference.full[0])
         assert_close(output.slices, reference.slices[0])

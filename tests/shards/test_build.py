@@ -170,14 +170,14 @@ def test_bad_files_are_set_aside_with_their_reasons(tmp_path: Path, capsys: pyte
     (audio / "b" / "README.md").write_text("passed over")
     (audio / "b" / "broken link.wav").symlink_to(tmp_path / "nowhere")
     options = BuildOptions(workers=2, min_shards=2, val_fraction=0.25)
-    with pytest.raises(TooManyBadInputs, match="3 of 19 clips were set aside") as caught:
+    with pytest.raises(TooManyBadInputs, match="3 of 19 clips were quarantined") as caught:
         build(audio, tmp_path / "set", CONFIG, options)
     assert caught.value.exit_status == 3
     entries = [json.loads(line) for line in (tmp_path / "set" / "quarantine.jsonl").read_text().splitlines()]
     assert [entry["path"] for entry in entries] == ["a/empty.wav", "a/text.wav", "b/broken link.wav"]
     assert all(entry["reason"] and "\n" not in entry["reason"] for entry in entries)
     assert verify(tmp_path / "set")["clips"] == 16  # finished all the same
-    assert "3 set aside" in capsys.readouterr().err
+    assert "3 quarantined" in capsys.readouterr().err
     with pytest.raises(TooManyBadInputs):  # nothing to do, and still too many
         build(audio, tmp_path / "set", CONFIG, options)
     assert build(audio, tmp_path / "set", CONFIG, dataclasses.replace(options, max_bad_fraction=0.2))["quarantined"] == 3
@@ -187,7 +187,7 @@ def test_a_folder_without_one_usable_file(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / "audio" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "audio" / "ab"[i % 2] / f"{i}.wav").touch()
-    with pytest.raises(ShardwaveError, match="none of the 4 clips is usable audio"):
+    with pytest.raises(ShardwaveError, match=r"every clip was quarantined \(4 of 4 in all\), such as a/0.wav: empty file"):
         build(tmp_path / "audio", tmp_path / "set", CONFIG, BuildOptions(workers=1, val_fraction=0.5))
 
 

@@ -77,7 +77,7 @@ def test_describe_is_a_table_whose_sums_are_right(built: Path) -> None:
     assert total.split()[-2:] == ["16", "64"]
     high = next(line for line in lines if line.split()[:1] == ["high"])
     assert high.split()[-2:] == ["6", "24"] and "·" in high
-    assert "set aside    1 clip" in text and "train/low/broken.wav: " in text and "0.5 to 2 s, median 1 s" in text
+    assert "quarantined  1 clip" in text and "train/low/broken.wav: " in text and "0.5 to 2 s, median 1 s" in text
 
 
 def test_classes_that_a_partition_lacks_are_named(audio: Path, tmp_path: Path) -> None:
@@ -219,4 +219,4 @@ def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
     with pytest.raises(TooManyBadInputs):
         build(tmp_path / "audio", tmp_path / "set", CONFIG, dataclasses.replace(OPTIONS, max_bad_fraction=0.1, val_fraction=0.0))
     text = inspect.describe(inspect.summary(tmp_path / "set"))
-    assert "set aside    24 clips" in text and "and 14 more in quarantine.jsonl" in text
+    assert "quarantined  24 clips" in text and "and 14 more in quarantine.jsonl" in text

@@ -168,6 +168,7 @@ def unfinished(whole: Path, out: Path) -> Path:
                 "shards": {"full": full, "slice": part},
                 "audio_seconds": 6.0 * len(mine),
                 "quarantined": [],
+                "remarks": [],
                 "crc32": {line["path"]: line["crc32"] for line in mine},
                 "builder": manifest["builders"][0],
             }

@@ -288,7 +288,16 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         "cls": {"dtype": "int64", "shape": []},
         "json": {"dtype": "json", "shape": []},
     }
-    counts = {"seed": 0, "classes": [], "feature_names": [], "clips": 0, "audio_seconds": 0, "quarantined": 0, "environment": {}}
+    counts = {
+        "seed": 0,
+        "classes": [],
+        "feature_names": [],
+        "clips": 0,
+        "audio_seconds": 0,
+        "quarantined": 0,
+        "remarks": 0,
+        "environment": {},
+    }
     (folder / "manifest.json").write_text(
         json.dumps({**about, **counts, "fields": fields, "partitions": {"train": {"full": entries}}})
     )
