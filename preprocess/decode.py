@@ -31,6 +31,9 @@ SUFFIXES = frozenset((
     ".mp1", ".mpga", ".caf", ".w64", ".voc", *FOREIGN_SUFFIXES,
 ))  # fmt: skip
 
+BLOCK = 1 << 18  # frames that are resampled at a time
+WHOLE = 1 << 22  # frames of a block that is not resampled: a clip of three minutes at 22,050 Hz is one
+
 
 class Decoded(NamedTuple):
     """A decoded clip."""
@@ -172,7 +175,7 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
         offset += stream.frames / stream.rate
         if begin >= stop:
             continue
-        counter = _Counter(stream.blocks(begin, stop))
+        counter = _Counter(stream.blocks(begin, stop, WHOLE if stream.rate == sample_rate else BLOCK))
         for block in _at_rate(counter, stream.rate, sample_rate):
             if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
                 samples, filled = block, len(block)

@@ -21,3 +21,7 @@ class TooManyBadInputs(ShardwaveError):
 
 class BadAudio(Exception):
     """A file that is not usable audio; `str(error)` is the reason recorded in `quarantine.jsonl`."""
+
+
+class UnknownEncoding(BadAudio):
+    """Audio that libsndfile does not decode; `str(error)` names its encoding."""

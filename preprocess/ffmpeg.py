@@ -15,7 +15,7 @@ _STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that stat
 
 def open_stream(
     path: str, name: str, stack: contextlib.ExitStack
-) -> tuple[tuple[int, int, int, Callable[[int, int], Iterator[np.ndarray]], str], float, str | None]:
+) -> tuple[tuple[int, int, int, Callable[[int, int, int], Iterator[np.ndarray]], str], float, str | None]:
     """Decode a file's first audio stream.
 
     Args:
@@ -55,7 +55,7 @@ def open_stream(
         except av.FFmpegError as error:
             raise BadAudio(f"damaged: FFmpeg cannot decode it to its end: {error.strerror}") from error
 
-    def blocks(first: int, last: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
         position = 0
         for samples in decoded():
             kept = samples[max(0, first - position) : max(0, last - position)]

@@ -149,7 +149,7 @@ def read(data: bytes) -> MpegStream:
             _check_change(data, end, kind)
             begin = find_frame(data, end, kind)
             rest = (begin if begin >= 0 else len(data)) - end
-            if begin >= 0 or rest > min(JUNK, position // 16):
+            if begin >= 0 or (rest > min(JUNK, position // 16) and not 0 < stated <= frames):
                 reasons.append(f"at byte {end} of {len(data)}, after {frames} MPEG frames, {rest} bytes are none")
                 lost += rest * kind.samples * max(1, frames) // max(1, sum(map(len, runs)))
             if begin < 0:

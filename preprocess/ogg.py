@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from preprocess.errors import BadAudio
+from preprocess.errors import BadAudio, UnknownEncoding
 
 _FLAC = b"\x7fFLAC"
 _CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", _FLAC: "FLAC", b"Speex   ": "Speex"}
@@ -107,7 +107,7 @@ def _stream(data: bytes, link: list[_Page], alone: bool) -> OggStream | None:
     codec = codecs[serial]
     assert codec is not None
     if codec == "Speex":
-        raise BadAudio("Ogg Speex is not read here: convert it to WAV or FLAC")
+        raise UnknownEncoding("Ogg Speex")
     own = [page for page in link if page.serial == serial]
     if len(own) < 2:
         raise BadAudio("no samples: an Ogg stream with a header alone")

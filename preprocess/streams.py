@@ -20,27 +20,26 @@ import numpy as np
 from preprocess import ffmpeg, flac, mpeg, ogg
 from preprocess.c_stderr import silenced
 from preprocess.containers import FOREIGN_SUFFIXES, foreign_name, identify, layout
-from preprocess.errors import BadAudio
+from preprocess.errors import BadAudio, UnknownEncoding
 from preprocess.pcm import Samples, SummedFile, check_range, mono_blocks
 
 RATES = (1_000, 1_000_000)  # Hz; what a header may state
 CHANNELS = 1_024
 HEAD = 4_096  # bytes by which a file is identified
 PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
-_BLOCK = 1 << 20  # frames decoded at a time
-_WHOLE = 1 << 27  # uncompressed frames that are taken as one block; 512 MB
 
 
 class Stream(NamedTuple):
     """One stream of samples in a file; most files hold one.
 
-    `blocks(first, last)` yields the mono samples of these frames, float32 [n], or int16 where they may stay what they are.
+    `blocks(first, last, size)` yields the mono samples of these frames, at most about `size` at a time: float32 [n], or int16 where
+    they may stay what they are.
     """
 
     rate: int  # Hz
     channels: int
     frames: int
-    blocks: Callable[[int, int], Iterator[np.ndarray]]
+    blocks: Callable[[int, int, int], Iterator[np.ndarray]]
     reader: str  # what decodes it, for the log
 
 
@@ -77,6 +76,15 @@ def open_source(
     Raises:
         BadAudio: The file is no audio, or damaged so that no stream of it can be decoded.
     """
+    try:
+        return _open(file, name, stack, piece, integers_at)
+    except UnknownEncoding as error:
+        decoded, missing, reason = ffmpeg.open_stream(name, str(error), stack)
+        return Source([Stream(*decoded)], missing, reason)
+
+
+def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None) -> Source:
+    """Find the streams of a file; raises UnknownEncoding if only FFmpeg may decode it."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         raise BadAudio("empty file")
@@ -95,11 +103,12 @@ def open_source(
             return source._replace(missing=source.missing + found.missing, reason=source.reason or found.reason)
         sound = _sound_stream(file if found.rebuilt is None else _memory_file(found.rebuilt, stack), stack)
         return Source([sound], found.missing, found.reason)
-    if kind == "foreign" or kind is None and os.path.splitext(name)[1].lower() in FOREIGN_SUFFIXES:
-        format_name = foreign_name(head) or FOREIGN_SUFFIXES[os.path.splitext(name)[1].lower()]
-        decoded, missing, reason = ffmpeg.open_stream(name, format_name, stack)
-        return Source([Stream(*decoded)], missing, reason)
+    if kind == "foreign":
+        raise UnknownEncoding(foreign_name(head))
     if kind is None:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in FOREIGN_SUFFIXES:
+            raise UnknownEncoding(FOREIGN_SUFFIXES[suffix])
         raise BadAudio("not audio: no known format begins like this")
     if kind == "other":
         file.seek(0)
@@ -121,10 +130,9 @@ def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, in
         return _encoded(None, data[start:], kind, stack)._replace(crc32=crc32)
     if kind in ("wav", "au", "aiff", "other"):
         inner = stack.enter_context(FileIO(os.dup(_memory_file(data[start:], stack).fileno())))
-        return open_source(inner, name, stack, piece, integers_at)._replace(crc32=crc32)
+        return _open(inner, name, stack, piece, integers_at)._replace(crc32=crc32, sums=False)
     if kind == "foreign":
-        stream, missing, reason = ffmpeg.open_stream(name, str(foreign_name(data[start : start + HEAD])), stack)
-        return Source([Stream(*stream)], missing, reason, crc32)
+        raise UnknownEncoding(foreign_name(data[start : start + HEAD]))
     return _mpeg_source(data, stack)._replace(crc32=crc32)
 
 
@@ -190,13 +198,13 @@ def _memory_file(data: bytes | memoryview, stack: contextlib.ExitStack, size: in
 def _pcm_stream(file: FileIO, pcm: Samples, kind: str, piece: int, integers: bool) -> Stream:
     """The stream of uncompressed samples."""
 
-    def blocks(first: int, last: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
         width = pcm.bits // 8 * pcm.channels
         part = pcm._replace(offset=pcm.offset + first * width, frames=last - first)
         if isinstance(file, SummedFile) and part == pcm:
             file.seek(0)
             file.sum_up(pcm.offset)
-        return mono_blocks(file, part, min(last - first, _WHOLE), piece, integers)
+        return mono_blocks(file, part, size, piece, integers)
 
     _check_format(pcm.rate, pcm.channels)
     return Stream(pcm.rate, pcm.channels, pcm.frames, blocks, f"our own {pcm.name} {kind} reader")
@@ -215,22 +223,22 @@ def _sound_stream(
         with silenced():
             sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
     except soundfile.LibsndfileError as error:
-        raise BadAudio(f"cannot be decoded: {error.error_string}") from error
+        raise UnknownEncoding(f"an encoding that libsndfile does not know ({error.error_string.strip()})") from error
     total = sound.frames if frames is None else frames
     end = total if end is None else end
     _check_format(sound.samplerate, sound.channels)
     if not 0 < total < 1 << 62:
         raise BadAudio("no samples")
 
-    def blocks(first: int, last: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
         position, stop = 0, skip + last
-        buffer = np.empty((min(_BLOCK, stop), sound.channels), np.float32)
+        buffer = np.empty((min(size, stop), sound.channels), np.float32)
         while position < stop:
             try:
                 with silenced():
-                    part = sound.read(out=buffer[: min(_BLOCK, stop - position)])
+                    part = sound.read(out=buffer[: min(size, stop - position)])
             except soundfile.LibsndfileError as error:
-                told = f"decoding fails between sample {position} and {min(position + _BLOCK, stop)} of {total}"
+                told = f"decoding fails between sample {position} and {min(position + size, stop)} of {total}"
                 raise BadAudio(f"damaged: {told} ({error.error_string})") from error
             if not len(part):
                 return
