@@ -35,10 +35,12 @@ def open_stream(
     except ImportError:
         raise BadAudio(REMEDY.format(name)) from None
     try:
-        container = stack.enter_context(av.open(path))
+        container = stack.enter_context(av.open(path, metadata_errors="replace"))
         if not container.streams.audio:
             raise BadAudio(f"{name} without an audio stream")
         audio = container.streams.audio[0]
+        if audio.codec_context is None or not audio.rate or not audio.channels:
+            raise BadAudio(f"{name}: FFmpeg finds no decoder, rate or channels for its audio")
         rate, channels = audio.rate, audio.channels
         stated = float(audio.duration * audio.time_base) if audio.duration and audio.time_base else 0.0
         is_stated = container.format.name.split(",")[0] in _STATED
