@@ -34,6 +34,7 @@ RATES = (1_000, 1_000_000)  # Hz; what a header may claim
 CHANNELS = 1_024
 _BLOCK = 1 << 18  # frames decoded at a time
 _WHOLE = 1 << 26  # frames that a header may claim for memory to be taken at once
+END_TOLERANCE = 0.1  # seconds that a segment may reach beyond the end of its file
 PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
 
 
@@ -62,26 +63,54 @@ def looks_like_audio(path: Path | str) -> bool:
         return False
 
 
-def decode(path: Path | str, sample_rate: int, piece: int = PIECE, *, summed: bool = False, integers: bool = False) -> Decoded:
+def decode(
+    path: Path | str,
+    sample_rate: int,
+    piece: int = PIECE,
+    *,
+    summed: bool = False,
+    integers: bool = False,
+    start: float | None = None,
+    end: float | None = None,
+) -> Decoded:
     """Decode `path` to mono at `sample_rate` (Hz); raises BadAudio with the reason where it is not sound and whole.
 
     Uncompressed files are read and converted `piece` samples at a time: small pieces stay in cache, but many threads of one
     process wait for each other at every piece. `summed`: with the file's CRC-32, if this reads its bytes itself.
-    `integers`: samples of 16 bits that are mono and at that rate stay what they are.
+    `integers`: samples of 16 bits that are mono and at that rate stay what they are. `start`, `end`: decode this segment of the
+    file only, in seconds.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
             raise BadAudio("not a regular file")
         with (SummedFile if summed else FileIO)(path) as file:
-            start = time.perf_counter()
+            began = time.perf_counter()
             decoded, reader = _decode(file, sample_rate, piece, integers)
+            decoded = _segment(decoded, sample_rate, start, end)
+    except FileNotFoundError as error:
+        raise BadAudio("the file does not exist") from error
     except OSError as error:
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
     if _log.isEnabledFor(logging.DEBUG):
         rate = f"{decoded.source_rate:,} Hz" + (f" to {sample_rate:,} Hz" if decoded.source_rate != sample_rate else "")
         about = f"{decoded.seconds:.2f} s, {decoded.channels} ch, {rate}"
-        _log.debug("read %s by %s: %s, in %.1f ms", path, reader, about, 1000 * (time.perf_counter() - start))
+        _log.debug("read %s by %s: %s, in %.1f ms", path, reader, about, 1000 * (time.perf_counter() - began))
     return decoded
+
+
+def _segment(decoded: Decoded, sample_rate: int, start: float | None, end: float | None) -> Decoded:
+    """The samples from `start` to `end` (seconds); raises BadAudio where the file does not reach so far."""
+    if start is None and end is None:
+        return decoded
+    first = round((start or 0.0) * sample_rate)
+    last = len(decoded.samples) if end is None else round(end * sample_rate)
+    if first >= len(decoded.samples):
+        raise BadAudio(f"the segment begins at {start:g} s, the file ends at {decoded.seconds:g} s")
+    if end is not None and end > decoded.seconds + END_TOLERANCE:
+        raise BadAudio(f"the segment ends at {end:g} s, the file at {decoded.seconds:g} s")
+    if last <= first:
+        raise BadAudio("the segment is shorter than a sample")
+    return decoded._replace(samples=decoded.samples[first:last])
 
 
 def _decode(file: FileIO, sample_rate: int, piece: int, integers: bool) -> tuple[Decoded, str]:

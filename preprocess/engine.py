@@ -9,7 +9,7 @@ import shutil
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,6 +32,14 @@ QUIETEST, LOUDEST = (
     1e-9,
     1e15,
 )  # largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum
+
+
+class Segment(NamedTuple):
+    """A part of an audio file."""
+
+    path: Path
+    start: float | None  # seconds; None: the file's beginning
+    end: float | None  # seconds; None: the file's end
 
 
 class EngineOutput(NamedTuple):
@@ -58,8 +66,8 @@ class ClipOutput(NamedTuple):
 class Engine(Protocol):
     """Engines never start processes; they may keep buffers between calls.
 
-    An engine may also offer `stream(paths, summed)`, a generator like the function `stream` here, where it has a better way than
-    file after file.
+    An engine may also offer `stream(sources, summed)`, a generator like the function `stream` here, where it has a better way
+    than file after file.
     """
 
     name: str  # one of ENGINES
@@ -74,24 +82,40 @@ class Engine(Protocol):
         ...
 
 
-def stream(engine: Engine, paths: Iterable[Path], summed: bool = False) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-    """Decode and transform files: (number of the path, what became of it), in the order of `paths`; a bad file costs no other.
-    `summed`: with the files' CRC-32, where that needs no second reading.
+def stream(
+    engine: Engine, sources: Iterable[Path | Segment], summed: bool = False
+) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    """Decode and transform files, or segments of files, in their order.
+
+    Args:
+        engine: What computes images and features.
+        sources: The files and segments.
+        summed: Whether to sum up each file (CRC-32), where that needs no second reading.
+
+    Yields:
+        (number of the source, its output); `BadAudio` for a file that is not usable, which costs no other.
     """
     own = getattr(engine, "stream", None)
     if own is not None:
-        yield from own(paths, summed)
+        yield from own(sources, summed)
         return
-    from preprocess.decode import decode
-
     integers = hasattr(engine, "integers")
-    for number, path in enumerate(paths):
+    for number, source in enumerate(sources):
         try:
-            decoded = decode(path, engine.config.sample_rate, summed=summed, integers=integers)
+            decoded = decode_source(source, engine.config.sample_rate, summed=summed, integers=integers)
         except BadAudio as error:
             yield number, error
             continue
         yield number, clip_output(engine([decoded.samples]), 0, decoded)
+
+
+def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> Decoded:
+    """Decode a file or a segment of one (see `preprocess.decode.decode`)."""
+    from preprocess.decode import decode
+
+    if isinstance(source, Segment):
+        return decode(source.path, sample_rate, start=source.start, end=source.end, **options)
+    return decode(source, sample_rate, **options)
 
 
 def clip_output(output: EngineOutput, i: int, decoded: Decoded) -> ClipOutput:

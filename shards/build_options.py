@@ -12,7 +12,7 @@ from preprocess.errors import UsageError
 class BuildOptions:
     """How a shard set is built."""
 
-    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split]; None: the class is the parent folder
+    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split][,start][,end]; None: the class is the parent folder
     engine: str = "auto"
     device: str = "auto"
     workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
@@ -24,6 +24,13 @@ class BuildOptions:
     overwrite: bool = False
     max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
     address: str | None = None  # of a Ray cluster, or `auto`; None: this machine alone
+    path_column: str | None = None  # of the table of labels or features; None: found by its name, as the two below
+    label_column: str | None = None
+    group_column: str | None = None
+    label_from: str | None = None  # regular expression on the path, its first group is the value; or `tag:NAME`
+    group_from: str | None = None
+    split_from: str | None = None
+    classes: str | None = None  # names separated by commas; None: all
 
     def __post_init__(self) -> None:
         _check(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)

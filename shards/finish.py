@@ -23,7 +23,10 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
     from preprocess.config import SpectrogramConfig
 
     records = sorted(records, key=lambda record: record["unit"])
-    quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=lambda entry: entry["path"])
+    quarantined = sorted(
+        (entry for record in records for entry in record["quarantined"]),
+        key=lambda entry: (entry["path"], entry.get("start") or 0.0),
+    )
     if len(quarantined) == len(planned.clips):
         first = quarantined[0]
         raise ShardwaveError(
@@ -68,8 +71,8 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
     return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
-def write_quarantine(out: Place, quarantined: Sequence[dict[str, str]]) -> None:
-    """Write quarantine.jsonl: one {path, reason} a line, sorted by path."""
+def write_quarantine(out: Place, quarantined: Sequence[dict[str, Any]]) -> None:
+    """Write quarantine.jsonl: one {path, reason} a line, sorted by path; of a segment {path, start, end, reason}."""
     atomic.write_bytes(out / QUARANTINE, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined).encode())
 
 

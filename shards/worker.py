@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 
 from preprocess import log
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import ClipOutput, Engine, make_engine, stream
+from preprocess.engine import ClipOutput, Engine, Segment, make_engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
 from shards import scratch
 from shards.clip_copies import ClipCopies
@@ -81,7 +81,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, paths, summed=True):
+                for i, made in stream(self.engine, _sources(paths, unit), summed=True):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue
@@ -116,6 +116,13 @@ class Builder:
             return [audio / planned.clip.path for planned in clips]
         assert self.scratch is not None
         return ClipCopies(audio, clips, self.scratch)
+
+
+def _sources(paths: Iterable[Path], unit: Unit) -> Iterator[Path | Segment]:
+    """What an engine decodes for each clip: the file, or the segment of it."""
+    for path, (_, planned) in zip(paths, unit.clips, strict=True):
+        clip = planned.clip
+        yield Segment(path, clip.start, clip.end) if clip.is_segment else path
 
 
 def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio, path: Path) -> float:
