@@ -44,7 +44,7 @@ class Clip:
         """The path, and the seconds of a segment, for messages: `a.wav (1.5 to 2 s)`."""
         if not self.is_segment:
             return self.path
-        return f"{self.path} ({self.start or 0:g} s {'to its end' if self.end is None else f'to {self.end:g} s'})"
+        return f"{self.path} ({self.start or 0:.10g} s {'to its end' if self.end is None else f'to {self.end:.10g} s'})"
 
 
 def clip_of_sample(meta: Mapping[str, Any]) -> Clip:

@@ -64,7 +64,7 @@ def of_classes(clips: Sequence[Clip], classes: str | None) -> list[int]:
     """
     if classes is None:
         return list(range(len(clips)))
-    chosen = [name.strip() for name in next(csv.reader([classes]), []) if name.strip()]
+    chosen = [name.strip() for name in next(csv.reader([classes], skipinitialspace=True), []) if name.strip()]
     known = collections.Counter(clip.label for clip in clips if clip.label is not None)
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:

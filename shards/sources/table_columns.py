@@ -30,7 +30,9 @@ SPLIT_NAMES = {
 MAX_FOLD = 9_999
 _FOLD = re.compile(r"(?:fold[ _-]?)?([0-9]{1,9})(?:\.0)?", re.IGNORECASE)  # 1.0: what a data frame may make of 1
 _SECONDS = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_ROW_NUMBERS = re.compile(r"|Unnamed: [0-9]+(\.[0-9]+)*|__index_level_[0-9]+__")  # as pandas writes and reads its index
+_ROW_NUMBERS = re.compile(  # as data frames write their index
+    r"|unnamed:_[0-9]+(\.[0-9]+)*|_*index_level_[0-9]+_*|index|idx|row|row_?(id|index|number|nr|names)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +110,8 @@ def tell(table: TextTable, columns: Columns, unused: list[int], why: str = "not 
 
 
 def is_row_number(name: str) -> bool:
-    """Whether a column's name says that it only numbers the rows, as a data frame's index does: no name, or `Unnamed: 0`."""
-    return _ROW_NUMBERS.fullmatch(name) is not None
+    """Whether a column's name says that it only numbers the rows: no name, `Unnamed: 0`, `index`, `row_id`, ..."""
+    return _ROW_NUMBERS.fullmatch(_plain(name)) is not None
 
 
 def means_clip(name: str) -> bool:

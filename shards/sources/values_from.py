@@ -32,12 +32,13 @@ def apply(clips: list[Clip], options: BuildOptions, audio: Place | None) -> list
             continue
         option = f"--{field}-from"
         if source.startswith(TAG):
-            values = _tags(clips, source.removeprefix(TAG), option, audio)
+            values = _tags(clips, source.removeprefix(TAG).lower(), option, audio)
         else:
             values = _matches(clips, source, option)
         if field == "split":
             values = [parse_split(value, f"{option} in {clip.path}") for clip, value in zip(clips, values, strict=True)]
-        changes: list[dict[str, Any]] = [{field: value} for value in values]
+        other: dict[str, Any] = {"fold": None} if field == "split" else {}  # a clip has either
+        changes: list[dict[str, Any]] = [{field: value, **other} for value in values]
         clips = [dataclasses.replace(clip, **change) for clip, change in zip(clips, changes, strict=True)]
     return clips
 
