@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from preprocess.errors import UsageError
 from shards.build_options import BuildOptions
@@ -15,7 +16,7 @@ from shards.sources import table_columns, text_table
 from shards.sources.class_folders import audio_files, check_folder
 from shards.sources.clip_list import check_unique, fold_of_folder, split_of_folder
 from shards.sources.text_table import TextTable
-from shards.url_path import Place, UrlPath
+from shards.url_path import Place
 
 
 def read(audio: Place, labels: Place, options: BuildOptions | None = None) -> list[Clip]:
@@ -58,7 +59,9 @@ def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> li
     """The path of every row's file, relative to `audio`; raises UsageError where no file exists."""
     assert columns.path is not None
     paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
-    absent = [row for row, path in enumerate(paths) if not _exists(audio / path)]
+    exists = _is_file if isinstance(audio, Path) else lambda path: (audio / path).is_file()
+    prefix = f"{audio}/" if isinstance(audio, Path) else ""
+    absent = [row for row, path in enumerate(paths) if not exists(prefix + path)]
     if not absent:
         return paths
     files = _by_name(audio_files(audio))
@@ -96,16 +99,20 @@ def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> li
 
 
 def _relative(value: str, where: str) -> str:
-    if not value.strip():
-        raise UsageError(f"{where}: path is empty")
-    pure = PurePosixPath(value)
-    if pure.is_absolute() or ".." in pure.parts:
+    parts = value.split("/")
+    if value.startswith("/") or ".." in parts:
         raise UsageError(f"{where}: path must be relative to AUDIO and stay below it, got {value}")
-    return str(pure)
+    path = "/".join(part for part in parts if part not in ("", "."))
+    if not path.strip():
+        raise UsageError(f"{where}: path is empty")
+    return path
 
 
-def _exists(path: Place) -> bool:
-    return path.is_file() if isinstance(path, UrlPath) else os.path.lexists(path) and not os.path.isdir(path)
+def _is_file(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _in_named_folder(files: list[str], clip: Clip) -> list[str]:

@@ -130,15 +130,13 @@ def clip(table: TextTable, columns: Columns, row: int, path: str) -> Clip:
         UsageError: A fold, split, start or end is not one, or a label or group spans lines. The message names the row.
     """
     values, where = table.rows[row], table.where(row)
-    if any("\0" in value for value in (path, *values)):
-        raise UsageError(f"{where}: a value holds a NUL character")
 
     def text(role: str) -> str | None:
         index: int | None = getattr(columns, role)
-        value = None if index is None else values[index].strip() or None
-        if value is not None and ("\n" in value or "\r" in value):
+        value = "" if index is None else values[index].strip()
+        if "\n" in value or "\r" in value:
             raise UsageError(f"{where}: the {role} spans several lines ({value[:40]!r}): is a quote left open?")
-        return value
+        return value or None
 
     start, end = (parse_seconds(text(role), role, where) for role in ("start", "end"))
     if end is not None and end <= (start or 0.0):

@@ -136,6 +136,9 @@ def _parquet(name: str, data: bytes) -> TextTable:
     except (pyarrow.ArrowException, OSError) as error:
         raise UsageError(f"{name} cannot be read as Parquet: {' '.join(str(error).split())}") from None
     rows = [list(row) for row in zip(*columns, strict=True)]
+    nul = next((number for number, row in enumerate(rows, 1) if any("\0" in value for value in row)), None)
+    if nul is not None:
+        raise UsageError(f"{name} row {nul}: a value holds a NUL character: remove it")
     return TextTable(name, [str(one).strip() for one in table.column_names], rows, list(range(1, len(rows) + 1)), "row")
 
 
