@@ -82,6 +82,9 @@ def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> li
                 break
         else:
             missing.append(row)
+    torn = next((row for row in missing if "\n" in paths[row]), None)
+    if torn is not None:
+        raise UsageError(f"{table.where(torn)}: the path spans several lines ({paths[torn][:40]!r}): is a quote left open?")
     if len(missing) == len(paths):
         raise UsageError(
             f"{table.name}: none of the {len(paths)} files exists below {audio} (the first: {paths[0]}); "
@@ -92,9 +95,6 @@ def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> li
         say(f"{table.name}: {len(by_name)} files were found by their names below {audio} ({first}: {paths[by_name[0]]})")
     if missing:
         say(f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})")
-    lines = next((row for row in missing if "\n" in paths[row]), None)
-    if lines is not None:
-        raise UsageError(f"{table.where(lines)}: the path spans several lines ({paths[lines][:40]!r}): is a quote left open?")
     return paths
 
 

@@ -86,7 +86,7 @@ def find(table: TextTable, options: BuildOptions) -> Columns:
     if group is None and fold is None and split is None and options.group_from is None:
         group = known(*GROUP)
     start = end = None
-    if path is not None and plain[path] != "slice_file_name":
+    if path is not None and "slice_file_name" not in plain:
         start, end = known("start"), known("end")
     others = [index for index in range(len(table.columns)) if index not in taken]
     return Columns(path, label, group, fold, split, start, end, others)

@@ -117,6 +117,7 @@ def test_any_text_survives(tmp_path: Path) -> None:
         ("path,label,label\nb/x y.wav,a,b\n", "two columns have the name 'label'"),
         ("path,label, label\nb/x y.wav,a,b\n", "two columns have the name 'label'"),
         ("path,label\nb/x y.wav,a\0\n", "line 2: a NUL byte"),
+        ('path,label\n"b/none.wav,a\na/é.wav",rock\n', "line 2: the path spans several lines ('b/none.wav,a\\na/é.wav')"),
         # segments
         ("path,label,start,end\na/é.wav,c,1,0.5\n", "line 2: a segment must end after it starts, got start 1 and end 0.5"),
         ("path,label,start,end\na/é.wav,c,1,1\n", "must end after it starts"),
