@@ -66,6 +66,7 @@ DEFAULTS = SpectrogramConfig()
     epilog=examples(
         "shard music --out sets/music --features",
         "shard esc50/audio --labels esc50/labels.csv --out sets/esc50 --image-size 128 --features",
+        "shard songs --label-from '^([^/]+)/' --group-from tag:artist --out sets/songs",
         "shard --table features_30_sec.csv --label-column label --out sets/table",
     )
 )
@@ -81,11 +82,16 @@ DEFAULTS = SpectrogramConfig()
     "--labels",
     type=LOCATION,
     metavar="CSV",
-    help="Columns path,label[,fold][,group][,split]; without it the class is the parent folder.",
+    help="Columns path,label[,fold][,group][,split][,start][,end] (segments in seconds); without it the class is the folder.",
 )
 @click.option("--table", type=PATH, metavar="FILE", help="A CSV or Parquet table of features instead of audio.")
-@click.option("--label-column", help="The table's column that holds the class.")
-@click.option("--group-column", help="The table's column whose equal values must not lie on both sides of a split.")
+@click.option("--path-column", metavar="NAME", help="Column of --labels or --table that names the audio file.")
+@click.option("--label-column", metavar="NAME", help="Column of --labels or --table that holds the class.")
+@click.option("--group-column", metavar="NAME", help="Column of --labels or --table whose equal values stay in one split.")
+@click.option("--label-from", metavar="REGEX", help="Class of each file: the expression's first group in its path below AUDIO.")
+@click.option("--group-from", metavar="REGEX|tag:NAME", help="Group of each file, from its path or a tag (tag:artist).")
+@click.option("--split-from", metavar="REGEX", help="Split of each file, from its path: train, val, test or a synonym.")
+@click.option("--classes", metavar="A,B,...", help="Build the clips of these classes only.")
 @click.option(
     "--val-fraction", type=float, default=0.2, help="Share of groups for validation, where neither folds nor splits are given."
 )
@@ -113,14 +119,7 @@ DEFAULTS = SpectrogramConfig()
 )
 @click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
-def shard(
-    audio: Path | str | None,
-    out: Path | str,
-    table: Path | None,
-    label_column: str | None,
-    group_column: str | None,
-    **options: Any,
-) -> dict:
+def shard(audio: Path | str | None, out: Path | str, table: Path | None, **options: Any) -> dict:
     """Build a shard set from AUDIO, a folder (or URL) of sound files, or finish building it."""
     from shards.build import build, build_table
     from shards.build_options import BuildOptions
@@ -132,13 +131,11 @@ def shard(
     if table is not None:
         if audio is not None:
             raise UsageError("--table replaces the AUDIO folder: give one of them")
-        if label_column is None:
-            raise UsageError("--table needs --label-column, the name of the column that holds the class")
-        return build_table(table, out, label_column, group_column, build_options)
+        if build_options.labels is not None:
+            raise UsageError("--table has the classes in a column of its own: give no --labels")
+        return build_table(table, out, build_options)
     if audio is None:
         raise UsageError("shard needs a folder of audio, or --table FILE; see shardwave shard --help")
-    if label_column or group_column:
-        raise UsageError("--label-column and --group-column belong to --table; for audio give --labels CSV")
     return build(audio, out, SpectrogramConfig(**spectrogram), build_options)
 
 

@@ -20,6 +20,7 @@ from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
+from shards.clip import Clip, clip_of_sample
 from shards.layout import MANIFEST, QUARANTINE, is_url
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet
@@ -82,17 +83,19 @@ def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabil
     rows = _probabilities(trained, shard_set, device)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "class", *(trained.classes if probabilities else ())])
-    for path, chances in rows:
+    segments = any(clip.is_segment for clip, _ in rows)  # then a path names no row
+    writer.writerow(["id", *(("start", "end") if segments else ()), "class", *(trained.classes if probabilities else ())])
+    for clip, chances in rows:
+        place = [clip.start, clip.end] if segments else []
         extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
-        writer.writerow([path, trained.classes[int(chances.argmax())], *extra])
+        writer.writerow([clip.path, *place, trained.classes[int(chances.argmax())], *extra])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, text.getvalue().encode())
     return len(rows)
 
 
-def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str) -> list[tuple[str, np.ndarray]]:
-    """Every clip's path and probabilities [classes] by the score that the run was selected by, sorted by path."""
+def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str) -> list[tuple[Clip, np.ndarray]]:
+    """Every clip (its path and segment) and its probabilities [classes] by the score that the run was selected by, sorted."""
     where = resolve_device(device)
     view = next(view for view, score in VIEW_SCORES.items() if score == trained.selected)
     views = open_views(shard_set, tuple(shard_set.partitions), trained.field, where)
@@ -101,5 +104,5 @@ def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str
     batches = views[view]
     found = predictions(trained.network, batches, trained.field, where, trained.config.precision)
     _, first = np.unique(batches.view.clip, return_index=True)
-    paths = [batches.view.meta(int(sample))["path"] for sample in first]
-    return sorted(zip(paths, found.probabilities, strict=True), key=lambda row: row[0])
+    clips = [clip_of_sample(batches.view.meta(int(sample))) for sample in first]
+    return sorted(zip(clips, found.probabilities, strict=True), key=lambda row: row[0].identity)

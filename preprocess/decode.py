@@ -113,6 +113,8 @@ def decode(
             raise BadAudio(f"truncated or damaged: {source.reason} ({source.missing:.2f} s are missing)")
         seconds = source.seconds
         first, last = _segment(seconds, start, end)
+        if (start, end) != (None, None) and (last - first) * sample_rate < 0.5:
+            raise BadAudio("the segment is shorter than a sample")
         if last - first > limits.seconds:
             raise BadAudio(f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows")
         samples, undecoded = _resampled(source.streams, sample_rate, first, last)
@@ -140,6 +142,8 @@ def _opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadAudio("not a regular file")
             yield file
+    except FileNotFoundError:
+        raise BadAudio("the file does not exist") from None
     except OSError as error:
         if os.path.exists(path) and not os.path.isfile(path):  # a folder, a socket
             raise BadAudio("not a regular file") from None
@@ -150,9 +154,9 @@ def _segment(seconds: float, start: float | None, end: float | None) -> tuple[fl
     """The part of a file of that many seconds that a clip is."""
     first, last = start or 0.0, seconds if end is None else end
     if first >= seconds:
-        raise BadAudio(f"the segment begins at {first:g} s, the file ends at {seconds:.3f} s")
+        raise BadAudio(f"the segment begins at {first:g} s, the file ends at {round(seconds, 3):g} s")
     if last > seconds + 0.1:
-        raise BadAudio(f"the segment ends at {last:g} s, the file at {seconds:.3f} s")
+        raise BadAudio(f"the segment ends at {last:g} s, the file at {round(seconds, 3):g} s")
     if last <= first:
         raise BadAudio(f"the segment ends at {last:g} s, before it begins")
     return first, min(last, seconds)

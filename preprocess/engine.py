@@ -9,7 +9,7 @@ import shutil
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,6 +33,14 @@ QUIETEST, LOUDEST = (
     1e-9,
     1e15,
 )  # largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum
+
+
+class Segment(NamedTuple):
+    """A part of an audio file."""
+
+    path: Path
+    start: float | None  # seconds; None: the file's beginning
+    end: float | None  # seconds; None: the file's end
 
 
 class EngineOutput(NamedTuple):
@@ -60,7 +68,7 @@ class ClipOutput(NamedTuple):
 class Engine(Protocol):
     """Engines never start processes; they may keep buffers between calls.
 
-    An engine may also offer `stream(paths, summed, limits)`, a generator like the function `stream` here, if it has a better way
+    An engine may also offer `stream(sources, summed, limits)`, a generator like the function `stream`, if it has a better way
     than file after file.
     """
 
@@ -77,34 +85,41 @@ class Engine(Protocol):
 
 
 def stream(
-    engine: Engine, paths: Iterable[Path], summed: bool = False, limits: Limits = DEFAULTS
+    engine: Engine, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
 ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-    """Decode and transform files.
+    """Decode and transform files, or segments of files, in their order.
 
     Args:
         engine: Computes images and features.
-        paths: The files.
+        sources: The files and segments.
         summed: Return the files' CRC-32 too, where that needs no second reading.
         limits: What of a file is accepted.
 
     Yields:
-        The number of the path and its output, in the order of `paths`; for a file that cannot be used, its `BadAudio`.
+        The number of the source and its output; for a file that cannot be used, its `BadAudio`.
     """
-    from preprocess.decode import decode
 
     own = getattr(engine, "stream", None)
     if own is not None:
-        yield from own(paths, summed, limits)
+        yield from own(sources, summed, limits)
         return
-
     integers = hasattr(engine, "integers")
-    for number, path in enumerate(paths):
+    for number, source in enumerate(sources):
         try:
-            decoded = decode(path, engine.config.sample_rate, summed=summed, integers=integers, limits=limits)
+            decoded = decode_source(source, engine.config.sample_rate, summed=summed, integers=integers, limits=limits)
         except BadAudio as error:
             yield number, error
             continue
         yield number, clip_output(engine([decoded.samples]), 0, decoded)
+
+
+def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> Decoded:
+    """Decode a file or a segment of one (see `preprocess.decode.decode`)."""
+    from preprocess.decode import decode
+
+    if isinstance(source, Segment):
+        return decode(source.path, sample_rate, start=source.start, end=source.end, **options)
+    return decode(source, sample_rate, **options)
 
 
 def clip_output(output: EngineOutput, i: int, decoded: Decoded) -> ClipOutput:

@@ -21,8 +21,7 @@ import numpy as np
 
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import identify, layout
-from preprocess.decode import decode
-from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, Segment, conditioned, decode_source
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 from preprocess.limits import Limits
@@ -74,13 +73,15 @@ class DaliEngine:
         features = [clip.features for clip in made if clip.features is not None]
         return EngineOutput(full, [clip.slices for clip in made], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(
+        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
+    ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`; files go through in batches."""
         waiting: list[_Input | BadAudio] = []
         first = 0
-        for path in paths:
+        for source in sources:
             try:
-                waiting.append(self._read(path, summed, limits))
+                waiting.append(self._read(source, summed, limits))
             except BadAudio as error:
                 waiting.append(error)
             if len(waiting) == CLIPS:
@@ -88,8 +89,16 @@ class DaliEngine:
                 first, waiting = first + CLIPS, []
         yield from enumerate(self._mixed(waiting), first)
 
-    def _read(self, path: Path, summed: bool, limits: Limits) -> _Input:
+    def _read(self, source: Path | Segment, summed: bool, limits: Limits) -> _Input:
         """The file's bytes where DALI decodes it, else its samples."""
+        whole = None if isinstance(source, Segment) else self._encoded(source, summed, limits)
+        if whole is not None:
+            return whole
+        decoded = decode_source(source, self.config.sample_rate, summed=summed, limits=limits)
+        return _Input(*conditioned(decoded.samples, self.config.n_fft), len(decoded.samples), decoded[1:])
+
+    def _encoded(self, path: Path, summed: bool, limits: Limits) -> _Input | None:
+        """The file's bytes where DALI decodes it."""
         config = self.config
         try:
             with FileIO(path) as file:
@@ -110,8 +119,7 @@ class DaliEngine:
                     return _Input(data, 0, pcm.frames, origin)
         except OSError:
             pass  # `decode` tells what is wrong with it
-        decoded = decode(path, config.sample_rate, summed=summed, limits=limits)
-        return _Input(*conditioned(decoded.samples, config.n_fft), len(decoded.samples), decoded[1:])
+        return None
 
     def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:
         """Files and samples go through pipelines of their own; out they come in their order."""

@@ -22,8 +22,7 @@ import torch
 
 from preprocess.batch import BatchTransform, Place, buffer_samples, extent, lay
 from preprocess.config import SpectrogramConfig
-from preprocess.decode import decode
-from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, Segment, conditioned, decode_source
 from preprocess.errors import BadAudio, UsageError
 from preprocess.limits import Limits
 
@@ -78,32 +77,34 @@ class TorchCudaEngine:
         features = [output.features for output in outputs if output.features is not None]
         return EngineOutput(full, [output.slices for output in outputs], features if self.config.features else None)
 
-    def stream(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
+    def stream(
+        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
+    ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `preprocess.engine.stream`."""
         flying: deque[_Batch] = deque()
-        for batch in batches(self._decoded(paths, summed, limits), self.config):
+        for batch in batches(self._decoded(sources, summed, limits), self.config):
             flying.append(self._start(batch))
             if len(flying) == IN_FLIGHT:
                 yield from self._finish(flying.popleft())
         while flying:
             yield from self._finish(flying.popleft())
 
-    def _decoded(self, paths: Iterable[Path], summed: bool, limits: Limits) -> Iterator[Clip | BadAudio]:
+    def _decoded(self, sources: Iterable[Path | Segment], summed: bool, limits: Limits) -> Iterator[Clip | BadAudio]:
         """Decoded clips in order, enough of them ahead to keep the threads at work."""
-        rest = iter(paths)
+        rest = iter(sources)
         waiting: deque[Future[Clip | BadAudio]] = deque()
         try:
-            waiting.extend(_decoders().submit(self._read, path, summed, limits) for path in islice(rest, 2 * _cores()))
+            waiting.extend(_decoders().submit(self._read, source, summed, limits) for source in islice(rest, 2 * _cores()))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(_decoders().submit(self._read, path, summed, limits) for path in islice(rest, 1))
+                waiting.extend(_decoders().submit(self._read, source, summed, limits) for source in islice(rest, 1))
         finally:
             for future in waiting:
                 future.cancel()
 
-    def _read(self, path: Path, summed: bool, limits: Limits) -> Clip | BadAudio:
+    def _read(self, source: Path | Segment, summed: bool, limits: Limits) -> Clip | BadAudio:
         try:
-            decoded = decode(path, self.config.sample_rate, PIECE, summed=summed, limits=limits)
+            decoded = decode_source(source, self.config.sample_rate, piece=PIECE, summed=summed, limits=limits)
         except BadAudio as error:
             return error
         return clip_of(decoded.samples, self.config)._replace(origin=decoded[1:])

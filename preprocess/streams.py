@@ -32,7 +32,7 @@ PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, sta
 class Stream(NamedTuple):
     """One stream of samples in a file; most files hold one.
 
-    `blocks(first, last, size)` yields the mono samples of these frames, at most about `size` at a time: float32 [n], or int16 where
+    `blocks(first, last, size)` yields the mono samples of these frames, at most about `size` at a time: float32 [n], or int16 if
     they may stay what they are.
     """
 

@@ -58,7 +58,7 @@ def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOp
         if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
             crew.start(min(workers, most))  # they load their libraries while this process plans
             environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
-        clips = sources.discover(audio, None if options.labels is None else place(options.labels))
+        clips = sources.discover(audio, options)
         classes = classes_of(clips)
         partitions = split.assign(
             clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed

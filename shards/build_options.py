@@ -13,7 +13,7 @@ from preprocess.limits import Limits
 class BuildOptions:
     """How a shard set is built."""
 
-    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split]; None: the class is the parent folder
+    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split][,start][,end]; None: the class is the parent folder
     engine: str = "auto"
     device: str = "auto"
     workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
@@ -27,6 +27,13 @@ class BuildOptions:
     max_clip_minutes: float = 60.0  # longer clips are quarantined
     max_missing_seconds: float = 0.1  # clips of which more is missing are quarantined
     address: str | None = None  # of a Ray cluster, or `auto`; None: this machine alone
+    path_column: str | None = None  # of the table of labels or features; None: found by its name, as the two below
+    label_column: str | None = None
+    group_column: str | None = None
+    label_from: str | None = None  # regular expression on the path, its first group is the value; or `tag:NAME`
+    group_from: str | None = None
+    split_from: str | None = None
+    classes: str | None = None  # names separated by commas; None: all
 
     def __post_init__(self) -> None:
         _check(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)

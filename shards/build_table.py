@@ -14,41 +14,34 @@ from shards.build_options import BuildOptions
 from shards.clip import classes_of
 from shards.layout import NPY_HEADER, clip_key, is_url, padded
 from shards.plan import spread
-from shards.progress import say
 from shards.shard_writer import Fields
 from shards.sources import table as source
 from shards.unit import sample_meta
 from shards.writer import Row, Shard, write_set
 
 
-def build_table(
-    table: Path,
-    out: Path | str,
-    label_column: str = "label",
-    group_column: str | None = None,
-    options: BuildOptions | None = None,
-) -> dict[str, Any]:
+def build_table(table: Path, out: Path | str, options: BuildOptions | None = None) -> dict[str, Any]:
     """Write the set `out` from a CSV or Parquet table, one row a clip (see `shards.sources.table.read`); returns its manifest.
 
-    Of `options` it takes seed, val_fraction, test_fraction, shard_mb, min_shards and overwrite.
-    Its samples have the one array field `features.npy` and the one view `full`.
+    Of `options` it takes what describes the table's columns and classes, and seed, val_fraction, test_fraction, shard_mb,
+    min_shards and overwrite. Its samples have the one array field `features.npy` and the one view `full`.
     """
     options = options or BuildOptions()
     if is_url(out) or options.address is not None:
         raise UsageError("--table is written on this machine into a folder: give a folder as --out, and no --address")
     seed = options.seed
-    clips, features, names, left_out = source.read(Path(table), label_column, group_column)
+    clips, features, names = source.read(Path(table), options)
     classes = classes_of(clips)
     partitions = np.array(split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed))
-    if left_out:
-        say(f"{table}: left out what holds no numbers: {', '.join(left_out)}")
     fields: Fields = {"features.npy": ("float32", (len(names),))}
     record = padded(NPY_HEADER + 4 * len(names)) + 2_560
 
     def row(number: int) -> Row:
         clip = clips[number]
         cls = -1 if clip.label is None else classes.index(clip.label)
-        meta = sample_meta(clip, view="full", index=None, start=0.0, length=0.0, source_rate=None)
+        start = clip.start or 0.0
+        length = 0.0 if clip.end is None else clip.end - start
+        meta = sample_meta(clip, view="full", index=None, start=start, length=length, source_rate=None)
         return Row(clip_key(number, clip.path), cls, number, meta, {"features.npy": features[number]})
 
     def shards() -> Iterator[Shard]:

@@ -11,7 +11,7 @@ from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, TooManyBadInputs
 from shards import atomic, folder, manifest
 from shards.layout import INPUTS, QUARANTINE, REMARKS
-from shards.plan import Plan, PlannedClip
+from shards.plan import Plan
 from shards.shard_writer import Fields
 from shards.unit import array_fields
 from shards.url_path import Place
@@ -23,8 +23,8 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
     from preprocess.config import SpectrogramConfig
 
     records = sorted(records, key=lambda record: record["unit"])
-    quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=lambda entry: entry["path"])
-    remarks = sorted((entry for record in records for entry in record["remarks"]), key=lambda entry: entry["path"])
+    quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_place)
+    remarks = sorted((entry for record in records for entry in record["remarks"]), key=_place)
     _check_enough(out, planned, classes, quarantined)
     builders: list[dict[str, Any]] = []
     partitions: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -68,15 +68,21 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
     return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
-def write_lines(path: Place, entries: Sequence[dict[str, str]]) -> None:
+def write_lines(path: Place, entries: Sequence[dict[str, Any]]) -> None:
     """Write one JSON object a line, as quarantine.jsonl ({path, reason}) and remarks.jsonl ({path, remark}) hold them."""
     atomic.write_bytes(path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
 
 
-def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, str]]) -> None:
+def _place(entry: dict[str, Any]) -> tuple[str, float, float]:
+    """A clip's file, begin and end."""
+    return entry["path"], entry.get("start") or 0.0, entry.get("end") or 0.0
+
+
+def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]) -> None:
     """Raise ShardwaveError, and remove what was built, unless every class and every split has a usable clip."""
-    bad = {entry["path"]: entry["reason"] for entry in quarantined}
-    good = [i for i, clip in enumerate(planned.clips.clips) if clip.path not in bad]
+    bad = {_place(entry): entry["reason"] for entry in quarantined}
+    places = [(clip.path, clip.start or 0.0, clip.end or 0.0) for clip in planned.clips.clips]
+    good = [i for i, place in enumerate(places) if place not in bad]
     labels = {planned.clips.clips[i].label for i in good}
     splits = {planned.clips.partitions[i] for i in good}
     lacking = [f"class {name}" for name in classes if name not in labels]
@@ -85,15 +91,15 @@ def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined
         return
     folder.remove(out, folder.State(plan=planned))
     what = "every clip" if not good else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
-    first = next(path for path in bad if not good or any(_belongs(clip, path, lacking) for clip in planned.clips))
+    first = next(
+        place
+        for place, clip, split in zip(places, planned.clips.clips, planned.clips.partitions, strict=True)
+        if place in bad and (not good or f"class {clip.label}" in lacking or f"split {split}" in lacking)
+    )
     raise ShardwaveError(
-        f"{what} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first}: {bad[first]}. "
+        f"{what} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first[0]}: {bad[first]}. "
         "Mend or convert these files, or leave the class out, and run the command again; nothing was kept"
     )
-
-
-def _belongs(planned: PlannedClip, path: str, lacking: Sequence[str]) -> bool:
-    return planned.clip.path == path and (f"class {planned.clip.label}" in lacking or f"split {planned.partition}" in lacking)
 
 
 def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Place) -> None:

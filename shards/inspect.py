@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import UsageError
+from shards.clip import Clip, clip_of_sample
 from shards.layout import QUARANTINE, REMARKS
 from shards.progress import bar
 from shards.shardset import ShardSet, View
@@ -93,8 +94,8 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     }
 
 
-def lines_of(path: Path) -> list[dict[str, str]]:
-    """The JSON objects in `path`, one a line; none where there is no such file."""
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in `path`, one a line, such as {path, reason}, of segments with `start` and `end` (seconds)."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
 
 
@@ -148,7 +149,7 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     aside, remarks = found["quarantined"], found["remarks"]
     tail = [f"  take care    {partition} has no clip of {', '.join(names)}" for partition, names in found["absent"].items()]
     tail += [f"  quarantined  {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  quarantined  nothing"]
-    tail += [f"    {entry['path']}: {entry['reason']}" for entry in aside[:quarantined_lines]]
+    tail += [f"    {_clip_name(entry)}: {entry['reason']}" for entry in aside[:quarantined_lines]]
     if len(aside) > quarantined_lines:
         tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
     if remarks:
@@ -157,6 +158,10 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
             f"  remarks      {len(remarks)} clip{'s' if len(remarks) > 1 else ''} used all the same; {first}; see {REMARKS}"
         )
     return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
+
+
+def _clip_name(entry: dict[str, Any]) -> str:
+    return Clip(entry["path"], start=entry.get("start"), end=entry.get("end")).name
 
 
 def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> list[str]:
@@ -194,12 +199,29 @@ def _time(seconds: float) -> str:
 
 
 def find(opened: ShardSet, key: str) -> tuple[View, int]:
-    """The whole-clip sample of `key`: its own key, that of one of its slices, or the clip's path in the audio folder."""
+    """Find the full view of a clip.
+
+    Args:
+        opened: The set.
+        key: The sample's key, that of one of the clip's slices, or the path of the clip's file below the audio folder.
+
+    Raises:
+        UsageError: There is no such sample, or the path is that of a file with several labelled segments.
+    """
+    segments = []
     for partition in opened.partitions:
         view = opened.view(partition, "full")
         for row in range(len(view)):
-            if key in (view.key(row), view.meta(row).get("path")):
+            if view.key(row) == key:
                 return view, row
+            if view.meta(row).get("path") == key:
+                segments.append((view, row, clip_of_sample(view.meta(row))))
+    if len(segments) > 1:
+        shown = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
+        more = ", ..." if len(segments) > 5 else ""
+        raise UsageError(f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(shown)}{more}")
+    if segments:
+        return segments[0][:2]
     for partition in opened.partitions if "slice" in opened.views else []:
         slices = opened.view(partition, "slice")
         for row in range(len(slices)):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
+from shards.clip import Clip, clip_of_sample
 from shards.inspect import find, lines_of
 from shards.layout import QUARANTINE
 from shards.progress import say, unsaid
@@ -39,8 +40,8 @@ def against(set_path: Path | str, audio: Path, key: str | None = None, clips: in
     present = [(view, row, meta) for (view, row), meta in zip(chosen, metas, strict=True) if meta["path"] not in missing]
     say(f"making {len(present)} clips anew from {audio}")
     with tempfile.TemporaryDirectory(prefix="shardwave-inspect-") as folder:
-        anew, engine = _build_anew(opened, audio, [meta["path"] for _, _, meta in present], Path(folder))
-        compared = _compare(opened, anew, {meta["path"]: int(view.clip[row]) for view, row, meta in present})
+        anew, engine = _build_anew(opened, audio, [clip_of_sample(meta) for _, _, meta in present], Path(folder))
+        compared = _compare(opened, anew, {int(view.clip[row]): clip_of_sample(meta) for view, row, meta in present})
     compared["missing"] = missing
     share, most = PARITY
     tolerable = compared["worst"]["levels"] <= most and compared["within_1"] >= share and not compared["unlike"]
@@ -60,13 +61,14 @@ def _spread_over(opened: ShardSet, clips: int) -> list[tuple[View, int]]:
     return [(view, int(row)) for row in np.unique(np.linspace(0, len(view) - 1, min(clips, len(view))).astype(int))]
 
 
-def _build_anew(opened: ShardSet, audio: Path, paths: list[str], folder: Path) -> tuple[ShardSet, str]:
+def _build_anew(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) -> tuple[ShardSet, str]:
     """A set of those clips alone, unlabelled, with the stored configuration; and the engine that made it."""
     from preprocess.engine import resolve
     from shards.build import BuildOptions, build
 
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *((path, "") for path in paths)])
+        rows = ((clip.path, "", clip.start, clip.end) for clip in clips)
+        csv.writer(file).writerows([("path", "label", "start", "end"), *rows])
     engine, device = opened.manifest["engine"], opened.manifest["device"]
     try:
         engine, device = resolve(engine, device)
@@ -79,23 +81,22 @@ def _build_anew(opened: ShardSet, audio: Path, paths: list[str], folder: Path) -
     return ShardSet.open(folder / "set"), f"{engine} on {device}"
 
 
-def _compare(opened: ShardSet, anew: ShardSet, clip_of: dict[str, int]) -> dict[str, Any]:
-    """Levels of both sets' samples of the same clip and slice."""
-    made: dict[tuple[str, int | None], tuple[View, int]] = {}
+def _compare(opened: ShardSet, anew: ShardSet, clips: dict[int, Clip]) -> dict[str, Any]:
+    """Levels of both sets' samples of the same clip and slice; `clips`: number in `opened` -> clip."""
+    made: dict[tuple[Clip, int | None], tuple[View, int]] = {}
     for view_name in anew.views:
         view = anew.view(anew.partitions, view_name)
         for number in range(len(view)):
             meta = view.meta(number)
-            made[meta["path"], meta["slice"]] = (view, number)
-    path_of = {clip: path for path, clip in clip_of.items()}
+            made[clip_of_sample(meta), meta["slice"]] = (view, number)
     samples = identical = 0
     pixels = np.zeros(256, np.int64)
     worst: dict[str, Any] = {"levels": 0, "key": None}
     unlike = []
     for view_name in opened.views:
         view = opened.view(opened.partitions, view_name)
-        for row in np.flatnonzero(np.isin(view.clip, list(path_of))).tolist():
-            found = made.pop((path_of[int(view.clip[row])], view.meta(row)["slice"]), None)
+        for row in np.flatnonzero(np.isin(view.clip, list(clips))).tolist():
+            found = made.pop((clips[int(view.clip[row])], view.meta(row)["slice"]), None)
             if found is None:
                 unlike.append(view.key(row))
                 continue
@@ -107,8 +108,8 @@ def _compare(opened: ShardSet, anew: ShardSet, clip_of: dict[str, int]) -> dict[
             if levels.max() > worst["levels"]:
                 worst = {"levels": int(levels.max()), "key": view.key(row)}
     if not samples:
-        raise ShardwaveError(f"none of the {len(clip_of)} clips could be made anew: {lines_of(anew.path / QUARANTINE)[:1]}")
-    unlike += [f"{path} slice {index}" for path, index in made]
+        raise ShardwaveError(f"none of the {len(clips)} clips could be made anew: {lines_of(anew.path / QUARANTINE)[:1]}")
+    unlike += [f"{clip.name} slice {index}" for clip, index in made]
     within = float(pixels[:2].sum() / pixels.sum())
     return {"samples": samples, "identical": identical, "within_1": round(within, 6), "worst": worst, "unlike": unlike}
 

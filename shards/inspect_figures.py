@@ -40,7 +40,7 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
     figure = Figure(figsize=(11, 5.2 + 1.55 * lines), layout="constrained")
     grid = figure.add_gridspec(1 + lines, columns, height_ratios=[4.2, *[1.35] * lines])
     whole = figure.add_subplot(grid[0, :])
-    shown = _spectrogram(whole, image, config, 0.0, meta["length"])
+    shown = _spectrogram(whole, image, config, meta["start"], meta["start"] + meta["length"])
     whole.set_xlabel("time (s)", fontsize=9, color=INK)
     whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
     whole.set_title(f"{meta['label'] or UNLABELLED}   {meta['path']}", loc="left", color=INK, fontsize=12, pad=22)

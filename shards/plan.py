@@ -169,17 +169,18 @@ def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> lis
     """
     told = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
             for name in {**old.options, **new.options} if old.options.get(name) != new.options.get(name)]  # fmt: skip
-    before = {clip.path: number for number, clip in enumerate(old.clips.clips)}
-    after = {clip.path: number for number, clip in enumerate(new.clips.clips)}
-    told += _counted("added", [path for path in after if path not in before])
-    told += _counted("removed", [path for path in before if path not in after])
+    before = {clip.identity: number for number, clip in enumerate(old.clips.clips)}
+    after = {clip.identity: number for number, clip in enumerate(new.clips.clips)}
+    told += _counted("added", [new.clips.clips[after[key]].name for key in after if key not in before])
+    told += _counted("removed", [old.clips.clips[before[key]].name for key in before if key not in after])
 
     def where(differs: Callable[[PlannedClip, PlannedClip], bool]) -> list[str]:
-        both = (path for path in after if path in before)
-        return [path for path in both if differs(old.clips[before[path]], new.clips[after[path]])]
+        both = ((old.clips[before[key]], new.clips[after[key]]) for key in after if key in before)
+        return [other.clip.name for one, other in both if differs(one, other)]
 
     told += _counted("with another label, group, fold or split", where(lambda one, other: one.clip != other.clip))
-    told += _counted("with other content", where(lambda one, other: _differs(one, other, audio, crc32)))
+    content = _Content(audio, crc32)
+    told += _counted("with other content", where(content.differs))
     if not told:
         told += _counted("in another shard", where(lambda one, other: dataclasses.replace(one, **_file(other)) != other))
     return told
@@ -196,16 +197,26 @@ def file_crc32(path: Place) -> int:
     return crc
 
 
-def _differs(old: PlannedClip, new: PlannedClip, audio: Place, crc32: Mapping[str, int]) -> bool:
-    path = old.clip.path
-    if old.bytes != new.bytes:
-        return True
-    if old.mtime_ns == new.mtime_ns or path not in crc32:  # not read yet: nothing was made of it
-        return False
-    try:
-        return file_crc32(audio / path) != crc32[path]
-    except OSError:
-        return True
+class _Content:
+    """Compares files with what was read of them before; a file of several clips is read once."""
+
+    def __init__(self, audio: Place, crc32: Mapping[str, int]):
+        self._audio, self._crc32 = audio, crc32
+        self._differs: dict[str, bool] = {}  # of the files that were read again
+
+    def differs(self, old: PlannedClip, new: PlannedClip) -> bool:
+        """Whether the file of a clip has other content than when it was planned or read before."""
+        path = old.clip.path
+        if old.bytes != new.bytes:
+            return True
+        if old.mtime_ns == new.mtime_ns or path not in self._crc32:  # not read yet: nothing was made of it
+            return False
+        if path not in self._differs:
+            try:
+                self._differs[path] = file_crc32(self._audio / path) != self._crc32[path]
+            except OSError:
+                self._differs[path] = True
+        return self._differs[path]
 
 
 def _file(planned: PlannedClip) -> dict[str, Any]:
@@ -241,8 +252,12 @@ def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig) -> n
     """Slices of each clip, as far as its header tells without decoding (for the size of shards only)."""
     if config.slice_seconds is None:
         return np.full(len(clips), float(config.slices))
+    files = list(dict.fromkeys(clip.path for clip in clips))
     with ThreadPoolExecutor(32 if isinstance(audio, UrlPath) else 1, "headers") as pool:
-        seconds = np.array(list(pool.map(lambda clip: _seconds(audio / clip.path), clips)))
+        of_files = dict(zip(files, pool.map(lambda path: _seconds(audio / path), files), strict=True))
+    ends = np.array([math.inf if clip.end is None else clip.end for clip in clips])
+    starts = np.array([clip.start or 0.0 for clip in clips])
+    seconds = np.minimum([of_files[clip.path] for clip in clips], ends) - starts
     return np.where(np.isnan(seconds), 1.0, np.floor(seconds / config.slice_seconds))
 
 

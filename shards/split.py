@@ -73,7 +73,7 @@ def _warn(classes: set[str], what: str) -> None:
 
 def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, seed: int) -> None:
     """Move about `fraction` of what lies in `train` to the side `name`, whole groups at a time, in place."""
-    rows = sorted((i for i, side in enumerate(sides) if side == "train"), key=lambda i: clips[i].path)
+    rows = sorted((i for i, side in enumerate(sides) if side == "train"), key=lambda i: clips[i].identity)
     groups = [clips[i].effective_group for i in rows]
     labels = [clips[i].label or "" for i in rows]
     ratio = Fraction(fraction).limit_denominator(20)

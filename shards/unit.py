@@ -68,10 +68,13 @@ def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
 def sample_meta(
     clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
 ) -> dict[str, Any]:
-    """The json field of a sample (times in seconds)."""
+    """The json field of a sample; `start` (in the file) and `length` are seconds. A labelled segment of a file has its own start
+    and end as `segment` too (end None: the file's end).
+    """
     return {
         "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
         "start": round(start, 6), "length": round(length, 6), "source_rate": source_rate,
+        **({"segment": [clip.start or 0.0, clip.end]} if clip.is_segment else {}),
     }  # fmt: skip
 
 
@@ -88,8 +91,8 @@ class UnitWriter:
             ShardWriter(folder, unit.partition, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
-        self._quarantined: list[dict[str, str]] = []
-        self._remarks: list[dict[str, str]] = []
+        self._quarantined: list[dict[str, Any]] = []
+        self._remarks: list[dict[str, Any]] = []
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
 
@@ -102,21 +105,23 @@ class UnitWriter:
             for row, values in zip(rows, made.features, strict=True):
                 row["features.npy"] = values
         known = {"source_rate": made.source_rate}
-        meta = sample_meta(clip, view="full", index=None, start=0.0, length=made.samples / rate, **known)
+        begin = clip.start or 0.0  # of the clip in its file
+        meta = sample_meta(clip, view="full", index=None, start=begin, length=made.samples / rate, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
         for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
-            meta = sample_meta(clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, **known)
+            length = (stop - start) * hop / rate
+            meta = sample_meta(clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known)
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
         self._seconds += made.samples / rate
         if made.remark:
-            self._remarks.append({"path": clip.path, "remark": made.remark})
-            _log.info("%s is used, but %s", clip.path, made.remark)
+            self._remarks.append({**_place(clip), "remark": made.remark})
+            _log.info("%s is used, but %s", clip.name, made.remark)
         self._note(clip.path, crc32)
 
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
         """Note a clip that is not usable."""
-        self._quarantined.append({"path": planned.clip.path, "reason": " ".join(reason.split())})
-        _log.info("quarantined %s: %s", planned.clip.path, reason)
+        self._quarantined.append({**_place(planned.clip), "reason": " ".join(reason.split())})
+        _log.info("quarantined %s: %s", planned.clip.name, reason)
         self._note(planned.clip.path, crc32)
 
     def _note(self, path: str, crc32: int | None) -> None:
@@ -147,6 +152,11 @@ class UnitWriter:
         """Remove what was written."""
         for shard in self._shards:
             shard.abandon()
+
+
+def _place(clip: Clip) -> dict[str, Any]:
+    """The clip's file, and of a segment its begin and end in seconds."""
+    return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
 
 
 def record_path(folder: P, unit: Unit) -> P:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 
 from preprocess import log
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import ClipOutput, Engine, make_engine, stream
+from preprocess.engine import ClipOutput, Engine, Segment, make_engine, stream
 from preprocess.errors import BadAudio, ShardwaveError
 from preprocess.limits import Limits
 from shards import scratch
@@ -83,7 +83,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, paths, summed=True, limits=self.job.limits):
+                for i, made in stream(self.engine, _sources(paths, unit), summed=True, limits=self.job.limits):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue
@@ -120,6 +120,13 @@ class Builder:
         return ClipCopies(audio, clips, self.scratch)
 
 
+def _sources(paths: Iterable[Path], unit: Unit) -> Iterator[Path | Segment]:
+    """What an engine decodes for each clip: the file, or the segment of it."""
+    for path, (_, planned) in zip(paths, unit.clips, strict=True):
+        clip = planned.clip
+        yield Segment(path, clip.start, clip.end) if clip.is_segment else path
+
+
 def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio, path: Path) -> float:
     """Hand what became of a clip, the file `path`, to its unit's writer; returns its seconds of audio."""
     if isinstance(made, BadAudio):
@@ -132,9 +139,16 @@ def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, ma
 def readable_crc32(path: Path) -> int | None:
     """CRC-32 of the file, or None where it cannot be read (decoding will say why)."""
     try:
-        return file_crc32(path)
+        status = os.stat(path)
+        return _crc32_of(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return None
+
+
+@functools.lru_cache(maxsize=1_024)
+def _crc32_of(path: Path, size: int, mtime_ns: int) -> int:
+    """CRC-32 of a file; a long file with many segments is read for it once."""
+    return file_crc32(path)
 
 
 def finished_record(job: Job, unit: Unit) -> dict[str, Any] | None:

@@ -88,7 +88,7 @@ def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path):
     one_class = audio_folder(tmp_path / "one", classes=1)
     refused(cli("shard", one_class, "--out", tmp_path / "set"), 2, "class")
     for text, words in [
-        ("file,genre\na.wav,rock\n", ["path", "label"]),
+        ("tune,mood\na.wav,rock\n", ["labels.csv", "tune, mood", "--path-column"]),
         ("path,label\nnot there.wav,rock\n", ["not there.wav"]),
         ("path,label\nclass 0/clip 0.wav,rock\nclass 0/clip 0.wav,jazz\n", ["class 0/clip 0.wav"]),
     ]:

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from preprocess.errors import UsageError
+from shards.build_options import BuildOptions
 from shards.clip import Clip
 
 if TYPE_CHECKING:
@@ -14,18 +16,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def discover(audio: Place, labels: Place | None = None) -> list[Clip]:
-    """Clips of the folder `audio`, sorted by path: those `labels` names, or else by its layout (layouts/), or else every audio
-    file, its class the parent folder.
+def discover(audio: Place, options: BuildOptions | None = None) -> list[Clip]:
+    """List the clips of a folder of audio, sorted by path and segment.
 
-    Raises UsageError where the folder or the label file is not usable.
+    They are those that `options.labels` names; or else every audio file, with its class as `options.label_from` or the folder's
+    layout (`layouts`) says. `options` may replace group and split, and choose classes.
+
+    Raises:
+        UsageError: The folder, the label file or an option is not usable.
     """
-    from shards.sources import csv_labels, layouts
+    from shards.sources import class_folders, clip_list, csv_labels, layouts, values_from
+    from shards.url_path import place
 
+    options = options or BuildOptions()
     start = time.perf_counter()
-    if labels is not None:
-        clips, how = csv_labels.read(audio, labels), f"named by {labels}"
+    if options.labels is not None:
+        clips, how = csv_labels.read(audio, place(options.labels), options), f"named by {options.labels}"
+    elif options.label_from is not None:
+        class_folders.check_folder(audio)
+        clips, how = [Clip(path) for path in class_folders.audio_files(audio)], "every audio file"
+        if not clips:
+            raise UsageError(f"no audio files in {audio}: give the folder that holds them")
     else:
-        clips, how = layouts.read(audio)
+        clips, how = layouts.read(audio, options)
+    named = [f"--{name}-column" for name in ("path", "label", "group") if getattr(options, f"{name}_column") is not None]
+    if named and options.labels is None and how != layouts.LABEL_FILE:
+        raise UsageError(f"{named[0]} names a column of a table: give --labels CSV too (or --table FILE)")
+    where = str(options.labels or audio)
+    clips = clip_list.with_folder_splits(values_from.apply(clips, options, audio), where)
+    clips = [clips[number] for number in clip_list.of_classes(clips, options.classes)]
+    clip_list.check_splits(clips, where)
     _log.info("%s: %d clips, %s, in %.2f s", audio, len(clips), how, time.perf_counter() - start)
     return clips

@@ -1,4 +1,4 @@
-"""A folder per class: `blues/a.wav` is a clip of class `blues`."""
+"""A folder per class: `blues/a.wav` is a clip of class `blues`; and what all sources need to know of a folder."""
 
 from __future__ import annotations
 
@@ -7,20 +7,39 @@ from pathlib import Path
 
 from preprocess.errors import UsageError
 from shards.clip import Clip
+from shards.sources.clip_list import fold_of_folder, split_of_folder
 from shards.url_path import Place, UrlPath
 
 
 def read(audio: Place, paths: list[str]) -> list[Clip]:
-    """The audio files `paths` below `audio`, each one's class the name of the folder it lies in."""
+    """The clips of audio files whose class is the folder that they lie in.
+
+    Args:
+        audio: The folder, for messages.
+        paths: The audio files below it (`audio_files`).
+
+    Raises:
+        UsageError: There are no files, files without a folder, or folders that are folds or splits and not classes.
+    """
     if not paths:
         raise UsageError(f"no audio files in {audio}: give the folder that holds them (WAV, AU, AIFF, FLAC, OGG, MP3)")
     loose = [path for path in paths if "/" not in path]
     if loose:
         raise UsageError(
             f"{len(loose)} audio files lie directly in {audio} ({loose[0]}): put each into a folder named as its class, "
-            "or give --labels CSV"
+            "or give --labels CSV, or --label-from REGEX where the class is part of the file name"
         )
-    return [Clip(path, label=path.split("/")[-2]) for path in paths]
+    clips = [Clip(path, label=path.split("/")[-2]) for path in paths]
+    names = sorted({clip.label for clip in clips if clip.label is not None})
+    for kind, meaning in (("folds", fold_of_folder), ("splits", split_of_folder)):
+        folders = [name for name in names if meaning(name) is not None]
+        if len({meaning(name) for name in folders}) > 1:
+            raise UsageError(
+                f"{audio}: the folders {', '.join(folders[:4])}{', ...' if len(folders) > 4 else ''} that hold the files are "
+                f"{kind}, not classes: give --labels CSV with the class of each file, or --label-from REGEX that finds the class "
+                "in the paths"
+            )
+    return clips
 
 
 def check_folder(audio: Place) -> None:

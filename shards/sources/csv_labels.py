@@ -1,120 +1,139 @@
-"""A label file: a CSV with the columns path,label and, where they are, fold, group and split."""
+"""A label file: a table with a column of audio files and a column of classes, and of folds, groups, splits or segments."""
 
 from __future__ import annotations
 
-import csv
 import os
+import stat
+import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from preprocess.errors import UsageError
-from shards.clip import SPLITS, Clip
-from shards.sources.class_folders import check_folder, checked_name
-from shards.url_path import Place, UrlPath
+from shards.build_options import BuildOptions
+from shards.clip import Clip
+from shards.progress import say
+from shards.sources import table_columns, text_table
+from shards.sources.class_folders import audio_files, check_folder
+from shards.sources.clip_list import check_unique, fold_of_folder, split_of_folder
+from shards.sources.text_table import TextTable
+from shards.url_path import Place
 
-COLUMNS = ("path", "label", "fold", "group", "split")
 
+def read(audio: Place, labels: Place, options: BuildOptions | None = None) -> list[Clip]:
+    """Read the clips that a label file names, sorted by path and segment.
 
-def read(audio: Place, labels: Place) -> list[Clip]:
-    """The clips that the file `labels` names, sorted by path; every one must exist below `audio`."""
+    A value of the path column is a path below `audio`, or the end of one: a file's name, with or without its suffix, in any
+    folder, where exactly one file fits. A file that does not exist is named all the same: decoding it quarantines the clip.
+
+    Args:
+        audio: The folder that the paths are relative to.
+        labels: A CSV or Parquet file (`text_table.read`), whose columns `table_columns.find` finds.
+        options: Names of columns (path_column, ...); a label_from makes the label column unnecessary.
+
+    Raises:
+        UsageError: The table cannot be read, has no rows or no column of paths or classes, holds a value that is not allowed,
+            names a clip twice, or names no file that exists.
+    """
+    options = options or BuildOptions()
     check_folder(audio)
-    clips = [_clip(row, f"{labels} line {line}") for line, row in _rows(labels)]
-    if not clips:
-        raise UsageError(f"--labels {labels} names no clips: give one line per clip below the header")
-    check(clips, str(labels))
-    missing = [clip.path for clip in clips if not _there(audio / clip.path)]
-    if missing:
+    table = text_table.read(labels, "--labels")
+    columns = table_columns.find(table, options)
+    for role, column in (("path", columns.path), ("label", columns.label)):
+        if column is None and not (role == "label" and options.label_from is not None):
+            what = "audio files" if role == "path" else "classes"
+            raise UsageError(
+                f"{table.name} has no column of {what}: it has {table_columns.shown_columns(table)}; "
+                f"name one with --{role}-column, or give the first line path,label[,fold][,group][,split][,start][,end]"
+            )
+    if not table.rows:
+        raise UsageError(f"{table.name} names no clips: give one line per clip below the header")
+    table_columns.tell(table, columns, columns.others)
+    assert columns.path is not None
+    paths = _paths(audio, table, columns)
+    clips = [table_columns.clip(table, columns, row, path) for row, path in enumerate(paths)]
+    check_unique(clips, table.where)
+    return sorted(clips, key=lambda clip: clip.identity)
+
+
+def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> list[str]:
+    """The path of every row's file, relative to `audio`; raises UsageError where no file exists."""
+    assert columns.path is not None
+    paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
+    exists = _is_file if isinstance(audio, Path) else lambda path: (audio / path).is_file()
+    prefix = f"{audio}/" if isinstance(audio, Path) else ""
+    absent = [row for row, path in enumerate(paths) if not exists(prefix + path)]
+    if not absent:
+        return paths
+    files = _by_name(audio_files(audio))
+    by_name, missing = [], []
+    for row in absent:
+        for path in dict.fromkeys((paths[row], paths[row].strip(), paths[row].replace("\\", "/"))):
+            fitting = files.get(unicodedata.normalize("NFC", path), [])
+            if len(fitting) > 1:
+                fitting = _in_named_folder(fitting, table_columns.clip(table, columns, row, path)) or fitting
+            if len(fitting) > 1:
+                raise UsageError(
+                    f"{table.where(row)}: {path} fits {len(fitting)} files below {audio} ({fitting[0]}, {fitting[1]}, ...): "
+                    "give the path of one, relative to AUDIO"
+                )
+            if fitting:
+                paths[row] = fitting[0]
+                by_name.append(row)
+                break
+        else:
+            missing.append(row)
+    torn = next((row for row in missing if "\n" in paths[row]), None)
+    if torn is not None:
+        raise UsageError(f"{table.where(torn)}: the path spans several lines ({paths[torn][:40]!r}): is a quote left open?")
+    if len(missing) == len(paths):
         raise UsageError(
-            f"{labels}: {len(missing)} of {len(clips)} paths do not exist below {audio} (the first: {missing[0]}); "
+            f"{table.name}: none of the {len(paths)} files exists below {audio} (the first: {paths[0]}); "
             "paths are relative to AUDIO"
         )
-    return sorted(clips, key=lambda clip: clip.path)
+    if by_name:
+        first = table.rows[by_name[0]][columns.path]
+        say(f"{table.name}: {len(by_name)} files were found by their names below {audio} ({first}: {paths[by_name[0]]})")
+    if missing:
+        say(f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})")
+    return paths
 
 
-def check(clips: list[Clip], where: str) -> None:
-    """Raise UsageError for a duplicate path, a group in two splits or folds, or folds and splits that are given in part only."""
-    seen: set[str] = set()
-    for clip in clips:
-        if clip.path in seen:
-            raise UsageError(f"{where}: every path must stand there once, got {clip.path} twice")
-        seen.add(clip.path)
-    for column in ("fold", "split"):
-        values = [getattr(clip, column) for clip in clips]
-        without = sum(value is None for value in values)
-        if 0 < without < len(clips):
-            path = clips[values.index(None)].path
-            raise UsageError(
-                f"{where}: {column} must be given for every clip or for none, {without} of {len(clips)} have none "
-                f"(the first: {path})"
-            )
-        _check_groups(clips, column, where)
-    if clips and clips[0].fold is not None and clips[0].split is not None:
-        raise UsageError(f"{where}: give either a fold column or a split column, not both: drop the one that is not meant")
-
-
-def _check_groups(clips: Iterable[Clip], column: str, where: str) -> None:
-    sides: dict[str, object] = {}
-    for clip in clips:
-        side = sides.setdefault(clip.effective_group, getattr(clip, column))
-        if side != getattr(clip, column):
-            raise UsageError(
-                f"{where}: clips of one group must lie in one {column}, "
-                f"got group {clip.group!r} in {column} {side} and {getattr(clip, column)}"
-            )
-
-
-def _there(path: Place) -> bool:
-    return path.is_file() if isinstance(path, UrlPath) else os.path.lexists(path)
-
-
-def _rows(labels: Place) -> list[tuple[int, dict[str, str | None]]]:
-    try:
-        with labels.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = names
-            for needed in ("path", "label"):
-                if needed not in names:
-                    raise UsageError(
-                        f"--labels {labels} must have the columns path,label[,fold][,group][,split], "
-                        f"got {','.join(names) or 'no header'}"
-                    )
-            return [(reader.line_num, row) for row in reader if any(row.get(name) for name in names)]
-    except OSError as error:
-        raise UsageError(f"--labels must be a readable CSV file, got {labels}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--labels must be a CSV file in UTF-8, got {labels}: {error}") from None
-
-
-def _clip(row: dict[str, str | None], where: str) -> Clip:
-    values = {name: (row.get(name) or "").strip() or None for name in COLUMNS}
-    path = values["path"]
-    if path is None:
+def _relative(value: str, where: str) -> str:
+    parts = value.split("/")
+    if value.startswith("/") or ".." in parts:
+        raise UsageError(f"{where}: path must be relative to AUDIO and stay below it, got {value}")
+    path = "/".join(part for part in parts if part not in ("", "."))
+    if not path.strip():
         raise UsageError(f"{where}: path is empty")
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts:
-        raise UsageError(f"{where}: path must be relative to AUDIO and stay below it, got {path}")
-    return Clip(
-        checked_name(str(pure)),
-        values["label"],
-        parse_fold(values["fold"], where),
-        values["group"],
-        parse_split(values["split"], where),
-    )
+    return path
 
 
-def parse_fold(value: str | None, where: str) -> int | None:
-    """A fold number; raises UsageError unless it is a whole number from 0."""
-    if value is None:
-        return None
-    number = value[:-2] if value.endswith(".0") else value  # what a data frame makes of a column of numbers
-    if not (number.isascii() and number.isdigit()):
-        raise UsageError(f"{where}: fold must be a whole number from 0, got {value}")
-    return int(number)
+def _is_file(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
-def parse_split(value: str | None, where: str) -> str | None:
-    """A split's name; raises UsageError unless it is one of SPLITS."""
-    if value is not None and value not in SPLITS:
-        raise UsageError(f"{where}: split must be one of {', '.join(SPLITS)}, got {value}")
-    return value
+def _in_named_folder(files: list[str], clip: Clip) -> list[str]:
+    """Those of the files that lie in a folder named as the clip's fold, split or class."""
+    found = []
+    for file in files:
+        folders = file.split("/")[:-1]
+        same_fold = clip.fold is not None and clip.fold in map(fold_of_folder, folders)
+        same_split = clip.split is not None and clip.split in map(split_of_folder, folders)
+        if same_fold or same_split or clip.label in folders:
+            found.append(file)
+    return found
+
+
+def _by_name(files: Iterable[str]) -> dict[str, list[str]]:
+    """Files by every end of their path, with and without the suffix: `a/b.wav` by a/b.wav, a/b, b.wav and b."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        parts = unicodedata.normalize("NFC", file).split("/")
+        for i in range(len(parts)):
+            end = "/".join(parts[i:])
+            for name in {end, os.path.splitext(end)[0]}:
+                found.setdefault(name, []).append(file)
+    return found

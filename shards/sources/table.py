@@ -2,97 +2,91 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+import re
+from typing import NamedTuple
 
 import numpy as np
 
 from preprocess.errors import UsageError
+from shards.build_options import BuildOptions
 from shards.clip import Clip
-from shards.sources.csv_labels import check, parse_fold, parse_split
+from shards.sources import clip_list, table_columns, text_table, values_from
+from shards.sources.text_table import TextTable
+from shards.url_path import Place
 
-PATH_COLUMNS = ("path", "filename", "file", "id")
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+_NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"))
 
 
 class Table(NamedTuple):
-    """The rows of a table, sorted by path."""
+    """The rows of a table, sorted by path and segment."""
 
     clips: list[Clip]
     features: np.ndarray  # float32 [rows, columns]
     names: list[str]  # of the columns
-    left_out: list[str]  # columns that hold no numbers
 
 
-def read(table: Path, label_column: str = "label", group_column: str | None = None) -> Table:
-    """Read `table`: the columns label, group, fold, split, a path (one of PATH_COLUMNS, else the row's number), and features.
+def read(table: Place, options: BuildOptions | None = None) -> Table:
+    """Read a table of features, one row a clip.
 
-    Raises UsageError for a column that is not there and for values that are empty, not numbers or not finite.
+    Columns of paths, classes, groups, folds, splits and segments are found as in a label file (`table_columns.find`); without
+    paths a row is named by its number. Of the other columns those that hold numbers are features, unless their name says that
+    they number the rows or name the class in another way; a message names what is left out.
+
+    Raises:
+        UsageError: The table is not readable, a column or value is missing, or a feature is not a finite number.
     """
-    frame = _frame(table)
-    names = [str(name) for name in frame.columns]
-    some = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    for option, column in (("--label-column", label_column), ("--group-column", group_column)):
-        if column is not None and column not in names:
-            raise UsageError(f"{option} must be a column of {table}, got {column}: it has {some}")
-    if not len(frame):
-        raise UsageError(f"{table} has no rows")
-    path_column = next((name for name in PATH_COLUMNS if name in names and name not in (label_column, group_column)), None)
-    special = {label_column, group_column, path_column, "fold", "split", "group"}
-    columns: list[str] = []
-    left_out: list[str] = []
-    for name in names:
-        if name not in special:
-            (columns if _numeric(frame[name], f"{table} column {name}") else left_out).append(name)
-    if not columns:
-        raise UsageError(f"{table} has no numeric columns beside {label_column}: it needs one per feature")
-    group = group_column or ("group" if "group" in names else None)
-    clips = [
-        Clip(
-            _text(row.get(path_column)) or f"row{i:09d}" if path_column else f"row{i:09d}",
-            _text(row[label_column]),
-            parse_fold(_text(row.get("fold")), f"{table} row {i + 1}"),
-            _text(row[group]) if group else None,
-            parse_split(_text(row.get("split")), f"{table} row {i + 1}"),
+    options = options or BuildOptions()
+    source = text_table.read(table, "--table")
+    columns = table_columns.find(source, options)
+    if columns.label is None and options.label_from is None:
+        raise UsageError(
+            f"{source.name} has no column of classes: it has {table_columns.shown_columns(source)}; name one with --label-column"
         )
-        for i, row in enumerate(frame[[name for name in names if name in special]].to_dict("records"))
-    ]
-    check(clips, str(table))
-    order = sorted(range(len(clips)), key=lambda i: clips[i].path)
-    values = frame[columns].to_numpy(np.float32, na_value=np.nan)[order]
-    return Table([clips[i] for i in order], np.ascontiguousarray(values), columns, left_out)
+    if not source.rows:
+        raise UsageError(f"{source.name} has no rows")
+    features: dict[str, np.ndarray] = {}
+    left_out = []
+    for index in columns.others:
+        name = source.columns[index]
+        values = None if table_columns.is_row_number(name) or table_columns.means_clip(name) else _feature(source, index)
+        if values is None:
+            left_out.append(index)
+        else:
+            features[name] = values
+    table_columns.tell(source, columns, left_out, "no features")
+    if not features:
+        raise UsageError(f"{source.name} has no numeric columns beside those that describe clips: it needs one per feature")
+    paths = [f"row{i:09d}" for i in range(len(source.rows))]
+    if columns.path is not None:
+        paths = [value.strip() or path for value, path in zip(source.column(columns.path), paths, strict=True)]
+    clips = [table_columns.clip(source, columns, row, path) for row, path in enumerate(paths)]
+    clip_list.check_unique(clips, source.where)
+    clips = values_from.apply(clips, options, None)
+    chosen = sorted(clip_list.of_classes(clips, options.classes), key=lambda row: clips[row].identity)
+    clips = [clips[row] for row in chosen]
+    clip_list.check_splits(clips, source.name)
+    return Table(clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[chosen]), list(features))
 
 
-def _frame(table: Path) -> Any:
-    import pandas
+def _feature(table: TextTable, index: int) -> np.ndarray | None:
+    """A column as float32; None where it is no column of numbers: where no value is a number, or most are some other text.
 
-    readers = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
-    if table.suffix.lower() not in readers:
-        raise UsageError(f"--table must be a .csv or .parquet file, got {table}")
-    try:
-        return readers[table.suffix.lower()](table)
-    except OSError as error:
-        raise UsageError(f"--table must be a readable file, got {table}: {error.strerror or error}") from None
-    except ValueError as error:  # pandas' and Arrow's own parse errors are ValueErrors
-        raise UsageError(f"--table {table} cannot be read: {error}") from None
-
-
-def _numeric(column: Any, where: str) -> bool:
-    """Whether a column holds numbers; raises UsageError, naming the row, where it does but for some value that is not finite."""
-    import pandas
-
-    values = pandas.to_numeric(column, errors="coerce").astype("float64").to_numpy()
-    bad = ~np.isfinite(values) | (np.abs(values) > np.finfo(np.float32).max)
+    Raises UsageError, naming the line, where it is one but for a value that is missing, not finite or not a number.
+    """
+    texts = table.column(index)
+    numbers = np.array([float(text) if _NUMBER.fullmatch(text) else np.nan for text in texts])
+    bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)
     if not bad.any():
-        return True
-    if bad.mean() > 0.5 and not pandas.api.types.is_numeric_dtype(column):
-        return False
-    row = int(np.flatnonzero(bad)[0])
-    raise UsageError(
-        f"{where} must hold finite numbers, got {column.iloc[row]!r} in row {row + 1} ({bad.sum()} such rows): mend or drop it"
-    )
-
-
-def _text(value: object) -> str | None:
-    if value is None or value != value:  # a missing value is not equal to itself
+        return numbers.astype(np.float32)
+    rows = np.flatnonzero(bad)
+    words = sum(texts[row].strip().lower() not in _NO_VALUE and not np.isfinite(numbers[row]) for row in rows)
+    if np.isnan(numbers).all() or words > len(texts) / 2:
         return None
-    return str(value).strip() or None
+    row = int(rows[0])
+    others = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
+    comma = ", decimals with a point" if "," in texts[row] else ""
+    raise UsageError(
+        f"{table.where(row)}: column {table.columns[index]} must hold finite numbers{comma}, got {texts[row]!r}{others}: "
+        "correct the value, or remove the row or the column"
+    )

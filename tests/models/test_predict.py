@@ -102,7 +102,7 @@ def test_one_file_and_a_folder_of_nothing_usable(audio: Path, run: tuple[Path, P
     with pytest.raises(UsageError, match="no audio files in"):
         predict(run[0], folder, tmp_path / "out.csv", device="cpu", workers=1)
     (folder / "broken.wav").write_bytes(b"RIFF and then nothing of use")
-    with pytest.raises(ShardwaveError, match="none of the 1 clips is usable audio"):
+    with pytest.raises(ShardwaveError, match="every clip was quarantined .1 of 1 in all., such as broken.wav"):
         predict(run[0], folder, tmp_path / "out.csv", device="cpu", workers=1)
 
 
@@ -145,3 +145,16 @@ def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Pat
     torch.save(changed, broken)
     with pytest.raises(ShardwaveError, match="does not fit its model cnn"):
         evaluate(tmp_path, run[1])
+
+
+def test_segments_of_a_file_are_rows_of_their_own(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+    """One file with a high and a low half: its path alone would name both rows."""
+    halves = [soundfile.read(audio / label / "clip 0.wav")[0] for label in ("high tone", "low")]
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "both.wav", np.concatenate(halves), RATE)
+    (tmp_path / "labels.csv").write_text("path,label,start,end\nboth.wav,,1,\nboth.wav,,0,1\n")
+    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(labels=tmp_path / "labels.csv", workers=1))
+    predict(run[0], tmp_path / "set", tmp_path / "out.csv", device="cpu")
+    rows = [tuple(row.values()) for row in read(tmp_path / "out.csv")]
+    assert rows == [("both.wav", "0.0", "1.0", "high tone"), ("both.wav", "1.0", "", "low")]

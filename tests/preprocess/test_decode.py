@@ -189,7 +189,7 @@ def test_files_that_are_no_audio(tmp_path):
     ]:
         path.write_bytes(content)
         assert expected in reason(path)
-    assert "unreadable" in reason(tmp_path / "missing.wav")
+    assert reason(tmp_path / "missing.wav") == "the file does not exist"
     assert "regular" in reason(tmp_path)
     os.mkfifo(tmp_path / "pipe.wav")
     assert "regular" in reason(tmp_path / "pipe.wav")

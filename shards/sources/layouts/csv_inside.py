@@ -2,83 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterable
-
 from preprocess.errors import UsageError
-from shards.clip import Clip
-from shards.progress import say
-from shards.sources import csv_labels
+from shards.build_options import BuildOptions
+from shards.sources import table_columns
+from shards.sources.text_table import TextTable, header
 from shards.url_path import Place
 
-FILE_COLUMNS = ("path", "filename", "file_name", "file", "fname", "slice_file_name", "id")  # the first found is taken
-LABEL_COLUMNS = ("label", "class", "category", "genre", "classname", "class_name", "target")
 
+def find(audio: Place, paths: list[str], options: BuildOptions) -> Place | None:
+    """Find the label file of a folder.
 
-def read(audio: Place, paths: list[str]) -> list[Clip] | None:
-    """Clips as the CSV in the folder says; audio files that it does not name are left out, as with --labels."""
+    Args:
+        audio: The folder.
+        paths: The audio files below it.
+        options: May name the columns of the file.
+
+    Raises:
+        UsageError: Several files could be meant.
+    """
     own = audio / "labels.csv"
     if own.is_file():
-        say(f"labels from {own}")
-        return csv_labels.read(audio, own)
+        return own
     if not any("/" not in path for path in paths):
         return None
-    tables = {table: columns for table in sorted(list[Place](audio.glob("*.csv")), key=str) if (columns := _columns(table))}
-    if not tables:
-        return None
+    tables = [table for table in sorted(list[Place](audio.glob("*.csv")), key=str) if _is_label_file(table, options)]
     if len(tables) > 1:
         raise UsageError(
             f"{audio} holds several label files ({', '.join(table.name for table in tables)}): name one with --labels"
         )
-    table, (file_column, label_column) = next(iter(tables.items()))
-    say(f"labels from {table}: file {file_column}, class {label_column}")
-    return _clips(table, file_column, label_column, paths)
+    return tables[0] if tables else None
 
 
-def _columns(table: Place) -> tuple[str, str] | None:
-    """The names of the file and the label column, or None when the table lacks either."""
+def _is_label_file(table: Place, options: BuildOptions) -> bool:
+    """Whether the table has a column of files and one of classes."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            header = [name.strip() for name in next(csv.reader(file), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return None
-    by_name = {name.lower(): name for name in reversed(header)}
-    found = [next((by_name[name] for name in names if name in by_name), None) for names in (FILE_COLUMNS, LABEL_COLUMNS)]
-    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
-
-
-def _clips(table: Place, file_column: str, label_column: str, paths: list[str]) -> list[Clip]:
-    by_path = set(paths)
-    by_stem: dict[str, list[str]] = {}
-    for path in paths:
-        by_stem.setdefault(os.path.splitext(path)[0], []).append(path)
-    clips = []
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-        for row in reader:
-            values = {
-                name.lower(): (value or "").strip()
-                for name, value in row.items()
-                if isinstance(name, str) and not isinstance(value, list)
-            }
-            name = values[file_column.lower()]
-            matches = [name] if name in by_path else by_stem.get(name, [])  # Kaggle's ids come without extension
-            where = f"{table} line {reader.line_num}"
-            if len(matches) != 1:
-                raise UsageError(f"{where}: {name} names {len(matches) or 'no'} audio files in {table.parent}")
-            fold, split = (
-                csv_labels.parse_fold(values.get("fold") or None, where),
-                csv_labels.parse_split(values.get("split") or None, where),
-            )
-            clips.append(Clip(matches[0], values[label_column.lower()] or None, fold, values.get("group") or None, split))
-    _check(clips, str(table))
-    return clips
-
-
-def _check(clips: Iterable[Clip], where: str) -> None:
-    listed = list(clips)
-    if not listed:
-        raise UsageError(f"{where} names no clips: give one line per clip below the header")
-    csv_labels.check(listed, where)
+        columns = table_columns.find(TextTable(str(table), header(table), [], []), options)
+    except UsageError:  # it lacks a column that an option names
+        return False
+    return columns.path is not None and columns.label is not None

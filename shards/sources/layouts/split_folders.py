@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 from preprocess.errors import UsageError
 from shards.clip import Clip
+from shards.sources.clip_list import split_of_folder
 from shards.url_path import Place
 
-SPLIT_OF = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
+REMEDY = "or give --labels CSV, or --label-from REGEX"
 
 
 def read(audio: Place, paths: list[str]) -> list[Clip] | None:
-    """Clips with the split their top folder names; None unless all lie in such folders, `train` and another one among them."""
-    tops = {path.split("/", 1)[0] for path in paths if "/" in path}
-    splits = {SPLIT_OF.get(top.lower()) for top in tops}
-    if None in splits or "train" not in splits or len(splits) < 2 or any("/" not in path for path in paths):
+    """Clips with split and class; None unless all files lie in folders named as splits, `train` and another one among them.
+
+    These folders lie in `audio` or in the one folder that holds everything (`data/train/dog/a.wav`).
+
+    Raises:
+        UsageError: Training clips lie in no class folder, or val or test have a class that training lacks.
+    """
+    folders = [path.split("/")[:-1] for path in paths]
+    depth = 0
+    while folders and all(len(names) > depth + 1 for names in folders) and len({names[depth] for names in folders}) == 1:
+        depth += 1
+    splits = {split_of_folder(names[depth]) if len(names) > depth else None for names in folders}
+    if None in splits or "train" not in splits or len(splits) < 2:
         return None
-    clips = [_clip(path) for path in paths]
+    clips = [
+        Clip(path, label=names[-1] if len(names) > depth + 1 else None, split=split_of_folder(names[depth]))
+        for path, names in zip(paths, folders, strict=True)
+    ]
     classes = {clip.label for clip in clips if clip.split == "train"}
     if None in classes:
         loose = next(clip.path for clip in clips if clip.split == "train" and clip.label is None)
-        raise UsageError(f"{audio}: training clips must lie in a folder named as their class, got {loose}; or give --labels CSV")
+        raise UsageError(f"{audio}: training clips must lie in a folder named as their class, got {loose}; {REMEDY}")
     for split in ("val", "test"):
         names = {clip.label for clip in clips if clip.split == split}
         strange = sorted(name or "no class folder" for name in names - classes)
@@ -33,11 +40,6 @@ def read(audio: Place, paths: list[str]) -> list[Clip] | None:
             clips = [Clip(clip.path, split=split) if clip.split == split else clip for clip in clips]
         elif strange:
             raise UsageError(
-                f"{audio}: the {split} folder has what the training folder lacks: {', '.join(strange[:5])}; or give --labels CSV"
+                f"{audio}: the {split} folder has what the training folder lacks: {', '.join(strange[:5])}; {REMEDY}"
             )
     return clips
-
-
-def _clip(path: str) -> Clip:
-    parts = PurePosixPath(path).parts
-    return Clip(path, label=parts[-2] if len(parts) > 2 else None, split=SPLIT_OF[parts[0].lower()])

@@ -1,0 +1,19 @@
+"""`fold1/`, `fold2/`, ... above the class folders: the fold is the outer folder, the class the inner one."""
+
+from __future__ import annotations
+
+from shards.clip import Clip
+from shards.sources.clip_list import fold_of_folder
+from shards.url_path import Place
+
+
+def read(audio: Place, paths: list[str]) -> list[Clip] | None:
+    """Clips with fold and class; None unless all files lie in class folders in two or more folders named as folds."""
+    clips = []
+    for path in paths:
+        *outer, label, _ = path.split("/") if path.count("/") > 1 else ("", "", "")
+        fold = next((fold for name in outer if (fold := fold_of_folder(name)) is not None), None)
+        if fold is None:
+            return None
+        clips.append(Clip(path, label, fold=fold))
+    return clips if len({clip.fold for clip in clips}) > 1 else None
