@@ -59,6 +59,7 @@ def write_set(
                 "quarantined": 0,
                 "environment": environment(),
             }
+            made["set_id"] = manifest.set_id(made)
             manifest.write(out, made)
             folder.remove_build(out)
             return made

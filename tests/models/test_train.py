@@ -21,6 +21,7 @@ from models.config import defaults
 from models.learner import Learner
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
+from shards.manifest import set_id
 
 SMALL = {"epochs": 3, "batch_size": 8, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
 SCRIPT = """
@@ -193,7 +194,7 @@ def test_a_partition_without_samples_is_named(make_set: Callable[..., Path], tmp
     made = make_set(tmp_path / "set", ["train", "val"], clips=2)
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["partitions"]["val"] = {"full": [], "slice": []}
-    (made / "manifest.json").write_text(json.dumps(manifest))
+    (made / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
     with pytest.raises(UsageError, match="partition val has no labelled samples to score"):
         train(made, defaults("mlp", **SMALL), tmp_path / "run")
 
