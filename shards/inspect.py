@@ -76,7 +76,8 @@ def summary(set_path: Path | str) -> dict[str, Any]:
                     shown.update()
     return {
         "path": str(set_path),
-        **{name: opened.manifest[name] for name in ("fingerprint", "set_id", "engine", "device", "clips", "audio_seconds", "classes")},
+        "set_id": opened.set_id,
+        **{name: opened.manifest[name] for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")},
         "config": opened.manifest["config"],
         "fields": opened.fields,
         "bytes": sum(

@@ -18,8 +18,8 @@ FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "json"))
 KEYS = (
-    "format", "fingerprint", "set_id", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions", "clips",
-    "audio_seconds", "quarantined", "environment",
+    "format", "fingerprint", "set_id", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions",
+    "clips", "audio_seconds", "quarantined", "environment",
 )  # fmt: skip
 
 

@@ -49,9 +49,12 @@ def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
     assert found == result.read(tmp_path / "run")
     assert found["state"] == "COMPLETE" and found["error"] is None and found["command"] == "train"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".run.lock",
         "checkpoint.ckpt",
+        "clips.npz",
         "confusion.png",
         "curves.png",
+        "errors.csv",
         "result.json",
     ]
     assert found["folds"] == {"train": ["train"], "val": ["val"], "test": ["test"]}

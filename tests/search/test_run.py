@@ -47,7 +47,7 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
     result = search(feature_set, config(backend=backend, space=space, fused=fused), out)
     stored = json.loads((out / "result.json").read_text())
     assert stored == json.loads(json.dumps(result))
-    names = "format command state error model params seed fingerprint classes folds selected_by best_epoch scores history"
+    names = "format command state error model params seed fingerprint set_id classes folds selected_by best_epoch scores history"
     names += " seconds environment backend sampler scheduler trials best epochs"
     assert set(names.split()) <= set(result)
     assert result["command"] == "search" and result["state"] == "COMPLETE" and result["trials"] == 6
@@ -127,7 +127,7 @@ def test_an_interrupt_leaves_a_valid_result(
     while not (trials.exists() and trials.read_text().count("\n") >= 5):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
-    with pytest.raises(ShardwaveError, match="another search is running in"):
+    with pytest.raises(ShardwaveError, match="another process trains or searches in"):
         search(
             feature_set, SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"), out, resume=True
         )

@@ -181,7 +181,10 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
         ({"config": config}, f"it says {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
         ({"fingerprint": "0" * 16}, "it says 0000000000000000"),
         ({"set_id": "0" * 16}, f"it says 0000000000000000, they give {found['set_id']}"),
-        ({"classes": found["classes"][::-1]}, f"the set id does not fit the shards and classes that it lists (it says {found['set_id']}"),
+        (
+            {"classes": found["classes"][::-1]},
+            f"the set id does not fit the shards and classes that it lists (it says {found['set_id']}",
+        ),
         ({"partitions": {"train": {"full": [{"file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
         ({"partitions": {"../x": {"full": []}}}, "is damaged"),
         ({"partitions": {"../x": {"full": [{"file": "a"}]}}}, "unknown partition"),
