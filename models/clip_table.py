@@ -146,7 +146,7 @@ def _differences(earlier: Mapping[str, Any], run: Path, shard_set: ShardSet, fie
         found += _clip_differences(old_table, before, table, now)
     elif table is not None and earlier["clips"] != table.counts():
         found.append(f"clips by split were {_listed(earlier['clips'])}, now {_listed(table.counts())}")
-    return "; ".join(found) or "the same clips, labels and splits, but in another order, or with other slices or fields"
+    return "; ".join(found) or "the same clips, labels and splits, but other paths, groups, order, slices or fields"
 
 
 def _clip_differences(old: ClipTable, old_classes: Sequence[str], new: ClipTable, new_classes: Sequence[str]) -> list[str]:
