@@ -122,7 +122,10 @@ def test_a_second_signal_during_saving_leaves_the_earlier_state_or_none(
     save_seconds: float,
 ) -> None:
     out, fsync, sent = tmp_path / "run", os.fsync, []
-    at_step(monkeypatch, STEPS + 6, lambda: (sent.append(1), send(signal.SIGINT)()) and None)
+
+    def first() -> None:
+        sent.append(1)
+        send(signal.SIGINT)()
 
     def interrupted(descriptor: int) -> None:
         if sent and "last.ckpt" in os.readlink(f"/proc/self/fd/{descriptor}"):
@@ -130,6 +133,7 @@ def test_a_second_signal_during_saving_leaves_the_earlier_state_or_none(
             send(signal.SIGINT)()
         fsync(descriptor)
 
+    at_step(monkeypatch, STEPS + 6, first)
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(folded, CONFIG, out, save_seconds=save_seconds)
@@ -147,8 +151,14 @@ def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
     folded = make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=4)
     config = defaults("mlp", epochs=2, batch_size=4, hidden_size=16, device="cpu", folds="all")
     whole = train(folded, config, tmp_path / "whole")
-    done = []
-    at_step(monkeypatch, 3, lambda: (done.append(1), send(signal.SIGINT)() if len(done) == 4 else None) and None)
+    begun = []
+
+    def fourth() -> None:
+        begun.append(1)
+        if len(begun) == 4:  # the trainings of fold 1, the first of fold 2, and then this one
+            send(signal.SIGINT)()
+
+    at_step(monkeypatch, 3, fourth)
     with pytest.raises(KeyboardInterrupt):
         train(folded, config, tmp_path / "run")
     monkeypatch.undo()
