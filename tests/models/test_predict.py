@@ -174,9 +174,14 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tupl
     assert len(read(tmp_path / "out.csv")) == 8
 
 
-def test_one_file_and_a_folder_of_nothing_usable(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+def test_one_file_and_a_folder_of_nothing_usable(
+    audio: Path, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp" / "shardwave-predict-killed").mkdir(parents=True)  # as a killed process leaves it
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     assert predict(run[0], audio / "low" / "clip 3.wav", tmp_path / "new" / "one.csv", device="cpu", workers=1)["clips"] == 1
     assert [row["id"] for row in read(tmp_path / "new" / "one.csv")] == ["clip 3.wav"]
+    assert not list((tmp_path / "tmp").glob("shardwave-predict-*"))
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.txt").write_text("no audio")

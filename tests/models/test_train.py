@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -139,6 +140,22 @@ def test_a_damaged_state_to_go_on_from_is_named(folded: Path, tmp_path: Path) ->
     (tmp_path / "run" / "last.ckpt").write_bytes(b"half")
     with pytest.raises(ShardwaveError, match="last.ckpt is damaged"):
         train(folded, config, tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_of_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: the write fails in its middle."""
+    from models import checkpoint
+
+    path, limits = tmp_path / "last.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoint.write(path, {"epoch": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            checkpoint.write(path, {"epoch": 2, "weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path) and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+    assert checkpoint.read(path) == {"epoch": 1}
 
 
 def test_resume_refuses_another_configuration_and_returns_a_finished_run(folded: Path, tmp_path: Path) -> None:
