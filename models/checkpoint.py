@@ -19,7 +19,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
 from shards.shardset import ShardSet
 
-FORMAT = "shardwave-model-1"
+FORMAT = "shardwave-model-2"
 NAME = "checkpoint.ckpt"
 
 

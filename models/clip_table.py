@@ -80,6 +80,7 @@ def _clips(shard_set: ShardSet, split: str) -> tuple[View, np.ndarray]:
     """The view that holds the split's whole clips, and one row of it for each clip, in the order of the shards' bytes."""
     views = shard_set.manifest["partitions"][split]
     view = shard_set.view(split, "slice" if views.get("slice") and not views.get("full") else "full")
+    view.check_files()  # those of a set at a URL are fetched together
     return view, np.sort(np.unique(view.clip, return_index=True)[1])
 
 

@@ -15,7 +15,7 @@ from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
 
-FORMAT = "shardwave-result-1"
+FORMAT = "shardwave-result-2"
 RESULT = "result.json"
 LOCK = ".run.lock"
 
