@@ -94,7 +94,9 @@ def _run(
     history = History(data.selected)
     spent = (earlier or {}).get("seconds", {}).get("total", 0.0)  # before an interruption
     table = clip_table.clip_table(data.source, data.field) if primary else None
-    with result.Result(out, command, writes=primary, **about(data, config, table)) as written:
+    saved = earlier is not None and (out / LAST).exists()  # until it is read, the result shows what it goes on with
+    kept = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier} if earlier and saved else {}
+    with result.Result(out, command, writes=primary, **about(data, config, table), **kept) as written:
         if table is not None:
             table.write(out)
         recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent)

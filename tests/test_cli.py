@@ -183,6 +183,29 @@ def test_inspect_against_the_audio(tmp_path):
     assert run.returncode == 0 and run.stdout.startswith("identical: 6 clips"), run.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "told"), [("train x --resume", "same command again"), ("train x", "same command again with --resume")]
+)
+def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
+    import errno
+
+    import click
+
+    import cli_frame
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/last.ckpt")
+
+    group = click.Group("group", commands={"train": click.Command("train", callback=lambda **_: full(), params=[
+        click.Argument(["run"]), click.Option(["--resume"], is_flag=True),
+    ])})  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["shardwave", *line.split()])
+    with pytest.raises(SystemExit, match="1"):
+        cli_frame.run(group)
+    error = capsys.readouterr().err.strip()
+    assert error == f"error: runs/x/last.ckpt: No space left on device: free some space, then run the {told}"
+
+
 def test_scores_say_what_they_were_measured_on(capsys):
     """A score of clips that were trained on, or that the epoch was chosen by, must not read like one of new clips."""
     import cli_frame
