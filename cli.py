@@ -9,7 +9,20 @@ from typing import Any
 
 import click
 
-from cli_frame import CONFIG_FILE, DEFAULTS_OF, Group, among, examples, given, read_config, run, say, show_best, show_scores
+from cli_frame import (
+    CONFIG_FILE,
+    DEFAULTS_OF,
+    Group,
+    among,
+    examples,
+    given,
+    kind_of,
+    read_config,
+    run,
+    say,
+    show_best,
+    show_scores,
+)
 from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
@@ -238,7 +251,7 @@ HYPERPARAMETERS = options(
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @HYPERPARAMETERS
 def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
-    """Train one model on SET and write RUN: result.json, checkpoint.ckpt, curves.png, confusion.png."""
+    """Train one model on SET and write RUN: result.json, checkpoint.ckpt, errors.csv, curves.png, confusion.png."""
     from models.config import defaults
 
     config = defaults(chosen.pop("model"), **given(chosen))
@@ -247,37 +260,61 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict
     result = train_model(shard_set, config, out, resume=resume)
     if "scores" not in result:  # a process that trained along: the first one scores and writes
         return result
-    show_scores(result["scores"], result["selected_by"])
+    show_scores(result["scores"], result["selected_by"], {"train": "while learning"})
     epoch = f"; best epoch {result['best_epoch']}" if result.get("best_epoch") else ""
     say(f"{result['seconds']['total']:.1f} s{epoch}; written to {out}")
     return result
 
 
-@main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --partition test"))
+@main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --split test"))
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @SET
-@click.option("--partition", "partitions", multiple=True, help="Score these. [default: each]")
+@click.option("--split", "splits", multiple=True, metavar="NAME", help="Score this split; may be repeated. [default: each]")
+@click.option(
+    "--errors",
+    type=PATH,
+    metavar="CSV",
+    help="File for the clips that are classified wrongly, without those that were trained on. [default: RUN/errors-<set>.csv]",
+)
 @DEVICE
-def evaluate(run_folder: Path, shard_set: Path | str, partitions: tuple[str, ...], device: str) -> dict:
-    """Score RUN's model on SET, on whole clips and on the mean of their slices."""
+def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str) -> dict:
+    """Score RUN's model on SET, on whole clips and on the mean of their slices.
+
+    Each row says what RUN used the clips for: trained, validation, test, or new. There is a total only where all are of one kind.
+    """
     from models.evaluate import evaluate as score
 
-    result = score(run_folder, shard_set, partitions=partitions or None, device=device)
-    show_scores(result["scores"], result["selected_by"])
+    result = score(run_folder, shard_set, splits=splits or None, device=device, errors=errors)
+    show_scores(result["scores"], result["selected_by"], {name: kind_of(about) for name, about in result["splits"].items()})
+    if len(result["splits"]) > 1 and not any(name.startswith("all_") for name in result["scores"]):
+        click.echo("no total: the splits are not of one kind")
     return result
 
 
-@main_group.command(epilog=examples("predict runs/cnn unlabelled --out submission.csv"))
+@main_group.command(
+    epilog=examples(
+        "predict runs/cnn unlabelled --out submission.csv", "predict runs/cnn sets/music --split test --out predictions.csv"
+    )
+)
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @click.argument("audio", type=LOCATION)
-@click.option("--out", required=True, type=PATH, metavar="CSV", help="Rows id,class; id = the path relative to AUDIO.")
+@click.option(
+    "--out",
+    required=True,
+    type=PATH,
+    metavar="CSV",
+    help="Rows id,class for audio (id = the path relative to AUDIO); path,split,label,class,probability for a shard set.",
+)
+@click.option(
+    "--split", "splits", multiple=True, metavar="NAME", help="Of a shard set: this split; may be repeated. [default: all]"
+)
 @click.option("--probabilities", is_flag=True, help="One more column per class.")
 @DEVICE
-def predict(run_folder: Path, audio: Path | str, out: Path, probabilities: bool, device: str) -> dict:
+def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str) -> dict:
     """Classify a folder of AUDIO, a file, or a shard set with RUN's model."""
     from models.predict import predict as classify
 
-    made = classify(run_folder, audio, out, probabilities=probabilities, device=device)
+    made = classify(run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None)
     say(f"{made['clips']} rows written to {out}")
     return made
 

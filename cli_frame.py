@@ -95,22 +95,43 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def show_scores(scores: dict[str, float], selected: str) -> None:
-    """Print {partition}_{whole|slice_mean}_{accuracy|recall|f1} as a table; * marks the score that was selected by."""
+def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str] | None = None) -> None:
+    """Print scores as a table; * marks the score that was selected by.
+
+    Args:
+        scores: {split}_{whole|slice_mean}_{accuracy|recall|f1}: value.
+        selected: `whole` or `slice_mean`.
+        remarks: What stands behind the rows of a split, in parentheses.
+    """
     click.echo(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
-        click.echo(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}")
+        split = name.removesuffix("_slice_mean").removesuffix("_whole")
+        remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
+        click.echo(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
+
+
+def kind_of(about: dict[str, Any]) -> str:
+    """What `evaluate` says of a split: its kind, and how many of its clips were trained on where that does not follow from it."""
+    kind, trained, clips = about["kind"], about["trained"], about["clips"]
+    if kind == "unknown":
+        return "unknown: RUN lacks clips.npz, which tells which clips it was trained on"
+    if kind == "trained" or not trained:
+        return str(kind)
+    counted = f"{trained} of {clips} clips were trained on"
+    return counted if kind == "mixed" else f"{kind}; {counted}"
 
 
 def show_best(result: dict[str, Any]) -> None:
     """Print a search's best trial and what the search cost."""
     best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
-    click.echo(
-        f"{states}; best: trial {best['trial']}, {100 * best['value']:.1f} % val {result['selected_by']}, epoch {best['epoch']}"
-    )
+    score = f"{100 * best['value']:.1f} % validation accuracy ({result['selected_by']})"
+    click.echo(f"{states}; best: trial {best['trial']}, {score}, epoch {best['epoch']}")
     click.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
+    tested = {name: value for name, value in result.get("scores", {}).items() if name.startswith("test_")}
+    if tested:
+        show_scores(tested, result["selected_by"], {"test": "held out, scored once"})
     cost = f"{epochs['run']} epochs run, {epochs['saved']} saved by stopping"
     say(f"{cost}; {seconds['total']:.1f} s, {seconds['overhead']:.1f} s of it overhead")
 
@@ -163,7 +184,9 @@ def run(group: click.Group) -> None:
     except ShardwaveError as error:
         status = fail(str(error), error.exit_status, arguments)
     except OSError as error:
-        full = ": free some space, then run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        resumed = " with --resume" if arguments[:1] in (["train"], ["search"]) and "--resume" not in arguments else ""
+        again = f": free some space, then run the same command again{resumed}"
+        full = again if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         status = fail(f"{error.filename or 'file system'}: {error.strerror or error}{full}", 1, arguments)
     except Exception as error:
         status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)

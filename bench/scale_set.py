@@ -57,7 +57,8 @@ def write_set(folder: Path, clips: int) -> None:
     about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
     counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
     names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
-    manifest.write(folder, {**about, **counts, **names, "fields": fields, "partitions": partitions})
+    made = {**about, **counts, **names, "fields": fields, "partitions": partitions}
+    manifest.write(folder, {**made, "set_id": manifest.set_id(made)})
 
 
 def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:

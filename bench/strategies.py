@@ -55,7 +55,7 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
     if backend == "optuna":
         from search.optuna_backend import StudyDriver
 
-        return StudyDriver(None, "replay", space, budget, seed, TrialLog(), None)
+        return StudyDriver(None, "replay", space, budget, seed, TrialLog(), {})
     if backend == "ray":
         return RayObjects(space, budget, seed)
     return LoggedPoints(space, budget, seed)

@@ -75,7 +75,9 @@ def _from_file(path: Path) -> dict[str, Tensor]:
 def derived_set(
     source: ShardSet, backbone: Vgg16Backbone, precision: str, device: torch.device
 ) -> tuple[ShardSet, dict[str, Any]]:
-    """The set of the frozen part's outputs beside `source` (`SET.vgg16-<fingerprint>`), computed where it is not there yet.
+    """The set of the frozen part's outputs beside `source` (`SET.vgg16-<hash>`), computed where it is not there yet.
+
+    The hash covers the set id of `source`: a set that was relabelled or rebuilt to other bytes has outputs of its own.
 
     Also what it took: {seconds, samples, cached}. Outputs are float16 [25088], within 2^-11 of what was computed.
     """
@@ -87,9 +89,9 @@ def derived_set(
         "resize": f"{SIZE}x{SIZE} bilinear, antialiased",
         "normalisation": "levels / 255, ImageNet mean and std, three equal channels",
         "precision": f"{precision}, stored as float16",
-        "source": _contents(source),
+        "source": source.set_id,
     }
-    name = hashlib.sha256(repr(sorted((about | {"parent": source.fingerprint}).items())).encode()).hexdigest()[:12]
+    name = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
     folder = source.path.with_name(f"{source.path.name}.vgg16-{name}")
     samples = sum(
         entry["samples"] for views in source.manifest["partitions"].values() for entries in views.values() for entry in entries
@@ -157,14 +159,6 @@ def _digest(backbone: Vgg16Backbone) -> str:
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _contents(source: ShardSet) -> str:
-    """The set's images, by the checksums of its shards."""
-    sums = [
-        entry["sha256"] for views in source.manifest["partitions"].values() for entries in views.values() for entry in entries
-    ]
-    return hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from models.config import TrainConfig
 from models.network import Inputs
+from models.partitions import Roles
 from models.vgg16 import Vgg16
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
+from shards.shardset import ShardSet
 
-FORMAT = "shardwave-model-1"
+FORMAT = "shardwave-model-2"
 NAME = "checkpoint.ckpt"
 
 
@@ -29,8 +31,11 @@ class Trained:
     field: str  # of the shard set's samples that it takes
     config: TrainConfig
     classes: list[str]
+    set_id: str  # of the shard set
     fingerprint: str  # of the shard set's configuration
+    set_config: dict[str, Any] | None  # that configuration, as the manifest has it
     spectrogram: dict[str, Any] | None  # SpectrogramConfig's fields; None for a set of features alone
+    splits: dict[str, list[str]]  # the set's splits by role: train, val, test
     selected: str  # "whole" or "slice_mean"
     epoch: int
 
@@ -41,7 +46,15 @@ class Trained:
 
 
 def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, about: dict[str, Any]) -> None:
-    """Write atomically. `about`: classes, fingerprint, spectrogram, selected, epoch, and for vgg16 the `backbone` state."""
+    """Write a checkpoint, atomically.
+
+    Args:
+        path: The file.
+        weights: The state dict of the part that was trained.
+        inputs: What the network takes.
+        config: The training.
+        about: What `describe_set` gives, and selected, epoch and for vgg16 the `backbone` state.
+    """
     content = {
         "format": FORMAT,
         "model": config.model,
@@ -53,19 +66,31 @@ def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainCo
     write(path, content)
 
 
+def describe_set(source: ShardSet, spectrogram: dict[str, Any] | None, roles: Roles) -> dict[str, Any]:
+    """What a checkpoint says of the shard set that its network was trained on, and of which splits served for what."""
+    return {
+        "classes": list(source.classes),
+        "set_id": source.set_id,
+        "fingerprint": source.fingerprint,
+        "set_config": source.manifest["config"],
+        "spectrogram": spectrogram,
+        "splits": {role: list(names) for role, names in roles._asdict().items()},
+    }
+
+
 def write(path: Path, content: Any) -> None:
-    """`torch.save` under a temporary name, synced and renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    atomic.replace(temporary, path)
+    """`torch.save` into memory, then atomically into the file."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    atomic.write_bytes(path, buffer.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint; raises UsageError where there is none, ShardwaveError where it is damaged."""
     if not path.exists():
+        folds = sorted(path.parent.glob(f"fold*/{path.name}"))
+        if folds:
+            raise UsageError(f"{path.parent} is a cross-validation: name the run folder of one fold, as {folds[0].parent}")
         raise UsageError(f"{path.parent} has no {path.name}: train first, or name a run folder that finished an epoch")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -104,8 +129,11 @@ def load(path: Path, model: str | None = None) -> Trained:
         field,
         config,
         content["classes"],
+        content["set_id"],
         content["fingerprint"],
+        content["set_config"],
         content["spectrogram"],
+        content["splits"],
         content["selected"],
         content["epoch"],
     )

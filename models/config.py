@@ -143,6 +143,11 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**{"model": model, **_DEFAULTS[model], **changes})
 
 
+def field_of(model: str) -> str:
+    """The array field of a shard set's samples that a model takes."""
+    return "features.npy" if model == "mlp" else "npy"
+
+
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models import figures, result
+from models import clip_csv, clip_table, figures, result
 from models.config import TrainConfig
 from models.data import TrainingData
 from models.partitions import folds, following, resolve, retraining
@@ -38,15 +38,30 @@ def cross_validate(
     present = folds(ShardSet.open(set_path).partitions)
     if len(present) < 3:
         raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")
-    earlier = result.open_run(out, resume)
+    with result.open_run(out, resume) as earlier:
+        return _cross_validate(set_path, config, out, present, earlier, resume, command, save_seconds)
+
+
+def _cross_validate(
+    set_path: Path | str,
+    config: TrainConfig,
+    out: Path,
+    present: list[int],
+    earlier: dict[str, Any] | None,
+    resume: bool,
+    command: str,
+    save_seconds: float,
+) -> dict[str, Any]:
     begin = time.perf_counter()
     first = _choosing(config, present[0])
     data = TrainingData(set_path, first)
     if earlier is not None:
-        check_same(earlier, config, data)
+        check_same(earlier, config, data, out)
         if earlier["state"] == "COMPLETE":
             return earlier
-    with result.Result(out, command, **about(data, config) | {"folds": present}) as written:
+    table = clip_table.clip_table(data.source, data.field)
+    with result.Result(out, command, **about(data, config, table) | {"folds": present}) as written:
+        table.write(out)
         per_fold: list[dict[str, Any]] = []
         for fold in present:
             per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
@@ -63,6 +78,7 @@ def cross_validate(
             "parameters": per_fold[0]["parameters"],
             "seconds": {"total": time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0), **seconds},
         }
+        clip_csv.join_errors([out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS)
         title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
         figures.confusion(out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title)
         figures.folds(out / "curves.png", {entry["fold"]: entry["choice"]["history"] for entry in per_fold}, data.selected, title)

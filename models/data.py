@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.batches import Batches, source_of, whole_clips
-from models.config import TrainConfig
+from models.config import TrainConfig, field_of
 from models.learner import VIEW_SCORES, Batch, Learner
 from models.network import Inputs, standardisation
 from models.partitions import Roles, resolve
@@ -55,6 +55,7 @@ class TrainingData:
                 f"{path}: {int((self.train.cls < 0).sum())} training samples have no label: build the set with labels for them"
             )
         self.val = self._evaluation(self.roles.val)
+        self._test: dict[str, View] | None = None
         mean, std = self._statistics(shape)
         self.inputs = Inputs(self.field, shape, len(self.set.classes), mean, std)
         self._sources: dict[int, View | Resident] = {}  # by view: copied to the device once
@@ -101,9 +102,16 @@ class TrainingData:
         source = self._sources[id(view)]
         return Batches(view, source, self.field, batch_size, whole=whole, seed=seed, rank=rank, world_size=world_size, pin=pin)
 
+    @property
+    def test(self) -> dict[str, View]:
+        """The held-out views, opened when they are first asked for; empty where nothing is held out."""
+        if self._test is None:
+            self._test = self._evaluation(self.roles.test)
+        return self._test
+
     def test_batches(self) -> dict[str, Batches]:
         """Batches of the held-out views by view; empty where nothing is held out."""
-        return {name: self.evaluation_batches(view) for name, view in self._evaluation(self.roles.test).items()}
+        return {name: self.evaluation_batches(view) for name, view in self.test.items()}
 
     def learner(self, config: TrainConfig, steps_per_epoch: int) -> Learner:
         """A fresh model for one training, its weights drawn from config.seed."""
@@ -169,11 +177,6 @@ class TrainingData:
 def evaluation_size(shape: tuple[int, ...]) -> int:
     """Samples per batch where no gradient is kept: about 4 million values, 8 to 1024 samples."""
     return max(8, min(1024, (1 << 22) // math.prod(shape)))
-
-
-def field_of(model: str) -> str:
-    """The field of a sample that a model takes."""
-    return "features.npy" if model == "mlp" else "npy"
 
 
 def field_shape(shard_set: ShardSet, model: str) -> tuple[tuple[int, ...], str]:

@@ -14,7 +14,9 @@ from shards.atomic import write_bytes
 
 fonts.prepare()  # class names come in any script
 NAMES = {"whole": "whole clips", "slice_mean": "mean over slices"}
-_TRAIN, _VAL = "#0072B2", "#D55E00"  # Okabe & Ito: told apart without colour vision, and by line style as well
+# Colours: Okabe & Ito, told apart without colour vision, and by line style as well. Scores of training are measured on its own
+# steps, with augmentation and dropout, while weights change.
+_SIDES = (("train", "training (while learning)", "#0072B2"), ("val", "validation", "#D55E00"))
 
 
 def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch: int | None, title: str) -> None:
@@ -23,7 +25,7 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
     accuracy, recall, loss = figure.subplots(1, 3)
     epochs = [entry["epoch"] for entry in history]
     drawn = {(side, score): _scored(history, side, score) for side in ("train", "val") for score in NAMES}
-    for side, name, colour in (("train", "training", _TRAIN), ("val", "validation", _VAL)):
+    for side, name, colour in _SIDES:
         for score in NAMES:
             if not drawn[side, score]:
                 continue
@@ -54,7 +56,7 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
     """Accuracy over epochs of each fold's choosing run, training and validation, with their means."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    for side, name, colour in (("train", "training", _TRAIN), ("val", "validation", _VAL)):
+    for side, name, colour in _SIDES:
         rows = [[entry.get(f"{side}_{selected}_accuracy", float("nan")) for entry in history] for history in histories.values()]
         epochs = range(1, 1 + min(map(len, rows)))
         for row in rows:

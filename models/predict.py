@@ -1,56 +1,71 @@
-"""Classes of unlabelled audio as CSV (the report's Kaggle submission): `id,class`, id the path relative to the audio folder."""
+"""Classes of audio or of a shard set as CSV: `id,class` for audio (the report's Kaggle submission), a row per clip for a set."""
 
 from __future__ import annotations
 
 import csv
-import io
+import dataclasses
 import json
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models import checkpoint
+from models.clip_csv import ClipRow, clip_rows, write_csv, write_predictions
 from models.data import resolve_device
 from models.evaluate import check_fits, open_views, predictions
 from models.learner import VIEW_SCORES
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
-from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
-from shards.clip import Clip, clip_of_sample
 from shards.layout import MANIFEST, QUARANTINE, is_url
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet
 from shards.sources.class_folders import audio_files
+from shards.temporary import temporary_folder
 
 
 def predict(
-    run: Path,
+    run: Path | str,
     audio_or_set: Path | str,
-    out_csv: Path,
+    out_csv: Path | str,
     probabilities: bool = False,
     device: str = "auto",
     workers: int | None = None,
     max_bad_fraction: float = 0.05,
+    splits: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint.
 
-    A shard set is a folder that holds one, or a URL.
+    The CSV has the columns id,class for audio, id being the path relative to the folder, and path,split,label,class,probability
+    for a shard set, the label being empty where a clip has none. Probabilities are those of the score that the run was selected
+    by. Audio passes through the spectrogram that the run was trained on, in a temporary shard set; files that cannot be read are
+    named and left out.
 
-    Audio passes through the spectrogram that the run was trained on, by a temporary shard set. The probabilities behind a class
-    are those of the score that the run was selected by. Files that cannot be read are named and left out; raises
-    TooManyBadInputs, after writing, where they are more than `max_bad_fraction`.
+    Args:
+        run: The run folder.
+        audio_or_set: A folder of audio or one file; or a folder that holds a shard set, or a set's URL.
+        out_csv: The CSV file to write.
+        probabilities: Add one column per class.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that read audio; one per core by default.
+        max_bad_fraction: The fraction of files that may be unreadable.
+        splits: The splits of a shard set to predict; all of them by default.
+
+    Raises:
+        TooManyBadInputs: More than `max_bad_fraction` of the files could not be read; the CSV is written.
     """
-    trained = checkpoint.load(Path(run) / checkpoint.NAME)
+    run, out_csv = Path(run), Path(out_csv)
+    trained = checkpoint.load(run / checkpoint.NAME)
     path = Path(audio_or_set)
     if not is_url(audio_or_set) and not path.exists():
         raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
     if is_url(audio_or_set) or (path / MANIFEST).exists():
-        count = _write(trained, ShardSet.open(audio_or_set), Path(out_csv), probabilities, device)
-        return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": []}
+        rows = _predicted(trained, ShardSet.open(audio_or_set), splits, device)
+        write_predictions(out_csv, rows, trained.classes, probabilities)
+        return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": []}
+    if splits:
+        raise UsageError(f"--split {splits[0]}: {path} is audio, and only a shard set has splits; leave the option out")
     if trained.spectrogram is None:
         raise UsageError(
             f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
@@ -58,51 +73,39 @@ def predict(
     audio, files = (path.parent, [path.name]) if path.is_file() else (path, audio_files(path))
     if not files:
         raise UsageError(f"no audio files in {path}: give the folder that holds them")
-    with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
-        names = Path(folder) / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
+    config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
+    with temporary_folder("shardwave-predict-") as folder:
+        names = folder / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
         with open(names, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("path", "label"), *((name, "") for name in files)])
         options = BuildOptions(
             labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
         )
         with unsaid():
-            build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
-        bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text(encoding="utf-8").split("\n") if line]
-        count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
+            build(audio, folder / "set", config, options)
+        bad = [json.loads(line) for line in (folder / "set" / QUARANTINE).read_text(encoding="utf-8").split("\n") if line]
+        rows = _predicted(trained, ShardSet.open(folder / "set"), None, device)
+    extra = [row.formatted() if probabilities else [] for row in rows]
+    cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
+    write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
     for entry in bad:
         say(f"left out: {entry['path']}: {entry['reason']}")
-    if len(bad) > max_bad_fraction * (count + len(bad)):
-        raise TooManyBadInputs(
-            f"{out_csv} is written, but {len(bad)} of {count + len(bad)} files could not be read: see the lines above"
-        )
-    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": count, "bad": bad}
+    total = len(rows) + len(bad)
+    if len(bad) > max_bad_fraction * total:
+        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the lines above")
+    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
 
 
-def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabilities: bool, device: str) -> int:
+def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str) -> list[ClipRow]:
+    """The clips of these splits (default: all) with their probabilities, sorted by path."""
     check_fits(trained, shard_set)
-    rows = _probabilities(trained, shard_set, device)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    segments = any(clip.is_segment for clip, _ in rows)  # then a path names no row
-    writer.writerow(["id", *(("start", "end") if segments else ()), "class", *(trained.classes if probabilities else ())])
-    for clip, chances in rows:
-        place = [clip.start, clip.end] if segments else []
-        extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
-        writer.writerow([clip.path, *place, trained.classes[int(chances.argmax())], *extra])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, text.getvalue().encode())
-    return len(rows)
-
-
-def _probabilities(trained: checkpoint.Trained, shard_set: ShardSet, device: str) -> list[tuple[Clip, np.ndarray]]:
-    """Every clip (its path and segment) and its probabilities [classes] by the score that the run was selected by, sorted."""
     where = resolve_device(device)
     view = next(view for view, score in VIEW_SCORES.items() if score == trained.selected)
-    views = open_views(shard_set, tuple(shard_set.partitions), trained.field, where)
-    if view not in views:
-        raise ShardwaveError(f"{shard_set.location} has no {view} view, by which the run was selected")
-    batches = views[view]
-    found = predictions(trained.network, batches, trained.field, where, trained.config.precision)
-    _, first = np.unique(batches.view.clip, return_index=True)
-    clips = [clip_of_sample(batches.view.meta(int(sample))) for sample in first]
-    return sorted(zip(clips, found.probabilities, strict=True), key=lambda row: row[0].identity)
+    rows: list[ClipRow] = []
+    for name in splits or shard_set.partitions:
+        views = open_views(shard_set, (name,), trained.field, where)
+        if view not in views:
+            raise ShardwaveError(f"{shard_set.location} has no {view} view in split {name}, by which the run was selected")
+        found = predictions(trained.network, views[view], trained.field, where, trained.config.precision)
+        rows += clip_rows(found, views[view].view, name)
+    return sorted(rows, key=lambda row: row.source.identity)

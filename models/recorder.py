@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from models.batches import Batches
 from models.history import History
+from models.interruption import Interruption
 from models.module import Classifier
 from models.result import Result
-from shards.atomic import replace
-from shards.progress import bar
+from shards.progress import bar, say
 
 LAST = "last.ckpt"
 SAVE_SHARE = 0.05  # of the time that saving may take
@@ -26,8 +25,18 @@ SAVE_SHARE = 0.05  # of the time that saving may take
 class Recorder(pl.Callback):
     """Keeps the run folder current. Its own state travels in last.ckpt, so that a resumed run goes on with it.
 
-    `save_best(weights, epoch)` writes the checkpoint of the best epoch so far: just before last.ckpt is written, which is at most
-    every `save_seconds`, between epochs or within one, and at the end.
+    last.ckpt is written every `save_seconds` at most, between epochs or within one, at the end of training, and when a signal
+    asks for the end: after the batch under way, or after the validation under way. Then KeyboardInterrupt is raised.
+
+    Args:
+        history: The epochs so far.
+        result: The run's result.json, updated after each epoch.
+        save_best: Called with (weights, epoch) before last.ckpt is written: writes the checkpoint of the best epoch so far.
+        epochs: The number of epochs to train.
+        save_seconds: The least time between two states, in seconds; 0 saves whenever it can.
+        title: The text beside the progress bar.
+        interruption: Says whether a signal asks for the end; armed while training runs.
+        spent: Seconds of an earlier, interrupted part of the run.
     """
 
     def __init__(
@@ -38,10 +47,12 @@ class Recorder(pl.Callback):
         epochs: int,
         save_seconds: float,
         title: str,
+        interruption: Interruption,
         spent: float = 0.0,
     ) -> None:
         self.history, self.result, self.save_best = history, result, save_best
         self.epochs, self.save_seconds, self.title = epochs, save_seconds, title
+        self.interruption, self._told = interruption, False
         self._begin = time.perf_counter() - spent
         self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
         self.waits: list[float] = []
@@ -53,6 +64,7 @@ class Recorder(pl.Callback):
     # Time, and the bar
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interruption.arm()
         samples = len(_batches(trainer).view)
         self._bar = bar(
             total=self.epochs * samples,
@@ -77,8 +89,18 @@ class Recorder(pl.Callback):
         self.seconds["step"] += time.perf_counter() - self._step
         self._count_wait(trainer)
         self._bar.update(len(batch["cls"]) * trainer.world_size)
-        if not last and batch_idx % 16 == 15 and self._due(trainer):
+        if last:
+            return  # validation and the epoch's end follow, and are part of the state
+        often = batch_idx % 16 == 15
+        if (often or trainer.world_size == 1) and self._interrupted(trainer):
+            self._end(trainer)
+        elif often and self._due(trainer):
             self._save(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.interruption.requested and self.result.writes and not self._told:
+            self._told = True
+            say("interrupted: the validation of this epoch is finished, then the state is saved; Ctrl-C again ends at once")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validation = time.perf_counter()
@@ -101,13 +123,14 @@ class Recorder(pl.Callback):
         )
         self.seconds["total"] = time.perf_counter() - self._begin
         self.result.update(history=self.history.entries, best_epoch=self.history.best_epoch, seconds=self.seconds)
-        if self._due(trainer):
+        if self._interrupted(trainer):
+            self._end(trainer)
+        elif self._due(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar.close()
-        if trainer.is_global_zero:
-            self._write_best()
+        self._save(trainer)  # what follows, scores and figures, may be interrupted too
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._bar is not None:
@@ -119,15 +142,23 @@ class Recorder(pl.Callback):
         wait = self.save_seconds and max(self.save_seconds, self._save_cost / SAVE_SHARE)  # 0: whenever there is occasion
         return bool(trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait))
 
+    def _interrupted(self, trainer: pl.Trainer) -> bool:
+        """Whether a signal asks one of the processes that train together to end."""
+        return bool(trainer.strategy.reduce_boolean_decision(self.interruption.requested, all=False))
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        """Save the state and end the training."""
+        self._save(trainer)
+        self._bar.close()
+        if self.result.writes:
+            say(f"interrupted: the state is saved in {self.result.folder}; --resume goes on from here")
+        raise KeyboardInterrupt
+
     def _save(self, trainer: pl.Trainer) -> None:
         begin = time.perf_counter()
         if trainer.is_global_zero:
             self._write_best()
-        path = self.result.folder / LAST
-        temporary = path.with_name(f".{path.name}.{os.environ.get('MASTER_PORT', os.getpid())}.tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            replace(temporary, path)
+        trainer.save_checkpoint(self.result.folder / LAST)  # atomic, see `models.train.AtomicCheckpoints`
         self._saved = time.perf_counter()
         self._save_cost = self._saved - begin
         self.seconds["save"] += self._save_cost
@@ -147,6 +178,8 @@ class Recorder(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history.restore(state_dict["history"])
+        if self.result.writes:
+            say(f"{self.result.folder}: goes on after {len(self.history.entries)} of {self.epochs} epochs")
         self.seconds = dict(state_dict["seconds"])
 
 

@@ -1,18 +1,23 @@
-"""result.json: what a command did, rewritten whole as it goes on, so that a reader always finds a valid one (DESIGN §2)."""
+"""Run folders: result.json, rewritten whole as a command goes on, so that a reader always finds a valid one (DESIGN §2)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from preprocess.environment import environment
-from preprocess.errors import UsageError
+from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
 
-FORMAT = "shardwave-result-1"
+FORMAT = "shardwave-result-2"
 RESULT = "result.json"
+LOCK = ".run.lock"
 
 
 class Result:
@@ -45,15 +50,38 @@ class Result:
             write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
 
 
-def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:
-    """Make the run folder; the earlier result where `resume` finds one. A folder that holds a run is not overwritten."""
-    earlier = read(folder) if (folder / RESULT).exists() else None
-    if earlier is not None and not resume:
-        raise UsageError(f"{folder} already holds a run ({earlier['state']}): give --resume to go on with it, or another --out")
+@contextlib.contextmanager
+def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
+    """Make the run folder and lock it while the context lasts. The lock of a process that was killed is free.
+
+    Temporary files that a killed process left in it are removed.
+
+    Yields:
+        The earlier result, where the folder holds one.
+
+    Raises:
+        UsageError: The folder holds a run and `resume` is false, or it is a file.
+        ShardwaveError: Another process trains or searches in it.
+    """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file: name a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    return earlier
+    lock = FileLock(folder / LOCK)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        raise ShardwaveError(
+            f"another process trains or searches in {folder}: wait until it has ended, or choose another --out"
+        ) from None
+    with held:
+        earlier = read(folder) if (folder / RESULT).exists() else None
+        if earlier is not None and not resume:
+            raise UsageError(
+                f"{folder} already holds a run ({earlier['state']}): give --resume to go on with it, or another --out"
+            )
+        for path in [*folder.glob(".*.tmp"), *folder.glob("kept/.*.tmp")]:
+            path.unlink(missing_ok=True)
+        yield earlier
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -22,13 +22,16 @@ class Seen:
         full = batch.get("full")
         self.parts.append((logits.float().softmax(1), batch["clip"], batch["cls"], batch["clip"] < 0 if full is None else full))
 
-    def by_clip(self, full: bool | None = None, labelled: bool = True) -> scores.ClipPredictions:
-        """Mean probabilities per clip over what all processes saw.
+    def by_clip(self, full: bool | None = None, labelled: bool = True, alone: bool = False) -> scores.ClipPredictions:
+        """Mean probabilities per clip.
 
-        `full`: of the whole clips or of the slices alone, where both are mixed; `labelled`: without clips of unknown label.
+        Args:
+            full: Of the whole clips or of the slices alone, where both are mixed.
+            labelled: Leave out clips of unknown label.
+            alone: Of what this process saw, instead of what all processes that train together saw.
         """
         columns = [torch.cat(column).cpu().numpy() for column in zip(*self.parts, strict=True)]
-        probabilities, clip, label, whole = _all_ranks(*columns)
+        probabilities, clip, label, whole = columns if alone else _all_ranks(*columns)
         keep = np.ones(len(clip), bool) if full is None else whole == full
         if labelled:
             keep &= label >= 0

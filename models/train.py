@@ -1,4 +1,4 @@
-"""One training by Lightning's Trainer, leaving a run folder: result.json, checkpoint.ckpt, curves.png, confusion.png."""
+"""One training by Lightning's Trainer, leaving a run folder: result.json, checkpoint.ckpt, clips.npz, errors.csv, figures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,20 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from models import checkpoint, figures, result
+from models import checkpoint, clip_csv, clip_table, figures, result
 from models.allocator import keep_freed_memory
+from models.checkpoint import write as write_checkpoint
 from models.config import TrainConfig
 from models.data import TrainingData
-from models.evaluate import score
+from models.evaluate import predictions, score
 from models.history import History
-from models.learner import Learner
+from models.interruption import Interruption, sigterm_as_interrupt
+from models.learner import VIEW_SCORES, Learner
 from models.module import Classifier, ShardDataModule
 from models.network import parameters
 from models.recorder import LAST, Recorder, remove_last
+from models.scores import ClipPredictions
 from preprocess.errors import UsageError
+from shards.progress import say
 
 SAVE_SECONDS = 20.0
 _FREE = ("device", "devices", "nodes", "strategy")  # what a resumed run may change
@@ -44,31 +47,58 @@ def train(
 ) -> dict[str, Any]:
     """Train as `config` says on the shard set, and return what result.json holds.
 
-    `config.folds` "all" cross-validates. `resume` goes on with an interrupted run in `out`, in mid-training; `save_seconds` is
-    the least time between two states to go on from.
-    """
-    if config.folds == "all":
-        from models.crossval import cross_validate
+    Ctrl-C and SIGTERM save the state, leave a valid result (state INTERRUPTED) and raise KeyboardInterrupt.
 
-        return cross_validate(set_path, config, out, resume=resume, command=command, save_seconds=save_seconds)
-    return run(TrainingData(set_path, config), config, out, resume=resume, command=command, save_seconds=save_seconds)
+    Args:
+        set_path: The set's folder or URL.
+        config: The training; `folds` "all" cross-validates.
+        out: The run folder.
+        resume: Go on with an interrupted run in `out`, also in the middle of an epoch.
+        command: The name of the command in result.json.
+        save_seconds: The least time between two saved states.
+    """
+    with sigterm_as_interrupt():
+        if config.folds == "all":
+            from models.crossval import cross_validate
+
+            return cross_validate(set_path, config, out, resume=resume, command=command, save_seconds=save_seconds)
+        return run(TrainingData(set_path, config), config, out, resume=resume, command=command, save_seconds=save_seconds)
 
 
 def run(
     data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
 ) -> dict[str, Any]:
-    """One training on opened data."""
+    """One training on opened data. Of the processes of several devices, the first one locks and writes the run folder."""
     primary = _is_first(config)
-    earlier = result.open_run(out, resume) if primary else result.read(out) if _is_complete(out, resume) else None
-    if earlier is not None:
-        check_same(earlier, config, data)
-        if earlier["state"] == "COMPLETE":
-            return earlier
+    finished = None if primary or not _is_complete(out, resume) else result.read(out)
+    with result.open_run(out, resume) if primary else contextlib.nullcontext(finished) as earlier:
+        if earlier is not None:
+            check_same(earlier, config, data, out)
+            if earlier["state"] == "COMPLETE":
+                return earlier
+        return _run(data, config, out, earlier, primary, resume, command, save_seconds)
+
+
+def _run(
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    earlier: dict[str, Any] | None,
+    primary: bool,
+    resume: bool,
+    command: str,
+    save_seconds: float,
+) -> dict[str, Any]:
     keep_freed_memory()
     begin = time.perf_counter()
     history = History(data.selected)
     spent = (earlier or {}).get("seconds", {}).get("total", 0.0)  # before an interruption
-    with result.Result(out, command, writes=primary, **about(data, config)) as written:
+    table = clip_table.clip_table(data.source, data.field) if primary else None
+    saved = earlier is not None and (out / LAST).exists()  # until it is read, the result shows what it goes on with
+    kept = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier} if earlier and saved else {}
+    with result.Result(out, command, writes=primary, **about(data, config, table), **kept) as written:
+        if table is not None:
+            table.write(out)
         recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent)
         if not primary:
             return written.fields
@@ -77,6 +107,7 @@ def run(
         per_class, confusion = dict(history.best["per_class"]), dict(history.best["confusion"])
         trained = checkpoint.load(out / checkpoint.NAME)
         test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
+        clip_csv.write_errors(out / clip_csv.ERRORS, _wrong(data, trained, test.predictions), trained.classes)
         scores |= test.scores
         per_class |= test.per_class
         confusion |= test.confusion
@@ -109,12 +140,13 @@ def _train(
     spent: float,
 ) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
-    if resume and (out / LAST).exists():
-        checkpoint.read(out / LAST)  # a damaged one is named, before Lightning falls over it
+    last = out / LAST if resume and (out / LAST).exists() else None
+    if last is not None:
+        checkpoint.read(last)  # a damaged one is named, before Lightning falls over it
+    elif resume and written.writes:
+        say(f"{out} holds no saved state: the training starts anew at epoch 1")
     known = {
-        "classes": list(data.source.classes),
-        "fingerprint": data.source.fingerprint,
-        "spectrogram": data.spectrogram,
+        **checkpoint.describe_set(data.source, data.spectrogram, data.roles),
         "selected": data.selected,
         **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
     }
@@ -122,7 +154,8 @@ def _train(
     def save_best(weights: dict[str, Tensor], epoch: int) -> None:
         checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**known, "epoch": epoch})
 
-    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model, spent)
+    interruption = Interruption()
+    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model, interruption, spent)
     with warnings.catch_warnings(), _quiet():
         warnings.filterwarnings(
             "ignore", module="lightning"
@@ -135,6 +168,7 @@ def _train(
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
             callbacks=[recorder],
+            plugins=[AtomicCheckpoints()],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -145,15 +179,29 @@ def _train(
             default_root_dir=out,
         )
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
-        last = out / LAST
-        with _interruptible(trainer):
-            trainer.fit(
-                Classifier(learner),
-                datamodule=ShardDataModule(data, config),
-                ckpt_path=last if resume and last.exists() else None,
-                weights_only=True,
-            )
+        with interruption, _exit_as_interrupt(trainer):
+            trainer.fit(Classifier(learner), datamodule=ShardDataModule(data, config), ckpt_path=last, weights_only=True)
+    interruption.raise_if_requested()
     return recorder, learner
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, written under a temporary name in the run folder itself and renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        write_checkpoint(Path(path), checkpoint)
+
+
+def _wrong(data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]) -> list[clip_csv.ClipRow]:
+    """The validation and test clips that the trained network gets wrong, by the score that selected it."""
+    view = next(view for view, score in VIEW_SCORES.items() if score == data.selected)
+    rows: list[clip_csv.ClipRow] = []
+    for names, views, found in ((data.roles.val, data.val, None), (data.roles.test, data.test, test.get(view))):
+        if names and view in views:
+            batches = data.evaluation_batches(views[view])
+            found = found or predictions(trained.head, batches, data.field, data.device, trained.config.precision)
+            rows += clip_csv.clip_rows(found, views[view], ", ".join(names))
+    return clip_csv.wrong(rows, trained.classes)
 
 
 def _is_first(config: TrainConfig) -> bool:
@@ -172,23 +220,21 @@ def _is_complete(out: Path, resume: bool) -> bool:
     return resume and (out / result.RESULT).exists() and result.read(out)["state"] == "COMPLETE"
 
 
-def about(data: TrainingData, config: TrainConfig) -> dict[str, Any]:
+def about(data: TrainingData, config: TrainConfig, table: clip_table.ClipTable | None) -> dict[str, Any]:
     """What result.json says of a training before it starts."""
     return {
         "model": config.model,
         "params": config.params(),
         "seed": config.seed,
         "config": dataclasses.asdict(config),
-        "set": str(data.path),
-        "fingerprint": data.source.fingerprint,
-        "classes": list(data.source.classes),
+        **clip_table.about(data.source, table),
         "folds": {role: list(names) for role, names in data.roles._asdict().items()},
         "selected_by": data.selected,
     }
 
 
-def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData) -> None:
-    """A resumed run goes on with the configuration and the kind of shard set that it began with."""
+def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData, out: Path) -> None:
+    """Raise UsageError where the run in `out` was started with another configuration or on another shard set."""
     before, now = earlier["config"], dataclasses.asdict(config)
     for name in now:
         if name not in _FREE and before.get(name) != now[name]:
@@ -196,11 +242,7 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData)
                 f"--resume: the run was started with {name} {before.get(name)}, not {now[name]}; "
                 "give the same options, or another --out"
             )
-    if earlier["fingerprint"] != data.source.fingerprint or earlier["classes"] != list(data.source.classes):
-        raise UsageError(
-            f"--resume: the run was started on a set of fingerprint {earlier['fingerprint']}, "
-            f"{data.path} has {data.source.fingerprint}, or other classes"
-        )
+    clip_table.check_same_set(earlier, out, data.source, data.field)
 
 
 def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, confusion: dict[str, Any]) -> None:
@@ -215,19 +257,14 @@ def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, 
 
 
 @contextlib.contextmanager
-def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning makes of Ctrl-C an exit with SIGINT ignored from then on: let it stay what it is."""
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT)
+def _exit_as_interrupt(trainer: pl.Trainer) -> Iterator[None]:
+    """Lightning turns KeyboardInterrupt into SystemExit: raise KeyboardInterrupt again."""
     try:
         yield
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    finally:
-        if in_main and signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager

@@ -49,12 +49,24 @@ class TrainingObjective:
         return 1 if self.config.model == "mlp" else None
 
     @property
-    def fingerprint(self) -> str:
-        """What is searched, for machines that join a study: set, model, folds, score, seed."""
+    def terms(self) -> dict[str, Any]:
+        """What all processes of a study must agree on: the set, the model, the folds, the score, the seed."""
+        from models.clip_table import some
         from shards.shardset import ShardSet
 
-        plain = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
-        return " ".join([ShardSet.open(self.path).fingerprint, *(f"{name}={getattr(self.config, name)}" for name in plain)])
+        shard_set = ShardSet.open(self.path)
+        clips = {
+            split: sum(shard["samples"] for shard in views.get("full", []))
+            for split, views in shard_set.manifest["partitions"].items()
+        }
+        names = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
+        return {
+            "set id": shard_set.set_id,
+            "fingerprint": shard_set.fingerprint,
+            "classes": some(shard_set.classes),
+            "clips by split": clips,
+            **{name: getattr(self.config, name) for name in names},
+        }
 
     def prepare(self) -> None:
         """Open the data."""
@@ -135,9 +147,7 @@ class TrainingObjective:
         folder.mkdir(parents=True, exist_ok=True)
         data = self.data
         about = {
-            "classes": list(data.source.classes),
-            "fingerprint": data.source.fingerprint,
-            "spectrogram": data.spectrogram,
+            **checkpoint.describe_set(data.source, data.spectrogram, data.roles),
             "selected": data.selected,
             "epoch": result.best_epoch,
             **({"backbone": data.frozen.state_dict()} if data.frozen else {}),

@@ -53,7 +53,7 @@ class OptunaBackend:
         started = time.perf_counter()
         pool = WorkerPool(objective, budget)  # imports, while the study is opened here
         try:
-            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None))
+            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
         except BaseException:
             pool.close()
             raise
@@ -82,7 +82,7 @@ class StudyDriver:
         budget: SearchBudget,
         seed: int,
         log: TrialLog,
-        fingerprint: str | None,
+        objective_terms: dict[str, Any],
     ) -> None:
         self._space, self._budget, self._log = space, budget, log
         self._live: dict[int, optuna.Trial] = {}
@@ -91,7 +91,7 @@ class StudyDriver:
         terms = {
             "space": {name: repr(dimension) for name, dimension in space.dimensions.items()},
             "fixed": dict(space.fixed),
-            "fingerprint": fingerprint,
+            **objective_terms,
             **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
         }
         self._shared, self._sqlite = storage is not None, (storage or "").startswith("sqlite")
@@ -144,7 +144,8 @@ class StudyDriver:
             f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value
         ]
         if different:
-            raise UsageError(f"study {name} is another search: {'; '.join(different)}; use its settings or another --study name")
+            what = "of another set" if stored.get("set id") != terms.get("set id") else "another search"
+            raise UsageError(f"study {name} is {what}: {'; '.join(different)}; use its settings or another --study name")
 
     def _enqueue(self, number: int, params: dict[str, Any] | None, attempt: int = 1) -> None:
         searched = {name: value for name, value in (params or {}).items() if name in self._space.dimensions}

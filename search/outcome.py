@@ -38,11 +38,18 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
     }
 
 
-def best_run(objective: TrainingObjective, found: SearchResult, out: Path, retrain: bool) -> dict[str, Any]:
-    """The best trial's checkpoint into `out`, and its fields of result.json (those of a training).
+def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, retrain: bool, score_test: bool) -> dict[str, Any]:
+    """Put the best trial's checkpoint into `out` and return its fields of result.json (those of a training).
 
     A trial that ended in this folder was kept; another (stopped early in `models.fit`, or run on another machine) is trained
     again if `retrain`, which on the same device and versions gives the same weights.
+
+    Args:
+        objective: What the trials trained.
+        found: How the search ended.
+        out: The search's run folder.
+        retrain: Train the best trial again where its weights are not here; false for a search that was interrupted.
+        score_test: Score the checkpoint on the clips that were held out (of an interrupted search it is not scored).
     """
     best = found.best
     if best is None:
@@ -61,10 +68,23 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, retra
         if retrain:
             os.replace(kept.with_suffix(".ckpt"), out / CHECKPOINT)
             shutil.rmtree(out / KEPT)
+            if score_test:
+                _score_test(objective, out, fields)
         else:
             shutil.copyfile(kept.with_suffix(".ckpt"), out / f".{CHECKPOINT}.tmp")
             os.replace(out / f".{CHECKPOINT}.tmp", out / CHECKPOINT)
     return fields
+
+
+def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any]) -> None:
+    """Add the scores of the checkpoint in `out` on the clips that the search held out."""
+    from models import checkpoint
+    from models.evaluate import score
+
+    data, trained = objective.data, checkpoint.load(out / CHECKPOINT)
+    test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
+    for name, values in (("scores", test.scores), ("per_class", test.per_class), ("confusion", test.confusion)):
+        fields[name] = {**fields.get(name, {}), **values}
 
 
 def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Space) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from models import clip_table
+from models.config import field_of
+from models.interruption import sigterm_as_interrupt
 from models.partitions import resolve
 from models.result import Result, open_run
 from preprocess.errors import ShardwaveError, UsageError
@@ -45,17 +44,15 @@ def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool =
     backend = make_backend(config.backend, **config.backend_options())
     shard_set = ShardSet.open(set_path)
     roles = resolve(shard_set.partitions, config.val_fold, config.test_fold)
-    earlier = open_run(out, resume)
-    with _only_search_in(out), _terminate_as_interrupt():
+    with open_run(out, resume) as earlier, sigterm_as_interrupt():
+        clips = clip_table.clip_table(shard_set, field_of(config.model))
         fields = {
             "model": config.model,
             "params": None,
             "seed": config.seed,
             "config": _plain(config),
             "space": _describe(space),
-            "set": str(set_path),
-            "fingerprint": shard_set.fingerprint,
-            "classes": list(shard_set.classes),
+            **clip_table.about(shard_set, clips),
             "folds": roles._asdict(),
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
@@ -64,11 +61,13 @@ def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool =
         }
         if earlier is not None:
             _check_same(earlier, fields)
+            clip_table.check_same_set(earlier, out, shard_set, field_of(config.model))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
         before = fields["seconds"].get("total", 0.0)
+        clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
-        threading.Thread(target=_import_figures).start()
+        threading.Thread(target=_import_late, args=(bool(roles.test),)).start()
         with Result(out, "search", **fields) as written:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial") as progress:
                 log = TrialLog(out, Progress(progress))
@@ -76,7 +75,9 @@ def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool =
             written.fields |= outcome.summary(found.trials, budget, before + time.perf_counter() - started)
             if found.state == "FAILED":
                 raise ShardwaveError(f"{found.error}; see {out / 'trials.jsonl'}")
-            written.fields |= outcome.best_run(objective, found, out, retrain=found.state == "COMPLETE")
+            written.fields |= outcome.best_run(
+                objective, found, out, retrain=found.state == "COMPLETE", score_test=bool(roles.test)
+            )
             outcome.draw(out, written.fields, found.trials, space)
             written.fields["seconds"]["total"] = before + time.perf_counter() - started
             if found.state == "INTERRUPTED":
@@ -103,10 +104,13 @@ class Progress:
         self._progress.update()
 
 
-def _import_figures() -> None:
-    """matplotlib takes a second to import, and this process has little to do while its workers import and train."""
-    import models.figures  # noqa: F401
+def _import_late(scores_test: bool) -> None:
+    """Import what is used at the end, in a thread: this process has little to do while its workers import and train."""
+    import models.figures
     import search.figures  # noqa: F401
+
+    if scores_test:
+        import models.evaluate  # noqa: F401
 
 
 def _plain(config: SearchConfig) -> dict[str, Any]:
@@ -130,38 +134,7 @@ def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
         if name not in _FREE and was.get(name) != now[name]:
             changed = f"with {name} {was.get(name)}, not {now[name]}"
             raise UsageError(f"--resume: the search was started {changed}; give the same options, or another --out")
-    for name in ("space", "fingerprint", "classes"):
-        if earlier[name] != fields[name]:
-            raise UsageError(
-                f"--resume: the search was started with another {name} ({earlier[name]}, now {fields[name]}); use another --out"
-            )
-
-
-@contextlib.contextmanager
-def _only_search_in(folder: Path) -> Iterator[None]:
-    """Hold the run folder; raises ShardwaveError where another search runs in it. A killed holder's lock is free."""
-    with open(folder / ".search.lock", "a") as file:  # closed in worker processes: the lock ends with this one
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ShardwaveError(
-                f"another search is running in {folder}: wait until it has ended, or choose another --out"
-            ) from None
-        yield
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a cluster's notice) ends a search as Ctrl-C does, with a valid result."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if earlier["space"] != fields["space"]:
+        raise UsageError(
+            f"--resume: the search was started with another space ({earlier['space']}, now {fields['space']}); use another --out"
+        )

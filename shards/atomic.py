@@ -10,8 +10,11 @@ from typing import Any
 from shards.url_path import Place, UrlPath
 
 
-def write_bytes(path: Place, data: bytes | bytearray) -> None:
-    """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name."""
+def write_bytes(path: Place, data: bytes | bytearray | memoryview) -> None:
+    """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name.
+
+    Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and the temporary file is removed.
+    """
     if isinstance(path, UrlPath):
         path.write(bytes(data))
         return
@@ -22,8 +25,10 @@ def write_bytes(path: Place, data: bytes | bytearray) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)
-    except OSError:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk, for one
+            error.filename = str(path)
         raise
 
 

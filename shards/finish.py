@@ -57,6 +57,7 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
         "builders": builders,
         "environment": environment(),
     }
+    made["set_id"] = manifest.set_id(made)
     manifest.write(out, made)
     folder.remove_build(out)
     return made

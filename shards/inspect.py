@@ -77,6 +77,7 @@ def summary(set_path: Path | str) -> dict[str, Any]:
                     shown.update()
     return {
         "path": str(set_path),
+        "set_id": opened.set_id,
         **{name: opened.manifest[name] for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")},
         "config": opened.manifest["config"],
         "fields": opened.fields,
@@ -130,6 +131,7 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
             f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
             f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}"
         )
+    head.append(f"  set id       {found['set_id']}")
     if found["engine"]:
         head.append(f"  built with   {found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}")
     if spread:

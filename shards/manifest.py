@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
@@ -17,14 +18,31 @@ FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "json"))
 KEYS = (
-    "format", "fingerprint", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions", "clips",
-    "audio_seconds", "quarantined", "remarks", "environment",
+    "format", "fingerprint", "set_id", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions",
+    "clips", "audio_seconds", "quarantined", "remarks", "environment",
 )  # fmt: skip
 
 
 def fingerprint(config: dict[str, Any] | None) -> str:
     """The hash of a configuration and the format's version: equal for sets that were made the same way."""
     text = json.dumps({"format": FORMAT, "config": config}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def set_id(manifest: Mapping[str, Any]) -> str:
+    """Hash what a set holds: the digests of its shards by split and view, and its classes.
+
+    Shards hold images, features, labels, groups and folds, so that the value changes with content, labels or splits. It does not
+    change when the set is moved, or built to the same bytes by another number of workers.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digests = {
+        split: {view: [shard["sha256"] for shard in shards] for view, shards in views.items()}
+        for split, views in manifest["partitions"].items()
+    }
+    text = json.dumps({"classes": manifest["classes"], "splits": digests}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -75,6 +93,12 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
         _check_parts(manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ShardwaveError(f"{where} is damaged: {error}") from None
+    content = set_id(manifest)
+    if manifest["set_id"] != content:
+        raise ShardwaveError(
+            f"{where}: the set id does not fit the shards and classes that it lists (it says {manifest['set_id']}, they give "
+            f"{content}): the manifest was changed by hand or damaged"
+        )
     return manifest
 
 

@@ -35,6 +35,7 @@ class ShardSet:
         self.feature_names: list[str] = found["feature_names"]
         self.fields: dict[str, dict[str, Any]] = found["fields"]
         self.fingerprint: str = found["fingerprint"]
+        self.set_id: str = found["set_id"]  # of its content, labels and splits (see `manifest.set_id`)
         self.partitions: list[str] = sorted(found["partitions"], key=_partition_order)
 
     @classmethod
@@ -189,6 +190,12 @@ class View:
         for number, start in zip(shard.tolist(), offset.tolist(), strict=True):
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
             self._mapped_file(number).madvise(mmap.MADV_WILLNEED, page, start + length + NPY_HEADER - page)
+
+    def data(self, i: int, field: str) -> memoryview:
+        """The bytes of an array field of sample `i`, where they lie in the mapped shard (without the NumPy header)."""
+        dtype, shape = self._arrays[field]
+        start = int(self._block[field][i]) * BLOCK + NPY_HEADER
+        return memoryview(self._mapped(i))[start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))]
 
     def meta(self, i: int) -> dict[str, Any]:
         """The json field of sample `i`."""

@@ -21,7 +21,7 @@ META = ("label", "path", "group", "fold", "view", "slice", "start", "length", "s
 
 
 def verify(path: Path | str) -> dict[str, Any]:
-    """Check the set in the folder `path`, or at that URL; returns {set, fingerprint, shards, samples, bytes, clips}.
+    """Check the set in the folder `path`, or at that URL; returns {set, fingerprint, set_id, shards, samples, bytes, clips}.
 
     Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
     damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two partitions.
@@ -51,7 +51,7 @@ def verify(path: Path | str) -> dict[str, Any]:
         raise ShardwaveError(f"{path}: the shards hold {len(seen.clips)} clips, the manifest says {found['clips']}")
     samples = sum(shard.entry["samples"] for shard in shards)
     counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
-    return {"set": str(path), "fingerprint": found["fingerprint"], **counts}
+    return {"set": str(path), "fingerprint": found["fingerprint"], "set_id": found["set_id"], **counts}
 
 
 class _Seen(NamedTuple):

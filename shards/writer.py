@@ -61,6 +61,7 @@ def write_set(
                 "remarks": 0,
                 "environment": environment(),
             }
+            made["set_id"] = manifest.set_id(made)
             manifest.write(out, made)
             folder.remove_build(out)
             return made

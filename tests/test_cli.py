@@ -183,6 +183,63 @@ def test_inspect_against_the_audio(tmp_path):
     assert run.returncode == 0 and run.stdout.startswith("identical: 6 clips"), run.stderr
 
 
+@pytest.mark.parametrize(
+    ("line", "told"), [("train x --resume", "same command again"), ("train x", "same command again with --resume")]
+)
+def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
+    import errno
+
+    import click
+
+    import cli_frame
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/last.ckpt")
+
+    group = click.Group("group", commands={"train": click.Command("train", callback=lambda **_: full(), params=[
+        click.Argument(["run"]), click.Option(["--resume"], is_flag=True),
+    ])})  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["shardwave", *line.split()])
+    with pytest.raises(SystemExit, match="1"):
+        cli_frame.run(group)
+    error = capsys.readouterr().err.strip()
+    assert error == f"error: runs/x/last.ckpt: No space left on device: free some space, then run the {told}"
+
+
+def test_scores_say_what_they_were_measured_on(capsys):
+    """A score of clips that were trained on, or that the epoch was chosen by, must not read like one of new clips."""
+    import cli_frame
+
+    kinds = {
+        "train": {"kind": "trained", "clips": 6, "trained": 6},
+        "val": {"kind": "validation", "clips": 4, "trained": 1},
+        "test": {"kind": "test", "clips": 5, "trained": 0},
+        "fold1": {"kind": "mixed", "clips": 5, "trained": 2},
+        "fold2": {"kind": "unknown", "clips": 5, "trained": None},
+    }
+    scores = {f"{name}_slice_mean_{score}": 0.5 for name in kinds for score in ("accuracy", "recall", "f1")}
+    cli_frame.show_scores(scores, "slice_mean", {name: cli_frame.kind_of(about) for name, about in kinds.items()})
+    lines = capsys.readouterr().out.splitlines()[1:]
+    for line, told in zip(
+        lines,
+        ("(trained)", "(validation; 1 of 4 clips were trained on)", "(test)", "(2 of 5 clips were", "(unknown: RUN lacks"),
+        strict=True,
+    ):
+        assert told in line
+
+
+def test_a_training_from_the_command_line_to_its_errors_and_predictions(tmp_path):
+    audio = audio_folder(tmp_path / "audio")
+    assert cli("shard", audio, "--out", tmp_path / "set", "--image-size", 16, "--slices", 0, "--features").returncode == 0
+    run = cli("train", tmp_path / "set", "--model", "mlp", "--epochs", 2, "--out", tmp_path / "run")
+    assert run.returncode == 0 and "(while learning)" in run.stdout, run.stderr
+    run = cli("evaluate", tmp_path / "run", tmp_path / "set")
+    assert "(trained)" in run.stdout and "(validation)" in run.stdout and "no total: " in run.stdout, run.stderr
+    assert (tmp_path / "run" / "errors.csv").exists() and (tmp_path / "run" / "errors-set.csv").exists()
+    run = cli("predict", tmp_path / "run", tmp_path / "set", "--split", "val", "--out", tmp_path / "val.csv")
+    assert run.returncode == 0 and (tmp_path / "val.csv").read_text().startswith("path,split,label,class,probability\nclass ")
+
+
 COMPLETE = {  # what a shell does after `eval` of the script, and what it then offers
     "bash": """eval "$(_SHARDWAVE_COMPLETE=bash_source shardwave)"
         COMP_WORDS=(shardwave fetch gt); COMP_CWORD=2; _shardwave_completion shardwave; echo "${COMPREPLY[@]}" """,

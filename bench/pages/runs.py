@@ -10,6 +10,8 @@ from bench.pages.blocks import Block, Details, Line, Lines, Matrix, Section, Tab
 from bench.pages.records import environment
 
 Run = tuple[str, Path]
+LEARNING = "training (while learning)"  # of its own steps, with augmentation and dropout
+PARTS = {"train": "train (while learning)", "val": "validation", "test": "test"}
 SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data"}
 
 
@@ -34,11 +36,14 @@ def _sentence(name: str, result: dict[str, Any]) -> str:
         return f"{name}: {result['command']} of {result['model']} is {_state(result)}."
     seconds = result["seconds"]
     if result["command"] == "search":
-        best = result["best"]
+        best, selected = result["best"], result.get("selected_by")
         overhead = seconds["overhead"] / seconds["total"]
+        tested = (result.get("scores") or {}).get(f"test_{selected}_accuracy")
+        test = "" if tested is None else f", {per_cent(tested)} test accuracy"
         return (
             f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, {result['scheduler']}) in "
-            f"{number(seconds['total'])} s, best {per_cent(best['value'])}; {result['epochs']['saved']} epochs saved by "
+            f"{number(seconds['total'])} s, best {per_cent(best['value'])} validation accuracy ({selected}){test}; "
+            f"{result['epochs']['saved']} epochs saved by "
             f"stopping, {per_cent(overhead)} of the time overhead."
         )
     score = _headline(result)
@@ -89,17 +94,17 @@ def _history(result: dict[str, Any]) -> list[Block]:
     views = [view for view in ("whole", "slice_mean") if any(f"val_{view}_accuracy" in entry for entry in history)]
     candidates = (selected, "whole", "slice_mean")
     trained = next((view for view in candidates if any(f"train_{view}_accuracy" in entry for entry in history)), selected)
-    accuracy = line(f"train_{trained}_accuracy", "training")
+    accuracy = line(f"train_{trained}_accuracy", LEARNING)
     for view in views:
         mark = " (selected)" if view == selected else ""
         accuracy += line(f"val_{view}_accuracy", f"validation, {view}{mark}", view != selected)
-    recall = [*line(f"train_{trained}_recall", "training, recall"), *line(f"train_{trained}_f1", "training, F1", True)]
+    recall = [*line(f"train_{trained}_recall", f"{LEARNING}, recall"), *line(f"train_{trained}_f1", f"{LEARNING}, F1", True)]
     recall += [*line(f"val_{selected}_recall", "validation, recall"), *line(f"val_{selected}_f1", "validation, F1", True)]
     best = result.get("best_epoch")
     charts = [
         Lines("Accuracy over epochs", "epoch", "accuracy", accuracy, mark=best),
         Lines("Recall and F1, weighted", "epoch", "score", recall, mark=best),
-        Lines("Loss", "epoch", "nats", [*line("train_loss", "training"), *line("val_loss", "validation")], mark=best),
+        Lines("Loss", "epoch", "nats", [*line("train_loss", LEARNING), *line("val_loss", "validation")], mark=best),
     ]
     told = f"The dashed upright line is epoch {best}, whose weights were kept." if best else ""
     return [*(chart for chart in charts if chart.lines), *([Text(told)] if told else [])]
@@ -118,11 +123,11 @@ def _confusion(result: dict[str, Any]) -> list[Block]:
 def _scores(result: dict[str, Any]) -> list[Block]:
     scores = result.get("scores") or {}
     rows = []
-    for part in ("train", "val", "test"):
+    for part, name in PARTS.items():
         for view in ("whole", "slice_mean"):
             values = [scores.get(f"{part}_{view}_{score}") for score in ("accuracy", "recall", "f1")]
             if any(value is not None for value in values):
-                rows.append((part, view, *(per_cent(value) for value in values)))
+                rows.append((name, view, *(per_cent(value) for value in values)))
     head = ("part", "score", "accuracy", "recall", "F1")
     return [Table(head, rows, (2, 3, 4), "Scores of the epoch that was kept")] if rows else []
 
@@ -166,14 +171,15 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     over_time = Line("best so far", [(seconds, value) for seconds, _, value in steps], stairs=True)
     over_epochs = Line("best so far", [(float(epochs), value) for _, epochs, value in steps], stairs=True)
     blocks += [
-        Lines("Best value over time", "seconds", "best value so far", [over_time]),
-        Lines("Best value over epochs spent", "epochs", "best value so far", [over_epochs]),
+        Lines("Best value over time", "seconds", "best validation value so far", [over_time]),
+        Lines("Best value over epochs spent", "epochs", "best validation value so far", [over_epochs]),
     ]
     if result.get("best"):
         best = result["best"]
         rows = [(key, _plain(value)) for key, value in best["params"].items()]
-        caption = f"Best: trial {best['trial']}, {per_cent(best['value'])} at epoch {best['epoch']}"
+        caption = f"Best: trial {best['trial']}, {per_cent(best['value'])} validation accuracy at epoch {best['epoch']}"
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
+    blocks += _scores(result)
     blocks += _search_seconds(result)
     blocks += _confusion(result)
     names = list(trials[0].params)
@@ -181,7 +187,7 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     for trial in sorted(trials, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True):
         cells = (str(trial.trial), trial.state, per_cent(trial.value), str(trial.epochs), number(trial.seconds))
         table.append((*cells, *(_plain(trial.params.get(name)) for name in names)))
-    head = ("trial", "state", "value", "epochs", "seconds", *names)
+    head = ("trial", "state", "validation", "epochs", "seconds", *names)
     blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, table, range(2, len(head)))]))
     return blocks
 
@@ -211,10 +217,16 @@ def _compared(searches: Sequence[tuple[str, Path, dict[str, Any]]]) -> list[Bloc
         cells = (row["seconds"], row["seconds_per_trial"], row["overhead"], row["overhead_per_trial"], row["seconds_to_best"])
         about = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), per_cent(best.get("value")))
         rows.append((*about, str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]), *map(number, cells)))
-    head = [*["search", "backend", "sampler", "scheduler", "jobs", "best", "trials"], "epochs run", "saved", "seconds", "a trial"]
+    head = [
+        *["search", "backend", "sampler", "scheduler", "jobs", "best (validation)", "trials"],
+        "epochs run",
+        "saved",
+        "seconds",
+        "a trial",
+    ]
     head += ["overhead s", "a trial", "s to its best"]
     return [
         Table(head, rows, range(4, len(head))),
-        Lines("Best value over time", "seconds", "best value so far", over_time),
-        Lines("Best value over epochs spent", "epochs", "best value so far", over_epochs),
+        Lines("Best value over time", "seconds", "best validation value so far", over_time),
+        Lines("Best value over epochs spent", "epochs", "best validation value so far", over_epochs),
     ]

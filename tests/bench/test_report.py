@@ -87,7 +87,10 @@ def test_numbers_of_a_search_are_those_of_its_folder(runs, tmp_path):
     best = max(trial["value"] for trial in trials)
     text = report.write([runs["random"], runs["optuna"]], tmp_path / "r.html", markdown=True)
     assert (tmp_path / "r.md").read_text() == text
-    assert f"best {100 * best:.1f} %" in text and f"{result['epochs']['saved']} epochs saved" in text
+    assert (
+        f"best {100 * best:.1f} % validation accuracy ({result['selected_by']})" in text
+        and f"{result['epochs']['saved']} epochs saved" in text
+    )
     (side_by_side,) = [line for line in text.splitlines() if line.startswith("| optuna | optuna |")]
     assert f"| {result['epochs']['run']} | {result['epochs']['saved']} |" in side_by_side
     over_time, over_epochs = [line.rstrip(" |") for line in text.splitlines() if re.match(r"\| optuna \| \d[\d.]*: ", line)]
@@ -95,7 +98,7 @@ def test_numbers_of_a_search_are_those_of_its_folder(runs, tmp_path):
 
 
 def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
-    from bench.pages.blocks import Lines, Matrix
+    from bench.pages.blocks import Lines, Matrix, Table
     from bench.pages.runs import sections
 
     result = json.loads((runs["mlp"] / "result.json").read_text())
@@ -104,6 +107,9 @@ def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
     selected = next(line for line in accuracy.lines if "selected" in line.name)
     assert [y for _, y in selected.points] == [entry["val_whole_accuracy"] for entry in result["history"]]
     assert accuracy.mark == result["best_epoch"]
+    assert "training (while learning)" in [line.name for line in accuracy.lines]
+    table = next(block for block in blocks if isinstance(block, Table) and block.caption.startswith("Scores"))
+    assert [row[0] for row in table.rows] == ["train (while learning)", "validation"]
     (matrix,) = [block for block in blocks if isinstance(block, Matrix)]
     assert sum(map(sum, matrix.counts)) == 30 and matrix.names == result["classes"]
 

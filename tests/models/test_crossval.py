@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from models import result
 from models.config import defaults
 from models.crossval import enough_epochs
+from models.evaluate import evaluate
 from models.train import train
+from preprocess.errors import UsageError
 
 SMALL = {"epochs": 2, "batch_size": 8, "hidden_size": 16, "device": "cpu", "folds": "all"}
 
@@ -41,6 +44,18 @@ def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(who
     assert found["scores"]["test_whole_f1"] == pytest.approx(mean)
     assert sum(map(sum, found["confusion"]["test_slice_mean"])) == 36
     assert (whole / "curves.png").exists() and (whole / "confusion.png").exists()
+    with open(whole / "errors.csv", newline="") as file:
+        wrong = list(csv.DictReader(file))
+    assert len(wrong) == 36 - np.trace(found["confusion"]["test_slice_mean"])
+    assert [row["probability"] for row in wrong] == sorted((row["probability"] for row in wrong), reverse=True)
+    assert {row["split"] for row in wrong} <= {"fold1", "fold2", "fold3", "fold4"}
+
+
+def test_a_cross_validation_has_no_model_of_its_own(folded: Path, whole: Path) -> None:
+    with pytest.raises(UsageError, match="is a cross-validation: name the run folder of one fold, as .*fold1"):
+        evaluate(whole, folded, device="cpu")
+    kinds = {name: about["kind"] for name, about in evaluate(whole / "fold2", folded, device="cpu")["splits"].items()}
+    assert kinds == {"fold1": "trained", "fold2": "test", "fold3": "trained", "fold4": "trained"}
 
 
 @pytest.mark.parametrize(

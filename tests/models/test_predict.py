@@ -61,8 +61,9 @@ def test_audio_in_any_folder_is_predicted_as_its_shards_are(audio: Path, run: tu
     predict(run[0], flat, tmp_path / "audio.csv", probabilities=True, device="cpu", workers=1)
     predict(run[0], run[1], tmp_path / "set.csv", probabilities=True, device="cpu")
     by_audio, by_set = read(tmp_path / "audio.csv"), read(tmp_path / "set.csv")
-    assert [row["id"] for row in by_set] == sorted(str(path.relative_to(audio)) for path in audio.rglob("*.wav"))
-    assert [row["id"].replace("/", ", ") for row in by_set] == [row["id"] for row in by_audio]
+    assert [row["path"] for row in by_set] == sorted(str(path.relative_to(audio)) for path in audio.rglob("*.wav"))
+    assert [row["path"].replace("/", ", ") for row in by_set] == [row["id"] for row in by_audio]
+    assert list(by_set[0]) == ["path", "split", "label", "class", "probability", "high tone", "low"]
     assert list(by_audio[0]) == ["id", "class", "high tone", "low"]
     for one, other in zip(by_audio, by_set, strict=True):
         assert one["class"] == other["class"] == ("high tone" if float(one["high tone"]) > 0.5 else "low")
@@ -70,14 +71,94 @@ def test_audio_in_any_folder_is_predicted_as_its_shards_are(audio: Path, run: tu
     assert np.mean([row["id"].startswith(row["class"]) for row in by_audio]) > 0.8
 
 
-def test_evaluate_counts_each_partition_and_agrees_with_the_training(run: tuple[Path, Path]) -> None:
+def test_evaluate_says_what_each_split_was_used_for_and_gives_no_total_over_a_mixture(run: tuple[Path, Path]) -> None:
     from models import result
 
     scored, trained = evaluate(run[0], run[1], device="cpu"), result.read(run[0])
     for name in ("val_whole_accuracy", "val_slice_mean_f1"):
         assert scored["scores"][name] == trained["scores"][name]
-    assert sum(map(sum, scored["confusion"]["all_whole"])) == 16
+    assert scored["splits"] == {
+        "train": {"kind": "trained", "clips": 12, "trained": 12},
+        "val": {"kind": "validation", "clips": 4, "trained": 0},
+    }
+    assert not any(name.startswith("all_") for name in (*scored["scores"], *scored["confusion"]))
     assert list(evaluate(run[0], run[1], ("val",), device="cpu")["confusion"]) == ["val_whole", "val_slice_mean"]
+
+
+def test_clips_that_were_trained_on_are_found_in_another_set_by_their_content(
+    audio: Path, run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Copies under other names, with other labels and splits, are known; clips in between are new."""
+    from shards.shardset import ShardSet
+
+    view = ShardSet.open(run[1]).view("train")
+    known = [view.meta(i)["path"] for i in range(len(view))][:3]
+    rng = np.random.default_rng(7)
+    rows = ["path,label,split"]
+    (tmp_path / "audio").mkdir()
+    for number, path in enumerate(known):
+        shutil.copy(audio / path, tmp_path / "audio" / f"copy {number}.wav")
+        rows.append(f"copy {number}.wav,{'low' if number else 'high tone'},test")
+    for number in range(4):
+        soundfile.write(tmp_path / "audio" / f"new {number}.wav", rng.normal(size=RATE) * 0.1, RATE)
+        rows.append(f"new {number}.wav,{'low' if number % 2 else 'high tone'},{'test' if number < 2 else 'train'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    options = {"val_fraction": 0.0, "engine": "torch", "device": "cpu", "workers": 1, "labels": tmp_path / "labels.csv"}
+    build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(**options))
+    scored = evaluate(run[0], tmp_path / "set", device="cpu", errors=tmp_path / "errors.csv")
+    assert scored["splits"] == {
+        "train": {"kind": "new", "clips": 2, "trained": 0},
+        "test": {"kind": "mixed", "clips": 5, "trained": 3},
+    }
+    assert not any(name.startswith("all_") for name in scored["scores"])
+    assert not any(row["path"].startswith("copy") for row in read(tmp_path / "errors.csv"))
+    run_alone = tmp_path / "alone"  # without its table of clips, a run cannot tell
+    run_alone.mkdir()
+    shutil.copy(run[0] / "checkpoint.ckpt", run_alone)
+    about = evaluate(run_alone, tmp_path / "set", device="cpu")["splits"]
+    assert about["test"] == {"kind": "unknown", "clips": 5, "trained": None}
+    assert evaluate(run_alone, run[1], device="cpu")["splits"]["val"]["kind"] == "validation"
+
+
+def test_splits_of_one_kind_have_a_total(run: tuple[Path, Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for label in ("high tone", "low"):
+        (tmp_path / "audio" / label).mkdir(parents=True)
+        for number in range(4):
+            soundfile.write(tmp_path / "audio" / label / f"{number}.wav", rng.normal(size=RATE) * 0.1, RATE)
+    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    scored = evaluate(run[0], tmp_path / "set", device="cpu")
+    assert {about["kind"] for about in scored["splits"].values()} == {"new"}
+    parts = [np.array(scored["confusion"][f"{name}_slice_mean"]) for name in ("train", "val")]
+    assert np.array_equal(sum(parts), scored["confusion"]["all_slice_mean"]) and np.sum(parts) == 8
+    wrong = read(run[0] / "errors-set.csv")
+    assert len(wrong) == 8 - np.trace(sum(parts)) > 0
+    assert list(wrong[0]) == ["path", "split", "label", "class", "probability", "probability_of_label"]
+    assert [row["probability"] for row in wrong] == sorted((row["probability"] for row in wrong), reverse=True)
+    for row in wrong:
+        assert row["class"] != row["label"] and float(row["probability"]) + float(row["probability_of_label"]) == pytest.approx(1)
+
+
+def test_one_split_of_a_set_is_predicted(run: tuple[Path, Path], tmp_path: Path) -> None:
+    assert predict(run[0], run[1], tmp_path / "val.csv", device="cpu", splits=["val"])["clips"] == 4
+    rows = read(tmp_path / "val.csv")
+    assert list(rows[0]) == ["path", "split", "label", "class", "probability"] and {row["split"] for row in rows} == {"val"}
+    for row in rows:
+        assert row["path"].startswith(row["label"]) and 0.5 <= float(row["probability"]) <= 1
+    assert predict(run[0], run[1], tmp_path / "both.csv", device="cpu", splits=["val", "train"])["clips"] == 16
+    with pytest.raises(UsageError, match="no samples in split test; it has train, val"):
+        predict(run[0], run[1], tmp_path / "test.csv", device="cpu", splits=["test"])
+
+
+def test_a_cell_with_a_carriage_return_is_one_cell(tmp_path: Path) -> None:
+    from models.clip_csv import write_csv
+
+    cells = [["a\rb.wav", 'say "x", y'], [" c.wav", "two\nlines"]]
+    write_csv(tmp_path / "out.csv", ("id", "class"), cells)
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["id", "class"], *cells]
 
 
 def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
@@ -93,9 +174,14 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tupl
     assert len(read(tmp_path / "out.csv")) == 8
 
 
-def test_one_file_and_a_folder_of_nothing_usable(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+def test_one_file_and_a_folder_of_nothing_usable(
+    audio: Path, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp" / "shardwave-predict-killed").mkdir(parents=True)  # as a killed process leaves it
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     assert predict(run[0], audio / "low" / "clip 3.wav", tmp_path / "new" / "one.csv", device="cpu", workers=1)["clips"] == 1
     assert [row["id"] for row in read(tmp_path / "new" / "one.csv")] == ["clip 3.wav"]
+    assert not list((tmp_path / "tmp").glob("shardwave-predict-*"))
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.txt").write_text("no audio")
@@ -108,10 +194,20 @@ def test_one_file_and_a_folder_of_nothing_usable(audio: Path, run: tuple[Path, P
 
 def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_set: Callable[..., Path], tmp_path: Path) -> None:
     other = make_set(tmp_path / "other", ["train", "val"], clips=2)
-    with pytest.raises(UsageError, match=r"fingerprints differ: .* \(features False there, True here\)"):
-        evaluate(run[0], other)
-    with pytest.raises(UsageError, match="fingerprints differ"):
+    with pytest.raises(UsageError, match="was not made as the run's set was: slices is 2 in the run, 3 in the set; build"):
+        evaluate(run[0], other)  # that it has features, too, is nothing to images
+    with pytest.raises(UsageError, match="was not made as the run's set was"):
         predict(run[0], other, tmp_path / "out.csv")
+    linear = SpectrogramConfig(image_size=16, slices=2)
+    build(audio, tmp_path / "linear", linear, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    with pytest.raises(UsageError, match="frequency_scale is mel in the run, linear in the set; image_size is 32 in the run, 16"):
+        evaluate(run[0], tmp_path / "linear")
+    with pytest.raises(UsageError, match="--split val: .* is audio"):
+        predict(run[0], audio, tmp_path / "out.csv", splits=["val"])
+    featured = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2, features=True)
+    build(audio, tmp_path / "featured", featured, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    scored = evaluate(run[0], tmp_path / "featured", device="cpu")
+    assert scored["splits"]["train"] == {"kind": "trained", "clips": 12, "trained": 12}  # another set of the same clips
     three = tmp_path / "three"
     shutil.copytree(audio, three / "audio")
     shutil.copytree(audio / "low", three / "audio" / "middle")
@@ -156,5 +252,5 @@ def test_segments_of_a_file_are_rows_of_their_own(audio: Path, run: tuple[Path, 
     config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
     build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(labels=tmp_path / "labels.csv", workers=1))
     predict(run[0], tmp_path / "set", tmp_path / "out.csv", device="cpu")
-    rows = [tuple(row.values()) for row in read(tmp_path / "out.csv")]
-    assert rows == [("both.wav", "0.0", "1.0", "high tone"), ("both.wav", "1.0", "", "low")]
+    rows = [tuple(row[name] for name in ("path", "start", "end", "class")) for row in read(tmp_path / "out.csv")]
+    assert rows == [("both.wav", "0", "1", "high tone"), ("both.wav", "1", "", "low")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from models.config import defaults
 from models.learner import Learner
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
+from shards.manifest import set_id
 
 SMALL = {"epochs": 3, "batch_size": 8, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
 SCRIPT = """
@@ -48,9 +50,12 @@ def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
     assert found == result.read(tmp_path / "run")
     assert found["state"] == "COMPLETE" and found["error"] is None and found["command"] == "train"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".run.lock",
         "checkpoint.ckpt",
+        "clips.npz",
         "confusion.png",
         "curves.png",
+        "errors.csv",
         "result.json",
     ]
     assert found["folds"] == {"train": ["train"], "val": ["val"], "test": ["test"]}
@@ -137,6 +142,22 @@ def test_a_damaged_state_to_go_on_from_is_named(folded: Path, tmp_path: Path) ->
         train(folded, config, tmp_path / "run", resume=True)
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_of_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: the write fails in its middle."""
+    from models import checkpoint
+
+    path, limits = tmp_path / "last.ckpt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoint.write(path, {"epoch": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            checkpoint.write(path, {"epoch": 2, "weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(path) and [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
+    assert checkpoint.read(path) == {"epoch": 1}
+
+
 def test_resume_refuses_another_configuration_and_returns_a_finished_run(folded: Path, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 1, "val_fold": 1}
     first = train(folded, defaults("mlp", **config), tmp_path / "run")
@@ -193,7 +214,7 @@ def test_a_partition_without_samples_is_named(make_set: Callable[..., Path], tmp
     made = make_set(tmp_path / "set", ["train", "val"], clips=2)
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["partitions"]["val"] = {"full": [], "slice": []}
-    (made / "manifest.json").write_text(json.dumps(manifest))
+    (made / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
     with pytest.raises(UsageError, match="partition val has no labelled samples to score"):
         train(made, defaults("mlp", **SMALL), tmp_path / "run")
 

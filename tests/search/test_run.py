@@ -47,7 +47,7 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
     result = search(feature_set, config(backend=backend, space=space, fused=fused), out)
     stored = json.loads((out / "result.json").read_text())
     assert stored == json.loads(json.dumps(result))
-    names = "format command state error model params seed fingerprint classes folds selected_by best_epoch scores history"
+    names = "format command state error model params seed fingerprint set_id classes folds selected_by best_epoch scores history"
     names += " seconds environment backend sampler scheduler trials best epochs"
     assert set(names.split()) <= set(result)
     assert result["command"] == "search" and result["state"] == "COMPLETE" and result["trials"] == 6
@@ -89,6 +89,57 @@ def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space:
         search(feature_set, config(trials=6), out, resume=True)
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two sets of features in train, val and test: the second with four labels corrected."""
+    from shards.build import BuildOptions, build_table
+
+    folder = tmp_path_factory.mktemp("tables")
+    for name in ("one", "corrected"):
+        rows = ["path,x,y,label,split"]
+        for i in range(30):
+            label = i % 2 if name == "one" or i not in (2, 3, 8, 9) else 1 - i % 2
+            rows.append(f"{i}.wav,{i % 2 + i / 90},{i * i % 7},{'ab'[label]},{('train', 'train', 'val', 'test', 'train')[i % 5]}")
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+        build_table(folder / f"{name}.csv", folder / name, options=BuildOptions())
+    return {name: folder / name for name in ("one", "corrected")}
+
+
+def test_what_is_held_out_is_scored_once_at_the_end(
+    feature_set: Path, space: Path, tables: dict[str, Path], tmp_path: Path
+) -> None:
+    result = search(feature_set, config(space=space, trials=2, val_fold=1, test_fold=3), tmp_path / "folds")
+    scored = evaluate(tmp_path / "folds", feature_set, device="cpu")
+    for score in ("whole_accuracy", "slice_mean_f1"):
+        assert result["scores"][f"test_{score}"] == scored["scores"][f"fold3_{score}"]
+        assert result["scores"][f"val_{score}"] == scored["scores"][f"fold1_{score}"]
+    assert sum(map(sum, result["confusion"]["test_slice_mean"])) == 12 and "val_slice_mean" in result["confusion"]
+    kinds = {name: about["kind"] for name, about in scored["splits"].items()}
+    assert kinds == {"fold1": "validation", "fold2": "trained", "fold3": "test"}
+    result = search(tables["one"], config(trials=1, val_fold=None), tmp_path / "split")
+    assert sum(map(sum, result["confusion"]["test_whole"])) == 6 and 0 <= result["scores"]["test_whole_accuracy"] <= 1
+    assert json.loads((tmp_path / "split" / "result.json").read_text())["scores"] == result["scores"]
+
+
+def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(tables["one"], tmp_path / "set")
+    search(tmp_path / "set", config(trials=1, val_fold=None), tmp_path / "run")
+    shutil.move(tmp_path / "set", tmp_path / "moved")  # the same set, elsewhere
+    assert search(tmp_path / "moved", config(trials=2, val_fold=None), tmp_path / "run", resume=True)["trials"] == 2
+    shutil.copytree(tables["corrected"], tmp_path / "set")
+    with pytest.raises(UsageError, match="on another set .*: 4 of 30 clips have other labels; give the set of before"):
+        search(tmp_path / "set", config(trials=3, val_fold=None), tmp_path / "run", resume=True)
+
+
+def test_a_study_is_of_one_set(tables: dict[str, Path], tmp_path: Path) -> None:
+    shared = config(backend="optuna", trials=1, val_fold=None, storage=f"sqlite:///{tmp_path}/study.db", study="one")
+    search(tables["one"], shared, tmp_path / "first")
+    shutil.copytree(tables["one"], tmp_path / "moved")
+    assert search(tmp_path / "moved", dataclasses.replace(shared, trials=2), tmp_path / "second")["trials"] == 2
+    with pytest.raises(UsageError, match=r"study one is of another set: set id \w{16} \(there\) and \w{16} \(here\); use its"):
+        search(tables["corrected"], dataclasses.replace(shared, trials=3), tmp_path / "third")
+
+
 def test_all_trials_failing(feature_set: Path, tmp_path: Path) -> None:
     bad = tmp_path / "space.yaml"
     bad.write_text("learning_rate: 1e30\n")
@@ -127,7 +178,7 @@ def test_an_interrupt_leaves_a_valid_result(
     while not (trials.exists() and trials.read_text().count("\n") >= 5):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
-    with pytest.raises(ShardwaveError, match="another search is running in"):
+    with pytest.raises(ShardwaveError, match="another process trains or searches in"):
         search(
             feature_set, SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"), out, resume=True
         )

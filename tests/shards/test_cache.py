@@ -17,6 +17,7 @@ import pytest
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards.cache import CachedSet
+from shards.manifest import set_id
 from shards.shardset import ShardSet
 from shards.verify import verify
 from tests.shards.server import serve
@@ -139,7 +140,7 @@ def test_a_set_that_was_replaced_is_noticed(built: Path, tmp_path: Path) -> None
         images(before)
         found = json.loads((built / "manifest.json").read_text())
         found["partitions"]["val"]["slice"].pop()
-        (tmp_path / "served" / "manifest.json").write_text(json.dumps(found))
+        (tmp_path / "served" / "manifest.json").write_text(json.dumps({**found, "set_id": set_id(found)}))
         after = ShardSet.open(server.url)
         assert after.path != before.path and len(after.view("val", "slice")) < len(before.view("val", "slice"))
 

@@ -180,6 +180,11 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
         ({"format": "shardwave-9"}, "reads format shardwave-1, the set has shardwave-9"),
         ({"config": config}, f"it says {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
         ({"fingerprint": "0" * 16}, "it says 0000000000000000"),
+        ({"set_id": "0" * 16}, f"it says 0000000000000000, they give {found['set_id']}"),
+        (
+            {"classes": found["classes"][::-1]},
+            f"the set id does not fit the shards and classes that it lists (it says {found['set_id']}",
+        ),
         ({"partitions": {"train": {"full": [{"file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
         ({"partitions": {"../x": {"full": []}}}, "is damaged"),
         ({"partitions": {"../x": {"full": [{"file": "a"}]}}}, "unknown partition"),
@@ -288,19 +293,10 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         "cls": {"dtype": "int64", "shape": []},
         "json": {"dtype": "json", "shape": []},
     }
-    counts = {
-        "seed": 0,
-        "classes": [],
-        "feature_names": [],
-        "clips": 0,
-        "audio_seconds": 0,
-        "quarantined": 0,
-        "remarks": 0,
-        "environment": {},
-    }
-    (folder / "manifest.json").write_text(
-        json.dumps({**about, **counts, "fields": fields, "partitions": {"train": {"full": entries}}})
-    )
+    names = ("seed", "clips", "audio_seconds", "quarantined", "remarks")
+    counts = {**dict.fromkeys(names, 0), "classes": [], "feature_names": [], "environment": {}}
+    made = {**about, **counts, "fields": fields, "partitions": {"train": {"full": entries}}}
+    (folder / "manifest.json").write_text(json.dumps({**made, "set_id": manifest.set_id(made)}))
 
 
 def test_a_hundred_thousand_samples_open_in_under_a_tenth_of_a_second(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from preprocess.errors import ShardwaveError
 from shards import index
 from shards.index import Index
+from shards.manifest import set_id
 from shards.shardset import ShardSet
 from shards.verify import verify
 
@@ -108,7 +109,7 @@ def rewrite(
     for entry in manifest["partitions"]["train"]["slice"]:
         if entry["file"] == TAR:
             entry.update(bytes=len(data), sha256=sha256, index_sha256=hashlib.sha256((folder / INDEX).read_bytes()).hexdigest())
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
 
 
 Members = list[tuple[str, bytes]]
@@ -198,7 +199,7 @@ def test_a_group_in_two_partitions_is_named(copy: Path) -> None:
         for entry in manifest["partitions"]["val"]["slice"]:
             if entry["file"] == f"{name}.tar":
                 entry.update(sha256=sha256, index_sha256=hashlib.sha256((copy / f"{name}.index").read_bytes()).hexdigest())
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
     assert "group g lies in train and val" in found(copy)
 
 
