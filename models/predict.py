@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,10 @@ from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
-from shards.layout import MANIFEST, QUARANTINE, is_url
+from shards.clip import Clip
+from shards.csv_text import csv_bytes
+from shards.inspect import quarantined
+from shards.layout import MANIFEST, is_url
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet
 from shards.sources.class_folders import audio_files
@@ -54,19 +54,15 @@ def predict(
         raise UsageError(
             f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
         )
-    audio, files = (path.parent, [path.name]) if path.is_file() else (path, audio_files(path))
+    audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
         raise UsageError(f"no audio files in {path}: give the folder that holds them")
     with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
-        names = Path(folder) / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
-        with open(names, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("path", "label"), *((name, "") for name in files)])
-        options = BuildOptions(
-            labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
-        )
+        clips = [Clip(name) for name in files]  # unlabelled, whatever folder they lie in
+        options = BuildOptions(device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1)
         with unsaid():
-            build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options)
-        bad = [json.loads(line) for line in (Path(folder) / "set" / QUARANTINE).read_text().splitlines()]
+            build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options, clips)
+        bad = quarantined(Path(folder) / "set")
         count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
         say(f"left out: {entry['path']}: {entry['reason']}")
@@ -80,14 +76,12 @@ def predict(
 def _write(trained: checkpoint.Trained, shard_set: ShardSet, out: Path, probabilities: bool, device: str) -> int:
     check_fits(trained, shard_set)
     rows = _probabilities(trained, shard_set, device)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "class", *(trained.classes if probabilities else ())])
+    table = [["id", "class", *(trained.classes if probabilities else ())]]
     for path, chances in rows:
         extra = [f"{chance:.6f}" for chance in chances] if probabilities else []
-        writer.writerow([path, trained.classes[int(chances.argmax())], *extra])
+        table.append([path, trained.classes[int(chances.argmax())], *extra])
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, text.getvalue().encode())
+    write_bytes(out, csv_bytes(table))
     return len(rows)
 
 

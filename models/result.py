@@ -42,7 +42,7 @@ class Result:
 
     def write(self) -> None:
         if self.writes:
-            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
+            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode("utf-8", "backslashreplace"))
 
 
 def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:

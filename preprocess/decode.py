@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import stat
 import time
 from collections.abc import Iterator
 from io import FileIO
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from preprocess import regular_file
 from preprocess.c_stderr import silenced
 from preprocess.containers import check, identify
 from preprocess.errors import BadAudio
@@ -54,9 +54,7 @@ def looks_like_audio(path: Path | str) -> bool:
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file.opener) as file:
             return identify(file.read(4_096)) is not None
     except OSError:
         return False
@@ -70,12 +68,12 @@ def decode(path: Path | str, sample_rate: int, piece: int = PIECE, *, summed: bo
     `integers`: samples of 16 bits that are mono and at that rate stay what they are.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a pipe would block
-            raise BadAudio("not a regular file")
-        with (SummedFile if summed else FileIO)(path) as file:
+        with (SummedFile if summed else FileIO)(path, opener=regular_file.opener) as file:
             start = time.perf_counter()
             decoded, reader = _decode(file, sample_rate, piece, integers)
     except OSError as error:
+        if error.strerror == regular_file.NOT_REGULAR:
+            raise BadAudio(error.strerror) from error
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
     if _log.isEnabledFor(logging.DEBUG):
         rate = f"{decoded.source_rate:,} Hz" + (f" to {sample_rate:,} Hz" if decoded.source_rate != sample_rate else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 from preprocess.errors import ShardwaveError
 from search.interface import Assignment, Trial, check_report
+from shards.atomic import json_bytes
 
 
 class TrialLog:
@@ -87,7 +88,7 @@ class TrialLog:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if self.folder is None:
             return
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        line = json_bytes(row)
         with open(self.folder / name, "ab", buffering=0) as file:
             if file.tell() and not _ends_with_newline(self.folder / name):
                 line = b"\n" + line  # a line was cut off by a crash; it is passed over when read

@@ -16,13 +16,14 @@ from shards.layout import NPY_HEADER, clip_key, is_url, padded
 from shards.plan import spread
 from shards.progress import say
 from shards.shard_writer import Fields
+from shards.sources import check_regular
 from shards.sources import table as source
 from shards.unit import sample_meta
 from shards.writer import Row, Shard, write_set
 
 
 def build_table(
-    table: Path,
+    table: Path | str,
     out: Path | str,
     label_column: str = "label",
     group_column: str | None = None,
@@ -37,6 +38,7 @@ def build_table(
     if is_url(out) or options.address is not None:
         raise UsageError("--table is written on this machine into a folder: give a folder as --out, and no --address")
     seed = options.seed
+    check_regular(Path(table), "--table")
     clips, features, names, left_out = source.read(Path(table), label_column, group_column)
     classes = classes_of(clips)
     partitions = np.array(split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -70,7 +69,7 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
 
 def write_quarantine(out: Place, quarantined: Sequence[dict[str, str]]) -> None:
     """Write quarantine.jsonl: one {path, reason} a line, sorted by path."""
-    atomic.write_bytes(out / QUARANTINE, "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in quarantined).encode())
+    atomic.write_bytes(out / QUARANTINE, b"".join(map(atomic.json_bytes, quarantined)))
 
 
 def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Place) -> None:

@@ -95,7 +95,7 @@ def summary(set_path: Path | str) -> dict[str, Any]:
 def quarantined(folder: Path) -> list[dict[str, str]]:
     """What was set aside while the set was built: [{path, reason}]."""
     path = folder / QUARANTINE
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
+from shards.clip import Clip
 from shards.inspect import find, quarantined
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet, View
@@ -64,17 +64,15 @@ def _build_anew(opened: ShardSet, audio: Path, paths: list[str], folder: Path) -
     from preprocess.engine import resolve
     from shards.build import BuildOptions, build
 
-    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *((path, "") for path in paths)])
     engine, device = opened.manifest["engine"], opened.manifest["device"]
     try:
         engine, device = resolve(engine, device)
     except UsageError:  # built on a machine with other devices: the result names what it was compared with
         engine, device = resolve("auto", "auto")
-    options = BuildOptions(folder / "labels.csv", engine, device, min_shards=1, max_bad_fraction=1.0)
+    options = BuildOptions(engine=engine, device=device, min_shards=1, max_bad_fraction=1.0)
     assert opened.config is not None
     with unsaid():  # what it tells of its temporary set would only confuse
-        build(audio, folder / "set", opened.config, options)
+        build(audio, folder / "set", opened.config, options, [Clip(path) for path in paths])
     return ShardSet.open(folder / "set"), f"{engine} on {device}"
 
 

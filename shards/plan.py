@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from preprocess import regular_file
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError
 from shards import atomic
@@ -145,7 +146,7 @@ def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shar
 def read(path: Place) -> Plan:
     """Read what `Plan.write` wrote; raises ShardwaveError where it is not readable."""
     try:
-        first, *rest = path.read_text().splitlines()
+        first, *rest = path.read_text().rstrip("\n").split("\n")
         options = json.loads(first)["options"]
         names = [field.name for field in dataclasses.fields(Clip)]
         clips, partitions = [], []
@@ -186,11 +187,15 @@ def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> lis
 
 
 def file_crc32(path: Place) -> int:
-    """CRC-32 of a file's bytes (to notice changes, not to authenticate)."""
+    """Return the CRC-32 of a file's bytes (to notice changes, not to authenticate).
+
+    Raises:
+        OSError: the file cannot be read, or it is not a regular file.
+    """
     if isinstance(path, UrlPath):
         return zlib.crc32(path.read_bytes())
     crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular_file.opener) as file:
         while count := file.readinto(buffer):
             crc = zlib.crc32(buffer[:count], crc)
     return crc
@@ -252,11 +257,12 @@ def _seconds(path: Place) -> float:
 
     try:
         if isinstance(path, Path):
-            return soundfile.info(path).duration
+            with open(path, "rb", opener=regular_file.opener) as local:
+                return soundfile.info(local.fileno()).duration
         with path.ranged() as file:
             try:
                 return soundfile.info(file).duration
             finally:
                 file.check()
-    except (soundfile.LibsndfileError, OSError):
+    except (soundfile.LibsndfileError, OSError):  # decoding says why
         return math.nan

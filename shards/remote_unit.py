@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.config import SpectrogramConfig
+from shards import atomic
 from shards.layout import BUILD
 from shards.shard_writer import files_of
 from shards.unit import Unit, UnitWriter, record_path
@@ -33,7 +34,7 @@ class RemoteUnitWriter(UnitWriter):
             names = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
             stats = {name: (self._target / name).write(self._folder / name) for name in names}
             record["objects"] = {name: [stat.st_size, stat.version] for name, stat in stats.items()}
-            record_path(self._target, self._unit).write(json.dumps(record, ensure_ascii=False).encode())
+            record_path(self._target, self._unit).write(atomic.json_bytes(record))
         finally:
             self._remove()
         return record

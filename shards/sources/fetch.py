@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
 from shards.clip import Clip
+from shards.csv_text import csv_text
 from shards.progress import say
 from shards.sources import known
 from shards.sources.download import check, digest, download
@@ -86,14 +85,11 @@ def fetch_data_set(
 def table(clips: list[Clip]) -> str:
     """`clips` as CSV text: path, label, and of fold, group and split those that occur."""
     columns = [name for name in OPTIONAL if any(getattr(clip, name) is not None for clip in clips)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", *columns])
-    for clip in sorted(clips, key=lambda clip: clip.path):
-        writer.writerow(
-            [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
-        )
-    return text.getvalue()
+    rows = [
+        [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
+        for clip in sorted(clips, key=lambda clip: clip.path)
+    ]
+    return csv_text([["path", "label", *columns], *rows])
 
 
 def _obtain(data_set: DataSet, out: Path, source: Path | None, url: str | None) -> tuple[Path, str]:

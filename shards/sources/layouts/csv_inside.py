@@ -24,7 +24,8 @@ def read(audio: Place, paths: list[str]) -> list[Clip] | None:
         return csv_labels.read(audio, own)
     if not any("/" not in path for path in paths):
         return None
-    tables = {table: columns for table in sorted(list[Place](audio.glob("*.csv")), key=str) if (columns := _columns(table))}
+    files = [path for path in sorted(list[Place](audio.glob("*.csv")), key=str) if path.is_file()]  # a pipe would be waited for
+    tables = {table: columns for table in files if (columns := _columns(table))}
     if not tables:
         return None
     if len(tables) > 1:
