@@ -23,6 +23,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from preprocess.regular_file import read_bytes
 
 T = TypeVar("T")
+DEEPEST = 100  # levels of nested JSON; what goes over it again, level by level, must not run out of stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Range:
 Count = Annotated[int, Range(0, 2**63 - 1)]
 
 
+_MISSING = "there"  # the rule of a required field
+
+
 class _Wrong(Exception):
     """A value that does not fit: the path to it, from the innermost name outwards, and the rule it breaks."""
 
@@ -48,6 +52,8 @@ class _Wrong(Exception):
 
     def __str__(self) -> str:
         name = "".join(reversed(self.path)).removeprefix(".")
+        if self.rule == _MISSING:
+            return f"it lacks the field {name}"
         return f"{f'field {name}' if name else 'the content'} must be {self.rule}, got {shown(self.value)}"
 
 
@@ -67,11 +73,29 @@ def parse(data: bytes | str, where: Path | str) -> Any:
         ShardwaveError: the data are not JSON, or nested too deeply.
     """
     try:
-        return json.loads(data)
+        value = json.loads(data)
+        if _depth(value) > DEEPEST:
+            raise RecursionError
     except RecursionError:
         raise ShardwaveError(f"{where} is damaged: its JSON is nested too deeply") from None
     except ValueError:  # of UTF-8 too
         raise ShardwaveError(f"{where} is damaged: not JSON") from None
+    return value
+
+
+def _depth(value: Any) -> int:
+    """How deeply lists and objects are nested, up to one more than DEEPEST."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        level = [
+            each
+            for one in level
+            if isinstance(one, (dict, list))
+            for each in (one.values() if isinstance(one, dict) else one)
+            if isinstance(each, (dict, list))
+        ]
+        depth += 1
+    return depth
 
 
 def check(value: Any, kind: type[T], where: Path | str, remedy: str = "") -> T:
@@ -269,7 +293,7 @@ def _typed_dict(kind: Any) -> Callable[[Any], None]:
             if name not in value:
                 if not required:
                     continue
-                missing = _Wrong("there", "nothing")
+                missing = _Wrong(_MISSING, None)
                 missing.path.append(f".{name}")
                 raise missing
             try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import UsageError
+from shards import manifest
 from shards.layout import QUARANTINE
 from shards.progress import bar
 from shards.shardset import ShardSet, View
@@ -123,7 +124,7 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
     head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
     head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
-    if "frequency_scale" in (config or {}):
+    if manifest.is_spectrogram(config):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
         head.append(
             f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "

@@ -45,7 +45,7 @@ def test_what_fits_is_returned_unchanged() -> None:
         ({"entries": {"full": [{"file": "a", "samples": 1e300}]}}, "samples must be a whole number, got 1e+300"),
         ({"entries": {"full": [{"file": "a", "samples": -1}]}}, "samples must be a number from 0"),
         ({"entries": {"full": [{"file": "a", "samples": 1 << 64}]}}, "samples must be a whole number of 64 bits"),
-        ({"entries": {"full": [{"file": "a"}]}}, r"field entries.full\[0\].samples must be there"),
+        ({"entries": {"full": [{"file": "a"}]}}, r"it lacks the field entries.full\[0\].samples"),
         ({"entries": []}, "field entries must be an object, got a list of 0"),
         ({"share": 1.5}, "field share must be a number from 0 to 1, got 1.5"),
         ({"share": float("nan")}, "field share must be a finite number, got nan"),
