@@ -14,7 +14,7 @@ from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
-from shards.layout import is_url
+from shards.layout import check_url, is_url
 from shards.sources import known
 
 PATH = click.Path(path_type=Path)
@@ -24,7 +24,12 @@ class Location(click.Path):
     """A path, or a URL as it was given."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if is_url(value) else super().convert(value, param, ctx)
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            return check_url(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 LOCATION = Location(path_type=Path)

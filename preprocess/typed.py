@@ -1,9 +1,9 @@
 """JSON files checked against typed definitions when they are read, so that a wrong value is named together with its file.
 
 A definition is a `TypedDict`; a field is one line of it. Understood are `int`, `float`, `str`, `bool`, `None`, `Any`, unions,
-`Literal`, `list[T]`, `dict[str, T]`, nested `TypedDict`s with `NotRequired` fields, and any other class (an instance of it). Numbers
-must be finite and whole numbers fit into 64 bits; `Annotated[int, Range(low, high)]` bounds them. Fields that a definition does not
-name are allowed.
+`Literal`, `list[T]`, `dict[str, T]`, nested `TypedDict`s with `NotRequired` fields, and any other class (an instance of it).
+Numbers must be finite and whole numbers fit into 64 bits; `Annotated[int, Range(low, high)]` bounds them. Fields that a definition
+does not name are allowed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import reprlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union
 
@@ -46,9 +46,9 @@ _MISSING = "there"  # the rule of a required field
 class _Wrong(Exception):
     """A value that does not fit: the path to it, from the innermost name outwards, and the rule it breaks."""
 
-    def __init__(self, rule: str, value: object):
+    def __init__(self, rule: str, value: object, path: Sequence[str] = ()):
         super().__init__(rule)
-        self.rule, self.value, self.path = rule, value, list[str]()
+        self.rule, self.value, self.path = rule, value, list(path)
 
     def __str__(self) -> str:
         name = "".join(reversed(self.path)).removeprefix(".")
@@ -238,15 +238,18 @@ def _union(kinds: tuple[Any, ...]) -> Callable[[Any], None]:
     checkers = [_checker(kind) for kind in kinds]
 
     def check_value(value: Any) -> None:
-        wrongs: list[_Wrong] = []
+        rules: list[str] = []  # not the exceptions: kept here, they would keep the callers' frames alive
+        inside: tuple[str, object, list[str]] | None = None  # of a value of the right kind, with a wrong one in it
         for each in checkers:
             try:
                 each(value)
                 return
             except _Wrong as wrong:
-                wrongs.append(wrong)
-        deeper = next((wrong for wrong in wrongs if wrong.path), None)  # of the right kind, with a wrong value inside
-        raise deeper or _Wrong(" or ".join(dict.fromkeys(wrong.rule for wrong in wrongs)), value)
+                rules.append(wrong.rule)
+                inside = (wrong.rule, wrong.value, wrong.path) if wrong.path else inside
+        if inside is not None:
+            raise _Wrong(*inside)
+        raise _Wrong(" or ".join(dict.fromkeys(rules)), value)
 
     return check_value
 

@@ -285,7 +285,7 @@ def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) 
         ) from None
     if size < columns:
         raise ShardwaveError(
-            f"{where}: the index is truncated, or not the one of the manifest: {size} bytes cannot hold {entry['samples']} samples"
+            f"{where}: the index is truncated or not the one of the manifest: {size} bytes cannot hold {entry['samples']} samples"
         )
     return _check_size(path, int(entry["bytes"])) if local else None
 
