@@ -110,7 +110,7 @@ def _train(
 ) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
     if resume and (out / LAST).exists():
-        checkpoint.read(out / LAST)  # a damaged one is named, before Lightning falls over it
+        checkpoint.check_last(out / LAST)
     known = {
         "classes": list(data.source.classes),
         "fingerprint": data.source.fingerprint,

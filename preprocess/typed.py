@@ -2,8 +2,8 @@
 
 A definition is a `TypedDict`; a field is one line of it. Understood are `int`, `float`, `str`, `bool`, `None`, `Any`, unions,
 `Literal`, `list[T]`, `dict[str, T]`, nested `TypedDict`s with `NotRequired` fields, and any other class (an instance of it).
-Numbers must be finite and whole numbers fit into 64 bits; `Annotated[int, Range(low, high)]` bounds them. Fields that a definition
-does not name are allowed.
+Numbers must be finite and whole numbers fit into 64 bits; `Annotated[int, Range(low, high)]` bounds them and
+`Annotated[str, Pattern(regex)]` a text. Fields that a definition does not name are allowed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import reprlib
 import types
 import typing
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union
 
-from preprocess.errors import ShardwaveError, UsageError
+from preprocess.errors import DamagedFile, UsageError
 from preprocess.regular_file import read_bytes
 
 T = TypeVar("T")
@@ -35,6 +36,13 @@ class Range:
 
     def __str__(self) -> str:
         return f"from {self.low:,}" + (f" to {self.high:,}" if self.high < math.inf else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """A regular expression that a text must match as a whole, for `Annotated`."""
+
+    regex: str
 
 
 Count = Annotated[int, Range(0, 2**63 - 1)]
@@ -66,20 +74,20 @@ def shown(value: object) -> str:
     return reprlib.repr(value)
 
 
-def parse(data: bytes | str, where: Path | str) -> Any:
-    """Parse JSON; `where` names the file in errors.
+def parse(data: bytes | str, where: object, remedy: str = "") -> Any:
+    """Parse JSON; `where` names the file in errors, `remedy` ends their messages.
 
     Raises:
-        ShardwaveError: the data are not JSON, or nested too deeply.
+        DamagedFile: the data are not JSON, or nested too deeply.
     """
     try:
         value = json.loads(data)
         if _depth(value) > DEEPEST:
             raise RecursionError
     except RecursionError:
-        raise ShardwaveError(f"{where} is damaged: its JSON is nested too deeply") from None
+        raise DamagedFile(f"{where} is damaged: its JSON is nested too deeply{_end(remedy)}") from None
     except ValueError:  # of UTF-8 too
-        raise ShardwaveError(f"{where} is damaged: not JSON") from None
+        raise DamagedFile(f"{where} is damaged: not JSON{_end(remedy)}") from None
     return value
 
 
@@ -98,48 +106,62 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def check(value: Any, kind: type[T], where: Path | str, remedy: str = "") -> T:
+def check(value: Any, kind: type[T], where: object, remedy: str = "") -> T:
     """Return `value` if it is what the definition `kind` says.
 
     Raises:
-        ShardwaveError: names `where`, the field, its rule and the value received; `remedy` ends the message.
+        DamagedFile: names `where`, the field, its rule and the value received; `remedy` ends the message.
     """
+    checker: Callable[[Any], None] = _checker(typing.cast(Any, kind))
     try:
-        _checker(kind)(value)
+        checker(value)
     except _Wrong as wrong:
-        raise ShardwaveError(f"{where} is damaged: {wrong}{f': {remedy}' if remedy else ''}") from None
+        raise DamagedFile(f"{where} is damaged: {wrong}{_end(remedy)}") from None
     return value
 
 
+def _end(remedy: str) -> str:
+    return f": {remedy}" if remedy else ""
+
+
 def read(path: Path, kind: type[T], remedy: str = "") -> T:
-    """Read the JSON file `path` and check it; raises OSError, or ShardwaveError as `parse` and `check` do."""
-    return check(parse(read_bytes(path), path), kind, path, remedy)
+    """Read the JSON file `path` and check it; raises OSError, or DamagedFile as `parse` and `check` do."""
+    return check(parse(read_bytes(path), path, remedy), kind, path, remedy)
 
 
-def build(kind: type[T], values: Any, where: Path | str) -> T:
+def lines(data: bytes, kind: type[T], where: object, remedy: str = "") -> list[T]:
+    """Parse and check the lines of a JSON-lines file; empty ones are left out. Raises DamagedFile as `parse` and `check` do."""
+    return [
+        check(parse(line, f"{where} line {number}", remedy), kind, f"{where} line {number}", remedy)
+        for number, line in enumerate(data.split(b"\n"), 1)  # not splitlines: names may hold other line ends
+        if line.strip()
+    ]
+
+
+def build(kind: type[T], values: Any, where: object) -> T:
     """Build the dataclass `kind` from a JSON object of its fields.
 
     Raises:
-        ShardwaveError: names `where` and the field that is missing, unknown, of another type or refused by the class.
+        DamagedFile: names `where` and the field that is missing, unknown, of another type or refused by the class.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     check(values, dict, where)
     hints = _hints(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ShardwaveError(f"{where} is damaged: {kind.__name__} has no field {shown(name)}")
+            raise DamagedFile(f"{where} is damaged: {kind.__name__} has no field {shown(name)}")
         try:
             _checker(hints[name])(value)
         except _Wrong as wrong:
             wrong.path.append(f".{name}")
-            raise ShardwaveError(f"{where} is damaged: {wrong}") from None
+            raise DamagedFile(f"{where} is damaged: {wrong}") from None
     try:
         return kind(**values)
     except TypeError:
         required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING and n not in values]
-        raise ShardwaveError(f"{where} is damaged: it lacks {', '.join(required)}") from None
+        raise DamagedFile(f"{where} is damaged: it lacks {', '.join(required)}") from None
     except UsageError as error:
-        raise ShardwaveError(f"{where} is damaged: {error}") from None
+        raise DamagedFile(f"{where} is damaged: {error}") from None
 
 
 def _hints(kind: Any) -> dict[str, Any]:
@@ -217,7 +239,17 @@ def _instance(kind: type, rule: str) -> Callable[[Any], None]:
     return check_value
 
 
-def _bounded(inner: Callable[[Any], None], bounds: Range) -> Callable[[Any], None]:
+def _bounded(inner: Callable[[Any], None], bounds: Range | Pattern) -> Callable[[Any], None]:
+    if isinstance(bounds, Pattern):
+        expression = re.compile(bounds.regex)
+
+        def check_text(value: Any) -> None:
+            inner(value)
+            if not expression.fullmatch(value):
+                raise _Wrong(f"text like {expression.pattern}", value)
+
+        return check_text
+
     def check_value(value: Any) -> None:
         inner(value)
         if not bounds.low <= value <= bounds.high:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from preprocess import regular_file, typed
 from preprocess.errors import UsageError
 from shards import manifest
 from shards.layout import QUARANTINE
 from shards.progress import bar
+from shards.records import QuarantineEntry
 from shards.shardset import ShardSet, View
 
 UNLABELLED = "(unlabelled)"
@@ -93,10 +94,12 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     }
 
 
-def quarantined(folder: Path) -> list[dict[str, str]]:
-    """What was set aside while the set was built: [{path, reason}]."""
+def quarantined(folder: Path) -> list[QuarantineEntry]:
+    """Return what was quarantined while the set was built; raises ShardwaveError where the file is damaged."""
     path = folder / QUARANTINE
-    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
+    if not path.exists():
+        return []
+    return typed.lines(regular_file.read_bytes(path), QuarantineEntry, path, "build the set again")
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
 from shards import atomic, fonts
 from shards.inspect import UNLABELLED, find
+from shards.records import SampleMeta
 from shards.shardset import ShardSet
 
 if TYPE_CHECKING:
@@ -164,14 +165,14 @@ def _ticks(config: SpectrogramConfig) -> np.ndarray:
     return found[(found >= lowest) & (found <= nyquist)]
 
 
-def _slices(opened: ShardSet, clip: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+def _slices(opened: ShardSet, clip: int) -> list[tuple[SampleMeta, np.ndarray]]:
     """(metadata, image) of the clip's slices, in order."""
     if "slice" not in opened.views:
         return []
     view = opened.view(opened.partitions, "slice")
     rows = np.flatnonzero(view.clip == clip)
     found = [(view.meta(int(row)), view.gather([int(row)])["npy"][0]) for row in rows]
-    return sorted(found, key=lambda pair: pair[0]["slice"])
+    return sorted(found, key=lambda pair: pair[0]["slice"] or 0)
 
 
 def _config(opened: ShardSet) -> SpectrogramConfig:

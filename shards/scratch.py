@@ -1,7 +1,7 @@
 """Temporary folders of this process, in the system's temporary folder or elsewhere.
 
-Each has a random name and mode 0700 and is locked while its process lives; folders that killed processes left are removed when the
-next one is made. Links, and whatever belongs to somebody else, are never followed or removed.
+Each has a random name and mode 0700 and is locked while its process lives; folders that killed processes left are removed when
+the next one is made. Links, and whatever belongs to somebody else, are never followed or removed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
 from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
-from shards.sample_meta import SampleMeta
+from shards.records import SampleMeta
 
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
 

@@ -37,9 +37,9 @@ def extract(archive: Path, folder: Path) -> int:
         The number of files.
 
     Raises:
-        ShardwaveError: the archive is damaged or no archive; it holds absolute names, `..`, devices, pipes, links that lead outside
-            or in a circle, more than MAX_FILES files or MAX_BYTES bytes; or `folder` holds something else of the same name. Nothing
-            of the archive is in `folder` then.
+        ShardwaveError: the archive is damaged or no archive; it holds absolute names, `..`, devices, pipes, links that lead
+            outside or in a circle, more than MAX_FILES files or MAX_BYTES bytes; or `folder` holds something else of the same
+            name. Nothing of the archive is in `folder` then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -115,7 +115,7 @@ def _unpack_tar(file: IO[bytes], target: _Target) -> None:
     folders: set[str] = {"."}
     with tarfile.open(fileobj=file, mode="r:*") as tar:
         for number, member in enumerate(tar):
-            tar.members = []  # it would keep every header
+            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
             if number > 2 * MAX_FILES:
                 raise target.refuse(f"it has more than {2 * MAX_FILES:,} members")
             name = target.name(member.name)

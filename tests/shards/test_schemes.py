@@ -40,7 +40,9 @@ def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> No
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/set::pipe://touch ran", "file://x::s3://b", "s3://a::zip://b/c", "gs://::memory://"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/set::pipe://touch ran", "file://x::s3://b", "s3://a::zip://b/c", "gs://::memory://"]
+)
 def test_chains_are_refused(url: str) -> None:
     for use in (lambda: place(url), lambda: open_url(url), lambda: ShardSet.open(url)):
         with pytest.raises(UsageError, match="a URL with :: is refused"):

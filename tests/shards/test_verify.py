@@ -156,7 +156,7 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
         (replaced(1, "npy", b"no array"), "field npy is damaged"),
         (replaced(1, "cls", b"7"), "the class of"),
         (replaced(1, "cls", b"x"), "field cls is damaged"),
-        (replaced(1, "json", b"{}"), "lacks label, path"),
+        (replaced(1, "json", b"{}"), "lacks the field label"),
         (replaced(1, "json", b"{"), "field json is damaged"),
         (meta_with(label="other"), "its label 'other'"),
         (meta_with(view="full"), "is of view full"),
