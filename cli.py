@@ -14,6 +14,7 @@ from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
+from preprocess.printable import write_line
 from shards.layout import check_url, is_url
 from shards.sources import known
 
@@ -148,7 +149,7 @@ def verify(shard_set: Path | str) -> dict:
     from shards.verify import verify as verify_set
 
     report = verify_set(shard_set)
-    click.echo(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
+    write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
     return report
 
 
@@ -168,12 +169,12 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
         raise UsageError("--key and --png go together: the sample to draw and the file to draw it into")
     if against is not None:
         report = look.against(shard_set, against, key)
-        click.echo(look.report(report))
+        write_line(look.report(report))
         return report
     if key is not None and png is not None:
         return look.draw(shard_set, key, png)
     summary = look.summary(shard_set)
-    click.echo(look.describe(summary))
+    write_line(look.describe(summary))
     if sheet is not None:
         look.contact_sheet(shard_set, sheet)
         say(f"drawn: {sheet}")
@@ -381,7 +382,7 @@ def compare(before: Path, after: Path) -> dict:
     from bench.compare import compare as compare_records
 
     report = compare_records(before, after)
-    click.echo(report["text"])
+    write_line(report["text"])
     return report
 
 
@@ -430,7 +431,7 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 
     text = write(list(runs), out)
     if markdown:
-        click.echo(text)
+        write_line(text)
     say(f"open {out}")
     return {"report": str(out)}
 

@@ -18,6 +18,7 @@ import click
 
 from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.printable import printable, write_line
 from shards.progress import say
 
 _log = logging.getLogger("cli")
@@ -97,20 +98,20 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 def show_scores(scores: dict[str, float], selected: str) -> None:
     """Print {partition}_{whole|slice_mean}_{accuracy|recall|f1} as a table; * marks the score that was selected by."""
-    click.echo(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
+    write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
-        click.echo(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}")
+        write_line(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}")
 
 
 def show_best(result: dict[str, Any]) -> None:
     """Print a search's best trial and what the search cost."""
     best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
-    click.echo(
+    write_line(
         f"{states}; best: trial {best['trial']}, {100 * best['value']:.1f} % val {result['selected_by']}, epoch {best['epoch']}"
     )
-    click.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
+    write_line("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
     cost = f"{epochs['run']} epochs run, {epochs['saved']} saved by stopping"
     say(f"{cost}; {seconds['total']:.1f} s, {seconds['overhead']:.1f} s of it overhead")
 
@@ -121,7 +122,7 @@ def read_config(path: Path, group: click.Group) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--config {path}: not TOML: {error}") from error
     return _checked(tables, group, path)
 
@@ -173,8 +174,8 @@ def run(group: click.Group) -> None:
 def fail(message: str, status: int, arguments: list[str]) -> int:
     """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
     if "--debug" in arguments:
-        traceback.print_exc()
-    click.echo("error: " + " ".join(message.split()), err=True)
+        write_line(traceback.format_exc(), sys.stderr)
+    write_line("error: " + printable(" ".join(message.split()), lines=False), sys.stderr)
     if "--json" in arguments:
         click.echo(json.dumps({"error": message, "exit_status": status}))
     return status

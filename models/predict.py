@@ -14,6 +14,7 @@ from models.evaluate import check_fits, open_views, predictions
 from models.learner import VIEW_SCORES
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
+from preprocess.printable import one_line
 from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
@@ -65,7 +66,7 @@ def predict(
         bad = quarantined(Path(folder) / "set")
         count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
-        say(f"left out: {entry['path']}: {entry['reason']}")
+        say(f"left out: {one_line(entry['path'])}: {one_line(entry['reason'])}")
     if len(bad) > max_bad_fraction * (count + len(bad)):
         raise TooManyBadInputs(
             f"{out_csv} is written, but {len(bad)} of {count + len(bad)} files could not be read: see the lines above"

@@ -26,6 +26,11 @@ def printable(text: str, *, lines: bool = True) -> str:
     return text if lines else text.replace("\n", "\\n").replace("\t", "\\t")
 
 
+def one_line(text: str) -> str:
+    """Replace control characters and line ends of a name."""
+    return printable(text, lines=False)
+
+
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte, as os.fsdecode keeps it

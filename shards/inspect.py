@@ -11,6 +11,7 @@ import numpy as np
 
 from preprocess import regular_file, typed
 from preprocess.errors import UsageError
+from preprocess.printable import one_line
 from shards import manifest
 from shards.layout import QUARANTINE
 from shards.progress import bar
@@ -150,9 +151,10 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     if found["groups"]:
         head.append("  groups       " + ", ".join(f"{partition}: {n:,}" for partition, n in found["groups"].items()))
     aside = found["quarantined"]
-    tail = [f"  take care    {partition} has no clip of {', '.join(names)}" for partition, names in found["absent"].items()]
+    absent = ((partition, ", ".join(map(one_line, names))) for partition, names in found["absent"].items())
+    tail = [f"  take care    {partition} has no clip of {names}" for partition, names in absent]
     tail += [f"  set aside    {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  set aside    nothing"]
-    tail += [f"    {entry['path']}: {entry['reason']}" for entry in aside[:quarantined_lines]]
+    tail += [f"    {one_line(entry['path'])}: {one_line(entry['reason'])}" for entry in aside[:quarantined_lines]]
     if len(aside) > quarantined_lines:
         tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
     return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
@@ -163,6 +165,7 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     columns = [(partition, view) for partition, views in counts.items() for view in views]
     names = [*classes, *([UNLABELLED] if any(UNLABELLED in counts[p][v] for p, v in columns) else [])]
     cells = [[counts[p][v].get(name, 0) for p, v in columns] for name in names]
+    names = list(map(one_line, names))
     views = list(dict.fromkeys(view for _, view in columns))
     header = [*(partition for partition, _ in columns), *("total" for _ in views)]
     rows = [[*row, *(sum(n for n, (_, v) in zip(row, columns, strict=True) if v == view) for view in views)] for row in cells]

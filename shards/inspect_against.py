@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.printable import one_line
 from shards.clip import Clip
 from shards.inspect import find, quarantined
 from shards.progress import say, unsaid
@@ -119,6 +120,9 @@ def report(found: dict[str, Any]) -> str:
         f"  pixels       {100 * found['within_1']:.4f} % within 1 level of 255; most off: {worst['levels']}"
         + (f" ({worst['key']})" if worst["key"] else ""),
     ]
-    lines += [f"  missing      {path}" for path in found["missing"][:5]]
-    lines += [f"  unlike       {key}: only one side has this sample; the audio is not what it was" for key in found["unlike"][:5]]
+    lines += [f"  missing      {one_line(path)}" for path in found["missing"][:5]]
+    lines += [
+        f"  unlike       {one_line(key)}: only one side has this sample; the audio is not what it was"
+        for key in found["unlike"][:5]
+    ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import numpy as np
 from preprocess import filters
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
+from preprocess.printable import one_line
 from shards import atomic, fonts
 from shards.inspect import UNLABELLED, find
 from shards.records import SampleMeta
@@ -44,13 +45,15 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
     shown = _spectrogram(whole, image, config, 0.0, meta["length"])
     whole.set_xlabel("time (s)", fontsize=9, color=INK)
     whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
-    whole.set_title(f"{meta['label'] or UNLABELLED}   {meta['path']}", loc="left", color=INK, fontsize=12, pad=22)
+    whole.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
     about = [
         f"{meta['length']:.2f} s",
         f"{meta['source_rate']:,} Hz at the source" if meta.get("source_rate") else "",
         view.key(row),
     ]
-    about += [f"{name} {meta[name]}" for name in ("group", "fold") if meta.get(name) is not None]
+    about += [
+        one_line(f"{name} {value}") for name, value in (("group", meta["group"]), ("fold", meta["fold"])) if value is not None
+    ]
     whole.text(0, 1.02, "  ·  ".join(part for part in about if part), transform=whole.transAxes, color=FAINT, fontsize=9)
     bar = figure.colorbar(shown, ax=whole, pad=0.01, aspect=28)
     bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
@@ -182,6 +185,7 @@ def _config(opened: ShardSet) -> SpectrogramConfig:
 
 
 def _short(text: str, length: int = 24) -> str:
+    text = one_line(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

@@ -279,12 +279,13 @@ def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> N
 
 
 HISTORY = [
-    {"epoch": n, "train_loss": 1.0, "val_loss": 1.0, "train_whole_accuracy": 0.5, "val_whole_accuracy": 0.5, "val_whole_recall": 0.5,
-     "val_whole_f1": 0.5, "confusion": {"val_whole": [[1, 0], [0, 1]]}} for n in (1, 2)
+    {"epoch": n, "train_loss": 1.0, "val_loss": 1.0, "train_whole_accuracy": 0.5, "val_whole_accuracy": 0.5,
+     "val_whole_recall": 0.5, "val_whole_f1": 0.5, "confusion": {"val_whole": [[1, 0], [0, 1]]}} for n in (1, 2)
 ]  # fmt: skip
 RUN = {
     "format": result.FORMAT, "command": "train", "state": "COMPLETE", "error": None, "model": "cnn", "params": {"dropout": 0.5},
-    "seed": 0, "config": {"model": "cnn"}, "set": "sets/x", "fingerprint": "0", "classes": ["a", "b"], "folds": {"train": ["train"]},
+    "seed": 0, "config": {"model": "cnn"}, "set": "sets/x", "fingerprint": "0", "classes": ["a", "b"],
+    "folds": {"train": ["train"]},
     "selected_by": "whole", "best_epoch": 1, "scores": {"val_whole_accuracy": 0.5, "val_whole_recall": None},
     "confusion": {"val_whole": [[1, 0], [0, 1]]}, "history": HISTORY, "parameters": 5,
     "seconds": {"total": 2.0, "step": 1.0, "validation": 0.1, "data_wait": 0.1, "backbone": {"seconds": 0.1}},

@@ -45,7 +45,12 @@ def fetch_data_set(
         )
     if source is not None and not source.exists():
         raise UsageError(f"--from {source}: no such file or folder")
-    say(f"{data_set.title}\n  home      {data_set.homepage}\n  licence   {data_set.licence}\n  citation  {data_set.citation}")
+    say(
+        data_set.title,
+        f"  home      {data_set.homepage}",
+        f"  licence   {data_set.licence}",
+        f"  citation  {data_set.citation}",
+    )
     folder, checksum = _obtain(data_set, out, source, url)
     root = data_set.root(folder)
     if root is None:
