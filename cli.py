@@ -157,7 +157,7 @@ def verify(shard_set: Path | str) -> dict:
     epilog=examples("inspect sets/music", "inspect sets/music --sheet sheet.png", "inspect sets/music --key KEY --png one.png")
 )
 @SET
-@click.option("--key", help="One sample's key, or its path.")
+@click.option("--key", help="Print the sample with this key, or that of the clip with this path.")
 @click.option("--png", type=PATH, metavar="FILE", help="Draw that sample with axes in Hz and seconds, and its slices.")
 @click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
@@ -165,14 +165,16 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     """Show what is in SET: classes, partitions, views, durations, and what was set aside and why."""
     from shards import inspect as look
 
-    if (key is None) != (png is None) and against is None:
-        raise UsageError("--key and --png go together: the sample to draw and the file to draw it into")
+    if png is not None and key is None:
+        raise UsageError("--png needs --key, the sample to draw; --sheet draws some of every class")
     if against is not None:
         report = look.against(shard_set, against, key)
         write_line(look.report(report))
         return report
-    if key is not None and png is not None:
-        return look.draw(shard_set, key, png)
+    if key is not None:
+        sample = look.sample(shard_set, key)
+        write_line(look.describe_sample(sample))
+        return sample if png is None else look.draw(shard_set, key, png)
     summary = look.summary(shard_set)
     write_line(look.describe(summary))
     if sheet is not None:

@@ -15,7 +15,9 @@ TRIALS = 12
 SEARCH_EPOCHS = 10
 
 
-def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str], None] = print) -> dict[str, Any]:
+def demo(
+    out: Path | str, data: Path | str | None, labels: Path | str | None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Run the whole way under `out` (synthetic genres, or the user's `data`) and return {report, seconds: {step: s}, scores}.
 
     Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
@@ -31,6 +33,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     from shards.sources import demo as genres
     from shards.verify import verify
 
+    out, data = Path(out), None if data is None else Path(data)
     seconds: dict[str, float] = {}
     scores: dict[str, float] = {}
 

@@ -140,7 +140,7 @@ def append(path: Path, record: Record) -> None:
         file.write(json.dumps(record.row(), ensure_ascii=False) + "\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path | str) -> list[dict[str, Any]]:
     """Read the rows of a `records.jsonl` (or of the folder that holds one).
 
     Raises:

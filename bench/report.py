@@ -15,7 +15,7 @@ RECORDS, RESULT = "records.jsonl", "result.json"
 MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # of values that fit no page
 
 
-def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> str:
+def write(paths: Sequence[Path | str], out_html: Path | str, markdown: bool = False) -> str:
     """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`; returns it as Markdown.
 
     With `markdown` that lies beside the page too (`.md`). Raises UsageError for a path that is neither.
@@ -33,7 +33,7 @@ def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> str:
     return text
 
 
-def rendered(paths: Sequence[Path]) -> tuple[str, str]:
+def rendered(paths: Sequence[Path | str]) -> tuple[str, str]:
     """The report as Markdown and as HTML; raises ShardwaveError, naming `paths`, where a file does not hold what it should."""
     from bench.pages import html
     from bench.pages import markdown as md
@@ -50,7 +50,7 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__} {' '.join(str(error).split())}"
 
 
-def page(paths: Sequence[Path]) -> Page:
+def page(paths: Sequence[Path | str]) -> Page:
     """The report's contents."""
     from bench.pages import records, runs
 

@@ -86,10 +86,11 @@ def check_last(path: Path) -> None:
     typed.check(read(path), LastCheckpoint, path, "remove it to train from the start, or restore it")
 
 
-def load(path: Path, model: str | None = None) -> Trained:
+def load(path: Path | str, model: str | None = None) -> Trained:
     """Rebuild the network of a checkpoint; `model` names the one expected (another raises UsageError)."""
     from models.registry import build_model
 
+    path = Path(path)
     content = read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ShardwaveError(f"{path} is not a checkpoint of this program's models (format {FORMAT})")

@@ -54,7 +54,9 @@ def score(
     return Scored(values, per_class, confusion)
 
 
-def evaluate(run: Path, set_path: Path | str, partitions: tuple[str, ...] | None = None, device: str = "auto") -> dict[str, Any]:
+def evaluate(
+    run: Path | str, set_path: Path | str, partitions: tuple[str, ...] | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """Scores of the run's checkpoint on partitions of a shard set (all of them by default), by partition and together ("all").
 
     Raises UsageError where the set's fingerprint, classes or fields are not those that the run was trained with.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from models.learner import VIEW_SCORES
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from preprocess.printable import one_line
+from shards import scratch
 from shards.atomic import write_bytes
 from shards.build import build
 from shards.build_options import BuildOptions
@@ -28,9 +28,9 @@ from shards.sources.class_folders import audio_files
 
 
 def predict(
-    run: Path,
+    run: Path | str,
     audio_or_set: Path | str,
-    out_csv: Path,
+    out_csv: Path | str,
     probabilities: bool = False,
     device: str = "auto",
     workers: int | None = None,
@@ -58,13 +58,13 @@ def predict(
     audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
         raise UsageError(f"no audio files in {path}: give the folder that holds them")
-    with tempfile.TemporaryDirectory(prefix="shardwave-predict-") as folder:
+    with scratch.folder() as folder:  # of a killed process it is removed by the next one
         clips = [Clip(name) for name in files]  # unlabelled, whatever folder they lie in
         options = BuildOptions(device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1)
         with unsaid():
-            build(audio, Path(folder) / "set", SpectrogramConfig(**trained.spectrogram), options, clips)
-        bad = quarantined(Path(folder) / "set")
-        count = _write(trained, ShardSet.open(Path(folder) / "set"), Path(out_csv), probabilities, device)
+            build(audio, folder / "set", SpectrogramConfig(**trained.spectrogram), options, clips)
+        bad = quarantined(folder / "set")
+        count = _write(trained, ShardSet.open(folder / "set"), Path(out_csv), probabilities, device)
     for entry in bad:
         say(f"left out: {one_line(entry['path'])}: {one_line(entry['reason'])}")
     if len(bad) > max_bad_fraction * (count + len(bad)):

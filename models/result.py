@@ -58,14 +58,14 @@ def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:
     return earlier
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path | str) -> dict[str, Any]:
     """Read a run folder's result.
 
     Raises:
         UsageError: there is none, or another version wrote it.
         ShardwaveError: it is damaged; names the field.
     """
-    path = folder / RESULT
+    path = Path(folder) / RESULT
     try:
         result = typed.parse(regular_file.read_bytes(path), path, "restore it, or run again into another folder")
     except FileNotFoundError:

@@ -37,7 +37,7 @@ _FREE = ("device", "devices", "nodes", "strategy")  # what a resumed run may cha
 def train(
     set_path: Path | str,
     config: TrainConfig,
-    out: Path,
+    out: Path | str,
     resume: bool = False,
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
@@ -47,6 +47,7 @@ def train(
     `config.folds` "all" cross-validates. `resume` goes on with an interrupted run in `out`, in mid-training; `save_seconds` is
     the least time between two states to go on from.
     """
+    out = Path(out)
     if config.folds == "all":
         from models.crossval import cross_validate
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from preprocess import regular_file
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import check, identify
 from preprocess.decode import decode
@@ -90,7 +91,7 @@ class DaliEngine:
         """The file's bytes where DALI decodes it, else its samples."""
         config = self.config
         try:
-            with FileIO(path) as file:
+            with FileIO(path, opener=regular_file.opener) as file:
                 head = file.read(4_096)
                 size = file.seek(0, 2)
                 kind = identify(head)

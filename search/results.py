@@ -141,8 +141,9 @@ class TrialLog:
             self.listener(trial)
 
 
-def read_trials(folder: Path) -> list[Trial]:
+def read_trials(folder: Path | str) -> list[Trial]:
     """The trials of a search's run folder, in order of their numbers."""
+    folder = Path(folder)
     if not (folder / "trials.jsonl").exists():
         raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
     return TrialLog(folder).trials

@@ -21,25 +21,75 @@ from shards.shardset import ShardSet, View
 UNLABELLED = "(unlabelled)"
 
 
-def draw(set_path: Path | str, key: str, png: Path) -> dict[str, Any]:
+def sample(set_path: Path | str, key: str) -> dict[str, Any]:
+    """Describe one sample.
+
+    Args:
+        set_path: the set's folder or URL.
+        key: the sample's key, or the clip's path for the sample of the whole clip.
+
+    Returns:
+        `key, split, cls, clip, shard, slices` (of the same clip), the sample's json field, and `values`: for each array field its
+        dtype, shape and least, mean and greatest value.
+    """
+    opened = ShardSet.open(set_path)
+    try:
+        view, row = opened.find(key)
+    except UsageError:
+        view, row = find(opened, key)
+    split, shard = view.split_and_shard(row)
+    clip = int(view.clip[row])
+    slices = opened.view(split, "slice") if "slice" in opened.manifest["partitions"][split] else None
+    values = {}
+    for name in opened.fields:
+        if name not in manifest.OWN_FIELDS:
+            array = view.gather([row], [name])[name][0]
+            least, mean, most = (float(f(array)) for f in (np.min, np.mean, np.max)) if array.size else (None,) * 3
+            values[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "min": least, "mean": mean, "max": most}
+    return {
+        "key": view.key(row),
+        "split": split,
+        "cls": int(view.cls[row]),
+        "clip": clip,
+        "shard": shard,
+        "slices": 0 if slices is None else int((slices.clip == clip).sum()),
+        **view.meta(row),
+        "values": values,
+    }
+
+
+def describe_sample(found: dict[str, Any]) -> str:
+    """`found` (from `sample`) as text for a terminal."""
+    lines = [one_line(found["key"])]
+    names = [name for name in found if name not in ("key", "values")]
+    width = max(map(len, [*names, *found["values"]]))
+    lines += [f"  {name.ljust(width)}  {'-' if found[name] is None else one_line(str(found[name]))}" for name in names]
+    for name, about in found["values"].items():
+        shape = " x ".join(map(str, about["shape"]))
+        spread = "" if about["min"] is None else f", {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"
+        lines.append(f"  {name.ljust(width)}  {about['dtype']} {shape}{spread}")
+    return "\n".join(lines)
+
+
+def draw(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
     """Draw one clip (`key`: a sample's key, or the clip's path), axes in Hz and seconds, and its slices; returns its metadata."""
     from shards.inspect_figures import draw_sample
 
-    return draw_sample(ShardSet.open(set_path), key, png)
+    return draw_sample(ShardSet.open(set_path), key, Path(png))
 
 
-def contact_sheet(set_path: Path | str, png: Path, per_class: int = 6) -> dict[str, Any]:
+def contact_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
     """Draw `per_class` whole clips of every class on one sheet; returns {png, samples}."""
     from shards.inspect_figures import draw_sheet
 
-    return draw_sheet(ShardSet.open(set_path), png, per_class)
+    return draw_sheet(ShardSet.open(set_path), Path(png), per_class)
 
 
-def against(set_path: Path | str, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def against(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> dict[str, Any]:
     """Make samples anew from `audio` and compare them with the stored ones; see `inspect_against.against`."""
     from shards import inspect_against
 
-    return inspect_against.against(set_path, audio, key, clips)
+    return inspect_against.against(set_path, Path(audio), key, clips)
 
 
 def report(found: dict[str, Any]) -> str:
@@ -95,9 +145,9 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     }
 
 
-def quarantined(folder: Path) -> list[QuarantineEntry]:
+def quarantined(folder: Path | str) -> list[QuarantineEntry]:
     """Return what was quarantined while the set was built; raises ShardwaveError where the file is damaged."""
-    path = folder / QUARANTINE
+    path = Path(folder) / QUARANTINE
     if not path.exists():
         return []
     return typed.lines(regular_file.read_bytes(path), QuarantineEntry, path, "build the set again")

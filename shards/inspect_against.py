@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.printable import one_line
+from shards import scratch
 from shards.clip import Clip
 from shards.inspect import find, quarantined
 from shards.progress import say, unsaid
@@ -33,13 +33,18 @@ def against(set_path: Path | str, audio: Path, key: str | None = None, clips: in
         raise UsageError(f"--against must name the folder of audio the set was built from, got {audio}")
     chosen = [find(opened, key)] if key is not None else _spread_over(opened, clips)
     metas = [view.meta(row) for view, row in chosen]
+    for meta in metas:
+        if PurePosixPath(meta["path"]).is_absolute() or ".." in PurePosixPath(meta["path"]).parts:
+            raise ShardwaveError(
+                f"{set_path}: a sample's path must lie below the folder of audio, got {meta['path']}: run verify"
+            )
     missing = [meta["path"] for meta in metas if not (audio / meta["path"]).exists()]
     if len(missing) == len(metas):
         raise UsageError(f"--against {audio}: {missing[0]} is not there; give the folder the set was built from")
     present = [(view, row, meta) for (view, row), meta in zip(chosen, metas, strict=True) if meta["path"] not in missing]
     say(f"making {len(present)} clips anew from {audio}")
-    with tempfile.TemporaryDirectory(prefix="shardwave-inspect-") as folder:
-        anew, engine = _build_anew(opened, audio, [meta["path"] for _, _, meta in present], Path(folder))
+    with scratch.folder() as folder:
+        anew, engine = _build_anew(opened, audio, [meta["path"] for _, _, meta in present], folder)
         compared = _compare(opened, anew, {meta["path"]: int(view.clip[row]) for view, row, meta in present})
     compared["missing"] = missing
     share, most = PARITY

@@ -223,6 +223,11 @@ class View:
         name = self._mapped(i)[start : start + 100].split(b"\0", 1)[0]
         return name.decode("ascii", "backslashreplace").removesuffix(".json")
 
+    def split_and_shard(self, i: int) -> tuple[str, str]:
+        """Return the split of sample `i`, and the name of its shard."""
+        name = self._entries[self._shard[i]]["file"]
+        return name.split("-")[0], name
+
     def check_files(self) -> None:
         """Check that the shards are the files that were opened, as every epoch does; no byte of them is read.
 

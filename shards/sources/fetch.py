@@ -21,9 +21,11 @@ OPTIONAL = ("fold", "group", "split")  # columns of labels.csv that are written 
 COUNTED = "the number of clips was checked instead"
 
 
-def fetch(name: str, out: Path, source: Path | None = None, split: str | None = None, url: str | None = None) -> dict[str, Any]:
+def fetch(
+    name: str, out: Path | str, source: Path | str | None = None, split: str | None = None, url: str | None = None
+) -> dict[str, Any]:
     """Bring a known data set into `out` and write `out/labels.csv`; see `fetch_data_set`."""
-    return fetch_data_set(known.get(name), out, source, split, url)
+    return fetch_data_set(known.get(name), Path(out), None if source is None else Path(source), split, url)
 
 
 def fetch_data_set(
