@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,22 @@ def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Pat
     torch.save(changed, broken)
     with pytest.raises(ShardwaveError, match="does not fit its model cnn"):
         evaluate(tmp_path, run[1])
+
+
+def test_files_of_any_name_are_predicted(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+    """Names went through a CSV file that is stripped and split into lines."""
+    names = (" leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "-dash.wav", "u\u2028.wav",
+             os.fsdecode(b"\xff.wav"))  # fmt: skip
+    folder = tmp_path / "any"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(audio / "low" / "clip 0.wav", folder / name)
+    os.mkfifo(folder / "pipe.wav")
+    made = predict(run[0], folder, tmp_path / "all.csv", device="cpu", workers=1, max_bad_fraction=1.0)
+    assert made["clips"] == len(names) and made["bad"] == [{"path": "pipe.wav", "reason": "not a regular file"}]
+    with open(tmp_path / "all.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert sorted(row["id"] for row in csv.DictReader(file)) == sorted(names)
+    assert predict(str(run[0]), str(folder / names[0]), str(tmp_path / "one.csv"), device="cpu", workers=1)["clips"] == 1
+    assert [row["id"] for row in read(tmp_path / "one.csv")] == [names[0]]
+    with pytest.raises(ShardwaveError, match="pipe.wav: not a regular file"):
+        predict(run[0], folder / "pipe.wav", tmp_path / "pipe.csv", device="cpu", workers=1)
