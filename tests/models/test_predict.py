@@ -150,8 +150,10 @@ def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Pat
 
 def test_files_of_any_name_are_predicted(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
     """Names went through a CSV file that is stripped and split into lines."""
-    names = (" leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "-dash.wav", "u\u2028.wav",
-             os.fsdecode(b"\xff.wav"))  # fmt: skip
+    names = (
+        " leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "-dash.wav",
+        "u\u2028.wav", os.fsdecode(b"\xff.wav"),
+    )  # fmt: skip
     folder = tmp_path / "any"
     folder.mkdir()
     for name in names:

@@ -211,7 +211,7 @@ def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for defect, kind in ((ValueError("a defect"), "crashed"), (MemoryError(), "failed")):
         server = worker.Server(Parent(), worker.Job(audio, tmp_path, CONFIG, "reference", "cpu", 0))
 
-        def broken(*_: object, **__: object) -> None:
+        def broken(*_: object, defect: Exception = defect, **__: object) -> None:
             raise defect
 
         with monkeypatch.context() as patch:
