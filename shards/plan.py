@@ -261,8 +261,11 @@ def _seconds(path: Place) -> float:
 
     try:
         if isinstance(path, Path):
-            with open(path, "rb", opener=regular_file.opener) as local:
-                return soundfile.info(local.fileno()).duration
+            with (
+                open(path, "rb", opener=regular_file.opener) as local,
+                soundfile.SoundFile(local.fileno(), closefd=False) as sound,
+            ):
+                return sound.frames / sound.samplerate
         with path.ranged() as file:
             try:
                 return soundfile.info(file).duration
