@@ -82,7 +82,8 @@ def parse(data: bytes | str, where: object, remedy: str = "") -> Any:
     """
     try:
         value = json.loads(data)
-        if _depth(value) > DEEPEST:
+        brackets = data.count("[") + data.count("{") if isinstance(data, str) else data.count(b"[") + data.count(b"{")
+        if brackets > DEEPEST and _depth(value) > DEEPEST:
             raise RecursionError
     except RecursionError:
         raise DamagedFile(f"{where} is damaged: its JSON is nested too deeply{_end(remedy)}") from None
@@ -268,8 +269,11 @@ def _literal(values: tuple[Any, ...]) -> Callable[[Any], None]:
 
 def _union(kinds: tuple[Any, ...]) -> Callable[[Any], None]:
     checkers = [_checker(kind) for kind in kinds]
+    optional = type(None) in kinds
 
     def check_value(value: Any) -> None:
+        if value is None and optional:
+            return
         rules: list[str] = []  # not the exceptions: kept here, they would keep the callers' frames alive
         inside: tuple[str, object, list[str]] | None = None  # of a value of the right kind, with a wrong one in it
         for each in checkers:
