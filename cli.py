@@ -27,7 +27,8 @@ from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
-from shards.layout import is_url
+from preprocess.printable import write_line
+from shards.layout import check_url, is_url
 from shards.sources import known
 
 PATH = click.Path(path_type=Path)
@@ -37,7 +38,12 @@ class Location(click.Path):
     """A path, or a URL as it was given."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if is_url(value) else super().convert(value, param, ctx)
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            return check_url(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 LOCATION = Location(path_type=Path)
@@ -159,7 +165,7 @@ def verify(shard_set: Path | str) -> dict:
     from shards.verify import verify as verify_set
 
     report = verify_set(shard_set)
-    click.echo(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
+    write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
     return report
 
 
@@ -167,7 +173,7 @@ def verify(shard_set: Path | str) -> dict:
     epilog=examples("inspect sets/music", "inspect sets/music --sheet sheet.png", "inspect sets/music --key KEY --png one.png")
 )
 @SET
-@click.option("--key", help="One sample's key, or its path.")
+@click.option("--key", help="Print the sample with this key, or that of the clip with this path.")
 @click.option("--png", type=PATH, metavar="FILE", help="Draw that sample with axes in Hz and seconds, and its slices.")
 @click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
@@ -175,16 +181,18 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     """Show what is in SET: classes, partitions, views, durations, and what was quarantined and why."""
     from shards import inspect as look
 
-    if (key is None) != (png is None) and against is None:
-        raise UsageError("--key and --png go together: the sample to draw and the file to draw it into")
+    if png is not None and key is None:
+        raise UsageError("--png needs --key, the sample to draw; --sheet draws some of every class")
     if against is not None:
         report = look.against(shard_set, against, key)
-        click.echo(look.report(report))
+        write_line(look.report(report))
         return report
-    if key is not None and png is not None:
-        return look.draw(shard_set, key, png)
+    if key is not None:
+        sample = look.sample(shard_set, key)
+        write_line(look.describe_sample(sample))
+        return sample if png is None else look.draw(shard_set, key, png)
     summary = look.summary(shard_set)
-    click.echo(look.describe(summary))
+    write_line(look.describe(summary))
     if sheet is not None:
         look.contact_sheet(shard_set, sheet)
         say(f"drawn: {sheet}")
@@ -416,7 +424,7 @@ def compare(before: Path, after: Path) -> dict:
     from bench.compare import compare as compare_records
 
     report = compare_records(before, after)
-    click.echo(report["text"])
+    write_line(report["text"])
     return report
 
 
@@ -465,7 +473,7 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 
     text = write(list(runs), out)
     if markdown:
-        click.echo(text)
+        write_line(text)
     say(f"open {out}")
     return {"report": str(out)}
 

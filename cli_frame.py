@@ -18,6 +18,7 @@ import click
 
 from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.printable import printable, write_line
 from shards.progress import say
 
 _log = logging.getLogger("cli")
@@ -103,12 +104,12 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
         selected: `whole` or `slice_mean`.
         remarks: What stands behind the rows of a split, in parentheses.
     """
-    click.echo(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
+    write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
         split = name.removesuffix("_slice_mean").removesuffix("_whole")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
-        click.echo(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
+        write_line(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
 
 
 def kind_of(about: dict[str, Any]) -> str:
@@ -127,8 +128,8 @@ def show_best(result: dict[str, Any]) -> None:
     best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
     score = f"{100 * best['value']:.1f} % validation accuracy ({result['selected_by']})"
-    click.echo(f"{states}; best: trial {best['trial']}, {score}, epoch {best['epoch']}")
-    click.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
+    write_line(f"{states}; best: trial {best['trial']}, {score}, epoch {best['epoch']}")
+    write_line("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
     tested = {name: value for name, value in result.get("scores", {}).items() if name.startswith("test_")}
     if tested:
         show_scores(tested, result["selected_by"], {"test": "held out, scored once"})
@@ -142,7 +143,7 @@ def read_config(path: Path, group: click.Group) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--config {path}: not TOML: {error}") from error
     return _checked(tables, group, path)
 
@@ -196,8 +197,8 @@ def run(group: click.Group) -> None:
 def fail(message: str, status: int, arguments: list[str]) -> int:
     """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
     if "--debug" in arguments:
-        traceback.print_exc()
-    click.echo("error: " + " ".join(message.split()), err=True)
+        write_line(traceback.format_exc(), sys.stderr)
+    write_line("error: " + printable(" ".join(message.split()), lines=False), sys.stderr)
     if "--json" in arguments:
         click.echo(json.dumps({"error": message, "exit_status": status}))
     return status

@@ -35,10 +35,10 @@ LEAKS = {"recordings": "recordings apart", "slices": "slices at random"}  # its 
 
 
 def run(
-    audio: Path,
-    labels: Path | None,
-    out: Path,
-    work: Path,
+    audio: Path | str,
+    labels: Path | str | None,
+    out: Path | str,
+    work: Path | str,
     *,
     seeds: dict[str, Sequence[int]] | None = None,
     leakage: bool = True,
@@ -55,6 +55,7 @@ def run(
     from shards.build import build
     from shards.build_options import BuildOptions
 
+    out, work = Path(out), Path(work)
     shard_set, chosen = work / "set", SEEDS if seeds is None else seeds
     build(audio, shard_set, spectrogram, BuildOptions(labels=labels))
     trainings = [

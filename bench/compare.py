@@ -17,7 +17,7 @@ FEW, UNSURE = 3, 0.20  # a case repeated fewer than FEW times must change by mor
 Row = dict[str, Any]
 
 
-def compare(before: Path, after: Path) -> dict[str, Any]:
+def compare(before: Path | str, after: Path | str) -> dict[str, Any]:
     """Compare two files (or folders) of records case by case.
 
     A case changed when its quartile ranges lie apart and its median moved by more than 3 % (20 % where either side has fewer
@@ -51,7 +51,7 @@ def change(old: Row, new: Row) -> dict[str, Any]:
     return {"before": old["median"], "after": new["median"], "ratio": ratio, "verdict": verdict, "role": new["role"]}
 
 
-def _measured(path: Path) -> dict[tuple[str, str, str], Row]:
+def _measured(path: Path | str) -> dict[tuple[str, str, str], Row]:
     rows = {(row["stage"], row["case"], row["unit"]): row for row in read(path) if not row["skipped"] and row["median"]}
     if not rows:
         raise UsageError(f"{path} holds no measured case: every one was skipped, or the run was interrupted")
@@ -73,7 +73,7 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _text(before: Path, after: Path, found: dict[str, Any]) -> str:
+def _text(before: Path | str, after: Path | str, found: dict[str, Any]) -> str:
     parts = [f"# {before} → {after}"]
     parts += found["notes"]
     for name in ("slower", "faster"):

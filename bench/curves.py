@@ -6,12 +6,14 @@ A table is a file of JSON lines: first what was recorded, then one configuration
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from preprocess import regular_file, typed
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
 from search.space import Choice, Dimension, Grid, LogUniform, Space, Uniform
@@ -31,6 +33,25 @@ class Row:
     seconds: float  # per epoch, validation included
 
 
+Number = int | float
+
+
+class Head(TypedDict):
+    """The first line of a table; what it says beyond these fields is only shown."""
+
+    format: str
+    space: dict[str, dict[str, list[Number]]]
+    fixed: NotRequired[dict[str, Number]]
+
+
+class Line(TypedDict):
+    """Each other line of a table."""
+
+    params: dict[str, Number]
+    values: list[float]
+    seconds: float
+
+
 class Table:
     """Learning curves of points of a space, looked up by the nearest recorded point."""
 
@@ -45,11 +66,10 @@ class Table:
         self._cells: dict[tuple, list[tuple[list[float], Row]]] = {}
         for row in rows:
             self._cells.setdefault(self._cell(row.params), []).append((self._unit(row.params), row))
-        combinations = math.prod([len(_rule(space.dimensions[key])) for key in self._categories])
-        if len(self._cells) < combinations:
-            raise UsageError(
-                f"table {name} covers {len(self._cells)} of {combinations} cells of {', '.join(self._categories)}: record more"
-            )
+        cells = list(itertools.product(*(_rule(space.dimensions[key]) for key in self._categories)))
+        covered = sum(cell in self._cells for cell in cells)
+        if covered < len(cells):
+            raise UsageError(f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: record more")
 
     def lookup(self, params: Mapping[str, Any]) -> Row:
         """The recorded row of the same categories whose numbers are nearest in the unit cube (logarithms where drawn so)."""
@@ -75,19 +95,25 @@ def write(path: Path, about: Mapping[str, Any], space: Space, rows: Sequence[Row
 
 
 def read(path: Path) -> Table:
-    """A recorded table; raises UsageError for a file that is none."""
+    """Read a recorded table; raises UsageError for a file that is none, ShardwaveError where it is damaged."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        head = lines[0]
-        if head.get("format") != FORMAT:
-            raise UsageError(f"{path} is not a table of learning curves: its format is {head.get('format')}, not {FORMAT}")
-        dimensions = {key: _dimension(rule) for key, rule in head["space"].items()}
-        rows = [Row(line["params"], line["values"], line["seconds"]) for line in lines[1:]]
+        first, *rest = regular_file.read_bytes(path).split(b"\n")
     except OSError as error:
         raise UsageError(f"{path}: no table of learning curves there ({error.strerror})") from None
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise ShardwaveError(f"{path} is no table of learning curves, or damaged: {type(error).__name__}: {error}") from None
-    return Table(path.stem, head, Space(dimensions, head.get("fixed", {})), rows)
+    found = typed.parse(first, path)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        kind = typed.shown(found.get("format") if isinstance(found, dict) else None)
+        raise UsageError(f"{path} is not a table of learning curves: its format is {kind}, not {FORMAT}")
+    head = typed.check(found, Head, path)
+    lines = typed.lines(b"\n".join(rest), Line, f"{path} below its first line,")
+    try:
+        dimensions = {key: _dimension(rule) for key, rule in head["space"].items()}
+        rows = [Row(line["params"], line["values"], line["seconds"]) for line in lines]
+        return Table(path.stem, head, Space(dimensions, head.get("fixed", {})), rows)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:  # parameters and space do not fit
+        raise ShardwaveError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def _position(dimension: Dimension, value: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,9 @@ TRIALS = 12
 SEARCH_EPOCHS = 10
 
 
-def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str], None] = print) -> dict[str, Any]:
+def demo(
+    out: Path | str, data: Path | str | None, labels: Path | str | None, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Run the whole way under `out` (synthetic genres, or the user's `data`) and return {report, seconds: {step: s}, scores}.
 
     Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
@@ -24,6 +25,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     """
     import bench.report
     from models.config import defaults
+    from models.result import read as read_result
     from models.train import train
     from search.run import SearchConfig, search
     from shards.build import build
@@ -31,6 +33,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
     from shards.sources import demo as genres
     from shards.verify import verify
 
+    out, data = Path(out), None if data is None else Path(data)
     seconds: dict[str, float] = {}
     scores: dict[str, float] = {}
 
@@ -46,7 +49,7 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
         state = _state(folder)
         if state == "COMPLETE":
             say(f"{name}: done in an earlier run, kept ({folder})")
-            result = json.loads((folder / "result.json").read_text())
+            result = read_result(folder)
         else:
             result = step(name, what, lambda: work(folder, resume=state is not None))
         selected = result["selected_by"]
@@ -94,7 +97,6 @@ def demo(out: Path, data: Path | None, labels: Path | None, say: Callable[[str],
 
 def _state(folder: Path) -> str | None:
     """The state of the run in `folder`; None where none began."""
-    try:
-        return str(json.loads((folder / "result.json").read_text())["state"])
-    except (OSError, ValueError, KeyError):
-        return None
+    from models.result import read as read_result
+
+    return str(read_result(folder)["state"]) if (folder / "result.json").exists() else None

@@ -7,17 +7,57 @@ import json
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+from preprocess import regular_file, typed
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
 
 ROLES = ("ours", "peer", "floor")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # units; in every other unit more is better
-FIELDS = (
-    "stage", "case", "role", "unit", "repeats", "median", "q1", "q3", "n", "of_floor", "params", "environment", "commit",
-    "date", "skipped",
-)  # fmt: skip
+
+
+class Way(TypedDict):
+    """Where a record stands on a clip's way from its file into a training."""
+
+    step: str
+    work: float
+    when: Literal["once", "epoch"]
+
+
+class Params(TypedDict, total=False):
+    """What was measured; the fields that reports make use of, others are allowed."""
+
+    way: Way
+    parts: dict[str, float]
+    whole: str
+    group: str
+    axis: str | None
+    measure: str
+    points: list[list[float]]
+
+
+class RecordRow(TypedDict):
+    """A line of records.jsonl."""
+
+    stage: str
+    case: str
+    role: Literal["ours", "peer", "floor"]
+    unit: str
+    repeats: list[float]
+    median: float | None
+    q1: float | None
+    q3: float | None
+    n: typed.Count
+    of_floor: float | None
+    params: Params
+    environment: dict[str, Any]
+    commit: str | None
+    date: str | None
+    skipped: str | None
+
+
+FIELDS = tuple(RecordRow.__annotations__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,26 +140,25 @@ def append(path: Path, record: Record) -> None:
         file.write(json.dumps(record.row(), ensure_ascii=False) + "\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `records.jsonl` (or of the folder that holds one), checked for DESIGN's fields."""
+def read(path: Path | str) -> list[dict[str, Any]]:
+    """Read the rows of a `records.jsonl` (or of the folder that holds one).
+
+    Raises:
+        ShardwaveError: there is none, or it is damaged; names the file, the line and the field.
+    """
+    path = Path(path)
     file = path / "records.jsonl" if path.is_dir() else path
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        data = regular_file.read_bytes(file)
     except OSError as error:
         raise ShardwaveError(f"{file}: no bench records there ({error.strerror}); run: bench throughput --out FOLDER") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise ShardwaveError(f"{file}, line {number}: not JSON; the file is damaged, measure again") from None
-        missing = [name for name in FIELDS if name not in row] if isinstance(row, dict) else list(FIELDS)
-        if missing:
-            raise ShardwaveError(f"{file}, line {number}: not a bench record, lacks {', '.join(missing)}")
-        rows.append(row)
-    return rows
+    rows = typed.lines(data, RecordRow, file, "measure again")
+    for number, row in enumerate(rows, 1):
+        if not row["skipped"] and None in (row["median"], row["q1"], row["q3"]):
+            raise ShardwaveError(f"{file}: record {number} is damaged: it has neither figures nor the reason why: measure again")
+        if "way" in row["params"] and not (row["median"] or 0) > 0 and not row["skipped"]:
+            raise ShardwaveError(f"{file}: record {number} is damaged: its median must be above 0: measure again")
+    return [dict(row) for row in rows]
 
 
 def _round(value: float | None) -> float | None:

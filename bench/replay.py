@@ -97,8 +97,8 @@ def replay_setup(path: str, epochs: int, trainings: int) -> Callable[[tuple[str,
 
 
 def replay(
-    out: Path,
-    table: Path | None = None,
+    out: Path | str,
+    table: Path | str | None = None,
     workers: Sequence[int] = WORKERS,
     seeds: int = 20,
     epochs: int | None = None,
@@ -117,7 +117,8 @@ def replay(
     from bench.pool import Pool, cores
     from bench.report import write
 
-    paths = [table] if table else sorted(curves.FOLDER.glob("*.jsonl"))
+    out = Path(out)
+    paths = [Path(table)] if table else sorted(curves.FOLDER.glob("*.jsonl"))
     if not paths:
         raise UsageError(f"no table of learning curves in {curves.FOLDER}: record one, or name it with --table")
     for number, name in ((seeds, "--seeds"), (trainings, "--trainings"), *((count, "--workers") for count in workers)):

@@ -8,34 +8,49 @@ from typing import Any
 
 from bench.pages.blocks import Page, Section
 from bench.record import read
-from preprocess.errors import UsageError
+from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
 
 RECORDS, RESULT = "records.jsonl", "result.json"
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # of values that fit no page
 
 
-def write(paths: Sequence[Path], out_html: Path, markdown: bool = False) -> str:
+def write(paths: Sequence[Path | str], out_html: Path | str, markdown: bool = False) -> str:
     """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`; returns it as Markdown.
 
     With `markdown` that lies beside the page too (`.md`). Raises UsageError for a path that is neither.
     """
     if not paths:
         raise UsageError("report needs at least one run folder or bench folder")
-    from bench.pages import html
-    from bench.pages import markdown as md
-
-    contents, out = page(paths), Path(out_html)
+    out = Path(out_html)
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: name a file")
+    text, web = rendered(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
-    text = md.render(contents)
-    write_bytes(out, html.render(contents).encode())
+    write_bytes(out, web.encode("utf-8", "backslashreplace"))
     if markdown:
-        write_bytes(out.with_suffix(".md"), text.encode())
+        write_bytes(out.with_suffix(".md"), text.encode("utf-8", "backslashreplace"))
     return text
 
 
-def page(paths: Sequence[Path]) -> Page:
+def rendered(paths: Sequence[Path | str]) -> tuple[str, str]:
+    """The report as Markdown and as HTML; raises ShardwaveError, naming `paths`, where a file does not hold what it should."""
+    from bench.pages import html
+    from bench.pages import markdown as md
+
+    try:
+        contents = page(paths)
+        return md.render(contents), html.render(contents)
+    except MISFITS as error:
+        named = ", ".join(map(str, paths))
+        raise ShardwaveError(f"{named}: the report cannot be made, a file there is damaged: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__} {' '.join(str(error).split())}"
+
+
+def page(paths: Sequence[Path | str]) -> Page:
     """The report's contents."""
     from bench.pages import records, runs
 
@@ -55,8 +70,11 @@ def page(paths: Sequence[Path]) -> Page:
         if not rows:
             raise UsageError(f"{name} holds no record: its measurement was interrupted before the first; measure again")
         several = f"{name}: " if len(benches) > 1 else ""
-        summary += [several + sentence for sentence in records.summary(rows)]
-        sections += records.sections(rows, several)
+        try:
+            summary += [several + sentence for sentence in records.summary(rows)]
+            sections += records.sections(rows, several)
+        except MISFITS as error:
+            raise ShardwaveError(f"{name}: the records are damaged ({_line(error)}): measure again") from error
     if folders:
         told, made = runs.sections(folders)
         summary, sections = [*summary, *told], [*sections, *made]

@@ -27,12 +27,12 @@ __all__ = ["STAGES", "throughput"]
 
 
 def throughput(
-    out: Path,
+    out: Path | str,
     stages: Sequence[str] | None = None,
     quick: bool = False,
     scale: bool = False,
-    music: Path = audio.MUSIC,
-    folder: Path | None = None,
+    music: Path | str = audio.MUSIC,
+    folder: Path | str | None = None,
 ) -> dict[str, Any]:
     """Measure `stages` (none named: all), write records.jsonl and report.html to `out`; `scale` adds cost over clips and workers.
 
@@ -45,6 +45,7 @@ def throughput(
     for name in chosen:
         if name not in STAGES:
             raise UsageError(f"--stage must be one of {', '.join(STAGES)}, got {name}")
+    out, music = Path(out), Path(music)
     path = out / "records.jsonl"
     if path.exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from torch import Tensor, nn
 from models.config import TrainConfig
 from models.network import Inputs
 from models.partitions import Roles
+from models.records import Checkpoint, LastCheckpoint
 from models.vgg16 import Vgg16
+from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
-from preprocess.errors import ShardwaveError, UsageError
+from preprocess.errors import DamagedFile, ShardwaveError, UsageError
 from shards import atomic
 from shards.shardset import ShardSet
 
 FORMAT = "shardwave-model-2"
 NAME = "checkpoint.ckpt"
+LARGEST = 1 << 26  # values of a sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +97,8 @@ def read(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path.parent} is a cross-validation: name the run folder of one fold, as {folds[0].parent}")
         raise UsageError(f"{path.parent} has no {path.name}: train first, or name a run folder that finished an epoch")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb", opener=regular_file.opener) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its parsers raise: RuntimeError, UnpicklingError, EOFError, KeyError, ...
         raise ShardwaveError(
             f"{path} is damaged, or no checkpoint ({type(error).__name__}): train again, or restore the file"
@@ -101,29 +106,40 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def load(path: Path, model: str | None = None) -> Trained:
+def check_last(path: Path) -> None:
+    """Raise ShardwaveError where the checkpoint `path` that Lightning wrote is damaged, before Lightning falls over it."""
+    typed.check(read(path), LastCheckpoint, path, "remove it to train from the start, or restore it")
+
+
+def load(path: Path | str, model: str | None = None) -> Trained:
     """Rebuild the network of a checkpoint; `model` names the one expected (another raises UsageError)."""
     from models.registry import build_model
 
+    path = Path(path)
     content = read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ShardwaveError(f"{path} is not a checkpoint of this program's models (format {FORMAT})")
+    typed.check(content, Checkpoint, path, "train again, or restore the file")
     if model is not None and content["model"] != model:
         raise UsageError(f"{path} is a checkpoint of model {content['model']}, not of {model}")
-    config, state, about = TrainConfig(**content["config"]), content["state_dict"], content["inputs"]
-    inputs = Inputs(about["field"], tuple(about["shape"]), about["classes"], state["mean"], state["std"])
-    network: nn.Module = build_model(config, inputs)
-    field = inputs.field
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ShardwaveError(f"{path} does not fit its model {config.model}: {str(error).splitlines()[-1].strip()}") from None
-    if "backbone" in content:
-        from models.backbone import join
-
-        network, field = join(network, content["backbone"]), "npy"
+    config = typed.build(TrainConfig, content["config"], f"{path}: its config")
+    state, about = content["state_dict"], content["inputs"]
+    if about["classes"] != len(content["classes"]) or math.prod(about["shape"]) > LARGEST:
+        raise DamagedFile(f"{path} is damaged: inputs of {about['shape']} and {about['classes']} classes do not fit the others")
     if content["spectrogram"] is not None:
-        SpectrogramConfig(**content["spectrogram"])  # checked when built
+        typed.build(SpectrogramConfig, content["spectrogram"], f"{path}: its spectrogram")
+    field = about["field"]
+    try:
+        inputs = Inputs(field, tuple(about["shape"]), about["classes"], state["mean"], state["std"])
+        network: nn.Module = build_model(config, inputs)
+        network.load_state_dict(state)
+        if "backbone" in content:
+            from models.backbone import join
+
+            network, field = join(network, content["backbone"]), "npy"
+    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError, IndexError) as error:  # of PyTorch, for wrong shapes
+        reason = str(error).strip().split("\n")[-1].strip() or type(error).__name__
+        raise ShardwaveError(f"{path} does not fit its model {config.model}: {reason}") from None
     return Trained(
         network.eval(),
         field,

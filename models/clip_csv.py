@@ -12,6 +12,7 @@ import numpy as np
 from models.scores import ClipPredictions
 from shards.atomic import write_bytes
 from shards.clip import Clip, clip_of_sample
+from shards.csv_text import csv_bytes
 from shards.shardset import View
 
 ERRORS = "errors.csv"
@@ -100,15 +101,9 @@ def join_errors(paths: Sequence[Path], out: Path) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV in UTF-8 with `\\n` at the ends of its lines, atomically, into a folder that is made where it is missing."""
-    lines = [",".join(map(_quoted, row)) for row in (header, *rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    write_bytes(path, csv_bytes([header, *rows]))
 
 
 def _cells(row: ClipRow, classes: Sequence[str]) -> list[str]:
     return [row.source.path, row.split, row.label, row.best(classes), f"{row.probabilities.max():.6f}"]
-
-
-def _quoted(cell: str) -> str:
-    """A cell as RFC 4180 has it; Python's writer leaves a lone carriage return unquoted."""
-    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\r\n') else cell

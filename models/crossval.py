@@ -23,7 +23,7 @@ from shards.shardset import ShardSet
 def cross_validate(
     set_path: Path | str,
     config: TrainConfig,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     command: str = "train",
@@ -35,6 +35,7 @@ def cross_validate(
     Returns what result.json holds: the folds' mean (`scores`) and standard deviation (`spread`), `per_fold`. Run folders:
     `foldK/` (the retrained model) and `foldK/choice/`. A resumed one goes on in the fold that was under way.
     """
+    out = Path(out)
     present = folds(ShardSet.open(set_path).partitions)
     if len(present) < 3:
         raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from preprocess.printable import one_line
 from shards import fonts
 from shards.atomic import write_bytes
 
@@ -77,6 +78,7 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
 
 def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: str) -> None:
     """Clips by true class (rows) and predicted class (columns), each cell with its count, shaded by its share of the row."""
+    classes = list(map(one_line, classes))
     size = max(4.5, 0.55 * len(classes) + 2.5)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,16 @@ from models.evaluate import check_fits, open_views, predictions
 from models.learner import VIEW_SCORES
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
+from preprocess.printable import one_line
+from shards import scratch
 from shards.build import build
 from shards.build_options import BuildOptions
-from shards.layout import MANIFEST, QUARANTINE, is_url
+from shards.clip import Clip
+from shards.inspect import quarantined
+from shards.layout import MANIFEST, is_url
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet
 from shards.sources.class_folders import audio_files
-from shards.temporary import temporary_folder
 
 
 def predict(
@@ -70,26 +71,22 @@ def predict(
         raise UsageError(
             f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
         )
-    audio, files = (path.parent, [path.name]) if path.is_file() else (path, audio_files(path))
+    audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
         raise UsageError(f"no audio files in {path}: give the folder that holds them")
     config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
-    with temporary_folder("shardwave-predict-") as folder:
-        names = folder / "clips.csv"  # every file is a clip of its own, whatever folder it lies in
-        with open(names, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("path", "label"), *((name, "") for name in files)])
-        options = BuildOptions(
-            labels=names, device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
-        )
+    with scratch.folder() as folder:  # of a killed process it is removed by the next one
+        clips = [Clip(name) for name in files]  # unlabelled, whatever folder they lie in
+        options = BuildOptions(device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1)
         with unsaid():
-            build(audio, folder / "set", config, options)
-        bad = [json.loads(line) for line in (folder / "set" / QUARANTINE).read_text(encoding="utf-8").split("\n") if line]
+            build(audio, folder / "set", config, options, clips)
+        bad = quarantined(folder / "set")
         rows = _predicted(trained, ShardSet.open(folder / "set"), None, device)
     extra = [row.formatted() if probabilities else [] for row in rows]
     cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
     write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
     for entry in bad:
-        say(f"left out: {entry['path']}: {entry['reason']}")
+        say(f"left out: {one_line(entry['path'])}: {one_line(entry['reason'])}")
     total = len(rows) + len(bad)
     if len(bad) > max_bad_fraction * total:
         raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the lines above")

@@ -11,6 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from models.records import RunResult
+from preprocess import regular_file, typed
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
@@ -47,7 +49,7 @@ class Result:
 
     def write(self) -> None:
         if self.writes:
-            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
+            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
@@ -84,19 +86,24 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
         yield earlier
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """A run folder's result; raises UsageError where there is none or it is not readable."""
-    path = folder / RESULT
+def read(folder: Path | str) -> dict[str, Any]:
+    """Read a run folder's result.
+
+    Raises:
+        UsageError: there is none, or another version wrote it.
+        ShardwaveError: it is damaged; names the field.
+    """
+    path = Path(folder) / RESULT
     try:
-        result = json.loads(path.read_text())
+        result = typed.parse(regular_file.read_bytes(path), path, "restore it, or run again into another folder")
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run folder: it has no {RESULT}") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         found = result.get("format") if isinstance(result, dict) else None
-        raise UsageError(f"{path} has format {found}, not {FORMAT}: it was written by another version")
-    return result
+        raise UsageError(f"{path} has format {typed.shown(found)}, not {FORMAT}: it was written by another version")
+    return dict(typed.check(result, RunResult, path, "restore it, or run again into another folder"))
 
 
 def _lines(fields: dict[str, Any]) -> str:

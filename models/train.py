@@ -40,7 +40,7 @@ _FREE = ("device", "devices", "nodes", "strategy")  # what a resumed run may cha
 def train(
     set_path: Path | str,
     config: TrainConfig,
-    out: Path,
+    out: Path | str,
     resume: bool = False,
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
@@ -57,6 +57,7 @@ def train(
         command: The name of the command in result.json.
         save_seconds: The least time between two saved states.
     """
+    out = Path(out)
     with sigterm_as_interrupt():
         if config.folds == "all":
             from models.crossval import cross_validate
@@ -142,7 +143,7 @@ def _train(
     epochs = config.stop_after or config.epochs
     last = out / LAST if resume and (out / LAST).exists() else None
     if last is not None:
-        checkpoint.read(last)  # a damaged one is named, before Lightning falls over it
+        checkpoint.check_last(last)  # a damaged one is named, before Lightning falls over it
     elif resume and written.writes:
         say(f"{out} holds no saved state: the training starts anew at epoch 1")
     known = {

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import math
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator
 from io import FileIO
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from preprocess import regular_file
 from preprocess.containers import FOREIGN_SUFFIXES, identify
 from preprocess.errors import BadAudio
 from preprocess.limits import DEFAULTS, Limits
@@ -51,9 +51,7 @@ def looks_like_audio(path: Path | str) -> bool:
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_file.opener) as file:
             return identify(file.read(HEAD)) is not None
     except OSError:
         return False
@@ -137,16 +135,13 @@ def decode(
 def _opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
     """Open a regular file; what the operating system reports becomes BadAudio."""
     try:
-        # O_NONBLOCK: opening a named pipe must not wait for a writer
-        with kind(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise BadAudio("not a regular file")
+        with kind(path, opener=regular_file.opener) as file:
             yield file
     except FileNotFoundError:
         raise BadAudio("the file does not exist") from None
     except OSError as error:
-        if os.path.exists(path) and not os.path.isfile(path):  # a folder, a socket
-            raise BadAudio("not a regular file") from None
+        if error.strerror == regular_file.NOT_REGULAR:
+            raise BadAudio(error.strerror) from None
         raise BadAudio(f"unreadable: {error.strerror or error}") from error
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from preprocess import regular_file
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import identify, layout
 from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, Segment, conditioned, decode_source
@@ -101,7 +102,7 @@ class DaliEngine:
         """The file's bytes where DALI decodes it."""
         config = self.config
         try:
-            with FileIO(path) as file:
+            with FileIO(path, opener=regular_file.opener) as file:
                 head = file.read(4_096)
                 size = file.seek(0, 2)
                 kind = identify(head)

@@ -13,6 +13,10 @@ class UsageError(ShardwaveError):
     exit_status = 2
 
 
+class DamagedFile(ShardwaveError):
+    """A file that this program wrote does not hold what it should."""
+
+
 class TooManyBadInputs(ShardwaveError):
     """The work is finished, but more inputs were set aside than `--max-bad-fraction` allows."""
 

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from preprocess.printable import printable
+
 VERBOSE = "SHARDWAVE_VERBOSE"  # environment variable, so that started processes know; "1" = on
 NAMES = ("cli", "preprocess", "shards", "models", "search", "bench")  # every module logs under its own name
 
@@ -15,6 +17,12 @@ def verbose() -> bool:
     return os.environ.get(VERBOSE) == "1"
 
 
+def _printable(record: logging.LogRecord) -> bool:
+    """Let no control character of a file name reach the terminal."""
+    record.msg, record.args = printable(record.getMessage(), lines=False), None
+    return True
+
+
 def set_up() -> None:
     """Show what the rooms log, where `--verbose` was given; once per process."""
     if not verbose():
@@ -22,6 +30,7 @@ def set_up() -> None:
     handler = logging.StreamHandler(sys.stderr)
     start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it
     handler.setFormatter(logging.Formatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.addFilter(_printable)
     for name in NAMES:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -12,7 +12,7 @@ from search.interface import Trial, best_so_far
 from search.results import read_trials
 
 
-def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
     """One row per search, in the order given; `steps` holds [seconds, epochs spent, best value] after every epoch.
 
     `overhead_per_trial` and `seconds_per_trial` are wall seconds; `seconds_to_best` counts from the first trial's start.
@@ -42,11 +42,11 @@ def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(path: Path, folders: Sequence[Path]) -> None:
+def draw(path: Path | str, folders: Sequence[Path | str]) -> None:
     """The searches' best values over time and over epochs spent, in one figure."""
     from search import figures
 
-    figures.compare(path, {Path(folder).name: read_trials(Path(folder)) for folder in folders}, "searches compared")
+    figures.compare(Path(path), {Path(folder).name: read_trials(Path(folder)) for folder in folders}, "searches compared")
 
 
 def _reached(steps: Sequence[tuple[float, int, float]], trials: Sequence[Trial]) -> float | None:

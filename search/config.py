@@ -27,7 +27,7 @@ class SearchConfig:
     grace: int = 1
     reduction: int = 3
     sampler: str | None = None
-    space: Path | None = None  # a YAML file
+    space: Path | str | None = None  # a YAML file
     val_fold: int | None = None
     test_fold: int | None = None
     train_view: str = "auto"

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from models.records import HistoryEntry
+from preprocess import typed
 from search.interface import SearchBudget, SearchResult, Trial, best_trial
 from search.objective import KEPT, TrainingObjective
 from search.space import Space
 
 CHECKPOINT = "checkpoint.ckpt"
+
+
+class KeptTrial(TypedDict):
+    """What `objective.TrainingObjective.keep` writes beside a completed trial's checkpoint."""
+
+    epoch: typed.Count
+    selected: str
+    history: list[HistoryEntry]
+    parameters: typed.Count
 
 
 def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict[str, Any]:
@@ -61,8 +71,8 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, re
         local = dataclasses.replace(objective)  # keeps whatever it completes
         local.keep(best.trial, config, local.fit(config)[0])
     if kept.with_suffix(".ckpt").exists():
-        about = json.loads(kept.with_suffix(".json").read_text())
-        entry = next(entry for entry in about["history"] if entry["epoch"] == about["epoch"])
+        about = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")
+        entry: Mapping[str, Any] = next((entry for entry in about["history"] if entry["epoch"] == about["epoch"]), {})
         fields |= {name: entry[name] for name in ("per_class", "confusion") if name in entry}
         fields |= {"selected_by": about["selected"], "history": about["history"], "parameters": about["parameters"]}
         if retrain:

@@ -3,15 +3,54 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
-from preprocess.errors import ShardwaveError
+from preprocess import regular_file, typed
+from preprocess.errors import DamagedFile, ShardwaveError
 from search.interface import Assignment, Trial, check_report
+from shards.atomic import json_bytes
+
+T = TypeVar("T")
+
+
+class TrialInfo(TypedDict):
+    """What an objective tells of a trial beyond its values; more than these fields are allowed."""
+
+    best_epoch: NotRequired[typed.Count | None]
+    scores: NotRequired[dict[str, float | None]]
+    parameters: NotRequired[typed.Count]
+
+
+class TrialRow(TypedDict):
+    """A line of trials.jsonl (see `interface.Trial`)."""
+
+    trial: typed.Count
+    params: dict[str, int | float | str | bool | None]
+    state: Literal["COMPLETE", "PRUNED", "FAILED"]
+    value: float | None
+    epochs: typed.Count
+    values: list[float]
+    times: list[float]
+    start: float
+    seconds: float
+    worker: str
+    attempt: typed.Count
+    error: str | None
+    spent: dict[str, float]
+    info: TrialInfo
+
+
+class StartedRow(TypedDict):
+    """A line of started.jsonl."""
+
+    trial: typed.Count
+    params: dict[str, int | float | str | bool | None]
+    attempt: typed.Count
+    worker: NotRequired[str]
 
 
 class TrialLog:
@@ -27,9 +66,11 @@ class TrialLog:
         self._lost: dict[int, Assignment] = {}  # started in an earlier run, never ended
         self.folder = folder
         if folder is not None:
-            for row in _read(folder / "trials.jsonl"):
-                self.finished[row["trial"]] = Trial.from_row(row)
-            for row in _read(folder / "started.jsonl"):
+            for ended in _read(folder / "trials.jsonl", TrialRow):
+                if len(ended["times"]) != len(ended["values"]):
+                    raise DamagedFile(f"{folder / 'trials.jsonl'} is damaged: trial {ended['trial']} has not one time a value")
+                self.finished[ended["trial"]] = Trial.from_row(ended)
+            for row in _read(folder / "started.jsonl", StartedRow):
                 if row["trial"] not in self.finished:
                     self._lost[row["trial"]] = Assignment(row["trial"], row["params"], row["attempt"] + 1)
 
@@ -87,7 +128,7 @@ class TrialLog:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if self.folder is None:
             return
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        line = json_bytes(row)
         with open(self.folder / name, "ab", buffering=0) as file:
             if file.tell() and not _ends_with_newline(self.folder / name):
                 line = b"\n" + line  # a line was cut off by a crash; it is passed over when read
@@ -100,23 +141,49 @@ class TrialLog:
             self.listener(trial)
 
 
-def read_trials(folder: Path) -> list[Trial]:
+def read_trials(folder: Path | str) -> list[Trial]:
     """The trials of a search's run folder, in order of their numbers."""
+    folder = Path(folder)
     if not (folder / "trials.jsonl").exists():
         raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
     return TrialLog(folder).trials
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; only lines that a crash cut off are passed over."""
+def _read(path: Path, kind: type[T]) -> list[T]:
+    """Read the rows of a JSON-lines file.
+
+    Passed over is a line that a crash cut off: the beginning of an object, or zeros in its place.
+
+    Raises:
+        ShardwaveError: names the file and the line where another one is damaged.
+    """
     rows = []
-    if path.exists():
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
+    remedy = "remove the line, or restore the file"
+    for number, line in enumerate(regular_file.read_bytes(path).split(b"\n") if path.exists() else [], 1):
+        where = f"{path} line {number}"
+        if not line.strip(b"\0 "):
+            continue
+        try:
+            row = typed.parse(line, where, remedy)
+        except DamagedFile:
+            if _is_cut_off(line):
                 continue
+            raise
+        rows.append(typed.check(row, kind, where, remedy))
     return rows
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Whether a line begins an object that it does not end."""
+    depth, text, escaped = 0, False, False
+    for character in line:
+        if text:
+            text, escaped = escaped or character != ord('"'), not escaped and character == ord("\\")
+        elif character == ord('"'):
+            text = True
+        else:
+            depth += (character in b"{[") - (character in b"}]")
+    return line.startswith(b"{") and (depth > 0 or text)
 
 
 def _ends_with_newline(path: Path) -> bool:

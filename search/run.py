@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
 
 
-def search(set_path: Path | str, config: SearchConfig, out: Path, resume: bool = False) -> dict[str, Any]:
+def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False) -> dict[str, Any]:
     """Search hyper-parameters of `config.model` on a shard set, and return what result.json holds.
 
     `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a

@@ -116,7 +116,7 @@ class Space:
         return all(_allows(dimension, params[name]) for name, dimension in self.dimensions.items())
 
 
-def space_for(model: str, override: Path | None = None, fixed: Mapping[str, Value] | None = None) -> Space:
+def space_for(model: str, override: Path | str | None = None, fixed: Mapping[str, Value] | None = None) -> Space:
     """The space of `model`, with the parameters of a YAML file and of `fixed` in place of its own.
 
     Raises `UsageError` for a file that cannot be read, an unknown parameter or a rule that makes no sense.
@@ -125,7 +125,7 @@ def space_for(model: str, override: Path | None = None, fixed: Mapping[str, Valu
         raise UsageError(f"model must be one of {', '.join(SPACES)}, got {model}")
     dimensions: dict[str, Dimension] = dict(SPACES[model])
     constants: dict[str, Value] = dict(fixed or {})
-    for name, rule in (_read_yaml(override) if override else {}).items():
+    for name, rule in (_read_yaml(Path(override)) if override else {}).items():
         parsed = _parse(name, rule, model, override)
         if isinstance(parsed, Dimension):
             dimensions[name] = parsed
@@ -161,14 +161,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UsageError(f"--space {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of UTF-8, of dates, of deep nesting
         raise UsageError(f"--space {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
         raise UsageError(f"--space {path} must map parameter names to rules ({_RULES})")
     return content
 
 
-def _parse(name: Any, rule: Any, model: str, path: Path | None) -> Dimension | Value:
+def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimension | Value:
     """One entry of a space file."""
     where = f"--space {path}: {name}"
     types = parameters(model)

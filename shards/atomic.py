@@ -34,7 +34,16 @@ def write_bytes(path: Place, data: bytes | bytearray | memoryview) -> None:
 
 def write_json(path: Place, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, json_bytes(value, indent=2))
+
+
+def json_bytes(value: Any, indent: int | None = None) -> bytes:
+    r"""Return `value` as JSON in UTF-8 with a final newline.
+
+    Python keeps those bytes of a file name that are not UTF-8 as lone surrogates; they are written as escapes (`\udcff`), which
+    `json.loads` turns back into the same name.
+    """
+    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def replace(temporary: Path, path: Path) -> None:

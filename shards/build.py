@@ -20,7 +20,7 @@ from preprocess.features import feature_names
 from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, sources, split, worker
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
-from shards.clip import classes_of
+from shards.clip import Clip, classes_of
 from shards.progress import bar, say
 from shards.sources import class_folders
 from shards.unit import Unit, Units
@@ -30,20 +30,40 @@ _log = logging.getLogger(__name__)
 __all__ = ["BuildOptions", "build", "build_table"]
 
 
-def build(audio: Path | str, out: Path | str, config: SpectrogramConfig, options: BuildOptions) -> dict[str, Any]:
-    """Build the set `out` from the clips in `audio`, or finish it, or say that it is finished; returns its manifest.
+def build(
+    audio: Path | str,
+    out: Path | str,
+    config: SpectrogramConfig,
+    options: BuildOptions,
+    clips: Sequence[Clip] | None = None,
+) -> dict[str, Any]:
+    """Build a shard set from audio, or finish one that was begun; a finished one is left as it is.
 
-    Both may be URLs. With `options.address` the nodes of that Ray cluster do it, to the same bytes; paths are then on storage
-    that all of them share.
+    With `options.address` the nodes of that Ray cluster build it, to the same bytes; paths must then lie on storage that all of
+    them share.
 
-    Raises UsageError, or ShardwaveError where it could not be finished (the same command then goes on from there);
-    TooManyBadInputs where it is finished, but more clips than `options.max_bad_fraction` were quarantined.
+    Args:
+        audio: The folder of audio, or its URL.
+        out: The set's folder, or its URL.
+        config: The spectrogram's parameters.
+        options: All other options.
+        clips: The clips to build from; None for those that `options.labels` or the folder's layout name.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UsageError: An option does not fit, or `out` holds something else.
+        ShardwaveError: The set could not be finished; the same command goes on from there.
+        TooManyBadInputs: It is finished, but more clips than `options.max_bad_fraction` were quarantined.
     """
     with ray_cluster.connected(options.address) as ray:
-        return _build(place(audio), place(out), config, options, ray)
+        return _build(place(audio), place(out), config, options, ray, clips)
 
 
-def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOptions, ray: Any) -> dict[str, Any]:
+def _build(
+    audio: Place, out: Place, config: SpectrogramConfig, options: BuildOptions, ray: Any, given: Sequence[Clip] | None
+) -> dict[str, Any]:
     state = folder.examine(out)
     named = _named_options(config, options, state, ray)
     names = feature_names(config)
@@ -58,7 +78,7 @@ def _build(audio: Place, out: Place, config: SpectrogramConfig, options: BuildOp
         if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
             crew.start(min(workers, most))  # they load their libraries while this process plans
             environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
-        clips = sources.discover(audio, options)
+        clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
         classes = classes_of(clips)
         partitions = split.assign(
             clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed

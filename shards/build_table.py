@@ -15,12 +15,13 @@ from shards.clip import classes_of
 from shards.layout import NPY_HEADER, clip_key, is_url, padded
 from shards.plan import spread
 from shards.shard_writer import Fields
+from shards.sources import check_regular
 from shards.sources import table as source
 from shards.unit import sample_meta
 from shards.writer import Row, Shard, write_set
 
 
-def build_table(table: Path, out: Path | str, options: BuildOptions | None = None) -> dict[str, Any]:
+def build_table(table: Path | str, out: Path | str, options: BuildOptions | None = None) -> dict[str, Any]:
     """Write the set `out` from a CSV or Parquet table, one row a clip (see `shards.sources.table.read`); returns its manifest.
 
     Of `options` it takes what describes the table's columns and classes, and seed, val_fraction, test_fraction, shard_mb,
@@ -30,6 +31,7 @@ def build_table(table: Path, out: Path | str, options: BuildOptions | None = Non
     if is_url(out) or options.address is not None:
         raise UsageError("--table is written on this machine into a folder: give a folder as --out, and no --address")
     seed = options.seed
+    check_regular(Path(table), "--table")
     clips, features, names = source.read(Path(table), options)
     classes = classes_of(clips)
     partitions = np.array(split.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed))

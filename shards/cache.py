@@ -28,6 +28,8 @@ from shards.shard_writer import files_of
 from shards.shardset import ShardSet
 
 THREADS = 8  # files fetched at a time
+LARGEST = 1 << 30  # bytes of a manifest or a quarantine file
+_HEADERS = 1 << 16  # bytes; more than the header of an index takes
 USED, FETCHING = ".used", ".fetching"  # locked by every process that has the set open; by the one that fetches
 _GONE = ".gone-"
 
@@ -106,7 +108,8 @@ class CachedSet(ShardSet):
                     except FileNotFoundError:
                         missing = True
                     if missing:
-                        found.append(_File(name, sha256, size))
+                        cells = entry["samples"] * len(self.fields)
+                        found.append(_File(name, sha256, size, size or _HEADERS + 256 * cells))  # of both kinds of index
         return found
 
 
@@ -114,6 +117,7 @@ class _File(NamedTuple):
     name: str
     sha256: str
     size: int  # bytes; 0: small, and not known before
+    most: int  # bytes that are accepted
 
 
 def cache_folder() -> Path:
@@ -240,6 +244,8 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
                     target.write(data)
                     digest.update(data)
                     size += len(data)
+                    if size > file.most:
+                        raise ShardwaveError(f"{url}: more than {file.most} bytes came, which the manifest does not allow for")
                     progress.update(len(data))
                 target.truncate(size)
                 target.flush()
@@ -262,8 +268,15 @@ def _temporary(file: _File) -> str:
 
 
 def _read(url: str) -> bytes:
+    """A manifest or a quarantine file, whole."""
     source = open_url(url)
+    parts, size = [], 0
     try:
-        return source.read()
+        while data := source.read(1 << 20):
+            parts.append(data)
+            size += len(data)
+            if size > LARGEST:
+                raise ShardwaveError(f"{url}: larger than {LARGEST >> 20} MiB, which no such file is")
+        return b"".join(parts)
     finally:
         source.close()

@@ -23,7 +23,7 @@ def decode_field(name: str, data: bytes, where: str) -> Any:
             return int(data)
         if kind == "json":
             return json.loads(data)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, RecursionError, SyntaxError, MemoryError) as error:
         raise ShardwaveError(f"{where}: field {name} is damaged ({error})") from None
     return data
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -71,7 +70,7 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
 
 def write_lines(path: Place, entries: Sequence[dict[str, Any]]) -> None:
     """Write one JSON object a line, as quarantine.jsonl ({path, reason}) and remarks.jsonl ({path, remark}) hold them."""
-    atomic.write_bytes(path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+    atomic.write_bytes(path, b"".join(map(atomic.json_bytes, entries)))
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, float, float]:

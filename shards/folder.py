@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from preprocess.errors import ShardwaveError, UsageError
+from preprocess import typed
+from preprocess.errors import DamagedFile, ShardwaveError, UsageError
 from shards import atomic, manifest, plan
 from shards.layout import (
     BUILD,
@@ -28,6 +28,7 @@ from shards.layout import (
     VIEWS,
     shard_name,
 )
+from shards.records import UnitRecord
 from shards.shard_writer import files_of
 from shards.url_path import Place, UrlPath
 from shards.worker import disk_error
@@ -60,7 +61,7 @@ def examine(out: Place) -> State:
     if (out / BUILD / PLAN).exists():
         return State(plan.read(out / BUILD / PLAN))
     if (out / BUILD / WRITTEN).exists():
-        return State(written=(out / BUILD / WRITTEN).read_text().split())
+        return State(written=(out / BUILD / WRITTEN).read_bytes().decode("ascii", "replace").split())
     names = os.listdir(out) if isinstance(out, Path) else {name.split("/")[0] for name in out.files()}
     others = sorted(name for name in names if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
     if others:
@@ -212,8 +213,8 @@ def _refuse_changes(out: Place, state: State, old: plan.Plan, new: plan.Plan, au
     crc32 = {planned.clip.path: planned.crc32 for planned in old.clips if planned.crc32 is not None}
     if state.manifest is None:
         for path in (out / BUILD).glob("*.json"):
-            with contextlib.suppress(ValueError, KeyError):  # a record that is not readable counts as not done
-                crc32.update(json.loads(path.read_bytes())["crc32"])
+            with contextlib.suppress(DamagedFile):  # a record that is not readable counts as not done
+                crc32.update(typed.check(typed.parse(path.read_bytes(), path), UnitRecord, path)["crc32"])
     told = plan.changes(old, new, audio, crc32)
     if told:
         what = "was built" if state.manifest is not None else "was begun"

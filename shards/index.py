@@ -10,17 +10,34 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, TypedDict
 
 import numpy as np
 
+from preprocess import typed
 from preprocess.errors import ShardwaveError
+from preprocess.regular_file import NOT_REGULAR
+from shards.layout import BLOCK
 
+MAX_TAR = 1 << 41  # bytes; a view keeps offsets as 32-bit numbers of blocks
 _MAGIC = b"SWINDEX1"
 _PREFIX = struct.Struct("<8sII")
+_HEADER_ROOM = 1 << 16  # bytes; more than any header takes
+_REMEDY = "build the set again, or restore the file"
+
+
+class Header(TypedDict):
+    """The JSON header of an index."""
+
+    samples: typed.Count
+    tar_bytes: Annotated[int, typed.Range(0, MAX_TAR)]
+    tar_sha256: str
+    fields: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,43 +66,58 @@ class Index:
         return _PREFIX.pack(_MAGIC, len(header), zlib.crc32(body, len(header))) + body
 
 
-def read(path: Path | str) -> Index:
-    """Read an index; raises ShardwaveError, naming the file, where it is missing, damaged or of another format."""
+def file_bytes(samples: int, fields: int) -> int:
+    """Return how many bytes the columns of an index take, without its header."""
+    return 8 * samples * (2 + 2 * fields)
+
+
+def read(path: Path | str, largest: int | None = None) -> Index:
+    """Read an index.
+
+    Args:
+        path: the index file.
+        largest: bytes that its columns may take, as the manifest says; a larger file is refused before it is read.
+
+    Raises:
+        ShardwaveError: names the file, where it is missing, damaged, too large or of another format.
+    """
     try:
-        data = _bytes(path)
+        data = _bytes(path, None if largest is None else largest + _HEADER_ROOM)
     except OSError as error:
-        raise ShardwaveError(
-            f"{path}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
-        ) from None
+        raise ShardwaveError(f"{path}: the shard's index cannot be read ({error.strerror}): {_REMEDY}") from None
     if len(data) < _PREFIX.size or data[:8] != _MAGIC:
         raise ShardwaveError(f"{path}: not a field index of this format")
     _, header_length, crc = _PREFIX.unpack_from(data)
     if zlib.crc32(memoryview(data)[_PREFIX.size :], header_length) != crc:
-        raise ShardwaveError(
-            f"{path}: the index is damaged (its checksum does not fit): build the set again, or restore the file"
-        )
+        raise ShardwaveError(f"{path}: the index is damaged (its checksum does not fit): {_REMEDY}")
     begin = _PREFIX.size + header_length
-    meta = json.loads(data[_PREFIX.size : begin].decode())
-    samples, fields, tar_bytes = int(meta["samples"]), meta["fields"], int(meta["tar_bytes"])
-    if len(data) - begin != 8 * samples * (2 + 2 * len(fields)):
+    meta = typed.check(typed.parse(data[_PREFIX.size : begin], path), Header, path, _REMEDY)
+    samples, fields, tar_bytes = meta["samples"], meta["fields"], meta["tar_bytes"]
+    if len(set(fields)) != len(fields) or len(data) - begin != file_bytes(samples, len(fields)):
         raise ShardwaveError(f"{path}: the index does not hold what its header says")
     columns = np.frombuffer(memoryview(data)[begin:], "<i8").reshape(2 + 2 * len(fields), samples)
     starts, sizes = columns[2::2], columns[3::2]
     if columns[2:].size and not (
         columns[2:].view(np.uint64).max() <= tar_bytes  # as such, a negative number is a huge one
         and starts.min() >= 512
-        and (starts + sizes).max() <= tar_bytes
+        and (starts + sizes).max() <= tar_bytes  # no overflow: MAX_TAR is far below 2**62
+        and not np.bitwise_or.reduce(starts, axis=None) % BLOCK
     ):
-        raise ShardwaveError(f"{path}: the index points outside its tar")
+        raise ShardwaveError(f"{path}: the index points outside its tar: {_REMEDY}")
     offset, length = dict(zip(fields, starts, strict=True)), dict(zip(fields, sizes, strict=True))
-    return Index(tar_bytes, str(meta["tar_sha256"]), columns[0], columns[1], offset, length)
+    return Index(tar_bytes, meta["tar_sha256"], columns[0], columns[1], offset, length)
 
 
-def _bytes(path: Path | str) -> bytes:
+def _bytes(path: Path | str, largest: int | None) -> bytes:
     """A small file's bytes, without what Python's file objects cost: sets have thousands of these."""
-    file = os.open(path, os.O_RDONLY)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        parts = [os.read(file, os.fstat(file).st_size)]
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, NOT_REGULAR)
+        if largest is not None and status.st_size > largest:
+            raise OSError(0, f"{status.st_size} bytes, where the manifest's number of samples gives at most {largest}")
+        parts = [os.read(file, status.st_size)]
         while parts[-1]:  # to the end, however much a call gives
             parts.append(os.read(file, 1 << 20))
         return parts[0] if len(parts) == 2 else b"".join(parts)

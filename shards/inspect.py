@@ -3,41 +3,94 @@
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from preprocess import regular_file, typed
 from preprocess.errors import UsageError
+from preprocess.printable import one_line
+from shards import manifest
 from shards.clip import Clip, clip_of_sample
 from shards.layout import QUARANTINE, REMARKS
 from shards.progress import bar
+from shards.records import QuarantineEntry, RemarkEntry
 from shards.shardset import ShardSet, View
 
 UNLABELLED = "(unlabelled)"
 
 
-def draw(set_path: Path | str, key: str, png: Path) -> dict[str, Any]:
+def sample(set_path: Path | str, key: str) -> dict[str, Any]:
+    """Describe one sample.
+
+    Args:
+        set_path: the set's folder or URL.
+        key: the sample's key, or the clip's path for the sample of the whole clip.
+
+    Returns:
+        `key, split, cls, clip, shard, slices` (of the same clip), the sample's json field, and `values`: for each array field its
+        dtype, shape and least, mean and greatest value.
+    """
+    opened = ShardSet.open(set_path)
+    try:
+        view, row = opened.find(key)
+    except UsageError:
+        view, row = find(opened, key)
+    split, shard = view.split_and_shard(row)
+    clip = int(view.clip[row])
+    slices = opened.view(split, "slice") if "slice" in opened.manifest["partitions"][split] else None
+    values = {}
+    for name in opened.fields:
+        if name not in manifest.OWN_FIELDS:
+            array = view.gather([row], [name])[name][0]
+            least, mean, most = (float(f(array)) for f in (np.min, np.mean, np.max)) if array.size else (None,) * 3
+            values[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "min": least, "mean": mean, "max": most}
+    return {
+        "key": view.key(row),
+        "split": split,
+        "cls": int(view.cls[row]),
+        "clip": clip,
+        "shard": shard,
+        "slices": 0 if slices is None else int((slices.clip == clip).sum()),
+        **view.meta(row),
+        "values": values,
+    }
+
+
+def describe_sample(found: dict[str, Any]) -> str:
+    """`found` (from `sample`) as text for a terminal."""
+    lines = [one_line(found["key"])]
+    names = [name for name in found if name not in ("key", "values")]
+    width = max(map(len, [*names, *found["values"]]))
+    lines += [f"  {name.ljust(width)}  {'-' if found[name] is None else one_line(str(found[name]))}" for name in names]
+    for name, about in found["values"].items():
+        shape = " x ".join(map(str, about["shape"]))
+        spread = "" if about["min"] is None else f", {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"
+        lines.append(f"  {name.ljust(width)}  {about['dtype']} {shape}{spread}")
+    return "\n".join(lines)
+
+
+def draw(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
     """Draw one clip (`key`: a sample's key, or the clip's path), axes in Hz and seconds, and its slices; returns its metadata."""
     from shards.inspect_figures import draw_sample
 
-    return draw_sample(ShardSet.open(set_path), key, png)
+    return draw_sample(ShardSet.open(set_path), key, Path(png))
 
 
-def contact_sheet(set_path: Path | str, png: Path, per_class: int = 6) -> dict[str, Any]:
+def contact_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
     """Draw `per_class` whole clips of every class on one sheet; returns {png, samples}."""
     from shards.inspect_figures import draw_sheet
 
-    return draw_sheet(ShardSet.open(set_path), png, per_class)
+    return draw_sheet(ShardSet.open(set_path), Path(png), per_class)
 
 
-def against(set_path: Path | str, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def against(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> dict[str, Any]:
     """Make samples anew from `audio` and compare them with the stored ones; see `inspect_against.against`."""
     from shards import inspect_against
 
-    return inspect_against.against(set_path, audio, key, clips)
+    return inspect_against.against(set_path, Path(audio), key, clips)
 
 
 def report(found: dict[str, Any]) -> str:
@@ -90,14 +143,25 @@ def summary(set_path: Path | str) -> dict[str, Any]:
         "source_rates": dict(rates.most_common()),
         "groups": {partition: len(found) for partition, found in groups.items()},
         "absent": _absent(counts, opened.classes),
-        "quarantined": lines_of(opened.path / QUARANTINE),
-        "remarks": lines_of(opened.path / REMARKS),
+        "quarantined": quarantined(opened.path),
+        "remarks": remarks(opened.path),
     }
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in `path`, one a line, such as {path, reason}, of segments with `start` and `end` (seconds)."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
+def quarantined(folder: Path | str) -> list[QuarantineEntry]:
+    """Return what was quarantined while the set was built; raises ShardwaveError where the file is damaged."""
+    return _entries(Path(folder) / QUARANTINE, QuarantineEntry)
+
+
+def remarks(folder: Path | str) -> list[RemarkEntry]:
+    """Return what was wrong with files that are used all the same; raises ShardwaveError where the file is damaged."""
+    return _entries(Path(folder) / REMARKS, RemarkEntry)
+
+
+def _entries(path: Path, definition: Any) -> list[Any]:
+    if not path.exists():
+        return []
+    return typed.lines(regular_file.read_bytes(path), definition, path, "build the set again")
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
@@ -125,7 +189,7 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
     head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
     head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
-    if "frequency_scale" in (config or {}):
+    if manifest.is_spectrogram(config):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
         head.append(
             f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
@@ -148,17 +212,16 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
         head.append("  source rates " + ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items()))
     if found["groups"]:
         head.append("  groups       " + ", ".join(f"{partition}: {n:,}" for partition, n in found["groups"].items()))
-    aside, remarks = found["quarantined"], found["remarks"]
-    tail = [f"  take care    {partition} has no clip of {', '.join(names)}" for partition, names in found["absent"].items()]
+    aside, noted = found["quarantined"], found["remarks"]
+    absent = ((partition, ", ".join(map(one_line, names))) for partition, names in found["absent"].items())
+    tail = [f"  take care    {partition} has no clip of {names}" for partition, names in absent]
     tail += [f"  quarantined  {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  quarantined  nothing"]
-    tail += [f"    {_clip_name(entry)}: {entry['reason']}" for entry in aside[:quarantined_lines]]
+    tail += [f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}" for entry in aside[:quarantined_lines]]
     if len(aside) > quarantined_lines:
         tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
-    if remarks:
-        first = f"the first: {remarks[0]['path']}: {remarks[0]['remark']}"
-        tail.append(
-            f"  remarks      {len(remarks)} clip{'s' if len(remarks) > 1 else ''} used all the same; {first}; see {REMARKS}"
-        )
+    if noted:
+        first = f"the first: {one_line(_clip_name(noted[0]))}: {one_line(noted[0]['remark'])}"
+        tail.append(f"  remarks      {len(noted)} clip{'s' if len(noted) > 1 else ''} used all the same; {first}; see {REMARKS}")
     return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
 
 
@@ -171,6 +234,7 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     columns = [(partition, view) for partition, views in counts.items() for view in views]
     names = [*classes, *([UNLABELLED] if any(UNLABELLED in counts[p][v] for p, v in columns) else [])]
     cells = [[counts[p][v].get(name, 0) for p, v in columns] for name in names]
+    names = list(map(one_line, names))
     views = list(dict.fromkeys(view for _, view in columns))
     header = [*(partition for partition, _ in columns), *("total" for _ in views)]
     rows = [[*row, *(sum(n for n, (_, v) in zip(row, columns, strict=True) if v == view) for view in views)] for row in cells]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.printable import one_line
+from shards import scratch
 from shards.clip import Clip, clip_of_sample
-from shards.inspect import find, lines_of
-from shards.layout import QUARANTINE
+from shards.inspect import find, quarantined
 from shards.progress import say, unsaid
 from shards.shardset import ShardSet, View
 
@@ -34,13 +33,18 @@ def against(set_path: Path | str, audio: Path, key: str | None = None, clips: in
         raise UsageError(f"--against must name the folder of audio the set was built from, got {audio}")
     chosen = [find(opened, key)] if key is not None else _spread_over(opened, clips)
     metas = [view.meta(row) for view, row in chosen]
+    for meta in metas:
+        if PurePosixPath(meta["path"]).is_absolute() or ".." in PurePosixPath(meta["path"]).parts:
+            raise ShardwaveError(
+                f"{set_path}: a sample's path must lie below the folder of audio, got {meta['path']}: run verify"
+            )
     missing = [meta["path"] for meta in metas if not (audio / meta["path"]).exists()]
     if len(missing) == len(metas):
         raise UsageError(f"--against {audio}: {missing[0]} is not there; give the folder the set was built from")
     present = [(view, row, meta) for (view, row), meta in zip(chosen, metas, strict=True) if meta["path"] not in missing]
     say(f"making {len(present)} clips anew from {audio}")
-    with tempfile.TemporaryDirectory(prefix="shardwave-inspect-") as folder:
-        anew, engine = _build_anew(opened, audio, [clip_of_sample(meta) for _, _, meta in present], Path(folder))
+    with scratch.folder() as folder:
+        anew, engine = _build_anew(opened, audio, [clip_of_sample(meta) for _, _, meta in present], folder)
         compared = _compare(opened, anew, {int(view.clip[row]): clip_of_sample(meta) for view, row, meta in present})
     compared["missing"] = missing
     share, most = PARITY
@@ -66,18 +70,15 @@ def _build_anew(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) 
     from preprocess.engine import resolve
     from shards.build import BuildOptions, build
 
-    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
-        rows = ((clip.path, "", clip.start, clip.end) for clip in clips)
-        csv.writer(file).writerows([("path", "label", "start", "end"), *rows])
     engine, device = opened.manifest["engine"], opened.manifest["device"]
     try:
         engine, device = resolve(engine, device)
     except UsageError:  # built on a machine with other devices: the result names what it was compared with
         engine, device = resolve("auto", "auto")
-    options = BuildOptions(folder / "labels.csv", engine, device, min_shards=1, max_bad_fraction=1.0)
+    options = BuildOptions(engine=engine, device=device, min_shards=1, max_bad_fraction=1.0)
     assert opened.config is not None
     with unsaid():  # what it tells of its temporary set would only confuse
-        build(audio, folder / "set", opened.config, options)
+        build(audio, folder / "set", opened.config, options, clips)
     return ShardSet.open(folder / "set"), f"{engine} on {device}"
 
 
@@ -108,7 +109,7 @@ def _compare(opened: ShardSet, anew: ShardSet, clips: dict[int, Clip]) -> dict[s
             if levels.max() > worst["levels"]:
                 worst = {"levels": int(levels.max()), "key": view.key(row)}
     if not samples:
-        raise ShardwaveError(f"none of the {len(clips)} clips could be made anew: {lines_of(anew.path / QUARANTINE)[:1]}")
+        raise ShardwaveError(f"none of the {len(clips)} clips could be made anew: {quarantined(anew.path)[:1]}")
     unlike += [f"{clip.name} slice {index}" for clip, index in made]
     within = float(pixels[:2].sum() / pixels.sum())
     return {"samples": samples, "identical": identical, "within_1": round(within, 6), "worst": worst, "unlike": unlike}
@@ -123,6 +124,9 @@ def report(found: dict[str, Any]) -> str:
         f"  pixels       {100 * found['within_1']:.4f} % within 1 level of 255; most off: {worst['levels']}"
         + (f" ({worst['key']})" if worst["key"] else ""),
     ]
-    lines += [f"  missing      {path}" for path in found["missing"][:5]]
-    lines += [f"  unlike       {key}: only one side has this sample; the audio is not what it was" for key in found["unlike"][:5]]
+    lines += [f"  missing      {one_line(path)}" for path in found["missing"][:5]]
+    lines += [
+        f"  unlike       {one_line(key)}: only one side has this sample; the audio is not what it was"
+        for key in found["unlike"][:5]
+    ]
     return "\n".join(lines)

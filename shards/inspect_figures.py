@@ -11,8 +11,10 @@ import numpy as np
 from preprocess import filters
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
+from preprocess.printable import one_line
 from shards import atomic, fonts
 from shards.inspect import UNLABELLED, find
+from shards.records import SampleMeta
 from shards.shardset import ShardSet
 
 if TYPE_CHECKING:
@@ -43,13 +45,15 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
     shown = _spectrogram(whole, image, config, meta["start"], meta["start"] + meta["length"])
     whole.set_xlabel("time (s)", fontsize=9, color=INK)
     whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
-    whole.set_title(f"{meta['label'] or UNLABELLED}   {meta['path']}", loc="left", color=INK, fontsize=12, pad=22)
+    whole.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
     about = [
         f"{meta['length']:.2f} s",
         f"{meta['source_rate']:,} Hz at the source" if meta.get("source_rate") else "",
         view.key(row),
     ]
-    about += [f"{name} {meta[name]}" for name in ("group", "fold") if meta.get(name) is not None]
+    about += [
+        one_line(f"{name} {value}") for name, value in (("group", meta["group"]), ("fold", meta["fold"])) if value is not None
+    ]
     whole.text(0, 1.02, "  ·  ".join(part for part in about if part), transform=whole.transAxes, color=FAINT, fontsize=9)
     bar = figure.colorbar(shown, ax=whole, pad=0.01, aspect=28)
     bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
@@ -164,14 +168,14 @@ def _ticks(config: SpectrogramConfig) -> np.ndarray:
     return found[(found >= lowest) & (found <= nyquist)]
 
 
-def _slices(opened: ShardSet, clip: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+def _slices(opened: ShardSet, clip: int) -> list[tuple[SampleMeta, np.ndarray]]:
     """(metadata, image) of the clip's slices, in order."""
     if "slice" not in opened.views:
         return []
     view = opened.view(opened.partitions, "slice")
     rows = np.flatnonzero(view.clip == clip)
     found = [(view.meta(int(row)), view.gather([int(row)])["npy"][0]) for row in rows]
-    return sorted(found, key=lambda pair: pair[0]["slice"])
+    return sorted(found, key=lambda pair: pair[0]["slice"] or 0)
 
 
 def _config(opened: ShardSet) -> SpectrogramConfig:
@@ -181,6 +185,7 @@ def _config(opened: ShardSet) -> SpectrogramConfig:
 
 
 def _short(text: str, length: int = 24) -> str:
+    text = one_line(text)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

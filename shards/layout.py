@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from preprocess.errors import UsageError
+
 NPY_HEADER = 128  # bytes; fixed, so that behind a 512-byte tar header the data lie 64-byte aligned
 BLOCK = 512  # bytes; headers and data of a tar's members begin at multiples
+SCHEMES = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 TAR, INDEX, DALI_INDEX = ".tar", ".index", ".idx"
 MANIFEST, QUARANTINE, INPUTS = "manifest.json", "quarantine.jsonl", "inputs.jsonl"
 REMARKS = "remarks.jsonl"  # what was wrong with files that are used all the same
@@ -55,7 +58,21 @@ def padded(size: int) -> int:
 
 def is_url(location: object) -> bool:
     """Whether a set or a folder is named by a URL (`s3://bucket/set`), not by a path."""
-    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", location) is not None
+    return isinstance(location, str) and re.match(r"[A-Za-z][A-Za-z0-9+._-]+://", location) is not None
+
+
+def check_url(url: str) -> str:
+    """Return `url` if its scheme is one of SCHEMES; fsspec and webdataset know others, of which some run commands.
+
+    Raises:
+        UsageError: names the URL and the schemes.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise UsageError(f"{url}: a URL's scheme must be one of {', '.join(SCHEMES)}, got {scheme}")
+    if "::" in url and scheme not in ("http", "https"):  # fsspec's chains, which hide another URL
+        raise UsageError(f"{url}: a URL with :: is refused, for it chains other places: give the place itself")
+    return url
 
 
 def located(location: Path | str) -> Path | str:

@@ -18,9 +18,11 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from preprocess import typed
 from preprocess.errors import ShardwaveError
 from shards.layout import LOCK
 from shards.progress import say
+from shards.records import LeaseRecord
 from shards.url_path import UrlPath
 
 BEAT = 15.0  # seconds between renewals
@@ -93,7 +95,8 @@ class _Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self.object.read_bytes())
+            found = typed.parse(self.object.read_bytes(), self.object.url)
+            return dict(typed.check(found, LeaseRecord, self.object.url, "remove it if no build is running"))
         except FileNotFoundError:
             return None
 

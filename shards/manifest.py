@@ -4,23 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import numpy as np
+
+from preprocess import regular_file, typed
+from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
-from shards.layout import BUILD, MANIFEST, PARTITION, SHARD_FILE, TAR, VIEWS
+from shards.index import MAX_TAR
+from shards.layout import BLOCK, BUILD, MANIFEST, NPY_HEADER, PARTITION, SHARD_FILE, TAR, VIEWS, padded
 from shards.url_path import Place
 
 FORMAT = "shardwave-1"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "json"))
-KEYS = (
-    "format", "fingerprint", "set_id", "config", "engine", "device", "seed", "classes", "feature_names", "fields", "partitions",
-    "clips", "audio_seconds", "quarantined", "remarks", "environment",
-)  # fmt: skip
+DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))
+OWN_FIELDS: dict[str, dict[str, Any]] = {"cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
+
+
+class ShardEntry(TypedDict):
+    """One shard: its tar's name, number of samples and bytes, and the SHA-256 of its three files."""
+
+    file: str
+    samples: typed.Count
+    bytes: Annotated[int, typed.Range(0, MAX_TAR)]
+    sha256: str
+    index_sha256: str
+    idx_sha256: str
+    builder: NotRequired[typed.Count]  # index into `builders`
+
+
+class Field(TypedDict):
+    """Type and shape of a field of every sample."""
+
+    dtype: str
+    shape: list[Annotated[int, typed.Range(0, 2**31 - 1)]]
+
+
+class Manifest(TypedDict):
+    """The fields of manifest.json."""
+
+    format: str
+    fingerprint: str
+    set_id: str
+    config: dict[str, Any] | None
+    engine: str | None
+    device: str | None
+    seed: int
+    classes: list[str]
+    feature_names: list[str]
+    fields: dict[str, Field]
+    partitions: dict[str, dict[str, list[ShardEntry]]]
+    clips: typed.Count
+    audio_seconds: Annotated[float, typed.Range(0)]
+    quarantined: typed.Count
+    remarks: typed.Count
+    options: NotRequired[dict[str, Any]]
+    builders: NotRequired[list[dict[str, Any]]]
+    environment: dict[str, Any]
 
 
 def fingerprint(config: dict[str, Any] | None) -> str:
@@ -48,9 +94,7 @@ def set_id(manifest: Mapping[str, Any]) -> str:
 
 def write(folder: Place, manifest: dict[str, Any]) -> None:
     """Write the manifest, which finishes the set."""
-    missing = [key for key in KEYS if key not in manifest]
-    if missing:
-        raise ValueError(f"manifest lacks {', '.join(missing)}")
+    typed.check(manifest, Manifest, folder / MANIFEST)
     atomic.write_json(folder / MANIFEST, manifest)
 
 
@@ -58,7 +102,7 @@ def read(folder: Place) -> dict[str, Any]:
     """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = regular_file.read_bytes(path) if isinstance(path, Path) else path.read_bytes()
     except FileNotFoundError:
         if (folder / BUILD).is_dir():
             raise ShardwaveError(f"{folder} is unfinished: run the same `shard` command again to finish it") from None
@@ -71,27 +115,33 @@ def read(folder: Place) -> dict[str, Any]:
 
 
 def parse(data: bytes, where: str) -> dict[str, Any]:
-    """Check a manifest's bytes; `where` names it in errors."""
-    try:
-        manifest = json.loads(data)
-    except ValueError:
-        raise ShardwaveError(f"{where} is damaged: not JSON") from None
+    """Parse and check a manifest.
+
+    Args:
+        data: the file's content.
+        where: the file's name, for errors.
+
+    Raises:
+        UsageError: it is no manifest of a shard set.
+        ShardwaveError: it is damaged, of another format, or names what no set can hold.
+    """
+    manifest = typed.parse(data, where)
     if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
         raise UsageError(f"{where} is not the manifest of a shard set")
     if manifest["format"] != FORMAT:
         raise ShardwaveError(f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again")
-    missing = [key for key in KEYS if key not in manifest]
-    if missing:
-        raise ShardwaveError(f"{where} is damaged: it lacks {', '.join(missing)}")
+    typed.check(manifest, Manifest, where)
     expected = fingerprint(manifest["config"])
     if manifest["fingerprint"] != expected:
         raise ShardwaveError(
             f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration "
             f"gives {expected}): the manifest was changed by hand or damaged"
         )
+    if is_spectrogram(manifest["config"]):
+        typed.build(SpectrogramConfig, manifest["config"], f"{where}: its config")
     try:
         _check_parts(manifest)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except ValueError as error:
         raise ShardwaveError(f"{where} is damaged: {error}") from None
     content = set_id(manifest)
     if manifest["set_id"] != content:
@@ -102,15 +152,31 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     return manifest
 
 
+def is_spectrogram(config: dict[str, Any] | None) -> bool:
+    """Whether a set's configuration is that of a spectrogram, as sets built from audio have it."""
+    return set(config or {}) == set(SpectrogramConfig.__dataclass_fields__)
+
+
 def _check_parts(manifest: dict[str, Any]) -> None:
-    """Raise ValueError (or what wrong types raise) for fields and shards that no reader of ours may trust."""
+    """Raise ValueError for fields, shards and counts that no reader of ours may trust."""
+    if len(set(manifest["classes"])) != len(manifest["classes"]):
+        raise ValueError("a class is named twice")
+    record = 2 * (BLOCK + BLOCK)  # bytes of a sample at least: cls and json, each with its header
     for name, field in manifest["fields"].items():
-        if (
-            not FIELD.fullmatch(name)
-            or field["dtype"] not in DTYPES
-            or not all(type(n) is int and 0 <= n < 2**31 for n in field["shape"])
-        ):
+        if name in OWN_FIELDS:
+            if field != OWN_FIELDS[name]:
+                raise ValueError(f"field {name} cannot be {field}")
+            continue
+        if not FIELD.fullmatch(name) or field["dtype"] not in DTYPES:
             raise ValueError(f"field {name!r} cannot be {field}")
+        size = np.dtype(field["dtype"]).itemsize * math.prod(field["shape"])
+        if size > MAX_TAR:
+            raise ValueError(f"field {name!r} cannot be {field}: that is {size} bytes a sample")
+        record += BLOCK + padded(NPY_HEADER + size)
+    for name in OWN_FIELDS:
+        if name not in manifest["fields"]:
+            raise ValueError(f"it lacks the field {name}")
+    seen: set[str] = set()
     for partition, views in manifest["partitions"].items():
         for view, shards in views.items():
             if not PARTITION.fullmatch(partition) or view not in VIEWS:
@@ -119,7 +185,12 @@ def _check_parts(manifest: dict[str, Any]) -> None:
                 match = SHARD_FILE.fullmatch(shard["file"])
                 if match is None or (match[1], match[2], match[4]) != (partition, view, TAR):
                     raise ValueError(f"{shard['file']!r} is not a shard's name of {partition}-{view}")
-                if not all(
-                    type(shard[name]) is int and shard[name] >= 0 for name in ("samples", "bytes")
-                ) or not SHA256.fullmatch(shard["sha256"]):
-                    raise ValueError(f"what it says of {shard['file']} is no count and no SHA-256")
+                if shard["file"] in seen:
+                    raise ValueError(f"it names {shard['file']} twice")
+                seen.add(shard["file"])
+                if not all(SHA256.fullmatch(shard[name]) for name in ("sha256", "index_sha256", "idx_sha256")):
+                    raise ValueError(f"what it says of {shard['file']} is no SHA-256")
+                if shard["samples"] * record + 2 * BLOCK > shard["bytes"]:
+                    raise ValueError(
+                        f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples of {record} bytes"
+                    )

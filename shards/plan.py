@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError
 from shards import atomic
 from shards.clip import Clip
 from shards.layout import NPY_HEADER, padded
+from shards.records import PlanHead, PlanLine
 from shards.url_path import Place, UrlPath
 
 _log = logging.getLogger(__name__)
@@ -143,22 +145,25 @@ def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shar
 
 
 def read(path: Place) -> Plan:
-    """Read what `Plan.write` wrote; raises ShardwaveError where it is not readable."""
+    """Read what `Plan.write` wrote; raises ShardwaveError, naming the file and the line, where it is damaged."""
+    remedy = "build the set anew with --overwrite"
     try:
-        first, *rest = path.read_text().splitlines()
-        options = json.loads(first)["options"]
-        names = [field.name for field in dataclasses.fields(Clip)]
-        clips, partitions = [], []
-        numbers = np.empty((len(rest), 6), np.int64)
-        for number, line in enumerate(rest):
-            values = json.loads(line)
-            clips.append(Clip(**{name: values.pop(name) for name in names}))
-            partitions.append(values.pop("partition"))
-            crc32 = values.pop("crc32")
-            numbers[number] = [*(values.pop(name) for name in COLUMNS), -1 if crc32 is None else crc32]
-        return Plan(options, PlannedClips(clips, partitions, numbers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ShardwaveError(f"{path} cannot be read ({error}): build the set anew with --overwrite") from None
+        data = regular_file.read_bytes(path) if isinstance(path, Path) else path.read_bytes()
+    except OSError as error:
+        raise ShardwaveError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
+    first, *rest = data.rstrip(b"\n").split(b"\n")
+    options = typed.check(typed.parse(first, path, remedy), PlanHead, path, remedy)["options"]
+    names = [field.name for field in dataclasses.fields(Clip)]
+    clips, partitions = [], []
+    numbers = np.empty((len(rest), 6), np.int64)
+    for number, line in enumerate(rest):
+        where = f"{path} line {number + 2}"
+        values: dict[str, Any] = dict(typed.check(typed.parse(line, where, remedy), PlanLine, where, remedy))
+        clips.append(Clip(**{name: values[name] for name in names}))
+        partitions.append(values["partition"])
+        crc32 = values["crc32"]
+        numbers[number] = [*(values[name] for name in COLUMNS), -1 if crc32 is None else crc32]
+    return Plan(options, PlannedClips(clips, partitions, numbers))
 
 
 def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> list[str]:
@@ -187,11 +192,15 @@ def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> lis
 
 
 def file_crc32(path: Place) -> int:
-    """CRC-32 of a file's bytes (to notice changes, not to authenticate)."""
+    """Return the CRC-32 of a file's bytes (to notice changes, not to authenticate).
+
+    Raises:
+        OSError: the file cannot be read, or it is not a regular file.
+    """
     if isinstance(path, UrlPath):
         return zlib.crc32(path.read_bytes())
     crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular_file.opener) as file:
         while count := file.readinto(buffer):
             crc = zlib.crc32(buffer[:count], crc)
     return crc
@@ -267,11 +276,15 @@ def _seconds(path: Place) -> float:
 
     try:
         if isinstance(path, Path):
-            return soundfile.info(path).duration
+            with (
+                open(path, "rb", opener=regular_file.opener) as local,
+                soundfile.SoundFile(local.fileno(), closefd=False) as sound,
+            ):
+                return sound.frames / sound.samplerate
         with path.ranged() as file:
             try:
                 return soundfile.info(file).duration
             finally:
                 file.check()
-    except (soundfile.LibsndfileError, OSError):
+    except (soundfile.LibsndfileError, OSError):  # decoding says why
         return math.nan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from preprocess.errors import ShardwaveError
 from shards import scratch
 from shards.unit import Unit
-from shards.worker import Job, serve
+from shards.worker import Job, last_read, serve
 
 ENVIRONMENT = {  # of a building process: one thread for every library; glibc keeps a clip's megabytes for the next clip
     **{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")},
@@ -59,6 +60,7 @@ class Pool:
     def __init__(self, job: Job):
         self._job = job
         self._processes: dict[connection.Connection, Any] = {}
+        self._reading: dict[connection.Connection, Any] = {}  # the clip that each read last
 
     def __enter__(self) -> Pool:
         return self
@@ -84,10 +86,12 @@ class Pool:
         with passing_on(ENVIRONMENT), _no_main_program():
             while len(self._processes) < workers:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(theirs, self._job), daemon=True)
+                reading = context.RawArray(ctypes.c_char, 4_096)  # longer than a path
+                process = context.Process(target=serve, args=(theirs, self._job, reading), daemon=True)
                 process.start()
                 theirs.close()
                 self._processes[ours] = process
+                self._reading[ours] = reading
 
     def run(self, units: Sequence[Unit], workers: int, progress: Progress) -> list[dict[str, Any]]:
         """Build `units`, or keep what was finished before; the records, in any order."""
@@ -119,7 +123,8 @@ class Pool:
         code = process.exitcode or 0
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         hint = ", with fewer --workers if memory ran out" if code == -signal.SIGKILL else ""
-        return ShardwaveError(f"a building process {how}: run the same command again to finish the set{hint}")
+        path = last_read(os.fsdecode(self._reading[ready].value))
+        return ShardwaveError(f"a building process {how}{path}: run the same command again to finish the set{hint}")
 
 
 @contextlib.contextmanager

@@ -8,21 +8,25 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from preprocess.printable import one_line, write_line
+
 
 def bar(**options: Any) -> Any:
     """A tqdm bar on standard error; silent where that is no terminal."""
     from tqdm import tqdm
 
+    if "desc" in options:  # the name of a set or of a file
+        options["desc"] = one_line(str(options["desc"]))
     return tqdm(file=sys.stderr, disable=True if quiet() else None, dynamic_ncols=True, **options)
 
 
 _unsaid = False
 
 
-def say(text: str) -> None:
-    """A remark, on standard error."""
+def say(*lines: str) -> None:
+    """Print a remark of one or several lines on standard error; line ends within a line, of a file's name, are escaped."""
     if not (quiet() or _unsaid):
-        print(text, file=sys.stderr, flush=True)
+        write_line("\n".join(map(one_line, lines)), sys.stderr)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,10 @@ import urllib.request
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
+from preprocess import regular_file
 from preprocess.errors import ShardwaveError, UsageError
+from shards.layout import check_url, is_url
+from shards.url_path import place
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that may pass
 _FAILURES = (OSError, http.client.HTTPException, EOFError)  # URLError and timeouts are OSErrors
@@ -90,21 +93,33 @@ class RetryingStream:
         time.sleep(min(30.0, self._pause * 2 ** (self._failures - 1) if asked is None else asked))
 
 
-def open_url(url: str, *, timeout: float = 30.0, retries: int = 8) -> Any:
-    """A stream (read, close) over `url`: http(s), a path, `file:`, `pipe:` (a command), or what fsspec knows (s3, gs, ...).
+def open_url(url: str, *, timeout: float = 30.0, retries: int = 8, commands: bool = False) -> Any:
+    """Open a file for reading once, from front to back.
 
-    `timeout`: seconds without a byte after which a connection counts as stalled.
+    Args:
+        url: a path, or a URL with one of `layout.SCHEMES`.
+        timeout: seconds without a byte after which a connection counts as stalled.
+        retries: failures in a row after which it is given up.
+        commands: whether `pipe:COMMAND` may be given, which runs COMMAND; only for what the program's own code names.
+
+    Returns:
+        A stream with `read` and `close`.
+
+    Raises:
+        UsageError: the scheme is not allowed, or its package is not there.
+        ShardwaveError: the file cannot be opened.
     """
-    scheme = url.split(":", 1)[0].lower() if ":" in url else ""
-    if scheme in ("http", "https"):
-        return RetryingStream(url, lambda start: _open_http(url, start, timeout), retries=retries)
-    if scheme in ("", "file", "pipe"):
+    if commands and url.startswith("pipe:"):
         import webdataset
 
+        return webdataset.gopen(url, "rb", bufsize=1 << 20)
+    if not is_url(url) or check_url(url).lower().startswith("file:"):
         try:
-            return webdataset.gopen(url, "rb", bufsize=1 << 20)
+            return open(str(place(url)), "rb", opener=regular_file.opener)
         except OSError as error:
             raise ShardwaveError(f"{url}: {error.strerror or error}") from None
+    if url.lower().startswith(("http://", "https://")):
+        return RetryingStream(url, lambda start: _open_http(url, start, timeout), retries=retries)
     return RetryingStream(url, lambda start: _open_fsspec(url, start), retries=retries)
 
 

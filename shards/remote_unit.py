@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from preprocess.config import SpectrogramConfig
+from preprocess.errors import DamagedFile
+from shards import atomic
 from shards.layout import BUILD
 from shards.shard_writer import files_of
-from shards.unit import Unit, UnitWriter, record_path
+from shards.unit import Unit, UnitWriter, parse_record, record_path
 from shards.url_path import UrlPath
 
 
@@ -33,7 +34,7 @@ class RemoteUnitWriter(UnitWriter):
             names = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
             stats = {name: (self._target / name).write(self._folder / name) for name in names}
             record["objects"] = {name: [stat.st_size, stat.version] for name, stat in stats.items()}
-            record_path(self._target, self._unit).write(json.dumps(record, ensure_ascii=False).encode())
+            record_path(self._target, self._unit).write(atomic.json_bytes(record))
         finally:
             self._remove()
         return record
@@ -48,14 +49,16 @@ class RemoteUnitWriter(UnitWriter):
 
 
 def finished_record(folder: UrlPath, unit: Unit) -> dict[str, Any] | None:
-    """The record of a unit that was finished before, if all its objects are there in the versions it names."""
+    """Return the record of a unit that was finished before, if all its objects are there in the versions it names, else None."""
     try:
-        record = json.loads(record_path(folder, unit).read_bytes())
+        record = parse_record(record_path(folder, unit).read_bytes(), unit)
         for entry in record["shards"].values():
             for name, _ in files_of(entry):
                 stat = (folder / name).stat()
                 if [stat.st_size, stat.version] != record["objects"][name]:
                     return None
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, KeyError):
+        return None
+    except DamagedFile:  # is built again
         return None
     return record

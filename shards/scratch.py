@@ -1,68 +1,84 @@
-"""A temporary folder of this process; what killed processes left there is removed by the next that makes or sweeps one."""
+"""Temporary folders of this process, in the system's temporary folder or elsewhere.
+
+Each has a random name and mode 0700 and is locked while its process lives; folders that killed processes left are removed when
+the next one is made. Links, and whatever belongs to somebody else, are never followed or removed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.errors import ShardwaveError
+PREFIX = "shardwave-scratch-"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_held: list[tuple[Path, int]] = []  # folders, and what keeps them locked as long as this process lives
-
-
-def make() -> Path:
-    """A new folder in this machine's temporary folder (TMPDIR); it is in use until this process ends."""
-    with _base() as base:
-        _sweep(base)
-        folder = Path(tempfile.mkdtemp(dir=base))
-        _held.append((folder, os.open(folder, os.O_RDONLY)))
-        fcntl.flock(_held[-1][1], fcntl.LOCK_EX)
-    return folder
+_held: dict[Path, int] = {}  # folder -> the descriptor that keeps it locked
 
 
-def sweep() -> None:
-    """Remove this process's folders, and those whose processes have ended."""
-    while _held:
-        folder, lock = _held.pop()
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-    with _base() as base:
-        _sweep(base)
-        if not any(base.iterdir()):
-            base.rmdir()
+def make(parent: Path | None = None, prefix: str = PREFIX) -> Path:
+    """Make a temporary folder, which is in use until `remove` or the end of this process.
+
+    Args:
+        parent: the folder that it lies in; None: the system's temporary folder (TMPDIR).
+        prefix: beginning of its name; stale folders with this beginning are removed.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    _remove_stale(parent, prefix)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # another process took it for stale before it was locked
+            descriptor = os.open(folder, _DIRECTORY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if folder.exists():
+                _held[folder] = descriptor
+                return folder
+            os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder that `make` returned."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(_held.pop(folder))
 
 
 @contextlib.contextmanager
-def _base() -> Iterator[Path]:
-    """The folder that holds them all, locked: none is being made, or removed, meanwhile."""
-    base = Path(tempfile.gettempdir()) / f"shardwave-{os.getuid()}"
-    while True:
-        base.mkdir(mode=0o700, exist_ok=True)
-        if base.stat().st_uid != os.getuid():
-            raise ShardwaveError(f"{base} belongs to somebody else: name another temporary folder by TMPDIR")
-        folder = os.open(base, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(folder), os.stat(base)):  # not removed while we waited
-                    yield base
-                    return
-        finally:
-            os.close(folder)
+def folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
+    """Make a temporary folder as `make` does, and remove it at the end."""
+    made = make(parent, prefix)
+    try:
+        yield made
+    finally:
+        remove(made)
 
 
-def _sweep(base: Path) -> None:
-    for left in base.iterdir():
-        folder = os.open(left, os.O_RDONLY)
+def sweep() -> None:
+    """Remove this process's folders, and stale ones of others from the system's temporary folder."""
+    for held in list(_held):
+        remove(held)
+    _remove_stale(Path(tempfile.gettempdir()), PREFIX)
+
+
+def _remove_stale(parent: Path, prefix: str) -> None:
+    """Remove folders of ended processes of this user."""
+    pattern = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")  # as `tempfile` names them
+    with os.scandir(parent) as entries:
+        names = [entry.path for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+    for name in names:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left)
-        except BlockingIOError:
-            pass  # in use
+            descriptor = os.open(name, _DIRECTORY)
+        except OSError:  # gone, a link by now, or another user's
+            continue
+        try:
+            if os.fstat(descriptor).st_uid == os.getuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(name, ignore_errors=True)
+        except BlockingIOError:  # in use
+            pass
         finally:
-            os.close(folder)
+            os.close(descriptor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import mmap
 import os
 import resource
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
 from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
+from shards.records import SampleMeta
 
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
 
@@ -63,9 +65,8 @@ class ShardSet:
     @property
     def config(self) -> SpectrogramConfig | None:
         """The spectrogram's parameters; None for sets that were not made from audio."""
-        names = SpectrogramConfig.__dataclass_fields__
-        config = self.manifest["config"] or {}
-        return SpectrogramConfig(**config) if set(config) == set(names) else None
+        config = self.manifest["config"]
+        return SpectrogramConfig(**config) if manifest.is_spectrogram(config) else None
 
     @property
     def views(self) -> list[str]:
@@ -118,6 +119,12 @@ class View:
         self._maps: list[mmap.mmap | None] = [None] * len(self._files)
         self._addresses = np.zeros(len(self._files), np.int64)  # where each tar is mapped; 0: not yet
         sizes = [int(entry["samples"]) for entry in entries]
+        shards.bring(self._entries, INDEX)
+        # Before memory is taken for what the manifest says
+        self._stamps = [
+            _check_files(path, entry, len(shards.fields), shards.local)
+            for (path, _), entry in zip(self._files, entries, strict=True)
+        ]
         self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         self.cls = np.empty(sum(sizes), np.int64)
         self.clip = np.empty(sum(sizes), np.int64)
@@ -125,17 +132,27 @@ class View:
         self._read_indexes(np.cumsum([0, *sizes]).tolist())
 
     def _read_indexes(self, starts: list[int]) -> None:
-        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads would wait for each other here."""
-        self.set.bring(self._entries, INDEX)
-        lengths = {
-            name: NPY_HEADER + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-            for name, (dtype, shape) in self._arrays.items()
-        }
+        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads would wait for each other here.
+
+        What compiled code later uses without looking is checked here: classes, clip numbers, and offsets (in `index.read`).
+        """
+        lengths = {name: NPY_HEADER + dtype.itemsize * math.prod(shape) for name, (dtype, shape) in self._arrays.items()}
         for number, (path, _) in enumerate(self._files):
             rows = slice(starts[number], starts[number + 1])
-            found = _open_index(path, self._entries[number], self.set.local)
+            found = _open_index(path, self._entries[number], len(self.set.fields))
+            if len(found):
+                low, high = int(found.cls.min()), int(found.cls.max())
+                if low < -1 or high >= len(self.set.classes):
+                    bad = low if low < -1 else high
+                    raise ShardwaveError(
+                        f"{path}: the index names class {bad}, the set has {len(self.set.classes)} classes: build the set again"
+                    )
+                if found.clip.min() < 0:
+                    raise ShardwaveError(f"{path}: the index names clip {found.clip.min()}: build the set again")
             self.cls[rows], self.clip[rows] = found.cls, found.clip
             for name, block in self._block.items():
+                if name not in found.offset:
+                    raise ShardwaveError(f"{path}: the index lacks the field {name} of the manifest: build the set again")
                 if name in lengths and (found.length[name] != lengths[name]).any():
                     dtype, shape = self._arrays[name]
                     wanted = f"{name} ({dtype} {list(shape)})"
@@ -197,25 +214,51 @@ class View:
         start = int(self._block[field][i]) * BLOCK + NPY_HEADER
         return memoryview(self._mapped(i))[start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))]
 
-    def meta(self, i: int) -> dict[str, Any]:
-        """The json field of sample `i`."""
-        start = int(self._block["json"][i]) * BLOCK
-        length = int(self._mapped(i)[start - BLOCK + 124 : start - BLOCK + 135], 8)  # as its tar header says
-        return json.loads(self._mapped(i)[start : start + length])
+    def meta(self, i: int) -> SampleMeta:
+        """Return the json field of sample `i`; raises ShardwaveError, naming the shard, where it is damaged."""
+        start, mapped = int(self._block["json"][i]) * BLOCK, self._mapped(i)
+        where = f"{self._files[self._shard[i]][0]}: the json field of sample {i}"
+        try:
+            length = int(mapped[start - BLOCK + 124 : start - BLOCK + 135], 8)  # as its tar header says
+        except ValueError:
+            raise ShardwaveError(f"{where} is damaged: it has no tar header: run verify") from None
+        return typed.check(typed.parse(mapped[start : start + length], where), SampleMeta, where, "run verify")
 
     def key(self, i: int) -> str:
-        """The key of sample `i`, from the name of its json member."""
+        """Return the key of sample `i`, from the name of its json member."""
         start = (int(self._block["json"][i]) - 1) * BLOCK
-        return self._mapped(i)[start : start + 100].split(b"\0", 1)[0].decode("ascii").removesuffix(".json")
+        name = self._mapped(i)[start : start + 100].split(b"\0", 1)[0]
+        return name.decode("ascii", "backslashreplace").removesuffix(".json")
+
+    def split_and_shard(self, i: int) -> tuple[str, str]:
+        """Return the split of sample `i`, and the name of its shard."""
+        name = self._entries[self._shard[i]]["file"]
+        return name.split("-")[0], name
 
     def check_files(self) -> None:
-        """Raise ShardwaveError, naming it, where a shard is missing or no longer as long as its index says (no byte is read).
+        """Check that the shards are the files that were opened, as every epoch does; no byte of them is read.
 
-        Of a set at a URL, all shards that are not here yet are fetched.
+        A shard that is cut while it is mapped ends the process by SIGBUS at the next access: no reader can prevent that, so that
+        sets must not be changed while they are read. What was replaced or rewritten is noticed here. Of a set at a URL, all
+        shards that are not here yet are fetched.
+
+        Raises:
+            ShardwaveError: names the shard that is missing, of another length, or not the file that was opened.
         """
         self.set.bring(self._entries, TAR)
-        for path, size in self._files:
-            _check_size(path, size)
+        for number, (path, size) in enumerate(self._files):
+            self._check_stamp(number, _check_size(path, size))
+
+    def _check_stamp(self, number: int, now: _Stamp) -> None:
+        """Compare a shard's file with the one that was opened, or note it where none was yet."""
+        before, path = self._stamps[number], self._files[number][0]
+        if before is None:
+            self._stamps[number] = now
+        elif before != now:
+            raise ShardwaveError(
+                f"{path}: the shard was replaced or changed while the set was open: let nothing write into a set that is being "
+                "read, and start again"
+            )
 
     def _mapped(self, i: int) -> mmap.mmap:
         return self._mapped_file(int(self._shard[i]))
@@ -231,30 +274,60 @@ class View:
                 self.set.bring([self._entries[number]], TAR)
                 _check_size(path, size)
                 _allow_files(len(self._files))
-                with open(path, "rb") as file:
-                    mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                with open(path, "rb", opener=regular_file.opener) as file:
+                    self._check_stamp(number, _stamp(os.fstat(file.fileno())))  # of the very file that is mapped
+                    try:
+                        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                    except (OSError, ValueError) as error:
+                        raise ShardwaveError(f"{path}: the shard cannot be mapped: {error}") from None
                 self._maps[number] = mapped
                 self._addresses[number] = np.frombuffer(mapped, np.uint8).ctypes.data
             return mapped
 
 
-def _open_index(path: str, entry: Mapping[str, Any], local: bool) -> index.Index:
-    """The index of the shard `path`, checked against the manifest and (where it must be there already) the tar's size."""
-    if local:
-        _check_size(path, int(entry["bytes"]))
-    found = index.read(path.removesuffix(TAR) + INDEX)
+def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) -> _Stamp | None:
+    """Check the size of a shard's index, and of the tar where that must be there already (its stamp is returned then)."""
+    columns = index.file_bytes(entry["samples"], fields)
+    where = path.removesuffix(TAR) + INDEX
+    try:
+        size = os.stat(where).st_size
+    except OSError as error:
+        raise ShardwaveError(
+            f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
+        ) from None
+    if size < columns:
+        raise ShardwaveError(
+            f"{where}: the index is truncated or not the one of the manifest: {size} bytes cannot hold {entry['samples']} samples"
+        )
+    return _check_size(path, int(entry["bytes"])) if local else None
+
+
+def _open_index(path: str, entry: Mapping[str, Any], fields: int) -> index.Index:
+    """The index of the shard `path`, checked against the manifest."""
+    found = index.read(path.removesuffix(TAR) + INDEX, index.file_bytes(entry["samples"], fields))
     if (found.tar_sha256, found.tar_bytes, len(found)) != (entry["sha256"], entry["bytes"], entry["samples"]):
         raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
     return found
 
 
-def _check_size(path: str, size: int) -> None:
+_Stamp = tuple[int, int, int, int]  # device, inode, bytes, time of the last change in ns
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _check_size(path: str, size: int) -> _Stamp:
+    """Check that the file is `size` bytes long; returns what tells it from another one."""
     try:
-        found = os.stat(path).st_size
+        status = os.stat(path)
     except OSError as error:
         raise ShardwaveError(f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again") from None
-    if found != size:
-        raise ShardwaveError(f"{path}: the shard is truncated or not the one the manifest names ({found} bytes, not {size})")
+    if status.st_size != size:
+        raise ShardwaveError(
+            f"{path}: the shard is truncated or not the one the manifest names ({status.st_size} bytes, not {size})"
+        )
+    return _stamp(status)
 
 
 def _allow_files(count: int) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from webdataset.utils import pytorch_worker_info
 from preprocess.errors import ShardwaveError, UsageError
 from shards import manifest
 from shards.decode_sample import decode_field
-from shards.layout import MANIFEST
+from shards.layout import MANIFEST, is_url
 from shards.remote import open_url
 from shards.tar_reader import members
 
@@ -26,6 +28,7 @@ class Stream(IterableDataset):
 
     Shards go in an order fixed by (seed, epoch); of it rank r of n takes every n-th, of those each DataLoader worker its share. A
     buffer of `shuffle` samples mixes them (0: all in their own order). Raises ShardwaveError where a shard is not read in full.
+    `urls` may be paths, URLs and, as in webdataset, `pipe:COMMAND`, which runs the command: never take them from a file.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Stream(IterableDataset):
         for number in numbers:
             url = self.urls[number]
             entry = self.expected[number] if self.expected is not None else None
-            source = _Watched(open_url(url, timeout=self.timeout, retries=self.retries), hashed=self.verify)
+            source = _Watched(open_url(url, timeout=self.timeout, retries=self.retries, commands=True), hashed=self.verify)
             try:
                 for member in members(source, url):  # type: ignore[arg-type]
                     yield {"fname": member.name, "data": member.data, "__url__": url}
@@ -121,9 +124,10 @@ class _Watched:
         self._stream.close()
 
 
-def stream(location: str, partitions: str | Sequence[str], view: str = "full", **options: Any) -> Stream:
-    """Stream one view of partitions of the set whose manifest lies in the folder or at the address `location` (see `Stream`)."""
-    base = location.rstrip("/")
+def stream(location: Path | str, partitions: str | Sequence[str], view: str = "full", **options: Any) -> Stream:
+    """Stream one view of partitions of the set in the folder or at the URL `location`; `options` are those of `Stream`."""
+    base = str(location).rstrip("/")
+    base = base if is_url(base) else os.path.abspath(base)  # a folder, whatever its name looks like
     source = open_url(f"{base}/{MANIFEST}", timeout=options.get("timeout", 30.0), retries=options.get("retries", 8))
     try:
         found = manifest.parse(source.read(), f"{base}/{MANIFEST}")

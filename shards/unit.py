@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -11,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput
+from preprocess.errors import DamagedFile
 from shards import atomic
 from shards.clip import Clip
-from shards.layout import BUILD, clip_key, slice_key
+from shards.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
 from shards.plan import Plan, PlannedClip
+from shards.records import UnitRecord
 from shards.shard_writer import Fields, ShardWriter, file_sha256, files_of
 from shards.url_path import UrlPath
 
@@ -159,21 +161,30 @@ def _place(clip: Clip) -> dict[str, Any]:
     return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
 
 
+def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
+    """Parse a unit's record; raises DamagedFile where it is damaged or of another unit."""
+    where = f"the record of {unit.name}"
+    record = typed.check(typed.parse(data, where), UnitRecord, where)
+    names = {view: shard_name(unit.partition, view, unit.index) + TAR for view in VIEWS}
+    if record["unit"] != unit.name or any(names.get(view) != entry["file"] for view, entry in record["shards"].items()):
+        raise DamagedFile(f"{where} is of another unit")
+    return dict(record)
+
+
 def record_path(folder: P, unit: Unit) -> P:
     """Where the record of a finished unit lies while the set is being built."""
     return folder / BUILD / f"{unit.name}.json"
 
 
 def finished_record(folder: Path, unit: Unit) -> dict[str, Any] | None:
-    """The record of a unit that was finished before, if all its files are there with the bytes it names."""
-    path = record_path(folder, unit)
+    """Return the record of a unit that was finished before, if all its files are there with the bytes it names, else None."""
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_record(regular_file.read_bytes(record_path(folder, unit)), unit)
         for entry in record["shards"].values():
             for name, sha256 in files_of(entry):
                 if os.path.getsize(folder / name) == 0 or file_sha256(folder / name) != sha256:
                     return None
-    except (OSError, ValueError, KeyError):
+    except (OSError, DamagedFile):  # is built again
         return None
     _log.info("%s: finished before, kept", unit.name)
     return record

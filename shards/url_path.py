@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards.layout import is_url
+from shards.layout import check_url, is_url
 
 if TYPE_CHECKING:
     from shards.ranged import Ranged
@@ -209,10 +209,14 @@ Place = Path | UrlPath  # where a set or its audio lies
 
 
 def place(location: Path | str | UrlPath) -> Place:
-    """A location as a path: `file://` URLs are files of this machine, other URLs are an object store's."""
+    """Return a location as a path: `file://` URLs are files of this machine, other URLs are an object store's.
+
+    Raises:
+        UsageError: the URL's scheme is not one of `layout.SCHEMES`.
+    """
     if not is_url(location):
         return location if isinstance(location, UrlPath) else Path(location)
-    parts = urllib.parse.urlsplit(str(location))
+    parts = urllib.parse.urlsplit(check_url(str(location)))
     return Path(urllib.parse.unquote(parts.path)) if parts.scheme.lower() == "file" else UrlPath(str(location))
 
 
@@ -249,8 +253,9 @@ def _store(url: str) -> tuple[Any, str]:
 def file_system(root: str) -> Any:
     """fsspec's file system for all URLs that begin with `root` (scheme and bucket or host), one for all threads.
 
-    UsageError where the scheme or its package is not known.
+    UsageError where the scheme is not allowed, or its package is not there.
     """
+    check_url(root)
     try:
         from fsspec.core import url_to_fs
     except ImportError:

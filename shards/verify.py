@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from preprocess import typed
 from preprocess.errors import ShardwaveError
 from shards import index, manifest
 from shards.decode_sample import decode_field
 from shards.layout import INDEX, TAR, is_url
 from shards.progress import bar
+from shards.records import SampleMeta
 from shards.shard_writer import file_sha256, files_of
 from shards.tar_reader import members
-
-META = ("label", "path", "group", "fold", "view", "slice", "start", "length", "source_rate")
 
 
 def verify(path: Path | str) -> dict[str, Any]:
@@ -114,12 +113,11 @@ class _Shard:
                     self._bad(f"{key}.{name} is {is_}, the manifest says {declared}")
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
                     self._bad(f"{key}.{name} holds NaN or infinite values")
-        self._meta(number, key, json.loads(fields["json"]), int(fields["cls"]), places, seen)
+        where = f"{self.path}: the json field of {key}"
+        meta = typed.check(typed.parse(fields["json"], where), SampleMeta, where)
+        self._meta(number, key, meta, int(fields["cls"]), places, seen)
 
-    def _meta(self, number: int, key: str, meta: dict[str, Any], cls: int, places: index.Index, seen: _Seen) -> None:
-        lacking = [name for name in META if name not in meta]
-        if lacking:
-            self._bad(f"the json field of {key} lacks {', '.join(lacking)}")
+    def _meta(self, number: int, key: str, meta: SampleMeta, cls: int, places: index.Index, seen: _Seen) -> None:
         label = None if cls == -1 else self.found["classes"][cls] if 0 <= cls < len(self.found["classes"]) else False
         if label != meta["label"] or cls != places.cls[number]:
             self._bad(f"the class of {key} is {cls}, its label {meta['label']!r}, in the index {places.cls[number]}")

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -65,10 +65,12 @@ class Job:
 class Builder:
     """Computes units of one job in this process, with one engine."""
 
-    def __init__(self, job: Job):
+    def __init__(self, job: Job, shared: Any = None):
         self.job = job
         self.engine: Engine = make_engine(job.engine, job.device, job.config)
         self.scratch = scratch.make() if job.remote else None
+        self.reading: str | None = None  # the clip that the engine took last, for messages
+        self._shared = shared  # where the parent finds its path too, should this process die
 
     def warm_up(self) -> None:
         """Load and compile what the first clip would wait for; 16 bits, where the engine takes them, are what most have."""
@@ -83,7 +85,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, _sources(paths, unit), summed=True, limits=self.job.limits):
+                for i, made in stream(self.engine, self._noting(unit, paths), summed=True, limits=self.job.limits):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue
@@ -96,6 +98,15 @@ class Builder:
         except BaseException:
             writer.abandon()
             raise
+
+    def _noting(self, unit: Unit, paths: list[Path] | ClipCopies) -> Iterator[Path | Segment]:
+        """What an engine decodes for each clip: the file or the segment of it, noted as being read when it is taken."""
+        for path, (_, planned) in zip(paths, unit.clips, strict=True):
+            clip = planned.clip
+            self.reading = clip.path
+            if self._shared is not None:
+                self._shared.value = os.fsencode(self.reading)[: len(self._shared) - 1]
+            yield Segment(path, clip.start, clip.end) if clip.is_segment else path
 
     def _add(
         self, writer: UnitWriter, unit: Unit, i: int, made: ClipOutput | BadAudio, paths: list[Path] | ClipCopies
@@ -118,13 +129,6 @@ class Builder:
             return [audio / planned.clip.path for planned in clips]
         assert self.scratch is not None
         return ClipCopies(audio, clips, self.scratch)
-
-
-def _sources(paths: Iterable[Path], unit: Unit) -> Iterator[Path | Segment]:
-    """What an engine decodes for each clip: the file, or the segment of it."""
-    for path, (_, planned) in zip(paths, unit.clips, strict=True):
-        clip = planned.clip
-        yield Segment(path, clip.start, clip.end) if clip.is_segment else path
 
 
 def add_clip(job: Job, writer: UnitWriter, number: int, planned: PlannedClip, made: ClipOutput | BadAudio, path: Path) -> float:
@@ -191,9 +195,11 @@ class Channel(Protocol):
 class Server:
     """A worker process: builds the units it receives until its parent is gone; one is synced to disk while the next is made."""
 
-    def __init__(self, connection: Channel, job: Job):
+    def __init__(self, connection: Channel, job: Job, shared: Any = None):
         self._connection = connection
         self._job = job
+        self._shared = shared
+        self._builder: Builder | None = None
         self._sending = threading.Lock()
         self._clips, self._seconds, self._bad = 0, 0.0, 0  # done since `_told_at`
         self._told_at = 0.0
@@ -201,7 +207,7 @@ class Server:
     def run(self) -> None:
         """Serve until the parent is gone or something fails, which is told."""
         with ThreadPoolExecutor(1) as finisher, self._told():
-            builder = Builder(self._job)
+            builder = self._builder = Builder(self._job, self._shared)
             builder.warm_up()
             gc.freeze()  # what the libraries made: no collection looks through it again
             before: Future[None] | None = None
@@ -259,16 +265,33 @@ class Server:
         except ShardwaveError as error:
             self._tell("failed", error)
         except MemoryError:
-            self._tell("failed", ShardwaveError("memory ran out: run the same command again, with fewer --workers"))
+            self._tell(
+                "failed",
+                ShardwaveError(f"memory ran out{self._last_read()}: run the same command again, with fewer --workers"),
+            )
         except Exception as error:  # a defect: the parent raises it with this process's traceback
-            self._tell("crashed", repr(error), traceback.format_exc())
+            self._tell("crashed", f"{error!r}{self._last_read()}", traceback.format_exc())
+
+    def _last_read(self) -> str:
+        return last_read(self._builder.reading if self._builder is not None else None)
 
 
-def serve(connection: Connection, job: Job) -> None:
-    """The main function of a worker process."""
+def last_read(path: str | None) -> str:
+    """What a message says of the file that a process read when it failed; the failure may be that of the one before."""
+    return f" (the last file it began to read: {path})" if path else ""
+
+
+def serve(connection: Connection, job: Job, shared: Any = None) -> None:
+    """Run a worker process until its parent is gone.
+
+    Args:
+        connection: the way to the parent.
+        job: what all units share.
+        shared: shared memory (`multiprocessing`'s array of characters) for the path of the clip that is being read.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     log.set_up()
-    Server(connection, job).run()
+    Server(connection, job, shared).run()
 
 
 def disk_error(error: OSError, folder: Place) -> ShardwaveError:

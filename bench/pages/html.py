@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.pages.blocks import Bar, Bars, Block, Details, Lines, Matrix, Page, Table, Text, Waterfall, number
 from bench.pages.svg import chart
+from preprocess.printable import printable
 
 _KEY = (
     '<p class="key"><span class="ours"><i></i>ours</span> <span class="peer"><i></i>peers</span> '
@@ -128,4 +129,4 @@ def _matrix(matrix: Matrix) -> str:
 
 
 def _(text: str) -> str:
-    return html.escape(str(text))
+    return html.escape(printable(str(text)))  # a name may hold marks that turn the direction of what follows

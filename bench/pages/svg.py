@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from bench.pages.blocks import Line, Lines, number
+from preprocess.printable import printable
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 8, 34  # margins of the plot
@@ -31,10 +32,10 @@ def chart(lines: Lines) -> str:
     for i, line in enumerate(lines.lines):
         drawn += _curve(line, i % COLOURS, horizontal, vertical, lines.log)
     legend = "".join(
-        f'<span><i class="k c{i % COLOURS}{" dash" if line.dashed else ""}"></i>{html.escape(line.name)}</span>'
+        f'<span><i class="k c{i % COLOURS}{" dash" if line.dashed else ""}"></i>{html.escape(printable(line.name))}</span>'
         for i, line in enumerate(lines.lines)
     )
-    title = html.escape(lines.title)
+    title = html.escape(printable(lines.title))
     return (
         f"<figure><figcaption>{title}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{"".join(drawn)}</svg>'

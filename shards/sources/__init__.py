@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preprocess.errors import UsageError
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from shards.url_path import Place
 
 _log = logging.getLogger(__name__)
+
+
+def check_regular(path: Place, option: str) -> None:
+    """Raise UsageError where `path`, named by `option`, is a pipe, a socket or a device: reading it might never end."""
+    if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{option} must be a regular file, got {path}: it is a pipe, a socket or a device")
 
 
 def discover(audio: Place, options: BuildOptions | None = None) -> list[Clip]:
@@ -31,6 +38,7 @@ def discover(audio: Place, options: BuildOptions | None = None) -> list[Clip]:
     options = options or BuildOptions()
     start = time.perf_counter()
     if options.labels is not None:
+        check_regular(place(options.labels), "--labels")
         clips, how = csv_labels.read(audio, place(options.labels), options), f"named by {options.labels}"
     elif options.label_from is not None:
         class_folders.check_folder(audio)

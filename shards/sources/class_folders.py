@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from preprocess.errors import UsageError
+from preprocess.errors import ShardwaveError, UsageError
 from shards.clip import Clip
+from shards.progress import say
 from shards.sources.clip_list import fold_of_folder, split_of_folder
 from shards.url_path import Place, UrlPath
 
@@ -49,27 +50,60 @@ def check_folder(audio: Place) -> None:
 
 
 def audio_files(audio: Place) -> list[str]:
-    """Paths below the folder `audio`, sorted, of every file that looks like audio; hidden ones are passed over."""
+    """List every file below a folder that looks like audio.
+
+    Hidden files and folders are passed over. Links that cannot be followed, files whose content cannot be read and whose name is
+    no audio file's, and links to folders that were listed already are passed over too, and named in a remark.
+
+    Args:
+        audio: the folder, or its URL.
+
+    Returns:
+        Paths relative to `audio`, with forward slashes, sorted.
+
+    Raises:
+        ShardwaveError: a folder below `audio` cannot be read, so that its clips would be missing.
+    """
     from preprocess.containers import identify
     from preprocess.decode import SUFFIXES, looks_like_audio
 
     if isinstance(audio, UrlPath):
         shown = [path for path in audio.files() if not any(part.startswith(".") for part in path.split("/"))]
         return sorted(path for path in shown if Path(path).suffix.lower() in SUFFIXES or identify((audio / path).head(4_096)))
-    found, seen = [], set()
-    for folder, below, names in os.walk(audio, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back up
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = [name for name in below if not name.startswith(".")]
+    found: list[str] = []
+    unreadable: list[str] = []
+    again: list[str] = []
+    seen: set[str] = set()
+    for folder, below, names in os.walk(audio, onerror=_unreadable_folder, followlinks=True):
         within = os.path.relpath(folder, audio).replace(os.sep, "/") + "/"
         within = "" if within == "./" else within
+        real = os.path.realpath(folder)
+        if real in seen:  # also a link back up
+            below.clear()
+            again.append(within)
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))  # which of two links comes first must not vary
         for name in names:
-            if not name.startswith(".") and looks_like_audio(os.path.join(folder, name)):
-                found.append(checked_name(within + name))
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            if looks_like_audio(path):
+                found.append(within + name)
+            elif not os.access(path, os.R_OK):  # dangling links too
+                unreadable.append(within + name)
+    for paths, what in ((unreadable, "cannot be read"), (again, "leads to a folder that is listed already")):
+        if paths:
+            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            say(f"{audio}: passed over, for it {what}: {min(paths)}{more}")
     return sorted(found)
+
+
+def _unreadable_folder(error: OSError) -> None:
+    if os.path.basename(error.filename) != "lost+found":  # the file system's own
+        raise ShardwaveError(
+            f"{error.filename}: the folder cannot be read ({error.strerror}): make it readable, or move it out of AUDIO"
+        )
 
 
 def checked_name(path: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import ssl
@@ -17,9 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from preprocess.errors import ShardwaveError, UsageError
+from preprocess import typed
+from preprocess.errors import DamagedFile, ShardwaveError, UsageError
 from shards import atomic
 from shards.progress import bar, say
+from shards.records import DownloadRecord
 
 CHUNK = 1 << 18  # bytes
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses worth another attempt
@@ -194,7 +195,6 @@ def _validator(part: Path) -> Path:
 
 def _read_validator(part: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(_validator(part).read_text())
-    except (OSError, json.JSONDecodeError):
+        return dict(typed.read(_validator(part), DownloadRecord))
+    except (OSError, DamagedFile):  # the download begins anew
         return {}
-    return value

@@ -1,141 +1,183 @@
-"""Archives unpacked without trusting them: nothing is written outside the folder, and nothing but files and folders is made."""
+"""Unpacking archives that may come from anybody: nothing is written outside the folder, and nothing there is replaced."""
 
 from __future__ import annotations
 
+import filecmp
 import os
+import posixpath
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
 
 from preprocess.errors import ShardwaveError
-from shards import atomic
+from shards import atomic, scratch
 from shards.sources.download import progress
 
-
-class _Member(NamedTuple):
-    """A file of an archive; `content` is read before the next one is asked for."""
-
-    name: PurePosixPath
-    size: int  # bytes
-    content: IO[bytes]
+MAX_BYTES = 64 << 30  # of an archive's files together
+MAX_FILES = 1_000_000
 
 
 def extract(archive: Path, folder: Path) -> int:
-    """Unpack a tar (plain, gz, bz2, xz) or zip into `folder`; returns the number of files.
+    """Unpack a tar (plain, gz, bz2, xz) or zip into a folder.
 
-    Absolute names, `..`, links that lead outside, devices and pipes stop it with a ShardwaveError before anything of that
-    archive stands in `folder`; a link inside becomes a copy of its file. What is unpacked appears only when it is complete.
+    The archive is unpacked into a temporary folder inside `folder` first; what appears in `folder` is complete. Only files and
+    folders are made: a link becomes a copy of the file in the archive that it leads to.
+
+    Args:
+        archive: the tar or zip file.
+        folder: made if it is not there. What lies in it is neither removed nor replaced; what the archive holds too and is equal
+            to it stays as it is.
+
+    Returns:
+        The number of files.
+
+    Raises:
+        ShardwaveError: the archive is damaged or no archive; it holds absolute names, `..`, devices, pipes, links that lead
+            outside or in a circle, more than MAX_FILES files or MAX_BYTES bytes; or `folder` holds something else of the same
+            name. Nothing of the archive is in `folder` then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".unpacking.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        count = 0
-        with progress(archive.stat().st_size, f"unpacking {archive.name}") as shown, open(archive, "rb") as file:
-            for member in _members(archive, file):
-                target = temporary / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with open(target, "wb") as out:
-                    shutil.copyfileobj(member.content, out, 1 << 20)
-                if target.stat().st_size != member.size:
-                    raise ShardwaveError(f"{archive}: {member.name} is cut off; download the archive again")
-                count += 1
-                shown.update(max(0, file.tell() - shown.n))
-        for child in sorted(temporary.iterdir()):
-            final = folder / child.name
-            if final.is_dir():
-                shutil.rmtree(final)
-            atomic.replace(child, final)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        with scratch.folder(folder, ".unpacking-") as temporary:
+            with progress(archive.stat().st_size, f"unpacking {archive.name}") as shown, open(archive, "rb") as file:
+                target = _Target(archive, temporary, lambda: shown.update(max(0, file.tell() - shown.n)))
+                if zipfile.is_zipfile(file):
+                    _unpack_zip(file, target)
+                else:
+                    _unpack_tar(file, target)
+            _publish(temporary, folder, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError, ValueError, NotImplementedError) as error:
         raise ShardwaveError(f"{archive}: damaged archive ({error}); download it again") from None
+    except RuntimeError as error:  # zipfile: encrypted
+        raise ShardwaveError(f"{archive}: cannot be unpacked ({error})") from None
     except OSError as error:
         raise ShardwaveError(
             f"{folder}: {error.strerror or error} while unpacking {archive.name}; make room or choose another --out"
         ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return count
+    return target.count
 
 
-def _members(archive: Path, file: IO[bytes]) -> Iterator[_Member]:
-    """The regular files of an archive, in its order, every name checked."""
-    if zipfile.is_zipfile(file):
-        file.seek(0)
-        yield from _zip_members(archive, file)
-        return
+class _Target:
+    """The temporary folder: checks every member's name, kind and size, and keeps count."""
+
+    def __init__(self, archive: Path, folder: Path, advance: Callable[[], None]) -> None:
+        self.archive, self.folder, self.advance = archive, folder, advance
+        self.files: set[str] = set()  # names of the files written, without `.` and `..`
+        self.count = self._bytes = 0
+
+    def refuse(self, what: str) -> ShardwaveError:
+        return ShardwaveError(f"{self.archive}: refused, {what}; this archive is not to be trusted")
+
+    def name(self, name: str) -> str:
+        """The name as a path below the folder (`.` for the folder itself); raises ShardwaveError where it leads outside."""
+        outside = name.startswith("/") or (len(name) > 1 and name[1] == ":") or "\\" in name or ".." in name.split("/")
+        if outside or "\0" in name:
+            raise self.refuse(f"{name} lies outside the folder")
+        return posixpath.normpath(name)
+
+    def reserve(self, name: str, size: int) -> None:
+        """Count a file of `size` bytes before it is written."""
+        self.count, self._bytes = self.count + 1, self._bytes + size
+        if self.count > MAX_FILES or self._bytes > MAX_BYTES:
+            raise self.refuse(f"it holds more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GiB (the limits of fetch)")
+        if size > shutil.disk_usage(self.folder).free:
+            raise ShardwaveError(f"{self.folder.parent}: no space left for {name} of {self.archive.name}; make room")
+        self.files.add(name)
+
+
+def _unpack_zip(file: IO[bytes], target: _Target) -> None:
+    with zipfile.ZipFile(file) as zipped:
+        for member in zipped.infolist():
+            name, kind = target.name(member.filename), stat.S_IFMT(member.external_attr >> 16)
+            if member.is_dir():
+                continue
+            if kind not in (0, stat.S_IFREG):
+                raise target.refuse(f"{member.filename} is a link, a device or a pipe")
+            target.reserve(name, member.file_size)
+            zipped.extract(member, target.folder)  # checks the member's CRC-32 while it is read
+            target.advance()
+
+
+def _unpack_tar(file: IO[bytes], target: _Target) -> None:
     file.seek(0)
     if not tarfile.is_tarfile(file):
         file.seek(0)
         page = file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))
         what = "a web page" if page else "neither a tar nor a zip file"
-        raise ShardwaveError(f"{archive}: this is {what}; download it again, from another place (--url)")
+        raise ShardwaveError(f"{target.archive}: this is {what}; download it again, from another place (--url)")
     file.seek(0)
+    links: dict[str, tuple[str, str]] = {}  # name -> what it leads to, and both as the archive has them
+    folders: set[str] = {"."}
     with tarfile.open(fileobj=file, mode="r:*") as tar:
-        yield from _tar_members(archive, tar)
+        for number, member in enumerate(tar):
+            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
+            if number > 2 * MAX_FILES:
+                raise target.refuse(f"it has more than {2 * MAX_FILES:,} members")
+            name = target.name(member.name)
+            if member.issym() or member.islnk():
+                parent = posixpath.dirname(name) if member.issym() else ""
+                leads_to = posixpath.normpath(posixpath.join(parent, member.linkname))
+                shown = f"{member.name} links to {member.linkname}"
+                if member.linkname.startswith("/") or leads_to.split("/")[0] == ".." or "\\" in member.linkname:
+                    raise target.refuse(f"{shown}, which lies outside the folder")
+                links[name] = leads_to, shown
+            elif member.isdir():
+                folders.add(name)
+            elif member.isreg():
+                target.reserve(name, member.size)
+                tar.extract(member, target.folder, filter="data")
+                folders.update(_parents(name))
+            else:
+                raise target.refuse(f"{member.name} is a device or a pipe")
+            target.advance()
+    _copy_links(links, folders, target)
 
 
-def _tar_members(archive: Path, tar: tarfile.TarFile) -> Iterator[_Member]:
-    for member in tar:
-        name = _checked(archive, member.name)
-        if member.isdir() or name == PurePosixPath("."):
+def _parents(name: str) -> set[str]:
+    parts = name.split("/")[:-1]
+    return {"/".join(parts[: i + 1]) for i in range(len(parts))}
+
+
+def _copy_links(links: dict[str, tuple[str, str]], folders: set[str], target: _Target) -> None:
+    """Make each link a copy of the file that it leads to, over other links too; links to folders are left out."""
+    for name, (leads_to, shown) in links.items():
+        passed = {name}
+        while leads_to in links and leads_to not in passed:
+            passed.add(leads_to)
+            leads_to = links[leads_to][0]
+        if leads_to in passed:
+            raise target.refuse(f"{shown}, which leads back to itself")
+        if leads_to in folders:
             continue
-        if member.issym():
-            _checked(archive, f"{name.parent}/{member.linkname}", link=member)
-        elif member.islnk():
-            _checked(archive, member.linkname, link=member)
-        elif not member.isreg():
-            raise ShardwaveError(f"{archive}: refused, {member.name} is a device or a pipe; this archive is not to be trusted")
-        try:
-            content = tar.extractfile(member)  # follows links within the archive
-        except KeyError:
-            raise ShardwaveError(f"{archive}: {member.name} links to {member.linkname}, which is not in the archive") from None
-        if content is not None:  # None: a link to a folder
-            yield _Member(name, member.size if member.isreg() else content.seek(0, os.SEEK_END), _rewound(content))
+        if leads_to not in target.files:
+            raise ShardwaveError(f"{target.archive}: {shown}, which is not in the archive")
+        source, copy = target.folder / leads_to, target.folder / name
+        target.reserve(name, source.stat().st_size)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
 
 
-def _zip_members(archive: Path, file: IO[bytes]) -> Iterator[_Member]:
-    with zipfile.ZipFile(file) as zipped:
-        for member in zipped.infolist():
-            name = _checked(archive, member.filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if member.is_dir():
-                continue
-            if kind not in (0, stat.S_IFREG):
-                raise ShardwaveError(
-                    f"{archive}: refused, {member.filename} is a link, a device or a pipe; this archive is not to be trusted"
-                )
-            with zipped.open(member) as content:  # checks the member's CRC-32 while it is read
-                yield _Member(name, member.file_size, content)
+def _publish(temporary: Path, folder: Path, archive: Path) -> None:
+    """Give what was unpacked its place, if nothing else lies there."""
+    children = sorted(temporary.iterdir())
+    for child in children:
+        there = folder / child.name
+        if os.path.lexists(there) and not _same(child, there):
+            raise ShardwaveError(
+                f"{there} is there already and is not what {archive.name} holds: move it away, or choose another --out"
+            )
+    for child in children:
+        if not os.path.lexists(folder / child.name):
+            atomic.replace(child, folder / child.name)
 
 
-def _checked(archive: Path, name: str, link: tarfile.TarInfo | None = None) -> PurePosixPath:
-    """The member's name as a path below the folder, or ShardwaveError; for a link, its target from the archive's root."""
-    parts: list[str] = []
-    outside = (
-        name.startswith(("/", "\\"))
-        or (len(name) > 1 and name[1] == ":")
-        or "\\" in name
-        or (link is not None and link.linkname.startswith("/"))
-    )
-    for part in name.split("/"):
-        if part == ".." and (link is None or not parts):
-            outside = True
-        elif part == "..":
-            parts.pop()
-        elif part not in ("", "."):
-            parts.append(part)
-    if outside:
-        what = f"{link.name} links to {link.linkname}" if link else name
-        raise ShardwaveError(f"{archive}: refused, {what} lies outside the folder; this archive is not to be trusted")
-    return PurePosixPath(*parts) if parts else PurePosixPath(".")
-
-
-def _rewound(content: IO[bytes]) -> IO[bytes]:
-    content.seek(0)
-    return content
+def _same(one: Path, other: Path) -> bool:
+    """Whether all that lies in `one` lies in `other` too, with the same bytes."""
+    if one.is_dir():
+        return other.is_dir() and all(_same(child, other / child.name) for child in one.iterdir())
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic
 from shards.clip import Clip
+from shards.csv_text import csv_text
 from shards.progress import say
 from shards.sources import known
 from shards.sources.download import check, digest, download
@@ -22,9 +21,11 @@ OPTIONAL = ("fold", "group", "split")  # columns of labels.csv that are written 
 COUNTED = "the number of clips was checked instead"
 
 
-def fetch(name: str, out: Path, source: Path | None = None, split: str | None = None, url: str | None = None) -> dict[str, Any]:
+def fetch(
+    name: str, out: Path | str, source: Path | str | None = None, split: str | None = None, url: str | None = None
+) -> dict[str, Any]:
     """Bring a known data set into `out` and write `out/labels.csv`; see `fetch_data_set`."""
-    return fetch_data_set(known.get(name), out, source, split, url)
+    return fetch_data_set(known.get(name), Path(out), None if source is None else Path(source), split, url)
 
 
 def fetch_data_set(
@@ -46,7 +47,12 @@ def fetch_data_set(
         )
     if source is not None and not source.exists():
         raise UsageError(f"--from {source}: no such file or folder")
-    say(f"{data_set.title}\n  home      {data_set.homepage}\n  licence   {data_set.licence}\n  citation  {data_set.citation}")
+    say(
+        data_set.title,
+        f"  home      {data_set.homepage}",
+        f"  licence   {data_set.licence}",
+        f"  citation  {data_set.citation}",
+    )
     folder, checksum = _obtain(data_set, out, source, url)
     root = data_set.root(folder)
     if root is None:
@@ -86,14 +92,11 @@ def fetch_data_set(
 def table(clips: list[Clip]) -> str:
     """`clips` as CSV text: path, label, and of fold, group and split those that occur."""
     columns = [name for name in OPTIONAL if any(getattr(clip, name) is not None for clip in clips)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", *columns])
-    for clip in sorted(clips, key=lambda clip: clip.path):
-        writer.writerow(
-            [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
-        )
-    return text.getvalue()
+    rows = [
+        [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
+        for clip in sorted(clips, key=lambda clip: clip.path)
+    ]
+    return csv_text([["path", "label", *columns], *rows])
 
 
 def _obtain(data_set: DataSet, out: Path, source: Path | None, url: str | None) -> tuple[Path, str]:

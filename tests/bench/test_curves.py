@@ -37,7 +37,7 @@ def test_tables_that_do_not_cover_the_space_and_foreign_files_are_refused(tmp_pa
     with pytest.raises(UsageError, match="no table of learning curves there"):
         curves.read(tmp_path / "none.jsonl")
     (tmp_path / "other.jsonl").write_text('{"format": "other"}\n')
-    with pytest.raises(UsageError, match="its format is other"):
+    with pytest.raises(UsageError, match="its format is 'other'"):
         curves.read(tmp_path / "other.jsonl")
     (tmp_path / "cut.jsonl").write_text('{"format": "shardwave-curves-1", "spa')
     with pytest.raises(ShardwaveError, match="damaged"):

@@ -64,8 +64,8 @@ def test_damaged_or_foreign_files_are_named(tmp_path):
         read(tmp_path)
     path = tmp_path / "records.jsonl"
     path.write_text('{"stage": "x"}\n')
-    with pytest.raises(ShardwaveError, match="line 1: not a bench record, lacks case"):
+    with pytest.raises(ShardwaveError, match="line 1 is damaged: it lacks the field case"):
         read(path)
     path.write_text(json.dumps(Record("s", "c", "ours", "s", [1.0]).row()) + "\n{half")
-    with pytest.raises(ShardwaveError, match="line 2: not JSON"):
+    with pytest.raises(ShardwaveError, match="line 2 is damaged: not JSON"):
         read(path)

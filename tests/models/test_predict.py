@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -177,11 +178,11 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tupl
 def test_one_file_and_a_folder_of_nothing_usable(
     audio: Path, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tmp" / "shardwave-predict-killed").mkdir(parents=True)  # as a killed process leaves it
+    (tmp_path / "tmp" / "shardwave-scratch-abcd1234").mkdir(parents=True)  # as a killed process leaves it
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     assert predict(run[0], audio / "low" / "clip 3.wav", tmp_path / "new" / "one.csv", device="cpu", workers=1)["clips"] == 1
     assert [row["id"] for row in read(tmp_path / "new" / "one.csv")] == ["clip 3.wav"]
-    assert not list((tmp_path / "tmp").glob("shardwave-predict-*"))
+    assert not list((tmp_path / "tmp").glob("shardwave-scratch-*"))
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.txt").write_text("no audio")
@@ -254,3 +255,24 @@ def test_segments_of_a_file_are_rows_of_their_own(audio: Path, run: tuple[Path, 
     predict(run[0], tmp_path / "set", tmp_path / "out.csv", device="cpu")
     rows = [tuple(row[name] for name in ("path", "start", "end", "class")) for row in read(tmp_path / "out.csv")]
     assert rows == [("both.wav", "0", "1", "high tone"), ("both.wav", "1", "", "low")]
+
+
+def test_files_of_any_name_are_predicted(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
+    """Names went through a CSV file that is stripped and split into lines."""
+    names = (
+        " leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "-dash.wav",
+        "u\u2028.wav", os.fsdecode(b"\xff.wav"),
+    )  # fmt: skip
+    folder = tmp_path / "any"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(audio / "low" / "clip 0.wav", folder / name)
+    os.mkfifo(folder / "pipe.wav")
+    made = predict(run[0], folder, tmp_path / "all.csv", device="cpu", workers=1, max_bad_fraction=1.0)
+    assert made["clips"] == len(names) and made["bad"] == [{"path": "pipe.wav", "reason": "not a regular file"}]
+    with open(tmp_path / "all.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert sorted(row["id"] for row in csv.DictReader(file)) == sorted(names)
+    assert predict(str(run[0]), str(folder / names[0]), str(tmp_path / "one.csv"), device="cpu", workers=1)["clips"] == 1
+    assert [row["id"] for row in read(tmp_path / "one.csv")] == [names[0]]
+    with pytest.raises(ShardwaveError, match="pipe.wav: not a regular file"):
+        predict(run[0], folder / "pipe.wav", tmp_path / "pipe.csv", device="cpu", workers=1)

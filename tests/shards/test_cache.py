@@ -105,6 +105,19 @@ def test_trouble_on_the_way_is_mended(built: Path, trouble: str) -> None:
         assert [server.requests[name] for name in names] == [2] * len(names)
 
 
+@pytest.mark.parametrize("name", ["train-slice-0000.tar", "train-slice-0000.index", "manifest.json"])
+def test_more_than_the_manifest_allows_for_is_not_fetched(
+    built: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server could fill the disk, or the memory."""
+    shutil.copytree(built, tmp_path / "set")
+    monkeypatch.setattr("shards.cache.LARGEST", 1 << 20)
+    with open(tmp_path / "set" / name, "ab") as file:
+        file.write(b" " * (2 << 20))
+    with serve(tmp_path / "set") as server, pytest.raises(ShardwaveError, match=f"{name}: (more than|larger than)"):
+        images(ShardSet.open(server.url))
+
+
 def test_wrong_bytes_are_never_used(built: Path, cache: Path) -> None:
     name = "train-slice-0001.tar"
     with serve(built, {(name, number): "wrong" for number in (1, 2)}) as server:

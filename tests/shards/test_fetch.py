@@ -315,6 +315,98 @@ def test_damaged_and_foreign_archives(tmp_path: Path) -> None:
         assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"a.wav": "a.wav"},
+        {"a.wav": "b.wav", "b.wav": "a.wav"},
+        {"a.wav": "./a.wav"},
+        {"d/a.wav": "../d/a.wav"},
+        {"x.wav": "a.wav", "a.wav": "b.wav", "b.wav": "a.wav"},
+    ],
+)
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_in_a_circle_are_refused(tmp_path: Path, links: dict[str, str], kind: bytes) -> None:
+    if kind == tarfile.LNKTYPE:
+        links = {name: target.removeprefix("../") for name, target in links.items()}
+    archive = tar_of(tmp_path / "x.tar", [(member("good.wav"), b"good"), *((member(n, kind, t), b"") for n, t in links.items())])
+    with pytest.raises(ShardwaveError, match="refused, .* leads back to itself"):
+        extract(archive, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_links_over_links_and_to_what_comes_later(tmp_path: Path) -> None:
+    members = [
+        (member("one.wav", tarfile.SYMTYPE, "two.wav"), b""),
+        (member("two.wav", tarfile.SYMTYPE, "deep/three.wav"), b""),
+        (member("folder", tarfile.SYMTYPE, "deep"), b""),
+        (member("deep/three.wav"), b"three"),
+    ]
+    assert extract(tar_of(tmp_path / "x.tar", members), tmp_path / "out") == 3
+    assert (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "out" / "two.wav").read_bytes() == b"three"
+    with pytest.raises(ShardwaveError, match="a.wav links to b.wav, which is not in the archive"):
+        extract(tar_of(tmp_path / "y.tar", [(member("a.wav", tarfile.SYMTYPE, "b.wav"), b"")]), tmp_path / "out2")
+
+
+def test_what_lies_in_the_folder_is_never_touched(tmp_path: Path) -> None:
+    """A folder of the user's that had the name of one in the archive was deleted."""
+    archive = tar_of(tmp_path / "x.tar", [(member("audio/a.wav"), b"a"), (member("meta/m.csv"), b"m")])
+    out = tmp_path / "out"
+    (out / "audio").mkdir(parents=True)
+    (out / "audio" / "thesis.txt").write_text("all of it")
+    with pytest.raises(ShardwaveError, match="out/audio is there already and is not what x.tar holds: move it away"):
+        extract(archive, out)
+    assert sorted(path.name for path in out.rglob("*")) == ["audio", "thesis.txt"]
+    (out / "audio").rename(tmp_path / "mine")
+    (out / "audio").symlink_to(tmp_path / "mine")
+    with pytest.raises(ShardwaveError, match="is there already"):
+        extract(archive, out)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    (out / "audio").unlink()
+    assert extract(archive, out) == 2
+    (out / "meta" / "m.csv").unlink()
+    (out / "meta").rmdir()  # as if it had been killed between the two
+    (out / "audio" / "note.txt").write_text("mine")
+    assert extract(archive, out) == 2 and (out / "meta" / "m.csv").exists() and (out / "audio" / "note.txt").exists()
+
+
+def test_what_a_killed_process_unpacked_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "out" / ".unpacking-abcdefgh").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "out" / ".unpacking-linklink").symlink_to(tmp_path / "home")
+    extract(tar_of(tmp_path / "x.tar", [(member("a.wav"), b"a")]), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".unpacking-linklink", "a.wav"]
+    assert (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def archive(sizes: list[int]) -> Path:
+        path = tmp_path / f"x.{kind}"
+        if kind == "tar":
+            return tar_of(path, [(member(f"{i}.wav"), bytes(size)) for i, size in enumerate(sizes)])
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for i, size in enumerate(sizes):
+                zipped.writestr(f"{i}.wav", bytes(size))
+        return path
+
+    monkeypatch.setattr("shards.sources.extract.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("shards.sources.extract.MAX_FILES", 10)
+    assert extract(archive([1 << 19, 1 << 19]), tmp_path / "most") == 2
+    for sizes in ([(1 << 20) + 1], [1 << 19, 1 << 19, 1], [0] * 11):
+        with pytest.raises(ShardwaveError, match="refused, it holds more than 10 files or 0 GiB"):
+            extract(archive(sizes), tmp_path / "out")
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_size_that_is_only_claimed_takes_no_space(tmp_path: Path) -> None:
+    claimed = tarfile.TarInfo("a.wav")
+    claimed.size = 1 << 60
+    (tmp_path / "x.tar").write_bytes(claimed.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+    with pytest.raises(ShardwaveError, match="refused, it holds more than"):
+        extract(tmp_path / "x.tar", tmp_path / "out")
+
+
 # --- a whole fetch
 
 

@@ -220,3 +220,22 @@ def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
         build(tmp_path / "audio", tmp_path / "set", CONFIG, dataclasses.replace(OPTIONS, max_bad_fraction=0.1, val_fraction=0.0))
     text = inspect.describe(inspect.summary(tmp_path / "set"))
     assert "quarantined  24 clips" in text and "and 14 more in quarantine.jsonl" in text
+
+
+def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
+    opened = ShardSet.open(built)
+    view = opened.view("train", "slice")
+    found = inspect.sample(str(built), view.key(4))
+    assert found["key"] == view.key(4) and found["split"] == "train" and found["shard"] in {e["file"] for e in view._entries}
+    assert opened.config is not None and found["slices"] == opened.config.slices
+    assert {name: found[name] for name in view.meta(4)} == view.meta(4)
+    image, size = view.gather([4])["npy"][0], opened.config.image_size
+    assert found["values"]["npy"] == {
+        "dtype": "uint8", "shape": [size, size], "min": image.min(), "mean": pytest.approx(image.mean()), "max": image.max(),
+    }  # fmt: skip
+    text = inspect.describe_sample(found)
+    assert text.startswith(view.key(4)) and f"uint8 {size} x {size}" in text and view.meta(4)["path"] in text
+    whole = inspect.sample(built, view.meta(4)["path"])
+    assert whole["view"] == "full" and whole["clip"] == found["clip"] and whole["slices"] == found["slices"]
+    with pytest.raises(UsageError, match="has no sample nowhere; keys look like"):
+        inspect.sample(built, "nowhere")

@@ -56,7 +56,7 @@ def test_what_is_written_is_read(audio: Path, tmp_path: Path) -> None:
     made.write(tmp_path / "plan.jsonl")
     assert plan.read(tmp_path / "plan.jsonl") == made
     (tmp_path / "plan.jsonl").write_text((tmp_path / "plan.jsonl").read_text()[:-50])
-    with pytest.raises(ShardwaveError, match="plan.jsonl cannot be read"):
+    with pytest.raises(ShardwaveError, match="plan.jsonl line 25 is damaged: not JSON: build the set anew"):
         plan.read(tmp_path / "plan.jsonl")
 
 

@@ -130,7 +130,7 @@ def test_a_killed_worker(clips: Path, whole: Path, tmp_path: Path) -> None:
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "a building process was killed by signal 9: run the same command again" in told.splitlines()[-1]
+    assert "a building process was killed by signal 9 (the last file it began to read: class " in told.splitlines()[-1]
     check_finishes(clips, tmp_path / "set", whole)
 
 

@@ -110,7 +110,7 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
         for i in (0, -1)
     )
     assert first == 1.25 < last
-    assert inspect.lines_of(tmp_path / "set" / "quarantine.jsonl") == [
+    assert inspect.quarantined(tmp_path / "set") == [
         {"path": "one.wav", "start": 1.95, "end": 3.0, "reason": "the segment ends at 3 s, the file at 2 s"},
         {"path": "one.wav", "start": 2.0, "end": 2.1, "reason": "the segment begins at 2 s, the file ends at 2 s"},
         {"path": "one.wav", "start": 9.0, "end": 9.5, "reason": "the segment begins at 9 s, the file ends at 2 s"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -176,6 +177,7 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
     shutil.copytree(built, tmp_path / "set")
     found = json.loads((built / "manifest.json").read_text())
     config = {**found["config"], "image_size": 64}
+    entry, fields = found["partitions"]["train"]["full"][0], found["fields"]
     for change, told in (
         ({"format": "shardwave-9"}, "reads format shardwave-1, the set has shardwave-9"),
         ({"config": config}, f"it says {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
@@ -185,18 +187,28 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
             {"classes": found["classes"][::-1]},
             f"the set id does not fit the shards and classes that it lists (it says {found['set_id']}",
         ),
-        ({"partitions": {"train": {"full": [{"file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
+        ({"partitions": {"train": {"full": [{**entry, "file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
         ({"partitions": {"../x": {"full": []}}}, "is damaged"),
-        ({"partitions": {"../x": {"full": [{"file": "a"}]}}}, "unknown partition"),
+        ({"partitions": {"../x": {"full": [entry]}}}, "unknown partition"),
+        ({"partitions": {"train": {"full": [{**entry, "samples": -1}]}}}, "full[0].samples must be a number from 0"),
+        ({"partitions": {"train": {"full": [{**entry, "sha256": "0"}]}}}, "is no SHA-256"),
+        ({"partitions": {"train": {"full": [entry, entry]}}}, "names train-full-0000.tar twice"),
         (
-            {"partitions": {"train": {"full": [{"file": "train-full-0000.tar", "samples": -1, "bytes": 1, "sha256": "0" * 64}]}}},
-            "no count",
+            {"partitions": {"train": {"full": [{"file": "train-full-0000.tar"}]}}},
+            "lacks the field partitions.train.full[0].samples",
         ),
-        ({"partitions": {"train": {"full": [{"file": "train-full-0000.tar"}]}}}, "is damaged: 'samples'"),
         ({"partitions": {"train": ["train-full-0000.tar"]}}, "is damaged"),
-        ({"fields": {"npy": {"dtype": "object", "shape": [2]}}}, "field 'npy' cannot be"),
-        ({"fields": {"npy": {"dtype": "uint8", "shape": [-2]}}}, "field 'npy' cannot be"),
-        ({"fields": {"../npy": {"dtype": "uint8", "shape": [2]}}}, "field '../npy' cannot be"),
+        # What is not there must not be reserved: a view of 10**9 samples took 3.7 GB before an index was read
+        ({"partitions": {"train": {"full": [{**entry, "samples": 10**9}]}}}, "cannot hold 1000000000 samples"),
+        ({"partitions": {"train": {"full": [{**entry, "bytes": 2**42}]}}}, "bytes must be a number from 0"),
+        ({"fields": {**fields, "npy": {"dtype": "object", "shape": [2]}}}, "field 'npy' cannot be"),
+        ({"fields": {**fields, "npy": {"dtype": "json", "shape": [2]}}}, "field 'npy' cannot be"),
+        ({"fields": {**fields, "npy": {"dtype": "uint8", "shape": [2**20, 2**22]}}}, "field 'npy' cannot be"),
+        ({"fields": {**fields, "npy": {"dtype": "uint8", "shape": [-2]}}}, "npy.shape[0] must be a number from 0"),
+        ({"fields": {**fields, "../npy": {"dtype": "uint8", "shape": [2]}}}, "field '../npy' cannot be"),
+        ({"fields": {**fields, "cls": {"dtype": "uint8", "shape": []}}}, "field cls cannot be"),
+        ({"fields": {"npy": fields["npy"], "json": fields["json"]}}, "lacks the field cls"),
+        ({"classes": ["a", "a"]}, "a class is named twice"),
     ):
         edited({**found, **change})(tmp_path / "set")
         with pytest.raises(ShardwaveError) as caught:
@@ -210,10 +222,87 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
 def test_a_field_that_does_not_fit_its_index_is_refused(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built, tmp_path / "set")
     found = json.loads((built / "manifest.json").read_text())
-    found["fields"]["npy"]["shape"] = [64, 64]
+    found["fields"]["npy"]["shape"] = [16, 32]
     edited(found)(tmp_path / "set")
     with pytest.raises(ShardwaveError, match="the index does not fit the field npy"):
         ShardSet.open(tmp_path / "set").view("train")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("cls", 3, "names class 3, the set has 3 classes"),
+        ("cls", 2**62, "names class 4611686018427387904"),
+        ("cls", -2, "names class -2"),
+        ("clip", -1, "names clip -1"),
+        ("offset", 512 + 64, "the index points outside its tar"),
+        ("offset", 2**62, "the index points outside its tar"),
+    ],
+)
+def test_what_compiled_code_would_use_unchecked_is_checked(
+    built: Path, tmp_path: Path, column: str, value: int, told: str
+) -> None:
+    """A class is an index into weights, an offset an address: out of range they write and read anywhere."""
+    from shards import index
+
+    shutil.copytree(built, tmp_path / "set")
+    path = tmp_path / "set" / "train-full-0000.index"
+    found = index.read(path)
+    columns = {"cls": found.cls.copy(), "clip": found.clip.copy()}
+    offset = {name: places.copy() for name, places in found.offset.items()}
+    (offset["npy"] if column == "offset" else columns[column])[1] = value
+    made = Index(found.tar_bytes, found.tar_sha256, columns["cls"], columns["clip"], offset, found.length)
+    path.write_bytes(made.to_bytes())
+    with pytest.raises(ShardwaveError, match=f"train-full-0000.(tar|index): .*{told}"):
+        ShardSet.open(tmp_path / "set").view("train")
+
+
+def test_an_index_of_the_wrong_size_is_not_read(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path / "set")
+    os.truncate(tmp_path / "set" / "train-full-0000.index", 1 << 40)  # a hole: reading it would take a terabyte of memory
+    with pytest.raises(ShardwaveError, match="train-full-0000.index: .*1099511627776 bytes, where the manifest"):
+        ShardSet.open(tmp_path / "set").view("train")
+    (tmp_path / "set" / "train-full-0000.index").unlink()
+    os.mkfifo(tmp_path / "set" / "train-full-0000.index")
+    with pytest.raises(ShardwaveError, match="train-full-0000.index"):
+        ShardSet.open(tmp_path / "set").view("train")
+
+
+def replaced(path: Path) -> None:
+    """Another file with the same bytes and times takes its place."""
+    status, data = path.stat(), path.read_bytes()
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def rewritten(path: Path) -> None:
+    data = path.read_bytes()
+    with open(path, "r+b") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize("change", [replaced, rewritten])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_shards_that_are_replaced_while_they_are_read_are_named(
+    built: Path, tmp_path: Path, change: Callable[[Path], None], mapped: bool
+) -> None:
+    from shards.loader import Loader
+
+    shutil.copytree(built, tmp_path / "set")
+    view = ShardSet.open(tmp_path / "set").view("train")
+    loader = Loader(view, 4, shuffle=False)
+    if mapped:
+        assert len(list(loader)) > 1 and len(list(loader)) > 1  # nothing changed: epoch after epoch
+    change(tmp_path / "set" / "train-full-0001.tar")
+    with pytest.raises(ShardwaveError, match="train-full-0001.tar: the shard was replaced or changed while the set was open"):
+        next(iter(loader))
+    with (
+        pytest.raises(ShardwaveError, match="train-full-0001.tar: the shard was replaced")
+        if not mapped
+        else contextlib.nullcontext()
+    ):
+        view.gather(range(len(view)))
 
 
 def test_threads_map_every_shard_once(built: Path) -> None:
@@ -280,7 +369,8 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         (folder / f"{name}.index").write_bytes(found.to_bytes())
         with open(folder / f"{name}.tar", "wb") as file:
             file.truncate(size)
-        entries.append({"file": f"{name}.tar", "samples": samples, "bytes": size, "sha256": f"{number:064x}"})
+        sums = {name: f"{number:064x}" for name in ("sha256", "index_sha256", "idx_sha256")}
+        entries.append({"file": f"{name}.tar", "samples": samples, "bytes": size, **sums})
     about = {
         "format": manifest.FORMAT,
         "config": {"test": 1},
@@ -294,7 +384,7 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         "json": {"dtype": "json", "shape": []},
     }
     names = ("seed", "clips", "audio_seconds", "quarantined", "remarks")
-    counts = {**dict.fromkeys(names, 0), "classes": [], "feature_names": [], "environment": {}}
+    counts = {**dict.fromkeys(names, 0), "classes": list("abcdefghij"), "feature_names": [], "environment": {}}
     made = {**about, **counts, "fields": fields, "partitions": {"train": {"full": entries}}}
     (folder / "manifest.json").write_text(json.dumps({**made, "set_id": manifest.set_id(made)}))
 

@@ -136,7 +136,7 @@ def test_a_store_that_goes_on_failing(clips: tuple[Path, str], proxy: s3.Proxy, 
         build(clips[1], "s3://no-such-bucket/set", CONFIG, options())
     with pytest.raises(UsageError, match="AUDIO must be a folder, got s3://clips/none: it does not exist"):
         build("s3://clips/none", out, CONFIG, options())
-    with pytest.raises(UsageError, match="Protocol not known: nonsense"):
+    with pytest.raises(UsageError, match="scheme must be one of .*, got nonsense"):
         build("nonsense://clips/none", out, CONFIG, options())
     with pytest.raises(UsageError, match="--out s3://clips/some audio holds something else"):
         build(clips[1], clips[1], CONFIG, options())

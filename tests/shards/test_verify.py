@@ -147,7 +147,7 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda members: members[:-3], "17 samples, 18 in the index"),
+        (lambda members: members[:-3], "cannot hold 18 samples"),
         (lambda members: [*members[:3], *members], "is there twice"),
         (lambda members: members[1:], "the index does not point at"),
         (lambda members: [("x.npy", members[0][1]), *members], "lacks cls, json"),
@@ -157,7 +157,7 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
         (replaced(1, "npy", b"no array"), "field npy is damaged"),
         (replaced(1, "cls", b"7"), "the class of"),
         (replaced(1, "cls", b"x"), "field cls is damaged"),
-        (replaced(1, "json", b"{}"), "lacks label, path"),
+        (replaced(1, "json", b"{}"), "lacks the field label"),
         (replaced(1, "json", b"{"), "field json is damaged"),
         (meta_with(label="other"), "its label 'other'"),
         (meta_with(view="full"), "is of view full"),

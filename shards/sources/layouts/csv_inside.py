@@ -25,7 +25,8 @@ def find(audio: Place, paths: list[str], options: BuildOptions) -> Place | None:
         return own
     if not any("/" not in path for path in paths):
         return None
-    tables = [table for table in sorted(list[Place](audio.glob("*.csv")), key=str) if _is_label_file(table, options)]
+    files = [path for path in sorted(list[Place](audio.glob("*.csv")), key=str) if path.is_file()]  # a pipe would be waited for
+    tables = [table for table in files if _is_label_file(table, options)]
     if len(tables) > 1:
         raise UsageError(
             f"{audio} holds several label files ({', '.join(table.name for table in tables)}): name one with --labels"

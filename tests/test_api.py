@@ -1,0 +1,65 @@
+"""What commands call may be called with strings for paths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import bench.report
+from bench import compare
+from bench.record import Record, append
+from models import checkpoint, result
+from models.config import defaults
+from models.evaluate import evaluate
+from models.predict import predict
+from models.train import train
+from preprocess.config import SpectrogramConfig
+from search.compare import compare as compare_searches
+from search.config import SearchConfig
+from search.results import read_trials
+from search.run import search
+from shards import inspect
+from shards.build import BuildOptions, build, build_table
+from shards.shardset import ShardSet
+from shards.sources.fetch import fetch
+from shards.stream import stream
+from shards.verify import verify
+from tests.models.conftest import write_images
+from tests.shards.conftest import CONFIG, write_clip
+
+
+def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        write_clip(Path("audio", "ab"[number % 2], f"{number}.wav"), number)
+    Path("labels.csv").write_text("path,label\n" + "".join(f"{'ab'[n % 2]}/{n}.wav,{'ab'[n % 2]}\n" for n in range(8)))
+    Path("table.csv").write_text("label,x,y\n" + "".join(f"{'ab'[n % 2]},{n},{-n}\n" for n in range(8)))
+    assert isinstance(CONFIG, SpectrogramConfig)
+    build("audio", "set", CONFIG, BuildOptions(labels="labels.csv", workers=1, min_shards=1))
+    build_table("table.csv", "features")
+    assert verify("set")["clips"] == inspect.summary("set")["clips"] == 8
+    assert len(list(stream("set", ["train", "val"]))) == 8 and inspect.quarantined("set") == []
+    key = ShardSet.open("set").view("train").key(0)
+    inspect.sample("set", key)
+    inspect.draw("set", key, "one.png")
+    inspect.contact_sheet("set", "sheet.png")
+    assert inspect.against("set", "audio", clips=2)["verdict"] == "identical"
+    write_images(Path("images"), ["train", "val"], clips=4)
+    train("images", defaults("mlp", epochs=1, hidden_size=4, device="cpu"), "run")
+    assert result.read("run")["state"] == "COMPLETE" and checkpoint.load("run/checkpoint.ckpt").classes
+    evaluate("run", "images", device="cpu")
+    predict("run", "images", "classes.csv", device="cpu")
+    Path("space.yaml").write_text("hidden_size: 4\n")
+    search("images", SearchConfig("mlp", "random", trials=2, epochs=1, jobs=1, device="cpu", space="space.yaml"), "found")
+    assert len(read_trials("found")) == 2 and len(compare_searches(["found"])) == 1
+    append(Path("records.jsonl"), Record("s", "c", "ours", "s", [1.0]))
+    compare.compare("records.jsonl", "records.jsonl")
+    bench.report.write(["run", "found", "records.jsonl"], "page.html")
+    assert json.loads(Path("found/result.json").read_text())["state"] == "COMPLETE" and Path("page.html").exists()
+    Path("data/recordings").mkdir(parents=True)
+    for digit in range(10):
+        for speaker in ("ann", "bob"):
+            write_clip(Path(f"data/recordings/{digit}_{speaker}_0.wav"), digit)
+    assert fetch("fsdd", "out", source="data")["clips"] == 20
