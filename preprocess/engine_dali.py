@@ -22,7 +22,7 @@ import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import check, identify
 from preprocess.decode import decode
-from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, conditioned, fit_clip
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 
@@ -63,7 +63,7 @@ class DaliEngine:
         """See `preprocess.engine.Engine`."""
         made = []
         inputs = [
-            _Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips
+            _Input(*self._conditioned(clip), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips
         ]
         for start in range(0, len(inputs), CLIPS):
             made += self._batch("samples", inputs[start : start + CLIPS])
@@ -95,7 +95,8 @@ class DaliEngine:
                 size = file.seek(0, 2)
                 kind = identify(head)
                 pcm = check(file, kind, size) if kind in ("wav", "au") else None
-                if pcm and pcm.rate == config.sample_rate and pcm.frames >= config.n_fft and pcm[4:] == DECODED:
+                whole = pcm and pcm.frames == config.fitted(pcm.frames) >= config.n_fft
+                if pcm and whole and pcm.rate == config.sample_rate and pcm[4:] == DECODED:
                     file.seek(0)
                     data = np.frombuffer(file.readall(), np.uint8)
                     origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None)
@@ -103,7 +104,11 @@ class DaliEngine:
         except OSError:
             pass  # `decode` tells what is wrong with it
         decoded = decode(path, config.sample_rate, summed=summed)
-        return _Input(*conditioned(decoded.samples, config.n_fft), len(decoded.samples), decoded[1:])
+        return _Input(*self._conditioned(decoded.samples), len(decoded.samples), decoded[1:])
+
+    def _conditioned(self, clip: np.ndarray) -> tuple[np.ndarray, int]:
+        """The clip, fitted, as the pipelines take it."""
+        return conditioned(fit_clip(clip, self.config), self.config.n_fft)
 
     def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:
         """Files and samples go through pipelines of their own; out they come in their order."""

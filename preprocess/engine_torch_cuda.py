@@ -23,7 +23,7 @@ import torch
 from preprocess.batch import BatchTransform, Place, buffer_samples, extent, lay
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
-from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned
+from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, conditioned, fit_clip
 from preprocess.errors import BadAudio, UsageError
 
 IN_FLIGHT = 3  # batches
@@ -150,7 +150,7 @@ class TorchCudaEngine:
 
 def clip_of(clip: np.ndarray, config: SpectrogramConfig) -> Clip:
     """Samples float32 [time] as the buffer takes them."""
-    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None))
+    return Clip(*conditioned(fit_clip(clip, config), config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None))
 
 
 @functools.cache
