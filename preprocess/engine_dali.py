@@ -62,9 +62,7 @@ class DaliEngine:
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `preprocess.engine.Engine`."""
         made = []
-        inputs = [
-            _Input(*self._conditioned(clip), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips
-        ]
+        inputs = [_Input(*self._conditioned(clip), len(clip), (self.config.sample_rate, 1, 0.0, None)) for clip in clips]
         for start in range(0, len(inputs), CLIPS):
             made += self._batch("samples", inputs[start : start + CLIPS])
         size = self.config.image_size

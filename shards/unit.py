@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput
 from shards import atomic
@@ -68,7 +70,7 @@ def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
 def sample_meta(
     clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
 ) -> dict[str, Any]:
-    """The json field of a sample (times in seconds)."""
+    """The json field of a sample: `start` and `length` in seconds, of what its image shows (added silence included)."""
     return {
         "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
         "start": round(start, 6), "length": round(length, 6), "source_rate": source_rate,
@@ -88,6 +90,7 @@ class UnitWriter:
             ShardWriter(folder, unit.partition, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
+        self._unused = np.zeros(2)  # seconds of audio that are in no full view, and in no slice
         self._quarantined: list[dict[str, str]] = []
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
@@ -101,12 +104,14 @@ class UnitWriter:
             for row, values in zip(rows, made.features, strict=True):
                 row["features.npy"] = values
         known = {"source_rate": made.source_rate}
-        meta = sample_meta(clip, view="full", index=None, start=0.0, length=made.samples / rate, **known)
+        length = self._config.fitted(made.samples) / rate
+        meta = sample_meta(clip, view="full", index=None, start=0.0, length=length, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
         for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
             meta = sample_meta(clip, view="slice", index=i, start=start * hop / rate, length=(stop - start) * hop / rate, **known)
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
         self._seconds += made.samples / rate
+        self._unused += np.array(self._config.unused(made.samples)) / rate
         self._note(clip.path, crc32)
 
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
@@ -132,6 +137,7 @@ class UnitWriter:
             UnitWriter.abandon(self)
         record = {
             "unit": self._unit.name, "partition": self._unit.partition, "shards": entries, "audio_seconds": self._seconds,
+            "unused_seconds": self._unused.tolist(),
             "quarantined": self._quarantined, "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
         atomic.write_json(record_path(self._folder, self._unit), record)
