@@ -60,8 +60,9 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
     views = 2 if config.slices or config.slice_seconds is not None else 1
     shards = views * len(set(zip(planned.clips.partitions, planned.clips.numbers[:, 1].tolist(), strict=True)))
     unused = np.array([config.unused(count) for count in samples]).reshape(-1, 2).sum(axis=0) / config.sample_rate * scale
-    lengths = [(stop - start) for count in samples for start, stop in config.slice_bounds(count)[:1]]
-    slice_length = float(np.median(lengths)) * config.hop_length / config.sample_rate if lengths else None
+    bounds = [config.slice_bounds(count) for count in samples]
+    frames = [np.mean([stop - start for start, stop in parts]) for parts in bounds if parts]
+    slice_length = float(np.median(frames)) * config.hop_length / config.sample_rate if frames else None
     short, long = np.quantile(seconds, (0.05, 0.95)) if len(seconds) else (1.0, 1.0)
     return Summary(
         config=config,
