@@ -61,7 +61,7 @@ def _chosen(config: AutoConfig, settled: SpectrogramConfig) -> str:
     open_ = [name for name in ("sample_rate", "slices", "fit_seconds") if config.values.get(name, "auto") == "auto"]
     words = {
         "sample_rate": f"sample rate {settled.sample_rate:,} Hz",
-        "slices": f"{settled.slices or 'no'} slices per clip" if settled.slice_seconds is None else "",
+        "slices": f"{settled.slices or 'no'} slices" if settled.slice_seconds is None else "",
         "fit_seconds": f"clips fitted to {settled.fit_seconds:g} s" if settled.fit_seconds else "",
     }
     return ", ".join(words[name] for name in open_ if words[name])

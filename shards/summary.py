@@ -158,7 +158,7 @@ def describe(summary: Summary) -> list[str]:
     times = f", {_times(summary)} the audio's bytes" if summary.audio_bytes else ""
     lines.append(f"images    {about}{images}")
     lines.append(f"set       about {_bytes_text(summary.bytes)}{times}, in {summary.shards} shards")
-    for view, what in (("full", "images of whole clips"), ("slice", "slices")):
+    for view, what in (("full", "image of a whole clip"), ("slice", "slice")):
         unused = summary.unused_seconds[view]
         if unused > 0:
             share = 100 * unused / summary.audio_seconds

@@ -95,7 +95,7 @@ def test_the_same_inputs_choose_the_same_numbers(tmp_path: Path, capsys: pytest.
     manifest = build(audio, tmp_path / "set", config, OPTIONS)
     assert (manifest["config"]["sample_rate"], manifest["config"]["slices"]) == (8_000, 2)
     assert manifest["options"]["slices"] == 2
-    assert "chosen by the clips: sample rate 8,000 Hz, 2 slices per clip" in capsys.readouterr().err
+    assert "chosen by the clips: sample rate 8,000 Hz, 2 slices\n" in capsys.readouterr().err
     again = dataclasses.replace(OPTIONS, workers=3)
     assert build(audio, tmp_path / "set", config, again) == manifest
     assert "nothing to do" in capsys.readouterr().err
