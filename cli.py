@@ -108,6 +108,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--slices",
     type=OrAuto(click.INT),
+    metavar="N|auto",
     help="Equal time slices per clip, each a full image; 0 = none; auto: ten, fewer where they would be shorter than "
     f"{SHORTEST_SLICE:g} s.  [default: auto]",
 )
@@ -122,6 +123,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--fit-seconds",
     type=OrAuto(click.FLOAT),
+    metavar="SECONDS|auto",
     help="Length for --fit; auto: the median of the clips for crop, what 95 % do not exceed for pad.  [default: auto]",
 )
 @click.option("--image-size", type=int, help=f"Pixels, both axes.  [default: {DEFAULTS.image_size}]")
@@ -131,6 +133,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--sample-rate",
     type=OrAuto(click.INT),
+    metavar="HZ|auto",
     help=f"Hz; audio at other rates is resampled; auto: {SAMPLE_RATE}, or the clips' median rate where that is lower.  "
     "[default: auto]",
 )

@@ -64,8 +64,8 @@ class SpectrogramConfig:
             _check(length is None, "fit_seconds needs fit pad or crop", length)
         else:
             _check(
-                length is not None and 0 < length <= 86_400,
-                f"fit_seconds must be positive and at most a day with fit {self.fit}",
+                length is not None and 0 < length <= 3_600,
+                f"fit_seconds must be positive and at most 3600 with fit {self.fit}",
                 length,
             )
 

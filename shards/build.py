@@ -22,7 +22,7 @@ from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, 
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.preparation import Inputs, find_inputs, make_plan
-from shards.progress import bar, say
+from shards.progress import bar, say, silent
 from shards.unit import Unit, Units
 from shards.url_path import Place, UrlPath, place
 
@@ -65,7 +65,8 @@ def _build(audio: Place, out: Place, config: SpectrogramConfig | AutoConfig, opt
                 with lock.hold(out):
                     made = folder.prepare(out, planned, inputs.audio, overwrite=options.overwrite)
                     if made is None:
-                        _say_summary(inputs, planned, len(names), out)
+                        if not silent():
+                            _say_summary(inputs, planned, len(names), out)
                         made = _run(job, crew, planned, classes, names, workers)
         else:
             say(f"{out} is finished already: nothing to do")

@@ -125,9 +125,10 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
     if "frequency_scale" in (config or {}):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
+        fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
         head.append(
             f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
-            f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}"
+            f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}{fit}"
         )
     if found["engine"]:
         head.append(f"  built with   {found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}")

@@ -11,6 +11,7 @@ from preprocess.features import feature_names
 from shards import plan, sources, split, survey
 from shards.build_options import BuildOptions
 from shards.clip import Clip, classes_of
+from shards.progress import silent
 from shards.sources import class_folders
 from shards.survey import Survey
 from shards.url_path import Place, UrlPath, place
@@ -35,9 +36,11 @@ def find_inputs(audio: Place, config: SpectrogramConfig | AutoConfig, options: B
     audio = audio.listed() if isinstance(audio, UrlPath) else audio
     class_folders.check_folder(audio)
     clips = sources.discover(audio, None if options.labels is None else place(options.labels))
-    found = survey.take(audio, clips, whole=config.slice_seconds is not None)
-    if isinstance(config, SpectrogramConfig):
+    sliced = config.slice_seconds is not None
+    if isinstance(config, SpectrogramConfig):  # headers only serve the summary, or the number of slices
+        found = survey.NOTHING if silent() and not sliced else survey.take(audio, clips, whole=sliced)
         return Inputs(audio, clips, found, config, "")
+    found = survey.take(audio, clips, whole=sliced)
     settled = config.resolve(found.seconds, found.rates.tolist())
     return Inputs(audio, clips, found, settled, _chosen(config, settled))
 

@@ -24,7 +24,7 @@ from shards.url_path import place
 from shards.worker import Builder, Job, identity
 
 SECONDS = 1.0  # of measuring
-MOST = 200  # clips that are measured
+MOST, ROOM = 200, 100e6  # clips that are measured, and bytes that they may take in a temporary folder
 START = 3.0  # seconds until building processes are at work, and of what is done after them
 
 
@@ -48,13 +48,13 @@ def preview(
     made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, count)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
         job = Job(inputs.audio, Path(), inputs.config, engine, device, count)
-        made = summary.with_seconds(made, _seconds(job, inputs, planned, options.workers or cores()))
+        made = summary.with_seconds(made, _seconds(job, inputs, planned, made, options.workers or cores()))
     remedies = summary.smaller(planned, inputs.found, inputs.config, count)
     return made, [*summary.describe(made), *summary.warnings(made, summary.free_bytes(target), remedies)]
 
 
-def _seconds(job: Job, inputs: Inputs, planned: Plan, workers: int) -> float | None:
-    """Seconds that the build would take, by those of some of its clips; None where no clip is readable."""
+def _seconds(job: Job, inputs: Inputs, planned: Plan, made: summary.Summary, workers: int) -> float | None:
+    """Seconds that the build would take, by those of some of its clips; None where no header is readable."""
     rows = inputs.found.rows[inputs.found.readable]
     if not len(rows):
         return None
@@ -73,6 +73,6 @@ def _seconds(job: Job, inputs: Inputs, planned: Plan, workers: int) -> float | N
             builder.build(unit, lambda seconds, good: None).finish(identity(job.engine, job.device))
             return time.perf_counter() - started
 
-        count = max(1, min(MOST, round(SECONDS / build(0, order[:1]))))
+        count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), int(ROOM * made.images["full"] / made.bytes)))
         each = build(1, order[-count:]) / len(order[-count:])
     return START + each * len(planned.clips) / min(workers, cores(), len(planned.units()))

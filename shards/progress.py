@@ -21,8 +21,13 @@ _unsaid = False
 
 def say(text: str) -> None:
     """A remark, on standard error."""
-    if not (quiet() or _unsaid):
+    if not silent():
         print(text, file=sys.stderr, flush=True)
+
+
+def silent() -> bool:
+    """Whether remarks are not shown, so that nothing need be found out for them."""
+    return quiet() or _unsaid
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def describe(summary: Summary) -> list[str]:
             share = 100 * unused / summary.audio_seconds
             lines.append(f"unused    {about}{_time(unused)} ({share:.2g} %) at the ends of clips are in no {what}")
     if summary.seconds is not None:
-        lines.append(f"time      about {_time(summary.seconds)} to build here")
+        lines.append(f"time      about {_time(round(summary.seconds))} to build here")
     return lines
 
 

@@ -62,6 +62,9 @@ class Survey:
         return np.ceil(self.seconds * config.sample_rate).astype(np.int64).tolist()
 
 
+NOTHING = Survey(0, np.empty(0, np.int64), [])
+
+
 def take(audio: Place, clips: Sequence[Clip], *, whole: bool = False) -> Survey:
     """Read the headers of `clips`, which lie below `audio`: of all where there are at most MOST (or with `whole`), else of MOST
     of them. Which ones follows from the sorted list alone.

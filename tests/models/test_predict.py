@@ -41,7 +41,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained run and its shard set."""
     folder = tmp_path_factory.mktemp("run")
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2, fit="crop", fit_seconds=0.8)
     build(audio, folder / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     options = {"epochs": 6, "batch_size": 4, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
     train(folder / "set", defaults("cnn", **options), folder / "run")
@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_
     three = tmp_path / "three"
     shutil.copytree(audio, three / "audio")
     shutil.copytree(audio / "low", three / "audio" / "middle")
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2, fit="crop", fit_seconds=0.8)
     build(three / "audio", three / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     with pytest.raises(
         UsageError, match=r"classes differ: the run knows 2 \(high tone, low\), .* has 3 \(high tone, low, middle\)"

@@ -33,6 +33,7 @@ from preprocess.errors import UsageError
         {"fit_seconds": 1.0},
         {"fit_seconds": 0.0, "fit": "pad"},
         {"fit_seconds": float("nan"), "fit": "crop"},
+        {"fit_seconds": 3_601.0, "fit": "pad"},
         {"fit_seconds": None, "fit": "crop"},
         {"n_fft": 128, "hop_length": 64, "features": True},
     ],
