@@ -21,7 +21,7 @@ from shards.url_path import Place, UrlPath
 SHORTEST_SLICE = 0.5  # seconds
 LARGE, LARGE_SHARE = 100e6, 10  # bytes of a set, and of it to the audio's, from which on remedies are named
 SMALL = 128  # pixels; the image size that is named then
-SPREAD = 4  # times as long as short clips (5 % are shorter) are long ones (5 % are longer): one width distorts them
+SPREAD = 10  # times as long as short clips (5 % are shorter) are long ones (5 % are longer): one width distorts them
 SHARD = (1_024 + 256, 16)  # bytes of a shard beside its samples: end of the tar and head of the index, head of the DALI index
 
 
@@ -216,8 +216,8 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         told.append(f"slices of {summary.slice_length:.2g} s are shorter than {than}: --slices auto, or 0")
     if config.fit == "stretch" and summary.lengths is not None and summary.spread > SPREAD:
         told.append(
-            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are drawn into one width: --fit pad or crop gives "
-            "them one time scale"
+            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are drawn into one width: --slice-seconds or "
+            "--fit crop gives them one time scale"
         )
     if summary.bytes > max(LARGE, LARGE_SHARE * summary.audio_bytes) and remedies:
         options = ", ".join(f"{option} ({_bytes_text(size)})" for option, size in remedies.items())

@@ -151,7 +151,7 @@ def test_nothing_readable_has_defaults(tmp_path: Path) -> None:
         ([1.0] * 4, 8_000, {"slices": 10}, ["slices of 0.1 s are shorter than a window (0.256 s)", "--slices auto"]),
         ([2.0] * 4, 8_000, {"slices": 6}, ["slices of 0.34 s are shorter than 0.5 s", "--slices auto"]),
         ([0.2] * 4, 8_000, {}, ["half of the clips are shorter than a window of 0.256 s", "--n-fft"]),
-        ([0.2, 0.3, 3.0, 20.0], 8_000, {"slices": 0}, ["clips of 0.2 to 20 s", "--fit"]),
+        ([0.2, 0.3, 3.0, 20.0], 8_000, {"slices": 0}, ["clips of 0.2 to 20 s", "--slice-seconds", "--fit crop"]),
         ([1.0] * 4, 8_000, {"slices": 0}, ["1.06 MB", "1 MB are free", "--out"]),
     ],
 )
