@@ -14,9 +14,9 @@ AUTO = "auto"
 SAMPLE_RATE = 22_050  # Hz; what `auto` never exceeds
 SLICES = 10  # what `auto` never exceeds
 SHORTEST_SLICE = 0.5  # seconds
-PRESETS: dict[str, dict[str, Any]] = {
-    "music": {"image_size": 128, "features": True},
-    "sound": {"image_size": 64, "frequency_scale": "mel", "slices": 0, "features": True},
+PRESETS: dict[str, dict[str, Any]] = {  # measured in docs/how-to.md, but for music
+    "music": {"image_size": 128, "frequency_scale": "mel", "features": True},
+    "sound": {"image_size": 64, "frequency_scale": "mel", "features": True},
     "speech": {"window_seconds": 0.032, "image_size": 64, "frequency_scale": "mel", "slices": 0, "features": True},
     "notes": {"image_size": 64, "frequency_scale": "log", "slices": 0, "features": True},
 }

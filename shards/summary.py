@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from preprocess.auto_config import SHORTEST_SLICE
 from preprocess.config import SpectrogramConfig
 from shards.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
 from shards.plan import Plan
@@ -18,7 +19,6 @@ from shards.survey import Survey
 from shards.unit import array_fields, sample_meta
 from shards.url_path import Place, UrlPath
 
-SHORTEST_SLICE = 0.5  # seconds
 LARGE, LARGE_SHARE = 100e6, 10  # bytes of a set, and of it to the audio's, from which on remedies are named
 SMALL = 128  # pixels; the image size that is named then
 SPREAD = 10  # times as long as short clips (5 % are shorter) are long ones (5 % are longer): one width distorts them
