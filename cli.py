@@ -24,7 +24,8 @@ from cli_frame import (
     show_scores,
 )
 from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
-from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
+from preprocess.auto_config import AUTO, PRESETS, SAMPLE_RATE, SHORTEST_SLICE, AutoConfig, preset_values
+from preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
 from preprocess.printable import write_line
@@ -47,6 +48,16 @@ class Location(click.Path):
 
 
 LOCATION = Location(path_type=Path)
+
+
+class OrAuto(click.ParamType):
+    """A number, or `auto`."""
+
+    def __init__(self, kind: click.ParamType):
+        self.kind, self.name = kind, f"{kind.name}|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == AUTO else self.kind.convert(value, param, ctx)
 
 
 def options(*decorators: Callable) -> Callable:
@@ -86,6 +97,7 @@ DEFAULTS = SpectrogramConfig()
         "shard music --out sets/music --features",
         "shard esc50/audio --labels esc50/labels.csv --out sets/esc50 --image-size 128 --features",
         "shard songs --label-from '^([^/]+)/' --group-from tag:artist --out sets/songs",
+        "shard words --out sets/words --preset speech --dry-run",
         "shard --table features_30_sec.csv --label-column label --out sets/table",
     )
 )
@@ -115,14 +127,44 @@ DEFAULTS = SpectrogramConfig()
     "--val-fraction", type=float, default=0.2, help="Share of groups for validation, where neither folds nor splits are given."
 )
 @click.option("--test-fraction", type=float, default=0.0, help="Share of groups held out as test.")
-@click.option("--slices", type=int, default=DEFAULTS.slices, help="Equal time slices per clip, each a full image; 0 = none.")
-@click.option("--slice-seconds", type=float, help="Slices of this length instead.")
-@click.option("--image-size", type=int, default=DEFAULTS.image_size, help="Pixels, both axes.")
-@click.option("--frequency-scale", type=click.Choice(FREQUENCY_SCALES), default=DEFAULTS.frequency_scale, help="Frequency axis.")
-@click.option("--sample-rate", type=int, default=DEFAULTS.sample_rate, help="Hz; audio at other rates is resampled.")
-@click.option("--n-fft", type=int, default=DEFAULTS.n_fft, help="Samples per STFT frame.")
-@click.option("--hop-length", type=int, default=DEFAULTS.hop_length, help="Samples between frames.")
-@click.option("--features", is_flag=True, help="Tabular features too, as the MLP needs them.")
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), help="Settings for a kind of sound (docs/how-to.md lists them); options win."
+)
+@click.option(
+    "--slices",
+    type=OrAuto(click.INT),
+    metavar="N|auto",
+    help="Equal time slices per clip, each a full image; 0 = none; auto: ten, fewer where they would be shorter than "
+    f"{SHORTEST_SLICE:g} s.  [default: auto]",
+)
+@click.option("--slice-seconds", type=float, help="Slices of this length instead; what is left at the end of a clip is in none.")
+@click.option("--slice-overlap", type=float, help="Share of each slice of --slice-seconds that the next repeats, 0 to below 1.")
+@click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    help="Clips of other lengths than --fit-seconds: stretch draws each into the whole width, pad adds silence to shorter ones, "
+    "crop does that too and keeps the beginning of longer ones.  [default: stretch]",
+)
+@click.option(
+    "--fit-seconds",
+    type=OrAuto(click.FLOAT),
+    metavar="SECONDS|auto",
+    help="Length for --fit; auto: the median of the clips for crop, what 95 % do not exceed for pad.  [default: auto]",
+)
+@click.option("--image-size", type=int, help=f"Pixels, both axes.  [default: {DEFAULTS.image_size}]")
+@click.option(
+    "--frequency-scale", type=click.Choice(FREQUENCY_SCALES), help=f"Frequency axis.  [default: {DEFAULTS.frequency_scale}]"
+)
+@click.option(
+    "--sample-rate",
+    type=OrAuto(click.INT),
+    metavar="HZ|auto",
+    help=f"Hz; audio at other rates is resampled; auto: {SAMPLE_RATE}, or the clips' median rate where that is lower.  "
+    "[default: auto]",
+)
+@click.option("--n-fft", type=int, help=f"Samples per STFT frame.  [default: {DEFAULTS.n_fft}]")
+@click.option("--hop-length", type=int, help=f"Samples between frames.  [default: {DEFAULTS.hop_length}]")
+@click.option("--features/--no-features", default=None, help="Tabular features too, as the MLP needs them.  [default: no]")
 @click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", help="What computes the images.")
 @DEVICE
 @click.option("--workers", type=int, help="Processes. [default: one per core, of the cluster with --address]")
@@ -138,16 +180,21 @@ DEFAULTS = SpectrogramConfig()
 )
 @click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
-def shard(audio: Path | str | None, out: Path | str, table: Path | None, **options: Any) -> dict:
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be built, how large it would be and how long it would take, and stop."
+)
+def shard(
+    audio: Path | str | None, out: Path | str, table: Path | None, preset: str | None, dry_run: bool, **options: Any
+) -> dict:
     """Build a shard set from AUDIO, a folder (or URL) of sound files, or finish building it."""
     from shards.build import build, build_table
     from shards.build_options import BuildOptions
 
-    spectrogram = {
-        field.name: options.pop(field.name) for field in dataclasses.fields(SpectrogramConfig) if field.name in options
-    }
-    build_options = BuildOptions(**given(options))
+    spectrogram = _spectrogram_options(preset, options)
+    build_options = BuildOptions(**{name: value for name, value in given(options).items() if name not in spectrogram})
     if table is not None:
+        if dry_run:
+            raise UsageError("--dry-run is for audio: a table's set is about as large as the table")
         if audio is not None:
             raise UsageError("--table replaces the AUDIO folder: give one of them")
         if build_options.labels is not None:
@@ -155,7 +202,19 @@ def shard(audio: Path | str | None, out: Path | str, table: Path | None, **optio
         return build_table(table, out, build_options)
     if audio is None:
         raise UsageError("shard needs a folder of audio, or --table FILE; see shardwave shard --help")
-    return build(audio, out, SpectrogramConfig(**spectrogram), build_options)
+    if not dry_run:
+        return build(audio, out, AutoConfig(spectrogram), build_options)
+    from shards.preview import preview
+
+    made, lines = preview(audio, out, AutoConfig(spectrogram), build_options)
+    write_line("\n".join(lines))
+    return made.to_json()
+
+
+def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the spectrogram: those of the preset, and over them those that were given."""
+    names = {field.name for field in dataclasses.fields(SpectrogramConfig)}
+    return {**preset_values(preset), **{name: value for name, value in given(options).items() if name in names}}
 
 
 @main_group.command(epilog=examples("verify sets/music"))
@@ -496,7 +555,10 @@ def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
 def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
     from shards.build_options import BuildOptions
 
-    return {} if chosen["table"] else dataclasses.asdict(BuildOptions())
+    if chosen["table"]:
+        return {}
+    open_ = {"sample_rate": AUTO, "slices": AUTO, "fit_seconds": AUTO}
+    return {**dataclasses.asdict(BuildOptions()), **dataclasses.asdict(DEFAULTS), **open_, **preset_values(chosen["preset"])}
 
 
 def _train_defaults(chosen: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preprocess.config import SpectrogramConfig
+from preprocess.auto_config import AutoConfig
 
 IMAGE_SIZE = 128
 TRIALS = 12
@@ -67,7 +67,7 @@ def demo(
         )
     else:
         audio = data
-    config = SpectrogramConfig(image_size=IMAGE_SIZE, features=True)
+    config = AutoConfig({"image_size": IMAGE_SIZE, "features": True})
     options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a first look goes on without what is set aside, and says so
     shard_set = out / "set"
     finished = (shard_set / "manifest.json").exists()

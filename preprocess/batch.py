@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 def extent(samples: int, config: SpectrogramConfig) -> int:
     """Hops that a clip of so many samples takes up in the buffer, mirrored ends included."""
-    return -(-(max(samples, config.n_fft) + config.n_fft) // config.hop_length)
+    return -(-(max(config.fitted(samples), config.n_fft) + config.n_fft) // config.hop_length)
 
 
 def buffer_samples(hops: int, config: SpectrogramConfig) -> int:
@@ -164,7 +164,7 @@ class BatchTransform:
             alike.setdefault(place.samples, []).append(number)
         made: dict[int, torch.Tensor] = {}
         for samples, numbers in alike.items():
-            frames, length = config.frames(samples), max(samples, config.n_fft)
+            frames, length = config.frames(samples), max(config.fitted(samples), config.n_fft)
             chosen = [places[number] for number in numbers]
             starts = [place.first * config.hop_length + config.n_fft // 2 for place in chosen]
             scale = self._moved(np.array([2.0**place.exponent for place in chosen], np.float32))[:, None]

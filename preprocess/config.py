@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 
 from preprocess.errors import UsageError
 
 FREQUENCY_SCALES = ("linear", "log", "mel")
+FITS = ("stretch", "pad", "crop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,9 @@ class SpectrogramConfig:
     floor_db: float = -80.0  # dB relative to the clip's maximum; level 0
     slices: int = 10  # equal parts of a clip; 0 = none
     slice_seconds: float | None = None  # seconds; replaces `slices` when given
+    slice_overlap: float = 0.0  # share of slice_seconds that a slice has in common with the next, 0 to below 1
+    fit: str = "stretch"  # one of FITS: what happens to clips that are not fit_seconds long, see `fitted`
+    fit_seconds: float | None = None  # seconds; with fit pad and crop
     features: bool = False  # tabular features beside the images
 
     def __post_init__(self) -> None:
@@ -48,30 +54,63 @@ class SpectrogramConfig:
             f"features need n_fft of at least a hundredth of sample_rate {self.sample_rate}",
             self.n_fft,
         )
-        _check(self.slice_seconds is None or self.slice_seconds > 0, "slice_seconds must be positive", self.slice_seconds)
+        seconds = self.slice_seconds
+        _check(seconds is None or 0 < seconds < math.inf, "slice_seconds must be positive", seconds)
+        _check(0 <= self.slice_overlap < 1, "slice_overlap must be at least 0 and below 1", self.slice_overlap)
+        _check(not self.slice_overlap or seconds is not None, "slice_overlap needs slice_seconds", self.slice_overlap)
+        _check(self.fit in FITS, f"fit must be one of {', '.join(FITS)}", self.fit)
+        length = self.fit_seconds
+        if self.fit == "stretch":
+            _check(length is None, "fit_seconds needs fit pad or crop", length)
+        else:
+            _check(
+                length is not None and 0 < length <= 3_600,
+                f"fit_seconds must be positive and at most 3600 with fit {self.fit}",
+                length,
+            )
 
     @property
     def bins(self) -> int:
         """Frequency bins of the STFT: n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
+    def fitted(self, samples: int) -> int:
+        """Samples that are transformed of a clip of `samples`.
+
+        `stretch`: all of it. `pad`: a clip shorter than fit_seconds is followed by silence. `crop`: likewise, and of a longer
+        clip the first fit_seconds are taken. Fitting what was fitted changes nothing.
+        """
+        if self.fit_seconds is None:
+            return samples
+        length = max(1, round(self.fit_seconds * self.sample_rate))
+        return length if self.fit == "crop" else max(samples, length)
+
     def frames(self, samples: int) -> int:
-        """STFT frames of a clip of `samples` (clips under n_fft are zero-padded to it first)."""
-        return 1 + max(samples, self.n_fft) // self.hop_length
+        """STFT frames of a clip of `samples` (what is under n_fft after fitting is zero-padded to it)."""
+        return 1 + max(self.fitted(samples), self.n_fft) // self.hop_length
 
     def slice_bounds(self, samples: int) -> list[tuple[int, int]]:
-        """Frame ranges [start, stop) of the clip's slices; empty when slices are off (DESIGN §2, time slices)."""
+        """Frame ranges [start, stop) of the slices of a clip of `samples`, within the fitted clip (DESIGN §3, Slices).
+
+        Empty when slices are off. A slice that would begin in the silence that `fit` added is left out.
+        """
         total = self.frames(samples)
         if self.slice_seconds is not None:
-            length = max(1, round(self.slice_seconds * self.sample_rate / self.hop_length))
-            if length >= total:
-                return [(0, total)]
-            return [(i * length, (i + 1) * length) for i in range(total // length)]
-        bounds = []
-        for i in range(self.slices):
-            start, stop = i * total // self.slices, (i + 1) * total // self.slices
-            bounds.append((start, stop) if stop > start else (min(start, total - 1), min(start, total - 1) + 1))
+            length = min(total, max(1, round(self.slice_seconds * self.sample_rate / self.hop_length)))
+            step = max(1, round(length * (1 - self.slice_overlap)))
+            bounds = [(start, start + length) for start in range(0, total - length + 1, step)]
+        else:
+            starts = [i * total // max(1, self.slices) for i in range(self.slices + 1)]
+            bounds = [(start, max(start + 1, stop)) for start, stop in itertools.pairwise(starts)]
+        if self.fitted(samples) > samples:
+            bounds = [(start, stop) for start, stop in bounds if start <= samples // self.hop_length]
         return bounds
+
+    def unused(self, samples: int) -> tuple[int, int]:
+        """Samples at the end of a clip that are in no `full` view, and in none of its slices (0 where there are no slices)."""
+        fitted, bounds = self.fitted(samples), self.slice_bounds(samples)
+        sliced = min(fitted, bounds[-1][1] * self.hop_length) if bounds else samples
+        return max(0, samples - fitted), max(0, samples - sliced)
 
 
 def _check(holds: bool, rule: str, got: object) -> None:

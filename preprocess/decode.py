@@ -57,23 +57,6 @@ def looks_like_audio(path: Path | str) -> bool:
         return False
 
 
-def probe(path: Path | str) -> tuple[float, int, int]:
-    """Read a file's length without decoding it.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Seconds, rate in Hz, and channels, of the first stream where there are several.
-
-    Raises:
-        BadAudio: It cannot be read, or is no audio.
-    """
-    with _opened(path, FileIO) as file, contextlib.ExitStack() as stack:
-        source = open_source(file, str(path), stack)
-        return source.seconds, source.streams[0].rate, source.streams[0].channels
-
-
 def decode(
     path: Path | str,
     sample_rate: int,
@@ -105,7 +88,7 @@ def decode(
         BadAudio: The file is no audio, damaged, cut, too long, or ends before the segment; the message is the reason.
     """
     begin = time.perf_counter()
-    with _opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
+    with opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
         source = open_source(file, str(path), stack, piece, sample_rate if integers else None)
         if source.missing > limits.missing_seconds:
             raise BadAudio(f"truncated or damaged: {source.reason} ({source.missing:.2f} s are missing)")
@@ -132,7 +115,7 @@ def decode(
 
 
 @contextlib.contextmanager
-def _opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
+def opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
     """Open a regular file; what the operating system reports becomes BadAudio."""
     try:
         with kind(path, opener=regular_file.opener) as file:

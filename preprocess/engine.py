@@ -57,7 +57,7 @@ class ClipOutput(NamedTuple):
     full: np.ndarray  # uint8 [size, size]
     slices: np.ndarray  # uint8 [slices, size, size]
     features: np.ndarray | None  # float32 [1 + slices, features]
-    samples: int  # at config.sample_rate
+    samples: int  # at config.sample_rate, before fitting
     source_rate: int  # Hz, of the file
     channels: int  # of the file
     seconds: float  # of the file
@@ -126,6 +126,12 @@ def clip_output(output: EngineOutput, i: int, decoded: Decoded) -> ClipOutput:
     """Clip i of a batch, with what decoding told about its file."""
     features = None if output.features is None else output.features[i]
     return ClipOutput(output.full[i], output.slices[i], features, len(decoded.samples), *decoded[1:])
+
+
+def fit_clip(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+    """The clip [time] as `config.fit` has it: followed by zeros or cut off at `config.fitted(len(clip))` samples."""
+    samples = config.fitted(len(clip))
+    return clip[:samples] if samples <= len(clip) else np.pad(clip, (0, samples - len(clip)))
 
 
 def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:

@@ -22,7 +22,7 @@ import numpy as np
 from preprocess import regular_file
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import identify, layout
-from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, Segment, conditioned, decode_source
+from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, Segment, conditioned, decode_source, fit_clip
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
 from preprocess.limits import Limits
@@ -63,10 +63,8 @@ class DaliEngine:
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `preprocess.engine.Engine`."""
         made = []
-        inputs = [
-            _Input(*conditioned(clip, self.config.n_fft), len(clip), (self.config.sample_rate, 1, 0.0, None, None))
-            for clip in clips
-        ]
+        origin = (self.config.sample_rate, 1, 0.0, None, None)
+        inputs = [_Input(*self._conditioned(clip), len(clip), origin) for clip in clips]
         for start in range(0, len(inputs), CLIPS):
             made += self._batch("samples", inputs[start : start + CLIPS])
         size = self.config.image_size
@@ -96,7 +94,7 @@ class DaliEngine:
         if whole is not None:
             return whole
         decoded = decode_source(source, self.config.sample_rate, summed=summed, limits=limits)
-        return _Input(*conditioned(decoded.samples, self.config.n_fft), len(decoded.samples), decoded[1:])
+        return _Input(*self._conditioned(decoded.samples), len(decoded.samples), decoded[1:])
 
     def _encoded(self, path: Path, summed: bool, limits: Limits) -> _Input | None:
         """The file's bytes where DALI decodes it."""
@@ -108,12 +106,9 @@ class DaliEngine:
                 kind = identify(head)
                 found = layout(file, kind, size) if kind in ("wav", "au") else None
                 pcm = found.pcm if found is not None and found.reason is None else None
-                if (
-                    pcm
-                    and pcm.rate == config.sample_rate
-                    and config.n_fft <= pcm.frames <= limits.seconds * pcm.rate
-                    and pcm[4:] == DECODED
-                ):
+                plain = pcm and pcm.rate == config.sample_rate and pcm[4:] == DECODED
+                fits = pcm and config.n_fft <= pcm.frames == config.fitted(pcm.frames) <= limits.seconds * pcm.rate
+                if pcm and plain and fits:
                     file.seek(0)
                     data = np.frombuffer(file.readall(), np.uint8)
                     origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None, None)
@@ -121,6 +116,10 @@ class DaliEngine:
         except OSError:
             pass  # `decode` tells what is wrong with it
         return None
+
+    def _conditioned(self, clip: np.ndarray) -> tuple[np.ndarray, int]:
+        """The clip, fitted, as the pipelines take it."""
+        return conditioned(fit_clip(clip, self.config), self.config.n_fft)
 
     def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:
         """Files and samples go through pipelines of their own; out they come in their order."""

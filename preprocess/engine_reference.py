@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import EngineOutput
+from preprocess.engine import EngineOutput, fit_clip
 from preprocess.filters import frequency_bands, resize_matrix
 
 
@@ -25,14 +25,15 @@ class ReferenceEngine:
         size, floor = self.config.image_size, self.config.floor_db
         full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
         for i, clip in enumerate(clips):
+            bounds = self.config.slice_bounds(len(clip))
+            clip = fit_clip(clip, self.config)
             lines = along_frequency(decibels(clip, self.config), size)
             full[i] = image(lines, floor)
-            bounds = self.config.slice_bounds(len(clip))
             slices.append(np.empty((len(bounds), size, size), np.uint8))
             for part, (start, stop) in zip(slices[-1], bounds, strict=True):
                 part[:] = image(lines[:, start:stop], floor)
             if self.config.features:
-                features.append(_features(clip, self.config))
+                features.append(_features(clip, bounds, self.config))
         return EngineOutput(full, slices, features if self.config.features else None)
 
 
@@ -71,7 +72,7 @@ def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
     return np.clip(np.floor((resized - floor_db) * (255 / -floor_db) + 0.5), 0, 255).astype(np.uint8)
 
 
-def _features(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
+def _features(clip: np.ndarray, bounds: list[tuple[int, int]], config: SpectrogramConfig) -> np.ndarray:
     """Features [1 + slices, columns] of a clip from its double-precision spectrum."""
     import torch
 
@@ -82,4 +83,4 @@ def _features(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))[None]
     measures = features_torch.measure(spectrum, config)
     rates = features_torch.zero_crossing_rate(samples, config).to(measures)
-    return features(measures, rates, config.slice_bounds(len(clip)), config)[0].to(torch.float32).numpy()
+    return features(measures, rates, bounds, config)[0].to(torch.float32).numpy()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import EngineOutput
+from preprocess.engine import EngineOutput, fit_clip
 from preprocess.features import measure_count
 from preprocess.filters import frequency_bands, sparse
 from preprocess.long_views import LongView
@@ -63,7 +63,7 @@ class TorchEngine:
         for clip, image in zip(clips, full, strict=True):
             bounds = self.config.slice_bounds(len(clip))
             slices.append(np.empty((len(bounds), size, size), np.uint8))
-            numbers = self._clip(clip, bounds, [image, *slices[-1]])
+            numbers = self._clip(fit_clip(clip, self.config), bounds, [image, *slices[-1]])
             if numbers is not None:
                 features.append(numbers)
         return EngineOutput(full, slices, features if self.config.features else None)

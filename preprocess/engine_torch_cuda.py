@@ -22,7 +22,7 @@ import torch
 
 from preprocess.batch import BatchTransform, Place, buffer_samples, extent, lay
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, Segment, conditioned, decode_source
+from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, Segment, conditioned, decode_source, fit_clip
 from preprocess.errors import BadAudio, UsageError
 from preprocess.limits import Limits
 
@@ -152,7 +152,7 @@ class TorchCudaEngine:
 
 def clip_of(clip: np.ndarray, config: SpectrogramConfig) -> Clip:
     """Samples float32 [time] as the buffer takes them."""
-    return Clip(*conditioned(clip, config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None, None))
+    return Clip(*conditioned(fit_clip(clip, config), config.n_fft), len(clip), (config.sample_rate, 1, 0.0, None, None))
 
 
 @functools.cache

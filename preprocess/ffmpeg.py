@@ -14,7 +14,7 @@ _STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that stat
 
 
 def open_stream(
-    path: str, name: str, stack: contextlib.ExitStack
+    path: str, name: str, stack: contextlib.ExitStack, estimate: bool = False
 ) -> tuple[tuple[int, int, int, Callable[[int, int, int], Iterator[np.ndarray]], str], float, str | None]:
     """Decode a file's first audio stream.
 
@@ -22,6 +22,7 @@ def open_stream(
         path: The file.
         name: Its format, for messages.
         stack: Closes the file.
+        estimate: Take the length that the file states, if it does, and do not decode the file to find out.
 
     Returns:
         The stream (rate in Hz, channels, frames, blocks, reader), seconds that are missing of the length that the container
@@ -43,6 +44,7 @@ def open_stream(
             raise BadAudio(f"{name}: FFmpeg finds no decoder, rate or channels for its audio")
         rate, channels = audio.rate, audio.channels
         stated = float(audio.duration * audio.time_base) if audio.duration and audio.time_base else 0.0
+        length = stated or (container.duration or 0) / av.time_base
         is_stated = container.format.name.split(",")[0] in _STATED
     except av.FFmpegError as error:
         raise BadAudio(f"FFmpeg cannot open it: {error.strerror}") from error
@@ -65,6 +67,8 @@ def open_stream(
             if len(kept):
                 yield kept
 
+    if estimate and length > 0:
+        return (rate, channels, round(length * rate), blocks, "FFmpeg"), 0.0, None
     frames = sum(len(samples) for samples in decoded())  # the file is decoded twice, and never held whole
     if not frames:
         raise BadAudio("no samples")

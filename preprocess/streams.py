@@ -59,7 +59,13 @@ class Source(NamedTuple):
 
 
 def open_source(
-    file: FileIO, name: str, stack: contextlib.ExitStack, piece: int = PIECE, integers_at: int | None = None
+    file: FileIO,
+    name: str,
+    stack: contextlib.ExitStack,
+    piece: int = PIECE,
+    integers_at: int | None = None,
+    *,
+    estimate: bool = False,
 ) -> Source:
     """Find the streams of an opened file.
 
@@ -69,6 +75,7 @@ def open_source(
         stack: Closes what is opened here; the streams can be decoded until then.
         piece: Uncompressed samples that are read and converted at a time.
         integers_at: Rate in Hz at which 16-bit mono samples stay what they are.
+        estimate: Believe the length that a file states which only FFmpeg reads, and do not decode it to find out.
 
     Returns:
         The streams, and what the file states that is not there.
@@ -79,7 +86,7 @@ def open_source(
     try:
         return _open(file, name, stack, piece, integers_at)
     except UnknownEncoding as error:
-        decoded, missing, reason = ffmpeg.open_stream(name, str(error), stack)
+        decoded, missing, reason = ffmpeg.open_stream(name, str(error), stack, estimate)
         return Source([Stream(*decoded)], missing, reason)
 
 

@@ -12,17 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from preprocess.auto_config import AutoConfig
 from preprocess.code_cache import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.environment import environment
 from preprocess.features import feature_names
-from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, sources, split, worker
+from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, summary, worker
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
-from shards.clip import Clip, classes_of
-from shards.progress import bar, say
-from shards.sources import class_folders
+from shards.clip import Clip
+from shards.preparation import Inputs, find_inputs, make_plan
+from shards.progress import bar, say, silent
 from shards.unit import Unit, Units
 from shards.url_path import Place, UrlPath, place
 
@@ -33,14 +34,14 @@ __all__ = ["BuildOptions", "build", "build_table"]
 def build(
     audio: Path | str,
     out: Path | str,
-    config: SpectrogramConfig,
+    config: SpectrogramConfig | AutoConfig,
     options: BuildOptions,
     clips: Sequence[Clip] | None = None,
 ) -> dict[str, Any]:
     """Build a shard set from audio, or finish one that was begun; a finished one is left as it is.
 
-    With `options.address` the nodes of that Ray cluster build it, to the same bytes; paths must then lie on storage that all of
-    them share.
+    What `config` leaves to the clips is chosen by their headers and stored as numbers. With `options.address` the nodes of that
+    Ray cluster build the set, to the same bytes; paths must then lie on storage that all of them share.
 
     Args:
         audio: The folder of audio, or its URL.
@@ -62,39 +63,49 @@ def build(
 
 
 def _build(
-    audio: Place, out: Place, config: SpectrogramConfig, options: BuildOptions, ray: Any, given: Sequence[Clip] | None
+    audio: Place,
+    out: Place,
+    config: SpectrogramConfig | AutoConfig,
+    options: BuildOptions,
+    ray: Any,
+    given: Sequence[Clip] | None,
 ) -> dict[str, Any]:
     state = folder.examine(out)
-    named = _named_options(config, options, state, ray)
-    names = feature_names(config)
+    engine, device = chosen_engine(options, state, ray)
     if ray is not None:  # its workers stand elsewhere
         audio, out = (path if isinstance(path, UrlPath) else path.absolute() for path in (audio, out))
-    audio = audio.listed() if isinstance(audio, UrlPath) else audio
-    job = worker.Job(audio, out, config, named["engine"], named["device"], len(names), options.limits)
+    inputs = find_inputs(audio, config, options, given)
+    names = feature_names(inputs.config)
+    job = worker.Job(inputs.audio, out, inputs.config, engine, device, len(names), options.limits)
     most = ray_pool.cores(ray, job.device) if ray is not None else cores()
     workers = options.workers or most
     with ray_pool.RayPool(ray, job) if ray is not None else pool.Pool(job) as crew:
-        class_folders.check_folder(audio)
         if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
             crew.start(min(workers, most))  # they load their libraries while this process plans
             environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
-        clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
-        classes = classes_of(clips)
-        partitions = split.assign(
-            clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
-        )
-        planned = plan.make(clips, classes, partitions, audio, config, named, len(names))
-        made = None if options.overwrite else folder.finished(out, state, planned, audio)
+        planned, classes = make_plan(inputs, options, engine, device)
+        made = None if options.overwrite else folder.finished(out, state, planned, inputs.audio)
         if made is None:
             with folder.clear_errors(out):
                 out.mkdir(parents=True, exist_ok=True)
                 with lock.hold(out):
-                    made = folder.prepare(out, planned, audio, overwrite=options.overwrite)
-                    made = made or _run(job, crew, planned, classes, names, workers)
+                    made = folder.prepare(out, planned, inputs.audio, overwrite=options.overwrite)
+                    if made is None:
+                        if not silent():
+                            _say_summary(inputs, planned, len(names), out)
+                        made = _run(job, crew, planned, classes, names, workers)
         else:
             say(f"{out} is finished already: nothing to do")
     finish.check_bad(made, options.max_bad_fraction, out)
     return made
+
+
+def _say_summary(inputs: Inputs, planned: plan.Plan, feature_count: int, out: Place) -> None:
+    """Say how large the set will be, and what in it the user may not want."""
+    made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, feature_count)
+    remedies = summary.smaller(planned, inputs.found, inputs.config, feature_count)
+    for line in [*summary.brief(made), *summary.warnings(made, summary.free_bytes(out), remedies)]:
+        say(line)
 
 
 class Crew(Protocol):
@@ -124,6 +135,7 @@ def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], na
     folder.check_whole(out, records)
     manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
+    _say_unused(manifest)
     aside = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
     aside += f"; {manifest['remarks']} used with a remark, see remarks.jsonl" if manifest["remarks"] else ""
     say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{aside}")
@@ -131,6 +143,15 @@ def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], na
     if len(kinds) > 1:
         say(f"{len(kinds)} kinds of machine or of library versions built it (`builders` in the manifest): bytes depend on them")
     return manifest
+
+
+def _say_unused(manifest: dict[str, Any]) -> None:
+    """Say how much of the audio no image shows."""
+    for view, option in (("full", "--fit crop"), ("slice", "--slice-seconds")):
+        seconds, total = manifest["unused_seconds"][view], manifest["audio_seconds"]
+        if seconds > 0:
+            what = "no image of a whole clip" if view == "full" else "no slice"
+            say(f"{seconds:,.1f} s of audio ({100 * seconds / total:.2g} %), at the ends of clips, are in {what} ({option})")
 
 
 def cores() -> int:
@@ -148,19 +169,17 @@ def cuda_driver() -> bool:
     return True
 
 
-def _named_options(config: SpectrogramConfig, options: BuildOptions, state: folder.State, ray: Any) -> dict[str, Any]:
-    """What decides the bytes. `auto` is what a finished set was built with: running again does nothing, on any machine."""
+def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple[str, str]:
+    """Engine and device. `auto` is what a finished set was built with: running again does nothing, on any machine."""
     engine, device = options.engine, options.device
     if state.manifest is not None and not options.overwrite:
         engine = state.manifest["engine"] if engine == "auto" else engine
         device = state.manifest["device"] if device == "auto" else device
-    if state.manifest is None or (engine, device) != (state.manifest["engine"], state.manifest["device"]):
-        if ray is not None:
-            engine, device = ray_pool.resolve(ray, engine, device)
-        else:
-            engine, device = resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
-    names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
-    return {**dataclasses.asdict(config), "engine": engine, "device": device, **{name: getattr(options, name) for name in names}}
+    if state.manifest is not None and (engine, device) == (state.manifest["engine"], state.manifest["device"]):
+        return engine, device
+    if ray is not None:
+        return ray_pool.resolve(ray, engine, device)
+    return resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
 
 
 class Meter:

@@ -50,6 +50,9 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
         "partitions": partitions,
         "clips": len(planned.clips) - len(quarantined),
         "audio_seconds": round(sum(record["audio_seconds"] for record in records), 6),
+        "unused_seconds": {
+            view: round(sum(record["unused_seconds"][i] for record in records), 6) for i, view in enumerate(("full", "slice"))
+        },
         "quarantined": len(quarantined),
         "remarks": len(remarks),
         "options": planned.options,

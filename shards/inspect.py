@@ -191,9 +191,10 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
     if manifest.is_spectrogram(config):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
+        fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
         head.append(
             f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
-            f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}"
+            f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}{fit}"
         )
     head.append(f"  set id       {found['set_id']}")
     if found["engine"]:

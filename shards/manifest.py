@@ -64,6 +64,7 @@ class Manifest(TypedDict):
     audio_seconds: Annotated[float, typed.Range(0)]
     quarantined: typed.Count
     remarks: typed.Count
+    unused_seconds: NotRequired[dict[str, Annotated[float, typed.Range(0)]]]  # by view
     options: NotRequired[dict[str, Any]]
     builders: NotRequired[list[dict[str, Any]]]
     environment: dict[str, Any]

@@ -9,7 +9,6 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ import numpy as np
 from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError
-from shards import atomic
+from shards import atomic, survey
 from shards.clip import Clip
 from shards.layout import NPY_HEADER, padded
 from shards.records import PlanHead, PlanLine
+from shards.survey import Survey
 from shards.url_path import Place, UrlPath
 
 _log = logging.getLogger(__name__)
@@ -111,13 +111,17 @@ def make(
     config: SpectrogramConfig,
     options: dict[str, Any],
     feature_count: int,
+    found: Survey | None = None,
 ) -> Plan:
-    """The plan for sorted `clips`: their partitions are given, their shards follow from their sizes and the seed."""
+    """The plan for sorted `clips`: their partitions are given, their shards follow from their sizes and the seed.
+
+    Sizes depend on the clips' lengths where slices have a fixed length: these come from `found`, or are read from the headers.
+    """
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     record = (
         padded(NPY_HEADER + config.image_size**2) + 2_560 + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
     )
-    weights = record * np.maximum(1.0, _slices(audio, clips, config))
+    weights = record * np.maximum(1.0, _slices(audio, clips, config, found))
     numbers = np.full((len(clips), 6), -1, np.int64)
     numbers[:, 0] = [number_of.get(clip.label, -1) for clip in clips]
     for partition in sorted(set(partitions)):
@@ -257,34 +261,11 @@ def _stats(audio: Place, clips: Sequence[Clip]) -> Iterator[int]:
             yield found.st_mtime_ns
 
 
-def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig) -> np.ndarray:
-    """Slices of each clip, as far as its header tells without decoding (for the size of shards only)."""
+def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None) -> np.ndarray:
+    """Slices of each clip as far as is known without decoding (for the size of shards only)."""
     if config.slice_seconds is None:
         return np.full(len(clips), float(config.slices))
-    files = list(dict.fromkeys(clip.path for clip in clips))
-    with ThreadPoolExecutor(32 if isinstance(audio, UrlPath) else 1, "headers") as pool:
-        of_files = dict(zip(files, pool.map(lambda path: _seconds(audio / path), files), strict=True))
-    ends = np.array([math.inf if clip.end is None else clip.end for clip in clips])
-    starts = np.array([clip.start or 0.0 for clip in clips])
-    seconds = np.minimum([of_files[clip.path] for clip in clips], ends) - starts
-    return np.where(np.isnan(seconds), 1.0, np.floor(seconds / config.slice_seconds))
-
-
-def _seconds(path: Place) -> float:
-    """What a file's header says; NaN where it is not readable."""
-    import soundfile
-
-    try:
-        if isinstance(path, Path):
-            with (
-                open(path, "rb", opener=regular_file.opener) as local,
-                soundfile.SoundFile(local.fileno(), closefd=False) as sound,
-            ):
-                return sound.frames / sound.samplerate
-        with path.ranged() as file:
-            try:
-                return soundfile.info(file).duration
-            finally:
-                file.check()
-    except (soundfile.LibsndfileError, OSError):  # decoding says why
-        return math.nan
+    found = found if found is not None and found.whole else survey.take(audio, clips, whole=True)
+    slices = np.ones(len(clips))
+    slices[found.readable] = found.slices(config)
+    return slices

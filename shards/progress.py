@@ -25,8 +25,13 @@ _unsaid = False
 
 def say(*lines: str) -> None:
     """Print a remark of one or several lines on standard error; line ends within a line, of a file's name, are escaped."""
-    if not (quiet() or _unsaid):
+    if not silent():
         write_line("\n".join(map(one_line, lines)), sys.stderr)
+
+
+def silent() -> bool:
+    """Whether remarks are not shown, so that nothing need be found out for them."""
+    return quiet() or _unsaid
 
 
 @contextlib.contextmanager

@@ -81,6 +81,7 @@ class UnitRecord(TypedDict):
     audio_seconds: Annotated[float, typed.Range(0)]
     quarantined: list[QuarantineEntry]
     remarks: list[RemarkEntry]
+    unused_seconds: list[Annotated[float, typed.Range(0)]]  # in no full view, and in no slice
     crc32: dict[str, Checksum]
     builder: dict[str, Any]
     objects: NotRequired[dict[str, list[int | str]]]  # name -> size and version, of a set in a store

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import ClipOutput
@@ -70,8 +72,8 @@ def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
 def sample_meta(
     clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
 ) -> dict[str, Any]:
-    """The json field of a sample; `start` (in the file) and `length` are seconds. A labelled segment of a file has its own start
-    and end as `segment` too (end None: the file's end).
+    """The json field of a sample; `start` (in the file) and `length` are seconds, of what its image shows, added silence
+    included. A labelled segment of a file has its own start and end as `segment` too (end None: the file's end).
     """
     return {
         "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
@@ -93,6 +95,7 @@ class UnitWriter:
             ShardWriter(folder, unit.partition, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
+        self._unused = np.zeros(2)  # seconds of audio that are in no full view, and in no slice
         self._quarantined: list[dict[str, Any]] = []
         self._remarks: list[dict[str, Any]] = []
         self._crc32: dict[str, int] = {}
@@ -108,13 +111,15 @@ class UnitWriter:
                 row["features.npy"] = values
         known = {"source_rate": made.source_rate}
         begin = clip.start or 0.0  # of the clip in its file
-        meta = sample_meta(clip, view="full", index=None, start=begin, length=made.samples / rate, **known)
+        length = self._config.fitted(made.samples) / rate
+        meta = sample_meta(clip, view="full", index=None, start=begin, length=length, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
         for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
             length = (stop - start) * hop / rate
             meta = sample_meta(clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known)
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
         self._seconds += made.samples / rate
+        self._unused += np.array(self._config.unused(made.samples)) / rate
         if made.remark:
             self._remarks.append({**_place(clip), "remark": made.remark})
             _log.info("%s is used, but %s", clip.name, made.remark)
@@ -143,7 +148,8 @@ class UnitWriter:
             UnitWriter.abandon(self)
         record = {
             "unit": self._unit.name, "partition": self._unit.partition, "shards": entries, "audio_seconds": self._seconds,
-            "quarantined": self._quarantined, "remarks": self._remarks, "crc32": self._crc32, "builder": dict(builder),
+            "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
+            "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
         atomic.write_json(record_path(self._folder, self._unit), record)
         clips, seconds = len(self._unit.clips), time.perf_counter() - self._started

@@ -157,6 +157,72 @@ def test_show_config_says_what_a_command_fills_in():
     assert options["train"]["dropout"] == 0.1 and options["train"]["learning_rate"] > 0
 
 
+def shard_options(*arguments: str) -> dict:
+    return json.loads(cli("shard", "x", "--out", "y", *arguments, "--show-config").stdout)["options"]
+
+
+def test_presets_and_the_options_over_them(tmp_path):
+    assert {name: shard_options()[name] for name in ("slices", "sample_rate", "image_size", "fit")} == {
+        "slices": "auto", "sample_rate": "auto", "image_size": 512, "fit": "stretch",
+    }  # fmt: skip
+    preset = shard_options("--preset", "speech")
+    assert (preset["image_size"], preset["slices"], preset["features"]) == (64, 0, True)
+    over = shard_options("--preset", "speech", "--image-size", "32", "--slices", "auto", "--no-features", "--sample-rate", "8000")
+    changed = {"image_size": 32, "slices": "auto", "features": False, "sample_rate": 8000}
+    assert over == preset | changed
+
+
+def test_what_a_preset_expands_to_is_stored(tmp_path):
+    audio = audio_folder(tmp_path / "audio")
+    for name, arguments in {"one": [], "two": ["--n-fft", 256, "--image-size", 32]}.items():
+        run = cli("shard", audio, "--out", tmp_path / name, "--preset", "speech", *arguments)
+        assert run.returncode == 0, run.stderr
+    one, two = (json.loads((tmp_path / name / "manifest.json").read_text())["config"] for name in ("one", "two"))
+    assert (one["n_fft"], one["hop_length"], one["sample_rate"], one["image_size"]) == (512, 128, 22_050, 64)
+    assert (two["n_fft"], two["hop_length"], two["frequency_scale"], two["image_size"]) == (256, 64, one["frequency_scale"], 32)
+
+
+def test_dry_run_builds_nothing(tmp_path):
+    audio = audio_folder(tmp_path / "audio")
+    run = cli("shard", audio, "--out", tmp_path / "set", "--slices", 20, "--dry-run", "--json")
+    assert run.returncode == 0, run.stderr
+    *lines, last = run.stdout.splitlines()
+    assert [path.name for path in tmp_path.iterdir()] == ["audio"]
+    assert lines[0].startswith("audio     8 clips, 353 kB") and lines[-1].startswith("take care: slices of 0.05")
+    found = json.loads(last)
+    assert found["images"] == {"full": 8, "slice": 160} and found["seconds"] > 0
+    refused(cli("shard", "--table", audio, "--label-column", "x", "--out", tmp_path / "set", "--dry-run"), 2, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--slices", "many", ["--slices", "many"]),
+        ("--sample-rate", "1.5", ["--sample-rate", "1.5"]),
+        ("--preset", "bats", ["--preset", "bats", "notes"]),
+        ("--slice-overlap", "1", ["slice_overlap", "1"]),
+        ("--fit-seconds", "2", ["fit_seconds", "fit"]),
+        ("--fit", "shrink", ["--fit", "shrink", "crop"]),
+    ],
+)
+def test_wrong_settings_are_refused(option, value, words, tmp_path):
+    refused(cli("shard", "x", "--out", "y", option, value, cwd=tmp_path), 2, *words)
+
+
+def test_fetch_names_a_command_that_runs(tmp_path):
+    for i in range(20):
+        path = tmp_path / "recordings" / f"{i % 10}_jackson_{i}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, np.random.default_rng(i).normal(0, 0.1, 4_000), 8_000)
+    run = cli("fetch", "fsdd", "--from", tmp_path, "--out", tmp_path / "digits")
+    command = next(line.split() for line in run.stderr.splitlines() if line.startswith("  next"))[1:]
+    assert command[0] == "shardwave" and command[-2:] == ["--preset", "speech"], run.stderr
+    run = cli(*command[1:], cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    config = json.loads((tmp_path / "sets" / "fsdd" / "manifest.json").read_text())["config"]
+    assert (config["sample_rate"], config["n_fft"], config["hop_length"], config["slices"]) == (8_000, 256, 64, 0)
+
+
 def test_no_command_shows_the_help_as_it_is():
     for line in ([], ["bench"]):
         run = cli(*line)

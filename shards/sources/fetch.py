@@ -68,7 +68,8 @@ def fetch_data_set(
     for note in reading.notes:
         say(f"  note      {note}")
     say(f"  labels    {labels}: {len(reading.clips):,} clips")
-    say(f"  next      shardwave shard {shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}")
+    where = f"{shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}"
+    say(f"  next      shardwave shard {where} --preset {data_set.preset}")
     counts = {
         "partitions": collections.Counter(clip.split for clip in reading.clips if clip.split),
         "folds": collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None),

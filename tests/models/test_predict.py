@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from shards.build_options import BuildOptions
 
 RATE = 22_050
 
+CONFIG = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2, fit="crop", fit_seconds=0.8)
+
 
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,7 +45,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained run and its shard set."""
     folder = tmp_path_factory.mktemp("run")
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = CONFIG
     build(audio, folder / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     options = {"epochs": 6, "batch_size": 4, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
     train(folder / "set", defaults("cnn", **options), folder / "run")
@@ -104,7 +107,7 @@ def test_clips_that_were_trained_on_are_found_in_another_set_by_their_content(
         soundfile.write(tmp_path / "audio" / f"new {number}.wav", rng.normal(size=RATE) * 0.1, RATE)
         rows.append(f"new {number}.wav,{'low' if number % 2 else 'high tone'},{'test' if number < 2 else 'train'}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = CONFIG
     options = {"val_fraction": 0.0, "engine": "torch", "device": "cpu", "workers": 1, "labels": tmp_path / "labels.csv"}
     build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(**options))
     scored = evaluate(run[0], tmp_path / "set", device="cpu", errors=tmp_path / "errors.csv")
@@ -128,7 +131,7 @@ def test_splits_of_one_kind_have_a_total(run: tuple[Path, Path], tmp_path: Path)
         (tmp_path / "audio" / label).mkdir(parents=True)
         for number in range(4):
             soundfile.write(tmp_path / "audio" / label / f"{number}.wav", rng.normal(size=RATE) * 0.1, RATE)
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = CONFIG
     build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     scored = evaluate(run[0], tmp_path / "set", device="cpu")
     assert {about["kind"] for about in scored["splits"].values()} == {"new"}
@@ -195,7 +198,9 @@ def test_one_file_and_a_folder_of_nothing_usable(
 
 def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_set: Callable[..., Path], tmp_path: Path) -> None:
     other = make_set(tmp_path / "other", ["train", "val"], clips=2)
-    with pytest.raises(UsageError, match="was not made as the run's set was: slices is 2 in the run, 3 in the set; build"):
+    with pytest.raises(
+        UsageError, match="was not made as the run's set was: fit is crop .*; slices is 2 in the run, 3 in the set; build"
+    ):
         evaluate(run[0], other)  # that it has features, too, is nothing to images
     with pytest.raises(UsageError, match="was not made as the run's set was"):
         predict(run[0], other, tmp_path / "out.csv")
@@ -205,14 +210,14 @@ def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_
         evaluate(run[0], tmp_path / "linear")
     with pytest.raises(UsageError, match="--split val: .* is audio"):
         predict(run[0], audio, tmp_path / "out.csv", splits=["val"])
-    featured = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2, features=True)
+    featured = dataclasses.replace(CONFIG, features=True)
     build(audio, tmp_path / "featured", featured, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     scored = evaluate(run[0], tmp_path / "featured", device="cpu")
     assert scored["splits"]["train"] == {"kind": "trained", "clips": 12, "trained": 12}  # another set of the same clips
     three = tmp_path / "three"
     shutil.copytree(audio, three / "audio")
     shutil.copytree(audio / "low", three / "audio" / "middle")
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = CONFIG
     build(three / "audio", three / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
     with pytest.raises(
         UsageError, match=r"classes differ: the run knows 2 \(high tone, low\), .* has 3 \(high tone, low, middle\)"
@@ -250,7 +255,7 @@ def test_segments_of_a_file_are_rows_of_their_own(audio: Path, run: tuple[Path, 
     (tmp_path / "audio").mkdir()
     soundfile.write(tmp_path / "audio" / "both.wav", np.concatenate(halves), RATE)
     (tmp_path / "labels.csv").write_text("path,label,start,end\nboth.wav,,1,\nboth.wav,,0,1\n")
-    config = SpectrogramConfig(image_size=32, frequency_scale="mel", slices=2)
+    config = CONFIG
     build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(labels=tmp_path / "labels.csv", workers=1))
     predict(run[0], tmp_path / "set", tmp_path / "out.csv", device="cpu")
     rows = [tuple(row[name] for name in ("path", "start", "end", "class")) for row in read(tmp_path / "out.csv")]

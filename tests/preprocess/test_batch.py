@@ -63,6 +63,8 @@ def test_images_of_a_ragged_batch(monkeypatch, expected, scale, kept):
         {"image_size": 64, "slices": 0, "floor_db": -3},
         {"image_size": 64, "slices": 3, "features": True},
         {"image_size": 64, "slices": 2, "features": True, "frequency_scale": "log"},
+        {"image_size": 32, "slices": 3, "features": True, "fit": "pad", "fit_seconds": 0.4},
+        {"image_size": 32, "slice_seconds": 0.1, "slice_overlap": 0.5, "fit": "crop", "fit_seconds": 0.3},
     ],
 )
 def test_settings(expected, settings):

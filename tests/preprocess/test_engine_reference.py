@@ -77,6 +77,22 @@ def test_slices_share_the_clips_maximum():
     assert abs(int(made[1].max()) - int(made[0][:, :56].max()) - quieter) <= 20  # the last columns hear the loud half begin
 
 
+@pytest.mark.parametrize(("fit", "samples"), [("pad", RATE // 2), ("pad", 2 * RATE), ("crop", RATE // 2), ("crop", 2 * RATE)])
+def test_fitting_is_silence_at_the_end_or_a_cut(fit, samples):
+    """The same images and features as of the clip that was padded or cut by hand; slices in the silence are left out."""
+    shape = {"image_size": 64, "slices": 4, "features": True}
+    clip = music(samples)
+    by_hand = np.pad(clip, (0, max(0, RATE - samples)))[: RATE if fit == "crop" else None]
+    made = ReferenceEngine(SpectrogramConfig(**shape, fit=fit, fit_seconds=1.0))([clip])
+    plain = ReferenceEngine(SpectrogramConfig(**shape))([by_hand])
+    heard = 2 if samples < RATE else 4  # the third would begin at frame 22, 0.511 s
+    np.testing.assert_array_equal(made.full, plain.full)
+    np.testing.assert_array_equal(made.slices[0], plain.slices[0][:heard])
+    np.testing.assert_array_equal(made.features[0], plain.features[0][: 1 + heard])
+    if samples < RATE:
+        assert made.full[0][:, 40:].max() == 0 and made.full[0][:, :30].max() > 100
+
+
 @pytest.mark.parametrize("scale", ["linear", "log", "mel"])
 def test_golden_vectors(scale):
     """What the definition gave when it was written down: it must not drift (features in single precision of the last digits)."""

@@ -96,13 +96,47 @@ def test_sample_rates(check, rate, scale):
 
 
 @pytest.mark.parametrize(
-    "config", [{"slices": 1}, {"slices": 7}, {"slices": 300}, {"slice_seconds": 0.5}, {"slice_seconds": 100.0}]
-)
+    "config",
+    [
+        {"slices": 1}, {"slices": 7}, {"slices": 300}, {"slice_seconds": 0.5}, {"slice_seconds": 100.0},
+        {"slice_seconds": 0.5, "slice_overlap": 0.6},
+    ],
+)  # fmt: skip
 def test_slices(check, config):
     settings = SpectrogramConfig(image_size=32, **config)
     clip = music(3 * RATE)
     made = check(settings, [clip])
     assert len(made.slices[0]) == len(settings.slice_bounds(len(clip)))
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 2.0])
+@pytest.mark.parametrize("slices", [{"slices": 4}, {"slice_seconds": 0.5, "slice_overlap": 0.5}, {"slices": 0}])
+def test_fitting(check, fit, seconds, slices):
+    """Clips longer, shorter and as long; the last comes twice as loud behind what is cropped, which must leave no trace."""
+    config = SpectrogramConfig(image_size=32, fit=fit, fit_seconds=seconds, **slices)
+    clips = [CLIPS["one sample"], music(RATE // 3), music(RATE), np.concatenate([music(2 * RATE), 2 * music(RATE, 1)])]
+    made = check(config, clips)
+    for clip, parts in zip(clips, made.slices, strict=True):
+        assert len(parts) == len(config.slice_bounds(len(clip)))
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop"])
+def test_features_of_fitted_clips(engine_of, expected, fit):
+    config = SpectrogramConfig(image_size=32, fit=fit, fit_seconds=1.0, slices=3, features=True)
+    clips = [music(RATE // 2), music(2 * RATE, 1), music(RATE, 2)]
+    made = engine_of(config)(clips)
+    for i, reference in enumerate(expected(config, clips)):
+        np.testing.assert_allclose(made.features[i], reference.features[0], rtol=2e-3, atol=2e-2)
+
+
+def test_fitted_samples_of_16_bits_are_as_good_as_floats(engine_of):
+    config = SpectrogramConfig(image_size=32, fit="pad", fit_seconds=1.0, slices=3)
+    engine = engine_of(config)
+    if not hasattr(engine, "integers"):
+        pytest.skip("takes floats alone")
+    clip = np.round(music(RATE // 2) * 32_768).astype(np.int16)
+    np.testing.assert_array_equal(engine([clip]).full, engine([clip / np.float32(32_768)]).full)
 
 
 def test_a_clip_is_not_changed_and_may_be_read_only(engine_of):

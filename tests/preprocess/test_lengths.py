@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from preprocess.decode import decode, looks_like_audio, probe
+from preprocess.decode import decode, looks_like_audio
 from preprocess.errors import BadAudio
 from preprocess.limits import Limits
+from preprocess.probe import probe
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAME = 1_152  # samples of the longest MPEG frame

@@ -1,5 +1,6 @@
 """Files through every engine: order, what is told about them, and bad ones among them."""
 
+import dataclasses
 import zlib
 
 import numpy as np
@@ -43,8 +44,12 @@ def files(tmp_path_factory):
     return [*paths, short, folder / "missing.wav"]
 
 
-def test_files_of_all_kinds(engine_of, expected, files):
-    made = list(stream(engine_of(CONFIG), iter(files), summed=True))
+FITTED = dataclasses.replace(CONFIG, fit="crop", fit_seconds=0.55)  # some files are shorter, some longer
+
+
+@pytest.mark.parametrize("config", [CONFIG, FITTED], ids=["as they are", "fitted"])
+def test_files_of_all_kinds(engine_of, expected, files, config):
+    made = list(stream(engine_of(config), iter(files), summed=True))
     assert [number for number, _ in made] == list(range(len(files)))
     for (_, output), path in zip(made, files, strict=True):
         if "bad" in path.name or "missing" in path.name:
@@ -54,7 +59,7 @@ def test_files_of_all_kinds(engine_of, expected, files):
         decoded = decode(path, RATE)
         assert output[3:-2] == (len(decoded.samples), *decoded[1:-2])
         assert output.crc32 == zlib.crc32(path.read_bytes())
-        reference = expected(CONFIG, [decoded.samples])[0]
+        reference = expected(config, [decoded.samples])[0]
         assert_close(output.full, reference.full[0])
         assert_close(output.slices, reference.slices[0])
         assert output.features.shape == reference.features[0].shape

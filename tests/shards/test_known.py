@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from preprocess.auto_config import PRESETS
 from preprocess.errors import ShardwaveError, UsageError
 from shards.clip import Clip
 from shards.sources import csv_labels, discover, fetch, known
@@ -46,6 +47,7 @@ def test_every_known_data_set_says_what_a_user_must_know() -> None:
     for name in known.NAMES:
         data_set = known.get(name)
         assert data_set.name == name and data_set.licence and data_set.citation and data_set.splits and data_set.layout
+        assert data_set.preset in PRESETS
         assert all(remote.url.startswith("https://") or remote.sha256 for remote in data_set.remotes)
         assert all(remote.sha256 is None or len(bytes.fromhex(remote.sha256)) == 32 for remote in data_set.remotes)
         assert data_set.archive.endswith((".zip", ".tar.gz")) and data_set.clips > 0

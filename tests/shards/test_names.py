@@ -260,9 +260,3 @@ def test_a_json_line_ends_at_a_newline_only(tmp_path: Path) -> None:
     assert quarantined(tmp_path) == [{"path": "a\u2028b\x85c", "reason": "r"}]
     with pytest.raises(ShardwaveError, match=r"inputs.jsonl.*--overwrite"):
         plan.read(tmp_path / "inputs.jsonl")
-
-
-def test_headers_tell_the_length(tmp_path: Path) -> None:
-    write_clip(tmp_path / "a.wav", 0, 0.7)
-    assert plan._seconds(tmp_path / "a.wav") == pytest.approx(0.7)
-    assert np.isnan(plan._seconds(tmp_path / "none.wav"))

@@ -167,6 +167,7 @@ def unfinished(whole: Path, out: Path) -> Path:
                 "partition": partition,
                 "shards": {"full": full, "slice": part},
                 "audio_seconds": 6.0 * len(mine),
+                "unused_seconds": [0.0, 0.0],
                 "quarantined": [],
                 "remarks": [],
                 "crc32": {line["path"]: line["crc32"] for line in mine},

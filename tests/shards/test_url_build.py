@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards import lease, plan, scratch
+from shards import lease, plan, scratch, survey
 from shards.build import BuildOptions, build
 from shards.layout import LOCK
 from shards.ranged import Ranged
@@ -254,7 +254,9 @@ def test_what_a_store_tells(clips: tuple[Path, str], tmp_path: Path, proxy: s3.P
     big.unlink()
 
 
-def test_plans_do_not_depend_on_where_the_audio_lies(clips: tuple[Path, str], tmp_path: Path) -> None:
+def test_plans_do_not_depend_on_where_the_audio_lies(
+    clips: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import dataclasses
 
     folder, url = tmp_path / "lengths", s3.bucket("lengths")
@@ -271,3 +273,7 @@ def test_plans_do_not_depend_on_where_the_audio_lies(clips: tuple[Path, str], tm
         (clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[1].clips
     ]
     assert not plan.changes(made[1], made[1], UrlPath(url), {})
+    ours, theirs = (survey.take(audio, discover(audio)) for audio in (folder, UrlPath(url).listed()))
+    assert ours.headers == theirs.headers and ours.seconds == pytest.approx([0.3 + 0.37 * i for i in range(6)], abs=1e-3)
+    monkeypatch.setattr(survey, "MOST_REMOTE", 3)
+    assert survey.take(UrlPath(url).listed(), discover(folder)).rows.tolist() == [0, 2, 5]

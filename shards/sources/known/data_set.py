@@ -39,6 +39,7 @@ class DataSet:
     megabytes: int  # size of the download
     clips: int  # clips in the complete set, whatever the split
     layout: str  # what `find` looks for, in words
+    preset: str  # of `shard --preset`
     splits: dict[str, str]  # name -> what it is; the first is the default
     find: Callable[[Path], bool]  # does the data set's root lie at this very folder?
     read: Callable[[Path, str], Reading]  # (root, split) -> clips

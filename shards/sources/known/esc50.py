@@ -79,6 +79,7 @@ DATA_SET = DataSet(
     megabytes=646,
     clips=2_000,
     layout="meta/esc50.csv beside audio/ (or the first release's class folders `101 - Dog`, …)",
+    preset="sound",
     splits={"official": "the 5 official folds; `group` is the source recording"},
     find=_find,
     read=_read,

@@ -45,6 +45,7 @@ DATA_SET = DataSet(
     megabytes=16,
     clips=3_000,
     layout="recordings/ with 7_jackson_32.wav, …",
+    preset="speech",
     splits={
         "official": "recordings 0 to 4 of each speaker and digit are the test set",
         "speaker": "no split in the labels, `group` is the speaker: validation and test hear unseen voices",

@@ -112,6 +112,7 @@ DATA_SET = DataSet(
     megabytes=1_226,
     clips=999,
     layout="genre folders with blues/blues.00000.wav … (genres/ or genres_original/)",
+    preset="music",
     splits={
         "random": "no split in the labels: `shard --val-fraction --test-fraction` draws one by track",
         "filtered": "the fault-filtered split, 442 + 197 + 290 tracks",

@@ -44,6 +44,7 @@ DATA_SET = DataSet(
     megabytes=2_429,
     clips=105_829,
     layout="validation_list.txt and testing_list.txt beside a folder per word",
+    preset="speech",
     splits={"official": "the official validation and test lists; `group` is the speaker"},
     find=_find,
     read=_read,

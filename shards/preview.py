@@ -1,0 +1,78 @@
+"""`shard --dry-run`: what a build would take and make, and its seconds, measured on a few of the clips."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from preprocess.auto_config import AutoConfig
+from preprocess.code_cache import holds_engine
+from preprocess.config import SpectrogramConfig
+from preprocess.features import feature_names
+from shards import folder, summary
+from shards.build import chosen_engine, cores
+from shards.build_options import BuildOptions
+from shards.layout import BUILD
+from shards.plan import Plan
+from shards.preparation import Inputs, find_inputs, make_plan
+from shards.progress import say
+from shards.unit import Unit
+from shards.url_path import place
+from shards.worker import Builder, Job, identity
+
+SECONDS = 1.0  # of measuring
+MOST, ROOM = 200, 100e6  # clips that are measured, and bytes that they may take in a temporary folder
+START = 3.0  # seconds until building processes are at work, and of what is done after them
+
+
+def preview(
+    audio: Path | str, out: Path | str, config: SpectrogramConfig | AutoConfig, options: BuildOptions
+) -> tuple[summary.Summary, list[str]]:
+    """The summary of the build that `shards.build.build` would do with the same arguments, and lines of text for it.
+
+    Files are found and planned as there; what is measured is written to a temporary folder. Seconds are measured on the CPU of
+    this machine alone, from local files.
+
+    Raises:
+        UsageError: What the build would refuse before it writes.
+    """
+    target = place(out)
+    state = folder.examine(target)
+    inputs = find_inputs(place(audio), config, options)
+    engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
+    planned, _ = make_plan(inputs, options, engine, device)
+    count = len(feature_names(inputs.config))
+    made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, count)
+    if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
+        job = Job(inputs.audio, Path(), inputs.config, engine, device, count)
+        made = summary.with_seconds(made, _seconds(job, inputs, planned, made, options.workers or cores()))
+    remedies = summary.smaller(planned, inputs.found, inputs.config, count)
+    return made, [*summary.describe(made), *summary.warnings(made, summary.free_bytes(target), remedies)]
+
+
+def _seconds(job: Job, inputs: Inputs, planned: Plan, made: summary.Summary, workers: int) -> float | None:
+    """Seconds that the build would take, by those of some of its clips; None where no header is readable."""
+    rows = inputs.found.rows[inputs.found.readable]
+    if not len(rows):
+        return None
+    if job.engine == "torch" and not holds_engine():
+        say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
+    with tempfile.TemporaryDirectory(prefix="shardwave-preview-") as name:
+        (Path(name) / BUILD).mkdir()
+        builder = Builder(Job(job.audio, Path(name), job.config, job.engine, job.device, job.feature_count))
+        builder.warm_up()
+        identity(job.engine, job.device)
+        order = np.random.default_rng(0).permutation(rows).tolist()
+
+        def build(index: int, numbers: list[int]) -> float:
+            started = time.perf_counter()
+            unit = Unit("train", index, [(number, planned.clips[number]) for number in numbers])
+            builder.build(unit, lambda seconds, good: None).finish(identity(job.engine, job.device))
+            return time.perf_counter() - started
+
+        count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), int(ROOM * made.images["full"] / made.bytes)))
+        each = build(1, order[-count:]) / len(order[-count:])
+    return START + each * len(planned.clips) / min(workers, cores(), len(planned.units()))
