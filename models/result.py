@@ -9,6 +9,7 @@ from typing import Any
 
 from preprocess.environment import environment
 from preprocess.errors import UsageError
+from preprocess.redact import redact_values
 from shards.atomic import write_bytes
 
 FORMAT = "shardwave-result-1"
@@ -42,7 +43,7 @@ class Result:
 
     def write(self) -> None:
         if self.writes:
-            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
+            write_bytes(self.folder / RESULT, _lines(_finite(redact_values(self.fields))).encode())
 
 
 def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from preprocess.redact import redact
+
 VERBOSE = "SHARDWAVE_VERBOSE"  # environment variable, so that started processes know; "1" = on
 NAMES = ("cli", "preprocess", "shards", "models", "search", "bench")  # every module logs under its own name
 
@@ -15,13 +17,20 @@ def verbose() -> bool:
     return os.environ.get(VERBOSE) == "1"
 
 
+class _RedactingFormatter(logging.Formatter):
+    """Masks the passwords in what is logged, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def set_up() -> None:
     """Show what the rooms log, where `--verbose` was given; once per process."""
     if not verbose():
         return
     handler = logging.StreamHandler(sys.stderr)
     start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it
-    handler.setFormatter(logging.Formatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_RedactingFormatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
     for name in NAMES:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from preprocess.redact import redact
+
 
 def bar(**options: Any) -> Any:
     """A tqdm bar on standard error; silent where that is no terminal."""
@@ -20,9 +22,9 @@ _unsaid = False
 
 
 def say(text: str) -> None:
-    """A remark, on standard error."""
+    """Print a remark on standard error, passwords in URLs masked."""
     if not (quiet() or _unsaid):
-        print(text, file=sys.stderr, flush=True)
+        print(redact(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
