@@ -54,13 +54,24 @@ def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainCo
 
 
 def write(path: Path, content: Any) -> None:
-    """`torch.save` under a temporary name, synced and renamed."""
+    """`torch.save` under a temporary name, synced and renamed; the temporary file is removed when that fails.
+
+    Raises:
+        OSError: The file could not be written, for example for want of space; `filename` names it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    atomic.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        atomic.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__  # torch raises a RuntimeError over it
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from None
+        raise
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class LogCallback(Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A result: a new epoch, or an end, or both."""
         if "broken" in result:
-            self.error = f"a search worker could not start: {result['broken']}"
+            self.error = result["broken"]
             raise ShardwaveError(self.error)
         number = trial.config["trial"]
         running = self._log.running[number]

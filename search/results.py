@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError
+from preprocess.redact import redact_values
+from search import line_file
 from search.interface import Assignment, Trial, check_report
+from shards.progress import say
+
+TRIALS, STARTED = "trials.jsonl", "started.jsonl"
+BEGINNING = b'{"trial"'  # of every line of both
 
 
 class TrialLog:
@@ -26,10 +31,11 @@ class TrialLog:
         self.running: dict[int, Trial] = {}
         self._lost: dict[int, Assignment] = {}  # started in an earlier run, never ended
         self.folder = folder
+        self._mended: set[str] = set()  # files whose torn last line was removed
         if folder is not None:
-            for row in _read(folder / "trials.jsonl"):
+            for row in _read(folder / TRIALS):
                 self.finished[row["trial"]] = Trial.from_row(row)
-            for row in _read(folder / "started.jsonl"):
+            for row in _read(folder / STARTED):
                 if row["trial"] not in self.finished:
                     self._lost[row["trial"]] = Assignment(row["trial"], row["params"], row["attempt"] + 1)
 
@@ -46,7 +52,7 @@ class TrialLog:
         """A trial starts, or starts anew."""
         trial = Trial(assignment.trial, assignment.params, worker=worker, attempt=assignment.attempt)
         self.running[trial.trial] = trial
-        self._append("started.jsonl", {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
+        self._append(STARTED, {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
         self._tell(trial)
         return trial
 
@@ -80,20 +86,18 @@ class TrialLog:
     def add(self, trial: Trial) -> Trial:
         """A trial that has ended, here or on another machine of the same study."""
         self.finished[trial.trial] = trial
-        self._append("trials.jsonl", trial.row())
+        self._append(TRIALS, trial.row())
         self._tell(trial)
         return trial
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
+        """Append a line, after removing half a line that an earlier run left."""
         if self.folder is None:
             return
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-        with open(self.folder / name, "ab", buffering=0) as file:
-            if file.tell() and not _ends_with_newline(self.folder / name):
-                line = b"\n" + line  # a line was cut off by a crash; it is passed over when read
-            file.write(line)
-            if name == "trials.jsonl":
-                os.fsync(file.fileno())
+        if name not in self._mended:
+            line_file.cut_torn_line(self.folder / name, BEGINNING)
+            self._mended.add(name)
+        line_file.append(self.folder / name, (json.dumps(redact_values(row)) + "\n").encode(), sync=name == TRIALS)
 
     def _tell(self, trial: Trial) -> None:
         if self.listener is not None:
@@ -102,24 +106,22 @@ class TrialLog:
 
 def read_trials(folder: Path) -> list[Trial]:
     """The trials of a search's run folder, in order of their numbers."""
-    if not (folder / "trials.jsonl").exists():
+    if not (folder / TRIALS).exists():
         raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
     return TrialLog(folder).trials
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; only lines that a crash cut off are passed over."""
-    rows = []
-    if path.exists():
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-    return rows
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file; a damaged line is passed over, and named unless it is the last, which a kill may cut off."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            Assignment(int(row["trial"]), {**row["params"]}, int(row["attempt"]))
+        except (ValueError, TypeError, KeyError) as error:
+            if number < len(lines):
+                say(f"{path}: line {number} is damaged and passed over ({error!r}); a search that goes on runs its trial again")
+        else:
+            yield row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import shutil
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from preprocess import log
+from preprocess.redact import redact
 from search.interface import Assignment, TrialStopped, check_report
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 
 
 def template_main(
@@ -95,7 +100,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
     """A worker, from fork to exit; never returns.
 
     It is sent its environment, then lists of assignments, and answers a report with the set of trials to stop. It tells
-    ("started", process id), ("ready", name) or ("broken", error), then of its trials ("report", {trial: (epoch, value, spent,
+    ("started", process id), ("ready", name) or ("broken", message), then of its trials ("report", {trial: (epoch, value, spent,
     info)}), ("end", trial, state, error, info), ("batch-failed", trials, error), and ("idle",) when it waits for the next list.
     """
     status = 0
@@ -105,6 +110,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         error = error or attempt(getattr(objective, "prepare", None))
+        error = error and f"a search worker could not start: {error}"
         link.send(("broken", error) if error else ("ready", f"{socket.gethostname()}:{os.getpid()}"))
         while not error:
             work: list[Assignment] = link.recv()
@@ -139,8 +145,16 @@ def attempt(call: Callable[[], None] | None) -> str | None:
 def run_one(link: Connection, objective: Callable[..., None], work: Assignment) -> None:
     """Run one trial."""
     report = _Report(link, work.trial)
-    state, error = run_trial(objective, work.params, report)
+    try:
+        state, error = run_trial(objective, work.params, report)
+    except DiskFull as full:
+        link.send(("broken", str(full)))
+        return
     link.send(("end", work.trial, state, error, report.info))
+
+
+class DiskFull(Exception):
+    """A trial found no room for its weights: the search ends, and a resumed one runs the trial again."""
 
 
 class _Report:
@@ -206,14 +220,22 @@ class _BatchReport:
 
 
 def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report: Any) -> tuple[str, str | None]:
-    """Call the objective; returns the state it ended in and, when it failed, why. Memory errors free what they can."""
+    """Call the objective; returns the state it ended in and, when it failed, why. Memory errors free what they can.
+
+    Raises:
+        DiskFull: There was no room for what the objective writes.
+    """
     try:
         objective(dict(params), report)
     except TrialStopped:
         return "PRUNED", None
     except Exception as error:
         reason = describe(error)
-        report.info["traceback"] = traceback.format_exc()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DiskFull(
+                f"{error.filename or 'the disk'}: {error.strerror}: free some space, then run the same command again with --resume"
+            ) from None
+        report.info["traceback"] = redact(traceback.format_exc())
         del error
         release_memory()
         return "FAILED", reason
@@ -221,8 +243,8 @@ def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line: its type and message."""
-    message = " ".join(str(error).split())
+    """An exception as one line: its type and message, without passwords in URLs."""
+    message = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -22,9 +22,9 @@ def write_bytes(path: Place, data: bytes | bytearray) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Place, value: Any) -> None:
