@@ -176,7 +176,9 @@ def run(group: click.Group) -> None:
     except ShardwaveError as error:
         status = fail(str(error), error.exit_status, arguments)
     except OSError as error:
-        status = fail(f"{error.filename or 'file system'}: {error.strerror or error}{_advice(error, group, arguments)}", 1, arguments)
+        status = fail(
+            f"{error.filename or 'file system'}: {error.strerror or error}{_advice(error, group, arguments)}", 1, arguments
+        )
     except Exception as error:
         status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)
     sys.exit(status)

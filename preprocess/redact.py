@@ -10,8 +10,8 @@ MASK = "***"
 SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)  # the user's name may be shown
 # Parameters of a query whose values are no secrets; all others are masked, since nobody knows all names of secrets.
 PLAIN = frozenset(
-    "host hostaddr port dbname database service sslmode charset application_name connect_timeout timeout mode uri cache "
-    "unix_socket target_session_attrs versionid region".split()
+    ("host", "hostaddr", "port", "dbname", "database", "service", "sslmode", "charset", "application_name", "connect_timeout")
+    + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
 )
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'"<>()\[\]{},;:.]""")
 _ASSIGNED = re.compile(r"(?i)\b(\w*(?:password|passwd|passphrase|pwd|secret|token)\w*\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s,;&'\"]+)")
@@ -88,8 +88,8 @@ def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
         colon = rest.find(":", 0, user)
         if colon >= 0 or not sql:
             spans.append((colon + 1 if sql else 0, end))
-    elif (colon := _stray_password(rest)) is not None:
-        spans.append((colon + 1, len(rest)))
+    elif (stray := _stray_password(rest)) is not None:
+        spans.append((stray + 1, len(rest)))
     return spans
 
 
@@ -120,7 +120,8 @@ def _stray_password(rest: str) -> int | None:
 
 def _split(rest: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
     """`rest` in pieces, each with whether it is to be masked; overlapping spans are joined."""
-    pieces, position = [], 0
+    pieces: list[tuple[str, bool]] = []
+    position = 0
     for start, end in sorted(spans):
         if end <= max(start, position):
             continue

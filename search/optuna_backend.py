@@ -60,7 +60,9 @@ class OptunaBackend:
         with only_search_on(self._storage), _storage_errors(self._storage):
             pool = WorkerPool(objective, budget)  # imports, while the study is opened here
             try:
-                driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None))
+                driver = StudyDriver(
+                    self._storage, self._study, space, budget, seed, log, getattr(objective, "fingerprint", None)
+                )
             except BaseException:
                 pool.close()
                 raise
@@ -118,12 +120,12 @@ class StudyDriver:
             self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
-        """The study, and whether it is new. One in the run folder that is damaged, or lacks what trials.jsonl has, is made anew."""
+        """The study, and whether it is new. One in the run folder that is damaged or lacks trials of trials.jsonl is made anew."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
         parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}
 
-        def create_or_load() -> tuple[optuna.Study, bool]:
+        def create_or_load() -> tuple[Any, bool]:
             opened = open_storage(storage, journal)
             try:
                 return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
@@ -150,7 +152,7 @@ class StudyDriver:
             if lack is None or journal is None:
                 return study, created
             os.replace(journal, journal.with_name(f"{JOURNAL}.damaged"))
-            say(f"{journal} {lack}: the study is made anew from trials.jsonl, the old one kept as {JOURNAL}.damaged")
+            say(f"{journal} {lack}: the study is made anew from trials.jsonl; the old one is now {JOURNAL}.damaged")
             return create_or_load()
 
     def _was_left_unfinished(self, study: optuna.Study) -> bool:

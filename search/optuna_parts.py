@@ -119,7 +119,8 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if "://" not in url:
         raise UsageError(
-            f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {mask_url(url)}"
+            "--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), "
+            f"got {mask_url(url)}"
         )
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,4 +1,4 @@
-"""One search at a time on one SQLite database: its locks neither make several processes safe nor keep them from waiting forever."""
+"""One search at a time on one SQLite database: with several, some failed or waited for ever."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def only_search_on(url: str | None) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise ShardwaveError(
-                f"--storage {url}: the file system of {path} has no locks ({error.strerror}), which SQLite needs: use journal:PATH"
+                f"--storage {url}: {path} cannot be locked, which SQLite needs ({error.strerror}): use journal:PATH"
             ) from None
         _check_content(url or "", path)
         yield
@@ -70,7 +70,9 @@ def _check_content(url: str, path: Path) -> None:
     if path.stat().st_size == 0:
         return
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=60)) as database:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=60)
+        ) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
         raise ShardwaveError(f"--storage {url}: {path} cannot be read as a SQLite database: {error}") from None

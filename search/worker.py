@@ -21,7 +21,6 @@ from preprocess import log
 from preprocess.redact import redact
 from search.interface import Assignment, TrialStopped, check_report
 
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 
 
@@ -233,7 +232,7 @@ def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report:
         reason = describe(error)
         if isinstance(error, OSError) and error.errno in FULL:
             raise DiskFull(
-                f"{error.filename or 'the disk'}: {error.strerror}: free some space, then run the same command again with --resume"
+                f"{error.filename or 'disk'}: {error.strerror}: free some space, then run the same command again with --resume"
             ) from None
         report.info["traceback"] = redact(traceback.format_exc())
         del error
