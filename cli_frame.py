@@ -28,6 +28,7 @@ DEFAULTS_OF: dict[
     str, Callable[[dict[str, Any]], dict[str, Any]]
 ] = {}  # command -> from its options, what it fills in for others
 CONFIG_FILE = "shardwave.toml"
+_urls: list[str] = []  # that options hold: what others' messages repeat of their passwords is masked too
 COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
@@ -59,6 +60,7 @@ class Command(click.Command):
         if common["verbose"]:
             os.environ[log.VERBOSE] = "1"
         log.set_up()
+        _urls.extend(value for value in ctx.params.values() if isinstance(value, str) and "://" in value)
         start = time.perf_counter()
         _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in _shown(ctx.params).items()))
         result = super().invoke(ctx)
@@ -197,7 +199,7 @@ def _survive_any_encoding(stream: Any) -> None:
         return "".join(sign if sign.isascii() else "?" for sign in signs), error.end
 
     codecs.register_error("shardwave.plain", replace)
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
         stream.reconfigure(errors="shardwave.plain")
 
 
@@ -213,8 +215,8 @@ def _advice(error: OSError, group: click.Group, arguments: list[str]) -> str:
 def fail(message: str, status: int, arguments: list[str]) -> int:
     """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
     if "--debug" in arguments:
-        click.echo(redact(traceback.format_exc()), err=True, nl=False)
-    message = redact(message)
+        click.echo(redact(traceback.format_exc(), *_urls), err=True, nl=False)
+    message = redact(message, *_urls)
     click.echo("error: " + " ".join(message.split()), err=True)
     if "--json" in arguments:
         click.echo(json.dumps({"error": message, "exit_status": status}))

@@ -14,7 +14,10 @@ PLAIN = frozenset(
     + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
 )
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'"<>()\[\]{},;:.]""")
-_ASSIGNED = re.compile(r"(?i)\b(\w*(?:password|passwd|passphrase|pwd|secret|token)\w*\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s,;&'\"]+)")
+_ASSIGNED = re.compile(
+    r"(?i)\b(\w*(?:password|passwd|passphrase|pwd|secret|token)\w*\s*=\s*)"
+    r"('[^']*'|\"[^\"]*\"|[^\s,;&'\"]*[^\s,;&'\":.)\]])"
+)
 _IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]")
 
 

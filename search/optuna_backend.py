@@ -120,7 +120,7 @@ class StudyDriver:
             self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
-        """The study, and whether it is new. One in the run folder that is damaged or lacks trials of trials.jsonl is made anew."""
+        """The study, and whether it is new. A damaged one in the run folder, or one that lacks known trials, is made anew."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
         parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}

@@ -5,29 +5,33 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
 from pathlib import Path
 
-PREFIX, OWNER = "sw-", "owner"  # the folder's name, and the file in it that its process holds locked
-LONGEST = 31  # characters of the folder around it: a socket's path is at most 107, and Ray adds 64 to the folder's
+PREFIX = "swsearch-"
+NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # as mkdtemp completes it
+LONGEST = 25  # characters of the folder around it: a socket's path has at most 107, of which Ray adds 64
 
 
 class TemporaryFolder:
-    """A folder for this user alone, in use until it is closed or its process ends."""
+    """A folder for this user alone, locked until it is closed or its process ends."""
 
     def __init__(self) -> None:
         base = Path(tempfile.gettempdir())
         if len(os.fsencode(base)) > LONGEST:
             base = Path("/tmp")
         remove_stale(base)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        new = self.path / f".{OWNER}"
-        self._lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with contextlib.suppress(OSError):  # a file system without locks: the folder then stays if this process is killed
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(new, self.path / OWNER)  # it is never seen unlocked
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # a file system without locks: the folder stays if this process is killed
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if self.path.exists():  # not taken for a stale one before it was locked
+                break
+            os.close(self._lock)
 
     def close(self) -> None:
         """Remove the folder."""
@@ -36,18 +40,19 @@ class TemporaryFolder:
 
 
 def remove_stale(base: Path) -> None:
-    """Remove the folders in `base` that a process of this user made with `TemporaryFolder` and that no process holds any more.
+    """Remove the folders in `base` that this user's processes made with `TemporaryFolder` and that none holds any more.
 
-    Links are not followed, and what lacks the owner's file stays.
+    Symbolic links are not followed.
     """
-    for folder in base.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            about = folder.lstat()
-            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
-                continue
-            lock = os.open(folder / OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.scandir(base) as entries:
+        names = [entry.name for entry in entries if NAME.fullmatch(entry.name)]
+    for name in names:
+        with contextlib.suppress(OSError):  # in use, gone meanwhile, a link, or no folder
+            lock = os.open(base / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+                about = os.fstat(lock)
+                if about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(base / name, ignore_errors=True)
             finally:
                 os.close(lock)
