@@ -39,19 +39,6 @@ def test_several_processes_share_one_study(tmp_path: Path) -> None:
     assert [row["trial"] for row in last["trials"]] == list(range(10)) and last["state"] == "COMPLETE"
 
 
-def test_sqlite_serves_one_process_at_a_time(tmp_path: Path) -> None:
-    import optuna
-
-    url = f"sqlite:///{tmp_path}/study.db"
-    backend = make_backend("optuna", storage=url, study="one")
-    budget = SearchBudget(trials=2, epochs=EPOCHS, jobs=1)
-    backend.run(objectives.smooth, SPACE, budget, 0)
-    other = optuna.load_study(storage=url, study_name="one").ask()
-    other.set_user_attr("owner", owner())  # as another living process's
-    with pytest.raises(UsageError, match="sqlite locks no rows"):
-        backend.run(objectives.smooth, SPACE, budget, 0)
-
-
 def test_another_search_under_the_same_name_is_refused(tmp_path: Path) -> None:
     backend = make_backend("optuna", storage=f"sqlite:///{tmp_path}/study.db", study="one")
     backend.run(objectives.smooth, SPACE, SearchBudget(trials=2, epochs=EPOCHS, jobs=1), 0)
