@@ -17,7 +17,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from preprocess.redact import mask_url, redact
 from search.interface import Assignment, SearchBudget, SearchResult, Trial
 from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
-from search.owner import STALE_SECONDS, Signs, alive, owner
+from search.owner import STALE_SECONDS, Signs, alive, ended, owner
 from search.pool import WorkerPool
 from search.random_backend import conclude, run_in_pool
 from search.results import TrialLog
@@ -221,11 +221,12 @@ class StudyDriver:
             else:
                 stale = self._alone or not alive(left) or self._signs.ceased(left)
             if stale:
+                row = trial.user_attrs.get("row")  # it had ended when its process was killed
                 try:
-                    self._study.tell(trial.number, state=state.FAIL)
+                    self._tell(trial.number, row["state"] if row else "FAILED", row["value"] if row else None)
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
                     continue  # another machine was quicker
-                if (number := trial.user_attrs.get("trial")) is not None:
+                if row is None and (number := trial.user_attrs.get("trial")) is not None:
                     drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # it may have died before it had all
                     self._enqueue(number, drawn, trial.user_attrs.get("attempt", 1) + 1)
 
@@ -273,19 +274,23 @@ class StudyDriver:
 
     def end(self, trial: Trial) -> None:
         """See `Driver`."""
-        state = optuna_module().trial.TrialState
         live = self._live.pop(trial.trial)
         try:
             live.set_user_attr("row", trial.row())
         except optuna_module().exceptions.UpdateFinishedTrialError:
             return  # see `report`
-        if trial.state == "COMPLETE":
-            self._study.tell(live, trial.value)
+        self._tell(live, trial.state, trial.value)
+
+    def _tell(self, trial: optuna.Trial | int, ended: str, value: float | None) -> None:
+        state = optuna_module().trial.TrialState
+        if ended == "COMPLETE":
+            self._study.tell(trial, value)
         else:
-            self._study.tell(live, state=state.PRUNED if trial.state == "PRUNED" else state.FAIL)
+            self._study.tell(trial, state=state.PRUNED if ended == "PRUNED" else state.FAIL)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; trials that were left running are free for others."""
+        ended(self._owner)
         storage = self._study._storage
         if hasattr(storage, "remove_session"):
             storage.remove_session()

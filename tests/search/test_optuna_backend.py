@@ -15,7 +15,7 @@ from objectives import EPOCHS, lines
 from preprocess.errors import ShardwaveError, UsageError
 from search.interface import SearchBudget, make_backend
 from search.optuna_parts import open_storage, suggest
-from search.owner import alive, owner
+from search.owner import alive, ended, owner
 from search.results import TrialLog
 from search.space import Grid, LogUniform, Space, Uniform
 
@@ -111,3 +111,5 @@ def test_owners_are_known_to_live_or_not() -> None:
     me = owner()
     assert alive(me) and not alive({**me, "started": "0"}) and not alive({**me, "pid": 2**22 + 1})
     assert alive({**me, "host": "elsewhere", "pid": 2**22 + 1})  # of another machine nothing is known
+    ended(me)
+    assert not alive(me)  # its process goes on, and must not wait for itself
