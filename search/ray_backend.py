@@ -132,7 +132,7 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iter
                 object_store_memory=OBJECT_STORE,
                 include_dashboard=False,
                 configure_logging=False,
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
                 _node_ip_address="127.0.0.1",
                 _system_config={"preload_python_modules": ["search.ray_actor"]},  # at once, while the main process goes on
             )

@@ -7,13 +7,15 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 PREFIX = "swsearch-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # as mkdtemp completes it
-LONGEST = 25  # characters of the folder around it: a socket's path has at most 107, of which Ray adds 64
+LONGEST = 23  # characters of the folder around it: a socket's path has at most 107, of which Ray's takes 66
 
 
 class TemporaryFolder:
@@ -53,6 +55,33 @@ def remove_stale(base: Path) -> None:
                 about = os.fstat(lock)
                 if about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(base / name, ignore_errors=True)
+                    clear(base / name)
             finally:
                 os.close(lock)
+
+
+def clear(folder: Path) -> None:
+    """Remove the folder of a search whose main process was killed, and end what is left of its Ray.
+
+    Two of Ray's agents would otherwise live on for more than a minute, and write into the folder.
+    """
+    until = time.monotonic() + 5
+    while (processes := _ray_processes(folder)) and time.monotonic() < until:
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ray_processes(folder: Path) -> set[int]:
+    """Ray's processes that have a file open in `folder`: their command lines name it, or are an actor's title."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
+            if not any(os.readlink(link).startswith(f"{folder}/") for link in (process / "fd").iterdir()):
+                continue
+            command = (process / "cmdline").read_bytes()
+            if command.startswith(b"ray::") or os.fsencode(folder) in command:
+                found.add(int(process.name))
+    return found

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import os
-import shutil
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
@@ -20,6 +17,7 @@ from typing import Any
 from preprocess import log
 from preprocess.redact import redact
 from search.interface import Assignment, TrialStopped, check_report
+from search.temporary import clear
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 
@@ -34,7 +32,7 @@ def template_main(
     os.dup2(2, 1)  # standard output belongs to the command's result
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
-    owner, left_alone = os.getppid(), True
+    left_alone = True
     children: list[int] = []
     try:
         error = attempt(lambda: import_all(objective))
@@ -65,34 +63,9 @@ def template_main(
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         if left_alone:
-            clear(Path(folder), owner)
+            clear(Path(folder))
         else:
             os._exit(0)  # the interpreter's own end, with torch imported, would take a second
-
-
-def clear(folder: Path, owner: int) -> None:
-    """Remove the temporary folder of a search whose main process `owner` was killed, and end what still works in it.
-
-    Two of Ray's agents would otherwise live on for more than a minute.
-    """
-    until = time.monotonic() + 5
-    while (tenants := _tenants(folder) - {owner}) and time.monotonic() < until:
-        for pid in tenants:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tenants(folder: Path) -> set[int]:
-    """The processes, other than this one, that have a file open in `folder`; the search made it for itself alone."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
-            opened = (os.readlink(link) for link in (process / "fd").iterdir())
-            if int(process.name) != os.getpid() and any(path.startswith(f"{folder}/") for path in opened):
-                found.add(int(process.name))
-    return found
 
 
 def _worker_process(link: Connection, objective: Callable[..., None], threads: int, error: str | None) -> None:

@@ -1,4 +1,4 @@
-"""SQLite serves one search at a time: a second one gets one line, whatever the path is called; nothing hangs and nothing fails."""
+"""SQLite serves one search at a time: a second one gets one line, whatever the path is called; nothing hangs."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ def test_a_database_that_may_only_be_read(tmp_path: Path) -> None:
 
 
 def test_the_file_of_a_url(tmp_path: Path) -> None:
-    assert database_file("sqlite:///study.db") == Path("study.db") and database_file("sqlite:////a/study.db") == Path("/a/study.db")
+    assert database_file("sqlite:///study.db") == Path("study.db") and database_file("sqlite:////a/study.db") == Path(
+        "/a/study.db"
+    )
     assert database_file("sqlite:///file:/a/b%20c.db?mode=ro&uri=true") == Path("/a/b c.db")
     assert not any(map(database_file, ("sqlite://", "sqlite:///:memory:", "postgresql://u@h/db", "journal:x", "")))
     with only_search_on("sqlite://"), only_search_on("sqlite://"), only_search_on(None):
