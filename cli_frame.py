@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
+import io
 import json
 import logging
 import os
@@ -19,6 +21,7 @@ import click
 from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.printable import printable, write_line
+from preprocess.redact import mask_url, redact, redact_values
 from shards.progress import say
 
 _log = logging.getLogger("cli")
@@ -26,6 +29,7 @@ DEFAULTS_OF: dict[
     str, Callable[[dict[str, Any]], dict[str, Any]]
 ] = {}  # command -> from its options, what it fills in for others
 CONFIG_FILE = "shardwave.toml"
+_urls: list[str] = []  # that options hold: what others' messages repeat of their passwords is masked too
 COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
@@ -49,7 +53,7 @@ class Command(click.Command):
         ctx.find_root().obj = common
         if common["show_config"]:
             own = DEFAULTS_OF[ctx.command_path](ctx.params) if ctx.command_path in DEFAULTS_OF else {}
-            shown = {"command": ctx.command_path, "options": given({**own, **given(ctx.params)})}
+            shown = {"command": ctx.command_path, "options": _shown({**own, **given(ctx.params)})}
             click.echo(json.dumps(shown, indent=None if common["json_line"] else 2, default=str))
             return None
         if common["quiet"]:
@@ -57,12 +61,13 @@ class Command(click.Command):
         if common["verbose"]:
             os.environ[log.VERBOSE] = "1"
         log.set_up()
+        _urls.extend(value for value in ctx.params.values() if isinstance(value, str) and "://" in value)
         start = time.perf_counter()
-        _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in given(ctx.params).items()))
+        _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in _shown(ctx.params).items()))
         result = super().invoke(ctx)
         _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
         if common["json_line"]:
-            click.echo(json.dumps(result if result is not None else {}, default=str))
+            click.echo(json.dumps(redact_values(result if result is not None else {}), default=str))
         return result
 
 
@@ -94,6 +99,14 @@ def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Only the options that were given: a dataclass's own defaults stand for the rest."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _shown(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, passwords masked: `--storage` and `--url` may hold one even where they are no URL."""
+    return {
+        name: mask_url(value) if isinstance(value, str) and ("://" in value or name in ("storage", "url")) else value
+        for name, value in given(values).items()
+    }
 
 
 def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str] | None = None) -> None:
@@ -168,6 +181,8 @@ def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str
 def run(group: click.Group) -> None:
     """Run the command line; every error ends in one clear line and its exit status."""
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        _survive_any_encoding(stream)
     try:
         group.main(args=arguments, prog_name="shardwave", standalone_mode=False)
         status = 0
@@ -185,19 +200,46 @@ def run(group: click.Group) -> None:
     except ShardwaveError as error:
         status = fail(str(error), error.exit_status, arguments)
     except OSError as error:
-        resumed = " with --resume" if arguments[:1] in (["train"], ["search"]) and "--resume" not in arguments else ""
-        again = f": free some space, then run the same command again{resumed}"
-        full = again if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        status = fail(f"{error.filename or 'file system'}: {error.strerror or error}{full}", 1, arguments)
+        status = fail(
+            f"{error.filename or 'file system'}: {error.strerror or error}{_advice(error, group, arguments)}", 1, arguments
+        )
     except Exception as error:
         status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)
     sys.exit(status)
 
 
+_PLAIN_SIGNS = str.maketrans("─│┌┐└┘├┤┬┴┼━┃–—…·×→≤≥", "-|++++++++" + "+-|--.*x><>")
+
+
+def _survive_any_encoding(stream: Any) -> None:
+    """Print plain signs for what the stream's encoding cannot hold (`-` for `─`), else `?`, instead of raising an error."""
+
+    def replace(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        signs = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
+        return "".join(sign if sign.isascii() else "?" for sign in signs), error.end
+
+    codecs.register_error("shardwave.plain", replace)
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        stream.reconfigure(errors="shardwave.plain")
+
+
+def _advice(error: OSError, group: click.Group, arguments: list[str]) -> str:
+    """What to do about a full disk, a used-up quota or a limit on the size of files; nothing for other errors."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ""
+    command = next((group.commands[name] for name in arguments if name in group.commands), None)
+    can_resume = command is not None and any("--resume" in param.opts for param in command.params)
+    resumes = can_resume and "--resume" not in arguments
+    return ": free some space, then run the same command again" + (" with --resume" if resumes else "")
+
+
 def fail(message: str, status: int, arguments: list[str]) -> int:
     """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
     if "--debug" in arguments:
-        write_line(traceback.format_exc(), sys.stderr)
+        write_line(redact(traceback.format_exc(), *_urls), sys.stderr)
+    message = redact(message, *_urls)
     write_line("error: " + printable(" ".join(message.split()), lines=False), sys.stderr)
     if "--json" in arguments:
         click.echo(json.dumps({"error": message, "exit_status": status}))

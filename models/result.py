@@ -15,6 +15,7 @@ from models.records import RunResult
 from preprocess import regular_file, typed
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.redact import redact_values
 from shards.atomic import write_bytes
 
 FORMAT = "shardwave-result-2"
@@ -49,7 +50,8 @@ class Result:
 
     def write(self) -> None:
         if self.writes:
-            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode("utf-8", "backslashreplace"))
+            fields = _finite(redact_values(self.fields))
+            write_bytes(self.folder / RESULT, _lines(fields).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

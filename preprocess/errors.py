@@ -1,10 +1,18 @@
 """Errors that end a command with one clear line, and their exit statuses (DESIGN §2)."""
 
+from preprocess.redact import redact
+
 
 class ShardwaveError(Exception):
-    """What the arguments alone could not show: a bad file, a full disk. The message is one line that says what to do."""
+    """What the arguments alone could not show: a bad file, a full disk.
+
+    The message is one line that says what to do; passwords in URLs that it holds are masked.
+    """
 
     exit_status = 1
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(each) if isinstance(each, str) else each for each in args))
 
 
 class UsageError(ShardwaveError):

@@ -7,6 +7,7 @@ import os
 import sys
 
 from preprocess.printable import printable
+from preprocess.redact import redact
 
 VERBOSE = "SHARDWAVE_VERBOSE"  # environment variable, so that started processes know; "1" = on
 NAMES = ("cli", "preprocess", "shards", "models", "search", "bench")  # every module logs under its own name
@@ -17,10 +18,12 @@ def verbose() -> bool:
     return os.environ.get(VERBOSE) == "1"
 
 
-def _printable(record: logging.LogRecord) -> bool:
-    """Let no control character of a file name reach the terminal."""
-    record.msg, record.args = printable(record.getMessage(), lines=False), None
-    return True
+class _SafeFormatter(logging.Formatter):
+    """Masks the passwords in what is logged, tracebacks included, and lets no control character of a name reach the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.msg, record.args = printable(record.getMessage(), lines=False), None
+        return redact(super().format(record))
 
 
 def set_up() -> None:
@@ -29,8 +32,7 @@ def set_up() -> None:
         return
     handler = logging.StreamHandler(sys.stderr)
     start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it
-    handler.setFormatter(logging.Formatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
-    handler.addFilter(_printable)
+    handler.setFormatter(_SafeFormatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
     for name in NAMES:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

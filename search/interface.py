@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -221,11 +220,6 @@ def make_backend(name: str, **options: Any) -> Backend:
 
         return RayBackend(**options)
     raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {name}")
-
-
-def without_password(url: str) -> str:
-    """A storage's URL as it may be shown."""
-    return re.sub(r"(://[^/:@]*):[^/]*@", r"\1:***@", url)
 
 
 def cores() -> int:

@@ -6,23 +6,29 @@ study; tickets of the random and grid samplers carry their parameters, those of 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import Assignment, SearchBudget, SearchResult, Trial, without_password
+from preprocess.redact import mask_url, redact
+from search.interface import Assignment, SearchBudget, SearchResult, Trial
 from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
-from search.owner import STALE_SECONDS, Signs, alive, owner
+from search.owner import STALE_SECONDS, Signs, alive, ended, owner
 from search.pool import WorkerPool
 from search.random_backend import conclude, run_in_pool
 from search.results import TrialLog
 from search.space import Space
+from search.sqlite_lock import only_search_on
+from shards.progress import say
 
 if TYPE_CHECKING:
     import optuna
 
+JOURNAL = "study.journal"  # in the run folder, where no --storage is given
 POLL_SECONDS = 1.0  # between looks at what other machines do, once there is nothing left to start here
 
 
@@ -51,19 +57,18 @@ class OptunaBackend:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
-        pool = WorkerPool(objective, budget)  # imports, while the study is opened here
-        try:
-            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
-        except BaseException:
-            pool.close()
-            raise
-        try:
-            result = run_in_pool(objective, driver, budget, log, pool)
-            driver.collect()
-        except optuna_module().exceptions.StorageInternalError as error:
-            raise ShardwaveError(_about(self._storage, error) + "; once it answers again, go on with --resume") from error
-        finally:
-            driver.close()
+        with only_search_on(self._storage), _storage_errors(self._storage):
+            pool = WorkerPool(objective, budget)  # imports, while the study is opened here
+            try:
+                driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
+            except BaseException:
+                pool.close()
+                raise
+            try:
+                result = run_in_pool(objective, driver, budget, log, pool)
+                driver.collect()
+            finally:
+                driver.close()
         seconds = time.perf_counter() - started
         return conclude(log, seconds) if result.state != "INTERRUPTED" else SearchResult(result.state, log.trials, seconds)
 
@@ -94,8 +99,8 @@ class StudyDriver:
             **objective_terms,
             **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
         }
-        self._shared, self._sqlite = storage is not None, (storage or "").startswith("sqlite")
-        if self._shared and not self._sqlite:
+        self._alone = storage is None or storage.startswith("sqlite")  # no other process works on the study (`only_search_on`)
+        if not self._alone:
             self.poll = POLL_SECONDS
         self._study, created = self._open(storage, name, seed)
         self._signs = Signs(self._study, self._owner)
@@ -113,27 +118,57 @@ class StudyDriver:
             self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
+        """The study, and whether it is new. A damaged one in the run folder, or one that lacks known trials, is made anew."""
         optuna = optuna_module()
-        folder = self._log.folder
+        journal = self._log.folder / JOURNAL if self._log.folder else None
         parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}
+
+        def create_or_load() -> tuple[Any, bool]:
+            opened = open_storage(storage, journal)
+            try:
+                return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
+            except optuna.exceptions.DuplicatedStudyError:
+                study = optuna.load_study(storage=opened, study_name=name, **parts)
+            if self._alone and storage is not None and self._was_left_unfinished(study):
+                optuna.delete_study(storage=opened, study_name=name)
+                return create_or_load()
+            return study, False
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
-                opened = open_storage(storage, folder / "study.journal" if folder else None)
-                try:
-                    return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
-                except optuna.exceptions.DuplicatedStudyError:
-                    return optuna.load_study(storage=opened, study_name=name, **parts), False
-            except UsageError:
-                raise
-            except Exception as error:  # whatever the database's driver raises
-                if storage is None:
+                study, created = create_or_load()
+                lack = None if created or storage is not None else self._lack(study)
+            except (ShardwaveError, OSError) as error:
+                if isinstance(error, ShardwaveError) or storage is None:
                     raise
                 raise ShardwaveError(_about(storage, error)) from error
+            except Exception as error:  # whatever a database's driver raises, or Optuna when it replays a damaged journal
+                if storage is not None or journal is None:
+                    raise ShardwaveError(_about(storage, error)) from error
+                lack = f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+            if lack is None or journal is None:
+                return study, created
+            os.replace(journal, journal.with_name(f"{JOURNAL}.damaged"))
+            say(f"{journal} {lack}: the study is made anew from trials.jsonl; the old one is now {JOURNAL}.damaged")
+            return create_or_load()
+
+    def _was_left_unfinished(self, study: optuna.Study) -> bool:
+        """Whether a search of ours was killed before it had written what the study is about."""
+        ours = all("trial" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+        return ours and "terms" not in study.user_attrs and study.user_attrs.keys() <= {"terms"}
+
+    def _lack(self, study: optuna.Study) -> str | None:
+        """What is missing in the study of the run folder, after a kill, a full disk or a power failure."""
+        if "terms" not in study.user_attrs:
+            return "was not completed"
+        rows = (trial.user_attrs.get("row") for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+        missing = self._log.finished.keys() - {row["trial"] for row in rows if row is not None}
+        return f"lacks the trials {', '.join(map(str, sorted(missing)))}" if missing else None
 
     def _check(self, name: str, terms: dict[str, Any]) -> None:
         """Another machine, or an earlier run, made the study: wait until it is complete, and compare what it searches."""
-        for _ in range(300):
+        for _ in range(1 if self._alone else 300):
             stored = self._study.user_attrs.get("terms")
             if stored is not None:
                 break
@@ -181,21 +216,18 @@ class StudyDriver:
             left = trial.user_attrs.get("owner")
             if left is None:
                 age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
-                stale = not self._shared or age > STALE_SECONDS
+                stale = self._alone or age > STALE_SECONDS
             else:
-                stale = not alive(left) or self._signs.ceased(left)
-            if not stale and self._sqlite:
-                raise UsageError(
-                    "--storage sqlite locks no rows, and another process works on the study: use journal:FILE on a shared disk, "
-                    "postgresql://, mysql:// or grpc://HOST:PORT for several at once"
-                )
+                stale = self._alone or not alive(left) or self._signs.ceased(left)
             if stale:
+                row = trial.user_attrs.get("row")  # it had ended when its process was killed
                 try:
-                    self._study.tell(trial.number, state=state.FAIL)
+                    self._tell(trial.number, row["state"] if row else "FAILED", row["value"] if row else None)
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
                     continue  # another machine was quicker
-                if (number := trial.user_attrs.get("trial")) is not None:
-                    self._enqueue(number, trial.params, trial.user_attrs.get("attempt", 1) + 1)
+                if row is None and (number := trial.user_attrs.get("trial")) is not None:
+                    drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # it may have died before it had all
+                    self._enqueue(number, drawn, trial.user_attrs.get("attempt", 1) + 1)
 
     def tick(self) -> None:
         """See `Driver`: a sign of life."""
@@ -241,22 +273,29 @@ class StudyDriver:
 
     def end(self, trial: Trial) -> None:
         """See `Driver`."""
-        state = optuna_module().trial.TrialState
         live = self._live.pop(trial.trial)
         try:
             live.set_user_attr("row", trial.row())
         except optuna_module().exceptions.UpdateFinishedTrialError:
             return  # see `report`
-        if trial.state == "COMPLETE":
-            self._study.tell(live, trial.value)
+        self._tell(live, trial.state, trial.value)
+
+    def _tell(self, trial: optuna.Trial | int, ended: str, value: float | None) -> None:
+        state = optuna_module().trial.TrialState
+        if ended == "COMPLETE":
+            self._study.tell(trial, value)
         else:
-            self._study.tell(live, state=state.PRUNED if trial.state == "PRUNED" else state.FAIL)
+            self._study.tell(trial, state=state.PRUNED if ended == "PRUNED" else state.FAIL)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; trials that were left running are free for others."""
+        ended(self._owner)
         storage = self._study._storage
         if hasattr(storage, "remove_session"):
             storage.remove_session()
+        storage = getattr(storage, "_backend", storage)  # a database's, behind a cache
+        if hasattr(storage, "engine"):
+            storage.engine.dispose()  # before the lock on a SQLite file is given up
 
     def collect(self) -> None:
         """Take in what other machines of the study finished."""
@@ -266,8 +305,26 @@ class StudyDriver:
                 self._log.add(Trial.from_row(row))
 
 
-def _about(storage: str | None, error: Exception) -> str:
-    return f"--storage {without_password(storage or 'of the run folder')}: {' '.join(str(error).split())[:300]}"
+@contextlib.contextmanager
+def _storage_errors(storage: str | None) -> Iterator[None]:
+    """Turn what a database or a proxy fails with while a search runs into one line that names it."""
+    try:
+        yield
+    except ShardwaveError:
+        raise
+    except Exception as error:
+        kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+        if not kinds & {"optuna.OptunaError", "sqlalchemy.SQLAlchemyError", "grpc.RpcError"}:
+            raise
+        raise ShardwaveError(_about(storage, error) + "; once it answers again, go on with --resume") from error
+
+
+def _about(storage: str | None, error: BaseException) -> str:
+    """The storage and, of an error and its cause, what a driver says; without passwords, which drivers repeat."""
+    if storage is None:
+        return f"the study in the run folder: {' '.join(str(error).split())[:300]}"
+    message = f"{error} {error.__cause__ or ''}"
+    return f"--storage {mask_url(storage)}: {redact(' '.join(message.split()), storage)[:300]}"
 
 
 def _discarded(trial: optuna.trial.FrozenTrial, states: Any) -> bool:

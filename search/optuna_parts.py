@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import UsageError
-from search.interface import SearchBudget, without_password
+from preprocess.redact import mask_url, redact
+from search.interface import SearchBudget
+from search.journal import own_journal, shared_journal
 from search.space import Choice, Grid, LogUniform, Space
 
 if TYPE_CHECKING:
@@ -98,22 +99,6 @@ def _per_trial(make: Callable[[int], Any]) -> Any:
     return PerTrialSampler()
 
 
-def _own_journal(path: Path | None) -> Any:
-    base: Any = optuna_module().storages.journal.JournalFileBackend
-
-    class OwnJournal(base):
-        """A journal of one process, which outlives it; what a power failure may cost is rebuilt from trials.jsonl.
-
-        Optuna's own waits some milliseconds for the disk at every parameter and every value.
-        """
-
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            with open(self._file_path, "ab") as file:
-                file.write("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
-
-    return OwnJournal(str(path))
-
-
 def open_storage(url: str | None, journal: Path | None) -> Any:
     """The storage: by URL, or a journal at `journal`, or (neither given) in memory.
 
@@ -123,9 +108,10 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
     if url is None and journal is None:
         return optuna.storages.InMemoryStorage()
     if url is None:
-        return optuna.storages.JournalStorage(_own_journal(journal))
+        assert journal is not None
+        return own_journal(journal)
     if url.startswith("journal:"):
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:")))
+        return shared_journal(Path(url.removeprefix("journal:")))
     if url.startswith("grpc://"):
         host, _, port = url.removeprefix("grpc://").partition(":")
         if not host or not port.isdigit():
@@ -133,16 +119,20 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if "://" not in url:
         raise UsageError(
-            f"--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), got {url}"
+            "--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), "
+            f"got {mask_url(url)}"
         )
-    options = {} if url.startswith("sqlite") else {"pool_pre_ping": True}  # a connection may have been dropped between epochs
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # a connection may have been dropped between epochs; a SQLite file may be read by a dashboard at the same time
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {"pool_pre_ping": True}
     for _ in range(5):
         try:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except ImportError as error:
             remedy = ": pip install 'shardwave[postgres]'" if url.startswith("postgres") else ""
-            raise UsageError(f"--storage {without_password(url)} needs a database driver ({error}){remedy}") from None
-        except Exception as error:
+            raise UsageError(f"--storage {mask_url(url)} needs a database driver ({redact(str(error), url)}){remedy}") from None
+        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             if not any(
                 text in str(error) for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
             ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from search.objective import KEPT, TrainingObjective
 from search.space import Space
 
 CHECKPOINT = "checkpoint.ckpt"
+KEPT_FILE = re.compile(r"trial-\d+\.(ckpt|json)")
+TEMPORARY = re.compile(r"\.(result\.json|checkpoint\.ckpt|[a-z]+\.png|trial-\d+\.ckpt)(\.\d+)?\.tmp")
 
 
 class KeptTrial(TypedDict):
@@ -46,6 +49,23 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
         "epochs": {"run": run, "saved": budget.epochs * sum(trial.state != "FAILED" for trial in trials) - useful},
         "seconds": {"total": total, **spent, "overhead": total - busy},
     }
+
+
+def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
+    """Remove what a killed search, or one whose disk was full, left in its run folder; the caller holds its lock.
+
+    That is: temporary files, and weights of trials other than the best of those that ended (`trials`).
+    """
+    best = best_trial(trials)
+    keep = {f"trial-{best.trial}.ckpt", f"trial-{best.trial}.json"} if best else set()
+    for folder, unwanted in ((out, TEMPORARY), (out / KEPT, KEPT_FILE)):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                left = TEMPORARY.fullmatch(entry.name) or unwanted.fullmatch(entry.name)
+                if left and entry.name not in keep and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry.path)
 
 
 def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, retrain: bool, score_test: bool) -> dict[str, Any]:

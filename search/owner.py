@@ -1,10 +1,11 @@
-"""Which main process owns a trial of a shared study, and whether that still lives."""
+"""Which search owns a trial of a shared study, and whether it still runs."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,27 @@ BEAT_SECONDS = 10  # between a process's signs of life
 STALE_SECONDS = 60  # without one
 
 
+_running: set[str] = set()  # the searches of this process
+
+
 def owner() -> dict[str, Any]:
-    """This process, so that another can tell whether it still runs."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
+    """Describe a search of this process that begins, so that another can tell whether it still runs; `ended` takes it back."""
+    search = uuid.uuid4().hex[:8]
+    _running.add(search)
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "search": search}
+
+
+def ended(process: dict[str, Any]) -> None:
+    """The search that `owner` described ends; its process may go on with another one."""
+    _running.discard(process["search"])
 
 
 def alive(process: dict[str, Any]) -> bool:
-    """Whether the process that `owner` described still runs; those of other machines are believed to (see `Signs`)."""
+    """Whether the search that `owner` described still runs; those of other machines are believed to (see `Signs`)."""
     if process["host"] != socket.gethostname():
         return True
+    if process["pid"] == os.getpid() and process["started"] == _started(os.getpid()):
+        return process["search"] in _running
     return _started(process["pid"]) == process["started"] is not None
 
 
@@ -61,4 +74,4 @@ class Signs:
 
 
 def _name(process: dict[str, Any]) -> str:
-    return f"alive {process['host']} {process['pid']} {process['started']}"
+    return f"alive {process['host']} {process['pid']} {process['started']} {process['search']}"

@@ -194,7 +194,7 @@ class _Loop:
         elif kind == "idle":
             worker.idle = True
         elif kind == "broken":
-            raise ShardwaveError(f"a search worker could not start: {message[1]}")
+            raise ShardwaveError(message[1])
 
     def lost(self, worker: Worker, reason: str) -> None:
         """A worker died: its trials run again, unless that has happened to them too often."""

@@ -53,11 +53,13 @@ class ObjectiveTrainable(Trainable):
     def step(self) -> dict[str, Any]:
         """The next epoch's result, or how the trial ended."""
         if type(self)._broken:
-            return {**self._last, "broken": type(self)._broken, "done": True}
+            return self._ending()
         try:
             told = self._ask([self._work] if self._state == "new" else set())
             if told.get("epoch") == self.epochs and "state" not in told:  # nothing can stop it any more: let it finish
                 told |= self._ask(set())
+            if type(self)._broken:
+                return self._ending()
         except (EOFError, ConnectionError):
             type(self)._worker = None
             raise RuntimeError("the trial's worker process was killed") from None
@@ -65,6 +67,10 @@ class ObjectiveTrainable(Trainable):
             told["done"] = True
         self._last |= {name: value for name, value in told.items() if name in self._last}
         return {**self._last, **told, "worker": self._name, "attempt": self._work.attempt}
+
+    def _ending(self) -> dict[str, Any]:
+        """The result that ends the search."""
+        return {**self._last, "broken": type(self)._broken, "done": True}
 
     def _ask(self, message: Any) -> dict[str, Any]:
         """Send, and return what the worker then tells: a report, or the trial's end."""
@@ -77,6 +83,9 @@ class ObjectiveTrainable(Trainable):
             epoch, value, spent, info = told[0][self._work.trial]
             return {"epoch": epoch, "value": value, "spent": spent, "info": info}
         self._state = "over"
+        if kind == "broken":
+            type(self)._broken = told[0]
+            return {}
         _idle = link.recv()
         _, state, error, info = told
         return {"state": state, "error": error, "info": info}

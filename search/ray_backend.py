@@ -56,7 +56,7 @@ class RayBackend:
         template = Template(objective, threads(objective, budget.jobs or 1))  # imports, while Ray starts
         try:
             with ray_running(self._address, budget, template.folder):
-                _tune(objective, template, space, budget, seed, log)
+                _tune(objective, template, space, budget, seed, log, own_cluster=self._address is None)
         except KeyboardInterrupt:
             return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
         finally:
@@ -65,7 +65,13 @@ class RayBackend:
 
 
 def _tune(
-    objective: Callable[..., None], template: Template, space: Space, budget: SearchBudget, seed: int, log: TrialLog
+    objective: Callable[..., None],
+    template: Template,
+    space: Space,
+    budget: SearchBudget,
+    seed: int,
+    log: TrialLog,
+    own_cluster: bool,
 ) -> None:
     from ray import tune
 
@@ -79,7 +85,7 @@ def _tune(
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
         return
-    callback = LogCallback(log, budget.epochs)
+    callback = LogCallback(log, budget.epochs, own_cluster)
     tuner = tune.Tuner(
         tune.with_resources(kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}),
         tune_config=tune.TuneConfig(
@@ -98,12 +104,13 @@ def _tune(
             verbose=0,
         ),
     )
+    import ray
+
     try:
         tuner.fit()
-    except tune.TuneError:
-        if callback.error is None:
-            raise
-        raise ShardwaveError(callback.error) from None
+    except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
+        lost = f"Ray ended the search: {ray_cluster.reason(error)}; go on with --resume"
+        raise ShardwaveError(callback.error or lost) from error
 
 
 @contextlib.contextmanager
@@ -119,14 +126,13 @@ def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iter
         else:
             # objectives import in the actors as they do here
             os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-            ray.init(
+            ray_cluster.start(
+                ray,
                 num_cpus=budget.jobs,
                 object_store_memory=OBJECT_STORE,
                 include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
                 configure_logging=False,
-                _temp_dir=str(folder),
+                _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
                 _node_ip_address="127.0.0.1",
                 _system_config={"preload_python_modules": ["search.ray_actor"]},  # at once, while the main process goes on
             )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 import types
 from typing import Any, cast
 
+import ray
 from ray.tune import Callback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
@@ -18,6 +20,7 @@ from search.space import Choice, Grid, LogUniform, Space
 from search.worker import describe
 
 MEDIAN_TRIALS = 3
+PATIENCE = 120.0  # seconds in which no trial runs, after which Ray on this machine is taken for broken
 
 
 def scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
@@ -177,11 +180,23 @@ def make_searcher(space: Space, budget: SearchBudget, seed: int, log: TrialLog) 
 class LogCallback(Callback):
     """Writes what Tune's trials do into the log."""
 
-    def __init__(self, log: TrialLog, epochs: int) -> None:
-        self._log, self._epochs = log, epochs
+    def __init__(self, log: TrialLog, epochs: int, own_cluster: bool = False) -> None:
+        self._log, self._epochs, self._own_cluster = log, epochs, own_cluster
+        self._last_running = time.monotonic()
         self.error: str | None = None  # why the search cannot go on
         self._deaths: dict[int, int] = {}
         self._endings: dict[int, dict[str, Any]] = {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End a search whose own Ray has lost its node, or starts no actor: Tune would wait for ever."""
+        waited = time.monotonic() - self._last_running
+        if not self._own_cluster or any(trial.status == "RUNNING" for trial in trials):
+            self._last_running = time.monotonic()
+        elif waited > PATIENCE or (waited > 5 and ray.cluster_resources().get("CPU", 0) < 1):
+            self.error = (
+                f"Ray has started no trial for {waited:.0f} seconds (was one of its processes killed?); go on with --resume"
+            )
+            raise ShardwaveError(self.error)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial starts, or starts anew after its actor died."""
@@ -192,7 +207,7 @@ class LogCallback(Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A result: a new epoch, or an end, or both."""
         if "broken" in result:
-            self.error = f"a search worker could not start: {result['broken']}"
+            self.error = result["broken"]
             raise ShardwaveError(self.error)
         number = trial.config["trial"]
         running = self._log.running[number]

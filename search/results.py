@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +10,15 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 from preprocess import regular_file, typed
 from preprocess.errors import DamagedFile, ShardwaveError
+from preprocess.redact import redact_values
+from search import line_file
 from search.interface import Assignment, Trial, check_report
 from shards.atomic import json_bytes
+from shards.progress import say
 
 T = TypeVar("T")
+TRIALS, STARTED = "trials.jsonl", "started.jsonl"
+BEGINNING = b'{"trial"'  # of every line of both
 
 
 class TrialInfo(TypedDict):
@@ -65,12 +69,13 @@ class TrialLog:
         self.running: dict[int, Trial] = {}
         self._lost: dict[int, Assignment] = {}  # started in an earlier run, never ended
         self.folder = folder
+        self._mended: set[str] = set()  # files whose torn last line was removed
         if folder is not None:
-            for ended in _read(folder / "trials.jsonl", TrialRow):
+            for ended in _read(folder / TRIALS, TrialRow):
                 if len(ended["times"]) != len(ended["values"]):
                     raise DamagedFile(f"{folder / 'trials.jsonl'} is damaged: trial {ended['trial']} has not one time a value")
                 self.finished[ended["trial"]] = Trial.from_row(ended)
-            for row in _read(folder / "started.jsonl", StartedRow):
+            for row in _read(folder / STARTED, StartedRow):
                 if row["trial"] not in self.finished:
                     self._lost[row["trial"]] = Assignment(row["trial"], row["params"], row["attempt"] + 1)
 
@@ -87,7 +92,7 @@ class TrialLog:
         """A trial starts, or starts anew."""
         trial = Trial(assignment.trial, assignment.params, worker=worker, attempt=assignment.attempt)
         self.running[trial.trial] = trial
-        self._append("started.jsonl", {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
+        self._append(STARTED, {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
         self._tell(trial)
         return trial
 
@@ -121,20 +126,18 @@ class TrialLog:
     def add(self, trial: Trial) -> Trial:
         """A trial that has ended, here or on another machine of the same study."""
         self.finished[trial.trial] = trial
-        self._append("trials.jsonl", trial.row())
+        self._append(TRIALS, trial.row())
         self._tell(trial)
         return trial
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
+        """Append a line, after removing half a line that an earlier run left."""
         if self.folder is None:
             return
-        line = json_bytes(row)
-        with open(self.folder / name, "ab", buffering=0) as file:
-            if file.tell() and not _ends_with_newline(self.folder / name):
-                line = b"\n" + line  # a line was cut off by a crash; it is passed over when read
-            file.write(line)
-            if name == "trials.jsonl":
-                os.fsync(file.fileno())
+        if name not in self._mended:
+            line_file.cut_torn_line(self.folder / name, BEGINNING)
+            self._mended.add(name)
+        line_file.append(self.folder / name, json_bytes(redact_values(row)), sync=name == TRIALS)
 
     def _tell(self, trial: Trial) -> None:
         if self.listener is not None:
@@ -144,49 +147,22 @@ class TrialLog:
 def read_trials(folder: Path | str) -> list[Trial]:
     """The trials of a search's run folder, in order of their numbers."""
     folder = Path(folder)
-    if not (folder / "trials.jsonl").exists():
+    if not (folder / TRIALS).exists():
         raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
     return TrialLog(folder).trials
 
 
 def _read(path: Path, kind: type[T]) -> list[T]:
-    """Read the rows of a JSON-lines file.
-
-    Passed over is a line that a crash cut off: the beginning of an object, or zeros in its place.
-
-    Raises:
-        ShardwaveError: names the file and the line where another one is damaged.
-    """
+    """Read the rows of a JSON-lines file; a damaged line is passed over, and named unless it is the last, cut off by a kill."""
+    if not path.exists():
+        return []
     rows = []
-    remedy = "remove the line, or restore the file"
-    for number, line in enumerate(regular_file.read_bytes(path).split(b"\n") if path.exists() else [], 1):
+    lines = regular_file.read_bytes(path).split(b"\n")
+    for number, line in enumerate(lines, 1):
         where = f"{path} line {number}"
-        if not line.strip(b"\0 "):
-            continue
         try:
-            row = typed.parse(line, where, remedy)
-        except DamagedFile:
-            if _is_cut_off(line):
-                continue
-            raise
-        rows.append(typed.check(row, kind, where, remedy))
+            rows.append(typed.check(typed.parse(line, where), kind, where))
+        except DamagedFile as error:
+            if number < len(lines):
+                say(f"{error}: passed over, a search that goes on runs its trial again")
     return rows
-
-
-def _is_cut_off(line: bytes) -> bool:
-    """Whether a line begins an object that it does not end."""
-    depth, text, escaped = 0, False, False
-    for character in line:
-        if text:
-            text, escaped = escaped or character != ord('"'), not escaped and character == ord("\\")
-        elif character == ord('"'):
-            text = True
-        else:
-            depth += (character in b"{[") - (character in b"}]")
-    return line.startswith(b"{") and (depth > 0 or text)
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

@@ -16,9 +16,10 @@ from models.interruption import sigterm_as_interrupt
 from models.partitions import resolve
 from models.result import Result, open_run
 from preprocess.errors import ShardwaveError, UsageError
+from preprocess.redact import mask_url
 from search import outcome
 from search.config import SearchConfig
-from search.interface import Trial, best_trial, make_backend, without_password
+from search.interface import Trial, best_trial, make_backend
 from search.objective import TrainingObjective
 from search.results import TrialLog
 from search.space import Space, space_for
@@ -71,6 +72,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         with Result(out, "search", **fields) as written:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial") as progress:
                 log = TrialLog(out, Progress(progress))
+                outcome.remove_leftovers(out, log.trials)
                 found = backend.run(objective, space, budget, config.seed, log)
             written.fields |= outcome.summary(found.trials, budget, before + time.perf_counter() - started)
             if found.state == "FAILED":
@@ -115,7 +117,7 @@ def _import_late(scores_test: bool) -> None:
 
 def _plain(config: SearchConfig) -> dict[str, Any]:
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
-    return {**plain, "storage": config.storage and without_password(config.storage)}
+    return {**plain, "storage": config.storage and mask_url(config.storage)}
 
 
 def _describe(space: Space) -> dict[str, Any]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Client, Connection
-from pathlib import Path
 
 from search.interface import cores
+from search.temporary import TemporaryFolder
 from search.worker import template_main
 
 
@@ -23,10 +21,8 @@ class Template:
     """
 
     def __init__(self, objective: Callable[..., None], threads: int) -> None:
-        folder = tempfile.gettempdir()
-        self.folder = Path(
-            tempfile.mkdtemp(prefix="sw-", dir=folder if len(folder) <= 60 else "/tmp")
-        )  # a socket's path is short
+        self._temporary = TemporaryFolder()
+        self.folder = self._temporary.path
         self.address = str(self.folder / "workers")
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
@@ -64,7 +60,7 @@ class Template:
             self._process.kill()
             self._process.join()
         self._process.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._temporary.close()
 
 
 def connect(address: str, environment: Mapping[str, str]) -> Connection:

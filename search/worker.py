@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import importlib
 import os
-import shutil
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
@@ -17,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from preprocess import log
+from preprocess.redact import redact
 from search.interface import Assignment, TrialStopped, check_report
+from search.temporary import clear
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 
 
 def template_main(
@@ -30,7 +32,7 @@ def template_main(
     os.dup2(2, 1)  # standard output belongs to the command's result
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
-    owner, left_alone = os.getppid(), True
+    left_alone = True
     children: list[int] = []
     try:
         error = attempt(lambda: import_all(objective))
@@ -61,41 +63,16 @@ def template_main(
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         if left_alone:
-            clear(Path(folder), owner)
+            clear(Path(folder))
         else:
             os._exit(0)  # the interpreter's own end, with torch imported, would take a second
-
-
-def clear(folder: Path, owner: int) -> None:
-    """Remove the temporary folder of a search whose main process `owner` was killed, and end what still works in it.
-
-    Two of Ray's agents would otherwise live on for more than a minute.
-    """
-    until = time.monotonic() + 5
-    while (tenants := _tenants(folder) - {owner}) and time.monotonic() < until:
-        for pid in tenants:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tenants(folder: Path) -> set[int]:
-    """The processes, other than this one, that have a file open in `folder`; the search made it for itself alone."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
-            opened = (os.readlink(link) for link in (process / "fd").iterdir())
-            if int(process.name) != os.getpid() and any(path.startswith(f"{folder}/") for path in opened):
-                found.add(int(process.name))
-    return found
 
 
 def _worker_process(link: Connection, objective: Callable[..., None], threads: int, error: str | None) -> None:
     """A worker, from fork to exit; never returns.
 
     It is sent its environment, then lists of assignments, and answers a report with the set of trials to stop. It tells
-    ("started", process id), ("ready", name) or ("broken", error), then of its trials ("report", {trial: (epoch, value, spent,
+    ("started", process id), ("ready", name) or ("broken", message), then of its trials ("report", {trial: (epoch, value, spent,
     info)}), ("end", trial, state, error, info), ("batch-failed", trials, error), and ("idle",) when it waits for the next list.
     """
     status = 0
@@ -105,6 +82,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
         error = error or attempt(getattr(objective, "prepare", None))
+        error = error and f"a search worker could not start: {error}"
         link.send(("broken", error) if error else ("ready", f"{socket.gethostname()}:{os.getpid()}"))
         while not error:
             work: list[Assignment] = link.recv()
@@ -139,8 +117,16 @@ def attempt(call: Callable[[], None] | None) -> str | None:
 def run_one(link: Connection, objective: Callable[..., None], work: Assignment) -> None:
     """Run one trial."""
     report = _Report(link, work.trial)
-    state, error = run_trial(objective, work.params, report)
+    try:
+        state, error = run_trial(objective, work.params, report)
+    except DiskFull as full:
+        link.send(("broken", str(full)))
+        return
     link.send(("end", work.trial, state, error, report.info))
+
+
+class DiskFull(Exception):
+    """A trial found no room for its weights: the search ends, and a resumed one runs the trial again."""
 
 
 class _Report:
@@ -206,14 +192,22 @@ class _BatchReport:
 
 
 def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report: Any) -> tuple[str, str | None]:
-    """Call the objective; returns the state it ended in and, when it failed, why. Memory errors free what they can."""
+    """Call the objective; returns the state it ended in and, when it failed, why. Memory errors free what they can.
+
+    Raises:
+        DiskFull: There was no room for what the objective writes.
+    """
     try:
         objective(dict(params), report)
     except TrialStopped:
         return "PRUNED", None
     except Exception as error:
         reason = describe(error)
-        report.info["traceback"] = traceback.format_exc()
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise DiskFull(
+                f"{error.filename or 'disk'}: {error.strerror}: free some space, then run the same command again with --resume"
+            ) from None
+        report.info["traceback"] = redact(traceback.format_exc())
         del error
         release_memory()
         return "FAILED", reason
@@ -221,8 +215,8 @@ def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line: its type and message."""
-    message = " ".join(str(error).split())
+    """An exception as one line: its type and message, without passwords in URLs."""
+    message = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from preprocess.printable import one_line, write_line
+from preprocess.redact import redact
 
 
 def bar(**options: Any) -> Any:
@@ -24,9 +25,12 @@ _unsaid = False
 
 
 def say(*lines: str) -> None:
-    """Print a remark of one or several lines on standard error; line ends within a line, of a file's name, are escaped."""
+    """Print a remark of one or several lines on standard error.
+
+    Passwords in URLs are masked; line ends within a line, of a file's name, are escaped.
+    """
     if not silent():
-        write_line("\n".join(map(one_line, lines)), sys.stderr)
+        write_line(redact("\n".join(map(one_line, lines))), sys.stderr)
 
 
 def silent() -> bool:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from preprocess import typed
 from preprocess.errors import DamagedFile, ShardwaveError, UsageError
+from preprocess.redact import mask_url
 from shards import atomic
 from shards.progress import bar, say
 from shards.records import DownloadRecord
@@ -111,7 +112,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
     """One connection: append to `part` what is missing. Returns when the file is complete, raises _Again when it is not."""
     have = part.stat().st_size
     known = _read_validator(part) if have else {}
-    if have and (known.get("url") != url or not known.get("validator")):
+    if have and (known.get("url") != mask_url(url) or not known.get("validator")):
         have = _restart(file)  # another file's beginning, or nothing to tell whether it is
     request = urllib.request.Request(url, headers={"User-Agent": "shardwave"})
     if have:
@@ -129,7 +130,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
                 f"{part.parent}: {(total - have) / 1e6:.0f} MB are to come, {free / 1e6:.0f} MB are free; "
                 "make room or choose another --out"
             )
-        atomic.write_json(_validator(part), {"url": url, "validator": _identity(response), "total": total})
+        atomic.write_json(_validator(part), {"url": mask_url(url), "validator": _identity(response), "total": total})
         with progress(total, part.name.removeprefix(".").removesuffix(".part"), have) as shown:
             while chunk := response.read(CHUNK):
                 file.write(chunk)

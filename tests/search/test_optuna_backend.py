@@ -15,7 +15,7 @@ from objectives import EPOCHS, lines
 from preprocess.errors import ShardwaveError, UsageError
 from search.interface import SearchBudget, make_backend
 from search.optuna_parts import open_storage, suggest
-from search.owner import alive, owner
+from search.owner import alive, ended, owner
 from search.results import TrialLog
 from search.space import Grid, LogUniform, Space, Uniform
 
@@ -37,19 +37,6 @@ def test_several_processes_share_one_study(tmp_path: Path) -> None:
     assert sum(ran) == 10  # exactly as many as asked for, together
     last = max((json.loads((folder / "outcome.json").read_text()) for folder in folders), key=lambda found: len(found["trials"]))
     assert [row["trial"] for row in last["trials"]] == list(range(10)) and last["state"] == "COMPLETE"
-
-
-def test_sqlite_serves_one_process_at_a_time(tmp_path: Path) -> None:
-    import optuna
-
-    url = f"sqlite:///{tmp_path}/study.db"
-    backend = make_backend("optuna", storage=url, study="one")
-    budget = SearchBudget(trials=2, epochs=EPOCHS, jobs=1)
-    backend.run(objectives.smooth, SPACE, budget, 0)
-    other = optuna.load_study(storage=url, study_name="one").ask()
-    other.set_user_attr("owner", owner())  # as another living process's
-    with pytest.raises(UsageError, match="sqlite locks no rows"):
-        backend.run(objectives.smooth, SPACE, budget, 0)
 
 
 def test_another_search_under_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -124,3 +111,5 @@ def test_owners_are_known_to_live_or_not() -> None:
     me = owner()
     assert alive(me) and not alive({**me, "started": "0"}) and not alive({**me, "pid": 2**22 + 1})
     assert alive({**me, "host": "elsewhere", "pid": 2**22 + 1})  # of another machine nothing is known
+    ended(me)
+    assert not alive(me)  # its process goes on, and must not wait for itself

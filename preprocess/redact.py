@@ -1,0 +1,149 @@
+"""Masking of passwords, tokens and signatures in URLs, for everything that is printed, logged or written."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from typing import Any
+
+MASK = "***"
+SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)  # the user's name may be shown
+# Parameters of a query whose values are no secrets; all others are masked, since nobody knows all names of secrets.
+PLAIN = frozenset(
+    ("host", "hostaddr", "port", "dbname", "database", "service", "sslmode", "charset", "application_name", "connect_timeout")
+    + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
+)
+_URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'"<>()\[\]{},;:.]""")
+_ASSIGNED = re.compile(
+    r"(?i)\b(\w*(?:password|passwd|passphrase|pwd|secret|token)\w*\s*=\s*)"
+    r"('[^']*'|\"[^\"]*\"|[^\s,;&'\"]*[^\s,;&'\":.)\]])"
+)
+_IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]")
+
+
+def mask_url(url: str) -> str:
+    """Mask the secrets of a URL: where it is not clear what belongs to a password, more is masked.
+
+    Args:
+        url: The value of an option that takes a URL. Text without `://` is treated as a mistyped URL.
+
+    Returns:
+        The URL with `***` in place of passwords (of all user information, unless the scheme is a database's), of the values of
+        the query that are not in `PLAIN`, and of assignments in the fragment (except `sha256=`).
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        if url.startswith("journal:"):
+            return url
+        at = url.rfind("@")
+        return _mask_assignments(url if at < 0 else MASK + url[at:])
+    masked = "".join(
+        MASK if hidden else part for part, hidden in _split(rest, _spans(rest, SQL.match(scheme) is not None)) if part
+    )
+    return f"{scheme}://{masked}"
+
+
+def redact(text: str, *urls: str) -> str:
+    """Mask the secrets of all URLs in a text, and values assigned to a password (`password=…`).
+
+    Args:
+        text: A message, for example of a database's driver.
+        urls: URLs whose passwords the text may repeat in part, as drivers do when they misread them.
+    """
+    for secret in sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True):
+        text = text.replace(secret, MASK + ("@" if secret.endswith("@") else ""))
+    if "://" in text:
+        text = _URL.sub(lambda found: mask_url(found.group()), text)
+    return _mask_assignments(text) if "=" in text else text
+
+
+def redact_values(value: Any) -> Any:
+    """Mask the secrets in all strings of nested dicts, lists and tuples, except in names of classes, which are data."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: item if name == "classes" else redact_values(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(item) for item in value]
+    return value
+
+
+def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
+    """The places in a URL (behind its `://`) that are to be masked."""
+    spans = []
+    fragment = rest.find("#")
+    if fragment >= 0 and "=" in rest[fragment:] and not re.fullmatch(r"#sha256=[0-9A-Fa-f]+", rest[fragment:]):
+        spans.append((fragment + 1, len(rest)))
+    question = rest.find("?")
+    well_formed = True
+    if question >= 0:
+        position = question + 1
+        end = fragment if fragment > question else len(rest)
+        for part in re.split(r"[&;]", rest[position:end]):
+            name, equals, value = part.partition("=")
+            well_formed &= bool(re.fullmatch(r"[\w.%-]+", name) and equals)
+            if name.lower() not in PLAIN or "@" in value:
+                spans.append((position + len(name + equals) if equals else position, position + len(part)))
+            position += len(part) + 1
+    user = _user_information(rest, question if well_formed else -1, sql)
+    if user is not None:
+        end = len(rest) if 0 <= question < user else user  # a `?` in a password, or an `@` in the query
+        colon = rest.find(":", 0, user)
+        if colon >= 0 or not sql:
+            spans.append((colon + 1 if sql else 0, end))
+    elif (stray := _stray_password(rest)) is not None:
+        spans.append((stray + 1, len(rest)))
+    return spans
+
+
+def _user_information(rest: str, query: int, sql: bool) -> int | None:
+    """Where the user information ends: at the last `@`, as a password may hold `@`, `/`, `?` or `#`; None if there is none.
+
+    An `@` in a well-formed query (which begins at `query`) is none, nor one in a path behind a host without a port, except in a
+    database's URL.
+    """
+    if rest.startswith("/"):
+        return None
+    last = rest.rfind("@")
+    before_query = rest if query < 0 else rest[:query]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if last < 0 or not (sql or "@" in authority or ":" in authority):
+        return None
+    if "@" not in before_query and re.fullmatch(r"[^:]*(:\d*)?", _IPV6.sub("", authority)):
+        return None
+    return last
+
+
+def _stray_password(rest: str) -> int | None:
+    """The colon before what should be a port and is none: a password whose `@host` was forgotten."""
+    authority = _IPV6.sub(lambda found: "x" * len(found.group()), re.split(r"[/?#]", rest, maxsplit=1)[0])
+    colon = authority.find(":")
+    return None if colon < 0 or re.fullmatch(r"\d*|PORT", authority[colon + 1 :]) else colon
+
+
+def _split(rest: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """`rest` in pieces, each with whether it is to be masked; overlapping spans are joined."""
+    pieces: list[tuple[str, bool]] = []
+    position = 0
+    for start, end in sorted(spans):
+        if end <= max(start, position):
+            continue
+        if start > position or not pieces or not pieces[-1][1]:
+            pieces += [(rest[position:start], False), (rest[start:end], True)]
+        position = end
+    return [*pieces, (rest[position:], False)]
+
+
+def _secrets(url: str) -> set[str]:
+    """What a driver may repeat of a URL's secrets: as they are, percent-decoded, and what follows an `@` in a password."""
+    rest = url.partition("://")[2]
+    found = set()
+    for part, hidden in _split(rest, _spans(rest, True)):
+        if hidden:
+            found |= {part, urllib.parse.unquote(part), urllib.parse.unquote_plus(part)}
+            found |= {piece + "@" for piece in part.split("@")[1:] if piece}
+    return {secret for secret in found if len(secret) >= 3 or secret.endswith("@")}
+
+
+def _mask_assignments(text: str) -> str:
+    return _ASSIGNED.sub(lambda found: found.group(1) + MASK, text)
