@@ -18,7 +18,7 @@ import click
 
 from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
-from shards.progress import say
+from shards.progress import heartbeat, say
 
 _log = logging.getLogger("cli")
 DEFAULTS_OF: dict[
@@ -29,7 +29,7 @@ COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
     ),
-    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress bars, no remarks."),
+    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress, no remarks."),
     "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say what is read, chosen and kept, and how long it took."),
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
@@ -58,7 +58,8 @@ class Command(click.Command):
         log.set_up()
         start = time.perf_counter()
         _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in given(ctx.params).items()))
-        result = super().invoke(ctx)
+        with heartbeat(ctx.info_name or ""):
+            result = super().invoke(ctx)
         _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
         if common["json_line"]:
             click.echo(json.dumps(result if result is not None else {}, default=str))

@@ -45,7 +45,7 @@ class TrainConfig:
     time_mask: float = 0.0  # likewise of its width
     average_decay: float = 0.0  # exponential moving average of weights, per step; 0 = off
     schedule: str = "none"  # one of SCHEDULES
-    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: slice where there are slices
+    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: AUTO_VIEWS of the model where there are slices, else full
     select_by: str = "auto"  # one of SELECT_BY; auto: what matches train_view
     val_fold: int | None = None  # validate on this fold
     test_fold: int | None = None  # hold this one out
@@ -132,6 +132,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "average_decay": 0.98, "schedule": "one-cycle",
     },
 }  # fmt: skip
+
+AUTO_VIEWS = {"mlp": "full", "cnn": "slice", "vgg16": "slice", "cnn-plus": "slice"}  # train_view auto, of a set with slices
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:

@@ -61,6 +61,7 @@ def cross_validate(
             "spread": _over(per_fold, np.std),
             "confusion": confusion,
             "parameters": per_fold[0]["parameters"],
+            "threads": per_fold[0]["threads"],
             "seconds": {"total": time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0), **seconds},
         }
         title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
@@ -101,6 +102,7 @@ def _fold(
         "confusion": {name: matrix for name, matrix in done["confusion"].items() if name.startswith("test_")},
         "choice": {"scores": choice["scores"], "history": choice["history"]},
         "parameters": done["parameters"],
+        "threads": done["threads"],
         "seconds": {
             name: choice["seconds"][name] + done["seconds"][name] for name in ("total", "step", "validation", "data_wait")
         },

@@ -28,6 +28,7 @@ from models.learner import Learner
 from models.module import Classifier, ShardDataModule
 from models.network import parameters
 from models.recorder import LAST, Recorder, remove_last
+from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 
 SAVE_SECONDS = 20.0
@@ -146,7 +147,9 @@ def _train(
         )
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
         last = out / LAST
-        with _interruptible(trainer):
+        threads = useful_threads(learner.network, config.batch_size // trainer.world_size)
+        written.fields["threads"] = threads
+        with _interruptible(trainer), limited(threads):
             trainer.fit(
                 Classifier(learner),
                 datamodule=ShardDataModule(data, config),
