@@ -9,8 +9,21 @@ from typing import Any
 
 import click
 
-from cli_frame import CONFIG_FILE, DEFAULTS_OF, Group, among, examples, given, read_config, run, say, show_best, show_scores
-from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS
+from cli_frame import (
+    CONFIG_FILE,
+    DEFAULTS_OF,
+    Group,
+    among,
+    columns,
+    examples,
+    given,
+    read_config,
+    run,
+    say,
+    show_best,
+    show_scores,
+)
+from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.engine import DEVICES, ENGINES
 from preprocess.errors import UsageError
@@ -184,7 +197,7 @@ FOLDS = options(
 )
 LEARNING = options(
     click.option(
-        "--train-view", type=click.Choice(TRAIN_VIEWS), help="What to train on. [default: auto: slices where there are any]"
+        "--train-view", type=click.Choice(TRAIN_VIEWS), help="What to train on. [default: auto: by model (train --help)]"
     ),
     click.option(
         "--select-by", type=click.Choice(SELECT_BY), help="The validation score that chooses. [default: auto: as trained]"
@@ -221,6 +234,7 @@ HYPERPARAMETERS = options(
     epilog=examples(
         "train sets/music --model cnn --out runs/cnn", "train sets/esc10 --model mlp --folds all --out runs/mlp-5-folds"
     )
+    + columns("Defaults of each model:", defaults_table())
 )
 @SET
 @MODEL

@@ -86,6 +86,13 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join("  shardwave " + line for line in lines)
 
 
+def columns(title: str, rows: list[list[str]]) -> str:
+    """A part of an epilog: a table, its columns aligned, that click leaves as it is."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return f"\n\n\b\n{title}\n" + "\n".join("  " + line for line in lines)
+
+
 def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What Tab offers for an option whose values are checked where they are used."""
     return lambda ctx, param, typed: [value for value in values if value.startswith(typed)]

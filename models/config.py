@@ -145,6 +145,25 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**{"model": model, **_DEFAULTS[model], **changes})
 
 
+_UNUSED = {  # hyper-parameters that do nothing to a model
+    "mlp": ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels", "time_shift", "frequency_mask", "time_mask"),
+    "cnn": (),
+    "cnn-plus": ("hidden_size", "hidden_layers", "conv2_kernel", "conv2_channels"),
+}
+_UNUSED["vgg16"] = _UNUSED["mlp"]
+
+
+def defaults_table() -> list[list[str]]:
+    """Return each model's defaults as text: a head row of models, then a row per option; "-" where a model does not use it."""
+    rows = [["", *MODELS], ["--train-view", *(AUTO_VIEWS[model] for model in MODELS)]]
+    for name in ("epochs", *MODEL_FIELDS, *REGULARISERS):
+        values = [getattr(defaults(model), name) for model in MODELS]
+        shown = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
+        cells = ["-" if name in _UNUSED[model] else text for model, text in zip(MODELS, shown, strict=True)]
+        rows.append([f"--{name.replace('_', '-')}", *cells])
+    return rows
+
+
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 

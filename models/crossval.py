@@ -16,7 +16,7 @@ from models.data import TrainingData
 from models.partitions import folds, following, resolve, retraining
 from models.train import SAVE_SECONDS, about, check_same, run
 from preprocess.errors import UsageError
-from shards.progress import say
+from shards.progress import duration, say
 from shards.shardset import ShardSet
 
 
@@ -51,7 +51,11 @@ def cross_validate(
         for fold in present:
             per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
             written.update(per_fold=per_fold)
-            say(f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation")
+            rest = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
+            say(
+                f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation"
+                + (f"; {duration(rest)} left" if rest else "")
+            )
         confusion = {
             name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist() for name in per_fold[0]["confusion"]
         }
@@ -89,11 +93,14 @@ def _fold(
         resume=resume,
         command="train",
         save_seconds=save_seconds,
+        title=f"{config.model}, fold {fold}, choosing epochs",
+        figures=False,  # the cross-validation's own show them
     )
     epochs = enough_epochs(choice["history"], choice["selected_by"])
     final = dataclasses.replace(choosing, epochs=epochs)  # a schedule runs to its end: it is laid out over them
     data = TrainingData(set_path, final, retraining(names, fold))
-    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds)
+    title = f"{config.model}, fold {fold}"
+    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds, title=title)
     return {
         "fold": fold,
         "val_fold": following(present, fold),

@@ -21,7 +21,7 @@ from shards.progress import bar
 
 LAST = "last.ckpt"
 SAVE_SHARE = 0.05  # of the time that saving may take
-WRITE_SECONDS = 1.0  # between two writes of result.json during a training
+WRITE_SECONDS = 1.0  # least time between two writes of result.json during a training
 
 
 class Recorder(pl.Callback):
@@ -49,7 +49,7 @@ class Recorder(pl.Callback):
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
         self._saved, self._save_cost = time.perf_counter(), 0.0
-        self._written = -WRITE_SECONDS
+        self._written, self._write_cost = -WRITE_SECONDS, 0.0
         self._bar: Any = None
         self._last_batch = 0  # samples of the epoch's last batch, counted once the epoch is scored
 
@@ -107,9 +107,11 @@ class Recorder(pl.Callback):
         self._bar.update(self._last_batch)
         self.seconds["total"] = time.perf_counter() - self._begin
         self.result.fields |= {"history": self.history.entries, "best_epoch": self.history.best_epoch, "seconds": self.seconds}
-        if self.seconds["total"] - self._written >= WRITE_SECONDS:
+        if time.perf_counter() - self._written >= max(WRITE_SECONDS, self._write_cost / SAVE_SHARE):
+            begin = time.perf_counter()
             self.result.write()
-            self._written = self.seconds["total"]
+            self._written = time.perf_counter()
+            self._write_cost = self._written - begin
         if self._due(trainer):
             self._save(trainer)
 

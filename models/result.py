@@ -42,7 +42,11 @@ class Result:
 
     def write(self) -> None:
         if self.writes:
-            write_bytes(self.folder / RESULT, _lines(_finite(self.fields)).encode())
+            try:
+                text = _lines(self.fields)
+            except ValueError:  # a value that is no number: rare, and looking for it takes ten times as long
+                text = _lines(_finite(self.fields))
+            write_bytes(self.folder / RESULT, text.encode())
 
 
 def open_run(folder: Path, resume: bool) -> dict[str, Any] | None:
@@ -75,7 +79,7 @@ def _lines(fields: dict[str, Any]) -> str:
     """JSON with a line per field, and a line per entry of the lists of records (history, per_fold)."""
     rows = []
     for name, value in fields.items():
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         if isinstance(value, list) and value and isinstance(value[0], dict):
             text = "[\n    " + ",\n    ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n  ]"
         rows.append(f"  {json.dumps(name)}: {text}")

@@ -16,7 +16,7 @@ SHARE = 64_000_000  # multiplications of a batch's forward pass that make anothe
 def useful_threads(network: Network, batch_size: int) -> int:
     """Return the number of CPU threads that speed up the training steps of a network.
 
-    A network of images uses every thread that PyTorch has: a batch is billions of multiplications. A perceptron uses one thread per
+    A network of images uses every thread that PyTorch has: a batch is billions of multiplications. A perceptron uses one per
     `SHARE` multiplications of a batch (its parameters times its samples), at least one; measured on two cores, two threads made a
     step of 11 million multiplications slower by half (2.7 ms against 1.8), one of 150 million as fast, one of 290 million faster
     by a quarter. The environment's OMP_NUM_THREADS, where it is set, is used instead.

@@ -18,7 +18,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from models import checkpoint, figures, result
+from models import checkpoint, result
 from models.allocator import keep_freed_memory
 from models.config import TrainConfig
 from models.data import TrainingData
@@ -56,9 +56,17 @@ def train(
 
 
 def run(
-    data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool,
+    command: str,
+    save_seconds: float = SAVE_SECONDS,
+    title: str | None = None,
+    figures: bool = True,
 ) -> dict[str, Any]:
-    """One training on opened data."""
+    """Train once on opened data; `title` (default: the model) stands beside its progress, `figures`: whether to draw any."""
     primary = _is_first(config)
     earlier = result.open_run(out, resume) if primary else result.read(out) if _is_complete(out, resume) else None
     if earlier is not None:
@@ -70,7 +78,7 @@ def run(
     history = History(data.selected)
     spent = (earlier or {}).get("seconds", {}).get("total", 0.0)  # before an interruption
     with result.Result(out, command, writes=primary, **about(data, config)) as written:
-        recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent)
+        recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent, title or config.model)
         if not primary:
             return written.fields
         assert history.best is not None
@@ -81,7 +89,8 @@ def run(
         scores |= test.scores
         per_class |= test.per_class
         confusion |= test.confusion
-        _draw(out, config, history, data, confusion)
+        if figures:
+            _draw(out, config, history, data, confusion)
         written.fields |= {
             "best_epoch": history.best_epoch,
             "scores": scores,
@@ -108,6 +117,7 @@ def _train(
     resume: bool,
     save_seconds: float,
     spent: float,
+    title: str,
 ) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
     if resume and (out / LAST).exists():
@@ -123,7 +133,7 @@ def _train(
     def save_best(weights: dict[str, Tensor], epoch: int) -> None:
         checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**known, "epoch": epoch})
 
-    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model, spent)
+    recorder = Recorder(history, written, save_best, epochs, save_seconds, title, spent)
     with warnings.catch_warnings(), _quiet():
         warnings.filterwarnings(
             "ignore", module="lightning"
@@ -207,6 +217,8 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData)
 
 
 def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, confusion: dict[str, Any]) -> None:
+    from models import figures
+
     title = f"{config.model} on {Path(data.path).name}"
     figures.curves(out / "curves.png", history.entries, data.selected, history.best_epoch, title)
     for side, name in (("test", "test"), ("val", "validation"), ("train", "training")):

@@ -31,7 +31,7 @@ def audio_folder(folder: Path, classes: int = 2, clips: int = 4) -> Path:
 def refused(run: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
     """The run ended with `status` and one line on standard error that holds `words`."""
     assert run.returncode == status, run.stderr
-    lines = [line for line in run.stderr.splitlines() if line]
+    lines = [line for line in run.stderr.splitlines() if line and ": working, " not in line]  # of a machine that is busy
     assert len(lines) == 1 and lines[0].startswith("error: "), run.stderr
     for word in words:
         assert word in lines[0], lines[0]
