@@ -19,7 +19,7 @@ _started = _last_line = time.monotonic()
 _unsaid = False
 
 
-def bar(*, every: float | None = None, shown: bool = True, **options: Any) -> Any:
+def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
     """Return a progress bar on standard error with tqdm's interface; where standard error is no terminal, one that prints lines.
 
     Args:
