@@ -304,7 +304,7 @@ def predict(run_folder: Path, audio: Path | str, out: Path, probabilities: bool,
 @click.option("--backend", required=True, type=click.Choice(["ray", "optuna", "random"]), help="Who schedules the trials.")
 @OUT_RUN
 @click.option("--trials", type=int, default=20, help="In all, whatever the backend.")
-@click.option("--epochs", type=int, default=10, help="Of a trial that is not stopped.")
+@click.option("--epochs", type=int, help="Of a trial that is not stopped. [default: 10; cnn-plus, on whole clips: 30]")
 @click.option("--jobs", type=int, help="Trials at once. [default: one per core, or one per GPU]")
 @click.option(
     "--scheduler",

@@ -107,17 +107,19 @@ def table(rows: Sequence[dict[str, Any]], model: str) -> str:
         cells.append((text, *(_cell(found.get(name)) for name in names), _seconds(found[next(iter(found))])))
     first = mine[0]
     base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in first["params"]["base"].items())
-    counts = "; ".join(
-        f"{name}: {row['params']['rounds']} rounds, {row['params']['seeds']} seeds"
-        for name in names
-        for row in [next(row for row in mine if row["params"]["data"] == name)]
-    )
+    counts = "; ".join(f"{name}: rounds {_range(mine, name, 'rounds')}, seeds {_range(mine, name, 'seeds')}" for name in names)
     where = (
         f"{first['environment']['cpu']}, {first['environment']['cores']} cores; commit {first['commit']}; {first['date'][:10]}."
     )
     head = ("setting", *names, "CPU seconds a training")
     numeric = range(1, len(head))
     return f"{markdown_table(head, cells, list(numeric))}\n\n<sub>Base: {base}. {counts}. {where}</sub>"
+
+
+def _range(rows: Sequence[dict[str, Any]], name: str, count: str) -> str:
+    """How many rounds or seeds the records of a data set have: "2", or "2 to 3"."""
+    values = [row["params"][count] for row in rows if row["params"]["data"] == name]
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
 def _cell(row: dict[str, Any] | None) -> str:

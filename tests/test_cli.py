@@ -57,6 +57,13 @@ def test_every_command_has_help_with_examples_and_defaults(command):
     assert run.returncode == 0 and "Examples:" in run.stdout and "--json" in run.stdout
 
 
+def test_the_help_of_train_shows_the_defaults_of_each_model():
+    lines = cli("train", "--help").stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.strip() == "Defaults of each model:")
+    assert lines[start + 1].split() == ["mlp", "cnn", "vgg16", "cnn-plus"]
+    assert next(line for line in lines[start:] if "--epochs" in line).split() == ["--epochs", "60", "15", "10", "100"]
+
+
 def test_every_command_of_the_help_is_listed():
     listed = cli("--help").stdout
     assert all(f"  {name} " in listed for name in [*COMMANDS, "bench"])
