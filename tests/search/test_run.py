@@ -23,7 +23,7 @@ from search.config import SearchConfig
 from search.results import read_trials
 from search.run import search
 
-CONFIG = SearchConfig("mlp", "random", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
+CONFIG = SearchConfig("mlp", train_view="slice", "random", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
 FIGURES = {"progress.png", "parameters.png", "importance.png", "cost.png", "curves.png", "confusion.png"}
 
 
@@ -64,7 +64,7 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
     trained = checkpoint.load(out / checkpoint.NAME)
     assert trained.epoch == result["best_epoch"] and trained.config.hidden_size == best.params["hidden_size"]
     scored = evaluate(out, feature_set, ("fold1",), device="cpu")
-    assert scored["scores"]["fold1_whole_accuracy"] == best.value
+    assert scored["scores"]["fold1_slice_mean_accuracy"] == best.value
     assert not (out / "kept").exists()
     assert not [path.name for path in out.iterdir() if path.name.endswith(".tmp")]
     for trial in trials:
