@@ -22,7 +22,7 @@ from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.printable import printable, write_line
 from preprocess.redact import mask_url, redact, redact_values
-from shards.progress import say
+from shards.progress import heartbeat, say
 
 _log = logging.getLogger("cli")
 DEFAULTS_OF: dict[
@@ -34,7 +34,7 @@ COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
     ),
-    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress bars, no remarks."),
+    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress, no remarks."),
     "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say what is read, chosen and kept, and how long it took."),
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
@@ -64,7 +64,8 @@ class Command(click.Command):
         _urls.extend(value for value in ctx.params.values() if isinstance(value, str) and "://" in value)
         start = time.perf_counter()
         _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in _shown(ctx.params).items()))
-        result = super().invoke(ctx)
+        with heartbeat(ctx.info_name or ""):
+            result = super().invoke(ctx)
         _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
         if common["json_line"]:
             click.echo(json.dumps(redact_values(result if result is not None else {}), default=str))
@@ -89,6 +90,13 @@ class Group(click.Group):
 def examples(*lines: str) -> str:
     """An epilog that click leaves as it is."""
     return "\b\nExamples:\n" + "\n".join("  shardwave " + line for line in lines)
+
+
+def columns(title: str, rows: list[list[str]]) -> str:
+    """A part of an epilog: a table, its columns aligned, that click leaves as it is."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return f"\n\n\b\n{title}\n" + "\n".join("  " + line for line in lines)
 
 
 def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

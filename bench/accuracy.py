@@ -143,7 +143,7 @@ def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str
     try:
         job = pool.prepare(_worker)
         done = []
-        with bar(total=len(trainings), desc="cross-validations", unit="run") as progress:
+        with bar(total=len(trainings), desc="cross-validations", unit="run", every=1) as progress:
             for training, found in zip(trainings, pool.stream(job, trainings), strict=True):
                 done.append(found)
                 progress.update()

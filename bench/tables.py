@@ -2,7 +2,7 @@
 
 A table stands between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
 stage) in `bench/results/FILE.jsonl`, those alone whose name the regular expression PATTERN finds where one is given. The file
-`accuracy` is the accuracy table's own (`bench/results/accuracy.json`).
+`accuracy` is the accuracy table's own (`bench/results/accuracy.json`); of `defaults` STAGE is the model (`bench.defaults`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import accuracy
+from bench import defaults as settings
 from bench.pages.blocks import number
 from bench.pages.markdown import table
 from bench.record import read
@@ -39,7 +40,9 @@ def filled(text: str, results: Path = RESULTS) -> str:
     """`text` with every table written anew."""
 
     def write(found: re.Match[str]) -> str:
-        if found["file"] == "accuracy":
+        if found["file"] == "defaults":
+            table = settings.table(read(_file(results, "defaults.jsonl")), found["stage"])
+        elif found["file"] == "accuracy":
             table = accuracy.table(json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))).strip()
         else:
             table = rendered(read(_file(results, f"{found['file']}.jsonl")), found["stage"], found["pattern"])

@@ -45,7 +45,7 @@ class TrainConfig:
     time_mask: float = 0.0  # likewise of its width
     average_decay: float = 0.0  # exponential moving average of weights, per step; 0 = off
     schedule: str = "none"  # one of SCHEDULES
-    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: slice where there are slices
+    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: AUTO_VIEWS of the model where there are slices, else full
     select_by: str = "auto"  # one of SELECT_BY; auto: what matches train_view
     val_fold: int | None = None  # validate on this fold
     test_fold: int | None = None  # hold this one out
@@ -115,11 +115,11 @@ class TrainConfig:
         return {name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}
 
 
-# What differs from the dataclass: the best tried on ESC-10's validation folds (mlp, cnn); cnn-plus's come from a prototype.
+# What differs from the dataclass; docs/defaults.md says what was compared.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp": {
-        "epochs": 60, "hidden_size": 512, "dropout": 0.5, "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1,
-        "schedule": "one-cycle",
+        "epochs": 60, "batch_size": 64, "hidden_size": 512, "dropout": 0.5, "learning_rate": 2e-3, "weight_decay": 0.05,
+        "label_smoothing": 0.1, "schedule": "one-cycle",
     },
     "cnn": {
         "epochs": 15, "dropout": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1, "time_shift": True, "average_decay": 0.98,
@@ -127,11 +127,13 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "vgg16": {},
     "cnn-plus": {
-        "epochs": 30, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
+        "epochs": 100, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
         "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True, "frequency_mask": 0.125, "time_mask": 0.1875,
         "average_decay": 0.98, "schedule": "one-cycle",
     },
 }  # fmt: skip
+
+AUTO_VIEWS = {"mlp": "full", "cnn": "slice", "vgg16": "slice", "cnn-plus": "full"}  # train_view auto, of a set with slices
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:
@@ -146,6 +148,25 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
 def field_of(model: str) -> str:
     """The array field of a shard set's samples that a model takes."""
     return "features.npy" if model == "mlp" else "npy"
+
+
+_UNUSED = {  # hyper-parameters that do nothing to a model
+    "mlp": ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels", "time_shift", "frequency_mask", "time_mask"),
+    "cnn": (),
+    "cnn-plus": ("hidden_size", "hidden_layers", "conv2_kernel", "conv2_channels"),
+}
+_UNUSED["vgg16"] = _UNUSED["mlp"]
+
+
+def defaults_table() -> list[list[str]]:
+    """Return each model's defaults as text: a head row of models, then a row per option; "-" where a model does not use it."""
+    rows = [["", *MODELS], ["--train-view", *(AUTO_VIEWS[model] for model in MODELS)]]
+    for name in ("epochs", *MODEL_FIELDS, *REGULARISERS):
+        values = [getattr(defaults(model), name) for model in MODELS]
+        shown = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
+        cells = ["-" if name in _UNUSED[model] else text for model, text in zip(MODELS, shown, strict=True)]
+        rows.append([f"--{name.replace('_', '-')}", *cells])
+    return rows
 
 
 def _whole(value: Any) -> bool:

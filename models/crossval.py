@@ -16,7 +16,7 @@ from models.data import TrainingData
 from models.partitions import folds, following, resolve, retraining
 from models.train import SAVE_SECONDS, about, check_same, run
 from preprocess.errors import UsageError
-from shards.progress import say
+from shards.progress import duration, say
 from shards.shardset import ShardSet
 
 
@@ -67,7 +67,11 @@ def _cross_validate(
         for fold in present:
             per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
             written.update(per_fold=per_fold)
-            say(f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation")
+            rest = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
+            say(
+                f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation"
+                + (f"; {duration(rest)} left" if rest else "")
+            )
         confusion = {
             name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist() for name in per_fold[0]["confusion"]
         }
@@ -77,6 +81,7 @@ def _cross_validate(
             "spread": _over(per_fold, np.std),
             "confusion": confusion,
             "parameters": per_fold[0]["parameters"],
+            "threads": per_fold[0]["threads"],
             "seconds": {"total": time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0), **seconds},
         }
         clip_csv.join_errors([out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS)
@@ -105,11 +110,14 @@ def _fold(
         resume=resume,
         command="train",
         save_seconds=save_seconds,
+        title=f"{config.model}, fold {fold}, choosing epochs",
+        figures=False,  # the cross-validation's own show them
     )
     epochs = enough_epochs(choice["history"], choice["selected_by"])
     final = dataclasses.replace(choosing, epochs=epochs)  # a schedule runs to its end: it is laid out over them
     data = TrainingData(set_path, final, retraining(names, fold))
-    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds)
+    title = f"{config.model}, fold {fold}"
+    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds, title=title)
     return {
         "fold": fold,
         "val_fold": following(present, fold),
@@ -118,6 +126,7 @@ def _fold(
         "confusion": {name: matrix for name, matrix in done["confusion"].items() if name.startswith("test_")},
         "choice": {"scores": choice["scores"], "history": choice["history"]},
         "parameters": done["parameters"],
+        "threads": done["threads"],
         "seconds": {
             name: choice["seconds"][name] + done["seconds"][name] for name in ("total", "step", "validation", "data_wait")
         },

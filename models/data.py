@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.batches import Batches, source_of, whole_clips
-from models.config import TrainConfig, field_of
+from models.config import AUTO_VIEWS, TrainConfig, field_of
 from models.learner import VIEW_SCORES, Batch, Learner
 from models.network import Inputs, standardisation
 from models.partitions import Roles, resolve
@@ -125,7 +125,7 @@ class TrainingData:
 
     def _choose_views(self, config: TrainConfig) -> tuple[str, str]:
         sliced = all(self._has(name, "slice") for name in (*self.roles.train, *self.roles.val, *self.roles.test))
-        train_view = config.train_view if config.train_view != "auto" else ("slice" if sliced else "full")
+        train_view = config.train_view if config.train_view != "auto" else (AUTO_VIEWS[config.model] if sliced else "full")
         if train_view != "full" and not sliced:
             raise UsageError(
                 f"train_view {train_view}: the shard set has no slices; use --train-view full, or build it with --slices"

@@ -79,14 +79,15 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
 def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: str) -> None:
     """Clips by true class (rows) and predicted class (columns), each cell with its count, shaded by its share of the row."""
     classes = list(map(one_line, classes))
-    size = max(4.5, 0.55 * len(classes) + 2.5)
+    cell, font = (0.55, 9) if len(classes) <= 20 else (0.32, 7)  # inches and points: many classes still fit a screen
+    size = max(4.5, cell * len(classes) + 2.5)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), label="share of the true class", shrink=0.8)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), label="share of the true class", shrink=0.8, aspect=30)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=font)
+    axes.set_yticks(range(len(classes)), classes, fontsize=font)
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     if len(classes) <= 40:
         for row, counts in enumerate(matrix):
@@ -99,7 +100,7 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
                         ha="center",
                         va="center",
                         color="white" if shares[row][column] > 0.6 else "black",
-                        fontsize=9,
+                        fontsize=font,
                     )
     _save(figure, path)
 

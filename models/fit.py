@@ -17,6 +17,7 @@ from models.allocator import keep_freed_memory
 from models.config import TrainConfig
 from models.data import TrainingData
 from models.history import History
+from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 
 Report = Callable[[int, float, dict[str, Any]], None]
@@ -50,37 +51,38 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
     learner = data.learner(config, len(training)).to(data.device, _DTYPES[config.precision])
     optimizer, schedule = learner.optimizers()
     history, best = History(data.selected), {}
-    for epoch in range(config.stop_after or config.epochs):
-        started, waited = time.perf_counter(), training.wait_seconds
-        training.set_epoch(epoch)
-        learner.train()
-        for batch in training:
-            with _precision(config, data.device):
-                loss = learner.training_step(data.to_device(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
-            learner.after_step()
-        _synchronize(data.device)
-        trained, wait = time.perf_counter(), training.wait_seconds - waited
-        learner.eval()
-        with torch.inference_mode():
-            for number, batches in enumerate(validations):
-                for batch in batches:
-                    with _precision(config, data.device):
-                        learner.validation_step(data.to_device(batch), number)
-            values = learner.epoch_scores()
-        seconds["step"] += trained - started - wait
-        seconds["data_wait"] += wait
-        seconds["validation"] += time.perf_counter() - trained
-        if history.add(values):
-            best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
-        if report is not None:
-            seconds["total"] = time.perf_counter() - begin
-            told = {**history.entries[-1], "seconds": dict(seconds)}
-            report(epoch + 1, told.get(history.metric, float("nan")), told)
+    with limited(useful_threads(learner.network, config.batch_size)):
+        for epoch in range(config.stop_after or config.epochs):
+            started, waited = time.perf_counter(), training.wait_seconds
+            training.set_epoch(epoch)
+            learner.train()
+            for batch in training:
+                with _precision(config, data.device):
+                    loss = learner.training_step(data.to_device(batch))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if schedule is not None:
+                    schedule.step()
+                learner.after_step()
+            _synchronize(data.device)
+            trained, wait = time.perf_counter(), training.wait_seconds - waited
+            learner.eval()
+            with torch.inference_mode():
+                for number, batches in enumerate(validations):
+                    for batch in batches:
+                        with _precision(config, data.device):
+                            learner.validation_step(data.to_device(batch), number)
+                values = learner.epoch_scores()
+            seconds["step"] += trained - started - wait
+            seconds["data_wait"] += wait
+            seconds["validation"] += time.perf_counter() - trained
+            if history.add(values):
+                best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
+            if report is not None:
+                seconds["total"] = time.perf_counter() - begin
+                told = {**history.entries[-1], "seconds": dict(seconds)}
+                report(epoch + 1, told.get(history.metric, float("nan")), told)
     seconds["total"] = time.perf_counter() - begin
     assert history.best is not None
     value = history.value

@@ -20,6 +20,7 @@ from shards.progress import bar, say
 
 LAST = "last.ckpt"
 SAVE_SHARE = 0.05  # of the time that saving may take
+WRITE_SECONDS = 1.0  # least time between two writes of result.json during a training
 
 
 class Recorder(pl.Callback):
@@ -59,7 +60,9 @@ class Recorder(pl.Callback):
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
         self._saved, self._save_cost = time.perf_counter(), 0.0
+        self._written, self._write_cost = -WRITE_SECONDS, 0.0
         self._bar: Any = None
+        self._last_batch = 0  # samples of the epoch's last batch, counted once the epoch is scored
 
     # Time, and the bar
 
@@ -72,6 +75,8 @@ class Recorder(pl.Callback):
             desc=self.title,
             unit_scale=True,
             initial=trainer.current_epoch * samples,
+            every=samples,
+            shown=trainer.is_global_zero,
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,9 +93,11 @@ class Recorder(pl.Callback):
             torch.cuda.synchronize(pl_module.device)  # the steps' work is still under way: count it as theirs
         self.seconds["step"] += time.perf_counter() - self._step
         self._count_wait(trainer)
-        self._bar.update(len(batch["cls"]) * trainer.world_size)
-        if last:
-            return  # validation and the epoch's end follow, and are part of the state
+        samples = len(batch["cls"]) * trainer.world_size
+        if last:  # validation and the epoch's end follow, and are part of the state
+            self._last_batch = samples
+            return
+        self._bar.update(samples)
         often = batch_idx % 16 == 15
         if (often or trainer.world_size == 1) and self._interrupted(trainer):
             self._end(trainer)
@@ -116,17 +123,26 @@ class Recorder(pl.Callback):
             self.best = {
                 name: value.detach().to("cpu", copy=True) for name, value in pl_module.learner.evaluated.state_dict().items()
             }
-        value = self.history.value
-        self._bar.set_postfix_str(
-            f"epoch {len(self.history.entries)}/{self.epochs}"
-            + ("" if value is None else f", best {value:.1%} at {self.history.best_epoch}")
-        )
+        self._bar.set_postfix_str(self._state(), refresh=False)
+        self._bar.update(self._last_batch)
         self.seconds["total"] = time.perf_counter() - self._begin
-        self.result.update(history=self.history.entries, best_epoch=self.history.best_epoch, seconds=self.seconds)
+        self.result.fields |= {"history": self.history.entries, "best_epoch": self.history.best_epoch, "seconds": self.seconds}
+        if time.perf_counter() - self._written >= max(WRITE_SECONDS, self._write_cost / SAVE_SHARE):
+            begin = time.perf_counter()
+            self.result.write()
+            self._written = time.perf_counter()
+            self._write_cost = self._written - begin
         if self._interrupted(trainer):
             self._end(trainer)
         elif self._due(trainer):
             self._save(trainer)
+
+    def _state(self) -> str:
+        entry, value = self.history.entries[-1], self.history.value
+        epoch = f"epoch {entry['epoch']}/{self.epochs}"
+        if value is None:
+            return epoch
+        return f"{epoch}, validation {entry[self.history.metric]:.1%}, best {value:.1%} at {self.history.best_epoch}"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar.close()

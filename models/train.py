@@ -17,7 +17,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from models import checkpoint, clip_csv, clip_table, figures, result
+from models import checkpoint, clip_csv, clip_table, result
 from models.allocator import keep_freed_memory
 from models.checkpoint import write as write_checkpoint
 from models.config import TrainConfig
@@ -30,6 +30,7 @@ from models.module import Classifier, ShardDataModule
 from models.network import parameters
 from models.recorder import LAST, Recorder, remove_last
 from models.scores import ClipPredictions
+from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 from shards.progress import say
 
@@ -67,9 +68,20 @@ def train(
 
 
 def run(
-    data: TrainingData, config: TrainConfig, out: Path, *, resume: bool, command: str, save_seconds: float = SAVE_SECONDS
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool,
+    command: str,
+    save_seconds: float = SAVE_SECONDS,
+    title: str | None = None,
+    figures: bool = True,
 ) -> dict[str, Any]:
-    """One training on opened data. Of the processes of several devices, the first one locks and writes the run folder."""
+    """Train once on opened data. Of the processes of several devices, the first one locks and writes the run folder.
+
+    `title` (default: the model) stands beside its progress; `figures`: whether to draw any.
+    """
     primary = _is_first(config)
     finished = None if primary or not _is_complete(out, resume) else result.read(out)
     with result.open_run(out, resume) if primary else contextlib.nullcontext(finished) as earlier:
@@ -77,7 +89,7 @@ def run(
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":
                 return earlier
-        return _run(data, config, out, earlier, primary, resume, command, save_seconds)
+        return _run(data, config, out, earlier, primary, resume, command, save_seconds, title or config.model, figures)
 
 
 def _run(
@@ -89,6 +101,8 @@ def _run(
     resume: bool,
     command: str,
     save_seconds: float,
+    title: str,
+    figures: bool,
 ) -> dict[str, Any]:
     keep_freed_memory()
     begin = time.perf_counter()
@@ -100,7 +114,7 @@ def _run(
     with result.Result(out, command, writes=primary, **about(data, config, table), **kept) as written:
         if table is not None:
             table.write(out)
-        recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent)
+        recorder, learner = _train(data, config, out, written, history, resume, save_seconds, spent, title)
         if not primary:
             return written.fields
         assert history.best is not None
@@ -112,7 +126,8 @@ def _run(
         scores |= test.scores
         per_class |= test.per_class
         confusion |= test.confusion
-        _draw(out, config, history, data, confusion)
+        if figures:
+            _draw(out, config, history, data, confusion)
         written.fields |= {
             "best_epoch": history.best_epoch,
             "scores": scores,
@@ -139,6 +154,7 @@ def _train(
     resume: bool,
     save_seconds: float,
     spent: float,
+    title: str,
 ) -> tuple[Recorder, Learner]:
     epochs = config.stop_after or config.epochs
     last = out / LAST if resume and (out / LAST).exists() else None
@@ -156,7 +172,7 @@ def _train(
         checkpoint.save(out / checkpoint.NAME, weights, data.inputs, config, {**known, "epoch": epoch})
 
     interruption = Interruption()
-    recorder = Recorder(history, written, save_best, epochs, save_seconds, config.model, interruption, spent)
+    recorder = Recorder(history, written, save_best, epochs, save_seconds, title, interruption, spent)
     with warnings.catch_warnings(), _quiet():
         warnings.filterwarnings(
             "ignore", module="lightning"
@@ -180,7 +196,9 @@ def _train(
             default_root_dir=out,
         )
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
-        with interruption, _exit_as_interrupt(trainer):
+        threads = useful_threads(learner.network, config.batch_size // trainer.world_size)
+        written.fields["threads"] = threads
+        with interruption, _exit_as_interrupt(trainer), limited(threads):
             trainer.fit(Classifier(learner), datamodule=ShardDataModule(data, config), ckpt_path=last, weights_only=True)
     interruption.raise_if_requested()
     return recorder, learner
@@ -247,6 +265,8 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData,
 
 
 def _draw(out: Path, config: TrainConfig, history: History, data: TrainingData, confusion: dict[str, Any]) -> None:
+    from models import figures
+
     title = f"{config.model} on {Path(data.path).name}"
     figures.curves(out / "curves.png", history.entries, data.selected, history.best_epoch, title)
     for side, name in (("test", "test"), ("val", "validation"), ("train", "training")):

@@ -66,7 +66,7 @@ class WorkerPool:
         self._objective = objective
         self._workers: list[Worker] = []
         self._interrupts = Interrupts()
-        self._template = Template(objective, threads(objective, self.jobs))
+        self._template = Template(objective, threads(objective, self.jobs, os.environ.get("OMP_NUM_THREADS")))
 
     def __enter__(self) -> WorkerPool:
         self._interrupts.__enter__()

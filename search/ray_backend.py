@@ -53,7 +53,8 @@ class RayBackend:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
-        template = Template(objective, threads(objective, budget.jobs or 1))  # imports, while Ray starts
+        own = os.environ.get("OMP_NUM_THREADS")
+        template = Template(objective, threads(objective, budget.jobs or 1, own))  # imports, while Ray starts
         try:
             with ray_running(self._address, budget, template.folder):
                 _tune(objective, template, space, budget, seed, log, own_cluster=self._address is None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from search.interface import Trial, best_trial, make_backend
 from search.objective import TrainingObjective
 from search.results import TrialLog
 from search.space import Space, space_for
+from search.template import threads
 from shards.layout import located
 from shards.progress import bar
 from shards.shardset import ShardSet
@@ -68,9 +70,10 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         before = fields["seconds"].get("total", 0.0)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
+        fields["threads"] = threads(objective, budget.jobs or 1, os.environ.get("OMP_NUM_THREADS"))  # of each trial
         threading.Thread(target=_import_late, args=(bool(roles.test),)).start()
         with Result(out, "search", **fields) as written:
-            with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial") as progress:
+            with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1) as progress:
                 log = TrialLog(out, Progress(progress))
                 outcome.remove_leftovers(out, log.trials)
                 found = backend.run(objective, space, budget, config.seed, log)

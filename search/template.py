@@ -73,6 +73,15 @@ def connect(address: str, environment: Mapping[str, str]) -> Connection:
     return link
 
 
-def threads(objective: Callable[..., None], jobs: int) -> int:
-    """Threads of a worker: as many as the objective says are of use to it, or its share of the cores."""
+def threads(objective: Callable[..., None], jobs: int, chosen: str | None = None) -> int:
+    """Threads of a worker.
+
+    Args:
+        objective: Its `threads`, where it has any, is the number that is of use to a trial.
+        jobs: Workers that share the cores, where the objective says nothing.
+        chosen: OMP_NUM_THREADS as the user set it, which is used instead of both.
+    """
+    first = (chosen or "").split(",")[0].strip()
+    if first.isdigit() and int(first):
+        return int(first)
     return getattr(objective, "threads", None) or max(1, cores() // jobs)

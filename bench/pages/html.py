@@ -14,6 +14,7 @@ _KEY = (
     '<p class="key"><span class="ours"><i></i>ours</span> <span class="peer"><i></i>peers</span> '
     '<span class="floor"><i></i>floor: what the hardware could do</span> <span>whiskers: quartiles</span></p>'
 )
+WIDE, DENSE = 9, 20  # columns of a table, classes of a matrix, beyond which they are drawn smaller
 _STYLE = Path(__file__).with_name("style.css")
 
 
@@ -69,16 +70,22 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
+    wide = len(table.head) > WIDE
+
+    def text(cell: str) -> str:
+        return _(cell).replace("_", "_<wbr>") if wide else _(cell)  # where a long name may be broken
+
     def row(cells: Sequence[str], tag: str) -> str:
         return (
             "<tr>"
-            + "".join(f"<{tag}{' class=n' if i in table.numeric else ''}>{_(cell)}</{tag}>" for i, cell in enumerate(cells))
+            + "".join(f"<{tag}{' class=n' if i in table.numeric else ''}>{text(cell)}</{tag}>" for i, cell in enumerate(cells))
             + "</tr>"
         )
 
     caption = f"<caption>{_(table.caption)}</caption>" if table.caption else ""
     body = "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="scroll"><table>{caption}<thead>{row(table.head, "th")}</thead><tbody>{body}</tbody></table></div>'
+    kind = f' class="wide" style="--columns:{len(table.head)}"' if wide else ""
+    return f'<div class="scroll"><table{kind}>{caption}<thead>{row(table.head, "th")}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _bars(bars: Bars) -> str:
@@ -117,6 +124,7 @@ def _waterfall(waterfall: Waterfall) -> str:
 
 def _matrix(matrix: Matrix) -> str:
     head = "".join(f'<th scope="col"><span>{_(name)}</span></th>' for name in matrix.names)
+    dense = len(matrix.names) > DENSE
     rows = []
     for name, counts in zip(matrix.names, matrix.counts, strict=True):
         total = sum(counts) or 1
@@ -125,7 +133,8 @@ def _matrix(matrix: Matrix) -> str:
     caption = f"{_(matrix.title)} <small>(rows: {_(matrix.rows)}; columns: {_(matrix.columns)})</small>"
     head = f"<thead><tr><td></td>{head}</tr></thead>"
     body = f"<caption>{caption}</caption>{head}<tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll"><table class="matrix">{body}</table></div>'
+    kind = "matrix dense" if dense else "matrix"
+    return f'<div class="scroll"><table class="{kind}" style="--classes:{len(matrix.names)}">{body}</table></div>'
 
 
 def _(text: str) -> str:

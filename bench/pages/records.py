@@ -18,6 +18,7 @@ TITLES = {
     "loading": "Loading batches",
     "transfer": "Transfer to the device",
     "training": "Training steps",
+    "busy": "Training beside busy processes",
     "backbone": "Frozen backbone",
     "search": "Search",
     "scale": "Cost as work grows",

@@ -182,13 +182,15 @@ def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
     blocks += _scores(result)
     blocks += _search_seconds(result)
     blocks += _confusion(result)
-    names = list(trials[0].params)
+    names = [name for name in trials[0].params if len({str(trial.params.get(name)) for trial in trials}) > 1]
+    same = ", ".join(f"{name} {_plain(value)}" for name, value in trials[0].params.items() if name not in names)
     table: list[Sequence[str]] = []
     for trial in sorted(trials, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True):
         cells = (str(trial.trial), trial.state, per_cent(trial.value), str(trial.epochs), number(trial.seconds))
         table.append((*cells, *(_plain(trial.params.get(name)) for name in names)))
     head = ("trial", "state", "validation", "epochs", "seconds", *names)
-    blocks.append(Details(f"All {len(trials)} trials, best first", [Table(head, table, range(2, len(head)))]))
+    shown = Table(head, table, range(2, len(head)), same and f"The same in all: {same}")
+    blocks.append(Details(f"All {len(trials)} trials, best first", [shown]))
     return blocks
 
 

@@ -1,3 +1,3 @@
 """The measured stages, one file each: `run(scope)` yields records. Importing this package costs nothing."""
 
-STAGES = ("decode", "preprocess", "features", "writing", "loading", "transfer", "training", "backbone", "search")
+STAGES = ("decode", "preprocess", "features", "writing", "loading", "transfer", "training", "busy", "backbone", "search")

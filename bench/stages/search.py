@@ -143,6 +143,7 @@ def _ours(
             str(trials),
         ]
         command += ["--epochs", str(epochs), "--jobs", str(jobs), "--seed", str(seed), *options]
+        command += ["--train-view", "slice"]  # as the peers do
         command += ["--val-fold", str(fold)] if fold is not None else []
         watched = process.watch(command)
         result = json.loads((out / "result.json").read_text())

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench import report
+from bench.pages import html as html_page
+from bench.pages.blocks import Matrix, Page, Section, Table
 from bench.record import Record, append
 from preprocess.errors import UsageError
 
@@ -166,3 +168,20 @@ def test_the_page_in_a_browser(bench, runs, tmp_path):
     assert {(0, 114, 178), (138, 148, 158)} <= colours, "the bars of ours and of the floor are drawn"
     browse("--print-to-pdf=" + str(tmp_path / "page.pdf"), page.as_uri())
     assert Path(tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_forty_classes_and_sixteen_columns_fit_the_page(tmp_path):
+    names = [f"a class with a long name {i}" for i in range(40)]
+    counts = [[120 if row == column else (row + column) % 3 for column in range(40)] for row in range(40)]
+    head = ("trial", "state", "value", "epochs", "seconds", *(f"conv{i}_channels_of_it" for i in range(11)))
+    table = Table(head, [("0", "COMPLETE", "84.2 %", "10", "123.4", *["0.0000512"] * 11)], range(2, 16))
+    page = html_page.render(Page("t", ["s"], [Section("runs/cnn", [Matrix("m", "true", "predicted", names, counts), table])]))
+    measured = tmp_path / "page.html"
+    wide = "[...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth)"
+    measured.write_text(page.replace("</body>", f"<script>document.title = {wide}</script></body>"))
+    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", "--dump-dom"]
+    shown = subprocess.run([*command, measured.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r"<title>(-?\d+),(-?\d+)</title>", shown)
+    assert found and (int(found[1]), int(found[2])) == (0, 0), "pixels that stand out at the right"

@@ -51,6 +51,18 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
 
 
 @pytest.mark.slow
+def test_training_beside_busy_processes_compares_numbers_of_threads(tiny):
+    from bench.stages import busy, training
+
+    path = training.labelled_set(tiny, 32, 4, slices=2)
+    records = {record.case: record for record in busy.compare(tiny, path, "mlp", 1)}
+    used = {case: record.params["threads"] for case, record in records.items()}
+    assert used == {"mlp: default threads": 1, "mlp: 1 thread": 1, "mlp: 2 threads": 2, "mlp: 2 threads that spin": 2}
+    best = min(records["mlp: 1 thread"].median, records["mlp: 2 threads"].median)
+    assert records["mlp: default threads"].of_floor == pytest.approx(best / records["mlp: default threads"].median)
+
+
+@pytest.mark.slow
 def test_searches_are_timed_from_the_start_of_their_process(tiny):
     path, fold, _ = search._set(tiny)
     folder = tiny.room("searches")

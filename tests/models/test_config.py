@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from models.config import MODELS, TrainConfig, defaults
+from models.config import MODELS, TrainConfig, defaults, defaults_table
 from preprocess.errors import UsageError
 
 
@@ -47,3 +47,14 @@ def test_the_lean_path_does_not_import_lightning() -> None:
 def test_rules_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainConfig(model="cnn", **options)  # type: ignore[arg-type]
+
+
+def test_the_table_of_defaults_is_what_defaults_gives() -> None:
+    head, *rows = defaults_table()
+    assert head == ["", *MODELS]
+    cells = {row[0]: dict(zip(MODELS, row[1:], strict=True)) for row in rows}
+    assert cells["--train-view"]["mlp"] == "full" and cells["--conv1-kernel"]["mlp"] == "-"
+    for model in MODELS:
+        assert cells["--epochs"][model] == str(defaults(model).epochs)
+        assert cells["--learning-rate"][model] == str(defaults(model).learning_rate)
+    assert cells["--time-shift"]["cnn"] == "yes"

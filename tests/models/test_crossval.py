@@ -37,12 +37,12 @@ def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(who
         assert choice["folds"]["val"] == [val] and not choice["folds"]["test"] and test not in choice["folds"]["train"]
         assert sorted([*final["folds"]["train"], test]) == ["fold1", "fold2", "fold3", "fold4"]
         assert final["folds"] == {"train": final["folds"]["train"], "val": [], "test": [test]}
-        assert len(final["history"]) == entry["epochs"] == enough_epochs(choice["history"], "slice_mean")
+        assert len(final["history"]) == entry["epochs"] == enough_epochs(choice["history"], "whole")
         assert not any(name.startswith("test") for name in choice["scores"])
-        assert final["scores"]["test_slice_mean_accuracy"] == entry["scores"]["test_slice_mean_accuracy"]
+        assert final["scores"]["test_whole_accuracy"] == entry["scores"]["test_whole_accuracy"]
     mean = np.mean([entry["scores"]["test_whole_f1"] for entry in found["per_fold"]])
     assert found["scores"]["test_whole_f1"] == pytest.approx(mean)
-    assert sum(map(sum, found["confusion"]["test_slice_mean"])) == 36
+    assert sum(map(sum, found["confusion"]["test_whole"])) == 36
     assert (whole / "curves.png").exists() and (whole / "confusion.png").exists()
     with open(whole / "errors.csv", newline="") as file:
         wrong = list(csv.DictReader(file))

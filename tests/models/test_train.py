@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: P
 
 
 def test_an_interrupted_run_says_so_and_goes_on(folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = defaults("mlp", **SMALL, val_fold=1)
+    config = defaults("mlp", **SMALL, val_fold=1, train_view="slice")
     whole = train(folded, config, tmp_path / "whole")
     after, handler = Learner.after_step, signal.getsignal(signal.SIGINT)
 

@@ -174,7 +174,7 @@ def test_the_objective_runs_batches(feature_set: Path, tmp_path: Path) -> None:
         {0: n, 1: n} for n in (1, 2, 3)
     ]
     alone = fit(objective.data, objective.config_of(4, params[0]))
-    assert report.values[-1][0][1] == pytest.approx(alone.history[-1]["val_slice_mean_accuracy"], abs=0.1)
+    assert report.values[-1][0][1] == pytest.approx(alone.history[-1]["val_whole_accuracy"], abs=0.1)
     assert report.infos[0]["parameters"] == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
     assert report.infos[0]["best_epoch"] == alone.best_epoch
     kept = sorted(path.name for path in (tmp_path / "kept").iterdir())

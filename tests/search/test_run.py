@@ -23,7 +23,7 @@ from search.config import SearchConfig
 from search.results import read_trials
 from search.run import search
 
-CONFIG = SearchConfig("mlp", "random", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
+CONFIG = SearchConfig("mlp", "random", train_view="slice", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
 FIGURES = {"progress.png", "parameters.png", "importance.png", "cost.png", "curves.png", "confusion.png"}
 
 

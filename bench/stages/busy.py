@@ -1,0 +1,89 @@
+"""Training beside a busy process: the threads that `train` chooses against every fixed number of threads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.process import ROOT
+from bench.record import Record
+from bench.scope import Scope
+from bench.timing import Case, Seconds, timed
+
+STAGE, UNIT = "busy", "s"
+SPIN = "while True: pass"
+SPINNING = {"GOMP_SPINCOUNT": "300000"}  # how GNU's OpenMP waits where nothing tells it to sleep
+TRAIN = """
+import json, sys
+from models.config import defaults
+from models.data import TrainingData
+from models.fit import fit
+from models.threads import useful_threads
+path, model, epochs = sys.argv[1:]
+config = defaults(model, epochs=int(epochs), train_view="slice", device="cpu")
+data = TrainingData(path, config)
+threads = useful_threads(data.learner(config, 1).network, config.batch_size)
+print(json.dumps({"seconds": fit(data, config).seconds["total"], "threads": threads}))
+"""
+
+
+def run(scope: Scope) -> Iterator[Record]:
+    """For the MLP and the CNN: seconds of a training with default threads and with fixed numbers, beside a process per core.
+
+    Those processes never wait. `of_floor` is the time of the best fixed number, divided by the case's own.
+    """
+    from bench.stages.training import labelled_set
+
+    path = labelled_set(scope, 128, scope.pick(8, 60))
+    yield from compare(scope, path, "mlp", scope.pick(2, 30))
+    yield from compare(scope, path, "cnn", 1)
+
+
+def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Record]:
+    """The cases of one model."""
+    used: dict[str, int] = {}
+
+    def case(name: str, role: str, **variables: str) -> Case:
+        def train() -> Seconds:
+            found = _train(str(path), model, epochs, variables)
+            used[name] = int(found["threads"])
+            return Seconds(found["seconds"])
+
+        return Case(name, role, train, params={"model": model, "epochs": epochs, "neighbours": scope.workers})
+
+    counts = sorted({1, scope.workers // 2 or 1, scope.workers})
+    fixed = [case(f"{model}: {n} thread{'s' * (n > 1)}", "peer", OMP_NUM_THREADS=str(n)) for n in counts]
+    most = case(f"{model}: {counts[-1]} threads that spin", "peer", OMP_NUM_THREADS=str(counts[-1]), **SPINNING)
+    cases = [case(f"{model}: default threads", "ours"), *fixed, most]
+    with neighbours(scope.workers):
+        records = timed(STAGE, UNIT, cases, scope.plan, floors=[each.name for each in fixed])
+    for record in records:
+        record.params["threads"] = used[record.case]
+        yield record
+
+
+@contextlib.contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many other processes that use a core each."""
+    started = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def _train(path: str, model: str, epochs: int, variables: dict[str, str]) -> dict[str, float]:
+    """Train in a process of its own, as a user does: the number of threads and how they wait are fixed when torch is loaded."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
+    environment |= {"PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", TRAIN, path, model, str(epochs)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
