@@ -20,7 +20,7 @@ from shards.index import MAX_TAR
 from shards.layout import BLOCK, BUILD, MANIFEST, NPY_HEADER, PARTITION, SHARD_FILE, TAR, VIEWS, padded
 from shards.url_path import Place
 
-FORMAT = "shardwave-1"
+FORMAT = "shardwave-2"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))

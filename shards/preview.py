@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import dataclasses
 import time
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from preprocess.auto_config import AutoConfig
 from preprocess.code_cache import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.features import feature_names
-from shards import folder, summary
+from shards import folder, scratch, summary
 from shards.build import chosen_engine, cores
 from shards.build_options import BuildOptions
 from shards.layout import BUILD
@@ -47,7 +47,7 @@ def preview(
     count = len(feature_names(inputs.config))
     made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, count)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
-        job = Job(inputs.audio, Path(), inputs.config, engine, device, count)
+        job = Job(inputs.audio, Path(), inputs.config, engine, device, count, options.limits)
         made = summary.with_seconds(made, _seconds(job, inputs, planned, made, options.workers or cores()))
     remedies = summary.smaller(planned, inputs.found, inputs.config, count)
     return made, [*summary.describe(made), *summary.warnings(made, summary.free_bytes(target), remedies)]
@@ -60,9 +60,9 @@ def _seconds(job: Job, inputs: Inputs, planned: Plan, made: summary.Summary, wor
         return None
     if job.engine == "torch" and not holds_engine():
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
-    with tempfile.TemporaryDirectory(prefix="shardwave-preview-") as name:
-        (Path(name) / BUILD).mkdir()
-        builder = Builder(Job(job.audio, Path(name), job.config, job.engine, job.device, job.feature_count))
+    with scratch.folder() as name:  # of a killed process it is removed by the next one
+        (name / BUILD).mkdir()
+        builder = Builder(dataclasses.replace(job, folder=name))
         builder.warm_up()
         identity(job.engine, job.device)
         order = np.random.default_rng(0).permutation(rows).tolist()

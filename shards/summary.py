@@ -34,6 +34,8 @@ class Summary:
     clips: int
     headers: int  # read
     unreadable: int  # of these
+    too_long: int  # clips longer than `max_minutes`
+    max_minutes: float
     audio_bytes: int
     lengths: tuple[float, float, float] | None  # seconds: shortest, median, longest; None: no header is readable
     spread: float  # length that 5 % of clips exceed / length that 5 % fall below
@@ -52,7 +54,7 @@ class Summary:
 
 
 def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: str, feature_count: int) -> Summary:
-    """Sum up a planned build. Clips whose headers are unreadable count as clips that will be set aside."""
+    """Sum up a planned build. Clips whose headers are unreadable count as clips that will be quarantined."""
     readable, seconds, samples = found.rows[found.readable], found.seconds, found.samples(config)
     scale = found.clips / max(1, len(found.rows))  # clips for each header
     slices = found.slices(config)
@@ -70,6 +72,8 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
         clips=found.clips,
         headers=len(found.rows),
         unreadable=len(found.rows) - len(readable),
+        too_long=round(int((seconds > 60 * planned.options["max_clip_minutes"]).sum()) * scale),
+        max_minutes=planned.options["max_clip_minutes"],
         audio_bytes=int(np.maximum(planned.clips.numbers[:, 3], 0).sum()),
         lengths=(float(seconds.min()), float(np.median(seconds)), float(seconds.max())) if len(seconds) else None,
         spread=float(long / short),
@@ -140,7 +144,7 @@ def describe(summary: Summary) -> list[str]:
         more = f", and {len(rates) - 4} others" if len(rates) > 4 else ""
         lines.append(f"rates     {', '.join(f'{rate:,} Hz: {headers:,}' for rate, headers in rates[:4])}{more}")
     if summary.unreadable:
-        lines.append(f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: such clips will be set aside")
+        lines.append(f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: such clips will be quarantined")
     if config.slice_seconds is None:
         sliced = f"{config.slices} slices" if config.slices else "no slices"
     else:
@@ -207,6 +211,11 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         told.append(
             f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less, so that nothing lies above "
             f"{rate // 2:,} Hz{share}: --sample-rate auto, or {rate}"
+        )
+    if summary.too_long:
+        told.append(
+            f"{_clips(summary.too_long)} longer than {summary.max_minutes:g} minutes will be quarantined: a larger "
+            "--max-clip-minutes, or start,end columns in --labels"
         )
     window = config.n_fft / config.sample_rate
     if summary.lengths is not None and config.fitted(round(summary.lengths[1] * config.sample_rate)) < config.n_fft:

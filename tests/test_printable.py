@@ -80,7 +80,7 @@ def shown(arguments: list[Any], capfd: pytest.CaptureFixture[str], monkeypatch: 
 def test_commands_print_no_controls(
     shard_set: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "set aside    1 clip" in shown(["inspect", shard_set], capfd, monkeypatch)
+    assert "quarantined  1 clip" in shown(["inspect", shard_set], capfd, monkeypatch)
     shown(["inspect", shard_set, "--sheet", tmp_path / "sheet.png"], capfd, monkeypatch)
     key = json.dumps(inspect.summary(shard_set))  # what --json prints is ASCII
     assert key.isascii()

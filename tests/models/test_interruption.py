@@ -20,7 +20,9 @@ from models.recorder import LAST
 from models.train import train
 from preprocess.errors import ShardwaveError
 
-CONFIG = defaults("mlp", epochs=3, batch_size=8, hidden_size=16, device="cpu", val_fold=1)  # 11 steps an epoch
+CONFIG = defaults(
+    "mlp", epochs=3, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice"
+)  # 11 steps an epoch
 STEPS = 11
 
 
@@ -149,7 +151,7 @@ def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
     make_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folded = make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=4)
-    config = defaults("mlp", epochs=2, batch_size=4, hidden_size=16, device="cpu", folds="all")
+    config = defaults("mlp", epochs=2, batch_size=4, hidden_size=16, device="cpu", folds="all", train_view="slice")
     whole = train(folded, config, tmp_path / "whole")
     begun = []
 
@@ -178,13 +180,16 @@ from models.learner import Learner
 from models.train import train
 after = Learner.after_step
 Learner.after_step = lambda self: (after(self), time.sleep(0.1))
-config = defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1)
+config = defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice")
 train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=True)
 """
 
 
 def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(folded: Path, tmp_path: Path) -> None:
-    out, config = tmp_path / "run", defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1)
+    out, config = (
+        tmp_path / "run",
+        defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice"),
+    )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(folded), str(out)], env=env, stderr=subprocess.PIPE, text=True)
     try:
@@ -200,7 +205,7 @@ def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(folded:
         process.communicate()
     for name in (".last.ckpt.123.tmp", ".result.json.4.tmp"):
         (out / name).write_bytes(b"half")
-    short = defaults("mlp", epochs=50, stop_after=1, batch_size=8, hidden_size=16, device="cpu", val_fold=1)
+    short = defaults("mlp", epochs=50, stop_after=1, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice")
     with pytest.raises(Exception, match="started with stop_after None, not 1"):  # the lock is free: it looks at the run
         train(folded, short, out, resume=True)
     assert not list(out.glob(".*.tmp"))

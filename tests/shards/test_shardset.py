@@ -179,7 +179,7 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
     config = {**found["config"], "image_size": 64}
     entry, fields = found["partitions"]["train"]["full"][0], found["fields"]
     for change, told in (
-        ({"format": "shardwave-9"}, "reads format shardwave-1, the set has shardwave-9"),
+        ({"format": "shardwave-9"}, "reads format shardwave-2, the set has shardwave-9"),
         ({"config": config}, f"it says {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
         ({"fingerprint": "0" * 16}, "it says 0000000000000000"),
         ({"set_id": "0" * 16}, f"it says 0000000000000000, they give {found['set_id']}"),
