@@ -116,23 +116,28 @@ def test_what_is_held_out_is_scored_once_at_the_end(
     assert sum(map(sum, result["confusion"]["test_slice_mean"])) == 12 and "val_slice_mean" in result["confusion"]
     kinds = {name: about["kind"] for name, about in scored["splits"].items()}
     assert kinds == {"fold1": "validation", "fold2": "trained", "fold3": "test"}
-    result = search(tables["one"], config(trials=1, val_fold=None), tmp_path / "split")
+    result = search(tables["one"], config(trials=1, val_fold=None, train_view="auto"), tmp_path / "split")
     assert sum(map(sum, result["confusion"]["test_whole"])) == 6 and 0 <= result["scores"]["test_whole_accuracy"] <= 1
     assert json.loads((tmp_path / "split" / "result.json").read_text())["scores"] == result["scores"]
 
 
 def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(tables["one"], tmp_path / "set")
-    search(tmp_path / "set", config(trials=1, val_fold=None), tmp_path / "run")
+    search(tmp_path / "set", config(trials=1, val_fold=None, train_view="auto"), tmp_path / "run")
     shutil.move(tmp_path / "set", tmp_path / "moved")  # the same set, elsewhere
-    assert search(tmp_path / "moved", config(trials=2, val_fold=None), tmp_path / "run", resume=True)["trials"] == 2
+    assert (
+        search(tmp_path / "moved", config(trials=2, val_fold=None, train_view="auto"), tmp_path / "run", resume=True)["trials"]
+        == 2
+    )
     shutil.copytree(tables["corrected"], tmp_path / "set")
     with pytest.raises(UsageError, match="on another set .*: 4 of 30 clips have other labels; give the set of before"):
-        search(tmp_path / "set", config(trials=3, val_fold=None), tmp_path / "run", resume=True)
+        search(tmp_path / "set", config(trials=3, val_fold=None, train_view="auto"), tmp_path / "run", resume=True)
 
 
 def test_a_study_is_of_one_set(tables: dict[str, Path], tmp_path: Path) -> None:
-    shared = config(backend="optuna", trials=1, val_fold=None, storage=f"sqlite:///{tmp_path}/study.db", study="one")
+    shared = config(
+        backend="optuna", trials=1, val_fold=None, train_view="auto", storage=f"sqlite:///{tmp_path}/study.db", study="one"
+    )
     search(tables["one"], shared, tmp_path / "first")
     shutil.copytree(tables["one"], tmp_path / "moved")
     assert search(tmp_path / "moved", dataclasses.replace(shared, trials=2), tmp_path / "second")["trials"] == 2
