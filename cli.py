@@ -514,7 +514,7 @@ def accuracy(
 @click.option(
     "--split",
     shell_complete=among("random", "filtered", "official", "speaker"),
-    help="gtzan: random (by track) or filtered (fault-filtered).",
+    help="gtzan: random (by track) or filtered (fault-filtered); fsdd: official or speaker; other sets: official.",
 )
 @click.option("--url", help="A mirror to download from.")
 def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocess.errors import BadAudio
+from preprocess.mpeg import Bytes
 
 _HEADER = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker, then type and length of the first metadata block
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
@@ -25,7 +26,7 @@ _COUNT = (1 << 36) - 1
 class FlacStream(NamedTuple):
     """One stream, whose header states the samples that it holds."""
 
-    data: bytes
+    data: bytes | None  # None: the file, from its first byte to its last, as it is
     rate: int  # Hz
     channels: int
     samples: int  # per channel
@@ -39,7 +40,7 @@ class _Frame(NamedTuple):
     samples: int
 
 
-def streams(data: bytes) -> list[FlacStream]:
+def streams(data: Bytes) -> list[FlacStream]:
     """Split a file into its FLAC streams.
 
     Args:
@@ -54,10 +55,12 @@ def streams(data: bytes) -> list[FlacStream]:
     starts = [match.start() for match in _HEADER.finditer(data)]
     if not starts:
         raise BadAudio("not audio: a FLAC marker without a header")
-    return [_stream(data[start:stop]) for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)]
+    if starts == [0]:
+        return [_stream(memoryview(data), alone=True)]
+    return [_stream(memoryview(data)[start:stop]) for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)]
 
 
-def _stream(data: bytes) -> FlacStream:
+def _stream(data: memoryview, alone: bool = False) -> FlacStream:
     if len(data) < 42:
         raise BadAudio("a FLAC header that is cut")
     shortest, longest_block = struct.unpack(">HH", data[8:12])
@@ -74,19 +77,22 @@ def _stream(data: bytes) -> FlacStream:
     final = frames[-1]
     samples, reason = final.start + final.samples, None
     body = data[:-128] if data[-128:-125] == b"TAG" else data
-    if not _is_whole(body[final.position :]):
+    if not _is_whole(bytes(body[final.position :])):
         body, samples, reason = data[: final.position], final.start, "its last FLAC frame is cut"
     if stated > samples:
         reason = f"its header states {stated} samples, the file holds {samples}"
     missing = max(stated - samples, final.start + final.samples - samples)
     if not samples:
         raise BadAudio("no samples: the only FLAC frame is cut")
+    content = None
     if stated != samples:
-        body = body[:18] + (packed & ~_COUNT | samples).to_bytes(8, "big") + body[26:]
-    return FlacStream(body, rate, channels, samples, missing, reason)
+        content = b"".join((body[:18], (packed & ~_COUNT | samples).to_bytes(8, "big"), body[26:]))
+    elif not alone or reason:
+        content = bytes(body)
+    return FlacStream(content, rate, channels, samples, missing, reason)
 
 
-def _frames(data: bytes, begin: int, tail: int, block: int, channels: int) -> list[_Frame]:
+def _frames(data: memoryview, begin: int, tail: int, block: int, channels: int) -> list[_Frame]:
     """The frames that begin in the last `tail` bytes. `block`: samples of all frames but the last, 0 where they vary."""
     found = []
     for match in _SYNC.finditer(data, max(begin, len(data) - tail)):
@@ -96,9 +102,9 @@ def _frames(data: bytes, begin: int, tail: int, block: int, channels: int) -> li
     return found
 
 
-def _frame(data: bytes, position: int, block: int, channels: int) -> _Frame | None:
+def _frame(data: memoryview, position: int, block: int, channels: int) -> _Frame | None:
     """Parse the frame header at `position` (RFC 9639, section 9.1); None where it is none of a stream with these channels."""
-    head = data[position : position + 16]
+    head = bytes(data[position : position + 16])
     if len(head) < 6 or head[3] & 1:
         return None
     size, assigned = head[2] >> 4, head[3] >> 4

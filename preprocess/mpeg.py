@@ -8,11 +8,13 @@ rate, lose samples.
 from __future__ import annotations
 
 import functools
+import mmap
 import struct
 from typing import NamedTuple
 
 from preprocess.errors import BadAudio
 
+Bytes = bytes | mmap.mmap
 JUNK = 4_096  # bytes of no known kind that may follow the last frame
 DECODER_DELAY = 529  # samples that a layer III decoder adds at the start (LAME's tag counts the encoder's delay alone)
 _KBPS = {  # (version 1?, layer) -> kbit/s by index
@@ -74,7 +76,7 @@ def frame_header(head: bytes) -> tuple[int, Kind] | None:
     return length, Kind(layer, hertz, 1 if head[3] >> 6 == 3 else 2, samples)
 
 
-def find_frame(data: bytes, start: int, kind: Kind | None = None, following: int = 2) -> int:
+def find_frame(data: Bytes, start: int, kind: Kind | None = None, following: int = 2) -> int:
     """Find the first frame at or after `start` that further frames of its kind follow.
 
     Args:
@@ -101,7 +103,7 @@ def find_frame(data: bytes, start: int, kind: Kind | None = None, following: int
     return -1
 
 
-def skip_id3(data: bytes, position: int) -> int:
+def skip_id3(data: Bytes, position: int) -> int:
     """Return the position after the ID3v2 tags at `position`, of which a file may have several, with footers and padding."""
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
         size = sum((byte & 127) << shift for byte, shift in zip(data[position + 6 : position + 10], (21, 14, 7, 0), strict=True))
@@ -109,7 +111,7 @@ def skip_id3(data: bytes, position: int) -> int:
     return min(position, len(data))
 
 
-def read(data: bytes) -> MpegStream:
+def read(data: Bytes) -> MpegStream:
     """Find the frames of a file.
 
     Args:
@@ -184,12 +186,12 @@ def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
     return 0, 0, 0, False
 
 
-def _is_frame(data: bytes, position: int, kind: Kind) -> bool:
+def _is_frame(data: Bytes, position: int, kind: Kind) -> bool:
     header = frame_header(data[position : position + 4])
     return header is not None and header[1] == kind
 
 
-def _check_change(data: bytes, position: int, kind: Kind) -> None:
+def _check_change(data: Bytes, position: int, kind: Kind) -> None:
     """Raise BadAudio where frames of another kind go on at `position`."""
     if find_frame(data, position) == position:
         other = frame_header(data[position : position + 4])
@@ -197,14 +199,14 @@ def _check_change(data: bytes, position: int, kind: Kind) -> None:
         raise BadAudio(f"its MPEG frames change at byte {position} from {kind} to {other[1]}: convert it to one rate")
 
 
-def _skip_zeros(data: bytes, position: int) -> int:
+def _skip_zeros(data: Bytes, position: int) -> int:
     while position < len(data) and data[position] == 0:
         rest = data[position : position + 4_096]
         position += len(rest) - len(rest.lstrip(b"\0"))
     return position
 
 
-def _skip_tag(data: bytes, position: int) -> int:
+def _skip_tag(data: Bytes, position: int) -> int:
     """Return the position after the tags at `position` that may lie between and after frames; to the end, where one is cut."""
     while True:
         start = position

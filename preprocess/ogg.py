@@ -6,6 +6,7 @@ import struct
 from typing import NamedTuple
 
 from preprocess.errors import BadAudio, UnknownEncoding
+from preprocess.mpeg import Bytes
 
 _FLAC = b"\x7fFLAC"
 _CODECS = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", _FLAC: "FLAC", b"Speex   ": "Speex"}
@@ -30,7 +31,7 @@ class _Page(NamedTuple):
     head: int  # bytes of the header
 
 
-def streams(data: bytes) -> list[OggStream]:
+def streams(data: Bytes) -> list[OggStream]:
     """Split a file into its audio streams.
 
     Args:
@@ -65,7 +66,7 @@ def streams(data: bytes) -> list[OggStream]:
     return audio
 
 
-def _pages(data: bytes) -> tuple[list[_Page], _Page | None]:
+def _pages(data: Bytes) -> tuple[list[_Page], _Page | None]:
     """The whole pages, and the header of the last one if that is cut."""
     pages: list[_Page] = []
     position = 0
@@ -94,7 +95,7 @@ def _pages(data: bytes) -> tuple[list[_Page], _Page | None]:
     return pages, None
 
 
-def _stream(data: bytes, link: list[_Page], alone: bool) -> OggStream | None:
+def _stream(data: Bytes, link: list[_Page], alone: bool) -> OggStream | None:
     """The audio stream among the pages of one link; None where it has none."""
     codecs = {}
     for page in link:

@@ -8,6 +8,7 @@ installed (`ffmpeg`).
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import tempfile
 import zlib
@@ -21,10 +22,12 @@ from preprocess import ffmpeg, flac, mpeg, ogg
 from preprocess.c_stderr import silenced
 from preprocess.containers import FOREIGN_SUFFIXES, foreign_name, identify, layout
 from preprocess.errors import BadAudio, UnknownEncoding
+from preprocess.mpeg import Bytes
 from preprocess.pcm import Samples, SummedFile, check_range, mono_blocks
 
 RATES = (1_000, 1_000_000)  # Hz; what a header may state
 CHANNELS = 1_024
+MAPPED = 1 << 26  # bytes from which on a file is mapped and not read
 HEAD = 4_096  # bytes by which a file is identified
 PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
 
@@ -120,16 +123,22 @@ def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, inte
     if kind == "other":
         file.seek(0)
         return Source([_sound_stream(file, stack)])
-    file.seek(0)
-    data = file.readall()
+    data = _content(file, size)
     crc32 = zlib.crc32(data) if isinstance(file, SummedFile) else None
     return _encoded(file, data, kind, stack)._replace(crc32=crc32)
 
 
+def _content(file: FileIO, size: int) -> Bytes:
+    """All bytes of a file; those of a large one are mapped, so that they take no memory of the process."""
+    if size > MAPPED:
+        return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    file.seek(0)
+    return file.readall()
+
+
 def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None) -> Source:
     """Find the streams of a file that begins with ID3v2 tags."""
-    file.seek(0)
-    data = file.readall()
+    data = _content(file, os.fstat(file.fileno()).st_size)
     crc32 = zlib.crc32(data) if isinstance(file, SummedFile) else None
     start = mpeg.skip_id3(data, 0)
     kind = identify(data[start : start + HEAD])
@@ -143,7 +152,7 @@ def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, in
     return _mpeg_source(data, stack)._replace(crc32=crc32)
 
 
-def _encoded(file: FileIO | None, data: bytes, kind: str, stack: contextlib.ExitStack) -> Source:
+def _encoded(file: FileIO | None, data: Bytes, kind: str, stack: contextlib.ExitStack) -> Source:
     """Find the streams of a FLAC, Ogg or MPEG file; `file`: what holds exactly these bytes, if there is one."""
     if kind == "mpeg":
         return _mpeg_source(data, stack)
@@ -163,17 +172,18 @@ def _encoded(file: FileIO | None, data: bytes, kind: str, stack: contextlib.Exit
     return Source(made, missing, next(filter(None, reasons), None))
 
 
-def _flac_source(file: FileIO | None, data: bytes, stack: contextlib.ExitStack) -> Source:
+def _flac_source(file: FileIO | None, data: Bytes, stack: contextlib.ExitStack) -> Source:
     parts = flac.streams(data)
     made = [
-        _sound_stream(file if file is not None and part.data == data else _memory_file(part.data, stack), stack) for part in parts
+        _sound_stream(_memory_file(part.data or data, stack) if file is None or part.data is not None else file, stack)
+        for part in parts
     ]
     return Source(
         made, sum(part.missing / part.rate for part in parts), next((part.reason for part in parts if part.reason), None)
     )
 
 
-def _mpeg_source(data: bytes, stack: contextlib.ExitStack) -> Source:
+def _mpeg_source(data: Bytes, stack: contextlib.ExitStack) -> Source:
     """The stream of an MPEG file's frames.
 
     libsndfile estimates the length of frames without a header from the first one and the file's size, and reads no more than
@@ -186,7 +196,7 @@ def _mpeg_source(data: bytes, stack: contextlib.ExitStack) -> Source:
     return Source([stream], found.missing / found.kind.rate, found.reason)
 
 
-def _memory_file(data: bytes | memoryview, stack: contextlib.ExitStack, size: int = 0) -> FileIO:
+def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: int = 0) -> FileIO:
     """A file in memory (or a temporary one, where the system has none) with `data`, made longer by zeros up to `size` bytes."""
     if hasattr(os, "memfd_create"):
         file: FileIO = stack.enter_context(FileIO(os.memfd_create("shardwave"), "r+"))
