@@ -194,20 +194,24 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
 
 
 def table(found: dict[str, Any]) -> str:
-    """The Markdown of an accuracy.json."""
-    machine = found["environment"]
+    """The Markdown of an accuracy.json; a row that was measured apart from the others has an environment of its own."""
+    measured: dict[str, list[str]] = {}
     lines = [
         "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | choosing folds | parameters | precision "
         "| minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
+        machine = row.get("environment", found["environment"])
+        versions = f"torch {machine['versions'].get('torch')}; {machine['commit']}; {machine['date']}"
+        about = f"{machine['cpu']}, {machine['cores']} cores; {versions}"
+        measured.setdefault(about, []).append(row["model"])
         spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.2f}"
         folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
         lines.append(
             f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | {folds} "
             f"| {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} "
-            f"| {row['precision']} | {statistics.mean(row['minutes']):.0f} |"
+            f"| {row['precision']} | {statistics.mean(row['minutes']):.2g} |"
         )
     lines += [
         "",
@@ -224,9 +228,6 @@ def table(found: dict[str, Any]) -> str:
             f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} where folds are drawn slice by slice, and "
             f"{100 * apart:.2f} where a recording's slices stay together: {100 * (random - apart):.1f} points flattered.",
         ]
-    versions = machine["versions"]
-    lines += [
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores; torch {versions.get('torch')}; {machine['commit']}; {machine['date']}.",
-    ]
+    for about, models in measured.items():
+        lines += ["", f"{', '.join(models)}: {about}."]
     return "\n".join(lines) + "\n"
