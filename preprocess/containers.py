@@ -32,7 +32,10 @@ _MAGIC = (
     (b"caff", "other"), (b"Creative Voice File", "other"), (b"riff.\x91\xcf\x11\xa5\xd6\x28\xdb", "other"),
 )  # fmt: skip
 _FOREIGN = (  # what a file that is not read here begins with (at an offset), and its name
-    (4, b"ftyp", "MP4 or M4A (AAC or ALAC)"),
+    *(
+        (4, b"ftyp" + brand, "MP4 or M4A (AAC or ALAC)")
+        for brand in (b"M4A", b"M4B", b"M4P", b"mp4", b"iso", b"qt  ", b"dash", b"3gp")
+    ),
     (0, bytes.fromhex("3026b2758e66cf11"), "WMA (ASF)"),
     (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
     (0, b"MAC ", "Monkey's Audio"),
@@ -44,7 +47,6 @@ _FOREIGN = (  # what a file that is not read here begins with (at an offset), an
     (0, b"DSD ", "DSD"),
     (0, b"FRM8", "DSD"),
     (0, b"ADIF", "AAC"),
-    (0, b"\x0bw", "AC-3"),
     (0, b".RMF", "RealAudio"),
     (0, b".ra\xfd", "RealAudio"),
 )

@@ -343,6 +343,13 @@ for path in sys.argv[1:]:
     assert told[0].startswith("MP4 or M4A (AAC or ALAC)") and told[1].startswith("WMA (ASF)") and told[2].startswith("AAC (ADTS)")
 
 
+def test_pictures_in_the_same_container_are_no_audio(tmp_path: Path) -> None:
+    for brand, expected in ((b"heic", False), (b"avif", False), (b"M4A ", True), (b"isom", True)):
+        path = tmp_path / brand.decode()
+        path.write_bytes(struct.pack(">I", 24) + b"ftyp" + brand + bytes(2_000))
+        assert looks_like_audio(path) is expected
+
+
 def test_cut_aac(tmp_path: Path) -> None:
     path, data = tmp_path / "x.m4a", encoded("ipod", "aac", options=(("movflags", "+faststart"),))
     path.write_bytes(data[: len(data) // 2])
