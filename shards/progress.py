@@ -102,9 +102,11 @@ class Lines:
         self.set_postfix_str(", ".join(f"{name} {value}" for name, value in values.items()), refresh)
 
     def close(self) -> None:
-        """End it."""
+        """End it; prints its last line where one is due that came too soon after another."""
         if self in _open:
             _open.remove(self)
+            if self.total and self.n >= self.total and self._passed() > self._steps and time.monotonic() - _started >= SHORT:
+                print_line(self.line())
 
     def line(self) -> str:
         """Return the state as text: the share that is done, the count, what the caller adds, the time left."""
