@@ -102,7 +102,10 @@ def _adts_frames(head: bytes) -> int:
     """The ADTS frames that follow each other from the start."""
     position = frames = 0
     while head[position : position + 1] == b"\xff" and len(head) > position + 6 and head[position + 1] & 0xF6 == 0xF0:
-        position += (head[position + 3] & 3) << 11 | head[position + 4] << 3 | head[position + 5] >> 5
+        length = (head[position + 3] & 3) << 11 | head[position + 4] << 3 | head[position + 5] >> 5
+        if length < 7:  # of the header alone
+            break
+        position += length
         frames += 1
     return frames
 

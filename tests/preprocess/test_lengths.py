@@ -343,6 +343,13 @@ for path in sys.argv[1:]:
     assert told[0].startswith("MP4 or M4A (AAC or ALAC)") and told[1].startswith("WMA (ASF)") and told[2].startswith("AAC (ADTS)")
 
 
+def test_an_aac_frame_without_a_length_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """A frame header that states 0 bytes: the next one is looked for at the same place."""
+    path = tmp_path / "x.mp3"
+    path.write_bytes(b"\xff\xf1" + bytes(60))
+    assert "not audio" in reason(path)
+
+
 def test_pictures_in_the_same_container_are_no_audio(tmp_path: Path) -> None:
     for brand, expected in ((b"heic", False), (b"avif", False), (b"M4A ", True), (b"isom", True)):
         path = tmp_path / brand.decode()
