@@ -249,13 +249,16 @@ def _aiff(file: FileIO, size: int) -> Layout:
     start = offset + 16 + skip
     held = size - start
     stated = max(0, length - 8 - skip)
-    block = -(-bits // 8) * channels
+    width = 8 * -(-bits // 8)
+    if width not in {"i": (8, 16, 24, 32), "u": (8,), "f": (32, 64)}.get(kind, ()):
+        kind = ""
+    block = width // 8 * channels
     is_open = held > 0 and (stated >= OPEN and stated > held or stated == 0 and frames == 0)
     if kind and not is_open:
         stated = max(stated, frames * block)
     stated, missing, reason = _held(held if is_open else stated, held, block * rate)
     if kind and block:
-        pcm = Samples(start, stated // block, channels, rate, kind, 8 * -(-bits // 8), big_endian)
+        pcm = Samples(start, stated // block, channels, rate, kind, width, big_endian)
         return Layout(pcm, missing=missing, reason=reason)
     if is_open:
         raise BadAudio(f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to WAV")

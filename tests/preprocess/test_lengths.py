@@ -350,6 +350,16 @@ def test_an_aac_frame_without_a_length_is_waited_for_by_nobody(tmp_path: Path) -
     assert "not audio" in reason(path)
 
 
+def test_an_aiff_header_with_samples_of_an_impossible_width(tmp_path: Path) -> None:
+    data, path = bytearray(encoded("aiff", "pcm_s16be")), tmp_path / "x.aiff"
+    for bits in (0, 2_050, 0xFFFF):
+        at = data.index(b"COMM") + 14
+        data[at : at + 2] = struct.pack(">H", bits)
+        path.write_bytes(data)
+        with contextlib.suppress(BadAudio):  # or as libsndfile reads it; NumPy knows no such type
+            assert len(decode(path, 22_050).samples)
+
+
 def test_pictures_in_the_same_container_are_no_audio(tmp_path: Path) -> None:
     for brand, expected in ((b"heic", False), (b"avif", False), (b"M4A ", True), (b"isom", True)):
         path = tmp_path / brand.decode()
