@@ -90,11 +90,9 @@ def find_frame(data: Bytes, start: int, kind: Kind | None = None, following: int
     """
     position = data.find(b"\xff", start)
     while position >= 0:
-        at, found = position, 0
-        while header := frame_header(data[at : at + 4]):
-            if kind is not None and header[1] != kind or found and header[1] != frame_header(data[position : position + 4])[1]:  # type: ignore[index]
-                break
-            at, found = at + header[0], found + 1
+        at, found, wanted = position, 0, kind
+        while (header := frame_header(data[at : at + 4])) and header[1] == (wanted or header[1]):
+            at, found, wanted = at + header[0], found + 1, header[1]
             if found > following or at >= len(data):
                 break
         if found > following or (found > 1 and at >= len(data)) or (found and at == len(data)):
