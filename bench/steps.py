@@ -13,6 +13,7 @@ from bench.timing import Case
 from models.allocator import keep_freed_memory
 from models.config import TrainConfig
 from models.data import TrainingData
+from models.fit import take_step
 
 
 def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]) -> Callable[[], None]:
@@ -24,13 +25,7 @@ def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterabl
 
     def run() -> None:
         for batch in batches():
-            loss = learner.training_step(data.to_device(batch))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
-            learner.after_step()
+            take_step(learner, learner.training_step(data.to_device(batch)), optimizer, schedule)
         learner._forget()  # what an epoch gathers for its scores
 
     return run

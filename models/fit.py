@@ -17,6 +17,7 @@ from models.allocator import keep_freed_memory
 from models.config import TrainConfig
 from models.data import TrainingData
 from models.history import History
+from models.learner import Learner
 from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 
@@ -59,12 +60,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
             for batch in training:
                 with _precision(config, data.device):
                     loss = learner.training_step(data.to_device(batch))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                if schedule is not None:
-                    schedule.step()
-                learner.after_step()
+                take_step(learner, loss, optimizer, schedule)
             _synchronize(data.device)
             trained, wait = time.perf_counter(), training.wait_seconds - waited
             learner.eval()
@@ -98,3 +94,20 @@ def _precision(config: TrainConfig, device: torch.device) -> contextlib.Abstract
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+    """Take one training step.
+
+    Args:
+        learner: What is trained; told when the step is taken.
+        loss: The loss of a batch.
+        optimizer: Of the learner's parameters.
+        schedule: Of the learning rate, a step per batch; None for a constant rate.
+    """
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if schedule is not None:
+        schedule.step()
+    learner.after_step()
