@@ -69,12 +69,12 @@ def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.
         "cls": np.ones_like(start),
         "json": np.full_like(start, 230),
     }
-    stem, size, sha256 = shard_name(partition, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
-    (folder / f"{stem}.index").write_bytes(Index(size, sha256, clip % 10, clip, offset, length).to_bytes())
+    stem, size, digest = shard_name(partition, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
+    (folder / f"{stem}.index").write_bytes(Index(size, digest, clip % 10, clip, offset, length).to_bytes())
     with open(folder / f"{stem}.tar", "wb") as tar:
         tar.truncate(size)
-    entry = {"file": f"{stem}.tar", "samples": len(clip), "bytes": size, "sha256": sha256}
-    return {**entry, "index_sha256": sha256, "idx_sha256": sha256, "builder": 0}
+    entry = {"file": f"{stem}.tar", "samples": len(clip), "bytes": size, "blake3": digest}
+    return {**entry, "index_blake3": digest, "idx_blake3": digest, "builder": 0}
 
 
 def measure(folder: Path, view: str) -> dict[str, float]:

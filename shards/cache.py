@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from blake3 import blake3
+
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic, manifest
 from shards.layout import DALI_INDEX, INDEX, MANIFEST, QUARANTINE, REMARKS, TAR
@@ -99,7 +101,7 @@ class CachedSet(ShardSet):
     def _missing(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> list[_File]:
         found = []
         for entry in entries:
-            for name, sha256 in files_of(entry):
+            for name, digest in files_of(entry):
                 if name.endswith(suffix):
                     size = int(entry["bytes"]) if suffix == TAR else 0
                     try:
@@ -109,13 +111,13 @@ class CachedSet(ShardSet):
                         missing = True
                     if missing:
                         cells = entry["samples"] * len(self.fields)
-                        found.append(_File(name, sha256, size, size or _HEADERS + 256 * cells))  # of both kinds of index
+                        found.append(_File(name, digest, size, size or _HEADERS + 256 * cells))  # of both kinds of index
         return found
 
 
 class _File(NamedTuple):
     name: str
-    sha256: str
+    blake3: str
     size: int  # bytes; 0: small, and not known before
     most: int  # bytes that are accepted
 
@@ -236,7 +238,7 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
     """One file under its temporary name, then its own; wrong bytes are fetched once more."""
     temporary, url = opened.path / _temporary(file), f"{opened.location}/{file.name}"
     for _ in range(2):
-        digest, size = hashlib.sha256(), 0
+        digest, size = blake3(), 0
         source = open_url(url)
         try:
             with open(temporary, "r+b") as target:
@@ -252,14 +254,14 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
                 os.fsync(target.fileno())
         finally:
             source.close()
-        if digest.hexdigest() == file.sha256:
+        if digest.hexdigest() == file.blake3:
             os.replace(temporary, opened.path / file.name)
             return
         if stop.is_set():
             return
         progress.update(-size)
     raise ShardwaveError(
-        f"{url}: its bytes are not those that the manifest names (SHA-256), fetched twice: copy or build the set there again"
+        f"{url}: its bytes are not those that the manifest names (BLAKE3), fetched twice: copy or build the set there again"
     )
 
 

@@ -36,7 +36,7 @@ class Header(TypedDict):
 
     samples: typed.Count
     tar_bytes: Annotated[int, typed.Range(0, MAX_TAR)]
-    tar_sha256: str
+    tar_blake3: str
     fields: list[str]
 
 
@@ -45,7 +45,7 @@ class Index:
     """Where the fields of one tar's samples lie."""
 
     tar_bytes: int
-    tar_sha256: str
+    tar_blake3: str
     cls: np.ndarray  # int64 [samples]
     clip: np.ndarray  # int64 [samples]
     offset: dict[str, np.ndarray]  # field -> int64 [samples], bytes
@@ -56,7 +56,7 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """The file's bytes."""
-        meta = {"samples": len(self), "tar_bytes": self.tar_bytes, "tar_sha256": self.tar_sha256, "fields": list(self.offset)}
+        meta = {"samples": len(self), "tar_bytes": self.tar_bytes, "tar_blake3": self.tar_blake3, "fields": list(self.offset)}
         header = json.dumps(meta).encode()
         header = header.ljust(-(-(_PREFIX.size + len(header)) // 64) * 64 - _PREFIX.size)
         columns = [self.cls, self.clip]
@@ -105,7 +105,7 @@ def read(path: Path | str, largest: int | None = None) -> Index:
     ):
         raise ShardwaveError(f"{path}: the index points outside its tar: {_REMEDY}")
     offset, length = dict(zip(fields, starts, strict=True)), dict(zip(fields, sizes, strict=True))
-    return Index(tar_bytes, meta["tar_sha256"], columns[0], columns[1], offset, length)
+    return Index(tar_bytes, meta["tar_blake3"], columns[0], columns[1], offset, length)
 
 
 def _bytes(path: Path | str, largest: int | None) -> bytes:

@@ -22,20 +22,20 @@ from shards.url_path import Place
 
 FORMAT = "shardwave-2"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
-SHA256 = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))
 OWN_FIELDS: dict[str, dict[str, Any]] = {"cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
 class ShardEntry(TypedDict):
-    """One shard: its tar's name, number of samples and bytes, and the SHA-256 of its three files."""
+    """One shard: its tar's name, number of samples and bytes, and the BLAKE3 digest of each of its three files."""
 
     file: str
     samples: typed.Count
     bytes: Annotated[int, typed.Range(0, MAX_TAR)]
-    sha256: str
-    index_sha256: str
-    idx_sha256: str
+    blake3: str
+    index_blake3: str
+    idx_blake3: str
     builder: NotRequired[typed.Count]  # index into `builders`
 
 
@@ -86,7 +86,7 @@ def set_id(manifest: Mapping[str, Any]) -> str:
         16 hexadecimal digits.
     """
     digests = {
-        split: {view: [shard["sha256"] for shard in shards] for view, shards in views.items()}
+        split: {view: [shard["blake3"] for shard in shards] for view, shards in views.items()}
         for split, views in manifest["partitions"].items()
     }
     text = json.dumps({"classes": manifest["classes"], "splits": digests}, sort_keys=True)
@@ -189,8 +189,8 @@ def _check_parts(manifest: dict[str, Any]) -> None:
                 if shard["file"] in seen:
                     raise ValueError(f"it names {shard['file']} twice")
                 seen.add(shard["file"])
-                if not all(SHA256.fullmatch(shard[name]) for name in ("sha256", "index_sha256", "idx_sha256")):
-                    raise ValueError(f"what it says of {shard['file']} is no SHA-256")
+                if not all(DIGEST.fullmatch(shard[name]) for name in ("blake3", "index_blake3", "idx_blake3")):
+                    raise ValueError(f"what it says of {shard['file']} is no BLAKE3 digest")
                 if shard["samples"] * record + 2 * BLOCK > shard["bytes"]:
                     raise ValueError(
                         f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples of {record} bytes"

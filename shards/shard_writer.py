@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from shards.index import Index, dali_index
 from shards.layout import DALI_INDEX, INDEX, TAR, npy_header, shard_name
@@ -62,11 +62,11 @@ class ShardWriter:
         self.samples += 1
 
     def close(self) -> dict[str, Any]:
-        """Finish and sync the files under their temporary names; the shard's entry {file, samples, bytes, sha256, ...}."""
-        size, sha256 = self._tar.close()
+        """Finish and sync the files under their temporary names; the shard's entry {file, samples, bytes, blake3, ...}."""
+        size, digest = self._tar.close()
         columns = {name: np.array(places, np.int64).reshape(-1, 2) for name, places in self._places.items()}
         index = Index(
-            size, sha256, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
+            size, digest, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
             {name: column[:, 0] for name, column in columns.items()}, {name: column[:, 1] for name, column in columns.items()},
         )  # fmt: skip
         names = [[f"{key}.{name}" for name in self._order] for key in self._keys]
@@ -77,8 +77,8 @@ class ShardWriter:
                 file.flush()
                 os.fsync(file.fileno())
         self._entry = {
-            "file": self.stem + TAR, "samples": self.samples, "bytes": size, "sha256": sha256,
-            "index_sha256": hashlib.sha256(files[INDEX]).hexdigest(), "idx_sha256": hashlib.sha256(files[DALI_INDEX]).hexdigest(),
+            "file": self.stem + TAR, "samples": self.samples, "bytes": size, "blake3": digest,
+            "index_blake3": blake3(files[INDEX]).hexdigest(), "idx_blake3": blake3(files[DALI_INDEX]).hexdigest(),
         }  # fmt: skip
         return self._entry
 
@@ -97,13 +97,7 @@ class ShardWriter:
         return self.folder / f".{self.stem}{suffix}.{os.getpid()}.tmp"
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def files_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The (name, sha256) of a shard's three files, from its entry."""
+    """Return the (name, digest) of each of a shard's three files, from its entry."""
     stem = str(entry["file"]).removesuffix(TAR)
-    return [(stem + TAR, entry["sha256"]), (stem + INDEX, entry["index_sha256"]), (stem + DALI_INDEX, entry["idx_sha256"])]
+    return [(stem + TAR, entry["blake3"]), (stem + INDEX, entry["index_blake3"]), (stem + DALI_INDEX, entry["idx_blake3"])]

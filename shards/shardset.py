@@ -305,7 +305,7 @@ def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) 
 def _open_index(path: str, entry: Mapping[str, Any], fields: int) -> index.Index:
     """The index of the shard `path`, checked against the manifest."""
     found = index.read(path.removesuffix(TAR) + INDEX, index.file_bytes(entry["samples"], fields))
-    if (found.tar_sha256, found.tar_bytes, len(found)) != (entry["sha256"], entry["bytes"], entry["samples"]):
+    if (found.tar_blake3, found.tar_bytes, len(found)) != (entry["blake3"], entry["bytes"], entry["samples"]):
         raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
     return found
 

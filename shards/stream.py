@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import webdataset
+from blake3 import blake3
 from torch.utils.data import IterableDataset
 from webdataset.utils import pytorch_worker_info
 
@@ -58,7 +58,7 @@ class Stream(IterableDataset):
         self.world_size = world_size
         self.timeout = timeout  # seconds without a byte
         self.retries = retries
-        self.verify = verify  # the SHA-256 of every shard, at its end
+        self.verify = verify  # the BLAKE3 digest of every shard, at its end
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -96,8 +96,8 @@ class Stream(IterableDataset):
                 source.close()
             if entry is not None and source.position != entry["bytes"]:
                 raise ShardwaveError(f"{url}: {source.position} bytes, where the manifest says {entry['bytes']}")
-            if entry is not None and self.verify and source.hexdigest() != entry["sha256"]:
-                raise ShardwaveError(f"{url}: its bytes are not those that the manifest names (SHA-256)")
+            if entry is not None and self.verify and source.hexdigest() != entry["blake3"]:
+                raise ShardwaveError(f"{url}: its bytes are not those that the manifest names (BLAKE3)")
             yield {}
 
 
@@ -106,7 +106,7 @@ class _Watched:
 
     def __init__(self, stream: Any, *, hashed: bool):
         self._stream = stream
-        self._hash = hashlib.sha256() if hashed else None
+        self._hash = blake3() if hashed else None
         self.position = 0
 
     def read(self, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A tar file written straight through: preformatted USTAR headers with fixed times, SHA-256 as it grows.
+"""A tar file written straight through: preformatted USTAR headers with fixed times, BLAKE3 digest as it grows.
 
 Format: POSIX.1-1988 USTAR, 512-byte blocks (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 """
@@ -6,9 +6,10 @@ Format: POSIX.1-1988 USTAR, 512-byte blocks (https://www.gnu.org/software/tar/ma
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from pathlib import Path
+
+from blake3 import blake3
 
 _ZEROS = bytes(1024)
 _LONG = 1 << 16  # bytes; what is shorter is gathered, what is longer goes to the file uncopied
@@ -20,7 +21,7 @@ class TarWriter:
     def __init__(self, path: Path):
         self.path = path
         self.position = 0  # bytes
-        self._hash = hashlib.sha256()
+        self._hash = blake3()
         self._file = open(path, "wb", buffering=_LONG)  # noqa: SIM115
         self._gathered = bytearray()
 
@@ -41,7 +42,7 @@ class TarWriter:
         return offset, length
 
     def close(self) -> tuple[int, str]:
-        """End the archive; returns its (bytes, sha256)."""
+        """End the archive; returns its (bytes, digest)."""
         self._gathered += _ZEROS
         self.position += len(_ZEROS)
         self._write_gathered()

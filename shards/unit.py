@@ -18,10 +18,11 @@ from preprocess.engine import ClipOutput
 from preprocess.errors import DamagedFile
 from shards import atomic
 from shards.clip import Clip
+from shards.digest import file_digest
 from shards.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
 from shards.plan import Plan, PlannedClip
 from shards.records import UnitRecord
-from shards.shard_writer import Fields, ShardWriter, file_sha256, files_of
+from shards.shard_writer import Fields, ShardWriter, files_of
 from shards.url_path import UrlPath
 
 _log = logging.getLogger(__name__)
@@ -187,8 +188,8 @@ def finished_record(folder: Path, unit: Unit) -> dict[str, Any] | None:
     try:
         record = parse_record(regular_file.read_bytes(record_path(folder, unit)), unit)
         for entry in record["shards"].values():
-            for name, sha256 in files_of(entry):
-                if os.path.getsize(folder / name) == 0 or file_sha256(folder / name) != sha256:
+            for name, digest in files_of(entry):
+                if os.path.getsize(folder / name) == 0 or file_digest(folder / name) != digest:
                     return None
     except (OSError, DamagedFile):  # is built again
         return None

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from blake3 import blake3
 
 from preprocess import typed
 from preprocess.errors import ShardwaveError
 from shards import index, manifest
 from shards.decode_sample import decode_field
+from shards.digest import file_digest
 from shards.layout import INDEX, TAR, is_url
 from shards.progress import bar
 from shards.records import SampleMeta
-from shards.shard_writer import file_sha256, files_of
+from shards.shard_writer import files_of
 from shards.tar_reader import members
 
 
@@ -71,12 +73,12 @@ class _Shard:
 
     def check(self, seen: _Seen) -> None:
         """Raise ShardwaveError at the first thing that is wrong; adds what the shard holds to `seen`."""
-        for name, sha256 in files_of(self.entry):
+        for name, digest in files_of(self.entry):
             file = self.path.with_name(name)
             if not file.exists():
                 raise ShardwaveError(f"{file}: missing")
-            if file_sha256(file) != sha256:
-                raise ShardwaveError(f"{file}: its bytes are not those that the manifest names (SHA-256 differs)")
+            if file_digest(file, blake3.AUTO) != digest:
+                raise ShardwaveError(f"{file}: its bytes are not those that the manifest names (BLAKE3 differs)")
         places = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
         number, current = -1, ""
         fields: dict[str, bytes] = {}

@@ -243,7 +243,7 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
             "file": "../../x.tar",
             "samples": 1,
             "bytes": 1,
-            **dict.fromkeys(("sha256", "index_sha256", "idx_sha256"), "0" * 64),
+            **dict.fromkeys(("blake3", "index_blake3", "idx_blake3"), "0" * 64),
         }
     }
     path.write_text(json.dumps(whole))

@@ -20,7 +20,7 @@ VIEWS = 11  # images of a clip
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Our shard writer (tar, two indexes, SHA-256, fsync), webdataset's ShardWriter, and one plain synced write of the bytes."""
+    """Our shard writer (tar, two indexes, BLAKE3, fsync), webdataset's ShardWriter, and one plain synced write of the bytes."""
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
     folder = scope.room("writing")

@@ -20,7 +20,7 @@ def made(samples: int = 5) -> index.Index:
 def test_what_is_written_is_read(tmp_path: Path, samples: int) -> None:
     (tmp_path / "a.index").write_bytes(made(samples).to_bytes())
     found, expected = index.read(tmp_path / "a.index"), made(samples)
-    assert (found.tar_bytes, found.tar_sha256, len(found)) == (expected.tar_bytes, expected.tar_sha256, samples)
+    assert (found.tar_bytes, found.tar_blake3, len(found)) == (expected.tar_bytes, expected.tar_blake3, samples)
     assert (found.cls == expected.cls).all() and (found.clip == expected.clip).all()
     for name in expected.offset:
         assert (found.offset[name] == expected.offset[name]).all() and (found.length[name] == expected.length[name]).all()

@@ -191,7 +191,7 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
         ({"partitions": {"../x": {"full": []}}}, "is damaged"),
         ({"partitions": {"../x": {"full": [entry]}}}, "unknown partition"),
         ({"partitions": {"train": {"full": [{**entry, "samples": -1}]}}}, "full[0].samples must be a number from 0"),
-        ({"partitions": {"train": {"full": [{**entry, "sha256": "0"}]}}}, "is no SHA-256"),
+        ({"partitions": {"train": {"full": [{**entry, "blake3": "0"}]}}}, "is no BLAKE3 digest"),
         ({"partitions": {"train": {"full": [entry, entry]}}}, "names train-full-0000.tar twice"),
         (
             {"partitions": {"train": {"full": [{"file": "train-full-0000.tar"}]}}},
@@ -251,7 +251,7 @@ def test_what_compiled_code_would_use_unchecked_is_checked(
     columns = {"cls": found.cls.copy(), "clip": found.clip.copy()}
     offset = {name: places.copy() for name, places in found.offset.items()}
     (offset["npy"] if column == "offset" else columns[column])[1] = value
-    made = Index(found.tar_bytes, found.tar_sha256, columns["cls"], columns["clip"], offset, found.length)
+    made = Index(found.tar_bytes, found.tar_blake3, columns["cls"], columns["clip"], offset, found.length)
     path.write_bytes(made.to_bytes())
     with pytest.raises(ShardwaveError, match=f"train-full-0000.(tar|index): .*{told}"):
         ShardSet.open(tmp_path / "set").view("train")
@@ -369,7 +369,7 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         (folder / f"{name}.index").write_bytes(found.to_bytes())
         with open(folder / f"{name}.tar", "wb") as file:
             file.truncate(size)
-        sums = {name: f"{number:064x}" for name in ("sha256", "index_sha256", "idx_sha256")}
+        sums = {name: f"{number:064x}" for name in ("blake3", "index_blake3", "idx_blake3")}
         entries.append({"file": f"{name}.tar", "samples": samples, "bytes": size, **sums})
     about = {
         "format": manifest.FORMAT,

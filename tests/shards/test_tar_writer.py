@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from shards.tar_writer import TarWriter
 
@@ -16,7 +16,7 @@ def write(path: Path) -> list[tuple[int, int]]:
     places = [
         writer.add(f"key_{i}.npy", bytes([i]) * (size - size // 3), bytes([i]) * (size // 3)) for i, size in enumerate(SIZES)
     ]
-    assert writer.close() == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert writer.close() == (path.stat().st_size, blake3(path.read_bytes()).hexdigest())
     return places
 
 

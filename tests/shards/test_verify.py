@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from preprocess.errors import ShardwaveError
 from shards import index
@@ -90,25 +90,25 @@ def rewrite(
     data = buffer.getvalue()
     (folder / TAR).write_bytes(data)
     old = index.read(folder / INDEX)
-    sha256 = hashlib.sha256(data).hexdigest()
+    digest = blake3(data).hexdigest()
     if index_too:
         columns = {name: np.array(places[name], np.int64) for name in old.offset if name in places}
         made = Index(
             len(data),
-            sha256,
+            digest,
             old.cls,
             old.clip,
             {n: c[:, 0] for n, c in columns.items()},
             {n: c[:, 1] for n, c in columns.items()},
         )
     else:
-        made = Index(len(data), sha256, old.cls, old.clip, old.offset, old.length)
+        made = Index(len(data), digest, old.cls, old.clip, old.offset, old.length)
     if len({len(column) for column in made.offset.values()} | {len(made)}) == 1:
         (folder / INDEX).write_bytes(made.to_bytes())
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["partitions"]["train"]["slice"]:
         if entry["file"] == TAR:
-            entry.update(bytes=len(data), sha256=sha256, index_sha256=hashlib.sha256((folder / INDEX).read_bytes()).hexdigest())
+            entry.update(bytes=len(data), blake3=digest, index_blake3=blake3((folder / INDEX).read_bytes()).hexdigest())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
 
 
@@ -194,11 +194,11 @@ def test_a_group_in_two_partitions_is_named(copy: Path) -> None:
         text = (copy / f"{name}.tar").read_bytes().replace(b'"group": null', b'"group": "g" ', 1)
         (copy / f"{name}.tar").write_bytes(text)
         old = index.read(copy / f"{name}.index")
-        sha256 = hashlib.sha256(text).hexdigest()
-        (copy / f"{name}.index").write_bytes(Index(old.tar_bytes, sha256, old.cls, old.clip, old.offset, old.length).to_bytes())
+        digest = blake3(text).hexdigest()
+        (copy / f"{name}.index").write_bytes(Index(old.tar_bytes, digest, old.cls, old.clip, old.offset, old.length).to_bytes())
         for entry in manifest["partitions"]["val"]["slice"]:
             if entry["file"] == f"{name}.tar":
-                entry.update(sha256=sha256, index_sha256=hashlib.sha256((copy / f"{name}.index").read_bytes()).hexdigest())
+                entry.update(blake3=digest, index_blake3=blake3((copy / f"{name}.index").read_bytes()).hexdigest())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
     assert "group g lies in train and val" in found(copy)
 
