@@ -239,22 +239,23 @@ def verify(shard_set: Path | str) -> dict:
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
 def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
     """Show what is in SET: classes, partitions, views, durations, and what was quarantined and why."""
-    from shards import inspect as look
+    from shards import inspect as inspection
+    from shards import inspect_against, inspect_figures, lookup
 
     if png is not None and key is None:
         raise UsageError("--png needs --key, the sample to draw; --sheet draws some of every class")
     if against is not None:
-        report = look.against(shard_set, against, key)
-        write_line(look.report(report))
+        report = inspect_against.against(shard_set, against, key)
+        write_line(inspect_against.report(report))
         return report
     if key is not None:
-        sample = look.sample(shard_set, key)
-        write_line(look.describe_sample(sample))
-        return sample if png is None else look.draw(shard_set, key, png)
-    summary = look.summary(shard_set)
-    write_line(look.describe(summary))
+        sample = lookup.sample(shard_set, key)
+        write_line(lookup.describe_sample(sample))
+        return sample if png is None else inspect_figures.draw_sample(shard_set, key, png)
+    summary = inspection.summary(shard_set)
+    write_line(inspection.describe(summary))
     if sheet is not None:
-        look.contact_sheet(shard_set, sheet)
+        inspect_figures.draw_sheet(shard_set, sheet)
         say(f"drawn: {sheet}")
     return summary
 

@@ -19,9 +19,9 @@ from shards import scratch
 from shards.build import build
 from shards.build_options import BuildOptions
 from shards.clip import Clip
-from shards.inspect import quarantined
 from shards.layout import MANIFEST, is_url
 from shards.progress import say, unsaid
+from shards.quarantine import quarantined
 from shards.shardset import ShardSet
 from shards.sources.class_folders import audio_files
 

@@ -9,95 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from preprocess import regular_file, typed
-from preprocess.errors import UsageError
 from preprocess.printable import one_line
-from shards import manifest
-from shards.clip import Clip, clip_of_sample
+from shards import manifest, quarantine
+from shards.clip import Clip
 from shards.layout import QUARANTINE, REMARKS
 from shards.progress import bar
-from shards.records import QuarantineEntry, RemarkEntry
-from shards.shardset import ShardSet, View
+from shards.shardset import ShardSet
 
 UNLABELLED = "(unlabelled)"
-
-
-def sample(set_path: Path | str, key: str) -> dict[str, Any]:
-    """Describe one sample.
-
-    Args:
-        set_path: the set's folder or URL.
-        key: the sample's key, or the clip's path for the sample of the whole clip.
-
-    Returns:
-        `key, split, cls, clip, shard, slices` (of the same clip), the sample's json field, and `values`: for each array field its
-        dtype, shape and least, mean and greatest value.
-    """
-    opened = ShardSet.open(set_path)
-    try:
-        view, row = opened.find(key)
-    except UsageError:
-        view, row = find(opened, key)
-    split, shard = view.split_and_shard(row)
-    clip = int(view.clip[row])
-    slices = opened.view(split, "slice") if "slice" in opened.manifest["partitions"][split] else None
-    values = {}
-    for name in opened.fields:
-        if name not in manifest.OWN_FIELDS:
-            array = view.gather([row], [name])[name][0]
-            least, mean, most = (float(f(array)) for f in (np.min, np.mean, np.max)) if array.size else (None,) * 3
-            values[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "min": least, "mean": mean, "max": most}
-    return {
-        "key": view.key(row),
-        "split": split,
-        "cls": int(view.cls[row]),
-        "clip": clip,
-        "shard": shard,
-        "slices": 0 if slices is None else int((slices.clip == clip).sum()),
-        **view.meta(row),
-        "values": values,
-    }
-
-
-def describe_sample(found: dict[str, Any]) -> str:
-    """`found` (from `sample`) as text for a terminal."""
-    lines = [one_line(found["key"])]
-    names = [name for name in found if name not in ("key", "values")]
-    width = max(map(len, [*names, *found["values"]]))
-    lines += [f"  {name.ljust(width)}  {'-' if found[name] is None else one_line(str(found[name]))}" for name in names]
-    for name, about in found["values"].items():
-        shape = " x ".join(map(str, about["shape"]))
-        spread = "" if about["min"] is None else f", {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"
-        lines.append(f"  {name.ljust(width)}  {about['dtype']} {shape}{spread}")
-    return "\n".join(lines)
-
-
-def draw(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
-    """Draw one clip (`key`: a sample's key, or the clip's path), axes in Hz and seconds, and its slices; returns its metadata."""
-    from shards.inspect_figures import draw_sample
-
-    return draw_sample(ShardSet.open(set_path), key, Path(png))
-
-
-def contact_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
-    """Draw `per_class` whole clips of every class on one sheet; returns {png, samples}."""
-    from shards.inspect_figures import draw_sheet
-
-    return draw_sheet(ShardSet.open(set_path), Path(png), per_class)
-
-
-def against(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> dict[str, Any]:
-    """Make samples anew from `audio` and compare them with the stored ones; see `inspect_against.against`."""
-    from shards import inspect_against
-
-    return inspect_against.against(set_path, Path(audio), key, clips)
-
-
-def report(found: dict[str, Any]) -> str:
-    """What `against` returned as text for a terminal."""
-    from shards import inspect_against
-
-    return inspect_against.report(found)
 
 
 def summary(set_path: Path | str) -> dict[str, Any]:
@@ -143,25 +62,9 @@ def summary(set_path: Path | str) -> dict[str, Any]:
         "source_rates": dict(rates.most_common()),
         "groups": {partition: len(found) for partition, found in groups.items()},
         "absent": _absent(counts, opened.classes),
-        "quarantined": quarantined(opened.path),
-        "remarks": remarks(opened.path),
+        "quarantined": quarantine.quarantined(opened.path),
+        "remarks": quarantine.remarks(opened.path),
     }
-
-
-def quarantined(folder: Path | str) -> list[QuarantineEntry]:
-    """Return what was quarantined while the set was built; raises ShardwaveError where the file is damaged."""
-    return _entries(Path(folder) / QUARANTINE, QuarantineEntry)
-
-
-def remarks(folder: Path | str) -> list[RemarkEntry]:
-    """Return what was wrong with files that are used all the same; raises ShardwaveError where the file is damaged."""
-    return _entries(Path(folder) / REMARKS, RemarkEntry)
-
-
-def _entries(path: Path, definition: Any) -> list[Any]:
-    if not path.exists():
-        return []
-    return typed.lines(regular_file.read_bytes(path), definition, path, "build the set again")
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
@@ -263,39 +166,3 @@ def _fields(fields: dict[str, dict[str, Any]]) -> str:
 
 def _time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
-
-
-def find(opened: ShardSet, key: str) -> tuple[View, int]:
-    """Find the full view of a clip.
-
-    Args:
-        opened: The set.
-        key: The sample's key, that of one of the clip's slices, or the path of the clip's file below the audio folder.
-
-    Raises:
-        UsageError: There is no such sample, or the path is that of a file with several labelled segments.
-    """
-    segments = []
-    for partition in opened.partitions:
-        view = opened.view(partition, "full")
-        for row in range(len(view)):
-            if view.key(row) == key:
-                return view, row
-            if view.meta(row).get("path") == key:
-                segments.append((view, row, clip_of_sample(view.meta(row))))
-    if len(segments) > 1:
-        shown = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
-        more = ", ..." if len(segments) > 5 else ""
-        raise UsageError(f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(shown)}{more}")
-    if segments:
-        return segments[0][:2]
-    for partition in opened.partitions if "slice" in opened.views else []:
-        slices = opened.view(partition, "slice")
-        for row in range(len(slices)):
-            if slices.key(row) == key:
-                view = opened.view(partition, "full")
-                return view, int(np.flatnonzero(view.clip == slices.clip[row])[0])
-    example = opened.view(opened.partitions[0], "full")
-    raise UsageError(
-        f"{opened.path} has no sample {key}; keys look like {example.key(0)}, or give a path such as {example.meta(0)['path']}"
-    )

@@ -11,14 +11,15 @@ from preprocess.errors import ShardwaveError, UsageError
 from preprocess.printable import one_line
 from shards import scratch
 from shards.clip import Clip, clip_of_sample
-from shards.inspect import find, quarantined
+from shards.lookup import find_clip
 from shards.progress import say, unsaid
+from shards.quarantine import quarantined
 from shards.shardset import ShardSet, View
 
 PARITY = (0.999, 4)  # share of pixels within 1 level, and the most levels any may be off (DESIGN §2, spectrogram)
 
 
-def against(set_path: Path | str, audio: Path, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def against(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> dict[str, Any]:
     """Compute samples anew from `audio` and compare them with the stored ones, pixel level by pixel level.
 
     One sample's clip (`key`: its key or path), or `clips` of them spread evenly over the set. The engine is the one the set was
@@ -26,12 +27,12 @@ def against(set_path: Path | str, audio: Path, key: str | None = None, clips: in
     (samples), within_1 (share of pixels), worst (levels, key), missing (paths), verdict (`identical`, `within tolerance`,
     `different`) and what was `compared_with`.
     """
-    opened = ShardSet.open(set_path)
+    opened, audio = ShardSet.open(set_path), Path(audio)
     if opened.config is None:
         raise UsageError(f"{set_path} was not made from audio: there is nothing to compare")
     if not audio.is_dir():
         raise UsageError(f"--against must name the folder of audio the set was built from, got {audio}")
-    chosen = [find(opened, key)] if key is not None else _spread_over(opened, clips)
+    chosen = [find_clip(opened, key)] if key is not None else _spread_over(opened, clips)
     metas = [view.meta(row) for view, row in chosen]
     for meta in metas:
         if PurePosixPath(meta["path"]).is_absolute() or ".." in PurePosixPath(meta["path"]).parts:

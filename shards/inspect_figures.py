@@ -13,7 +13,8 @@ from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
 from preprocess.printable import one_line
 from shards import atomic, fonts
-from shards.inspect import UNLABELLED, find
+from shards.inspect import UNLABELLED
+from shards.lookup import find_clip
 from shards.records import SampleMeta
 from shards.shardset import ShardSet
 
@@ -26,13 +27,23 @@ TILE, GAP, LABEL = 1.2, 0.06, 1.5  # inches on the contact sheet: a picture, bet
 INK, FAINT = "#222222", "#777777"
 
 
-def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
-    """The clip of `key`, whole and below it slice by slice, written to `png`; returns the whole sample's metadata and its key."""
+def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
+    """Draw the full view of a clip, and below it its slices, into the file `png`.
+
+    Args:
+        set_path: The set's folder or URL.
+        key: A sample's key, or the clip's path.
+        png: The file to write.
+
+    Returns:
+        `key`, `png`, `slices` (their number) and the metadata of the full view.
+    """
     from matplotlib.figure import Figure
 
     fonts.prepare()
+    opened = ShardSet.open(set_path)
     config = _config(opened)
-    view, row = find(opened, key)
+    view, row = find_clip(opened, key)
     meta, clip = view.meta(row), int(view.clip[row])
     image = view.gather([row])["npy"][0]
     every = _slices(opened, clip)
@@ -80,14 +91,19 @@ def draw_sample(opened: ShardSet, key: str, png: Path) -> dict[str, Any]:
     return {"key": view.key(row), "png": str(png), "slices": len(every), **meta}
 
 
-def draw_sheet(opened: ShardSet, png: Path, per_class: int = 6) -> dict[str, Any]:
-    """`per_class` whole clips of every class as small pictures, written to `png`; evenly spread over the set."""
+def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
+    """Draw a contact sheet: `per_class` clips of every class, evenly spread over the set.
+
+    Returns:
+        `png`, `samples` and `classes` (numbers of both).
+    """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image
 
     fonts.prepare()
+    opened = ShardSet.open(set_path)
     config = _config(opened)
     view = opened.view(opened.partitions, "full")
     names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]
@@ -189,6 +205,7 @@ def _short(text: str, length: int = 24) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _write(buffer: io.BytesIO, png: Path) -> None:
+def _write(buffer: io.BytesIO, png: Path | str) -> None:
+    png = Path(png)
     png.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(png, buffer.getvalue())

@@ -20,7 +20,7 @@ from search.compare import compare as compare_searches
 from search.config import SearchConfig
 from search.results import read_trials
 from search.run import search
-from shards import inspect
+from shards import inspect, inspect_against, inspect_figures, lookup, quarantine
 from shards.build import BuildOptions, build, build_table
 from shards.shardset import ShardSet
 from shards.sources.fetch import fetch
@@ -40,12 +40,12 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     build("audio", "set", CONFIG, BuildOptions(labels="labels.csv", workers=1, min_shards=1))
     build_table("table.csv", "features")
     assert verify("set")["clips"] == inspect.summary("set")["clips"] == 8
-    assert len(list(stream("set", ["train", "val"]))) == 8 and inspect.quarantined("set") == []
+    assert len(list(stream("set", ["train", "val"]))) == 8 and quarantine.quarantined("set") == []
     key = ShardSet.open("set").view("train").key(0)
-    inspect.sample("set", key)
-    inspect.draw("set", key, "one.png")
-    inspect.contact_sheet("set", "sheet.png")
-    assert inspect.against("set", "audio", clips=2)["verdict"] == "identical"
+    lookup.sample("set", key)
+    inspect_figures.draw_sample("set", key, "one.png")
+    inspect_figures.draw_sheet("set", "sheet.png")
+    assert inspect_against.against("set", "audio", clips=2)["verdict"] == "identical"
     write_images(Path("images"), ["train", "val"], clips=4)
     train("images", defaults("mlp", epochs=1, hidden_size=4, device="cpu"), "run")
     assert result.read("run")["state"] == "COMPLETE" and checkpoint.load("run/checkpoint.ckpt").classes

@@ -13,7 +13,7 @@ import soundfile
 
 from preprocess.config import FREQUENCY_SCALES, SpectrogramConfig
 from preprocess.errors import TooManyBadInputs, UsageError
-from shards import inspect
+from shards import inspect, inspect_against, inspect_figures, lookup
 from shards.build import BuildOptions, build, build_table
 from shards.inspect_figures import LABEL, TILE, row_of
 from shards.shardset import ShardSet
@@ -118,23 +118,23 @@ def picture(path: Path) -> np.ndarray:
 def test_draw_by_key_slice_key_and_path(built: Path, tmp_path: Path) -> None:
     view = ShardSet.open(built).view("train", "full")
     key, path = view.key(0), view.meta(0)["path"]
-    drawn = inspect.draw(built, key, tmp_path / "deep" / "a.png")
+    drawn = inspect_figures.draw_sample(built, key, tmp_path / "deep" / "a.png")
     assert drawn["path"] == path and drawn["slices"] == 4
-    assert inspect.draw(built, f"{key}_s002", tmp_path / "b.png")["key"] == key
+    assert inspect_figures.draw_sample(built, f"{key}_s002", tmp_path / "b.png")["key"] == key
     first, second = (picture(tmp_path / name) for name in ("deep/a.png", "b.png"))
-    assert np.array_equal(first, second) and inspect.find(ShardSet.open(built), path)[1] == 0
+    assert np.array_equal(first, second) and lookup.find(ShardSet.open(built), path)[1] == 0
     assert first.shape[0] > 600 and first.shape[1] > 1_200 and len(np.unique(first.reshape(-1, 3), axis=0)) > 100
     with pytest.raises(UsageError, match=r"no sample nonsense; keys look like 0000\d\d_"):
-        inspect.draw(built, "nonsense", tmp_path / "d.png")
+        inspect_figures.draw_sample(built, "nonsense", tmp_path / "d.png")
     assert not (tmp_path / "d.png").exists()
 
 
 def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    drawn = inspect.contact_sheet(built, tmp_path / "sheet.png", per_class=3)
+    drawn = inspect_figures.draw_sheet(built, tmp_path / "sheet.png", per_class=3)
     assert drawn["classes"] == 3 and drawn["samples"] == 9  # high, low, unlabelled
-    inspect.contact_sheet(built, tmp_path / "sheet.png", per_class=1)
+    inspect_figures.draw_sheet(built, tmp_path / "sheet.png", per_class=1)
     sheet = picture(tmp_path / "sheet.png").mean(axis=2)
     view = ShardSet.open(built).view(["train", "val", "test"])
     side = round(TILE * 150)
@@ -148,26 +148,26 @@ def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
 
 
 def test_against_the_same_audio_is_identical(built: Path, audio: Path) -> None:
-    found = inspect.against(built, audio)
+    found = inspect_against.against(built, audio)
     assert found["verdict"] == "identical" and found["clips"] == 12 and found["samples"] == 60 == found["identical"]
     assert found["compared_with"] == found["built_with"] == "reference on cpu"
-    one = inspect.against(built, audio, "train/high/h 1.wav")
-    assert one["clips"] == 1 and one["samples"] == 5 and inspect.report(one).startswith("identical: 1 clips, 5 samples")
+    one = inspect_against.against(built, audio, "train/high/h 1.wav")
+    assert one["clips"] == 1 and one["samples"] == 5 and inspect_against.report(one).startswith("identical: 1 clips, 5 samples")
 
 
 def test_against_changed_audio(built: Path, audio: Path, tmp_path: Path) -> None:
     changed = tmp_path / "audio"
     shutil.copytree(audio, changed)
     tone(changed / "train" / "high" / "h 1.wav", 1_500, 1.0, 99)
-    other = inspect.against(built, changed, "train/high/h 1.wav")
+    other = inspect_against.against(built, changed, "train/high/h 1.wav")
     assert other["verdict"] == "different" and other["worst"]["levels"] > 4 and "h-1" in other["worst"]["key"]
     (changed / "train" / "high" / "h 2.wav").unlink()
-    some = inspect.against(built, changed, clips=16)
+    some = inspect_against.against(built, changed, clips=16)
     assert some["missing"] == ["train/high/h 2.wav"] and some["clips"] == 15 and some["verdict"] == "different"
     with pytest.raises(UsageError, match="is not there; give the folder the set was built from"):
-        inspect.against(built, changed, "train/high/h 2.wav")
+        inspect_against.against(built, changed, "train/high/h 2.wav")
     with pytest.raises(UsageError, match="must name the folder of audio"):
-        inspect.against(built, tmp_path / "absent")
+        inspect_against.against(built, tmp_path / "absent")
 
 
 def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
     (folder / "low" / "broken.wav").unlink()
     build(folder, tmp_path / "set", dataclasses.replace(CONFIG, slice_seconds=0.25), OPTIONS)
     tone(folder / "high" / "h 1.wav", 2_100, 0.5, 1)
-    found = inspect.against(tmp_path / "set", folder, "high/h 1.wav")
+    found = inspect_against.against(tmp_path / "set", folder, "high/h 1.wav")
     assert found["verdict"] == "different" and found["unlike"]
 
 
@@ -192,7 +192,7 @@ def test_against_with_a_device_that_is_not_here(built: Path, audio: Path, tmp_pa
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest.update(engine="torch", device="cuda")
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    found = inspect.against(copy, audio, clips=4)
+    found = inspect_against.against(copy, audio, clips=4)
     assert found["built_with"] == "torch on cuda" and found["compared_with"] == "torch on cpu"
     assert found["verdict"] in ("within tolerance", "identical")
 
@@ -205,9 +205,9 @@ def test_sets_without_images(tmp_path: Path) -> None:
     assert found["clips"] == 20 and found["durations"] is None
     assert "features.npy float32" in inspect.describe(found)
     with pytest.raises(UsageError, match="holds no spectrograms"):
-        inspect.contact_sheet(tmp_path / "set", tmp_path / "x.png")
+        inspect_figures.draw_sheet(tmp_path / "set", tmp_path / "x.png")
     with pytest.raises(UsageError, match="was not made from audio"):
-        inspect.against(tmp_path / "set", tmp_path)
+        inspect_against.against(tmp_path / "set", tmp_path)
 
 
 def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
 def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
     opened = ShardSet.open(built)
     view = opened.view("train", "slice")
-    found = inspect.sample(str(built), view.key(4))
+    found = lookup.sample(str(built), view.key(4))
     assert found["key"] == view.key(4) and found["split"] == "train" and found["shard"] in {e["file"] for e in view._entries}
     assert opened.config is not None and found["slices"] == opened.config.slices
     assert {name: found[name] for name in view.meta(4)} == view.meta(4)
@@ -233,9 +233,9 @@ def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
     assert found["values"]["npy"] == {
         "dtype": "uint8", "shape": [size, size], "min": image.min(), "mean": pytest.approx(image.mean()), "max": image.max(),
     }  # fmt: skip
-    text = inspect.describe_sample(found)
+    text = lookup.describe_sample(found)
     assert text.startswith(view.key(4)) and f"uint8 {size} x {size}" in text and view.meta(4)["path"] in text
-    whole = inspect.sample(built, view.meta(4)["path"])
+    whole = lookup.sample(built, view.meta(4)["path"])
     assert whole["view"] == "full" and whole["clip"] == found["clip"] and whole["slices"] == found["slices"]
     with pytest.raises(UsageError, match="has no sample nowhere; keys look like"):
-        inspect.sample(built, "nowhere")
+        lookup.sample(built, "nowhere")

@@ -27,9 +27,9 @@ from shards import plan
 from shards.build import BuildOptions, build, build_table
 from shards.clip import Clip
 from shards.csv_text import csv_bytes
-from shards.inspect import quarantined
 from shards.inspect_against import against
 from shards.layout import BUILD
+from shards.quarantine import quarantined
 from shards.shardset import ShardSet
 from shards.sources import class_folders
 from tests.shards.conftest import CONFIG, write_clip

@@ -13,7 +13,7 @@ import soundfile
 from preprocess.decode import decode
 from preprocess.engine import Segment, make_engine, stream
 from preprocess.errors import BadAudio, UsageError
-from shards import inspect
+from shards import inspect, inspect_against, inspect_figures, lookup, quarantine
 from shards.build import BuildOptions, build
 from shards.clip import clip_of_sample
 from shards.shardset import ShardSet
@@ -110,7 +110,7 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
         for i in (0, -1)
     )
     assert first == 1.25 < last
-    assert inspect.quarantined(tmp_path / "set") == [
+    assert quarantine.quarantined(tmp_path / "set") == [
         {"path": "one.wav", "start": 1.95, "end": 3.0, "reason": "the segment ends at 3 s, the file at 2 s"},
         {"path": "one.wav", "start": 2.0, "end": 2.1, "reason": "the segment begins at 2 s, the file ends at 2 s"},
         {"path": "one.wav", "start": 9.0, "end": 9.5, "reason": "the segment begins at 9 s, the file ends at 2 s"},
@@ -125,13 +125,13 @@ def test_one_clip_of_many_of_a_file_is_found(audio: Path, tmp_path: Path) -> Non
     build(audio, tmp_path / "set", CONFIG, BuildOptions(**{**vars(OPTIONS), "labels": labels(audio)}))
     opened = ShardSet.open(tmp_path / "set")
     with pytest.raises(UsageError, match=r"one.wav has 5 segments; give the key of one: 0000\d\d_one for one.wav \(\d"):
-        inspect.find(opened, "one.wav")
-    view, row = inspect.find(opened, "two.flac")
+        lookup.find(opened, "one.wav")
+    view, row = lookup.find(opened, "two.flac")
     assert view.meta(row)["path"] == "two.flac"
     view = opened.view("train")
     key = next(view.key(row) for row in range(len(view)) if view.meta(row).get("segment") == [0.5, 1.25])
-    assert inspect.draw(tmp_path / "set", f"{key}_s001", tmp_path / "one.png")["start"] == 0.5
-    found = inspect.against(tmp_path / "set", audio)
+    assert inspect_figures.draw_sample(tmp_path / "set", f"{key}_s001", tmp_path / "one.png")["start"] == 0.5
+    found = inspect_against.against(tmp_path / "set", audio)
     assert found["verdict"] == "identical" and found["clips"] == len(GOOD) + 1 and found["samples"] == 4 * found["clips"]
 
 
