@@ -136,7 +136,8 @@ class Training(NamedTuple):
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
     """Results in order. A process has one core: small networks gain little from a second one."""
-    from bench.pool import Pool, cores
+    from bench.pool import Pool
+    from preprocess.environment import cores
     from search.config import count_gpus
 
     pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))

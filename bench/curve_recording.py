@@ -30,10 +30,11 @@ def record(
     process per core, and write the table `out`; returns {table, configurations, best, seconds}."""
     from tqdm import tqdm
 
-    from bench.pool import Pool, cores
+    from bench.pool import Pool
     from bench.replay import quiet
     from models.config import defaults
     from models.data import TrainingData
+    from preprocess.environment import cores
     from search.space import space_for
 
     if out.exists():

@@ -17,11 +17,6 @@ _jobs: dict[str, Callable[[Any], Any]] = {}  # in a worker: what it has been pre
 _barrier: Any = None  # in a worker: all the workers of its pool
 
 
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Pool:
     """`workers` processes, each of which can be prepared for several jobs."""
 

@@ -14,7 +14,8 @@ from bench.curves import Table
 from bench.record import Record, append, quartiles
 from bench.strategies import Driver
 from preprocess.errors import UsageError
-from search.interface import SearchBudget, Trial
+from search.budget import SearchBudget
+from search.trial import Trial
 
 STAGE = "search-quality"
 EPOCHS = 10  # of a full training, where the table has as many
@@ -114,8 +115,9 @@ def replay(
     """
     from tqdm import tqdm
 
-    from bench.pool import Pool, cores
+    from bench.pool import Pool
     from bench.report import write
+    from preprocess.environment import cores
 
     out = Path(out)
     paths = [Path(table)] if table else sorted(curves.FOLDER.glob("*.jsonl"))

@@ -39,7 +39,7 @@ def throughput(
     A stage that breaks is recorded as not run with the reason, the others go on, and ShardwaveError is raised at the end.
     Returns {records, report, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
     """
-    from bench.pool import cores
+    from preprocess.environment import cores
 
     chosen = tuple(stages or STAGES)
     for name in chosen:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
-from search.interface import SAMPLERS, SCHEDULERS, Assignment, SearchBudget, Trial
+from search.budget import SAMPLERS, SCHEDULERS, SearchBudget
 from search.results import TrialLog
 from search.space import Space
+from search.trial import Assignment, Trial
 
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from models.result import read
 from preprocess.errors import UsageError
-from search.interface import Trial, best_so_far
 from search.results import read_trials
+from search.trial import Trial, best_so_far
 
 
 def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from models.config import TrainConfig, defaults
 from preprocess.errors import UsageError
-from search.interface import SearchBudget
+from search.budget import SearchBudget
 from search.objective import fusable
 
 EPOCHS = {
@@ -23,7 +23,7 @@ class SearchConfig:
     """One search. What is None takes the default of the backend, the model or the machine."""
 
     model: str
-    backend: str = "optuna"  # one of interface.BACKENDS
+    backend: str = "optuna"  # one of budget.BACKENDS
     trials: int = 20  # in total
     epochs: int | None = None  # of a trial that is not stopped; None: EPOCHS
     jobs: int | None = None  # trials at a time; None: one per core, or one per GPU

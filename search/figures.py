@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from search.interface import Trial, best_so_far
 from search.space import Choice, Grid, LogUniform, Space
+from search.trial import Trial, best_so_far
 from shards import fonts
 from shards.atomic import write_bytes
 

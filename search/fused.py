@@ -25,7 +25,7 @@ from models.fit import _DTYPES, FitResult
 from models.history import History
 from preprocess.errors import ShardwaveError
 from search import compiled, stacked
-from search.interface import TrialStopped
+from search.trial import TrialStopped
 
 Told = Mapping[int, tuple[int, float, dict[str, Any]]]  # {index: (epoch, value, scores)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig
-from search.interface import BatchReport, Report, TrialStopped
+from search.trial import BatchReport, Report, TrialStopped
 
 if TYPE_CHECKING:
     from models.data import TrainingData

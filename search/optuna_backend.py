@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.redact import mask_url, redact
-from search.interface import Assignment, SearchBudget, SearchResult, Trial
+from search.budget import SearchBudget
 from search.optuna_parts import open_storage, optuna_module, pruner, sampler, suggest
 from search.owner import STALE_SECONDS, Signs, alive, ended, owner
 from search.pool import WorkerPool
@@ -23,6 +23,7 @@ from search.random_backend import conclude, run_in_pool
 from search.results import TrialLog
 from search.space import Space
 from search.sqlite_lock import only_search_on
+from search.trial import Assignment, SearchResult, Trial
 from shards.progress import say
 
 if TYPE_CHECKING:

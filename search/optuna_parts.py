@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from preprocess.errors import UsageError
 from preprocess.redact import mask_url, redact
-from search.interface import SearchBudget
+from search.budget import SearchBudget
 from search.journal import own_journal, shared_journal
 from search.space import Choice, Grid, LogUniform, Space
 

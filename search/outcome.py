@@ -13,9 +13,10 @@ from typing import Any, TypedDict
 
 from models.records import HistoryEntry
 from preprocess import typed
-from search.interface import SearchBudget, SearchResult, Trial, best_trial
+from search.budget import SearchBudget
 from search.objective import KEPT, TrainingObjective
 from search.space import Space
+from search.trial import SearchResult, Trial, best_trial
 
 CHECKPOINT = "checkpoint.ckpt"
 KEPT_FILE = re.compile(r"trial-\d+\.(ckpt|json)")

@@ -11,10 +11,11 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol, cast
 
 from preprocess.errors import ShardwaveError
-from search.interface import MAX_ATTEMPTS, Assignment, BatchObjective, SearchBudget, Trial
+from search.budget import SearchBudget
 from search.interrupt import Interrupts
 from search.results import TrialLog
 from search.template import Template, connect, threads
+from search.trial import MAX_ATTEMPTS, Assignment, BatchObjective, Trial
 
 AHEAD = 16  # batches' worth of trials that are sorted by key, where they do not wait for each other's results
 

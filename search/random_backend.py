@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from preprocess.errors import UsageError
-from search.interface import Assignment, SearchBudget, SearchResult, Trial
+from search.budget import SearchBudget
 from search.pool import WorkerPool
 from search.results import TrialLog
 from search.space import Space
+from search.trial import Assignment, SearchResult, Trial
 
 MEDIAN_TRIALS = 3  # as many others must have reached an epoch before the median rule stops a trial there
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from search.interface import Assignment
 from search.template import Template, connect, threads
+from search.trial import Assignment
 
 
 class ObjectiveTrainable(Trainable):

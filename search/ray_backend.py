@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import MAX_ATTEMPTS, SearchBudget, SearchResult
+from search.budget import SearchBudget
 from search.random_backend import conclude
 from search.results import TrialLog
 from search.space import Space
 from search.template import Template, threads
+from search.trial import MAX_ATTEMPTS, SearchResult
 from shards import ray_cluster
 
 OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need

@@ -14,9 +14,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from preprocess.errors import ShardwaveError
-from search.interface import MAX_ATTEMPTS, Assignment, SearchBudget, Trial
+from search.budget import SearchBudget
 from search.results import TrialLog
 from search.space import Choice, Grid, LogUniform, Space
+from search.trial import MAX_ATTEMPTS, Assignment, Trial
 from search.worker import describe
 
 MEDIAN_TRIALS = 3

@@ -12,7 +12,7 @@ from preprocess import regular_file, typed
 from preprocess.errors import DamagedFile, ShardwaveError
 from preprocess.redact import redact_values
 from search import line_file
-from search.interface import Assignment, Trial, check_report
+from search.trial import Assignment, Trial, check_report
 from shards.atomic import json_bytes
 from shards.progress import say
 
@@ -30,7 +30,7 @@ class TrialInfo(TypedDict):
 
 
 class TrialRow(TypedDict):
-    """A line of trials.jsonl (see `interface.Trial`)."""
+    """A line of trials.jsonl (see `search.trial.Trial`)."""
 
     trial: typed.Count
     params: dict[str, int | float | str | bool | None]

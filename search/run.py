@@ -19,12 +19,13 @@ from models.result import Result, open_run
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.redact import mask_url
 from search import outcome
+from search.backends import make_backend
 from search.config import SearchConfig
-from search.interface import Trial, best_trial, make_backend
 from search.objective import TrainingObjective
 from search.results import TrialLog
 from search.space import Space, space_for
 from search.template import threads
+from search.trial import Trial, best_trial
 from shards.layout import located
 from shards.progress import bar
 from shards.shardset import ShardSet

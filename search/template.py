@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Client, Connection
 
-from search.interface import cores
+from preprocess.environment import cores
 from search.temporary import TemporaryFolder
 from search.worker import template_main
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from preprocess import log
 from preprocess.redact import redact
-from search.interface import Assignment, TrialStopped, check_report
 from search.temporary import clear
+from search.trial import Assignment, TrialStopped, check_report
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 

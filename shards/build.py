@@ -6,7 +6,6 @@ import ctypes
 import dataclasses
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from preprocess.auto_config import AutoConfig
 from preprocess.code_cache import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
-from preprocess.environment import environment
+from preprocess.environment import cores, environment
 from preprocess.features import feature_names
 from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, summary, worker
 from shards.build_options import BuildOptions
@@ -152,11 +151,6 @@ def _say_unused(manifest: dict[str, Any]) -> None:
         if seconds > 0:
             what = "no image of a whole clip" if view == "full" else "no slice"
             say(f"{seconds:,.1f} s of audio ({100 * seconds / total:.2g} %), at the ends of clips, are in {what} ({option})")
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cuda_driver() -> bool:

@@ -11,9 +11,10 @@ import numpy as np
 from preprocess.auto_config import AutoConfig
 from preprocess.code_cache import holds_engine
 from preprocess.config import SpectrogramConfig
+from preprocess.environment import cores
 from preprocess.features import feature_names
 from shards import folder, scratch, summary
-from shards.build import chosen_engine, cores
+from shards.build import chosen_engine
 from shards.build_options import BuildOptions
 from shards.layout import BUILD
 from shards.plan import Plan

@@ -25,9 +25,9 @@ from models.config import defaults
 from models.network import Inputs
 from models.registry import build_model
 from preprocess.errors import ShardwaveError
-from search.interface import Trial
 from search.results import TrialLog, read_trials
 from search.space import Grid, Space, Uniform
+from search.trial import Trial
 from shards import folder, inspect, lease, plan
 from shards.clip import Clip
 from shards.layout import BUILD

@@ -158,8 +158,8 @@ def _seconds(result: dict[str, Any]) -> list[Block]:
 
 
 def _search(folder: Path, result: dict[str, Any]) -> list[Block]:
-    from search.interface import best_so_far
     from search.results import read_trials
+    from search.trial import best_so_far
 
     blocks: list[Block] = []
     if result["state"] != "COMPLETE":

@@ -5,8 +5,9 @@ import pytest
 from bench import curves, replay, strategies
 from bench.record import read
 from preprocess.errors import UsageError
-from search.interface import Assignment, SearchBudget, Trial
+from search.budget import SearchBudget
 from search.space import Space, Uniform
+from search.trial import Assignment, Trial
 
 LINE = Space({"x": Uniform(0.0, 1.0)})
 

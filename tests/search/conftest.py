@@ -20,7 +20,7 @@ import os, sys
 sys.path[:0] = {path!r}
 import tempfile
 from pathlib import Path
-from search.interface import SearchBudget
+from search.budget import SearchBudget
 from search.ray_backend import ray_running
 budget = SearchBudget(jobs=2, trials=2)
 with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, budget, Path(folder)):

@@ -11,7 +11,8 @@ def main() -> None:
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     import objectives
 
-    from search.interface import SearchBudget, make_backend
+    from search.backends import make_backend
+    from search.budget import SearchBudget
     from search.results import TrialLog
     from search.space import Grid, LogUniform, Space
 

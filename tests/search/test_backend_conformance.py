@@ -12,9 +12,11 @@ import pytest
 from objectives import EPOCHS, curve, lines
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import BACKENDS, SAMPLERS, SCHEDULERS, SearchBudget, SearchResult, Trial, make_backend
+from search.backends import make_backend
+from search.budget import BACKENDS, SAMPLERS, SCHEDULERS, SearchBudget
 from search.results import TrialLog, read_trials
 from search.space import Choice, Grid, LogUniform, Space, Uniform
+from search.trial import SearchResult, Trial
 
 SPACE = Space(
     {
@@ -198,7 +200,7 @@ def test_rungs_are_rebuilt_from_recorded_values(case: Case, tmp_path: Path) -> N
 def test_trials_that_were_running_are_run_again_under_their_numbers(case: Case, sampler: str, tmp_path: Path) -> None:
     if sampler not in SAMPLERS[case.name]:
         return
-    from search.interface import Assignment
+    from search.trial import Assignment
 
     space = Space({"quality": Uniform(0.1, 0.9)})
     earlier = TrialLog(tmp_path)

@@ -18,9 +18,11 @@ from objectives import EPOCHS, curve
 
 from preprocess.errors import ShardwaveError
 from search import line_file, outcome
-from search.interface import SearchBudget, Trial, make_backend
+from search.backends import make_backend
+from search.budget import SearchBudget
 from search.results import TrialLog, read_trials
 from search.space import Grid, LogUniform, Space
+from search.trial import Trial
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "run_search.py"

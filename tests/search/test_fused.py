@@ -17,8 +17,8 @@ from models.fit import fit
 from preprocess.errors import ShardwaveError
 from search import compiled, masks, stacked
 from search.fused import fit_alone, fit_together
-from search.interface import TrialStopped
 from search.objective import TrainingObjective, fusable
+from search.trial import TrialStopped
 
 
 def configs(**common: Any) -> list[TrainConfig]:

@@ -13,7 +13,8 @@ import pytest
 from objectives import EPOCHS, lines
 
 from preprocess.errors import ShardwaveError, UsageError
-from search.interface import SearchBudget, make_backend
+from search.backends import make_backend
+from search.budget import SearchBudget
 from search.optuna_parts import open_storage, suggest
 from search.owner import alive, ended, owner
 from search.results import TrialLog

@@ -13,7 +13,8 @@ import pytest
 from objectives import EPOCHS, curve, lines
 
 from preprocess.errors import ShardwaveError
-from search.interface import SearchBudget, make_backend
+from search.backends import make_backend
+from search.budget import SearchBudget
 from search.space import Grid, Space, Uniform
 
 SPACE = Space({"quality": Uniform(0.1, 0.9), "width": Grid((8, 16, 32))})
@@ -80,7 +81,8 @@ def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
     """What an objective prints goes to standard error: `--json` promises one object on the last line of standard output."""
     script = tmp_path / "prints.py"
     script.write_text(
-        "from search.interface import SearchBudget, make_backend\n"
+        "from search.backends import make_backend\n"
+        "from search.budget import SearchBudget\n"
         "from search.space import Grid, Space\n"
         "def objective(params, report):\n"
         "    print('from the objective')\n"

@@ -16,8 +16,10 @@ from objectives import lines
 from postgres import server
 
 from preprocess.errors import ShardwaveError
-from search.interface import SearchBudget, Trial, best_trial, make_backend
+from search.backends import make_backend
+from search.budget import SearchBudget
 from search.space import Grid, Space
+from search.trial import Trial, best_trial
 
 SCRIPT = Path(__file__).parent / "run_search.py"
 TRIALS = 7

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from preprocess.errors import ShardwaveError
-from search.interface import Assignment, Trial, best_so_far, best_trial
 from search.results import TrialLog, read_trials
+from search.trial import Assignment, Trial, best_so_far, best_trial
 
 
 def filled(folder: Path) -> TrialLog:

@@ -17,7 +17,8 @@ import pytest
 from objectives import EPOCHS, lines
 
 from preprocess.errors import ShardwaveError
-from search.interface import SearchBudget, make_backend
+from search.backends import make_backend
+from search.budget import SearchBudget
 from search.space import Grid, LogUniform, Space
 from search.sqlite_lock import database_file, only_search_on
 

@@ -1,65 +1,18 @@
-"""What a search backend is: `run(objective, space, budget, seed) -> SearchResult` (DESIGN §3). Light: no heavy imports."""
+"""Trials: their records, how an objective reports their progress, and the result of a search."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from preprocess.errors import UsageError
-from search.space import Space
-
-if TYPE_CHECKING:
-    from search.results import TrialLog
-
-BACKENDS = ("ray", "optuna", "random")
-SCHEDULERS = {"ray": ("asha", "median", "none"), "optuna": ("asha", "hyperband", "median", "none"), "random": ("none", "median")}
-SAMPLERS = {"ray": ("random", "grid", "tpe"), "optuna": ("tpe", "random", "grid", "gp"), "random": ("random", "grid")}
 MAX_ATTEMPTS = 3  # a trial whose worker dies this often is FAILED
 
 
 class TrialStopped(Exception):
     """Raised by `report` when the scheduler ends the trial; an objective lets it pass."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchBudget:
-    """How much is searched, and how. `None` takes the backend's default (the first of `SCHEDULERS` and `SAMPLERS`)."""
-
-    trials: int = 20  # in total, for every backend and sampler
-    epochs: int = 10  # at most, per trial
-    jobs: int | None = None  # trials at a time; None = one per core
-    scheduler: str | None = None
-    grace: int = 1  # epochs that every trial runs
-    reduction: int = 3  # successive halving keeps one in `reduction`
-    sampler: str | None = None
-    fused: int = 1  # trials trained as one stacked model, where the backend and the objective can; 1 = off
-    gpus_per_trial: float = 0.0  # a fraction shares one GPU between trials
-
-    def __post_init__(self) -> None:
-        _check(self.trials >= 1, "trials must be 1 or more", self.trials)
-        _check(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
-        _check(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
-        _check(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
-        _check(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
-        _check(self.fused >= 1, "fused must be 1 or more", self.fused)
-        _check(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
-
-    def resolve(self, backend: str) -> SearchBudget:
-        """This budget with the backend's defaults filled in; raises `UsageError` for what the backend cannot do."""
-        if backend not in BACKENDS:
-            raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
-        scheduler, sampler = self.scheduler or SCHEDULERS[backend][0], self.sampler or SAMPLERS[backend][0]
-        for name, value, valid in (("scheduler", scheduler, SCHEDULERS), ("sampler", sampler, SAMPLERS)):
-            if value not in valid[backend]:
-                others = [other for other in BACKENDS if value in valid[other]]
-                hint = f"; --backend {' or '.join(others)} has it" if others else ""
-                raise UsageError(f"{name} of backend {backend} must be one of {', '.join(valid[backend])}, got {value}{hint}")
-        jobs = self.jobs if self.jobs is not None else cores()
-        return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
 
 
 @dataclasses.dataclass
@@ -193,40 +146,6 @@ class BatchReport(Protocol):
         """One trial failed; the others go on."""
 
 
-class Backend(Protocol):
-    """One search backend; `fuses` says whether it can hand several trials at a time to `run_batch`."""
-
-    name: str
-    fuses: bool
-
-    def run(
-        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
-    ) -> SearchResult:
-        """Search; trials already in `log` are kept, those it shows as started and not ended are run again."""
-
-
-def make_backend(name: str, **options: Any) -> Backend:
-    """The backend called `name`; `options` are the backend's own (storage, study; address). Raises `UsageError`."""
-    if name == "random":
-        from search.random_backend import RandomBackend
-
-        return RandomBackend(**options)
-    if name == "optuna":
-        from search.optuna_backend import OptunaBackend
-
-        return OptunaBackend(**options)
-    if name == "ray":
-        from search.ray_backend import RayBackend
-
-        return RayBackend(**options)
-    raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {name}")
-
-
-def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_report(last_epoch: int, epoch: int, value: float) -> int:
     """Return `epoch`; raises `ValueError` unless it follows `last_epoch` and `value` is a finite number."""
     if epoch != last_epoch + 1:
@@ -234,8 +153,3 @@ def check_report(last_epoch: int, epoch: int, value: float) -> int:
     if not math.isfinite(value):
         raise ValueError(f"the value of epoch {epoch} is {value}")
     return epoch
-
-
-def _check(holds: bool, rule: str, got: object) -> None:
-    if not holds:
-        raise UsageError(f"{rule}, got {got}")

@@ -1,0 +1,35 @@
+"""The interface of search backends, and the backends by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from preprocess.errors import UsageError
+from search.budget import BACKENDS, SearchBudget
+from search.optuna_backend import OptunaBackend
+from search.random_backend import RandomBackend
+from search.ray_backend import RayBackend
+from search.results import TrialLog
+from search.space import Space
+from search.trial import SearchResult
+
+
+class Backend(Protocol):
+    """One search backend; `fuses` says whether it can hand several trials at a time to `run_batch`."""
+
+    name: str
+    fuses: bool
+
+    def run(
+        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+    ) -> SearchResult:
+        """Search; trials already in `log` are kept, those it shows as started and not ended are run again."""
+
+
+def make_backend(name: str, **options: Any) -> Backend:
+    """The backend called `name`; `options` are the backend's own (storage, study; address). Raises `UsageError`."""
+    kinds = {kind.name: kind for kind in (RandomBackend, OptunaBackend, RayBackend)}
+    if name not in kinds:
+        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {name}")
+    return kinds[name](**options)

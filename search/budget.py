@@ -1,0 +1,54 @@
+"""The budget of a search, and what each backend offers to spend it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from preprocess.environment import cores
+from preprocess.errors import UsageError
+
+BACKENDS = ("ray", "optuna", "random")
+SCHEDULERS = {"ray": ("asha", "median", "none"), "optuna": ("asha", "hyperband", "median", "none"), "random": ("none", "median")}
+SAMPLERS = {"ray": ("random", "grid", "tpe"), "optuna": ("tpe", "random", "grid", "gp"), "random": ("random", "grid")}
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchBudget:
+    """How much is searched, and how. `None` takes the backend's default (the first of `SCHEDULERS` and `SAMPLERS`)."""
+
+    trials: int = 20  # in total, for every backend and sampler
+    epochs: int = 10  # at most, per trial
+    jobs: int | None = None  # trials at a time; None = one per core
+    scheduler: str | None = None
+    grace: int = 1  # epochs that every trial runs
+    reduction: int = 3  # successive halving keeps one in `reduction`
+    sampler: str | None = None
+    fused: int = 1  # trials trained as one stacked model, where the backend and the objective can; 1 = off
+    gpus_per_trial: float = 0.0  # a fraction shares one GPU between trials
+
+    def __post_init__(self) -> None:
+        _check(self.trials >= 1, "trials must be 1 or more", self.trials)
+        _check(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
+        _check(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
+        _check(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
+        _check(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
+        _check(self.fused >= 1, "fused must be 1 or more", self.fused)
+        _check(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
+
+    def resolve(self, backend: str) -> SearchBudget:
+        """This budget with the backend's defaults filled in; raises `UsageError` for what the backend cannot do."""
+        if backend not in BACKENDS:
+            raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
+        scheduler, sampler = self.scheduler or SCHEDULERS[backend][0], self.sampler or SAMPLERS[backend][0]
+        for name, value, valid in (("scheduler", scheduler, SCHEDULERS), ("sampler", sampler, SAMPLERS)):
+            if value not in valid[backend]:
+                others = [other for other in BACKENDS if value in valid[other]]
+                hint = f"; --backend {' or '.join(others)} has it" if others else ""
+                raise UsageError(f"{name} of backend {backend} must be one of {', '.join(valid[backend])}, got {value}{hint}")
+        jobs = self.jobs if self.jobs is not None else cores()
+        return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
+
+
+def _check(holds: bool, rule: str, got: object) -> None:
+    if not holds:
+        raise UsageError(f"{rule}, got {got}")
