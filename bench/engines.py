@@ -22,14 +22,14 @@ def engine_setup(engine: str, device: str, settings: dict[str, Any]) -> Callable
 
 def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
     """`work(paths)`: the engine's stream over the files, as a build reads it, in this process; the number of images made."""
-    from preprocess.engine import make_engine, stream
+    from preprocess.engine import make_engine
     from preprocess.errors import BadAudio
 
     made = make_engine(engine, device, config)
 
     def work(paths: Sequence[str | Path]) -> int:
         images = 0
-        for i, output in stream(made, map(Path, paths)):
+        for i, output in made.stream(map(Path, paths)):
             if isinstance(output, BadAudio):
                 raise RuntimeError(f"{paths[i]}: {output}")
             images += 1 + len(output.slices)

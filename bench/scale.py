@@ -77,7 +77,7 @@ def _build(scope: Scope, clips: int, workers: int) -> process.Watched:
         "--out",
         str(out),
         "--engine",
-        "torch",
+        "numba",
         "--device",
         "cpu",
         "--workers",

@@ -19,7 +19,7 @@ CLASSES = 10
 def spectrograms(scope: Scope, clips: int) -> np.ndarray:
     """uint8 [clips x 11, 512, 512]: the images of some of the bench's clips and of their ten slices."""
     config = SpectrogramConfig()
-    engine = make_engine("torch", "cpu", config)
+    engine = make_engine("numba", "cpu", config)
     parts = []
     for path in scope.audio[:clips]:
         output = engine([decode(path, config.sample_rate).samples])

@@ -22,10 +22,20 @@ import numpy as np
 from preprocess import regular_file
 from preprocess.config import SpectrogramConfig
 from preprocess.containers import identify, layout
-from preprocess.engine import NO_CUDA, NO_DALI, ClipOutput, EngineOutput, Segment, conditioned, decode_source, fit_clip
+from preprocess.engine_base import (
+    NO_CUDA,
+    NO_DALI,
+    ClipOutput,
+    Engine,
+    EngineOutput,
+    Segment,
+    conditioned,
+    decode_source,
+    fit_clip,
+)
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
-from preprocess.limits import Limits
+from preprocess.limits import DEFAULTS, Limits
 
 CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
 DECODED = ("i", 16, False)  # what DALI decodes as we do: the end of a `pcm.Samples`
@@ -40,7 +50,7 @@ class _Input(NamedTuple):
     origin: tuple[int, int, float, int | None, str | None]  # the fields of `Decoded` but for the samples
 
 
-class DaliEngine:
+class DaliEngine(Engine):
     """See the module's docstring."""
 
     name = "dali"
@@ -61,7 +71,7 @@ class DaliEngine:
         self._pipelines: dict[str, Any] = {}
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `preprocess.engine.Engine`."""
+        """See `Engine`."""
         made = []
         origin = (self.config.sample_rate, 1, 0.0, None, None)
         inputs = [_Input(*self._conditioned(clip), len(clip), origin) for clip in clips]
@@ -73,9 +83,9 @@ class DaliEngine:
         return EngineOutput(full, [clip.slices for clip in made], features if self.config.features else None)
 
     def stream(
-        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
+        self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """See `preprocess.engine.stream`; files go through in batches."""
+        """See `Engine.stream`; files go through in batches."""
         waiting: list[_Input | BadAudio] = []
         first = 0
         for source in sources:

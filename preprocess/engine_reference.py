@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import EngineOutput, fit_clip
+from preprocess.engine_base import Engine, EngineOutput, fit_clip
 from preprocess.filters import frequency_bands, resize_matrix
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """Images by the equations of the design, one clip at a time."""
 
     name = "reference"
@@ -21,7 +21,7 @@ class ReferenceEngine:
         self.config = config
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `preprocess.engine.Engine`."""
+        """See `Engine`."""
         size, floor = self.config.image_size, self.config.floor_db
         full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
         for i, clip in enumerate(clips):

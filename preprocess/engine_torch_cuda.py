@@ -22,9 +22,9 @@ import torch
 
 from preprocess.batch import BatchTransform, Place, buffer_samples, extent, lay
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import NO_CUDA, ClipOutput, EngineOutput, Segment, conditioned, decode_source, fit_clip
+from preprocess.engine_base import NO_CUDA, ClipOutput, Engine, EngineOutput, Segment, conditioned, decode_source, fit_clip
 from preprocess.errors import BadAudio, UsageError
-from preprocess.limits import Limits
+from preprocess.limits import DEFAULTS, Limits
 
 IN_FLIGHT = 3  # batches
 FRAMES = (1 << 13) - 4  # of a batch: 6 clips of 30 s, 16 MB (pinned memory comes in powers of two)
@@ -35,7 +35,7 @@ PIXELS = 1 << 24  # of a batch's images: 5 clips of eleven views
 class Clip(NamedTuple):
     """A clip ready for the buffer."""
 
-    conditioned: np.ndarray  # float32, see `preprocess.engine.conditioned`
+    conditioned: np.ndarray  # float32, see `preprocess.engine_base.conditioned`
     exponent: int
     samples: int  # as it came
     origin: tuple[int, int, float, int | None, str | None]  # the fields of `Decoded` but for the samples
@@ -50,7 +50,7 @@ class _Batch(NamedTuple):
     done: torch.cuda.Event | None
 
 
-class TorchCudaEngine:
+class TorchCudaEngine(Engine):
     """See the module's docstring."""
 
     name = "torch"
@@ -65,7 +65,7 @@ class TorchCudaEngine:
         torch.cuda.current_stream().synchronize()  # the transform's tables
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `preprocess.engine.Engine`."""
+        """See `Engine`."""
         made = [
             item
             for batch in batches((clip_of(clip, self.config) for clip in clips), self.config)
@@ -78,9 +78,9 @@ class TorchCudaEngine:
         return EngineOutput(full, [output.slices for output in outputs], features if self.config.features else None)
 
     def stream(
-        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
+        self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """See `preprocess.engine.stream`."""
+        """See `Engine.stream`."""
         flying: deque[_Batch] = deque()
         for batch in batches(self._decoded(sources, summed, limits), self.config):
             flying.append(self._start(batch))

@@ -121,7 +121,7 @@ def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], na
     alone = job.device == "cuda" and isinstance(crew, pool.Pool)  # this process
     how = f"engine {job.engine} on {job.device}" + ("" if alone else f", {min(workers, len(units))} workers")
     say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")
-    if job.engine == "torch" and job.device == "cpu" and isinstance(crew, pool.Pool) and not holds_engine():
+    if job.engine == "numba" and isinstance(crew, pool.Pool) and not holds_engine():
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
     with Meter(len(planned.clips)) as meter:
         try:

@@ -59,7 +59,7 @@ def _seconds(job: Job, inputs: Inputs, planned: Plan, made: summary.Summary, wor
     rows = inputs.found.rows[inputs.found.readable]
     if not len(rows):
         return None
-    if job.engine == "torch" and not holds_engine():
+    if job.engine == "numba" and not holds_engine():
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
     with scratch.folder() as name:  # of a killed process it is removed by the next one
         (name / BUILD).mkdir()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from preprocess.engine import ENGINES
+from preprocess.engine import CPU_ONLY, ENGINES, NOT_ON_CUDA, automatic
 from preprocess.errors import ShardwaveError, UsageError
 from shards import device_build
 from shards.pool import ENVIRONMENT, Progress, take
@@ -165,8 +165,9 @@ def resolve(ray: Any, engine: str, device: str) -> tuple[str, str]:
     gpus = ray.cluster_resources().get("GPU", 0)
     if engine not in ("auto", *ENGINES):
         raise UsageError(f"engine must be one of auto, {', '.join(ENGINES)}, got {engine}")
-    if device == "cuda" and (not gpus or engine == "reference"):
-        why = "engine reference runs on the CPU only" if gpus else "no node of the cluster offers Ray a GPU"
-        raise UsageError(f"device cuda: {why}; use --device cpu")
-    engine = "torch" if engine == "auto" else engine
-    return engine, "cuda" if device != "cpu" and gpus and engine != "reference" else "cpu"
+    if device == "cuda" and engine in CPU_ONLY:
+        raise UsageError(NOT_ON_CUDA.format(engine))
+    if device == "cuda" and not gpus:
+        raise UsageError("device cuda: no node of the cluster offers Ray a GPU; use --device cpu")
+    device = "cuda" if device != "cpu" and gpus and engine not in CPU_ONLY else "cpu"
+    return automatic(device) if engine == "auto" else engine, device

@@ -14,7 +14,7 @@ import numpy as np
 
 from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import ClipOutput
+from preprocess.engine_base import ClipOutput
 from preprocess.errors import DamagedFile
 from shards import atomic
 from shards.clip import Clip

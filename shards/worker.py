@@ -23,7 +23,8 @@ import numpy as np
 
 from preprocess import log
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import ClipOutput, Engine, Segment, make_engine, stream
+from preprocess.engine import make_engine
+from preprocess.engine_base import ClipOutput, Engine, Segment
 from preprocess.errors import BadAudio, ShardwaveError
 from preprocess.limits import Limits
 from shards import scratch
@@ -74,7 +75,7 @@ class Builder:
 
     def warm_up(self) -> None:
         """Load and compile what the first clip would wait for; 16 bits, where the engine takes them, are what most have."""
-        self.engine([np.ones(self.job.config.sample_rate, np.int16 if hasattr(self.engine, "integers") else np.float32)])
+        self.engine([np.ones(self.job.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
 
     def build(self, unit: Unit, progress: Callable[[float, bool], None]) -> UnitWriter:
         """The unit's writer, which has all of it and need only finish. `progress(seconds, good)` is called for every clip.
@@ -85,7 +86,7 @@ class Builder:
         try:
             with ThreadPoolExecutor(1, "write") as thread:
                 paths, writing = self._paths(unit), None
-                for i, made in stream(self.engine, self._noting(unit, paths), summed=True, limits=self.job.limits):
+                for i, made in self.engine.stream(self._noting(unit, paths), summed=True, limits=self.job.limits):
                     if not unit.spare:
                         progress(*self._add(writer, unit, i, made, paths))
                         continue

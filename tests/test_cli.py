@@ -74,7 +74,7 @@ def test_every_command_of_the_help_is_listed():
     [
         (["nope"], ["No such command", "nope"]),
         (["shard", "x", "--out", "y", "--bogus"], ["--bogus", "--help"]),
-        (["shard", "x", "--out", "y", "--engine", "fast"], ["--engine", "fast", "torch", "dali", "reference"]),
+        (["shard", "x", "--out", "y", "--engine", "fast"], ["--engine", "fast", "numba", "torch", "dali", "reference"]),
         (["shard", "--out", "y"], ["--table", "--help"]),
         (["shard", "missing-folder", "--out", "y"], ["missing-folder"]),
         (["train", "x", "--model", "resnet", "--out", "y"], ["--model", "resnet", "cnn-plus"]),

@@ -24,7 +24,7 @@ def run(scope: Scope) -> Iterator[Record]:
     clips = scope.audio[: scope.workers * scope.pick(2, 25)]
     cases = [
         *fft_floor(scope),
-        *(engine_case(scope, f"torch cpu: {name}", "torch", config, clips) for name, config in SETS.items()),
+        *(engine_case(scope, f"numba cpu: {name}", "numba", config, clips) for name, config in SETS.items()),
     ]
     peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", EXTRA.format("bench"))
     if absent is None:

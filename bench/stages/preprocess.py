@@ -26,13 +26,13 @@ SETS = {
 }
 
 BUILDS, BESIDE = "Whole builds by the command line", " (beside the builds)"
-HEADLINE = "torch cpu: whole + 10 slices"  # what stands for the precompute on a clip's way
+HEADLINE = "numba cpu: whole + 10 slices"  # what stands for the precompute on a clip's way
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
     cases = [*fft_floor(scope), *_peers(scope)]
-    for engine in ("torch", "dali", "reference"):
+    for engine in ("numba", "dali", "reference"):
         absent = missing("nvidia.dali", EXTRA.format("dali")) if engine == "dali" else None
         if absent:
             yield from skip(STAGE, UNIT, [(f"{engine} cpu: {name}", "ours") for name in SETS], absent)
@@ -138,7 +138,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
     clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # untimed: gigabytes take seconds to remove on some disks
 
     def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
-        command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out), "--engine", "torch", "--device", "cpu"]
+        command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out), "--engine", "numba"]
         command += ["--features"] * ("features" in options) + ["--val-fraction", "0"]
         clear()
         return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)

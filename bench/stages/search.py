@@ -190,7 +190,7 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
     path = scope.room("esc10") / "set"
     if not (path / "manifest.json").exists():
         config = SpectrogramConfig(image_size=64, features=True)
-        build(ESC10, path, config, BuildOptions(labels=ESC10 / "labels.csv", engine="torch", device="cpu", workers=scope.workers))
+        build(ESC10, path, config, BuildOptions(labels=ESC10 / "labels.csv", engine="numba", device="cpu", workers=scope.workers))
     return path, 1, "ESC-10, fold 1 validates"
 
 

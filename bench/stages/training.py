@@ -51,7 +51,7 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
             folder / "audio",
             folder / "set",
             config,
-            BuildOptions(engine="torch", device="cpu", val_fraction=0.25, workers=scope.workers),
+            BuildOptions(engine="numba", device="cpu", val_fraction=0.25, workers=scope.workers),
         )
     return folder / "set"
 

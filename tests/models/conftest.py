@@ -57,7 +57,7 @@ def write_images(
     views = ("full", "slice") if slices else ("full",)
     shards = [(name, view, 0, rows(i, view)) for i, name in enumerate(partitions) for view in views]
     about = {
-        "config": dataclasses.asdict(config), "engine": "torch", "device": "cpu", "seed": seed, "classes": CLASSES,
+        "config": dataclasses.asdict(config), "engine": "numba", "device": "cpu", "seed": seed, "classes": CLASSES,
         "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [], "clips": clips * len(CLASSES),
         "audio_seconds": 100.0,
     }  # fmt: skip

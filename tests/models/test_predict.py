@@ -46,7 +46,7 @@ def run(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     """A trained run and its shard set."""
     folder = tmp_path_factory.mktemp("run")
     config = CONFIG
-    build(audio, folder / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    build(audio, folder / "set", config, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     options = {"epochs": 6, "batch_size": 4, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
     train(folder / "set", defaults("cnn", **options), folder / "run")
     return folder / "run", folder / "set"
@@ -108,7 +108,7 @@ def test_clips_that_were_trained_on_are_found_in_another_set_by_their_content(
         rows.append(f"new {number}.wav,{'low' if number % 2 else 'high tone'},{'test' if number < 2 else 'train'}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     config = CONFIG
-    options = {"val_fraction": 0.0, "engine": "torch", "device": "cpu", "workers": 1, "labels": tmp_path / "labels.csv"}
+    options = {"val_fraction": 0.0, "engine": "numba", "device": "cpu", "workers": 1, "labels": tmp_path / "labels.csv"}
     build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(**options))
     scored = evaluate(run[0], tmp_path / "set", device="cpu", errors=tmp_path / "errors.csv")
     assert scored["splits"] == {
@@ -132,7 +132,7 @@ def test_splits_of_one_kind_have_a_total(run: tuple[Path, Path], tmp_path: Path)
         for number in range(4):
             soundfile.write(tmp_path / "audio" / label / f"{number}.wav", rng.normal(size=RATE) * 0.1, RATE)
     config = CONFIG
-    build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    build(tmp_path / "audio", tmp_path / "set", config, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     scored = evaluate(run[0], tmp_path / "set", device="cpu")
     assert {about["kind"] for about in scored["splits"].values()} == {"new"}
     parts = [np.array(scored["confusion"][f"{name}_slice_mean"]) for name in ("train", "val")]
@@ -203,20 +203,20 @@ def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_
     with pytest.raises(UsageError, match="was not made as the run's set was"):
         predict(run[0], other, tmp_path / "out.csv")
     linear = SpectrogramConfig(image_size=16, slices=2)
-    build(audio, tmp_path / "linear", linear, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    build(audio, tmp_path / "linear", linear, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     with pytest.raises(UsageError, match="frequency_scale is mel in the run, linear in the set; image_size is 32 in the run, 16"):
         evaluate(run[0], tmp_path / "linear")
     with pytest.raises(UsageError, match="--split val: .* is audio"):
         predict(run[0], audio, tmp_path / "out.csv", splits=["val"])
     featured = dataclasses.replace(CONFIG, features=True)
-    build(audio, tmp_path / "featured", featured, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    build(audio, tmp_path / "featured", featured, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     scored = evaluate(run[0], tmp_path / "featured", device="cpu")
     assert scored["splits"]["train"] == {"kind": "trained", "clips": 12, "trained": 12}  # another set of the same clips
     three = tmp_path / "three"
     shutil.copytree(audio, three / "audio")
     shutil.copytree(audio / "low", three / "audio" / "middle")
     config = CONFIG
-    build(three / "audio", three / "set", config, BuildOptions(val_fraction=0.25, engine="torch", device="cpu", workers=1))
+    build(three / "audio", three / "set", config, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     with pytest.raises(
         UsageError, match=r"classes differ: the run knows 2 \(high tone, low\), .* has 3 \(high tone, low, middle\)"
     ):

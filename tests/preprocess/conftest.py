@@ -20,7 +20,7 @@ if INTERPRETED:
 RATE = 22_050
 
 ENGINES = [
-    pytest.param(("torch", "cpu"), id="torch"),
+    pytest.param(("numba", "cpu"), id="numba"),
     pytest.param(("dali", "cpu"), id="dali"),
     pytest.param(("torch", "cuda"), id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param(("dali", "cuda"), id="dali-cuda", marks=pytest.mark.gpu),

@@ -9,7 +9,6 @@ from preprocess import batch
 from preprocess.batch import BatchTransform
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
-from preprocess.engine import stream
 from preprocess.engine_torch_cuda import Clip, batches, clip_of, fill
 from preprocess.errors import BadAudio
 from tests.preprocess.conftest import INTERPRETED, RATE, Batches, music
@@ -87,7 +86,7 @@ def test_files_in_order_bad_ones_among_them(tmp_path, expected):
     for i, path in enumerate(paths):
         soundfile.write(path, music(3_000 + i, i), RATE, subtype="PCM_16")
     paths[2].write_bytes(b"no audio")
-    made = list(stream(Batches(config), paths))
+    made = list(Batches(config).stream(paths))
     assert [number for number, _ in made] == list(range(5)) and isinstance(made[2][1], BadAudio)
     for i in (0, 1, 3, 4):
         reference = expected(config, [decode(paths[i], RATE).samples])[0]

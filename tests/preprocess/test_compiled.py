@@ -20,7 +20,7 @@ def test_the_cache_belongs_to_the_sources(tmp_path, monkeypatch):
     folder = cache_folder()
     assert folder.parent == tmp_path and folder.name.startswith("compiled-") and not holds_engine()
     code = "from preprocess.engine import make_engine; from preprocess.config import SpectrogramConfig as C; import numpy as np"
-    run = f"{code}; make_engine('torch', 'cpu', C(image_size=16))([np.zeros(99, np.float32)])"
+    run = f"{code}; make_engine('numba', 'cpu', C(image_size=16))([np.zeros(99, np.float32)])"
     subprocess.run([sys.executable, "-c", run], check=True)
     assert holds_engine()
     cache_folder.cache_clear()

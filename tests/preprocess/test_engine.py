@@ -5,24 +5,26 @@ import pytest
 import torch
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import conditioned, make_engine, resolve
+from preprocess.engine import make_engine, resolve
+from preprocess.engine_base import conditioned
 from preprocess.errors import UsageError
 
 CUDA = torch.cuda.is_available()
 
 
 def test_auto():
-    assert resolve("auto", "cpu") == ("torch", "cpu")
-    assert resolve("auto", "auto") == ("torch", "cuda" if CUDA else "cpu")
+    assert resolve("auto", "cpu") == ("numba", "cpu")
+    assert resolve("auto", "auto") == (("torch", "cuda") if CUDA else ("numba", "cpu"))
     assert resolve("reference", "auto") == ("reference", "cpu")
 
 
 @pytest.mark.parametrize(
     ("engine", "device", "message"),
     [
-        ("numpy", "cpu", "engine must be one of auto, torch, dali, reference, got numpy"),
+        ("numpy", "cpu", "engine must be one of auto, numba, torch, dali, reference, got numpy"),
         ("torch", "gpu", "device must be one of auto, cpu, cuda, got gpu"),
         ("reference", "cuda", "engine reference runs on the CPU only"),
+        ("numba", "cuda", "engine numba runs on the CPU only"),
     ],
 )
 def test_wrong_names(engine, device, message):
@@ -37,23 +39,6 @@ def test_a_missing_device_is_an_error_not_a_fallback(engine):
         resolve(engine, "cuda")
     with pytest.raises(UsageError, match="no CUDA device"):
         make_engine("torch" if engine == "auto" else engine, "cuda", SpectrogramConfig())
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "missing"),
-    [
-        ("shutil.which", lambda name: None, "a C compiler"),
-        ("sysconfig.get_config_var", lambda name: "nowhere", "Python.h"),
-        ("importlib.util.find_spec", lambda name: None, "triton"),
-    ],
-)
-def test_a_missing_compiler_is_an_error_that_names_it(monkeypatch, name, value, missing):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(f"preprocess.engine.{name}", value)
-    for engine in ("auto", "torch"):
-        with pytest.raises(UsageError, match=f"{missing}.* is missing: install it, or use --engine dali"):
-            resolve(engine, "cuda")
 
 
 def test_a_missing_dali_tells_how_to_get_it(monkeypatch):

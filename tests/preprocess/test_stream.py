@@ -9,7 +9,7 @@ import soundfile
 
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
-from preprocess.engine import ClipOutput, stream
+from preprocess.engine_base import ClipOutput
 from preprocess.errors import BadAudio
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_engines import assert_close
@@ -49,7 +49,7 @@ FITTED = dataclasses.replace(CONFIG, fit="crop", fit_seconds=0.55)  # some files
 
 @pytest.mark.parametrize("config", [CONFIG, FITTED], ids=["as they are", "fitted"])
 def test_files_of_all_kinds(engine_of, expected, files, config):
-    made = list(stream(engine_of(config), iter(files), summed=True))
+    made = list(engine_of(config).stream(iter(files), summed=True))
     assert [number for number, _ in made] == list(range(len(files)))
     for (_, output), path in zip(made, files, strict=True):
         if "bad" in path.name or "missing" in path.name:
@@ -67,10 +67,10 @@ def test_files_of_all_kinds(engine_of, expected, files, config):
 
 
 def test_no_files(engine_of):
-    assert list(stream(engine_of(CONFIG), [])) == []
+    assert list(engine_of(CONFIG).stream([])) == []
 
 
 def test_a_stream_may_be_left_early(engine_of, files):
-    first = next(iter(stream(engine_of(CONFIG), files)))
+    first = next(iter(engine_of(CONFIG).stream(files)))
     assert first[0] == 0
-    assert len(list(stream(engine_of(CONFIG), files[:3]))) == 3
+    assert len(list(engine_of(CONFIG).stream(files[:3]))) == 3

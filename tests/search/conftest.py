@@ -80,7 +80,7 @@ def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards = [(f"fold{fold + 1}", view, 0, rows(fold, view)) for fold in range(3) for view in ("full", "slice")]
     about = {
         "config": dataclasses.asdict(SpectrogramConfig(slices=3, features=True)),
-        "engine": "torch",
+        "engine": "numba",
         "device": "cpu",
         "seed": 0,
     }

@@ -33,7 +33,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_what_is_built_is_what_the_engine_makes(built: Path, audio: Path) -> None:
     opened = ShardSet.open(built)
-    engine = make_engine("torch", "cpu", CONFIG)
+    engine = make_engine("numba", "cpu", CONFIG)
     assert opened.classes == ["class 0", "class 1", "class 2"] and opened.partitions == ["train", "val"]
     assert opened.views == ["full", "slice"] and opened.config == CONFIG
     seen = set()
@@ -65,7 +65,7 @@ def test_the_manifest_says_what_is_there(built: Path) -> None:
             assert [shard["file"] for shard in shards] == [f"{partition}-{view}-{i:04d}.tar" for i in range(3)]
             for shard in shards:
                 builder = manifest["builders"][shard["builder"]]
-                assert builder["engine"] == "torch" and builder["device"] == "cpu" and "numpy" in builder["versions"]
+                assert builder["engine"] == "numba" and builder["device"] == "cpu" and "numpy" in builder["versions"]
                 assert builder["cpu_capability"] in ("AVX512", "AVX2", "baseline")
     assert manifest["environment"]["python"] and (built / "quarantine.jsonl").read_text() == ""
     assert sorted(path.name for path in built.iterdir() if path.name.startswith(".")) == [LOCK]
@@ -82,7 +82,7 @@ def test_any_number_of_workers_gives_the_same_bytes(built: Path, audio: Path, tm
 def test_one_process_on_a_device_gives_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
     planned = plan.read(built / "inputs.jsonl")
     units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
-    job = Job(audio, tmp_path, CONFIG, "torch", "cpu", 0)
+    job = Job(audio, tmp_path, CONFIG, "numba", "cpu", 0)
     (tmp_path / BUILD).mkdir()
     with build_module.Meter(24) as meter:
         records = device_build.run(job, units, meter)
@@ -94,7 +94,7 @@ def test_one_process_ends_where_a_shard_cannot_be_written(built: Path, audio: Pa
     planned = plan.read(built / "inputs.jsonl")
     units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
     with build_module.Meter(24) as meter, pytest.raises(FileNotFoundError):
-        device_build.run(Job(audio, tmp_path / "nowhere", CONFIG, "torch", "cpu", 0), units, meter)
+        device_build.run(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu", 0), units, meter)
 
 
 def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_features_and_folds(tmp_path: Path, audio: Path) -> None:
     verify(tmp_path / "set")
     opened = ShardSet.open(tmp_path / "set")
     assert opened.partitions == ["fold1", "fold2", "fold3"] and opened.feature_names == feature_names(config)
-    engine = make_engine("torch", "cpu", config)
+    engine = make_engine("numba", "cpu", config)
     view = opened.view("fold2", "slice")
     meta = view.meta(5)
     made = engine([decode(audio / meta["path"], RATE).samples])
@@ -217,7 +217,7 @@ def test_running_it_again_does_nothing_and_says_so(
         os.utime(path, (1, 1))  # the same bytes at another time
     for options in (
         BuildOptions(workers=5, min_shards=3, val_fraction=0.25),
-        BuildOptions(min_shards=3, val_fraction=0.25, engine="torch"),
+        BuildOptions(min_shards=3, val_fraction=0.25, engine="numba"),
     ):
         manifest = build(tmp_path / "audio", tmp_path / "set", CONFIG, options)
         assert manifest == json.loads((built / "manifest.json").read_text())
@@ -236,7 +236,7 @@ OPTIONS = BuildOptions(workers=1, min_shards=3, val_fraction=0.25)
         (CONFIG, dataclasses.replace(OPTIONS, seed=1), "seed 0 -> 1"),
         (CONFIG, dataclasses.replace(OPTIONS, min_shards=2), "min_shards 3 -> 2"),
         (CONFIG, dataclasses.replace(OPTIONS, val_fraction=0.5), "val_fraction 0.25 -> 0.5"),
-        (CONFIG, dataclasses.replace(OPTIONS, engine="reference"), "engine torch -> reference"),
+        (CONFIG, dataclasses.replace(OPTIONS, engine="reference"), "engine numba -> reference"),
     ],
 )
 def test_other_options_are_refused(built: Path, audio: Path, config: SpectrogramConfig, options: BuildOptions, told: str) -> None:

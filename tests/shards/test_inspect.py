@@ -193,7 +193,7 @@ def test_against_with_a_device_that_is_not_here(built: Path, audio: Path, tmp_pa
     manifest.update(engine="torch", device="cuda")
     (copy / "manifest.json").write_text(json.dumps(manifest))
     found = inspect_against.against(copy, audio, clips=4)
-    assert found["built_with"] == "torch on cuda" and found["compared_with"] == "torch on cpu"
+    assert found["built_with"] == "torch on cuda" and found["compared_with"] == "numba on cpu"
     assert found["verdict"] in ("within tolerance", "identical")
 
 

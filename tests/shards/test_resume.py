@@ -207,7 +207,7 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
 def test_finishing_otherwise_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:
     out = unfinished(whole, tmp_path / "set")
     for changed, told in (
-        ({"engine": "torch"}, "engine reference -> torch"),
+        ({"engine": "numba"}, "engine reference -> numba"),
         ({"seed": 4}, "was begun from other .*seed 0 -> 4"),
     ):
         with pytest.raises(UsageError, match=told):

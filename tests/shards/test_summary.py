@@ -40,7 +40,7 @@ def summed(
 ) -> tuple[summary.Summary, list[str]]:
     """The summary of a build, and its warnings where 1 MB is free."""
     inputs = preparation.find_inputs(audio, config, options)
-    planned, _ = preparation.make_plan(inputs, options, "torch", "cpu")
+    planned, _ = preparation.make_plan(inputs, options, "numba", "cpu")
     made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, 0)
     return made, summary.warnings(made, 1_000_000, summary.smaller(planned, inputs.found, inputs.config, 0))
 

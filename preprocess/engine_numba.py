@@ -1,4 +1,4 @@
-"""The torch engine on the CPU: compiled code on blocks of sixteen frames, everything between samples and power in cache.
+"""The numba engine: compiled code on blocks of sixteen frames, everything between samples and power in cache.
 
 One clip at a time in the calling thread, buffers kept between clips. The transforms are our own (`transform`), three to four
 times as fast as `torch.fft.rfft` of the same frames, because sixteen frames share every instruction and their power is taken
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import EngineOutput, fit_clip
+from preprocess.engine_base import Engine, EngineOutput, fit_clip
 from preprocess.features import measure_count
 from preprocess.filters import frequency_bands, sparse
 from preprocess.long_views import LongView
@@ -30,10 +30,10 @@ CHUNK = 64  # blocks at a time in the second pass
 SMALLEST = 1e-20  # a maximum power below this is too near to the smallest float for what lies 80 dB under it
 
 
-class TorchEngine:
+class NumbaEngine(Engine):
     """See the module's docstring."""
 
-    name = "torch"
+    name = "numba"
     device = "cpu"
     integers = True  # half the memory of floats, and no pass to make floats of them
 
@@ -56,7 +56,7 @@ class TorchEngine:
         self._power = self._lines = np.empty(0, np.float32)
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `preprocess.engine.Engine`."""
+        """See `Engine`."""
         size = self.config.image_size
         full = np.empty((len(clips), size, size), np.uint8)
         slices, features = [], []

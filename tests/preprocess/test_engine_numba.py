@@ -1,4 +1,4 @@
-"""What is the CPU engine's own: two passes for long clips, its memory, its start, its kernels one by one."""
+"""What is the numba engine's own: two passes for long clips, its memory, its start, its kernels one by one."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from preprocess import engine_torch
+from preprocess import engine_numba
 from preprocess.config import SpectrogramConfig
-from preprocess.engine_torch import TorchEngine
+from preprocess.engine_numba import NumbaEngine
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_engines import assert_close
 
@@ -20,10 +20,10 @@ from tests.preprocess.test_engines import assert_close
 def test_two_passes_equal_one(monkeypatch, scale, slices):
     config = SpectrogramConfig(frequency_scale=scale, image_size=64, features=True, **slices)
     clips = [music(10 * RATE), np.zeros(10 * RATE, np.float32), music(3 * RATE) * np.float32(1e-25)]
-    whole = TorchEngine(config)(clips)
-    monkeypatch.setattr(engine_torch, "ONE_PASS", 0)
-    monkeypatch.setattr(engine_torch, "CHUNK", 5)
-    parts = TorchEngine(config)(clips)
+    whole = NumbaEngine(config)(clips)
+    monkeypatch.setattr(engine_numba, "ONE_PASS", 0)
+    monkeypatch.setattr(engine_numba, "CHUNK", 5)
+    parts = NumbaEngine(config)(clips)
     assert_close(parts.full, whole.full)
     for mine, theirs in zip(parts.slices, whole.slices, strict=True):
         assert_close(mine, theirs)
@@ -31,11 +31,11 @@ def test_two_passes_equal_one(monkeypatch, scale, slices):
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("one_pass", [engine_torch.ONE_PASS, 0])
+@pytest.mark.parametrize("one_pass", [engine_numba.ONE_PASS, 0])
 @pytest.mark.parametrize("length", [1, 1_000, 2_048, 2_049, 30_000])
 def test_sixteen_bits_equal_floats_to_the_bit(monkeypatch, length, one_pass):
-    monkeypatch.setattr(engine_torch, "ONE_PASS", one_pass)
-    engine = TorchEngine(SpectrogramConfig(image_size=64, slices=3, features=True))
+    monkeypatch.setattr(engine_numba, "ONE_PASS", one_pass)
+    engine = NumbaEngine(SpectrogramConfig(image_size=64, slices=3, features=True))
     noise = np.random.default_rng(0).integers(-32_768, 32_768, length)
     clips = [clip.astype(np.int16) for clip in (noise, noise * 0, noise * 0 - 32_768, noise // 10_000)]
     made, expected = engine(clips), engine([clip.astype(np.float32) / 32_768 for clip in clips])
@@ -56,9 +56,9 @@ def run(code, **environment):
 MEMORY = """
 from pathlib import Path
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import make_engine, stream
-engine = make_engine("torch", "cpu", SpectrogramConfig(features=FEATURES))
-(_, made), = stream(engine, [Path(PATH)])
+from preprocess.engine import make_engine
+engine = make_engine("numba", "cpu", SpectrogramConfig(features=FEATURES))
+(_, made), = engine.stream([Path(PATH)])
 assert made.full.any() and made.slices.any()
 peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]  # getrusage would tell the parent's, if larger
 print(int(peak[0].split()[1]) / 1024)
@@ -82,7 +82,7 @@ import sys
 import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
-make_engine("torch", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)])
+make_engine("numba", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)])
 print("torch" in sys.modules, "soundfile" in sys.modules)
 """
     assert run(code).split() == ["False", "False"]
@@ -96,7 +96,7 @@ import time
 import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
-engine = make_engine("torch", "cpu", SpectrogramConfig())
+engine = make_engine("numba", "cpu", SpectrogramConfig())
 engine([np.ones(3000, np.float32)])
 print(time.process_time())
 engine([np.ones(3000, np.int16)])
@@ -116,6 +116,6 @@ preprocess.compiled.cache_folder = lambda: None
 import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
-print(make_engine("torch", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)]).full.any())
+print(make_engine("numba", "cpu", SpectrogramConfig(image_size=32))([np.ones(3000, np.float32)]).full.any())
 """
     assert run(code).strip() == "True"
