@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
+
+import numpy as np
 
 from preprocess.errors import UsageError
-from shards import stratify
 from shards.clip import Clip
 from shards.progress import say
+
+BALANCED_GROUPS = 2_000  # scikit-learn takes seconds for more; its time grows with groups x classes, and its memory
 
 
 def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
     """The partition of each clip: `fold<k>` where clips bear folds, else `train`, `val` or `test`.
 
     Splits that the data set gives are kept; where it gives no `val`, that is drawn from `train`. What is drawn is stratified by
-    class, never breaks a group, and depends on sorted paths and seed alone. Raises UsageError where a side would be empty.
+    class, never breaks a group, and depends on sorted paths and seed alone: by scikit-learn's StratifiedGroupKFold where groups
+    hold several clips; by a systematic sample where each clip is a group of its own, and of more than BALANCED_GROUPS groups,
+    each of which then counts for the class of its first clip. Raises UsageError where a side would be empty.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
@@ -74,23 +80,52 @@ def _warn(classes: set[str], what: str) -> None:
 def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, seed: int) -> None:
     """Move about `fraction` of what lies in `train` to the side `name`, whole groups at a time, in place."""
     rows = sorted((i for i, side in enumerate(sides) if side == "train"), key=lambda i: clips[i].identity)
-    groups = [clips[i].effective_group for i in rows]
-    labels = [clips[i].label or "" for i in rows]
-    ratio = Fraction(fraction).limit_denominator(20)
-    if ratio <= 0:
-        ratio = Fraction(1, 20)
-    distinct = len(set(groups))
-    if distinct < 2:
-        raise UsageError(f"a {name} split needs at least two groups, got {distinct}: give --{name}-fraction 0, or other groups")
-    parts = min(ratio.denominator, distinct)
-    most = max(Counter(labels).values())
-    if parts > most:  # more parts than any class has clips: nothing could be stratified
-        parts = max(2, most) if most > 1 else 0
-    if not parts:
+    label = np.unique([clips[i].label or "" for i in rows], return_inverse=True)[1]
+    _, first, group, size = np.unique(
+        [clips[i].effective_group for i in rows], return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(size) < 2:
+        raise UsageError(f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or other groups")
+    if np.bincount(label).max() < 2:
         raise UsageError(f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips")
-    take = min(max(1, round(ratio * parts)), parts - 1)
-    for row, fold in zip(rows, stratify.folds(labels, groups, parts, seed % 2**32).tolist(), strict=True):
-        if fold < take:
-            sides[row] = name
+    if len(size) == len(rows) or len(size) > BALANCED_GROUPS:
+        taken = _sample(label[first], size, fraction, seed % 2**32)[group]
+    else:
+        taken = _balance(label, group, fraction, seed % 2**32)
+    for row in np.array(rows)[taken].tolist():
+        sides[row] = name
     if name not in sides or "train" not in sides:
         raise UsageError(f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds")
+
+
+def _sample(label: np.ndarray, size: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Draw a systematic sample (Cochran 1977, chapter 8) of groups: one in 1 / `fraction` of them, sorted by class and size.
+
+    Args:
+        label: int64 [groups], class of each group's first clip.
+        size: int64 [groups], clips of each group.
+        fraction: Fraction of the groups to draw.
+        seed: Seed of the order of equal groups and of the sample's start.
+
+    Returns:
+        bool [groups], the groups that are drawn.
+    """
+    random, count = np.random.default_rng(seed), len(label)
+    order = np.lexsort((random.random(count), size, label))
+    take = min(max(1, round(fraction * count)), count - 1)
+    taken = np.zeros(count, bool)
+    taken[order[(np.arange(take) * count + random.integers(count)) // take]] = True
+    return taken
+
+
+def _balance(label: np.ndarray, group: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return the rows of some of scikit-learn's folds: as many as make up about `fraction`. Shape: int64 [clips], both."""
+    from sklearn.model_selection import StratifiedGroupKFold  # its import takes as long as a small build
+
+    ratio = Fraction(fraction).limit_denominator(20) or Fraction(1, 20)
+    parts = max(2, min(ratio.denominator, int(group.max()) + 1, int(np.bincount(label).max())))
+    take = min(max(1, round(ratio * parts)), parts - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer clips than folds
+        folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(label, label, group)
+        return np.concatenate([held for _, held in islice(folds, take)])

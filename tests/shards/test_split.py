@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import collections
 import random
+import tracemalloc
 
 import pytest
 
@@ -37,11 +38,51 @@ def test_sides_are_stratified_and_never_break_a_group(val: float, test: float) -
         assert abs(counts["val"] - val * n) <= 4 and abs(counts["test"] - test * n) <= 4, (label, counts)
 
 
-def test_the_order_of_files_plays_no_part_and_the_seed_does() -> None:
-    shuffled = random.Random(1).sample(CLIPS, len(CLIPS))
-    assert split(shuffled) == split(CLIPS)
-    assert split(CLIPS, seed=1) != split(CLIPS)
-    assert split(CLIPS, seed=1) == split(CLIPS, seed=1)
+ALONE = [Clip(f"{label}/{i:03d}.wav", label) for label, n in (("a", 60), ("b", 30), ("c", 90), ("d", 3)) for i in range(n)]
+MANY = [  # groups of 1 to 4 clips, more than scikit-learn is asked to balance
+    Clip(f"{i:05d}-{k}.wav", f"class {i % 50}", group=f"group {i}") for i in range(4000) for k in range(1 + i // 50 % 4)
+]
+
+
+@pytest.mark.parametrize("clips", [CLIPS, ALONE, MANY], ids=["groups", "clips alone", "many groups"])
+def test_the_order_of_files_plays_no_part_and_the_seed_does(clips: list[Clip]) -> None:
+    shuffled = random.Random(1).sample(clips, len(clips))
+    assert split(shuffled) == split(clips)
+    assert split(clips, seed=1) != split(clips)
+    assert split(clips, seed=1) == split(clips, seed=1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("val", "test"), [(0.2, 0.0), (0.1, 0.2), (0.03, 0.0), (0.5, 0.0)])
+def test_clips_without_groups_are_drawn_evenly_from_each_class(val: float, test: float, seed: int) -> None:
+    sides = split(ALONE, val, test, seed)
+    total = collections.Counter(sides.values())
+    assert total["val"] == round(val * len(ALONE)) and total["test"] == round(test * len(ALONE))
+    for label, n in (("a", 60), ("b", 30), ("c", 90), ("d", 3)):
+        counts = collections.Counter(sides[clip.path] for clip in ALONE if clip.label == label)
+        assert abs(counts["test"] - test * n) < 1.1 and abs(counts["val"] - val * n) < 2.1
+        assert counts["train"]
+
+
+def test_of_many_groups_none_is_broken_and_each_class_gets_its_share() -> None:
+    sides = split(MANY)
+    by_group = collections.defaultdict(set)
+    for clip in MANY:
+        by_group[clip.group].add(sides[clip.path])
+    assert all(len(found) == 1 for found in by_group.values())
+    for i in range(50):
+        counts = collections.Counter(sides[clip.path] for clip in MANY if clip.label == f"class {i}")
+        assert counts["val"] == pytest.approx(0.2 * counts.total(), abs=4)  # one group more or less
+
+
+def test_a_large_set_of_many_classes_takes_little_memory() -> None:
+    clips = [Clip(f"{i:05d}.wav", f"{i % 2000}") for i in range(20_000)]  # clips x classes would be 320 MB
+    tracemalloc.start()
+    try:
+        assign(clips, val_fraction=0.2, test_fraction=0.1, seed=0)
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_folds_and_given_splits_are_kept() -> None:
