@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.pages.blocks import number
-from bench.pages.markdown import table
+from bench.pages.render import table
 from bench.record import LOWER_IS_BETTER, read
 from preprocess.errors import UsageError
 

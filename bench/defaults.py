@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.pages.markdown import table as markdown_table
+from bench.pages.render import table as markdown_table
 from bench.record import Record, append
 from models.config import TrainConfig, defaults
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.pages.blocks import Page, Section
+from bench.pages.blocks import Block, Page
 from bench.record import read
 from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
@@ -15,10 +15,14 @@ RECORDS, RESULT = "records.jsonl", "result.json"
 MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # of values that fit no page
 
 
-def write(paths: Sequence[Path | str], out_html: Path | str, markdown: bool = False) -> str:
-    """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`; returns it as Markdown.
+def write(paths: Sequence[Path | str], out_html: Path | str) -> str:
+    """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`.
 
-    With `markdown` that lies beside the page too (`.md`). Raises UsageError for a path that is neither.
+    Returns:
+        The report as Markdown.
+
+    Raises:
+        UsageError: a path is neither.
     """
     if not paths:
         raise UsageError("report needs at least one run folder or bench folder")
@@ -27,20 +31,17 @@ def write(paths: Sequence[Path | str], out_html: Path | str, markdown: bool = Fa
         raise UsageError(f"--out {out} is a folder: name a file")
     text, web = rendered(paths)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, web.encode("utf-8", "backslashreplace"))
-    if markdown:
-        write_bytes(out.with_suffix(".md"), text.encode("utf-8", "backslashreplace"))
+    write_bytes(out, web.encode())
     return text
 
 
 def rendered(paths: Sequence[Path | str]) -> tuple[str, str]:
     """The report as Markdown and as HTML; raises ShardwaveError, naming `paths`, where a file does not hold what it should."""
-    from bench.pages import html
-    from bench.pages import markdown as md
+    from bench.pages import render
 
     try:
         contents = page(paths)
-        return md.render(contents), html.render(contents)
+        return render.markdown(contents), render.html(contents)
     except MISFITS as error:
         named = ", ".join(map(str, paths))
         raise ShardwaveError(f"{named}: the report cannot be made, a file there is damaged: {_line(error)}") from error
@@ -65,23 +66,22 @@ def page(paths: Sequence[Path | str]) -> Page:
             what = "does not exist" if not path.exists() else f"holds neither {RESULT} nor {RECORDS}"
             raise UsageError(f"{path} {what}: name run folders (train, search) or bench folders")
     summary: list[str] = []
-    sections: list[Section] = []
+    sections: list[tuple[str, Sequence[Block]]] = []
     for name, rows in benches:
         if not rows:
             raise UsageError(f"{name} holds no record: its measurement was interrupted before the first; measure again")
         several = f"{name}: " if len(benches) > 1 else ""
         try:
             summary += [several + sentence for sentence in records.summary(rows)]
-            sections += records.sections(rows, several)
+            sections += [(several + title, blocks) for title, blocks in records.sections(rows)]
         except MISFITS as error:
             raise ShardwaveError(f"{name}: the records are damaged ({_line(error)}): measure again") from error
     if folders:
-        told, made = runs.sections(folders)
-        summary, sections = [*summary, *told], [*sections, *made]
-    names = [name for name, _ in benches] + [name for name, _ in folders]
-    return Page(
-        f"Shardwave report: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}", summary, sections
-    )
+        sentences, made = runs.sections(folders)
+        summary, sections = [*summary, *sentences], [*sections, *made]
+    names = [name for name, _ in [*benches, *folders]]
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return Page(f"Shardwave report: {', '.join(names[:4])}{more}", summary, sections)
 
 
 def _name(path: Path) -> str:

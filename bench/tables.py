@@ -17,7 +17,7 @@ from typing import Any
 from bench import accuracy
 from bench import defaults as settings
 from bench.pages.blocks import number
-from bench.pages.markdown import table
+from bench.pages.render import table
 from bench.record import read
 from preprocess.errors import UsageError
 from shards.atomic import write_bytes

@@ -99,7 +99,7 @@ def test_pages_and_figures_take_any_class_name(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     text = json.dumps({**RUN, "classes": [HOSTILE, f"<script>{NOT_UTF8}"], "model": "<img src=x>"})
     (tmp_path / "run" / "result.json").write_text(text)
-    bench.report.write([tmp_path / "run"], tmp_path / "page.html", markdown=True)
+    bench.report.write([tmp_path / "run"], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert not UNSAFE.search(page) and "<script>" not in page and "<img" not in page
     figures.confusion(tmp_path / "c.png", [[1, 0], [0, 1]], [HOSTILE, NOT_UTF8], "title")

@@ -1,14 +1,17 @@
-"""What a report is made of. Builders make blocks, renderers write them; neither knows the other."""
+"""What a report is made of. Builders (`records`, `quality`, `runs`) make blocks; `render` writes them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
+
+COLOURS = 8  # classes c0 to c7 in the page's CSS
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A paragraph; `strong` for the summary."""
+    """A paragraph."""
 
     text: str
     strong: bool = False
@@ -26,14 +29,15 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One bar: a median, its quartiles, and what is said beside it."""
+    """One bar from `start`, the whiskers from `low` to `high`, and the note beside it."""
 
     label: str
-    role: str  # ours, peer, floor
+    kind: str  # CSS classes: ours, peer, floor, or part with a colour
     value: float
-    low: float
-    high: float
     note: str
+    low: float = 0.0
+    high: float = 0.0
+    start: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +48,10 @@ class Bars:
     unit: str
     bars: Sequence[Bar]
 
-
-@dataclasses.dataclass(frozen=True)
-class Waterfall:
-    """Parts of a whole, one after another, in `unit`."""
-
-    title: str
-    unit: str
-    parts: Sequence[tuple[str, float]]
+    @property
+    def top(self) -> float:
+        """The end of the scale."""
+        return max((max(bar.high, bar.start + bar.value) for bar in self.bars), default=0.0) or 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,30 +90,33 @@ class Matrix:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """Blocks that a reader opens when wanted (always open on paper)."""
+    """Blocks that a reader opens when wanted."""
 
     title: str
     blocks: Sequence[Block]
 
 
-Block = Text | Table | Bars | Waterfall | Lines | Matrix | Details
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A heading and its blocks."""
-
-    title: str
-    blocks: Sequence[Block]
+Block = Text | Table | Bars | Lines | Matrix | Details
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A whole report: one or two sentences of summary, then blocks under headings."""
 
     title: str
-    summary: Sequence[str]  # one or two sentences that a hurried reader takes away
-    sections: Sequence[Section]
+    summary: Sequence[str]
+    sections: Sequence[tuple[str, Sequence[Block]]]
+
+
+def waterfall(title: str, unit: str, parts: Sequence[tuple[str, float]]) -> Bars:
+    """Parts of a whole as bars, each of which starts where the one before it ends."""
+    total = sum(value for _, value in parts) or 1.0
+    bars, start = [], 0.0
+    for i, (name, value) in enumerate(parts):
+        note = f"{number(value)} {unit}, {100 * value / total:.1f} %"
+        bars.append(Bar(name, f"part c{i % COLOURS}", value, note, start=start))
+        start += value
+    return Bars(title, f"{number(total)} {unit}", bars)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -133,3 +136,10 @@ def number(value: float | None, digits: int = 3) -> str:
 def per_cent(value: float | None) -> str:
     """A share as a percentage."""
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def plain(value: Any) -> str:
+    """A parameter's value for people."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    return number(value) if isinstance(value, float) else str(value)

@@ -10,6 +10,13 @@ from bench.pages.blocks import Block, Details, Line, Lines, Table, Text, number
 
 Row = dict[str, Any]
 SHOWN = 6  # curves in a figure
+HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
+ABOUT = (
+    "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and "
+    "searchers decide, in simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best "
+    "value found. Rank: 1 is best, mean over seeds. “ray objects” are Ray's scheduler and searcher, called by this event "
+    "loop in Tune's place."
+)
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -17,11 +24,14 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for table in dict.fromkeys(row["params"]["table"] for row in rows):
         mine = [row for row in rows if row["params"]["table"] == table]
-        names = dict.fromkeys(map(_name, mine))
-        mean = {name: statistics.mean(row["params"]["rank"] for row in mine if _name(row) == name) for name in names}
+        ranks: dict[str, list[float]] = {}
+        for row in mine:
+            ranks.setdefault(_name(row), []).append(row["params"]["rank"])
+        mean = {name: statistics.mean(values) for name, values in ranks.items()}
         best = min(mean, key=lambda name: mean[name])
         counts = ", ".join(str(count) for count in dict.fromkeys(row["params"]["workers"] for row in mine))
-        plain = next((f"; {name} ranks {number(mean[name])}" for name in names if name == "random/random/none"), "")
+        chance = "random/random/none"
+        plain = f"; {chance} ranks {number(mean[chance])}" if chance in mean else ""
         sentences.append(
             f"On {table}, {best} ranks best of {len(mean)} ({number(mean[best])} on average over {counts} workers){plain}."
         )
@@ -30,43 +40,33 @@ def verdict(rows: Sequence[Row]) -> list[str]:
 
 def quality(rows: Sequence[Row]) -> list[Block]:
     """One part per table and number of workers."""
-    blocks: list[Block] = [
-        Text(
-            "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and "
-            "searchers decide, in simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best "
-            "value found. Rank: 1 is best, mean over seeds. “ray objects” are Ray's scheduler and searcher, called by this event "
-            "loop in Tune's place."
-        )
-    ]
-    for table, workers in dict.fromkeys((row["params"]["table"], row["params"]["workers"]) for row in rows):
-        mine = [row for row in rows if (row["params"]["table"], row["params"]["workers"]) == (table, workers)]
+    blocks: list[Block] = [Text(ABOUT)]
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["params"]["table"], row["params"]["workers"]), []).append(row)
+    for (table, workers), mine in groups.items():
         mine.sort(key=lambda row: row["params"]["rank"])
         about = mine[0]["params"]
         title = f"{table}, {workers} worker{'s' * (workers != 1)}"
         shown = _shown(mine)
         for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
-            lines = [_line(row, axis) for row in shown]
+            lines = [_best(row, axis) for row in shown]
             blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
         late = [_regret(row) for row in shown]
         blocks.append(Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late))
-        ranked = [
-            (
-                _name(row),
-                number(row["params"]["rank"]),
-                number(row["median"]),
-                f"{number(row['q1'])} to {number(row['q3'])}",
-                number(row["params"]["seconds"]),
-                str(row["n"]),
-            )
-            for row in mine
-        ]
         caption = (
             f"{title}: {about['trainings']} x {about['epochs']} epochs to spend, {about['configurations']} configurations "
             f"recorded, best value {number(about['best'])}"
         )
-        head = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
-        blocks.append(Details(f"{title}: all {len(mine)}, ranked", [Table(head, ranked, (1, 2, 3, 4, 5), caption)]))
+        ranked = Table(HEAD, [_figures(row) for row in mine], (1, 2, 3, 4, 5), caption)
+        blocks.append(Details(f"{title}: all {len(mine)}, ranked", [ranked]))
     return blocks
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    spread = f"{number(row['q1'])} to {number(row['q3'])}"
+    rank, seconds = number(row["params"]["rank"]), number(row["params"]["seconds"])
+    return (_name(row), rank, number(row["median"]), spread, seconds, str(row["n"]))
 
 
 def _shown(ranked: Sequence[Row]) -> list[Row]:
@@ -79,7 +79,7 @@ def _shown(ranked: Sequence[Row]) -> list[Row]:
     return chosen
 
 
-def _line(row: Row, axis: str) -> Line:
+def _best(row: Row, axis: str) -> Line:
     points = row["params"]["over"][axis]
     curve = [(x, median) for x, _, median, _ in points if median > 0]
     band = [(x, low, high) for x, low, median, high in points if median > 0 and low > 0]

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from bench.pages.blocks import Line, Lines, Page, Section, Table, Waterfall, number, per_cent
-from bench.pages.markdown import render, table
-from bench.pages.svg import HEIGHT, WIDTH, chart
+from bench.pages import render
+from bench.pages.blocks import Line, Lines, Page, Table, number, per_cent, waterfall
+from bench.pages.render import table
+from bench.pages.svg import HEIGHT, WIDTH
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,10 @@ def test_numbers_are_rounded_to_what_people_read(value, text):
 
 def test_percentages():
     assert (per_cent(0.1234), per_cent(None)) == ("12.3 %", "–")
+
+
+def chart(lines):
+    return render.html(Page("t", [], [("s", [lines])])).partition("<svg")[2].partition("</svg>")[0]
 
 
 def points(svg):
@@ -58,8 +63,7 @@ def test_nothing_to_draw_draws_nothing():
 
 def test_markdown_survives_any_name():
     assert table(("a|b",), [("c\nd|e",)]) == "| a\\|b |\n| --- |\n| c d\\|e |"
-    page = Page(
-        "T", ["S."], [Section("One", [Waterfall("w", "s", [("step", 3.0), ("wait", 1.0)]), Table(("x",), [("1",)], (0,))])]
-    )
-    text = render(page)
-    assert text.startswith("# T\n\nS.\n\n## One\n") and "| step | ██████████████████ | 3 | 75.0 % |" in text and "| --: |" in text
+    parts = waterfall("w", "s", [("step", 3.0), ("wait", 1.0)])
+    text = render.markdown(Page("T", ["S."], [("One", [parts, Table(("x",), [("1",)], (0,))])]))
+    assert text.startswith("# T\n\nS.\n\n## One\n") and "| --: |" in text
+    assert "| step |  | ██████████████████ | 3 s, 75.0 % |" in text
