@@ -424,7 +424,7 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 @click.option(
     "--fused/--no-fused",
     default=None,
-    help="mlp, vgg16: steps without autograd, compiled on the CPU, several trials stacked on a GPU. [default: where it pays]",
+    help="mlp, vgg16: compiled training steps on the CPU. [default: for mlp, unless --device is cuda]",
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""

@@ -9,6 +9,7 @@ epoch, so that no lucky epoch is chosen.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -155,11 +156,13 @@ def _train(path: Path, roles: Any, config: TrainConfig) -> float:
     """The last epoch's validation accuracy, of the score that matches the view trained on."""
     from models.data import TrainingData
     from models.fit import fit
-    from search.fused import fit_alone
+    from search.fused import mlp
     from search.objective import fusable
 
+    if fusable(config):
+        config = dataclasses.replace(config, device="cpu")
     data = TrainingData(path, config, roles)
-    result = fit_alone(data, config)[0] if fusable(config) else fit(data, config)
+    result = (mlp.fit if fusable(config) else fit)(data, config)
     return float(result.history[-1][f"val_{data.selected}_accuracy"])
 
 

@@ -21,9 +21,9 @@ from models.learner import Learner
 from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 
-Report = Callable[[int, float, dict[str, Any]], None]
+Report = Callable[[int, float, dict[str, Any]], bool | None]
 _AUTOCAST = {"bf16-mixed": torch.bfloat16}
-_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}
 
 
 class FitResult(NamedTuple):
@@ -37,63 +37,93 @@ class FitResult(NamedTuple):
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
     """Train once on `data`, which may serve many trainings.
 
-    `report(epoch, value, scores)` is called after each epoch (from 1) with the selected validation accuracy and all scores, among
-    them the "seconds" so far; what it raises passes through, which is how a scheduler stops a trial. Raises ShardwaveError for a
-    loss that is not a number.
+    Args:
+        data: What is trained on.
+        config: The training.
+        report: Called as `report(epoch, value, scores)` after each epoch (from 1) with the selected validation
+            accuracy and all scores, among them the "seconds" so far. If it returns True, the training ends there.
+
+    Returns:
+        The epochs that were run, and the weights of the best of them.
+
+    Raises:
+        ShardwaveError: The training loss became infinite or NaN.
     """
-    if config.precision not in _DTYPES:
-        raise UsageError(f"precision of a trial must be one of {', '.join(_DTYPES)}, got {config.precision}")
+    if config.precision not in DTYPES:
+        raise UsageError(f"precision of a trial must be one of {', '.join(DTYPES)}, got {config.precision}")
     if config.devices != 1:
         raise UsageError(f"a trial runs on one device, got --devices {config.devices}")
     keep_freed_memory()
-    begin = time.perf_counter()
-    seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0}
-    training, validations = data.train_batches(config), data.val_batches()
-    learner = data.learner(config, len(training)).to(data.device, _DTYPES[config.precision])
+    training = data.train_batches(config)
+    learner = data.learner(config, len(training)).to(data.device, DTYPES[config.precision])
     optimizer, schedule = learner.optimizers()
-    history, best = History(data.selected), {}
+
+    def train_epoch(epoch: int) -> float:
+        waited = training.wait_seconds
+        training.set_epoch(epoch)
+        learner.train()
+        for batch in training:
+            with _precision(config, data.device):
+                loss = learner.training_step(data.to_device(batch))
+            take_step(learner, loss, optimizer, schedule)
+        if data.device.type == "cuda":
+            torch.cuda.synchronize(data.device)
+        learner.eval()
+        return training.wait_seconds - waited
+
     with limited(useful_threads(learner.network, config.batch_size)):
-        for epoch in range(config.stop_after or config.epochs):
-            started, waited = time.perf_counter(), training.wait_seconds
-            training.set_epoch(epoch)
-            learner.train()
-            for batch in training:
-                with _precision(config, data.device):
-                    loss = learner.training_step(data.to_device(batch))
-                take_step(learner, loss, optimizer, schedule)
-            _synchronize(data.device)
-            trained, wait = time.perf_counter(), training.wait_seconds - waited
-            learner.eval()
-            with torch.inference_mode():
-                for number, batches in enumerate(validations):
-                    for batch in batches:
-                        with _precision(config, data.device):
-                            learner.validation_step(data.to_device(batch), number)
-                values = learner.epoch_scores()
-            seconds["step"] += trained - started - wait
-            seconds["data_wait"] += wait
-            seconds["validation"] += time.perf_counter() - trained
-            if history.add(values):
-                best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
-            if report is not None:
-                seconds["total"] = time.perf_counter() - begin
-                told = {**history.entries[-1], "seconds": dict(seconds)}
-                report(epoch + 1, told.get(history.metric, float("nan")), told)
-    seconds["total"] = time.perf_counter() - begin
+        return run_epochs(data, config, learner, train_epoch, report)
+
+
+def run_epochs(
+    data: TrainingData,
+    config: TrainConfig,
+    learner: Learner,
+    train_epoch: Callable[[int], float],
+    report: Report | None = None,
+) -> FitResult:
+    """Train and validate epoch after epoch, and keep the weights of the best one.
+
+    Args:
+        data: What is trained and validated on.
+        config: The training.
+        learner: What is trained, in evaluation mode after each `train_epoch`.
+        train_epoch: Trains the epoch of a number (from 0); returns the seconds for which it waited for data.
+        report: As for `fit`.
+    """
+    begin = time.perf_counter()
+    seconds = dict.fromkeys(("total", "step", "validation", "data_wait"), 0.0)
+    validations, history, best = data.val_batches(), History(data.selected), dict[str, Tensor]()
+    for epoch in range(config.stop_after or config.epochs):
+        started = time.perf_counter()
+        wait = train_epoch(epoch)
+        trained = time.perf_counter()
+        with torch.inference_mode():
+            for number, batches in enumerate(validations):
+                for batch in batches:
+                    with _precision(config, data.device):
+                        learner.validation_step(data.to_device(batch), number)
+            values = learner.epoch_scores()
+        now = time.perf_counter()
+        seconds["step"] += trained - started - wait
+        seconds["data_wait"] += wait
+        seconds["validation"] += now - trained
+        seconds["total"] = now - begin
+        if history.add(values):
+            best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
+        entry = history.entries[-1]
+        value = entry.get(history.metric, float("nan"))
+        if report is not None and report(epoch + 1, value, {**entry, "seconds": dict(seconds)}):
+            break
     assert history.best is not None
-    value = history.value
-    return FitResult(history.entries, history.best["epoch"], float("nan") if value is None else value, best, seconds)
+    value = float("nan") if history.value is None else history.value
+    return FitResult(history.entries, history.best["epoch"], value, best, seconds)
 
 
 def _precision(config: TrainConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     if config.precision in _AUTOCAST:
         return torch.autocast(device.type, _AUTOCAST[config.precision])
     return contextlib.nullcontext()
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:

@@ -16,10 +16,9 @@ from search.trial import SearchResult
 
 
 class Backend(Protocol):
-    """One search backend; `fuses` says whether it can hand several trials at a time to `run_batch`."""
+    """One search backend."""
 
     name: str
-    fuses: bool
 
     def run(
         self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None

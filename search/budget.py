@@ -23,7 +23,6 @@ class SearchBudget:
     grace: int = 1  # epochs that every trial runs
     reduction: int = 3  # successive halving keeps one in `reduction`
     sampler: str | None = None
-    fused: int = 1  # trials trained as one stacked model, where the backend and the objective can; 1 = off
     gpus_per_trial: float = 0.0  # a fraction shares one GPU between trials
 
     def __post_init__(self) -> None:
@@ -32,7 +31,6 @@ class SearchBudget:
         _check(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
         _check(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
         _check(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
-        _check(self.fused >= 1, "fused must be 1 or more", self.fused)
         _check(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
 
     def resolve(self, backend: str) -> SearchBudget:

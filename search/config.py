@@ -15,7 +15,6 @@ EPOCHS = {
     "cnn-plus": 30,
     "other": 10,
 }  # of a trial; cnn-plus trains on whole clips, a tenth as many steps an epoch as on ten slices
-FUSED = 4  # trials per stacked model on a GPU; on the CPU one at a time is as fast, and its result is there earlier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +42,14 @@ class SearchConfig:
     storage: str | None = None  # optuna
     study: str | None = None  # optuna
     address: str | None = None  # ray
-    fused: bool | None = None  # several trials as one stacked model; None: where it pays
+    fused: bool | None = None  # compiled training steps on the CPU; None: for the MLP, unless device is cuda
     gpus_per_trial: float | None = None  # ray; None: the GPUs shared evenly by the jobs
 
     def training(self) -> TrainConfig:
         """What every trial has in common."""
         names = ("val_fold", "test_fold", "train_view", "select_by", "seed", "device", "precision", "weights")
-        return defaults(self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names})
+        config = defaults(self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names})
+        return dataclasses.replace(config, device="cpu") if self.fuses() else config
 
     @property
     def trial_epochs(self) -> int:
@@ -58,7 +58,14 @@ class SearchConfig:
 
     def budget(self) -> SearchBudget:
         """The budget with everything resolved for this backend and machine, or cluster; raises `UsageError`."""
-        gpus, cpus = self._cluster() if self.backend == "ray" and self.address else (count_gpus(self.device), None)
+        device = self.training().device
+        if self.fused and not fusable(self.training()):
+            raise UsageError(
+                f"--fused: not for model {self.model} with precision {self.precision}: perceptrons alone (mlp, the head of vgg16)"
+            )
+        if self.fused and self.device == "cuda":
+            raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")
+        gpus, cpus = self._cluster(device) if self.backend == "ray" and self.address else (count_gpus(device), None)
         jobs = self.jobs if self.jobs is not None else (gpus or cpus)
         share = self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
         return SearchBudget(
@@ -70,28 +77,18 @@ class SearchConfig:
             reduction=self.reduction,
             sampler=self.sampler,
             gpus_per_trial=share,
-            fused=self._at_once(gpus),
         ).resolve(self.backend)
 
-    def _cluster(self) -> tuple[int, int]:
+    def _cluster(self, device: str) -> tuple[int, int]:
         """GPUs that trials may use, and CPUs, of all nodes."""
         from search.ray_backend import cluster_resources
 
         resources = cluster_resources(str(self.address))
-        return 0 if self.device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+        return 0 if device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
     def fuses(self) -> bool:
-        """Whether `search.fused` trains what it can train; by default where it was measured to pay."""
-        return self.model == "mlp" and not count_gpus(self.device) if self.fused is None else self.fused
-
-    def _at_once(self, gpus: int) -> int:
-        """Trials per batch for `search.fused`."""
-        possible = fusable(self.training())
-        if self.fused and not possible:
-            raise UsageError(
-                f"--fused: not for model {self.model} with precision {self.precision}: perceptrons alone (mlp, the head of vgg16)"
-            )
-        return FUSED if possible and self.fuses() and gpus and self.backend != "ray" else 1  # an actor runs one trial
+        """Whether `search.fused` trains what it can train."""
+        return self.model == "mlp" and self.device != "cuda" if self.fused is None else self.fused
 
     def backend_options(self) -> dict[str, Any]:
         """The options that belong to one backend alone."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.config import TrainConfig
-from search.trial import BatchReport, Report, TrialStopped
+from search.trial import Report, TrialStopped
 
 if TYPE_CHECKING:
     from models.data import TrainingData
@@ -24,9 +23,9 @@ KEPT = "kept"  # folder of the trials' checkpoints while a search runs
 class TrainingObjective:
     """A training with a trial's hyper-parameters, by `models.fit` or `search.fused`; trial n trains with seed config.seed + n.
 
-    `folder`: where the weights of the best trial of this process are kept (`kept/trial-<n>.ckpt`, its history beside it), of
-    those that `models.fit` trained only completed ones. `fused`: train with `search.fused` what it can train. It is pickled to
-    workers as these four fields; each worker opens the shard set by its path or URL.
+    `folder`: where the weights of the best trial of this process are kept (`kept/trial-<n>.ckpt`, its history beside it).
+    `fused`: train with `search.fused` what it can train. It is pickled to workers as these four fields; each worker opens the
+    shard set by its path or URL.
     """
 
     path: Path | str
@@ -41,7 +40,7 @@ class TrainingObjective:
     @property
     def modules(self) -> tuple[str, ...]:
         """See `Objective`; the last ones compile, or load what they compiled."""
-        return ("models.fit", "shards.gather", *(("search.fused",) if self.fused else ()))
+        return ("models.fit", "shards.gather", *(("search.fused.mlp",) if self.fused else ()))
 
     @property
     def threads(self) -> int | None:
@@ -88,43 +87,18 @@ class TrainingObjective:
         """Train; see `Objective`. Tells the number of trainable parameters, the best epoch and its scores in `report.info`."""
         config = self.config_of(report.trial, params)
         report.info["parameters"] = self.parameters(config)
-        result, stopped = self.fit(config, Progress(report))
-        self.keep(report.trial, config, result)
-        if stopped is not None:
-            raise stopped
+        progress = Progress(report)
+        self.keep(report.trial, config, self.fit(config, progress))
+        if progress.stopped is not None:
+            raise progress.stopped
 
-    def fit(self, config: TrainConfig, report: Callable[..., None] | None = None) -> tuple[FitResult, TrialStopped | None]:
-        """One training, as `models.fit.fit`; a `TrialStopped` that comes with a result was not raised yet."""
+    def fit(self, config: TrainConfig, report: Progress | None = None) -> FitResult:
+        """Train once."""
         if self.fused and fusable(config):
-            from search.fused import fit_alone
-
-            return fit_alone(self.data, config, report)
-        from models.fit import fit
-
-        return fit(self.data, config, report=report), None
-
-    def batch_key(self, params: dict[str, Any]) -> tuple[int, int] | None:
-        """See `BatchObjective`."""
-        config = self.config_of(0, params)
-        return (config.batch_size, config.hidden_layers) if fusable(config) else None
-
-    def run_batch(self, params: list[dict[str, Any]], report: BatchReport) -> None:
-        """Train several trials as one; see `BatchObjective`."""
-        from search.fused import fit_together
-
-        configs = [self.config_of(trial, each) for trial, each in zip(report.trials, params, strict=True)]
-        best = [Best(info) for info in report.infos]
-        for config, info in zip(configs, report.infos, strict=True):
-            info["parameters"] = self.parameters(config)
-
-        def tell(told: Mapping[int, tuple[int, float, dict[str, Any]]]) -> set[int]:
-            for i, (epoch, value, scores) in told.items():
-                best[i].add(epoch, value, scores)
-            values = {i: (epoch, value) for i, (epoch, value, _) in told.items()}
-            return report(values, {i: scores["seconds"] for i, (_, _, scores) in told.items()})
-
-        for i, result in fit_together(self.data, configs, tell, report.fail).items():
-            self.keep(report.trials[i], configs[i], result)
+            from search.fused.mlp import fit
+        else:
+            from models.fit import fit
+        return fit(self.data, config, report=report)
 
     def parameters(self, config: TrainConfig) -> int:
         """Trainable parameters of the model that `config` describes."""
@@ -166,35 +140,31 @@ class TrainingObjective:
         self._kept = rank
 
 
-class Best:
-    """Notes the best epoch and its scores in a trial's info: the highest value, of equals the lowest validation loss (as
-    training does)."""
-
-    def __init__(self, info: dict[str, Any]) -> None:
-        self._info = info
-        self._best: tuple[float, float] | None = None
-
-    def add(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
-        rank = (value, -scores.get("val_loss", 0.0))
-        if self._best is None or rank > self._best:
-            self._best = rank
-            self._info["best_epoch"] = epoch
-            self._info["scores"] = {name: score for name, score in scores.items() if isinstance(score, float)}
-
-
 class Progress:
-    """`models.fit`'s report, told on to a trial's report."""
+    """A training's report, passed on to a trial's report; notes the best epoch and its scores in the trial's info.
+
+    The best epoch has the highest value, of equals the lowest validation loss, as in `models.history`.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._best = Best(report.info)
+        self._best: tuple[float, float] | None = None
+        self.stopped: TrialStopped | None = None
 
-    def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> None:
-        self._best.add(epoch, value, scores)
-        self._report(epoch, value, scores["seconds"])
+    def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> bool:
+        rank = (value, -scores.get("val_loss", 0.0))
+        if self._best is None or rank > self._best:
+            self._best = rank
+            best = {name: score for name, score in scores.items() if isinstance(score, float)}
+            self._report.info.update(best_epoch=epoch, scores=best)
+        try:
+            self._report(epoch, value, scores["seconds"])
+        except TrialStopped as stopped:
+            self.stopped = stopped
+        return self.stopped is not None
 
 
 def fusable(config: TrainConfig) -> bool:
-    """Whether `fused.fit_together` can train this: a perceptron, without mixup (which works on a model's own batch)."""
+    """Whether `search.fused` can train this: a perceptron, without mixup (which works on a model's own batch)."""
     plain = not config.mixup and config.train_view != "both"
     return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")

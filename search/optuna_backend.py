@@ -42,7 +42,6 @@ class OptunaBackend:
     """
 
     name = "optuna"
-    fuses = True
 
     def __init__(self, storage: str | None = None, study: str | None = None, **options: Any) -> None:
         given = [f"--{name}" for name, value in options.items() if value is not None]
@@ -77,7 +76,6 @@ class OptunaBackend:
 class StudyDriver:
     """A study as the pool's driver."""
 
-    independent = False  # and what is asked for, no other machine of the study can have
     poll: float | None = None
 
     def __init__(

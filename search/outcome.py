@@ -24,7 +24,7 @@ TEMPORARY = re.compile(r"\.(result\.json|checkpoint\.ckpt|[a-z]+\.png|trial-\d+\
 
 
 class KeptTrial(TypedDict):
-    """What `objective.TrainingObjective.keep` writes beside a completed trial's checkpoint."""
+    """What `objective.TrainingObjective.keep` writes beside a trial's checkpoint."""
 
     epoch: typed.Count
     selected: str
@@ -72,8 +72,8 @@ def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
 def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, retrain: bool, score_test: bool) -> dict[str, Any]:
     """Put the best trial's checkpoint into `out` and return its fields of result.json (those of a training).
 
-    A trial that ended in this folder was kept; another (stopped early in `models.fit`, or run on another machine) is trained
-    again if `retrain`, which on the same device and versions gives the same weights.
+    A trial that ended in this folder was kept; another (run on another machine) is trained again if `retrain`,
+    which on the same device and versions gives the same weights.
 
     Args:
         objective: What the trials trained.
@@ -90,7 +90,7 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, re
     if not kept.with_suffix(".ckpt").exists() and retrain:
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
         local = dataclasses.replace(objective)  # keeps whatever it completes
-        local.keep(best.trial, config, local.fit(config)[0])
+        local.keep(best.trial, config, local.fit(config))
     if kept.with_suffix(".ckpt").exists():
         about = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")
         entry: Mapping[str, Any] = next((entry for entry in about["history"] if entry["epoch"] == about["epoch"]), {})

@@ -5,25 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from preprocess.errors import ShardwaveError
 from search.budget import SearchBudget
 from search.interrupt import Interrupts
 from search.results import TrialLog
 from search.template import Template, connect, threads
-from search.trial import MAX_ATTEMPTS, Assignment, BatchObjective, Trial
-
-AHEAD = 16  # batches' worth of trials that are sorted by key, where they do not wait for each other's results
+from search.trial import MAX_ATTEMPTS, Assignment, Trial
 
 
 class Driver(Protocol):
     """Decides which trials run and when they stop."""
 
-    independent: bool  # whether trials do not depend on others' results, so that any number may be asked for at once
     poll: float | None  # seconds after which it wants to `tick`, where nothing else happens; None: never
 
     def ask(self) -> Assignment | None:
@@ -51,7 +48,7 @@ class Worker:
         self.name = ""
         self.ready = False  # has prepared itself
         self.idle = False  # waits for work
-        self.work: dict[int, Assignment] = {}
+        self.work: Assignment | None = None
 
 
 class WorkerPool:
@@ -83,9 +80,9 @@ class WorkerPool:
             worker.link.close()
         self._template.close()
 
-    def run(self, driver: Driver, log: TrialLog, epochs: int, batch: int = 1) -> None:
-        """Run trials until the driver has no more; `batch` trials at a time go to the objective's `run_batch`."""
-        loop = _Loop(self, driver, log, epochs, batch)
+    def run(self, driver: Driver, log: TrialLog, epochs: int) -> None:
+        """Run trials until the driver has no more."""
+        loop = _Loop(self, driver, log, epochs)
         for slot in range(self.jobs):
             self.add_worker(slot)
         while loop.feed():
@@ -99,10 +96,6 @@ class WorkerPool:
                     loop.lost(worker, self._how_it_ended(worker))
                 else:
                     loop.handle(worker, message)
-
-    def batch_key(self, params: dict[str, Any]) -> Hashable | None:
-        """See `BatchObjective`."""
-        return cast(BatchObjective, self._objective).batch_key(params)
 
     @property
     def workers(self) -> list[Worker]:
@@ -129,65 +122,40 @@ class WorkerPool:
 class _Loop:
     """What happens to trials between the driver, the workers and the log."""
 
-    def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int, batch: int) -> None:
-        self.pool, self.driver, self.log, self.epochs, self.batch = pool, driver, log, epochs, batch
-        self.ahead = 1 if batch == 1 else AHEAD * batch if driver.independent else 2 * batch  # asked for at a time
-        self.again: deque[Assignment] = deque()  # one by one, before anything new
-        self.held: list[Assignment] = []  # asked for, not yet started
+    def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int) -> None:
+        self.pool, self.driver, self.log, self.epochs = pool, driver, log, epochs
+        self.again: deque[Assignment] = deque()  # before anything new
         self.exhausted = False  # the driver has no more trials
         self.deaths = 0  # of workers that had not become ready, in a row
 
     def feed(self) -> bool:
         """Give work to idle workers; False when all is done."""
         for worker in self.pool.workers:
-            if worker.idle:
-                work = self._next_work()
-                if work:
-                    worker.idle = False
-                    for assignment in work:
-                        worker.work[assignment.trial] = assignment
-                        self.log.start(assignment, worker.name)
-                    _send(worker, work)
-        more = not self.exhausted or bool(self.again or self.held)  # if so, some worker has yet to become idle
+            if worker.idle and (work := self._next_work()) is not None:
+                worker.idle, worker.work = False, work
+                self.log.start(work, worker.name)
+                _send(worker, work)
+        more = not self.exhausted or bool(self.again)  # if so, some worker has yet to become idle
         return more or any(worker.work for worker in self.pool.workers)
 
-    def _next_work(self) -> list[Assignment]:
-        """Trials for one worker: one, or up to `batch` of equal keys; those asked for that have another key are held."""
+    def _next_work(self) -> Assignment | None:
         if self.again:
-            return [self.again.popleft()]
-        while len(self.held) < self.ahead and not self.exhausted:
-            assignment = self.driver.ask()
-            if assignment is None:
-                self.exhausted = not self.driver.more()
-                break
-            self.held.append(assignment)
-        if not self.held:
-            return []
-        if self.batch == 1:
-            return [self.held.pop()]
-        keys = Counter(self.pool.batch_key(assignment.params) for assignment in self.held)
-        chosen = max(keys, key=lambda key: keys[key] if key is not None else 0)
-        work = [assignment for assignment in self.held if self.pool.batch_key(assignment.params) == chosen]
-        work = work[: self.batch if chosen is not None else 1]
-        self.held = [assignment for assignment in self.held if assignment not in work]
-        return work
+            return self.again.popleft()
+        assignment = None if self.exhausted else self.driver.ask()
+        if assignment is None and not self.exhausted:
+            self.exhausted = not self.driver.more()
+        return assignment
 
     def handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "report":
-            stopped = set()
-            for number, (epoch, value, spent, info) in message[1].items():
-                trial = self.log.report(number, epoch, value, spent, info)
-                if self.driver.report(trial) and epoch < self.epochs or epoch > self.epochs:
-                    stopped.add(number)
-            _send(worker, stopped)
+            _, number, epoch, value, spent, info = message
+            trial = self.log.report(number, epoch, value, spent, info)
+            _send(worker, self.driver.report(trial) and epoch < self.epochs or epoch > self.epochs)
         elif kind == "end":
             _, number, state, error, info = message
-            del worker.work[number]
+            worker.work = None
             self._end(number, state, error, info)
-        elif kind == "batch-failed":
-            for number in message[1]:
-                self.again.append(_next_attempt(worker.work.pop(number)))
         elif kind == "started":
             worker.pid = message[1]
         elif kind == "ready":
@@ -198,12 +166,12 @@ class _Loop:
             raise ShardwaveError(message[1])
 
     def lost(self, worker: Worker, reason: str) -> None:
-        """A worker died: its trials run again, unless that has happened to them too often."""
-        for number, assignment in worker.work.items():
-            if assignment.attempt < MAX_ATTEMPTS:
-                self.again.append(_next_attempt(assignment))
+        """A worker died: its trial runs again, unless that has happened to it too often."""
+        if (lost := worker.work) is not None:
+            if lost.attempt < MAX_ATTEMPTS:
+                self.again.append(Assignment(lost.trial, lost.params, lost.attempt + 1))
             else:
-                self._end(number, "FAILED", f"{reason}, in each of {MAX_ATTEMPTS} attempts", {})
+                self._end(lost.trial, "FAILED", f"{reason}, in each of {MAX_ATTEMPTS} attempts", {})
         if not worker.ready:
             self.deaths += 1
             if self.deaths >= MAX_ATTEMPTS:
@@ -226,7 +194,3 @@ def _send(worker: Worker, message: Any) -> None:
     """Send; a worker that is gone is found, with its work, by the next `wait`."""
     with contextlib.suppress(ConnectionError):
         worker.link.send(message)
-
-
-def _next_attempt(assignment: Assignment) -> Assignment:
-    return Assignment(assignment.trial, assignment.params, assignment.attempt + 1)

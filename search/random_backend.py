@@ -24,7 +24,6 @@ class RandomBackend:
     """
 
     name = "random"
-    fuses = True
 
     def __init__(self, **options: Any) -> None:
         given = [f"--{name}" for name, value in options.items() if value is not None]
@@ -43,7 +42,6 @@ class RandomBackend:
 class PointsDriver:
     """Hands out the space's points by number, lost trials first, and stops by the median rule."""
 
-    independent = True
     poll = None
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
@@ -94,7 +92,7 @@ def run_in_pool(
     started = time.perf_counter()
     try:
         with pool or WorkerPool(objective, budget) as workers:
-            workers.run(driver, log, budget.epochs, budget.fused if hasattr(objective, "run_batch") else 1)
+            workers.run(driver, log, budget.epochs)
     except KeyboardInterrupt:
         return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
     return conclude(log, time.perf_counter() - started)

@@ -55,9 +55,9 @@ class ObjectiveTrainable(Trainable):
         if type(self)._broken:
             return self._ending()
         try:
-            told = self._ask([self._work] if self._state == "new" else set())
+            told = self._ask(self._work if self._state == "new" else False)
             if told.get("epoch") == self.epochs and "state" not in told:  # nothing can stop it any more: let it finish
-                told |= self._ask(set())
+                told |= self._ask(False)
             if type(self)._broken:
                 return self._ending()
         except (EOFError, ConnectionError):
@@ -80,7 +80,7 @@ class ObjectiveTrainable(Trainable):
         kind, *told = link.recv()
         if kind == "report":
             self._state = "waiting"
-            epoch, value, spent, info = told[0][self._work.trial]
+            _, epoch, value, spent, info = told
             return {"epoch": epoch, "value": value, "spent": spent, "info": info}
         self._state = "over"
         if kind == "broken":
@@ -97,7 +97,7 @@ class ObjectiveTrainable(Trainable):
 
     def cleanup(self) -> None:
         if self._state == "waiting":
-            self._ask({self._work.trial})
+            self._ask(True)
 
 
 def _open(kind: type[ObjectiveTrainable]) -> Connection:

@@ -40,7 +40,6 @@ class RayBackend:
     """
 
     name = "ray"
-    fuses = False  # one trial per actor
 
     def __init__(self, address: str | None = None, **options: Any) -> None:
         given = [f"--{name}" for name, value in options.items() if value is not None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 MAX_ATTEMPTS = 3  # a trial whose worker dies this often is FAILED
 
@@ -116,34 +116,10 @@ class Objective(Protocol):
     """`objective(params, report)`: any function; it runs in a worker process, to which it (and not its data) is pickled.
 
     It may also offer `modules` (names to import, once, before workers are forked: importing them must not start threads nor touch
-    a GPU), `threads` (that are of use to one trial), `prepare()` (called once in each worker), and what `BatchObjective` has.
+    a GPU), `threads` (that are of use to one trial) and `prepare()` (called once in each worker).
     """
 
     def __call__(self, params: dict[str, Any], report: Report) -> None: ...
-
-
-@runtime_checkable
-class BatchObjective(Protocol):
-    """An objective that can train several trials at once: those whose parameters have equal keys (None: only alone)."""
-
-    def batch_key(self, params: dict[str, Any]) -> Hashable | None: ...
-
-    def run_batch(self, params: list[dict[str, Any]], report: BatchReport) -> None: ...
-
-
-class BatchReport(Protocol):
-    """Progress of a batch; index i is the i-th of the batch's trials."""
-
-    trials: list[int]
-    infos: list[dict[str, Any]]  # the objective may write here, as in `Report.info`
-
-    def __call__(
-        self, values: Mapping[int, tuple[int, float]], spent: Mapping[int, Mapping[str, float]] | None = None
-    ) -> set[int]:
-        """Tell {index: (epoch, value)}; returns the indices whose trials end here."""
-
-    def fail(self, index: int, error: Exception) -> None:
-        """One trial failed; the others go on."""
 
 
 def check_report(last_epoch: int, epoch: int, value: float) -> int:

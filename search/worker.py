@@ -71,9 +71,9 @@ def template_main(
 def _worker_process(link: Connection, objective: Callable[..., None], threads: int, error: str | None) -> None:
     """A worker, from fork to exit; never returns.
 
-    It is sent its environment, then lists of assignments, and answers a report with the set of trials to stop. It tells
-    ("started", process id), ("ready", name) or ("broken", message), then of its trials ("report", {trial: (epoch, value, spent,
-    info)}), ("end", trial, state, error, info), ("batch-failed", trials, error), and ("idle",) when it waits for the next list.
+    It is sent its environment, then assignments, and after each report whether the trial stops. It sends ("started", process id),
+    ("ready", name) or ("broken", message), then of its trials ("report", trial, epoch, value, spent, info), ("end", trial,
+    state, error, info), and ("idle",) when it waits for the next assignment.
     """
     status = 0
     try:
@@ -85,8 +85,7 @@ def _worker_process(link: Connection, objective: Callable[..., None], threads: i
         error = error and f"a search worker could not start: {error}"
         link.send(("broken", error) if error else ("ready", f"{socket.gethostname()}:{os.getpid()}"))
         while not error:
-            work: list[Assignment] = link.recv()
-            run_one(link, objective, work[0]) if len(work) == 1 else run_several(link, objective, work)
+            run_one(link, objective, link.recv())
             link.send(("idle",))
     except (EOFError, ConnectionError):
         pass  # the client is gone, or needs this worker no more
@@ -138,57 +137,9 @@ class _Report:
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
         self._epoch = check_report(self._epoch, epoch, value)
-        self._link.send(("report", {self.trial: (epoch, float(value), dict(spent or {}), self.info)}))
-        if self.trial in self._link.recv():
+        self._link.send(("report", self.trial, epoch, float(value), dict(spent or {}), self.info))
+        if self._link.recv():
             raise TrialStopped
-
-
-def run_several(link: Connection, objective: Any, work: list[Assignment]) -> None:
-    """Run several trials as one; those that a failure of the batch leaves without an end are run one by one."""
-    report = _BatchReport(link, [one.trial for one in work])
-    try:
-        objective.run_batch([dict(one.params) for one in work], report)
-    except Exception as error:
-        link.send(("batch-failed", [work[i].trial for i in sorted(report.open)], describe(error)))
-        release_memory()
-        return
-    for i in sorted(report.open):
-        link.send(("end", work[i].trial, "COMPLETE", None, report.infos[i]))
-
-
-class _BatchReport:
-    def __init__(self, link: Connection, trials: list[int]) -> None:
-        self.trials = trials
-        self.infos: list[dict[str, Any]] = [{} for _ in trials]
-        self.open = set(range(len(trials)))
-        self._link = link
-        self._epochs = [0] * len(trials)
-
-    def __call__(
-        self, values: Mapping[int, tuple[int, float]], spent: Mapping[int, Mapping[str, float]] | None = None
-    ) -> set[int]:
-        told, ended = {}, set()
-        for i, (epoch, value) in values.items():
-            try:
-                self._epochs[i] = check_report(self._epochs[i], epoch, value)
-                told[self.trials[i]] = (epoch, float(value), dict((spent or {}).get(i, {})), self.infos[i])
-            except ValueError as error:
-                self.fail(i, error)
-                ended.add(i)
-        self._link.send(("report", told))
-        stopped: set[int] = self._link.recv()
-        for i in sorted(values.keys() - ended):
-            if self.trials[i] in stopped:
-                self._end(i, "PRUNED", None)
-                ended.add(i)
-        return ended
-
-    def fail(self, index: int, error: Exception) -> None:
-        self._end(index, "FAILED", describe(error))
-
-    def _end(self, i: int, state: str, error: str | None) -> None:
-        self.open.discard(i)
-        self._link.send(("end", self.trials[i], state, error, self.infos[i]))
 
 
 def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report: Any) -> tuple[str, str | None]:

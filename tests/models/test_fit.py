@@ -87,6 +87,7 @@ def test_report_gets_every_epoch_and_may_stop_the_trial(folded: Path) -> None:
     with pytest.raises(Stop):
         fit(TrainingData(folded, config), config, report=report)
     assert [epoch for epoch, _ in seen] == [1, 2]
+    assert len(fit(TrainingData(folded, config), config, report=lambda epoch, value, scores: epoch == 2).history) == 2
 
 
 def test_it_learns_and_a_retraining_ends_where_it_is_told(folded: Path) -> None:

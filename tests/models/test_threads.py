@@ -22,7 +22,7 @@ FEATURES = Inputs("features.npy", (130,), 10, torch.zeros(130), torch.ones(130))
 IMAGES = Inputs("npy", (128, 128), 10, torch.zeros(1), torch.ones(1))
 
 
-@pytest.mark.parametrize("module", ["models.fit", "shards.loader", "search.fused"])
+@pytest.mark.parametrize("module", ["models.fit", "shards.loader", "search.fused.mlp"])
 def test_idle_threads_sleep_whichever_package_is_imported_first(module: str) -> None:
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in _openmp(module)
 

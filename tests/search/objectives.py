@@ -129,28 +129,6 @@ class Meeting:
         smooth(params, report)
 
 
-class Batch:
-    """A `run_batch` that tells how many trials it got; each stops on its own. Trials of one `width` go together, none of 8."""
-
-    def __init__(self, folder: Path, fail: bool = False) -> None:
-        self.folder, self.fail = folder, fail
-
-    def batch_key(self, params: dict[str, Any]) -> int | None:
-        return None if params["width"] == 8 else params["width"]
-
-    def __call__(self, params: dict[str, Any], report: Any) -> None:
-        note(self.folder / "single", report.trial)
-        smooth(params, report)
-
-    def run_batch(self, params: list[dict[str, Any]], report: Any) -> None:
-        note(self.folder / "batches", " ".join(str(each["width"]) for each in params))
-        running = set(range(len(params)))
-        for epoch in range(1, EPOCHS + 1):
-            if self.fail and epoch == 2:
-                raise MemoryError("together they do not fit")
-            running -= report({i: (epoch, curve(params[i], epoch)) for i in sorted(running)}, {i: {"step": 0.5} for i in running})
-
-
 def note(path: Path, what: object) -> None:
     with open(path, "a") as file:
         file.write(f"{what}\n")

@@ -1,4 +1,4 @@
-"""Batches of trials in worker processes, and what happens when they fail."""
+"""Worker processes that cannot start, and what they print."""
 
 from __future__ import annotations
 
@@ -8,50 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import objectives
 import pytest
-from objectives import EPOCHS, curve, lines
 
 from preprocess.errors import ShardwaveError
 from search.backends import make_backend
 from search.budget import SearchBudget
-from search.space import Grid, Space, Uniform
+from search.space import Space, Uniform
 
-SPACE = Space({"quality": Uniform(0.1, 0.9), "width": Grid((8, 16, 32))})
-
-
-@pytest.mark.parametrize("backend", ["random", "optuna"])
-def test_trials_of_one_key_are_run_together(backend: str, tmp_path: Path) -> None:
-    budget = SearchBudget(trials=18, epochs=EPOCHS, jobs=2, fused=4, scheduler="none", sampler="random")
-    result = make_backend(backend).run(objectives.Batch(tmp_path), SPACE, budget, 0)
-    assert result.state == "COMPLETE" and len(result.trials) == 18
-    batches = [line.split() for line in lines(tmp_path / "batches")]
-    assert all(len(set(widths)) == 1 and 2 <= len(widths) <= 4 for widths in batches)
-    assert sum(map(len, batches)) + len(lines(tmp_path / "single")) == 18
-    assert sum(map(len, batches)) >= 8
-    for trial in result.trials:
-        assert trial.state == "COMPLETE" and trial.values == [curve(trial.params, epoch) for epoch in range(1, EPOCHS + 1)]
-
-
-def test_each_of_a_batch_stops_on_its_own(tmp_path: Path) -> None:
-    budget = SearchBudget(trials=24, epochs=EPOCHS, jobs=1, fused=4, scheduler="asha", sampler="random")
-    result = make_backend("optuna").run(objectives.Batch(tmp_path), SPACE, budget, 0)
-    stopped = [trial for trial in result.trials if trial.state == "PRUNED"]
-    assert 8 <= len(stopped) <= 20 and all(trial.epochs in (1, 3) for trial in stopped)
-    assert result.best is not None and result.best.epochs == EPOCHS
-
-
-def test_a_batch_that_fails_is_run_again_one_by_one(tmp_path: Path) -> None:
-    budget = SearchBudget(trials=6, epochs=EPOCHS, jobs=1, fused=3, scheduler="none", sampler="grid")
-    space = Space({"quality": Uniform(0.1, 0.9), "width": Grid((16,))})
-    result = make_backend("random").run(objectives.Batch(tmp_path, fail=True), space, budget, 0)
-    assert [trial.state for trial in result.trials] == ["COMPLETE"] * 6 and {trial.attempt for trial in result.trials} == {2}
-    assert len(lines(tmp_path / "batches")) == 2 and len(lines(tmp_path / "single")) == 6
-
-
-def test_fused_is_off_where_the_objective_cannot(tmp_path: Path) -> None:
-    budget = SearchBudget(trials=3, epochs=EPOCHS, jobs=1, fused=4)
-    assert make_backend("random").run(objectives.smooth, SPACE, budget, 0).state == "COMPLETE"
+SPACE = Space({"quality": Uniform(0.1, 0.9)})
 
 
 class Unimportable:

@@ -230,6 +230,7 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         ({"val_fold": 9}, "--val-fold must be one of the set's folds 1, 2, 3, got 9"),
         ({"storage": "sqlite:///x.db"}, "backend random does not take --storage"),
         ({"model": "cnn", "fused": True}, "--fused: not for model cnn with precision"),
+        ({"fused": True, "device": "cuda"}, "--fused trains on the CPU: leave out --fused or --device cuda"),
         ({"device": "cuda"}, "device cuda: PyTorch sees no CUDA device here"),
     ],
 )
@@ -245,7 +246,9 @@ def test_wrong_usage(feature_set: Path, tmp_path: Path, changes: dict[str, Any],
 
 
 def test_defaults() -> None:
-    assert config().fuses() and config().budget().fused == 1  # on the CPU, one at a time
+    fused = config(device="auto")
+    assert fused.fuses() and fused.training().device == "cpu" and fused.budget().gpus_per_trial == 0
+    assert not config(device="cuda").fuses()
     assert not config(fused=False).fuses() and not config(model="cnn").fuses() and config(model="vgg16", fused=True).fuses()
     resolved = config(backend="optuna", jobs=None, trials=50).budget()
     assert (resolved.scheduler, resolved.sampler, resolved.jobs) == ("asha", "tpe", len(os.sched_getaffinity(0)))

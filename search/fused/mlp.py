@@ -1,80 +1,62 @@
-"""Steps of a multi-layer perceptron on the CPU as compiled loops around BLAS: no dispatch and no autograd.
+"""Training of a multi-layer perceptron on the CPU, by compiled loops around BLAS and without autograd.
 
-What `models.fit` computes, to within rounding; a small model's step is mostly the calls around its arithmetic, and here a few
-dozen steps are one call. Masks come from `search.masks`, matrix products from the BLAS that SciPy brings.
+A small model's step in PyTorch is mostly the calls around its arithmetic; here a few dozen steps are one call. The result is that
+of `models.fit` to within rounding; with dropout it is equal in distribution, for the masks are drawn by another generator.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from models.config import TrainConfig
+from models.data import TrainingData
+from models.fit import FitResult, Report, run_epochs
 from preprocess.compiled import compiled
-from search import masks
-
-if TYPE_CHECKING:
-    from models.data import TrainingData
-    from search.fused import Lane
+from search.fused.trial import FusedTrial
 
 SAMPLES = 1024  # of the steps that are taken in one call
 _MATH = {"contract", "arcp", "reassoc", "nsz"}  # rounding may differ; NaN and infinity stay what they are
 _part = numba.njit(fastmath=_MATH, error_model="numpy")  # a test for division by zero would keep loops from vector instructions
 
 
-def train_epoch(lanes: list[Lane], data: TrainingData, epoch: int) -> None:
-    """One pass over the training data, one model after another; leaves losses and predictions with the Learners."""
-    for lane in lanes:
-        _train_lane(lane, data, epoch)
+def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
+    """Train a perceptron as `models.fit.fit` does; `data` must be on the CPU."""
+    trial = FusedTrial(config, data)
+    return run_epochs(data, config, trial.learner, lambda epoch: train_epoch(trial, epoch), report)
 
 
-def _train_lane(lane: Lane, data: TrainingData, epoch: int) -> None:
-    config, learner, order = lane.config, lane.learner, lane.order
-    permutation, source = order.epoch(epoch), data.train_batches(config).source
+def train_epoch(trial: FusedTrial, epoch: int) -> float:
+    """Take the training steps of an epoch (from 0); losses and predictions are left with the Learner.
+
+    Returns:
+        0: it does not wait for data.
+    """
+    config, learner, order = trial.config, trial.learner, trial.order
+    permutation = order.epoch(epoch)
     at_once = 1 if learner.average is not None else max(1, SAMPLES // config.batch_size)
-    parameters = [buffer.numpy() for buffer in (lane.values, lane.gradients, lane.means, lane.squares)]
+    parameters = [buffer.numpy() for buffer in (trial.values, trial.gradients, trial.means, trial.squares)]
     settings = (float(config.weight_decay), 1.0 - config.dropout, float(config.label_smoothing))
     losses = np.empty(len(order), parameters[0].dtype)
     for start in range(0, len(order), at_once):
-        numbers = range(start, min(start + at_once, len(order)))
-        rows = [order.batch(permutation, number) for number in numbers]
-        batch = source.fetch(np.concatenate(rows))
+        rows = [order.batch(permutation, number) for number in range(start, min(start + at_once, len(order)))]
+        size, taken = len(rows[0]), learner.steps
+        batch = trial.source.fetch(np.concatenate(rows))
         with torch.inference_mode():
-            samples = learner.network.prepare(batch[data.field]).view(len(batch["cls"]), -1).numpy()
-        logits = np.empty((len(samples), lane.widths[-1]), samples.dtype)
-        taken = learner.steps
-        rates = np.array([lane.rate(taken + i) for i in range(len(rows))])
-        known = (
-            lane.widths,
-            samples,
-            batch["cls"].numpy(),
-            _masks(lane, [len(each) for each in rows]),
-            len(rows[0]),
-            rates,
-            taken,
-        )
+            samples = learner.network.prepare(batch[trial.field]).view(len(batch["cls"]), -1).numpy()
+        logits = np.empty((len(samples), trial.widths[-1]), samples.dtype)
+        masks = trial.draw_masks(len(rows), size)
+        rates = np.array([trial.rate(taken + i) for i in range(len(rows))])
+        known = (trial.widths, samples, batch["cls"].numpy(), masks, size, rates, taken)
         _steps(*parameters, *known, *settings, logits, losses[start : start + len(rows)])
-        for _ in numbers:
+        for _ in rows:
             learner.after_step()
         learner.trained.add(torch.from_numpy(logits), batch)
     learner.losses.append(torch.from_numpy(losses).mean())
-
-
-def _masks(lane: Lane, sizes: list[int]) -> NDArray[np.uint8]:
-    """Dropout masks of the next steps: [steps, elements], in each row those of layer after layer, [samples, width]."""
-    config, learner, width = lane.config, lane.learner, int(lane.widths[1:-1].sum())
-    kept = np.ones((len(sizes), max(sizes) * width), np.uint8)
-    if config.dropout:
-        taken = learner.steps
-        for i, size in enumerate(sizes):
-            learner.steps = taken + i
-            learner._seed_step()
-            masks.draw(torch.default_generator.initial_seed(), 1.0 - config.dropout, kept[i, : size * width])
-        learner.steps = taken
-    return kept
+    return 0.0
 
 
 @_part
@@ -149,8 +131,8 @@ def _steps(
     """Forward, backward and AdamW of len(rates) steps.
 
     `values` to `squares`: flat, per layer weight [out, in] and bias [out]; `widths` int64 [layers + 1]; samples [n, features],
-    labels int64 [n], `size` of them in each step but the last; kept [steps, elements] (see `_masks`); `taken`: steps before
-    these. Writes logits [n, classes] (before each step) and losses [steps].
+    labels int64 [n], `size` of them in each step but the last; kept [steps, elements] (see `FusedTrial.draw_masks`);
+    `taken`: steps before these. Writes logits [n, classes] (before each step) and losses [steps].
     """
     layers, kind = len(widths) - 1, values.dtype.type
     scale = kind(1 / keep)
