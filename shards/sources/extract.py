@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import filecmp
 import os
-import posixpath
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -19,10 +17,10 @@ from shards import atomic, scratch
 from shards.sources.download import progress
 
 MAX_BYTES = 64 << 30  # of an archive's files together
-MAX_FILES = 1_000_000
+MAX_FILES = 1_000_000  # and folders
 
 
-def extract(archive: Path, folder: Path) -> int:
+def extract(archive: Path, folder: Path) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or zip into a folder.
 
     The archive is unpacked into a temporary folder inside `folder` first; what appears in `folder` is complete. Only files and
@@ -33,24 +31,26 @@ def extract(archive: Path, folder: Path) -> int:
         folder: made if it is not there. What lies in it is neither removed nor replaced; what the archive holds too and is equal
             to it stays as it is.
 
-    Returns:
-        The number of files.
-
     Raises:
-        ShardwaveError: the archive is damaged or no archive; it holds absolute names, `..`, devices, pipes, links that lead
-            outside or in a circle, more than MAX_FILES files or MAX_BYTES bytes; or `folder` holds something else of the same
-            name. Nothing of the archive is in `folder` then.
+        ShardwaveError: the archive is damaged or no archive; a tar holds names or links that lead outside, devices or pipes; it
+            has more than MAX_FILES members or MAX_BYTES bytes; or `folder` holds something else of the same name. Nothing of the
+            archive is in `folder` then.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    refused = f"{archive}: refused, {{}}; this archive is not to be trusted"
     try:
         with scratch.folder(folder, ".unpacking-") as temporary:
             with progress(archive.stat().st_size, f"unpacking {archive.name}") as shown, open(archive, "rb") as file:
-                target = _Target(archive, temporary, lambda: shown.update(max(0, file.tell() - shown.n)))
-                if zipfile.is_zipfile(file):
-                    _unpack_zip(file, target)
-                else:
-                    _unpack_tar(file, target)
+                unpacked = 0
+                for count, size in enumerate(_unpack(archive, file, temporary), 1):
+                    unpacked += size
+                    if count > MAX_FILES or unpacked > MAX_BYTES:
+                        limits = f"{MAX_FILES:,} files or {MAX_BYTES >> 30} GiB (the limits of fetch)"
+                        raise ShardwaveError(refused.format(f"it holds more than {limits}"))
+                    shown.update(max(0, file.tell() - shown.n))
             _publish(temporary, folder, archive)
+    except tarfile.FilterError as error:
+        raise ShardwaveError(refused.format(error)) from None
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError, ValueError, NotImplementedError) as error:
         raise ShardwaveError(f"{archive}: damaged archive ({error}); download it again") from None
     except RuntimeError as error:  # zipfile: encrypted
@@ -59,107 +59,47 @@ def extract(archive: Path, folder: Path) -> int:
         raise ShardwaveError(
             f"{folder}: {error.strerror or error} while unpacking {archive.name}; make room or choose another --out"
         ) from None
-    return target.count
 
 
-class _Target:
-    """The temporary folder: checks every member's name, kind and size, and keeps count."""
-
-    def __init__(self, archive: Path, folder: Path, advance: Callable[[], None]) -> None:
-        self.archive, self.folder, self.advance = archive, folder, advance
-        self.files: set[str] = set()  # names of the files written, without `.` and `..`
-        self.count = self._bytes = 0
-
-    def refuse(self, what: str) -> ShardwaveError:
-        return ShardwaveError(f"{self.archive}: refused, {what}; this archive is not to be trusted")
-
-    def name(self, name: str) -> str:
-        """The name as a path below the folder (`.` for the folder itself); raises ShardwaveError where it leads outside."""
-        outside = name.startswith("/") or (len(name) > 1 and name[1] == ":") or "\\" in name or ".." in name.split("/")
-        if outside or "\0" in name:
-            raise self.refuse(f"{name} lies outside the folder")
-        return posixpath.normpath(name)
-
-    def reserve(self, name: str, size: int) -> None:
-        """Count a file of `size` bytes before it is written."""
-        self.count, self._bytes = self.count + 1, self._bytes + size
-        if self.count > MAX_FILES or self._bytes > MAX_BYTES:
-            raise self.refuse(f"it holds more than {MAX_FILES:,} files or {MAX_BYTES >> 30} GiB (the limits of fetch)")
-        if size > shutil.disk_usage(self.folder).free:
-            raise ShardwaveError(f"{self.folder.parent}: no space left for {name} of {self.archive.name}; make room")
-        self.files.add(name)
-
-
-def _unpack_zip(file: IO[bytes], target: _Target) -> None:
-    with zipfile.ZipFile(file) as zipped:
-        for member in zipped.infolist():
-            name, kind = target.name(member.filename), stat.S_IFMT(member.external_attr >> 16)
-            if member.is_dir():
-                continue
-            if kind not in (0, stat.S_IFREG):
-                raise target.refuse(f"{member.filename} is a link, a device or a pipe")
-            target.reserve(name, member.file_size)
-            zipped.extract(member, target.folder)  # checks the member's CRC-32 while it is read
-            target.advance()
-
-
-def _unpack_tar(file: IO[bytes], target: _Target) -> None:
+def _unpack(archive: Path, file: IO[bytes], target: Path) -> Iterator[int]:
+    """Unpack into `target`; yields the size of each member before it is written."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as zipped:
+            for entry in zipped.infolist():
+                yield entry.file_size
+                zipped.extract(entry, target)  # keeps the name within `target`, checks the CRC-32
+        return
     file.seek(0)
     if not tarfile.is_tarfile(file):
         file.seek(0)
         page = file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html"))
         what = "a web page" if page else "neither a tar nor a zip file"
-        raise ShardwaveError(f"{target.archive}: this is {what}; download it again, from another place (--url)")
+        raise ShardwaveError(f"{archive}: this is {what}; download it again, from another place (--url)")
     file.seek(0)
-    links: dict[str, tuple[str, str]] = {}  # name -> what it leads to, and both as the archive has them
-    folders: set[str] = {"."}
+    links = []
     with tarfile.open(fileobj=file, mode="r:*") as tar:
-        for number, member in enumerate(tar):
-            tar.members = []  # type: ignore[attr-defined]  # it would keep every header
-            if number > 2 * MAX_FILES:
-                raise target.refuse(f"it has more than {2 * MAX_FILES:,} members")
-            name = target.name(member.name)
+        for member in tar:
             if member.issym() or member.islnk():
-                parent = posixpath.dirname(name) if member.issym() else ""
-                leads_to = posixpath.normpath(posixpath.join(parent, member.linkname))
-                shown = f"{member.name} links to {member.linkname}"
-                if member.linkname.startswith("/") or leads_to.split("/")[0] == ".." or "\\" in member.linkname:
-                    raise target.refuse(f"{shown}, which lies outside the folder")
-                links[name] = leads_to, shown
-            elif member.isdir():
-                folders.add(name)
-            elif member.isreg():
-                target.reserve(name, member.size)
-                tar.extract(member, target.folder, filter="data")
-                folders.update(_parents(name))
-            else:
-                raise target.refuse(f"{member.name} is a device or a pipe")
-            target.advance()
-    _copy_links(links, folders, target)
-
-
-def _parents(name: str) -> set[str]:
-    parts = name.split("/")[:-1]
-    return {"/".join(parts[: i + 1]) for i in range(len(parts))}
-
-
-def _copy_links(links: dict[str, tuple[str, str]], folders: set[str], target: _Target) -> None:
-    """Make each link a copy of the file that it leads to, over other links too; links to folders are left out."""
-    for name, (leads_to, shown) in links.items():
-        passed = {name}
-        while leads_to in links and leads_to not in passed:
-            passed.add(leads_to)
-            leads_to = links[leads_to][0]
-        if leads_to in passed:
-            raise target.refuse(f"{shown}, which leads back to itself")
-        if leads_to in folders:
-            continue
-        if leads_to not in target.files:
-            raise ShardwaveError(f"{target.archive}: {shown}, which is not in the archive")
-        source, copy = target.folder / leads_to, target.folder / name
-        target.reserve(name, source.stat().st_size)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, copy)
+                links.append(member)
+                continue
+            yield member.size
+            tar.extract(member, target, filter="data")
+    while links:  # those to other links are copied in a later round
+        waiting = []
+        for member in links:
+            link = target / member.name
+            source = (link.parent if member.issym() else target).joinpath(member.linkname).resolve()
+            if not (source.is_relative_to(target.resolve()) and link.resolve().is_relative_to(target.resolve())):
+                raise tarfile.LinkOutsideDestinationError(member, str(source))
+            if source.is_file():
+                yield source.stat().st_size
+                link.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, link)
+            elif not source.is_dir():
+                waiting.append(member)
+        if len(waiting) == len(links):
+            raise ShardwaveError(f"{archive}: {waiting[0].name} links to {waiting[0].linkname}, which is not in the archive")
+        links = waiting
 
 
 def _publish(temporary: Path, folder: Path, archive: Path) -> None:

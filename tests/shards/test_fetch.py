@@ -246,9 +246,6 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     [
         member("../evil"),
         member("a/../../evil"),
-        member("/tmp/evil"),
-        member("C:/evil"),
-        member("a\\..\\evil"),
         member("a/evil", tarfile.SYMTYPE, "../../evil"),
         member("a/evil", tarfile.SYMTYPE, "/etc/passwd"),
         member("evil", tarfile.LNKTYPE, "../evil"),
@@ -267,19 +264,21 @@ def test_hostile_tars_are_refused_whole(tmp_path: Path, bad: tarfile.TarInfo) ->
     assert {path.name for path in tmp_path.rglob("*")} == {"bad.tar.gz", "deep", "out"}
 
 
-def test_hostile_zips_are_refused_whole(tmp_path: Path) -> None:
+def test_hostile_zips_and_absolute_names_stay_in_the_folder(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
-    for number, name in enumerate(["../evil", "/evil", "a/../../evil", link]):
-        archive = tmp_path / f"{number}.zip"
-        with zipfile.ZipFile(archive, "w") as zipped:
-            zipped.writestr("good.wav", b"good")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
+        for name in ("good.wav", "../evil", "/evil2", "a/../../evil3", link):
             zipped.writestr(name, b"/etc/passwd")
-        out = tmp_path / f"out{number}"
-        with pytest.raises(ShardwaveError, match="refused"):
-            extract(archive, out)
-        assert not list(out.iterdir())
-    assert not list(tmp_path.rglob("evil"))
+    extract(tmp_path / "x.zip", tmp_path / "deep" / "zip")
+    absolute = f"{tmp_path}/evil4"
+    members = [(member(name), b"") for name in (absolute, "C:/evil5", "a\\..\\evil6")]
+    extract(tar_of(tmp_path / "x.tar", members), tmp_path / "deep" / "tar")
+    assert (tmp_path / "deep" / "tar" / absolute[1:]).is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"x.zip", "x.tar", "deep"}
+    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"zip", "tar"}
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+    assert (tmp_path / "deep" / "zip" / "good.wav").is_file()
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -290,7 +289,7 @@ def test_good_tars(tmp_path: Path, mode: str) -> None:
         (member("./top/b/copy.wav", tarfile.SYMTYPE, "../a.wav"), b""),
         (member("hard.wav", tarfile.LNKTYPE, "./top/a.wav"), b""),
     ]
-    assert extract(tar_of(tmp_path / "x.tar", members, mode), tmp_path / "out") == 3
+    extract(tar_of(tmp_path / "x.tar", members, mode), tmp_path / "out")
     for name in ("top/a.wav", "top/b/copy.wav", "hard.wav"):
         file = tmp_path / "out" / name
         assert file.read_bytes() == b"aaa" and not file.is_symlink()
@@ -330,7 +329,7 @@ def test_links_in_a_circle_are_refused(tmp_path: Path, links: dict[str, str], ki
     if kind == tarfile.LNKTYPE:
         links = {name: target.removeprefix("../") for name, target in links.items()}
     archive = tar_of(tmp_path / "x.tar", [(member("good.wav"), b"good"), *((member(n, kind, t), b"") for n, t in links.items())])
-    with pytest.raises(ShardwaveError, match="refused, .* leads back to itself"):
+    with pytest.raises(ShardwaveError, match="links to .*, which is not in the archive"):
         extract(archive, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
@@ -342,7 +341,7 @@ def test_links_over_links_and_to_what_comes_later(tmp_path: Path) -> None:
         (member("folder", tarfile.SYMTYPE, "deep"), b""),
         (member("deep/three.wav"), b"three"),
     ]
-    assert extract(tar_of(tmp_path / "x.tar", members), tmp_path / "out") == 3
+    extract(tar_of(tmp_path / "x.tar", members), tmp_path / "out")
     assert (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "out" / "two.wav").read_bytes() == b"three"
     with pytest.raises(ShardwaveError, match="a.wav links to b.wav, which is not in the archive"):
         extract(tar_of(tmp_path / "y.tar", [(member("a.wav", tarfile.SYMTYPE, "b.wav"), b"")]), tmp_path / "out2")
@@ -363,11 +362,12 @@ def test_what_lies_in_the_folder_is_never_touched(tmp_path: Path) -> None:
         extract(archive, out)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     (out / "audio").unlink()
-    assert extract(archive, out) == 2
+    extract(archive, out)
     (out / "meta" / "m.csv").unlink()
     (out / "meta").rmdir()  # as if it had been killed between the two
     (out / "audio" / "note.txt").write_text("mine")
-    assert extract(archive, out) == 2 and (out / "meta" / "m.csv").exists() and (out / "audio" / "note.txt").exists()
+    extract(archive, out)
+    assert (out / "meta" / "m.csv").exists() and (out / "audio" / "note.txt").exists()
 
 
 def test_what_a_killed_process_unpacked_is_removed(tmp_path: Path) -> None:
@@ -392,7 +392,8 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("shards.sources.extract.MAX_BYTES", 1 << 20)
     monkeypatch.setattr("shards.sources.extract.MAX_FILES", 10)
-    assert extract(archive([1 << 19, 1 << 19]), tmp_path / "most") == 2
+    extract(archive([1 << 19, 1 << 19]), tmp_path / "most")
+    assert len(list((tmp_path / "most").iterdir())) == 2
     for sizes in ([(1 << 20) + 1], [1 << 19, 1 << 19, 1], [0] * 11):
         with pytest.raises(ShardwaveError, match="refused, it holds more than 10 files or 0 GiB"):
             extract(archive(sizes), tmp_path / "out")
@@ -482,7 +483,7 @@ def test_url_keeps_the_published_checksum_unless_told(server: Server, tmp_path: 
 
 def test_hostile_archive_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.files["/fsdd.tar.gz"] = tar_of(tmp_path / "x", [(member("../evil.wav"), b"evil")]).read_bytes()
-    with pytest.raises(ShardwaveError, match="refused, ../evil.wav lies outside the folder"):
+    with pytest.raises(ShardwaveError, match="refused, '../evil.wav' would be extracted to .*, which is outside the destination"):
         fetch.fetch_data_set(small(server), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "evil.wav").exists()
 
