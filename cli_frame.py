@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import errno
 import io
 import json
@@ -20,7 +19,7 @@ import click
 
 from preprocess import log
 from preprocess.errors import ShardwaveError, UsageError
-from preprocess.printable import printable, write_line
+from preprocess.printable import PLAIN_SIGNS, printable, write_line
 from preprocess.redact import mask_url, redact, redact_values
 from shards.progress import heartbeat, say
 
@@ -190,7 +189,8 @@ def run(group: click.Group) -> None:
     """Run the command line; every error ends in one clear line and its exit status."""
     arguments = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
-        _survive_any_encoding(stream)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors=PLAIN_SIGNS)
     try:
         group.main(args=arguments, prog_name="shardwave", standalone_mode=False)
         status = 0
@@ -214,23 +214,6 @@ def run(group: click.Group) -> None:
     except Exception as error:
         status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)
     sys.exit(status)
-
-
-_PLAIN_SIGNS = str.maketrans("─│┌┐└┘├┤┬┴┼━┃–—…·×→≤≥", "-|++++++++" + "+-|--.*x><>")
-
-
-def _survive_any_encoding(stream: Any) -> None:
-    """Print plain signs for what the stream's encoding cannot hold (`-` for `─`), else `?`, instead of raising an error."""
-
-    def replace(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeEncodeError):
-            raise error
-        signs = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
-        return "".join(sign if sign.isascii() else "?" for sign in signs), error.end
-
-    codecs.register_error("shardwave.plain", replace)
-    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-        stream.reconfigure(errors="shardwave.plain")
 
 
 def _advice(error: OSError, group: click.Group, arguments: list[str]) -> str:

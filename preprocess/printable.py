@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
-import unicodedata
 from typing import IO
 
 # Controls (C0 but tab and newline, DEL, C1), marks and overrides of the writing direction, line and paragraph separators,
@@ -12,7 +12,10 @@ from typing import IO
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_PLAIN = str.maketrans({"─": "-", "·": ".", "…": "...", "→": "->", "–": "-", "×": "x"})  # of our own tables and messages
+_PLAIN = str.maketrans(  # of our own tables and messages, and of click's
+    dict(zip("─│┌┐└┘├┤┬┴┼━┃–—·×≤≥", "-|++++++++" + "+-|--.x<>", strict=True)) | {"…": "...", "→": "->"}
+)
+PLAIN_SIGNS = "shardwave.plain"  # handler for the errors of an encoding: `-` for `─`, `?` for other characters that it lacks
 
 
 def printable(text: str, *, lines: bool = True) -> str:
@@ -38,16 +41,18 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def write_line(text: str, file: IO[str] | None = None) -> None:
-    """Print `text` without control characters on `file` (standard output by default).
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(sign if sign.isascii() else "?" for sign in signs), error.end
 
-    Characters that the stream's encoding lacks are replaced: lines of tables by `-`, other characters by `?`.
-    """
+
+codecs.register_error(PLAIN_SIGNS, _plain)
+
+
+def write_line(text: str, file: IO[str] | None = None) -> None:
+    """Print `text` without control characters on `file` (standard output by default), in signs that its encoding has."""
     file = file or sys.stdout
-    text = printable(text)
     encoding = getattr(file, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = unicodedata.normalize("NFC", text.translate(_PLAIN)).encode(encoding, "replace").decode(encoding)
-    print(text, file=file, flush=True)
+    print(printable(text).encode(encoding, PLAIN_SIGNS).decode(encoding), file=file, flush=True)

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 from preprocess.printable import one_line, write_line
@@ -18,12 +19,13 @@ INTERVAL = 1.0  # least seconds from a bar's start, or another line, to a progre
 SILENCE = 10.0  # seconds without a line after which `heartbeat` prints one; they double after each, up to LONGEST
 LONGEST = 80.0
 
-_started = _last_line = time.monotonic()
+started = last_line = time.monotonic()
+_bars: deque[Any] = deque(maxlen=8)  # that print lines, the last ones made
 _unsaid = False
 
 
 def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
-    """Return a progress bar on standard error with tqdm's interface; where standard error is no terminal, one that prints lines.
+    """Return a tqdm bar on standard error; where that is no terminal, one that prints lines.
 
     Args:
         every: Units after which a line is printed; a tenth of the total by default.
@@ -36,97 +38,10 @@ def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
         from tqdm import tqdm
 
         return tqdm(file=sys.stderr, disable=quiet() or not shown, dynamic_ncols=True, **options)
-    return Lines(every=every, **options)
+    from shards.progress_lines import Lines
 
-
-class Lines:
-    """Progress as lines: one for each `every` units, with the time left.
-
-    None is printed in the first `SHORT` seconds of the process, nor within `INTERVAL` seconds of another line: then the next
-    update prints it. It has the methods of tqdm that this project calls; options that concern a bar's looks are ignored.
-    """
-
-    def __init__(
-        self,
-        iterable: Iterable[Any] | None = None,
-        *,
-        total: float | None = None,
-        initial: float = 0,
-        desc: str = "",
-        unit: str = "it",
-        unit_scale: bool = False,
-        every: float | None = None,
-        **_: Any,
-    ) -> None:
-        self.total = len(iterable) if total is None and hasattr(iterable, "__len__") else total  # type: ignore[arg-type]
-        self.n, self._initial, self._iterable = initial, initial, iterable
-        self._name, self._unit, self._counts, self._every = desc, unit.strip(), not unit_scale, every
-        self._postfix = ""
-        self._begin = time.monotonic()
-        self._steps = self._passed()
-        _open.append(self)
-
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Any]:
-        with self:
-            for item in self._iterable or ():
-                yield item
-                self.update()
-
-    def update(self, count: float = 1) -> None:
-        """Count units; prints a line where one is due."""
-        self.n += count
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Print a line where one is due."""
-        now = time.monotonic()
-        steps = self._passed()
-        if steps > self._steps and now - _started >= SHORT and now - max(self._begin, _last_line) >= INTERVAL:
-            self._steps = steps
-            print_line(self.line())
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
-        """Set what is said beside the count."""
-        self._postfix = text
-        if refresh:
-            self.refresh()
-
-    def set_postfix(self, refresh: bool = True, **values: Any) -> None:
-        """Set what is said beside the count, as names and values."""
-        self.set_postfix_str(", ".join(f"{name} {value}" for name, value in values.items()), refresh)
-
-    def close(self) -> None:
-        """End it; prints its last line where one is due that came too soon after another."""
-        if self in _open:
-            _open.remove(self)
-            if self.total and self.n >= self.total and self._passed() > self._steps and time.monotonic() - _started >= SHORT:
-                print_line(self.line())
-
-    def line(self) -> str:
-        """Return the state as text: the share that is done, the count, what the caller adds, the time left."""
-        parts = [f"{100 * self.n / self.total:.0f} %"] if self.total else []
-        if self._counts:
-            of = f" of {self.total:,.0f}" if self.total else ""
-            parts.append(f"{self.n:,.0f}{of} {self._unit}s")
-        if self._postfix:
-            parts.append(self._postfix)
-        done, spent = self.n - self._initial, time.monotonic() - self._begin
-        left = self.total is not None and 0 < done < self.total - self._initial
-        parts.append(f"{duration(spent * (self.total - self.n) / done)} left" if left and self.total else duration(spent))
-        return (f"{self._name}: " if self._name else "") + ", ".join(parts)
-
-    def _passed(self) -> int:
-        every = self._every or (self.total or 0) / 10
-        return int(self.n / every * (1 + 1e-9)) if every else 0
-
-
-_open: list[Lines] = []
+    _bars.append(Lines(every=every, **options))
+    return _bars[-1]
 
 
 @contextlib.contextmanager
@@ -142,13 +57,13 @@ def heartbeat(name: str) -> Iterator[None]:
 
     def watch() -> None:
         mine, silence = begin, SILENCE  # the time of the last line printed here; how long to wait for the next
-        while not ended.wait(max(0.05, max(begin, _last_line) + silence - time.monotonic())):
-            if max(begin, _last_line) > mine:
-                mine, silence = _last_line, SILENCE  # somebody else has printed
+        while not ended.wait(max(0.05, max(begin, last_line) + silence - time.monotonic())):
+            if max(begin, last_line) > mine:
+                mine, silence = last_line, SILENCE  # somebody else has printed
             if time.monotonic() - mine >= silence:
                 working = f"{name}: working, {duration(time.monotonic() - begin)} so far"
-                print_line(_open[-1].line() if _open else working)
-                mine, silence = _last_line, min(2 * silence, LONGEST)
+                print_line(next((str(bar) for bar in reversed(_bars) if not bar.disable), working))
+                mine, silence = last_line, min(2 * silence, LONGEST)
 
     thread = threading.Thread(target=watch, daemon=True, name="heartbeat")
     thread.start()
@@ -161,8 +76,8 @@ def heartbeat(name: str) -> Iterator[None]:
 
 def print_line(text: str) -> None:
     """Print a line on standard error, passwords in URLs masked."""
-    global _last_line
-    _last_line = time.monotonic()
+    global last_line
+    last_line = time.monotonic()
     write_line(redact(text), sys.stderr)
 
 

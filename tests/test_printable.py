@@ -48,7 +48,8 @@ def test_any_encoding_will_do(encoding: str) -> None:
     write_line("─ · … naïve 日本 " + HOSTILE + NOT_UTF8, file)
     file.seek(0)
     text = file.read()
-    assert text.startswith({"utf-8": "─ · … naïve 日本"}.get(encoding, "- . ... na"))
+    known = {"utf-8": "─ · … naïve 日本", "cp1252": "- · … naïve ??", "latin-1": "- · ... naïve ??", "ascii": "- . ... na?ve ??"}
+    assert text.startswith(known[encoding])
     assert not UNSAFE.search(text)
 
 

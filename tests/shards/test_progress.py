@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.progress import Lines, duration
+from shards.progress import duration
+from shards.progress_lines import Lines
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = """
@@ -84,11 +85,11 @@ def test_a_terminal_gets_a_bar() -> None:
 def test_bytes_and_unknown_totals() -> None:
     scaled = Lines(total=2_000_000, unit="B", unit_scale=True, desc="verify")
     scaled.update(500_000)
-    assert re.fullmatch(r"verify: 25 %, \d+ s left", scaled.line())
+    assert re.fullmatch(r"verify: 25 %, \d+ s left", str(scaled))
     scaled.close()
     unknown = Lines(unit="clip")
     unknown.update(3)
-    assert re.fullmatch(r"3 clips, \d+ s", unknown.line())
+    assert re.fullmatch(r"3 clips, \d+ s", str(unknown))
     unknown.close()
     assert list(Lines(["a", "b"], desc="audio")) == ["a", "b"]
 
