@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from shards.pool import ENVIRONMENT, passing_on
+from shards.executors import ENVIRONMENT, child_environment
 
 PATIENCE = 300  # seconds that workers wait for each other
 
@@ -30,7 +30,7 @@ class Pool:
         """Call `setup(*arguments)` in every worker; the name of the job that it returned there."""
         self._prepared += 1
         job = f"{setup.__name__}-{self._prepared}"
-        with passing_on(ENVIRONMENT):  # the workers are started by the first call
+        with child_environment(ENVIRONMENT):  # the workers are started by the first call
             list(self._executor.map(_prepare, [(job, setup, arguments)] * self.workers))
         return job
 

@@ -10,10 +10,11 @@ from typing import Any
 from shards.url_path import Place, UrlPath
 
 
-def write_bytes(path: Place, data: bytes | bytearray | memoryview) -> None:
+def write_bytes(path: Place, data: bytes | bytearray | memoryview, *, lasting: bool = True) -> None:
     """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name.
 
-    Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and the temporary file is removed.
+    With `lasting`, it is on disk when this returns. Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and
+    the temporary file is removed.
     """
     if isinstance(path, UrlPath):
         path.write(bytes(data))
@@ -23,8 +24,11 @@ def write_bytes(path: Place, data: bytes | bytearray | memoryview) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        replace(temporary, path)
+            if lasting:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if lasting:
+            sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # of a full disk, for one
@@ -49,14 +53,14 @@ def json_bytes(value: Any, indent: int | None = None) -> bytes:
 def replace(temporary: Path, path: Path) -> None:
     """Rename a finished, synced file to its final name and make the rename last."""
     os.replace(temporary, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Place) -> None:
-    """Make renames within `folder` last."""
-    if isinstance(folder, UrlPath):
+def sync(path: Place) -> None:
+    """Make a file's bytes, or renames within a folder, last."""
+    if isinstance(path, UrlPath):
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

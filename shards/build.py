@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -9,7 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from preprocess.auto_config import AutoConfig
 from preprocess.code_cache import holds_engine
@@ -17,13 +18,14 @@ from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.environment import cores, environment
 from preprocess.features import feature_names
-from shards import device_build, finish, folder, lock, plan, pool, ray_cluster, ray_pool, summary, worker
+from shards import executors, finish, folder, lock, plan, ray_cluster, ray_workers, summary
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.clip import Clip
 from shards.preparation import Inputs, find_inputs, make_plan
 from shards.progress import bar, say, silent
-from shards.unit import Unit, Units
+from shards.task import Job
+from shards.unit import Units
 from shards.url_path import Place, UrlPath, place
 
 _log = logging.getLogger(__name__)
@@ -75,12 +77,11 @@ def _build(
         audio, out = (path if isinstance(path, UrlPath) else path.absolute() for path in (audio, out))
     inputs = find_inputs(audio, config, options, given)
     names = feature_names(inputs.config)
-    job = worker.Job(inputs.audio, out, inputs.config, engine, device, len(names), options.limits)
-    most = ray_pool.cores(ray, job.device) if ray is not None else cores()
-    workers = options.workers or most
-    with ray_pool.RayPool(ray, job) if ray is not None else pool.Pool(job) as crew:
-        if (state.manifest is None or options.overwrite) and (ray is not None or job.device == "cpu"):
-            crew.start(min(workers, most))  # they load their libraries while this process plans
+    job = Job(inputs.audio, out, inputs.config, engine, device, len(names), options.limits)
+    workers = _workers(job, options, ray)
+    with contextlib.closing(workers):
+        if state.manifest is None or options.overwrite:
+            workers.warm_up()  # they load their libraries while this process plans
             environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
         planned, classes = make_plan(inputs, options, engine, device)
         made = None if options.overwrite else folder.finished(out, state, planned, inputs.audio)
@@ -92,7 +93,7 @@ def _build(
                     if made is None:
                         if not silent():
                             _say_summary(inputs, planned, len(names), out)
-                        made = _run(job, crew, planned, classes, names, workers)
+                        made = _run(job, workers, planned, classes, names)
         else:
             say(f"{out} is finished already: nothing to do")
     finish.check_bad(made, options.max_bad_fraction, out)
@@ -107,30 +108,30 @@ def _say_summary(inputs: Inputs, planned: plan.Plan, feature_count: int, out: Pl
         say(line)
 
 
-class Crew(Protocol):
-    """Who builds the units: processes here, or in a cluster."""
+def _workers(job: Job, options: BuildOptions, ray: Any) -> executors.Workers:
+    """Who builds: processes here, threads that share the GPU here, or a cluster."""
+    if ray is not None:
+        return ray_workers.RayWorkers(ray, job, options.workers or ray_workers.cores(ray, job.device))
+    if job.device == "cuda":
+        return executors.LocalWorkers(job, executors.gpu_threads(), threads=True)
+    return executors.LocalWorkers(job, options.workers or cores())
 
-    def run(self, units: Sequence[Unit], workers: int, progress: pool.Progress) -> list[dict[str, Any]]: ...
 
-    def stop(self) -> None: ...
-
-
-def _run(job: worker.Job, crew: Crew, planned: plan.Plan, classes: list[str], names: list[str], workers: int) -> dict[str, Any]:
+def _run(job: Job, workers: executors.Workers, planned: plan.Plan, classes: list[str], names: list[str]) -> dict[str, Any]:
     out, started = job.folder, time.monotonic()
-    units = Units(planned, workers)
-    alone = job.device == "cuda" and isinstance(crew, pool.Pool)  # this process
-    how = f"engine {job.engine} on {job.device}" + ("" if alone else f", {min(workers, len(units))} workers")
-    say(f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, {how}")
-    if job.engine == "numba" and isinstance(crew, pool.Pool) and not holds_engine():
+    units = Units(planned)
+    say(
+        f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, engine {job.engine} on {job.device}, "
+        f"{min(workers.count, len(units))} workers"
+    )
+    if job.engine == "numba" and len(workers.slots) and not holds_engine():
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
-    with Meter(len(planned.clips)) as meter:
-        try:
-            records = device_build.run(job, units, meter) if alone else crew.run(units, workers, meter)
-        except BaseException:
-            crew.stop()  # nobody writes any more
-            folder.clean_temporaries(out)
-            raise
-    folder.clean_temporaries(out)  # of workers that were lost
+    try:
+        with Meter(len(planned.clips)) as meter:
+            records = executors.run(workers, units, meter.show)
+    finally:
+        workers.close()
+        folder.clean_temporaries(out)  # of workers that were lost, or ended
     folder.check_whole(out, records)
     manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
@@ -172,7 +173,7 @@ def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple
     if state.manifest is not None and (engine, device) == (state.manifest["engine"], state.manifest["device"]):
         return engine, device
     if ray is not None:
-        return ray_pool.resolve(ray, engine, device)
+        return ray_workers.resolve(ray, engine, device)
     return resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
 
 
@@ -181,9 +182,7 @@ class Meter:
 
     def __init__(self, clips: int):
         self._bar = bar(total=clips, unit="clip", desc="shards")
-        self._started = time.monotonic()
-        self._seconds = 0.0
-        self._bad = 0
+        self._started, self._clips = time.monotonic(), clips
 
     def __enter__(self) -> Meter:
         return self
@@ -191,19 +190,9 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def clips(self, count: int, seconds: float, bad: int) -> None:
-        """Count clips of so many seconds of audio together."""
-        self._seconds += seconds
-        self._bad += bad
-        rate = self._seconds / max(1e-9, time.monotonic() - self._started)
-        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {self._bad} quarantined" if self._bad else ""), refresh=False)
-        self._bar.update(count)
-
-    def kept(self, clips: int) -> None:
-        """Leave out clips that were done before."""
-        self._bar.total -= clips
-        self._bar.refresh()
-
-    def again(self, clips: int) -> None:
-        """Add clips that must be done once more."""
-        self.kept(-clips)
+    def show(self, clips: int, seconds: float, bad: int, kept: int) -> None:
+        """Show that so many clips are done, seconds of audio together, `bad` of them quarantined; `kept` were done before."""
+        rate = seconds / max(1e-9, time.monotonic() - self._started)
+        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {bad} quarantined" if bad else ""), refresh=False)
+        self._bar.total = self._clips - kept
+        self._bar.update(clips - self._bar.n)

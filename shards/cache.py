@@ -89,7 +89,7 @@ class CachedSet(ShardSet):
             finally:
                 for file in wanted:
                     (self.path / _temporary(file)).unlink(missing_ok=True)
-            atomic.sync_folder(self.path)
+            atomic.sync(self.path)
 
     def bring_all(self) -> None:
         """Fetch all that is missing."""

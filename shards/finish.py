@@ -60,6 +60,7 @@ def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, conf
         "environment": environment(),
     }
     made["set_id"] = manifest.set_id(made)
+    folder.sync(out, made)
     manifest.write(out, made)
     folder.remove_build(out)
     return made

@@ -30,8 +30,8 @@ from shards.layout import (
 )
 from shards.records import UnitRecord
 from shards.shard_writer import files_of
+from shards.task import disk_error
 from shards.url_path import Place, UrlPath
-from shards.worker import disk_error
 
 PLAN = "plan.jsonl"  # of a build from audio
 WRITTEN = "written.txt"  # the shards so far of a set that is written in one go
@@ -139,6 +139,14 @@ def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from shards
 
 
+def sync(out: Place, made: dict[str, Any]) -> None:
+    """Make the shards that the manifest `made` names last, before it says that they are there."""
+    if isinstance(out, Path):
+        with ThreadPoolExecutor(8, "sync") as pool:  # file systems write out together what is synced at the same time
+            list(pool.map(atomic.sync, (out / name for entry in entries(made) for name, _ in files_of(entry))))
+        atomic.sync(out)
+
+
 def remove(out: Place, state: State) -> None:
     """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
     stems = {entry["file"].removesuffix(TAR) for entry in entries(state.manifest)} if state.manifest is not None else set()
@@ -149,7 +157,7 @@ def remove(out: Place, state: State) -> None:
         (out / BUILD).mkdir(exist_ok=True)
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
     (out / MANIFEST).unlink(missing_ok=True)
-    atomic.sync_folder(out)
+    atomic.sync(out)
     _unlink(out, [QUARANTINE, REMARKS, INPUTS, *(stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))])
     remove_build(out)
 

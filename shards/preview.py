@@ -20,9 +20,9 @@ from shards.layout import BUILD
 from shards.plan import Plan
 from shards.preparation import Inputs, find_inputs, make_plan
 from shards.progress import say
+from shards.task import Builder, Job, identity
 from shards.unit import Unit
 from shards.url_path import place
-from shards.worker import Builder, Job, identity
 
 SECONDS = 1.0  # of measuring
 MOST, ROOM = 200, 100e6  # clips that are measured, and bytes that they may take in a temporary folder
@@ -71,7 +71,7 @@ def _seconds(job: Job, inputs: Inputs, planned: Plan, made: summary.Summary, wor
         def build(index: int, numbers: list[int]) -> float:
             started = time.perf_counter()
             unit = Unit("train", index, [(number, planned.clips[number]) for number in numbers])
-            builder.build(unit, lambda seconds, good: None).finish(identity(job.engine, job.device))
+            builder.build(unit)
             return time.perf_counter() - started
 
         count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), int(ROOM * made.images["full"] / made.bytes)))

@@ -19,7 +19,7 @@ Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, sha
 
 
 class ShardWriter:
-    """Writes the samples of one shard; `close` syncs the three files, `publish` gives them their names."""
+    """Writes the samples of one shard; `close` ends the three files, `publish` gives them their names."""
 
     def __init__(self, folder: Path, partition: str, view: str, index: int, fields: Fields):
         self.folder = folder
@@ -62,7 +62,7 @@ class ShardWriter:
         self.samples += 1
 
     def close(self) -> dict[str, Any]:
-        """Finish and sync the files under their temporary names; the shard's entry {file, samples, bytes, blake3, ...}."""
+        """Finish the files under their temporary names; the shard's entry {file, samples, bytes, blake3, ...}."""
         size, digest = self._tar.close()
         columns = {name: np.array(places, np.int64).reshape(-1, 2) for name, places in self._places.items()}
         index = Index(
@@ -72,10 +72,7 @@ class ShardWriter:
         names = [[f"{key}.{name}" for name in self._order] for key in self._keys]
         files = {INDEX: index.to_bytes(), DALI_INDEX: dali_index(names, index)}
         for suffix, data in files.items():
-            with open(self._temporary(suffix), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            self._temporary(suffix).write_bytes(data)
         self._entry = {
             "file": self.stem + TAR, "samples": self.samples, "bytes": size, "blake3": digest,
             "index_blake3": blake3(files[INDEX]).hexdigest(), "idx_blake3": blake3(files[DALI_INDEX]).hexdigest(),
@@ -83,7 +80,7 @@ class ShardWriter:
         return self._entry
 
     def publish(self) -> None:
-        """Rename the closed files to their final names (the caller syncs the folder)."""
+        """Rename the closed files to their final names."""
         for suffix in (INDEX, DALI_INDEX, TAR):
             os.replace(self._temporary(suffix), self.folder / (self.stem + suffix))
 

@@ -6,7 +6,6 @@ Format: POSIX.1-1988 USTAR, 512-byte blocks (https://www.gnu.org/software/tar/ma
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 
 from blake3 import blake3
@@ -46,8 +45,6 @@ class TarWriter:
         self._gathered += _ZEROS
         self.position += len(_ZEROS)
         self._write_gathered()
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         return self.position, self._hash.hexdigest()
 

@@ -37,7 +37,6 @@ class Unit:
     partition: str
     index: int
     clips: list[tuple[int, PlannedClip]]
-    spare: bool = False  # whether some other worker has nothing to do meanwhile
 
     @property
     def name(self) -> str:
@@ -48,9 +47,8 @@ class Unit:
 class Units(Sequence[Unit]):
     """The units of a plan, each made when it is asked for: all clips of a large build as objects would not fit in memory."""
 
-    def __init__(self, planned: Plan, workers: int):
+    def __init__(self, planned: Plan):
         self._clips = planned.clips
-        self._workers = workers
         self._units = list(planned.units().items())
 
     def __len__(self) -> int:
@@ -58,8 +56,7 @@ class Units(Sequence[Unit]):
 
     def __getitem__(self, i: Any) -> Any:
         (partition, index), numbers = self._units[i]
-        spare = i >= len(self) - len(self) % self._workers  # the last round, where that is not a full one
-        return Unit(partition, index, [(number, self._clips[number]) for number in numbers], spare)
+        return Unit(partition, index, [(number, self._clips[number]) for number in numbers])
 
 
 def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
@@ -137,14 +134,16 @@ class UnitWriter:
             self._crc32[path] = crc32
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
-        """Sync and publish the shards (none, if no clip was usable), then write and return the unit's record."""
+        """Publish the shards (none, if no clip was usable), then write and return the unit's record.
+
+        Nothing is synced to disk yet: what a power failure takes does not have the digests that the record names.
+        """
         entries = {}
         if self._shards[0].samples:
             for shard in self._shards:
                 entries[shard.view] = shard.close()
             for shard in self._shards:
                 shard.publish()
-            atomic.sync_folder(self._folder)
         else:
             UnitWriter.abandon(self)
         record = {
@@ -152,7 +151,7 @@ class UnitWriter:
             "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
             "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
-        atomic.write_json(record_path(self._folder, self._unit), record)
+        atomic.write_bytes(record_path(self._folder, self._unit), atomic.json_bytes(record, indent=2), lasting=False)
         clips, seconds = len(self._unit.clips), time.perf_counter() - self._started
         _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._unit.name, clips, self._seconds, seconds)
         return record

@@ -11,7 +11,7 @@ import numpy as np
 
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError
-from shards import atomic, folder, lock, manifest
+from shards import folder, lock, manifest
 from shards.finish import described, write_lines
 from shards.layout import QUARANTINE
 from shards.progress import bar
@@ -62,6 +62,7 @@ def write_set(
                 "environment": environment(),
             }
             made["set_id"] = manifest.set_id(made)
+            folder.sync(out, made)
             manifest.write(out, made)
             folder.remove_build(out)
             return made
@@ -125,7 +126,6 @@ def _write_shard(
         entry = shard.close()
         folder.note_written(out, shard.stem)
         shard.publish()
-        atomic.sync_folder(out)
         return entry
     except BaseException:
         shard.abandon()

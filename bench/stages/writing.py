@@ -50,7 +50,8 @@ def _plain(folder: Path, images: np.ndarray) -> Callable[[], None]:
 
 
 def _ours(folder: Path, images: np.ndarray) -> Callable[[], None]:
-    from shards.shard_writer import ShardWriter
+    from shards import atomic
+    from shards.shard_writer import ShardWriter, files_of
 
     def write() -> None:
         folder.mkdir()
@@ -63,8 +64,10 @@ def _ours(folder: Path, images: np.ndarray) -> Callable[[], None]:
                 {"label": "noise", "path": f"{number:06d}.wav", "view": "full"},
                 {"npy": image},
             )
-        writer.close()
+        entry = writer.close()
         writer.publish()
+        for name, _ in files_of(entry):
+            atomic.sync(folder / name)
 
     return write
 

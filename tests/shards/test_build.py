@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,14 +16,14 @@ from preprocess.decode import decode
 from preprocess.engine import make_engine
 from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from preprocess.features import feature_names
-from shards import build as build_module
-from shards import device_build, folder, plan
+from shards import folder, plan
 from shards.build import BuildOptions, build
+from shards.executors import LocalWorkers, run
 from shards.layout import BUILD, LOCK
 from shards.shardset import ShardSet
-from shards.unit import Unit
+from shards.task import Job
+from shards.unit import Units
 from shards.verify import verify
-from shards.worker import Job
 from tests.shards.conftest import CONFIG, RATE, labelled, write_clip
 
 
@@ -79,22 +80,24 @@ def test_any_number_of_workers_gives_the_same_bytes(built: Path, audio: Path, tm
         assert digests(tmp_path / f"{workers}") == digests(built)
 
 
-def test_one_process_on_a_device_gives_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
-    planned = plan.read(built / "inputs.jsonl")
-    units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
-    job = Job(audio, tmp_path, CONFIG, "numba", "cpu", 0)
+def test_threads_of_one_process_give_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
+    """As builds on a GPU do it."""
+    units = Units(plan.read(built / "inputs.jsonl"))
     (tmp_path / BUILD).mkdir()
-    with build_module.Meter(24) as meter:
-        records = device_build.run(job, units, meter)
+    shown: list[tuple[int, float, int, int]] = []
+    workers = LocalWorkers(Job(audio, tmp_path, CONFIG, "numba", "cpu", 0), 4, threads=True)
+    with contextlib.closing(workers):
+        records = run(workers, units, lambda *counts: shown.append(counts))
     assert {record["unit"] for record in records} == {unit.name for unit in units}
     assert digests(tmp_path) == digests(built)
+    assert shown[-1] == (24, pytest.approx(24 * 0.4), 0, 0)
 
 
-def test_one_process_ends_where_a_shard_cannot_be_written(built: Path, audio: Path, tmp_path: Path) -> None:
-    planned = plan.read(built / "inputs.jsonl")
-    units = [Unit(*unit, [(i, planned.clips[i]) for i in numbers]) for unit, numbers in planned.units().items()]
-    with build_module.Meter(24) as meter, pytest.raises(FileNotFoundError):
-        device_build.run(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu", 0), units, meter)
+def test_threads_end_where_a_shard_cannot_be_written(built: Path, audio: Path, tmp_path: Path) -> None:
+    units = Units(plan.read(built / "inputs.jsonl"))
+    workers = LocalWorkers(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu", 0), 4, threads=True)
+    with contextlib.closing(workers), pytest.raises(ShardwaveError, match="nowhere could not be written"):
+        run(workers, units, lambda *counts: None)
 
 
 def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards import lease, plan, scratch, survey
+from shards import executors, lease, plan, scratch, survey
 from shards.build import BuildOptions, build
 from shards.layout import LOCK
 from shards.ranged import Ranged
@@ -204,9 +204,7 @@ def cut_off(*_: object, **__: object) -> None:
 
 def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     out = s3.bucket("behind") + "/set"
-    from shards.pool import Pool
-
-    run = Pool.run
+    run = executors.run
 
     def and_then_change(*arguments: object) -> object:
         records = run(*arguments)  # type: ignore[arg-type]
@@ -214,7 +212,7 @@ def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypa
         return records
 
     with monkeypatch.context() as patch, pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"):
-        patch.setattr(Pool, "run", and_then_change)
+        patch.setattr(executors, "run", and_then_change)
         build(clips[1], out, CONFIG, options())
     assert "manifest.json" not in s3.objects(out)
 
