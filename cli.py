@@ -463,7 +463,12 @@ def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> 
     epilog=examples("bench search --out runs/backends", "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe"),
 )
 @click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for the results.")
-@click.option("--table", type=PATH, metavar="FILE", help="Recorded learning curves. [default: the MLP's on ESC-10]")
+@click.option(
+    "--table",
+    type=PATH,
+    metavar="FILE",
+    help="Learning curves: a search's run folder, or a file of them. [default: the MLP's on ESC-10]",
+)
 @click.option("--seeds", type=int, default=20, help="Replays of each combination.")
 @click.option("--workers", type=int, multiple=True, default=(1, 4, 16), help="Simulated workers.")
 @click.option("--epochs", type=int, help="Epochs of a full training. [default: 10, or what the table has]")

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from scipy.stats import rankdata
+
 from bench import curves, strategies
 from bench.curves import Table
-from bench.record import Record, append, quartiles
+from bench.record import Record, append
 from bench.strategies import Driver
 from preprocess.errors import UsageError
 from search.budget import SearchBudget
@@ -48,7 +51,7 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
             return
         begun += 1
         order += 1
-        heapq.heappush(running, (clock + table.lookup(trials[number].params).seconds, order, number))
+        heapq.heappush(running, (clock + table.lookup(trials[number].params)["seconds"], order, number))
 
     while True:
         while idle and begun < budget and (asked := driver.ask()) is not None:
@@ -61,7 +64,7 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
             return steps
         clock, _, number = heapq.heappop(running)
         trial = trials[number]
-        trial.values.append(table.lookup(trial.params).values[trial.epochs])
+        trial.values.append(table.lookup(trial.params)["values"][trial.epochs])
         best = max(best, trial.values[-1])
         steps.append(Step(clock, len(steps) + 1, best))
         stopped = driver.report(trial)
@@ -73,14 +76,10 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
             begin(number)
 
 
-def at(steps: Sequence[Step], axis: str, point: float) -> float:
-    """The best value when `axis` (seconds or epochs) reaches `point`; 0 before the first epoch ends."""
-    value = 0.0
-    for step in steps:
-        if getattr(step, axis) > point:
-            break
-        value = step.best
-    return value
+def best_at(steps: Sequence[Step], axis: str, points: Sequence[float]) -> np.ndarray:
+    """The best value when `axis` (seconds or epochs) reaches each of `points`; 0 before the first epoch ends."""
+    reached = np.searchsorted([getattr(step, axis) for step in steps], points, side="right")
+    return np.array([0.0, *(step.best for step in steps)])[reached]
 
 
 def replay_setup(path: str, epochs: int, trainings: int) -> Callable[[tuple[str, int, int]], list[Step]]:
@@ -105,24 +104,27 @@ def replay(
     epochs: int | None = None,
     trainings: int = BUDGET,
     only: Sequence[str] = (),
-    processes: int | None = None,
 ) -> dict[str, Any]:
-    """Replay every backend x sampler x scheduler on `table` (none: those of the project); write records and report to `out`.
+    """Replay every backend x sampler x scheduler on recorded curves; write records and report to `out`.
 
-    Every search may spend `trainings` x `epochs` epochs (`epochs`: at most what the table has). `only`: strategies whose name
-    contains one of these texts. A record holds the final regret (best value in the table minus best value found) of every seed,
-    and in its parameters the curves over epochs and over time: [point, q1, median, q3].
+    A record holds the final regret (best value in the table minus best value found) of every seed, and in its parameters
+    the curves over epochs and over time: [point, q1, median, q3].
+
+    Args:
+        out: A new folder.
+        table: A file of learning curves, or the run folder of a search; None: the table that comes with the project.
+        workers: Simulated workers; each number is a comparison of its own.
+        seeds: Searches per strategy, seeds 0 to seeds - 1.
+        epochs: Of a full training; None: EPOCHS, or what the table has.
+        trainings: Every search may spend `trainings` x `epochs` epochs.
+        only: Strategies whose name contains one of these texts.
     """
-    from tqdm import tqdm
-
     from bench.pool import Pool
     from bench.report import write
     from preprocess.environment import cores
+    from shards.progress import bar
 
-    out = Path(out)
-    paths = [Path(table)] if table else sorted(curves.FOLDER.glob("*.jsonl"))
-    if not paths:
-        raise UsageError(f"no table of learning curves in {curves.FOLDER}: record one, or name it with --table")
+    out, path = Path(out), Path(table or curves.DEFAULT)
     for number, name in ((seeds, "--seeds"), (trainings, "--trainings"), *((count, "--workers") for count in workers)):
         if number < 1:
             raise UsageError(f"{name} must be 1 or more, got {number}")
@@ -131,26 +133,24 @@ def replay(
         raise UsageError(f"--only {', '.join(only)} fits none of {', '.join(strategies.names())}")
     if (out / "records.jsonl").exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")
-    read = {path: curves.read(path) for path in paths}
-    for path, one in read.items():
-        if epochs is not None and not 1 <= epochs <= one.epochs:
-            raise UsageError(f"--epochs must lie between 1 and {one.epochs}, the epochs that {path} holds, got {epochs}")
+    recorded = curves.read(path)
+    if epochs is not None and not 1 <= epochs <= recorded.epochs:
+        raise UsageError(f"--epochs must lie between 1 and {recorded.epochs}, the epochs that {path} holds, got {epochs}")
+    length = epochs or min(EPOCHS, recorded.epochs)
     out.mkdir(parents=True, exist_ok=True)
-    pool = Pool(processes or cores())
+    total = len(workers) * len(chosen) * seeds
+    pool = Pool(cores())
     try:
-        total = len(paths) * len(workers) * len(chosen) * seeds
-        with tqdm(total=total, desc="searches replayed", unit="search", disable=quiet()) as bar:
-            for path, found_table in read.items():
-                length = epochs or min(EPOCHS, found_table.epochs)
-                job = pool.prepare(replay_setup, str(path), length, trainings)
-                for count in workers:
-                    tasks = [(name, count, seed) for name in chosen for seed in range(seeds)]
-                    found: dict[str, list[list[Step]]] = {name: [] for name in chosen}
-                    for task, steps in zip(tasks, pool.stream(job, tasks), strict=True):
-                        found[task[0]].append(steps)
-                        bar.update()
-                    for record in _records(found_table, count, length, trainings, found):
-                        append(out / "records.jsonl", record)
+        job = pool.prepare(replay_setup, str(path), length, trainings)
+        with bar(total=total, desc="searches replayed", unit="search") as progress:
+            for count in workers:
+                tasks = [(name, count, seed) for name in chosen for seed in range(seeds)]
+                found: dict[str, list[list[Step]]] = {name: [] for name in chosen}
+                for task, steps in zip(tasks, pool.stream(job, tasks), strict=True):
+                    found[task[0]].append(steps)
+                    progress.update()
+                for record in _records(recorded, count, length, trainings, found):
+                    append(out / "records.jsonl", record)
     finally:
         pool.close()
     write([out], out / "report.html")
@@ -158,56 +158,29 @@ def replay(
         "records": str(out / "records.jsonl"),
         "report": str(out / "report.html"),
         "searches": total,
-        "tables": list(map(str, paths)),
+        "table": str(path),
     }
-
-
-def quiet() -> bool | None:
-    """tqdm's `disable`: where the user asked for silence, or standard error is no terminal (None: tqdm looks)."""
-    import os
-
-    return True if os.environ.get("SHARDWAVE_QUIET") == "1" else None
 
 
 def _records(table: Table, workers: int, epochs: int, trainings: int, found: dict[str, list[list[Step]]]) -> list[Record]:
     """One record per strategy: final regrets, curves, mean rank among all strategies over the seeds."""
-    budget = trainings * epochs
-    end = max(steps[-1].seconds for runs in found.values() for steps in runs)
-    ranks = _ranks({name: [steps[-1].best for steps in runs] for name, runs in found.items()})
-    marks = {
-        "epochs": [budget * (i + 1) / GRID for i in range(GRID)],
-        "seconds": [end * (i + 1) / GRID for i in range(GRID)],
-    }
+    ends = np.array([[steps[-1].best for steps in runs] for runs in found.values()])
+    ranks = dict(zip(found, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 = best; equals share the mean of their ranks
+    last = {"epochs": trainings * epochs, "seconds": max(steps[-1].seconds for runs in found.values() for steps in runs)}
     records = []
     for name, runs in found.items():
-        over = {
-            axis: [_band(point, [at(steps, axis, point) for steps in runs]) for point in points] for axis, points in marks.items()
-        }
+        over: dict[str, list[list[float]]] = {}
+        for axis, end in last.items():
+            points = [end * (i + 1) / GRID for i in range(GRID)]
+            best = np.array([best_at(steps, axis, points) for steps in runs])
+            bands = np.quantile(best, (0.25, 0.5, 0.75), axis=0).T
+            over[axis] = [[round(point, 3), *band] for point, band in zip(points, bands.round(4).tolist(), strict=True)]
         params = {
             "table": table.name, "configurations": len(table.rows), "best": table.best, "workers": workers, "epochs": epochs,
-            "trainings": trainings, "seeds": len(runs), "rank": round(ranks[name], 2), "over": over,
+            "trainings": trainings, "seeds": len(runs), "rank": round(float(ranks[name]), 2), "over": over,
             "seconds": round(statistics.median(steps[-1].seconds for steps in runs), 2),
         }  # fmt: skip
         role = "peer" if name in strategies.BASELINES else "ours"
         case = f"{table.name}, {workers} workers: {strategies.label(name)}"
         records.append(Record(STAGE, case, role, "regret", [table.best - steps[-1].best for steps in runs], params))
     return records
-
-
-def _band(point: float, values: Sequence[float]) -> list[float]:
-    q1, q3 = quartiles(values)
-    return [round(point, 3), round(q1, 4), round(statistics.median(values), 4), round(q3, 4)]
-
-
-def _ranks(values: dict[str, list[float]]) -> dict[str, float]:
-    """Mean rank over the seeds (1 = best; equals share the mean of their ranks)."""
-    names = list(values)
-    total = dict.fromkeys(names, 0.0)
-    seeds = len(next(iter(values.values())))
-    for seed in range(seeds):
-        for name in names:
-            mine = values[name][seed]
-            better = sum(values[other][seed] > mine for other in names)
-            equal = sum(values[other][seed] == mine for other in names)
-            total[name] += better + (equal + 1) / 2
-    return {name: total[name] / seeds for name in names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import threading
@@ -23,7 +22,7 @@ from search.backends import make_backend
 from search.config import SearchConfig
 from search.objective import TrainingObjective
 from search.results import TrialLog
-from search.space import Space, space_for
+from search.space import space_for
 from search.template import threads
 from search.trial import Trial, best_trial
 from shards.layout import located
@@ -55,7 +54,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "params": None,
             "seed": config.seed,
             "config": _plain(config),
-            "space": _describe(space),
+            "space": space.describe(),
             **clip_table.about(shard_set, clips),
             "folds": roles._asdict(),
             "backend": config.backend,
@@ -122,11 +121,6 @@ def _import_late(scores_test: bool) -> None:
 def _plain(config: SearchConfig) -> dict[str, Any]:
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
     return {**plain, "storage": config.storage and mask_url(config.storage)}
-
-
-def _describe(space: Space) -> dict[str, Any]:
-    rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in space.dimensions.items()}
-    return json.loads(json.dumps({**rules, **space.fixed}))  # as result.json gives it back
 
 
 def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ text, which is the same on every platform and Python version.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,22 @@ class Space:
             if not isinstance(dimension, Grid):
                 values[name] = _draw(dimension, random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
+
+    def describe(self) -> dict[str, Any]:
+        """The space as a JSON object: `{name: {kind: [its fields]}}`, or the value of a fixed parameter."""
+        rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()}
+        return json.loads(json.dumps({**rules, **self.fixed}))  # tuples become lists, as in what a file gives back
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Space:
+        """The space that `describe` describes."""
+        kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Grid, Uniform, LogUniform)}
+        dimensions: dict[str, Dimension] = {}
+        for name, rule in description.items():
+            if isinstance(rule, dict):
+                ((kind, fields),) = rule.items()
+                dimensions[name] = kinds[kind](*(tuple(each) if isinstance(each, list) else each for each in fields))
+        return cls(dimensions, {name: value for name, value in description.items() if name not in dimensions})
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether `params` names exactly this space's parameters, each with a value the space allows."""

@@ -369,8 +369,8 @@ def test_records_of_benchmarks(tmp_path: Path) -> None:
 def test_curves(tmp_path: Path) -> None:
     path = tmp_path / "curves.jsonl"
     space = Space({"hidden_size": Grid((1, 2)), "dropout": Uniform(0.0, 1.0)})
-    rows = [curves.Row({"hidden_size": n, "dropout": 0.5}, [0.1, 0.2], 1.0) for n in (1, 2)]
-    curves.write(path, {"model": "mlp"}, space, rows)
+    rows = [{"params": {"hidden_size": n, "dropout": 0.5}, "values": [0.1, 0.2], "seconds": 1.0} for n in (1, 2)]
+    curves.write(path, {"model": "mlp", "space": space.describe()}, rows)
 
     def use() -> None:
         table = curves.read(path)

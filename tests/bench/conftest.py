@@ -31,9 +31,9 @@ def table(tmp_path_factory):
         params = space.point(number, 7)
         top = 0.85 - 0.08 * abs(math.log10(params["learning_rate"]) + 2.8) - 0.1 * abs(params["dropout"] - 0.3)
         values = [top * (1 - math.exp(-(epoch + 1) / 3)) for epoch in range(10)]
-        rows.append(curves.Row(params, values, 0.1 + params["hidden_size"] / 1_000))
+        rows.append({"params": params, "values": values, "seconds": 0.1 + params["hidden_size"] / 1_000})
     path = tmp_path_factory.mktemp("curves") / "made-up.jsonl"
-    curves.write(path, {"model": "mlp"}, space, rows)
+    curves.write(path, {"model": "mlp", "space": space.describe()}, rows)
     return path
 
 

@@ -14,7 +14,7 @@ LINE = Space({"x": Uniform(0.0, 1.0)})
 
 def straight(rows):
     """A table whose row x has the value x after every epoch and takes `seconds` an epoch."""
-    return curves.Table("line", {}, LINE, [curves.Row({"x": x}, [x / 2, x, x], seconds) for x, seconds in rows])
+    return curves.Table("line", LINE, [{"params": {"x": x}, "values": [x / 2, x, x], "seconds": seconds} for x, seconds in rows])
 
 
 class Fixed:
@@ -55,8 +55,8 @@ def test_stopped_trials_make_room_and_no_epoch_beyond_the_budget_is_run():
 
 def test_value_at_a_point_of_an_axis():
     steps = [replay.Step(1.0, 1, 0.3), replay.Step(2.0, 2, 0.5)]
-    assert [replay.at(steps, "seconds", point) for point in (0.5, 1.0, 1.9, 9.0)] == [0.0, 0.3, 0.3, 0.5]
-    assert replay.at(steps, "epochs", 2) == 0.5
+    assert replay.best_at(steps, "seconds", (0.5, 1.0, 1.9, 9.0)).tolist() == [0.0, 0.3, 0.3, 0.5]
+    assert replay.best_at(steps, "epochs", [2]) == 0.5
 
 
 FAST = [name for name in strategies.names() if not name.startswith("optuna/gp")]
@@ -114,7 +114,7 @@ def test_baseline_gives_one_epoch_to_all_and_the_rest_to_the_best(table):
 @pytest.mark.slow
 def test_replay_writes_records_with_curves_and_ranks(tmp_path, table):
     only = ("optuna/tpe/asha", "ray/random/asha", "random/random/none")
-    result = replay.replay(tmp_path / "out", table, workers=(1, 4), seeds=3, trainings=4, only=only, processes=1)
+    result = replay.replay(tmp_path / "out", table, workers=(1, 4), seeds=3, trainings=4, only=only)
     rows = read(tmp_path / "out")
     assert result["searches"] == 18 and len(rows) == 6 and (tmp_path / "out" / "report.html").exists()
     for row in rows:
