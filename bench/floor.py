@@ -56,12 +56,9 @@ def read_files(paths: Sequence[Path], block: int = 1 << 20) -> int:
     buffer = memoryview(bytearray(block))
     total = 0
     for path in paths:
-        file = os.open(path, os.O_RDONLY)
-        try:
-            while got := os.readv(file, [buffer]):
+        with open(path, "rb", buffering=0) as file:
+            while got := file.readinto(buffer):
                 total += got
-        finally:
-            os.close(file)
     return total
 
 
@@ -77,12 +74,9 @@ def drop_from_cache(paths: Sequence[Path]) -> bool:
     if not hasattr(os, "posix_fadvise"):
         return False
     for path in paths:
-        file = os.open(path, os.O_RDONLY)
-        try:
+        with open(path, "rb") as file:
             os.fsync(file)
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(file)
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return True
 
 

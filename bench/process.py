@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from preprocess.errors import ShardwaveError
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line as a user runs it, in a fresh process
+FIRST, MEMORY = 0.02, 0.2  # seconds between two looks: whether there is a result; at the peaks of memory
 
-FIRST, MEMORY = 0.02, 0.2  # seconds between two looks: whether there is a result; at the peaks of memory, which only grow
 
-
-@dataclasses.dataclass(frozen=True)
-class Watched:
+class Watched(NamedTuple):
     """What was seen of a command that ended well."""
 
     began: float  # Unix time
@@ -32,77 +29,57 @@ class Watched:
 
 def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) -> Watched:
     """Run `command` to its end; ShardwaveError with the last line it wrote where it fails."""
-    environment = {
-        **os.environ,
-        "SHARDWAVE_QUIET": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": paths}
     began, start = time.time(), time.perf_counter()
+    first, peak, measured = None, 0.0, start
     with (
         tempfile.TemporaryFile("w+") as said,
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True, env=environment) as process,
     ):
-        look = _Look(process.pid, start, appeared)
-        look.start()
         try:
-            process.wait()
+            while _runs(process):
+                now = time.perf_counter()
+                if first is None and appeared():
+                    first = now - start
+                if now - measured >= MEMORY:
+                    peak, measured = max(peak, *map(_peak_mb, _family(process.pid))), now
             seconds = time.perf_counter() - start
         finally:
-            look.stop()
             if process.poll() is None:
                 process.terminate()
         said.seek(0)
-        lines = said.read().strip().splitlines()
+        message = (said.read().strip().splitlines() or ["no message"])[-1]
     if process.returncode:
-        raise ShardwaveError(
-            f"{' '.join(command[-6:])}: exit status {process.returncode}: {lines[-1] if lines else 'no message'}"
-        )
-    return Watched(began, look.first if look.first is not None else seconds, seconds, look.peak_mb or float("nan"))
+        raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {message}")
+    return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
 
 
-class _Look(threading.Thread):
-    """Looks at a command while it runs, seldom: what looking costs, the command lacks where it uses all cores."""
-
-    def __init__(self, pid: int, start: float, appeared: Callable[[], bool]):
-        super().__init__(daemon=True)
-        self.first: float | None = None
-        self.peak_mb = 0.0
-        self._pid, self._start, self._appeared = pid, start, appeared
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        measured = self._start
-        while not self._ended.wait(FIRST if self.first is None else MEMORY):
-            if self.first is None and self._appeared():
-                self.first = time.perf_counter() - self._start
-            if time.perf_counter() - measured >= MEMORY:
-                self.peak_mb = max(self.peak_mb, _peak_mb(self._pid))
-                measured = time.perf_counter()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._ended.set()
-        self.join()
+def _runs(process: subprocess.Popen) -> bool:
+    """Whether the process still runs after FIRST seconds."""
+    try:
+        process.wait(FIRST)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def _peak_mb(pid: int) -> float:
-    """The largest VmHWM of `pid` and its descendants, in MB; 0 where the system has no /proc."""
-    peak = 0.0
-    for member in _family(pid):
+    """A process's VmHWM in MB; 0 once it has ended, or where the system has no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return max((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), default=0.0)
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            status = Path(f"/proc/{member}/status").read_text()
+            children = path.read_text().split()
         except OSError:  # it has just ended
             continue
-        peak = max([peak, *(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM:"))])
-    return peak
-
-
-def _family(pid: int) -> list[int]:
-    members = [pid]
-    for member in members:
-        try:
-            for thread in Path(f"/proc/{member}/task").iterdir():
-                members += [int(child) for child in (thread / "children").read_text().split()]
-        except OSError:
-            continue
-    return members
+        for child in children:
+            yield from _family(int(child))

@@ -88,23 +88,17 @@ class Record:
     def row(self) -> dict[str, Any]:
         """The JSON object that `records.jsonl` holds."""
         q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
-        return {
-            "stage": self.stage,
-            "case": self.case,
-            "role": self.role,
-            "unit": self.unit,
+        median = self.median if self.repeats else None
+        figures = {"median": median, "q1": q1, "q3": q3, "of_floor": self.of_floor}
+        values = {
+            **vars(self),
+            **{name: _round(value) for name, value in figures.items()},
             "repeats": [_round(value) for value in self.repeats],
-            "median": _round(self.median) if self.repeats else None,
-            "q1": _round(q1),
-            "q3": _round(q3),
             "n": len(self.repeats),
-            "of_floor": _round(self.of_floor),
-            "params": self.params,
-            "environment": self.environment,
             "commit": self.environment.get("commit"),
             "date": self.environment.get("date"),
-            "skipped": self.skipped,
         }
+        return {name: values[name] for name in FIELDS}
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
@@ -124,14 +118,14 @@ def against_floor(records: Iterable[Record], floors: Sequence[str]) -> list[Reco
     best = [row for row in rows if row.case in floors and row.repeats]
     if not best:
         return rows
-    lower = best[0].unit in LOWER_IS_BETTER
+    unit, lower = best[0].unit, best[0].unit in LOWER_IS_BETTER
     floor = (min if lower else max)(row.median for row in best)
-    done = []
-    for row in rows:
-        if row.repeats and row.unit == best[0].unit:
-            row = dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
-        done.append(row)
-    return done
+    return [
+        dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
+        if row.repeats and row.unit == unit
+        else row
+        for row in rows
+    ]
 
 
 def append(path: Path, record: Record) -> None:

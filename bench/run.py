@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
-import os
-import signal
-import sys
 import tempfile
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import audio
 from bench.record import Record, append
 from bench.report import write
-from bench.scope import Scope, quick_scope
+from bench.scope import Scope
 from bench.stages import STAGES
+from bench.timing import QUICK
+from preprocess.environment import cores
 from preprocess.errors import ShardwaveError, UsageError
+from shards.progress import say
 
 __all__ = ["STAGES", "throughput"]
 
@@ -39,7 +37,7 @@ def throughput(
     A stage that breaks is recorded as not run with the reason, the others go on, and ShardwaveError is raised at the end.
     Returns {records, report, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
     """
-    from preprocess.environment import cores
+    from models.interruption import sigterm_as_interrupt
 
     chosen = tuple(stages or STAGES)
     for name in chosen:
@@ -53,25 +51,25 @@ def throughput(
     start = time.perf_counter()
     rows: list[Record] = []
     broken = []
-    with _terminated_as_exit(), contextlib.ExitStack() as stack:
+    with sigterm_as_interrupt(), contextlib.ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardwave-bench-", dir=folder)))
-        scope = quick_scope(temporary, cores(), music) if quick else Scope(temporary, workers=cores(), music=music)
+        scope = Scope(temporary, True, cores(), 20, QUICK, music) if quick else Scope(temporary, workers=cores(), music=music)
         stack.callback(scope.close)
         for name in (*chosen, "scale") if scale else chosen:
-            _say(f"{name} …")
+            say(f"{name} …")
             began = time.perf_counter()
             module = importlib.import_module(f"bench.{name}" if name == "scale" else f"bench.stages.{name}")
             try:
                 for record in module.run(scope):
                     append(path, record)
                     rows.append(record)
-                    _say(_line(record))
+                    say(_line(record))
             except Exception as error:  # one stage's failure must not cost the other stages' half hour; it is raised at the end
                 reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 append(path, Record(name, name, "ours", "none", skipped=reason))
                 broken.append(f"{name} ({reason})")
-                _say("".join(traceback.format_exception(error)))
-            _say(f"{name}: {time.perf_counter() - began:.1f} s")
+                say(*traceback.format_exc().splitlines())
+            say(f"{name}: {time.perf_counter() - began:.1f} s")
     write([out], out / "report.html")
     if broken:
         raise ShardwaveError(f"bench throughput: {'; '.join(broken)}; the other stages' records are in {path}")
@@ -84,29 +82,11 @@ def throughput(
     }
 
 
-@contextlib.contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """SIGTERM ends the run as an exception does, so that nothing temporary stays behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _line(record: Record) -> str:
     """A record for the terminal."""
     name = f"  {record.role:5s} {record.case}"
     if record.skipped:
         return f"{name}: not run, {record.skipped}"
-    row = dataclasses.replace(record).row()
+    row = record.row()
     of_floor = f", {record.of_floor:.2f} of the floor" if record.of_floor is not None and record.role != "floor" else ""
     return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_floor}"
-
-
-def _say(text: str) -> None:
-    if os.environ.get("SHARDWAVE_QUIET") != "1":
-        print(text, file=sys.stderr, flush=True)

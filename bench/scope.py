@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench import audio
 from bench.pool import Pool
-from bench.record import Record
-from bench.timing import FULL, QUICK, Plan
+from bench.timing import FULL, Plan
+
+NO_CUDA = "no CUDA device: PyTorch sees none on this machine"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,23 +26,18 @@ class Scope:
     music: Path = audio.MUSIC  # real recordings that the clips are cut from
 
     @functools.cached_property
-    def _audio(self) -> tuple[list[Path], str]:
+    def _clips(self) -> tuple[list[Path], str]:
         return audio.make_clips(self.folder / "clips", self.clips, music=self.music)
 
     @property
     def audio(self) -> list[Path]:
         """The clips, made when first asked for: 30 s, 16-bit 22.05 kHz mono WAV, under class folders."""
-        return self._audio[0]
-
-    @property
-    def audio_folder(self) -> Path:
-        """The folder that holds the clips' class folders."""
-        return self.audio[0].parent.parent
+        return self._clips[0]
 
     @property
     def audio_source(self) -> str:
         """Where their sound came from."""
-        return self._audio[1]
+        return self._clips[1]
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -72,24 +67,10 @@ class Scope:
         return path
 
 
-def quick_scope(folder: Path, workers: int, music: Path = audio.MUSIC) -> Scope:
-    """The two-minute run."""
-    return Scope(folder, True, workers, 20, QUICK, music)
-
-
-def missing(module: str, remedy: str) -> str | None:
-    """Why a case cannot run: `module` is not installed; None where it is."""
+def missing(module: str, extra: str) -> str | None:
+    """Why a case cannot run: `module`, which our `extra` brings, is not installed; None where it is."""
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         found = None
-    return None if found else f"{module} is not installed: {remedy}"
-
-
-NO_CUDA = "no CUDA device: PyTorch sees none on this machine"
-EXTRA = "pip install 'shardwave[{}]'"
-
-
-def skip(stage: str, unit: str, cases: Sequence[tuple[str, str]], reason: str) -> list[Record]:
-    """The (case, role) pairs as records that were not run, with the reason."""
-    return [Record(stage, case, role, unit, skipped=reason) for case, role in cases]
+    return None if found else f"{module} is not installed: pip install 'shardwave[{extra}]'"

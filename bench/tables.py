@@ -18,7 +18,7 @@ from bench import accuracy
 from bench import defaults as settings
 from bench.pages.blocks import number
 from bench.pages.render import table
-from bench.record import read
+from bench.record import ROLES, read
 from preprocess.errors import UsageError
 from shards.atomic import write_bytes
 
@@ -29,11 +29,6 @@ PLACE = re.compile(
     r"(?P<body>.*?)(?P<end><!-- /bench-table -->)",
     re.DOTALL,
 )
-
-
-def documents() -> list[Path]:
-    """The Markdown files that may hold tables."""
-    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()]
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -58,9 +53,8 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
         raise UsageError(
             f"a table asks for stage {stage}{f' and cases like {pattern}' if pattern else ''}, of which there is no record"
         )
-    order = {"ours": 0, "peer": 1, "floor": 2}
     cells = []
-    for row in sorted(mine, key=lambda row: order[row["role"]]):
+    for row in sorted(mine, key=lambda row: ROLES.index(row["role"])):
         if row["skipped"]:
             cells.append((row["case"], row["role"], "not run: " + row["skipped"], "", "", ""))
             continue
@@ -74,8 +68,9 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
 
 
 def stale() -> list[Path]:
-    """Documents whose tables are not those of the records."""
-    return [path for path in documents() if (text := path.read_text(encoding="utf-8")) != filled(text)]
+    """Markdown files whose tables are not those of the records."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in documents if (text := path.read_text(encoding="utf-8")) != filled(text)]
 
 
 def main() -> None:

@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.record import LOWER_IS_BETTER, Record, against_floor, quartiles
+from bench.record import Record, against_floor, quartiles
+
+SCALES = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}  # of seconds, for units of time; every other unit is work per second
+IDLE = 0.02  # seconds watched to see whether anything works
 
 
 class Seconds(float):
     """What a case returns that timed itself (a search's overhead, a build's steady part)."""
-
-
-class Value(float):
-    """What a case returns that measured something else than a duration (memory, bytes), in the record's own unit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +25,12 @@ class Case:
 
     name: str
     role: str  # ours, peer, floor
-    run: Callable[[], object]
+    run: Callable[[], object] = lambda: None
     work: float = 1.0
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     before: Callable[[], object] | None = None  # untimed, before every call (dropping a cache)
     once: bool = False  # neither warmed up nor repeated (minutes-long peers)
+    skipped: str | None = None  # why it cannot run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,12 @@ class Plan:
     warmup: int = 1
 
 
-IDLE = 0.02  # seconds watched to see whether anything works
 QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
 FULL = Plan()
 
 
 def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
-    """Repeats per case: seconds, or the values of cases that return `Value`.
+    """Seconds of every repeat, per case.
 
     Rounds go through the cases forwards and backwards in turn, so that a drift of the machine hits all of them alike.
     """
@@ -63,14 +62,12 @@ def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
             _call(case)
     start = time.perf_counter()
     open_cases = list(cases)
-    forwards = True
     while open_cases:
-        for case in open_cases if forwards else reversed(open_cases):
+        for case in open_cases:
             if not taken[case.name] or time.perf_counter() - start < plan.limit:
                 taken[case.name].append(_call(case))
-        forwards = not forwards
         seconds = time.perf_counter() - start
-        open_cases = [case for case in open_cases if not case.once and not done(taken[case.name], seconds, plan)]
+        open_cases = [case for case in reversed(open_cases) if not case.once and not done(taken[case.name], seconds, plan)]
     return taken
 
 
@@ -84,26 +81,23 @@ def done(values: Sequence[float], seconds: float, plan: Plan) -> bool:
     return seconds >= plan.seconds or q3 - q1 <= plan.spread * statistics.median(values)
 
 
-def timed(stage: str, unit: str, cases: Sequence[Case], plan: Plan, *, floors: Sequence[str] | None = None) -> list[Record]:
-    """Measure `cases` together and turn them into records of work per second (or of seconds, for units of time).
+def timed(
+    stage: str, unit: str, cases: Sequence[Case], plan: Plan, floors: Sequence[str] | None = None, **changes: Any
+) -> list[Record]:
+    """Measure `cases` together, by the plan with `changes`; records of work per second (or of seconds, for units of time).
 
-    `floors` names the cases of role floor that the others are held against; without it, all of that role.
+    `floors` names the cases that the others are held against; without it, those of role floor.
     """
-    taken = measure(cases, plan)
+    taken = measure([case for case in cases if not case.skipped], dataclasses.replace(plan, **changes))
     records = []
     for case in cases:
-        values = taken[case.name]
-        if not isinstance(values[0], Value):
-            scale = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}.get(unit)
-            values = [scale * value / case.work if scale else case.work / max(value, 1e-12) for value in values]
-        records.append(Record(stage, case.name, case.role, unit, values, case.params))
+        scale = SCALES.get(unit)
+        values = [
+            scale * seconds / case.work if scale else case.work / max(seconds, 1e-12) for seconds in taken.get(case.name, ())
+        ]
+        records.append(Record(stage, case.name, case.role, unit, values, case.params, skipped=case.skipped))
     names = floors if floors is not None else [case.name for case in cases if case.role == "floor"]
     return against_floor(records, names)
-
-
-def lower_is_better(unit: str) -> bool:
-    """Whether less of `unit` is better."""
-    return unit in LOWER_IS_BETTER
 
 
 def synchronise() -> None:
@@ -133,5 +127,4 @@ def _call(case: Case) -> float:
     start = time.perf_counter()
     result = case.run()
     synchronise()
-    taken = time.perf_counter() - start
-    return result if isinstance(result, Seconds | Value) else taken
+    return result if isinstance(result, Seconds) else time.perf_counter() - start

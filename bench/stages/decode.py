@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
 
 from bench import floor
 from bench.audio import RATE, SECONDS
 from bench.record import Record
-from bench.scope import EXTRA, Scope, missing
+from bench.scope import Scope, missing
 from bench.timing import Case, timed
+from preprocess.decode import decode
 
 STAGE, UNIT = "decode", "x real time"
 FORMATS = {  # name: (suffix, container, encoding, sample rate in Hz, channels)
@@ -28,40 +34,23 @@ UNCODED = ("WAV", "AU")
 
 def run(scope: Scope) -> Iterator[Record]:
     """Per format: ours, librosa.load, and the floor: reading the file's bytes (PCM), or the codec and the resampler alone."""
-    from preprocess.decode import decode
-
-    absent = missing("librosa", EXTRA.format("bench"))
+    absent = missing("librosa", "bench")
     for name, layout in FORMATS.items():
         paths = _encode(scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout)
-        work = len(paths) * SECONDS
-        size = {
-            "group": name,
-            "clips": len(paths),
-            "bytes": sum(path.stat().st_size for path in paths),
-            "audio": scope.audio_source,
-        }
-
-        def ours(paths: Sequence[Path] = paths) -> None:
-            for path in paths:
-                decode(path, RATE)
-
-        uncoded, resampled = layout[1] in UNCODED, layout[3] != RATE
-        what = " and ".join(["file read" if uncoded else "codec"] + ["resampler"] * resampled)
-        floors = Case(f"{name}: {what} alone", "floor", _bare(paths, uncoded), work, size)
-        cases = [Case(f"{name}: decode", "ours", ours, work, size), floors]
-        if absent is None:
-            cases.append(Case(f"{name}: librosa.load", "peer", _librosa(paths), work, size))
-        else:
-            yield Record(STAGE, f"{name}: librosa.load", "peer", UNIT, skipped=absent)
+        seconds, uncoded = len(paths) * SECONDS, layout[1] in UNCODED
+        size = sum(path.stat().st_size for path in paths)
+        params = {"group": name, "clips": len(paths), "bytes": size, "audio": scope.audio_source}
+        bare = f"{name}: {'file read' if uncoded else 'codec'}{' and resampler' * (layout[3] != RATE)} alone"
+        cases = [
+            Case(f"{name}: decode", "ours", functools.partial(_ours, paths), seconds, params),
+            Case(bare, "floor", _bare(paths, uncoded), seconds, params),
+            Case(f"{name}: librosa.load", "peer", functools.partial(_librosa, paths), seconds, params, skipped=absent),
+        ]
         yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
 def _encode(clips: Sequence[Path], folder: Path, layout: tuple[str, str, str, int, int]) -> list[Path]:
     """`clips` in another format, rate and number of channels."""
-    import numpy as np
-    import soundfile
-    import soxr
-
     suffix, container, encoding, rate, channels = layout
     folder.mkdir(parents=True)
     paths = []
@@ -75,22 +64,20 @@ def _encode(clips: Sequence[Path], folder: Path, layout: tuple[str, str, str, in
     return paths
 
 
-def _librosa(paths: Sequence[Path]) -> Callable[[], None]:
+def _ours(paths: Sequence[Path]) -> None:
+    for path in paths:
+        decode(path, RATE)
+
+
+def _librosa(paths: Sequence[Path]) -> None:
     import librosa
 
-    def peer() -> None:
-        for path in paths:
-            librosa.load(path, sr=RATE)
-
-    return peer
+    for path in paths:
+        librosa.load(path, sr=RATE)
 
 
 def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
     """The file's bytes (of what is not coded) or libsndfile into a warm buffer, then soxr HQ where the rate differs; no more."""
-    import numpy as np
-    import soundfile
-    import soxr
-
     buffer = np.empty((int(48_000 * SECONDS) + 48_000, 2), np.float32)
     known = {path: soundfile.read(path, dtype="float32", always_2d=True) for path in paths}
     mono = {path: np.ascontiguousarray(samples[:, 0]) for path, (samples, _) in known.items()}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 from bench.record import Record
-from bench.scope import EXTRA, Scope, missing, skip
+from bench.scope import Scope, missing
 from bench.stages.preprocess import engine_case, fft_floor, pooled_case
-from bench.timing import timed
+from bench.timing import Case, timed
 from preprocess.config import SpectrogramConfig
 
 STAGE, UNIT = "features", "x real time"
@@ -26,11 +25,11 @@ def run(scope: Scope) -> Iterator[Record]:
         *fft_floor(scope),
         *(engine_case(scope, f"numba cpu: {name}", "numba", config, clips) for name, config in SETS.items()),
     ]
-    peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", EXTRA.format("bench"))
+    peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", "bench")
     if absent is None:
         from bench.peers.features import librosa_setup
 
         cases.append(pooled_case(scope, peer, "peer", clips[: scope.workers * scope.pick(1, 4)], 1, librosa_setup))
     else:
-        yield from skip(STAGE, UNIT, [(peer, "peer")], absent)
-    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(2, 20)))
+        cases.append(Case(peer, "peer", skipped=absent))
+    yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(2, 20))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
 import gc
+import itertools
 import shutil
+import subprocess
+import sys
 import tarfile
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,98 +20,107 @@ import numpy as np
 from bench import floor
 from bench.peers import loading as peers
 from bench.record import Record
-from bench.scope import EXTRA, Scope, missing, skip
-from bench.sets import spectrograms, write_images
+from bench.scope import Scope, missing
 from bench.timing import Case, timed
+from preprocess.config import SpectrogramConfig
+from preprocess.decode import decode
+from preprocess.engine import make_engine
 from shards import index
 from shards.layout import INDEX
+from shards.writer import Row, write_set
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
 SMALL = 2_000  # samples of the set that cold reading and streaming are measured on
 SLICES = 10  # samples of a clip that an epoch loads
 PNG_FILES = 400  # samples that the slow PNG folder is measured on
+CLASSES = 10
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """Sets of two sizes, two batch sizes each; then cold, streaming, and opening."""
-    images = spectrograms(scope, scope.pick(4, 20))
+    images = _spectrograms(scope, scope.pick(4, 20))
     for count in (300,) if scope.quick else (SMALL, 20_000):
         folder = scope.room(f"loading-{count}")
-        room = shutil.disk_usage(folder).free
-        needed = 2.2 * count * images[0].nbytes
-        if room < needed:
-            reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {room / 1e9:.0f} GB free: set TMPDIR to another folder"
-            yield from skip(STAGE, UNIT, [(f"{count} samples", "ours")], reason)
+        needed, free = 2.2 * count * images[0].nbytes, shutil.disk_usage(folder).free
+        if free < needed:
+            reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {free / 1e9:.0f} GB free: set TMPDIR to another folder"
+            yield Record(STAGE, f"{count} samples", "ours", UNIT, skipped=reason)
             continue
         tars = write_images(folder / "set", images, count, SHARD_BYTES)
-        yield from _warm(scope, folder, images, count, tars)
+        about = {"samples": count, "sample_bytes": images[0].nbytes}
+        yield from _warm(scope, folder, images, tars, about)
         gc.collect()
         if count <= SMALL:
-            yield from _cold(scope, folder / "set", count, tars, images[0].nbytes)
-            yield from _streaming(scope, folder / "set", count, tars, images[0].nbytes)
+            yield from _cold(scope, tars, about)
+            yield from _streaming(scope, tars, about)
         shutil.rmtree(folder)
     yield from _opening(scope)
 
 
-def _warm(scope: Scope, folder: Path, images: np.ndarray, count: int, tars: Sequence[Path]) -> Iterator[Record]:
+def _case(
+    params: dict[str, Any],
+    what: str,
+    role: str,
+    run: Callable[[], object],
+    before: Callable[[], object] | None = None,
+    **more: Any,
+) -> Case:
+    """A case of the group of `params`, which goes through all their samples."""
+    params = {**params, **more}
+    return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before)
+
+
+def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
     """From the page cache: ours with one thread and one per core, the peers in one process and with workers, a plain copy."""
-    size = images[0].nbytes
+    count, size = about["samples"], about["sample_bytes"]
     _png_folder(folder / "png", images, scope.pick(64, count))
-    absent = (
-        "left out of the quick run: writing its chunks takes too long"
-        if scope.quick
-        else missing("litdata", EXTRA.format("bench"))
-    )
+    slow = "left out of the quick run: writing its chunks takes too long"
+    absent = slow if scope.quick else missing("litdata", "bench")
     if absent is None:
         peers.litdata_write(images, count, folder / "litdata")
     mapped, places = _members(tars)
     order = np.random.default_rng(0).permutation(count)
     large = count > SMALL
-    least = 3 if large else scope.plan.minimum
-    plan = dataclasses.replace(scope.plan, minimum=least, seconds=scope.pick(2, 20), limit=scope.pick(6, 80 if large else 120))
     for batch in (32,) if scope.quick else (32, 256):
-        name = f"{count:,} samples, batches of {batch}"
-        params = {"group": name, "samples": count, "batch_size": batch, "sample_bytes": size, "cache": "warm"}
-        way = {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
+        params = {**about, "group": f"{count:,} samples, batches of {batch}", "batch_size": batch, "cache": "warm"}
+        way: dict[str, Any] = (
+            {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
+        )
         copy = functools.partial(floor.gather(mapped, places, size, batch), order)
         cases = [
-            Case(f"{name}: memcpy gather", "floor", copy, count, params),
-            Case(f"{name}: ours, one process", "ours", _ours(folder / "set", batch, 1), count, {**params, "threads": 1, **way}),
+            _case(params, "memcpy gather", "floor", copy),
+            _case(params, "ours, one process", "ours", _ours(folder / "set", batch, 1), threads=1, **way),
         ]
-        if scope.workers > 1:
-            threads = {**params, "threads": scope.workers}
+        if (threads := scope.workers) > 1:
             cases.append(
-                Case(
-                    f"{name}: ours, {scope.workers} threads", "ours", _ours(folder / "set", batch, scope.workers), count, threads
-                )
+                _case(params, f"ours, {threads} threads", "ours", _ours(folder / "set", batch, threads), threads=threads)
             )
         for workers in (0,) if scope.quick else (0, scope.workers):
             cases += _peers(folder, tars, params, workers, scope.pick(32, PNG_FILES), absent is None)
-        if absent is not None:
-            yield from skip(STAGE, UNIT, [(f"{name}: LitData", "peer")], absent)
-        yield from timed(STAGE, UNIT, cases, plan)
+        if absent:
+            cases.append(Case(f"{params['group']}: LitData", "peer", skipped=absent))
+        minimum, limit = 3 if large else scope.plan.minimum, scope.pick(6, 80 if large else 120)
+        yield from timed(STAGE, UNIT, cases, scope.plan, minimum=minimum, seconds=scope.pick(2, 20), limit=limit)
 
 
 def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool) -> list[Case]:
     """Stock loaders with so many worker processes (0: in this one); on a part of a large set those that are slow, and no faster
     for a smaller one.
     """
-    name, batch, count = params["group"], params["batch_size"], params["samples"]
+    batch, count = params["batch_size"], params["samples"]
     how = f"{workers} workers" if workers else "one process"
-    told, few = {**params, "workers": workers}, min(count, png_files)
+    params, few = {**params, "workers": workers}, min(count, png_files)
     part = tars[: -(-len(tars) * min(count, SMALL) // count)]
     streamed = sum(len(index.read(tar.with_suffix(INDEX))) for tar in part)
     stock = peers.webdataset_epoch([str(tar) for tar in part], batch, workers)
     png = peers.image_folder_epoch(folder / "png", batch, workers, few)
     cases = [
-        Case(f"{name}: webdataset, {how}", "peer", stock, streamed, {**told, "samples": streamed}),
-        Case(f"{name}: PNG folder, ImageFolder, {how}", "peer", png, few, {**told, "samples": few}),
+        _case(params, f"webdataset, {how}", "peer", stock, samples=streamed),
+        _case(params, f"PNG folder, ImageFolder, {how}", "peer", png, samples=few),
     ]
     if litdata:
-        cases.append(
-            Case(f"{name}: LitData, {how}", "peer", peers.litdata_epoch(folder / "litdata", batch, workers), count, told)
-        )
+        cases.append(_case(params, f"LitData, {how}", "peer", peers.litdata_epoch(folder / "litdata", batch, workers)))
     return cases
 
 
@@ -117,57 +130,48 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
     from shards.shardset import ShardSet
 
     loader = Loader(ShardSet.open(path).view("train"), batch, shuffle=True, threads=threads)
-    epoch = 0
+    epochs = itertools.count(1)
 
     def run() -> None:
-        nonlocal epoch
-        epoch += 1
-        loader.set_epoch(epoch)
+        loader.set_epoch(next(epochs))
         for _ in loader:
             pass
 
     return run
 
 
-def _cold(scope: Scope, path: Path, count: int, tars: Sequence[Path], size: int) -> Iterator[Record]:
+def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
     """With the files dropped from the page cache before every repeat; opening included."""
-    name = f"{count:,} samples, batches of 32, cold"
-    params = {"group": name, "samples": count, "batch_size": 32, "sample_bytes": size, "cache": "dropped"}
+    group = f"{about['samples']:,} samples, batches of 32, cold"
+    params = {**about, "group": group, "batch_size": 32, "cache": "dropped"}
     if not floor.drop_from_cache(tars):
-        yield from skip(STAGE, UNIT, [(f"{name}: ours", "ours")], "this system has no way to drop files from the page cache")
+        reason = "this system has no way to drop files from the page cache"
+        yield Record(STAGE, f"{group}: ours", "ours", UNIT, skipped=reason)
         return
 
     def drop() -> None:
         gc.collect()  # pages that are still mapped stay
         floor.drop_from_cache(tars)
 
+    stock = peers.webdataset_epoch([str(tar) for tar in tars], 32, 0)
     cases = [
-        Case(f"{name}: disk read, in order", "floor", lambda: floor.read_files(tars), count, params, drop),
-        Case(f"{name}: ours, one process", "ours", lambda: _ours(path, 32, 1)(), count, params, drop),
-        Case(
-            f"{name}: webdataset, one process",
-            "peer",
-            peers.webdataset_epoch([str(tar) for tar in tars], 32, 0),
-            count,
-            params,
-            drop,
-        ),
+        _case(params, "disk read, in order", "floor", lambda: floor.read_files(tars), drop),
+        _case(params, "ours, one process", "ours", lambda: _ours(tars[0].parent, 32, 1)(), drop),
+        _case(params, "webdataset, one process", "peer", stock, drop),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
-def _streaming(scope: Scope, path: Path, count: int, tars: Sequence[Path], size: int) -> Iterator[Record]:
+def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
     """From a local HTTP server: ours, stock webdataset, and fetching the bytes alone."""
     from torch.utils.data import DataLoader
 
-    from bench.http import fetch, serving
     from shards.stream import stream
 
-    name = f"{count:,} samples, batches of 32, HTTP"
-    params = {"group": name, "samples": count, "batch_size": 32, "sample_bytes": size, "server": "http.server, same machine"}
-    with serving(path) as url:
+    group = f"{about['samples']:,} samples, batches of 32, HTTP"
+    params = {**about, "group": group, "batch_size": 32, "server": "http.server, same machine"}
+    with serving(tars[0].parent) as url:
         urls = [f"{url}/{tar.name}" for tar in tars]
-
         samples = stream(url, "train", shuffle=peers.SHUFFLE)
         batches = DataLoader(samples, batch_size=32, collate_fn=_collate)
 
@@ -177,19 +181,36 @@ def _streaming(scope: Scope, path: Path, count: int, tars: Sequence[Path], size:
                 pass
 
         cases = [
-            Case(f"{name}: bytes alone", "floor", lambda: fetch(urls), count, params),
-            Case(f"{name}: ours", "ours", ours, count, params),
+            _case(params, "bytes alone", "floor", lambda: _fetch(urls)),
+            _case(params, "ours", "ours", ours),
         ]
         if shutil.which("curl"):
-            cases.append(Case(f"{name}: webdataset", "peer", peers.webdataset_epoch(urls, 32, 0), count, params))
+            cases.append(_case(params, "webdataset", "peer", peers.webdataset_epoch(urls, 32, 0)))
         else:
-            yield from skip(
-                STAGE,
-                UNIT,
-                [(f"{name}: webdataset", "peer")],
-                "webdataset reads HTTP through the command curl, which is not installed",
-            )
+            reason = "webdataset reads HTTP through the command curl, which is not installed"
+            cases.append(Case(f"{group}: webdataset", "peer", skipped=reason))
         yield from timed(STAGE, UNIT, cases, scope.plan)
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a plain HTTP server of `folder` in a process of its own, ended with the block."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().split("(")[1].split("/)")[0]  # Serving HTTP on ... (http://127.0.0.1:8000/) ...
+        finally:
+            server.terminate()
+
+
+def _fetch(urls: Sequence[str]) -> None:
+    """Read all bytes of `urls` into one buffer."""
+    buffer = memoryview(bytearray(1 << 20))
+    for url in urls:
+        with urllib.request.urlopen(url) as answer:
+            while answer.readinto(buffer):
+                pass
 
 
 def _opening(scope: Scope) -> Iterator[Record]:
@@ -198,14 +219,10 @@ def _opening(scope: Scope) -> Iterator[Record]:
 
     count = scope.pick(10_000, 100_000)
     path = scope.room("opening") / "set"
-    write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
-    params = {"samples": count, "shards": len(list(path.glob("*.tar")))}
-    yield from timed(
-        STAGE,
-        "ms",
-        [Case(f"opening a set of {count:,} samples", "ours", lambda: ShardSet.open(path).view("train"), 1, params)],
-        scope.plan,
-    )
+    tars = write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
+    params = {"samples": count, "shards": len(tars)}
+    opened = Case(f"opening a set of {count:,} samples", "ours", lambda: ShardSet.open(path).view("train"), 1, params)
+    yield from timed(STAGE, "ms", [opened], scope.plan)
 
 
 def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
@@ -231,10 +248,41 @@ def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
 
     made: list[Path] = []
     for i in range(count):
-        path = folder / f"class{i % 10}" / f"{i:06d}.png"
+        path = folder / f"class{i % CLASSES}" / f"{i:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if i < min(len(images), PNG_FILES):
             Image.fromarray(images[i]).convert("RGB").save(path)
             made.append(path)
         else:
             path.hardlink_to(made[i % len(made)])
+
+
+def _spectrograms(scope: Scope, clips: int) -> np.ndarray:
+    """uint8 [clips x 11, 512, 512]: the images of some of the bench's clips and of their ten slices."""
+    config = SpectrogramConfig()
+    engine = make_engine("numba", "cpu", config)
+    outputs = [engine([decode(path, config.sample_rate).samples]) for path in scope.audio[:clips]]
+    return np.concatenate([part for output in outputs for part in (output.full, output.slices[0])])
+
+
+def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) -> list[Path]:
+    """A set of `count` samples in the full view, which repeat `images` (uint8 [n, ...]); the paths of its tars."""
+    per_shard = max(1, int(shard_bytes // max(1, images[0].nbytes)))
+
+    def row(i: int) -> Row:
+        meta = {
+            "label": f"class{i % CLASSES}", "path": f"class{i % CLASSES}/{i:06d}.wav", "group": None, "fold": None,
+            "view": "full", "slice": None, "start": 0.0, "length": 30.0, "source_rate": 22_050,
+        }  # fmt: skip
+        return Row(f"{i:06d}", i % CLASSES, i, meta, {"npy": images[i % len(images)]})
+
+    shards = [
+        ("train", "full", number, map(row, range(start, min(start + per_shard, count))))
+        for number, start in enumerate(range(0, count, per_shard))
+    ]
+    about = {
+        "config": {"bench": "repeated images", "shape": list(images.shape[1:])}, "engine": None, "device": "cpu", "seed": 0,
+        "classes": [f"class{i}" for i in range(CLASSES)], "feature_names": [], "clips": count, "audio_seconds": 0.0,
+    }  # fmt: skip
+    write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, about, samples=count)
+    return sorted(out.glob("*.tar"))

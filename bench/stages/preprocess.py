@@ -11,11 +11,12 @@ from typing import Any
 
 from bench import floor, process
 from bench.audio import CLASSES, RATE, SECONDS, repeat_clips
-from bench.engines import engine_setup
 from bench.record import Record, against_floor
-from bench.scope import EXTRA, NO_CUDA, Scope, missing, skip
+from bench.scope import NO_CUDA, Scope, missing
 from bench.timing import Case, timed
 from preprocess.config import SpectrogramConfig
+from preprocess.engine import make_engine
+from preprocess.errors import BadAudio
 
 STAGE, UNIT = "preprocess", "x real time"
 WHOLE = SpectrogramConfig(slices=0)
@@ -33,9 +34,9 @@ def run(scope: Scope) -> Iterator[Record]:
     """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
     cases = [*fft_floor(scope), *_peers(scope)]
     for engine in ("numba", "dali", "reference"):
-        absent = missing("nvidia.dali", EXTRA.format("dali")) if engine == "dali" else None
+        absent = missing("nvidia.dali", "dali") if engine == "dali" else None
         if absent:
-            yield from skip(STAGE, UNIT, [(f"{engine} cpu: {name}", "ours") for name in SETS], absent)
+            cases += [Case(f"{engine} cpu: {name}", "ours", skipped=absent) for name in SETS]
         elif engine != "reference":
             for name, config in SETS.items():
                 slow = engine == "dali" and (scope.quick or config != WHOLE)
@@ -44,16 +45,38 @@ def run(scope: Scope) -> Iterator[Record]:
         elif not scope.quick:  # seconds a clip
             case = engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers])
             cases.append(dataclasses.replace(case, once=True))
-    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240)))
+    yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240))
     yield from _builds(scope)
     if scope.cuda:
         from bench.stages.preprocess_cuda import run_cuda
 
         yield from run_cuda(scope)
     else:
-        yield from skip(
-            STAGE, UNIT, [(f"{engine} cuda: {name}", "ours") for engine in ("torch", "dali") for name in SETS], NO_CUDA
-        )
+        names = [f"{engine} cuda: {name}" for engine in ("torch", "dali") for name in SETS]
+        yield from (Record(STAGE, name, "ours", UNIT, skipped=NO_CUDA) for name in names)
+
+
+def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
+    """`streaming` for a process that uses one core."""
+    import torch
+
+    torch.set_num_threads(1)
+    return streaming(engine, device, config)
+
+
+def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
+    """`work(paths)`: the engine's stream over the files, as a build reads it, in this process; the number of images made."""
+    made = make_engine(engine, device, config)
+
+    def work(paths: Sequence[str | Path]) -> int:
+        images = 0
+        for i, output in made.stream(map(Path, paths)):
+            if isinstance(output, BadAudio):
+                raise RuntimeError(f"{paths[i]}: {output}")
+            images += 1 + len(output.slices)
+        return images
+
+    return work
 
 
 def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
@@ -76,7 +99,7 @@ def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
 def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path]) -> Case:
     """An engine on all cores, one in each warm worker process; DALI's takes ten clips at a time, the others two."""
     chunk = 10 if engine == "dali" else 2
-    case = pooled_case(scope, name, "ours", paths, chunk, engine_setup, engine, "cpu", dataclasses.asdict(config))
+    case = pooled_case(scope, name, "ours", paths, chunk, engine_setup, engine, "cpu", config)
     if name == HEADLINE:
         case.params["way"] = {"step": "Decoding and computing the images", "work": SECONDS, "when": "once"}
     return case
@@ -102,12 +125,12 @@ def _peers(scope: Scope) -> list[Case]:
     from bench.peers import spectrogram
 
     clips, cases = scope.audio, _report_way(scope)
-    if missing("librosa", "") is None:
+    if missing("librosa", "bench") is None:
         images, some = str(scope.room("images")), clips[: scope.workers * scope.pick(2, 8)]
         cases.append(pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images))
     some = clips[: scope.workers * scope.pick(2, 16)]
     cases.append(pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup))
-    if missing("nvidia.dali", "") is None:
+    if missing("nvidia.dali", "dali") is None:
         dali = spectrogram.DaliPipeline([str(path) for path in clips], scope.workers)
         cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, len(clips) * SECONDS, parameters(scope, len(clips))))
     return cases
@@ -117,7 +140,7 @@ def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     """What our users come from, where librosa is installed; see `fft_floor` for `group` and `beside`."""
     from bench.peers import spectrogram
 
-    if missing("librosa", ""):
+    if missing("librosa", "bench"):
         return []
     few, images = scope.audio[: scope.workers * scope.pick(1, 2)], str(scope.room("images"))
     name = f"report's way: librosa, specshow, PNG{beside}"
@@ -149,15 +172,13 @@ def _builds(scope: Scope) -> Iterator[Record]:
 
     start = min(build("", few).seconds for _ in range(scope.pick(1, 3)))
     times = scope.pick(1, 5)
-    plan = dataclasses.replace(scope.plan, warmup=0, minimum=times, maximum=times, limit=scope.pick(8, 240))
     cases = [case(options) for options in seen if not (scope.quick and options)]
     beside = [*fft_floor(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
-    records = list(timed(STAGE, UNIT, [*beside, *cases], plan))
+    limit = scope.pick(8, 240)
+    records = timed(STAGE, UNIT, [*beside, *cases], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
     for options, builds in seen.items():
-        name, told = (
-            f"shard command, once started: whole + 10 slices{options}",
-            {**params, "start": start, "start_clips": len(few)},
-        )
+        name = f"shard command, once started: whole + 10 slices{options}"
+        told = {**params, "start": start, "start_clips": len(few)}
         if builds and min(watched.seconds for watched in builds) > 1.5 * start:
             rates = [(count - len(few)) * SECONDS / (watched.seconds - start) for watched in builds]
             records.append(Record(STAGE, name, "ours", UNIT, rates, told))

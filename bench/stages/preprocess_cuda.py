@@ -3,7 +3,6 @@ memory-bandwidth floor."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shutil
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from pathlib import Path
 
 from bench import floor, process
 from bench.audio import RATE, SECONDS, repeat_clips
-from bench.engines import streaming
 from bench.record import Record
-from bench.scope import EXTRA, Scope, missing, skip
-from bench.stages.preprocess import SETS, STAGE, UNIT, parameters
+from bench.scope import Scope, missing
+from bench.stages.preprocess import SETS, STAGE, UNIT, parameters, streaming
 from bench.timing import Case, timed
 from preprocess.config import SpectrogramConfig
 
@@ -26,9 +24,9 @@ def run_cuda(scope: Scope) -> Iterator[Record]:
     yield from _alone(scope)
     paths = repeat_clips(scope.audio, scope.room("cuda") / "audio", scope.pick(100, 1_000))
     for engine in ("torch", "dali"):
-        absent = missing("nvidia.dali", EXTRA.format("dali")) if engine == "dali" else None
+        absent = missing("nvidia.dali", "dali") if engine == "dali" else None
         if absent:
-            yield from skip(STAGE, UNIT, [(f"{engine} cuda: {name}", "ours") for name in SETS], absent)
+            yield from (Record(STAGE, f"{engine} cuda: {name}", "ours", UNIT, skipped=absent) for name in SETS)
             continue
         cases = []
         some = paths[: len(paths) // 10] if engine == "dali" else paths
@@ -89,7 +87,7 @@ def _builds(scope: Scope, clips: list[Path]) -> Iterator[Record]:
             seconds, params, clear,
         ),
     ]  # fmt: skip
-    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, minimum=scope.pick(1, 3)))
+    yield from timed(STAGE, UNIT, cases, scope.plan, minimum=scope.pick(1, 3))
     clear()
 
 

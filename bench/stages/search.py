@@ -12,7 +12,7 @@ import numpy as np
 
 from bench import process
 from bench.record import Record
-from bench.scope import EXTRA, Scope, missing
+from bench.scope import Scope, missing
 from bench.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
@@ -86,7 +86,7 @@ def _absent(kind: str, scope: Scope) -> str | None:
     """Why searches by Ray do not run, if they do not."""
     if kind != "ray":
         return None
-    return "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", EXTRA.format("ray"))
+    return "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
 
 
 def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:

@@ -8,10 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import floor
 from bench.record import Record
 from bench.scope import Scope
 from bench.timing import Case, timed
+from models.allocator import keep_freed_memory
+from models.batches import Batches
 from models.config import TrainConfig, defaults
+from models.data import TrainingData
+from models.fit import fit, take_step
+from preprocess.config import SpectrogramConfig
+from shards.build import build
+from shards.build_options import BuildOptions
+from shards.resident import Resident
 
 STAGE, UNIT = "training", "samples/s"
 HEADLINE = "cnn 512 x 512"  # stands for training on a clip's way: images of the default size
@@ -23,12 +35,12 @@ def run(scope: Scope) -> Iterator[Record]:
     """Every model at 128 x 128 (the MLP on features, VGG16's head on cached outputs); the CNN also at the full 512."""
     path = labelled_set(scope, IMAGE_SIZE, scope.pick(8, 60))
     for model in ("mlp", "cnn", "cnn-plus"):
-        yield from _model(scope, path, config_of(scope, model), model)
-    yield from _model(scope, backbone_set(scope), config_of(scope, "vgg16"), "vgg16 head")
-    yield from _model(scope, labelled_set(scope, 512, 8), config_of(scope, "cnn", batch_size=scope.pick(4, 16)), HEADLINE)
+        yield from _model(scope, path, config_of(model), model)
+    yield from _model(scope, backbone_set(scope), config_of("vgg16"), "vgg16 head")
+    yield from _model(scope, labelled_set(scope, 512, 8), config_of("cnn", batch_size=scope.pick(4, 16)), HEADLINE)
 
 
-def config_of(scope: Scope, model: str, **changes: Any) -> TrainConfig:
+def config_of(model: str, **changes: Any) -> TrainConfig:
     """The model's default training; VGG16 untrained, which costs the same and needs no download."""
     way = {"weights": "none"} if model == "vgg16" else {"train_view": "slice"}  # ten times as many samples as of whole clips
     return defaults(model, **{"batch_size": BATCH, **way, **changes})
@@ -36,10 +48,6 @@ def config_of(scope: Scope, model: str, **changes: Any) -> TrainConfig:
 
 def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) -> Path:
     """A shard set with features of `clips` of the bench's clips, split into train and val."""
-    from preprocess.config import SpectrogramConfig
-    from shards.build import build
-    from shards.build_options import BuildOptions
-
     folder = scope.room(f"labelled-{image_size}-{clips}-{slices}")
     if not (folder / "set" / "manifest.json").exists():
         for path in scope.audio[:clips]:
@@ -47,12 +55,8 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
             target.parent.mkdir(parents=True, exist_ok=True)
             target.hardlink_to(path)
         config = SpectrogramConfig(image_size=image_size, slices=slices, features=True)
-        build(
-            folder / "audio",
-            folder / "set",
-            config,
-            BuildOptions(engine="numba", device="cpu", val_fraction=0.25, workers=scope.workers),
-        )
+        options = BuildOptions(engine="numba", device="cpu", val_fraction=0.25, workers=scope.workers)
+        build(folder / "audio", folder / "set", config, options)
     return folder / "set"
 
 
@@ -61,13 +65,44 @@ def backbone_set(scope: Scope) -> Path:
     return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
-def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator[Record]:
-    from bench.steps import flops_per_sample, peaks, steps
-    from models.batches import Batches
-    from models.data import TrainingData
-    from models.fit import fit
-    from shards.resident import Resident
+def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]) -> Callable[[], None]:
+    """`run()` trains through `batches()` once: forward, backward, optimiser, on a model made once."""
+    keep_freed_memory()
+    learner = data.learner(config, 1).to(data.device)
+    optimizer, schedule = learner.optimizers()
+    learner.train()
 
+    def run() -> None:
+        for batch in batches():
+            take_step(learner, learner.training_step(data.to_device(batch)), optimizer, schedule)
+        learner._forget()  # what an epoch gathers for its scores
+
+    return run
+
+
+def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
+    """The machine's fastest matrix product and convolutions (float32), as samples/s of a step with `per_sample` operations."""
+    cuda = device == "cuda"
+    size = 8_192 if cuda else 1_024 if quick else 2_048
+    peaks = [("matrix product peak", floor.matmul(device, torch.float32, size), {"size": size})]
+    for channels, side in ((64, 112), (256, 28)):  # early and late in a network such as VGG16
+        convolution = floor.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
+        peaks.append((f"convolution peak, {channels} channels", convolution, {"channels": channels, "side": side}))
+    return [
+        Case(name, "floor", run, operations / per_sample, {**params, "flops_per_sample": per_sample})
+        for name, (run, operations), params in peaks
+    ]
+
+
+def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, Any]) -> float:
+    """Floating-point operations of a training step (matrix products and convolutions, forward and backward), per sample."""
+    learner = data.learner(config, 1).to(data.device)
+    with FlopCounterMode(display=False) as counter:
+        learner.training_step(data.to_device(batch)).backward()
+    return counter.get_total_flops() / len(batch["cls"])
+
+
+def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator[Record]:
     data = TrainingData(path, config)
     batch_size = min(config.batch_size, len(data.train))
     resident = Resident(data.train, data.device, (data.field,))
@@ -75,38 +110,33 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     from_shards = Batches(data.train, data.train, data.field, batch_size, seed=0, pin=data.device.type == "cuda")
     from_copy = Batches(data.train, resident, data.field, batch_size, seed=0)
     one = data.to_device(next(iter(from_copy)))
-    per_sample = flops_per_sample(data, config, one)
     params = {
         "group": name, "model": config.model, "batch_size": batch_size, "shape": list(data.inputs.shape), "steps": count,
         "device": data.device.type, "precision": config.precision,
     }  # fmt: skip
     way = {"way": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}} if name == HEADLINE else {}
-    work = count * batch_size
 
     def case(what: str, batches: Callable[[], Iterable[dict[str, Any]]], **more: Any) -> Case:
-        return Case(f"{name}: {what}", "ours", steps(data, config, batches), work, {**params, **more})
+        return Case(f"{name}: {what}", "ours", steps(data, config, batches), count * batch_size, {**params, **more})
 
     cases = [
         case("from shards", lambda: itertools.islice(from_shards, count)),
         case("from a resident copy", lambda: itertools.islice(from_copy, count)),
         case("one synthetic batch", lambda: itertools.repeat(one, count), **way),
     ]
-    for peak in peaks(data.device.type, per_sample, scope.quick):
+    for peak in peaks(data.device.type, _flops_per_sample(data, config, one), scope.quick):
         cases.append(dataclasses.replace(peak, name=f"{name}: {peak.name}", params={**peak.params, "group": name}))
-    yield from timed(STAGE, UNIT, cases, dataclasses.replace(scope.plan, seconds=scope.pick(1, 15)))
+    yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(1, 15))
     if scope.quick and name == HEADLINE:  # an epoch of it takes longer than all the rest
         return
     epochs = scope.pick(1, 3)
     repeats = [fit(data, dataclasses.replace(config, epochs=epochs)).seconds for _ in range(scope.pick(1, 3))]
     middle = sorted(repeats, key=lambda seconds: seconds["total"])[len(repeats) // 2]
-    parts = {
-        "training steps": middle["step"] / epochs,
-        "waiting for data": middle["data_wait"] / epochs,
-        "validation": middle["validation"] / epochs,
-        "start and the rest": max(0.0, middle["total"] - middle["step"] - middle["data_wait"] - middle["validation"]) / epochs,
-    }
-    told = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
-    yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], told)
+    spent = {"training steps": middle["step"], "waiting for data": middle["data_wait"], "validation": middle["validation"]}
+    spent["start and the rest"] = max(0.0, middle["total"] - sum(spent.values()))
+    parts = {part: seconds / epochs for part, seconds in spent.items()}
+    params = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
+    yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], params)
 
 
 def _steps(scope: Scope, name: str) -> int:

@@ -6,23 +6,20 @@ from collections.abc import Iterator
 
 from bench import floor
 from bench.record import Record
-from bench.scope import NO_CUDA, Scope, skip
+from bench.scope import NO_CUDA, Scope
 from bench.timing import Case, timed
 
 STAGE, UNIT = "transfer", "GB/s"
 BATCH, SIZE = 256, 512
+PINNED, PAGEABLE = "batch, pinned memory", "batch, pageable memory"
+LARGE, WITHIN = "one large pinned copy", "copy within the device"
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """One 67 MB batch at a time; beside it the largest transfers the bus gives, and a copy within the device."""
-    names = [
-        ("batch, pinned memory", "ours"),
-        ("batch, pageable memory", "ours"),
-        ("one large pinned copy", "floor"),
-        ("copy within the device", "floor"),
-    ]
     if not scope.cuda:
-        yield from skip(STAGE, UNIT, names, NO_CUDA)
+        for name, role in ((PINNED, "ours"), (PAGEABLE, "ours"), (LARGE, "floor"), (WITHIN, "floor")):
+            yield Record(STAGE, name, role, UNIT, skipped=NO_CUDA)
         return
     import torch
 
@@ -31,16 +28,12 @@ def run(scope: Scope) -> Iterator[Record]:
     pinned, target = pageable.pin_memory(), torch.empty_like(pageable, device="cuda")
     large = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
     on_device = torch.empty_like(large, device="cuda")
-    gigabytes = pageable.nbytes / 1e9
+    bytes_ = {"bytes": large.nbytes}
     cases = [
-        Case(names[0][0], "ours", lambda: target.copy_(pinned, non_blocking=True), gigabytes, params),
-        Case(names[1][0], "ours", lambda: target.copy_(pageable), gigabytes, params),
-        Case(
-            names[2][0], "floor", lambda: on_device.copy_(large, non_blocking=True), large.nbytes / 1e9, {"bytes": large.nbytes}
-        ),
+        Case(PINNED, "ours", lambda: target.copy_(pinned, non_blocking=True), pageable.nbytes / 1e9, params),
+        Case(PAGEABLE, "ours", lambda: target.copy_(pageable), pageable.nbytes / 1e9, params),
+        Case(LARGE, "floor", lambda: on_device.copy_(large, non_blocking=True), large.nbytes / 1e9, bytes_),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
     within, moved = floor.copy("cuda", 1 << 30)
-    yield from timed(
-        STAGE, UNIT, [Case(names[3][0], "floor", within, moved / 1e9, {"bytes read and written": moved})], scope.plan
-    )
+    yield from timed(STAGE, UNIT, [Case(WITHIN, "floor", within, moved / 1e9, {"bytes read and written": moved})], scope.plan)

@@ -35,9 +35,7 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
     from bench.stages import training
 
     path = training.labelled_set(tiny, 32, 4, slices=2)
-    records = {
-        record.case: record for record in training._model(tiny, path, training.config_of(tiny, "cnn", batch_size=2), "cnn")
-    }
+    records = {record.case: record for record in training._model(tiny, path, training.config_of("cnn", batch_size=2), "cnn")}
     assert set(records) == {
         "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch", "cnn: matrix product peak",
         "cnn: convolution peak, 64 channels", "cnn: convolution peak, 256 channels", "cnn: one epoch",

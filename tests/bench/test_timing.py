@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from bench.timing import Case, Plan, Seconds, Value, done, measure, settle, timed
+from bench.timing import Case, Plan, Seconds, done, measure, settle, timed
 
 
 def test_cases_take_turns_and_every_second_round_goes_backwards():
@@ -39,15 +39,16 @@ def test_what_is_done_before_a_repeat_is_not_timed():
     assert max(measure([case], Plan(minimum=2, maximum=2, warmup=0))["c"]) < 0.04
 
 
-def test_rates_times_and_values_become_records_held_against_the_floor():
+def test_rates_times_and_skipped_cases_become_records_held_against_the_floor():
     cases = [
         Case("ours", "ours", lambda: Seconds(0.5), work=100),
         Case("floor", "floor", lambda: Seconds(0.25), work=100),
-        Case("memory", "ours", lambda: Value(7.0)),
+        Case("absent", "peer", skipped="not installed"),
     ]
     plan = Plan(minimum=1, maximum=1, warmup=0)
-    ours, floor, memory = timed("s", "samples/s", cases, plan)
-    assert (ours.median, floor.median, memory.median, ours.of_floor) == (200.0, 400.0, 7.0, 0.5)
+    ours, floor, absent = timed("s", "samples/s", cases, plan)
+    assert (ours.median, floor.median, ours.of_floor) == (200.0, 400.0, 0.5)
+    assert (list(absent.repeats), absent.skipped) == ([], "not installed")
     (per_trial,) = timed("s", "s/trial", [Case("a", "ours", lambda: Seconds(10.0), work=20)], plan)
     assert per_trial.median == 0.5
     (milliseconds,) = timed("s", "ms", [Case("a", "ours", lambda: Seconds(0.01))], plan)
