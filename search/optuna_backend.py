@@ -59,11 +59,7 @@ class OptunaBackend:
         started = time.perf_counter()
         with only_search_on(self._storage), _storage_errors(self._storage):
             pool = WorkerPool(objective, budget)  # imports, while the study is opened here
-            try:
-                driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
-            except BaseException:
-                pool.close()
-                raise
+            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
             try:
                 result = run_in_pool(objective, driver, budget, log, pool)
                 driver.collect()

@@ -7,15 +7,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from preprocess.errors import ShardwaveError
+from search import fork_server
 from search.budget import SearchBudget
-from search.interrupt import Interrupts
 from search.results import TrialLog
-from search.template import Template, connect, threads
-from search.trial import MAX_ATTEMPTS, Assignment, Trial
+from search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
+from search.worker import threads, worker_main
 
 
 class Driver(Protocol):
@@ -42,81 +43,84 @@ class Driver(Protocol):
 class Worker:
     """A worker process as the main process sees it."""
 
-    def __init__(self, link: Connection, slot: int) -> None:
-        self.link, self.slot = link, slot  # slot: 0 to jobs - 1
-        self.pid: int | None = None
+    def __init__(self, process: BaseProcess, link: Connection, slot: int) -> None:
+        self.process, self.link, self.slot = process, link, slot  # slot: 0 to jobs - 1
         self.name = ""
         self.ready = False  # has prepared itself
         self.idle = False  # waits for work
         self.work: Assignment | None = None
 
+    def send(self, message: Any) -> None:
+        """Send; a worker that is gone is found, with its work, by the next `wait`."""
+        with contextlib.suppress(ConnectionError):
+            self.link.send(message)
+
+    def end(self) -> int | None:
+        """End the process if it lives; returns its exit status."""
+        self.process.kill()
+        self.process.join()
+        self.link.close()
+        return self.process.exitcode
+
 
 class WorkerPool:
-    """`budget.jobs` workers, forked from one template process that starts importing at once, while the caller goes on.
+    """`budget.jobs` workers, forked from a server that starts importing at once, while the caller goes on.
 
     The cores are divided among the workers, and so are the GPUs: worker i is shown GPU number i * gpus_per_trial alone.
-
-    A context manager: leaving it ends every process. Inside, Ctrl-C raises KeyboardInterrupt between messages.
+    A context manager: leaving it ends the workers.
     """
 
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
-        self.jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
-        self._objective = objective
-        self._workers: list[Worker] = []
-        self._interrupts = Interrupts()
-        self._template = Template(objective, threads(objective, self.jobs, os.environ.get("OMP_NUM_THREADS")))
+        self._jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
+        self._objective, self._modules = objective, getattr(objective, "modules", ())
+        self._threads = threads(objective, self._jobs)
+        self.workers: list[Worker] = []
+        fork_server.start(self._modules, self._threads)
 
     def __enter__(self) -> WorkerPool:
-        self._interrupts.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._interrupts.__exit__()
-        self.close()
-
-    def close(self) -> None:
-        """End every process."""
-        for worker in self._workers:
-            worker.link.close()
-        self._template.close()
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.end()
 
     def run(self, driver: Driver, log: TrialLog, epochs: int) -> None:
         """Run trials until the driver has no more."""
         loop = _Loop(self, driver, log, epochs)
-        for slot in range(self.jobs):
+        for slot in range(self._jobs):
             self.add_worker(slot)
         while loop.feed():
             driver.tick()
-            for link in self._interrupts.wait([worker.link for worker in self._workers], driver.poll):
-                worker = next(worker for worker in self._workers if worker.link is link)
+            ready = wait([worker.link for worker in self.workers], driver.poll)
+            for worker in [worker for worker in self.workers if worker.link in ready]:
                 try:
                     message = worker.link.recv()
                 except (EOFError, ConnectionError):
-                    self._workers.remove(worker)
-                    loop.lost(worker, self._how_it_ended(worker))
+                    self.workers.remove(worker)
+                    loop.lost(worker)
                 else:
                     loop.handle(worker, message)
 
-    @property
-    def workers(self) -> list[Worker]:
-        return self._workers
-
     def add_worker(self, slot: int) -> None:
-        """Fork one more worker (once the template has its imports)."""
-        environment = {"CUDA_VISIBLE_DEVICES": self._gpu(slot)} if self._gpus_per_trial else {}
+        """Start one more worker."""
+        link, theirs = fork_server.CONTEXT.Pipe()
+        gpu = self._gpu(slot) if self._gpus_per_trial else None
+        process = fork_server.CONTEXT.Process(
+            target=worker_main, args=(theirs, self._objective, self._threads, gpu, fork_server.folder()), name=f"search-{slot}"
+        )
         try:
-            self._workers.append(Worker(connect(self._template.address, environment), slot))
-        except OSError:
-            raise ShardwaveError(f"the process that starts workers ended with exit status {self._template.exit_status}") from None
+            fork_server.start(self._modules, self._threads, process)
+        except (OSError, EOFError) as error:
+            raise ShardwaveError(f"the process that starts workers ended while it imported {self._modules}") from error
+        theirs.close()
+        self.workers.append(Worker(process, link, slot))
 
     def _gpu(self, slot: int) -> str:
         number = int(slot * self._gpus_per_trial)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         return visible.split(",")[number] if visible else str(number)
-
-    def _how_it_ended(self, worker: Worker) -> str:
-        worker.link.close()
-        return self._template.how_it_ended(worker.pid)
 
 
 class _Loop:
@@ -134,63 +138,56 @@ class _Loop:
             if worker.idle and (work := self._next_work()) is not None:
                 worker.idle, worker.work = False, work
                 self.log.start(work, worker.name)
-                _send(worker, work)
+                worker.send(work)
         more = not self.exhausted or bool(self.again)  # if so, some worker has yet to become idle
         return more or any(worker.work for worker in self.pool.workers)
 
     def _next_work(self) -> Assignment | None:
         if self.again:
             return self.again.popleft()
-        assignment = None if self.exhausted else self.driver.ask()
-        if assignment is None and not self.exhausted:
-            self.exhausted = not self.driver.more()
-        return assignment
+        if self.exhausted:
+            return None
+        work = self.driver.ask()
+        self.exhausted = work is None and not self.driver.more()
+        return work
 
     def handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
-        kind = message[0]
-        if kind == "report":
-            _, number, epoch, value, spent, info = message
-            trial = self.log.report(number, epoch, value, spent, info)
-            _send(worker, self.driver.report(trial) and epoch < self.epochs or epoch > self.epochs)
+        """Handle one message of a worker (see `worker_main`)."""
+        kind, *values = message
+        if kind == "ready":
+            worker.ready, worker.idle, worker.name, self.deaths = True, True, values[0], 0
+        elif kind == "report":
+            trial = self.log.report(*values)
+            stopped = self.driver.report(trial)
+            worker.send(trial.epochs > self.epochs or (stopped and trial.epochs < self.epochs))
         elif kind == "end":
-            _, number, state, error, info = message
-            worker.work = None
-            self._end(number, state, error, info)
-        elif kind == "started":
-            worker.pid = message[1]
-        elif kind == "ready":
-            worker.ready, worker.idle, worker.name, self.deaths = True, True, message[1], 0
-        elif kind == "idle":
-            worker.idle = True
-        elif kind == "broken":
-            raise ShardwaveError(message[1])
+            worker.idle, worker.work = True, None
+            self._end(*values)
+        else:
+            raise ShardwaveError(values[0])
 
-    def lost(self, worker: Worker, reason: str) -> None:
+    def lost(self, worker: Worker) -> None:
         """A worker died: its trial runs again, unless that has happened to it too often."""
-        if (lost := worker.work) is not None:
-            if lost.attempt < MAX_ATTEMPTS:
-                self.again.append(Assignment(lost.trial, lost.params, lost.attempt + 1))
+        worker.process.join(5)
+        status = worker.end() or 0
+        reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        reason += " (out of memory?)" if status == -9 else ""
+        if worker.work is not None:
+            number, params, attempt = worker.work.trial, worker.work.params, worker.work.attempt
+            if attempt < MAX_ATTEMPTS:
+                self.again.append(Assignment(number, params, attempt + 1))
             else:
-                self._end(lost.trial, "FAILED", f"{reason}, in each of {MAX_ATTEMPTS} attempts", {})
+                self._end(number, "FAILED", f"its worker {reason}, in each of {MAX_ATTEMPTS} attempts", {})
         if not worker.ready:
             self.deaths += 1
             if self.deaths >= MAX_ATTEMPTS:
-                raise ShardwaveError(f"search workers do not start: {reason.replace('its worker', 'the last one')}")
+                raise ShardwaveError(f"search workers do not start: the last one {reason}")
         self.pool.add_worker(worker.slot)
 
     def _end(self, number: int, state: str, error: str | None, info: dict[str, Any]) -> None:
         trial = self.log.running[number]
-        if state == "PRUNED" and trial.epochs >= self.epochs:
-            state = "COMPLETE"
-        if state == "COMPLETE" and not trial.values:
-            state, error = "FAILED", "the objective reported no value"
-        trial.state, trial.error, trial.seconds = state, error, round(time.time() - trial.start, 6)
+        trial.state, trial.error = final_state(trial, state, error, self.epochs)
+        trial.seconds = round(time.time() - trial.start, 6)
         trial.info.update(info)
         self.driver.end(trial)
-        self.log.end(number, state, error, info)
-
-
-def _send(worker: Worker, message: Any) -> None:
-    """Send; a worker that is gone is found, with its work, by the next `wait`."""
-    with contextlib.suppress(ConnectionError):
-        worker.link.send(message)
+        self.log.end(number, trial.state, trial.error)

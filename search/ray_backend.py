@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.errors import ShardwaveError, UsageError
+from search import temporary
 from search.budget import SearchBudget
+from search.fork_server import environment
 from search.random_backend import conclude
 from search.results import TrialLog
 from search.space import Space
-from search.template import Template, threads
 from search.trial import MAX_ATTEMPTS, SearchResult
+from search.worker import threads
 from shards import ray_cluster
 
 OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need
@@ -53,21 +54,17 @@ class RayBackend:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
-        own = os.environ.get("OMP_NUM_THREADS")
-        template = Template(objective, threads(objective, budget.jobs or 1, own))  # imports, while Ray starts
         try:
-            with ray_running(self._address, budget, template.folder):
-                _tune(objective, template, space, budget, seed, log, own_cluster=self._address is None)
+            with temporary.guarded() as folder, ray_running(self._address, objective, budget, folder):
+                _tune(objective, folder, space, budget, seed, log, own_cluster=self._address is None)
         except KeyboardInterrupt:
             return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
-        finally:
-            template.close()
         return conclude(log, time.perf_counter() - started)
 
 
 def _tune(
     objective: Callable[..., None],
-    template: Template,
+    folder: Path,
     space: Space,
     budget: SearchBudget,
     seed: int,
@@ -80,8 +77,7 @@ def _tune(
     from search.ray_parts import LogCallback, make_searcher, scheduler
 
     jobs = budget.jobs or 1
-    main = (socket.gethostname(), template.address)
-    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "jobs": jobs, "main": main}
+    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": threads(objective, jobs)}
     kind = type("Objective", (ObjectiveTrainable,), attributes)
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
@@ -98,7 +94,7 @@ def _tune(
         ),
         run_config=tune.RunConfig(
             name="search",
-            storage_path=str(template.folder / "tune"),
+            storage_path=str(folder / "tune"),
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -115,34 +111,30 @@ def _tune(
 
 
 @contextlib.contextmanager
-def ray_running(address: str | None, budget: SearchBudget, folder: Path) -> Iterator[None]:
+def ray_running(address: str | None, objective: Callable[..., None], budget: SearchBudget, folder: Path) -> Iterator[None]:
     """Ray, started with `folder` for its files (or connected to, with an address) and shut down."""
     ray = ray_module(own_cluster=address is None)
     if ray.is_initialized():
         raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
-    python_path = os.environ.get("PYTHONPATH")
     try:
         if address:
             ray_cluster.connect(ray, address)
         else:
-            # objectives import in the actors as they do here
-            os.environ["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-            ray_cluster.start(
-                ray,
-                num_cpus=budget.jobs,
-                object_store_memory=OBJECT_STORE,
-                include_dashboard=False,
-                configure_logging=False,
-                _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
-                _node_ip_address="127.0.0.1",
-                _system_config={"preload_python_modules": ["search.ray_actor"]},  # at once, while the main process goes on
-            )
+            # actors import while the main process goes on
+            modules = ["search.ray_actor", *getattr(objective, "modules", ())]
+            with environment(threads(objective, budget.jobs or 1)):
+                ray_cluster.start(
+                    ray,
+                    num_cpus=budget.jobs,
+                    object_store_memory=OBJECT_STORE,
+                    include_dashboard=False,
+                    configure_logging=False,
+                    _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
+                    _node_ip_address="127.0.0.1",
+                    _system_config={"preload_python_modules": modules},
+                )
         yield
     finally:
-        if python_path is None:
-            os.environ.pop("PYTHONPATH", None)
-        else:
-            os.environ["PYTHONPATH"] = python_path
         ray.shutdown()
 
 

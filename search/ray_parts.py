@@ -17,7 +17,7 @@ from preprocess.errors import ShardwaveError
 from search.budget import SearchBudget
 from search.results import TrialLog
 from search.space import Choice, Grid, LogUniform, Space
-from search.trial import MAX_ATTEMPTS, Assignment, Trial
+from search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
 from search.worker import describe
 
 MEDIAN_TRIALS = 3
@@ -222,13 +222,7 @@ class LogCallback(Callback):
         """A trial ended: by itself, or stopped by the scheduler."""
         number = trial.config["trial"]
         ending = self._endings.pop(number, {"state": "PRUNED", "error": None})
-        state, error = ending["state"], ending["error"]
-        running = self._log.running[number]
-        if state == "PRUNED" and running.epochs >= self._epochs:
-            state = "COMPLETE"
-        if state == "COMPLETE" and not running.values:
-            state, error = "FAILED", "the objective reported no value"
-        self._log.end(number, state, error)
+        self._log.end(number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The trial's actor died; Tune starts it again."""

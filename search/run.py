@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import threading
 import time
 from pathlib import Path
@@ -23,8 +22,8 @@ from search.config import SearchConfig
 from search.objective import TrainingObjective
 from search.results import TrialLog
 from search.space import space_for
-from search.template import threads
 from search.trial import Trial, best_trial
+from search.worker import threads
 from shards.layout import located
 from shards.progress import bar
 from shards.shardset import ShardSet
@@ -70,7 +69,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         before = fields["seconds"].get("total", 0.0)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
-        fields["threads"] = threads(objective, budget.jobs or 1, os.environ.get("OMP_NUM_THREADS"))  # of each trial
+        fields["threads"] = threads(objective, budget.jobs or 1)  # of each trial
         threading.Thread(target=_import_late, args=(bool(roles.test),)).start()
         with Result(out, "search", **fields) as written:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1) as progress:

@@ -1,66 +1,45 @@
-"""The temporary folder of a search: sockets, and Ray's session. What killed searches left is removed when the next one starts."""
+"""The temporary folder of a search: the fork server's socket, and Ray's session."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import re
 import shutil
 import signal
-import stat
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from shards import scratch
+
 PREFIX = "swsearch-"
-NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # as mkdtemp completes it
 LONGEST = 23  # characters of the folder around it: a socket's path has at most 107, of which Ray's takes 66
+GUARD = "import sys; sys.stdin.read(); from search.temporary import clear; clear(sys.argv[1])"
 
 
-class TemporaryFolder:
-    """A folder for this user alone, locked until it is closed or its process ends."""
-
-    def __init__(self) -> None:
-        base = Path(tempfile.gettempdir())
-        if len(os.fsencode(base)) > LONGEST:
-            base = Path("/tmp")
-        remove_stale(base)
-        while True:
-            self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with contextlib.suppress(OSError):  # a file system without locks: the folder stays if this process is killed
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if self.path.exists():  # not taken for a stale one before it was locked
-                break
-            os.close(self._lock)
-
-    def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+def folder() -> contextlib.AbstractContextManager[Path]:
+    """A folder for this user alone, removed at the end or, if this process is killed, by the next call of one."""
+    parent = Path(tempfile.gettempdir())
+    return scratch.folder(parent if len(os.fsencode(parent)) <= LONGEST else Path("/tmp"), PREFIX)
 
 
-def remove_stale(base: Path) -> None:
-    """Remove the folders in `base` that this user's processes made with `TemporaryFolder` and that none holds any more.
-
-    Symbolic links are not followed.
-    """
-    with os.scandir(base) as entries:
-        names = [entry.name for entry in entries if NAME.fullmatch(entry.name)]
-    for name in names:
-        with contextlib.suppress(OSError):  # in use, gone meanwhile, a link, or no folder
-            lock = os.open(base / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+@contextlib.contextmanager
+def guarded() -> Iterator[Path]:
+    """A folder as `folder` makes it; if this process is killed, another one calls `clear` at once."""
+    root = Path(__file__).parents[1]
+    with folder() as made:
+        command = [sys.executable, "-c", GUARD, str(made)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root, start_new_session=True) as guard:
             try:
-                about = os.fstat(lock)
-                if about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    clear(base / name)
+                yield made
             finally:
-                os.close(lock)
+                guard.kill()
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path | str) -> None:
     """Remove the folder of a search whose main process was killed, and end what is left of its Ray.
 
     Two of Ray's agents would otherwise live on for more than a minute, and write into the folder.
@@ -74,7 +53,7 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ray_processes(folder: Path) -> set[int]:
+def _ray_processes(folder: Path | str) -> set[int]:
     """Ray's processes that have a file open in `folder`: their command lines name it, or are an actor's title."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):

@@ -129,3 +129,12 @@ def check_report(last_epoch: int, epoch: int, value: float) -> int:
     if not math.isfinite(value):
         raise ValueError(f"the value of epoch {epoch} is {value}")
     return epoch
+
+
+def final_state(trial: Trial, state: str, error: str | None, epochs: int) -> tuple[str, str | None]:
+    """The state and the error of an ended trial: complete if it was stopped in its last epoch, failed if it has no value."""
+    if state == "PRUNED" and trial.epochs >= epochs:
+        state = "COMPLETE"
+    if state == "COMPLETE" and not trial.values:
+        return "FAILED", "the objective reported no value"
+    return state, error

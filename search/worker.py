@@ -1,127 +1,98 @@
-"""What the template process and the workers that it forks do. The template runs no thread and touches no GPU: forking is safe."""
+"""What a search worker process does, and how a trial is run, in a worker or in one of Ray's actors."""
 
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
+import multiprocessing
 import os
-import signal
+import shutil
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from preprocess import log
+from preprocess.environment import cores
 from preprocess.redact import redact
-from search.temporary import clear
-from search.trial import Assignment, TrialStopped, check_report
+from search.trial import Assignment, Report, TrialStopped, check_report
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
 
 
-def template_main(
-    control: Connection, listener: socket.socket, folder: str, objective: Callable[..., None], threads: int
-) -> None:
-    """Import, then fork a worker for every client of `listener`, and answer on `control` how workers ended (see `Template`)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def worker_main(link: Connection, objective: Callable[..., None], threads: int, gpu: str | None, folder: Path) -> None:
+    """Run the assignments that `link` brings, one after another.
+
+    After each report the worker receives whether the trial stops. It sends ("ready", name) or ("broken", message), then of its
+    trials ("report", trial, epoch, value, spent, info) and ("end", trial, state, error, info).
+
+    Args:
+        link: The connection to the main process; the worker ends when it is closed.
+        objective: What it calls.
+        threads: Threads of a trial.
+        gpu: The GPU that is visible to it; None: all.
+        folder: The search's temporary folder, which the worker removes if the main process is killed.
+    """
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     log.set_up()
     os.dup2(2, 1)  # standard output belongs to the command's result
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(threads)
-    left_alone = True
-    children: list[int] = []
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+    def send(*report: Any) -> bool:
+        link.send(("report", *report))
+        return link.recv()
+
     try:
-        error = attempt(lambda: import_all(objective))
-        while True:
-            if listener in wait([control, listener]):
-                client, _ = listener.accept()
-                pid = os.fork()
-                if pid == 0:
-                    control.close()
-                    listener.close()
-                    _worker_process(Connection(client.detach()), objective, threads, error)
-                client.close()
-                children.append(pid)
-            else:
-                request = control.recv()
-                if request == "close":
-                    left_alone = False
-                    break
-                pid = request or children[-1]  # None: one that died before it could tell its process id, so a late one
-                os.kill(pid, signal.SIGKILL)
-                _, status = os.waitpid(pid, 0)
-                children.remove(pid)
-                control.send(os.waitstatus_to_exitcode(status))
+        error = prepare(objective, threads)
+        link.send(("broken", error) if error else ("ready", worker_name()))
+        while not error:
+            work: Assignment = link.recv()
+            try:
+                link.send(("end", work.trial, *run_trial(objective, work, send)))
+            except DiskFull as full:
+                link.send(("broken", str(full)))
     except (EOFError, ConnectionError):
-        pass
-    finally:
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        if left_alone:
-            clear(Path(folder))
-        else:
-            os._exit(0)  # the interpreter's own end, with torch imported, would take a second
+        pass  # the main process is gone, or needs this worker no more
 
 
-def _worker_process(link: Connection, objective: Callable[..., None], threads: int, error: str | None) -> None:
-    """A worker, from fork to exit; never returns.
+def _end_with_parent(folder: Path) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
-    It is sent its environment, then assignments, and after each report whether the trial stops. It sends ("started", process id),
-    ("ready", name) or ("broken", message), then of its trials ("report", trial, epoch, value, spent, info), ("end", trial,
-    state, error, info), and ("idle",) when it waits for the next assignment.
-    """
-    status = 0
+
+def worker_name() -> str:
+    """This process, as trials name it: HOST:PID."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def threads(objective: Callable[..., None], jobs: int) -> int:
+    """Threads of a trial: OMP_NUM_THREADS where the user set it, the objective's `threads`, or a share of the cores."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if chosen.isdigit() and int(chosen):
+        return int(chosen)
+    return getattr(objective, "threads", None) or max(1, cores() // jobs)
+
+
+def prepare(objective: Callable[..., None], threads: int) -> str | None:
+    """Import what the objective needs and call its `prepare`; returns why that failed, as one line, or None."""
     try:
-        os.environ.update(link.recv())
-        link.send(("started", os.getpid()))
+        for name in getattr(objective, "modules", ()):
+            importlib.import_module(name)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
-        error = error or attempt(getattr(objective, "prepare", None))
-        error = error and f"a search worker could not start: {error}"
-        link.send(("broken", error) if error else ("ready", f"{socket.gethostname()}:{os.getpid()}"))
-        while not error:
-            run_one(link, objective, link.recv())
-            link.send(("idle",))
-    except (EOFError, ConnectionError):
-        pass  # the client is gone, or needs this worker no more
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def import_all(objective: Callable[..., None]) -> None:
-    """Import the modules that the objective names."""
-    for name in getattr(objective, "modules", ()):
-        importlib.import_module(name)
-
-
-def attempt(call: Callable[[], None] | None) -> str | None:
-    """Call `call`, if there is one; returns its error as one line, or None."""
-    try:
-        if call is not None:
-            call()
+        getattr(objective, "prepare", lambda: None)()
     except Exception as error:
-        return describe(error)
+        return f"a search worker could not start: {describe(error)}"
     return None
-
-
-def run_one(link: Connection, objective: Callable[..., None], work: Assignment) -> None:
-    """Run one trial."""
-    report = _Report(link, work.trial)
-    try:
-        state, error = run_trial(objective, work.params, report)
-    except DiskFull as full:
-        link.send(("broken", str(full)))
-        return
-    link.send(("end", work.trial, state, error, report.info))
 
 
 class DiskFull(Exception):
@@ -129,29 +100,39 @@ class DiskFull(Exception):
 
 
 class _Report:
-    def __init__(self, link: Connection, trial: int) -> None:
+    def __init__(self, trial: int, send: Callable[..., bool]) -> None:
         self.trial = trial
         self.info: dict[str, Any] = {}
-        self._link = link
+        self._send = send
         self._epoch = 0
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
         self._epoch = check_report(self._epoch, epoch, value)
-        self._link.send(("report", self.trial, epoch, float(value), dict(spent or {}), self.info))
-        if self._link.recv():
+        if self._send(self.trial, epoch, float(value), dict(spent or {}), self.info):
             raise TrialStopped
 
 
-def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report: Any) -> tuple[str, str | None]:
-    """Call the objective; returns the state it ended in and, when it failed, why. Memory errors free what they can.
+def run_trial(
+    objective: Callable[..., None], work: Assignment, send: Callable[..., bool]
+) -> tuple[str, str | None, dict[str, Any]]:
+    """Call the objective for one trial.
+
+    Args:
+        objective: See `search.trial.Objective`.
+        work: The trial.
+        send: Called with (trial, epoch, value, spent, info) of every report; returns whether the trial stops.
+
+    Returns:
+        The state in which the trial ended, why it failed (or None), and what the objective noted in `Report.info`.
 
     Raises:
         DiskFull: There was no room for what the objective writes.
     """
+    report: Report = _Report(work.trial, send)
     try:
-        objective(dict(params), report)
+        objective(dict(work.params), report)
     except TrialStopped:
-        return "PRUNED", None
+        return "PRUNED", None, report.info
     except Exception as error:
         reason = describe(error)
         if isinstance(error, OSError) and error.errno in FULL:
@@ -161,8 +142,8 @@ def run_trial(objective: Callable[..., None], params: Mapping[str, Any], report:
         report.info["traceback"] = redact(traceback.format_exc())
         del error
         release_memory()
-        return "FAILED", reason
-    return "COMPLETE", None
+        return "FAILED", reason, report.info
+    return "COMPLETE", None, report.info
 
 
 def describe(error: BaseException) -> str:
@@ -173,8 +154,6 @@ def describe(error: BaseException) -> str:
 
 def release_memory() -> None:
     """Give a failed trial's memory back, so that the next one does not inherit its shortage."""
-    import gc
-
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

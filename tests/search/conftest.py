@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 from search.budget import SearchBudget
 from search.ray_backend import ray_running
 budget = SearchBudget(jobs=2, trials=2)
-with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, budget, Path(folder)):
+with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, print, budget, Path(folder)):
     import ray
     print(ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
@@ -50,7 +51,9 @@ def marked() -> Iterator[dict[str, str]]:
     mark = f"SHARDWAVE_TEST={uuid.uuid4()}"
     name, value = mark.split("=")
     yield {**os.environ, name: value}
-    left = started(mark)
+    until = time.monotonic() + 10
+    while (left := started(mark)) and time.monotonic() < until:  # the fork server ends after its client
+        time.sleep(0.05)
     assert not left, left
 
 
