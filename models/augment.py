@@ -15,17 +15,13 @@ def time_shift(images: Tensor) -> Tensor:
 
 
 def mask(images: Tensor, axis: int, widest: float) -> Tensor:
-    """SpecAugment (Park et al. 2019): zero a band of random width, up to `widest` of the axis, at a random place.
+    """SpecAugment (Park et al. 2019): zero a band of random width, up to `widest` of the axis, at a random place of each image.
 
     Shape: [batch, 1, frequency, time]; axis 2 or 3. Zero is the training data's mean level.
     """
-    size = images.shape[axis]
-    draws = torch.rand(2, len(images), 1, device=images.device)
-    width = (draws[0] * (widest * size + 1)).floor()
-    start = (draws[1] * (size - width + 1)).floor()
-    place = torch.arange(size, device=images.device)
-    band = (place >= start) & (place < start + width)
-    return images.masked_fill(band[:, None, :, None] if axis == 2 else band[:, None, None, :], 0.0)
+    from torchaudio.functional import mask_along_axis_iid  # most trainings do without its import
+
+    return mask_along_axis_iid(images, int(widest * images.shape[axis]) + 1, 0.0, axis)
 
 
 def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.config import TrainConfig
 from models.network import channels_last
+from models.precision import autocast
 from models.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import MANIFEST
@@ -128,10 +129,7 @@ class Outputs:
         start = row // BATCH * BATCH
         if start != self._start:
             images = self.view.gather(np.arange(start, min(start + BATCH, len(self))))["npy"]
-            mixed = self.precision.endswith("-mixed")
-            dtype = torch.float16 if self.precision.startswith("16") else torch.bfloat16
-            autocast = torch.autocast(self.device.type, dtype) if mixed else contextlib.nullcontext()
-            with torch.inference_mode(), autocast:
+            with torch.inference_mode(), autocast(self.precision, self.device):
                 self._batch = self.backbone(torch.from_numpy(images).to(self.device)).half().cpu().numpy()
             self._start = start
         return self._batch[row - start]

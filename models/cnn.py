@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from models.config import TrainConfig
 from models.network import Inputs, Network, channels_last, perceptron
 from preprocess.errors import UsageError
 
@@ -16,34 +16,20 @@ class Cnn(Network):
     which gives the same values (both are monotone) for a quarter of the work.
     """
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        kernels: tuple[int, int],
-        channels: tuple[int, int],
-        hidden_size: int,
-        hidden_layers: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
         super().__init__(inputs)
         height, width = inputs.shape
-        for number, (kernel, size) in enumerate(zip(kernels, (min(height, width), min(height, width) // 2), strict=True), 1):
+        layers: list[nn.Module] = []
+        before, size = 1, min(height, width)
+        for name, channels in (("conv1_kernel", config.conv1_channels), ("conv2_kernel", config.conv2_channels)):
+            kernel = getattr(config, name)
             if kernel > size:
                 raise UsageError(
-                    f"conv{number}_kernel {kernel} is larger than the {size} pixels that reach it from {height}x{width} images: "
+                    f"{name} {kernel} is larger than the {size} pixels that reach it from {height}x{width} images: "
                     "use a smaller kernel, or shards with a larger --image-size"
                 )
-        self.body = nn.Sequential(
-            nn.Conv2d(1, channels[0], kernels[0], padding="same"),
-            nn.MaxPool2d(2),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels[0], channels[1], kernels[1], padding="same"),
-            nn.MaxPool2d(2),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            perceptron(channels[1] * (height // 4) * (width // 4), hidden_size, hidden_layers, dropout, inputs.classes),
-        )
+            layers += [nn.Conv2d(before, channels, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
+            before, size = channels, size // 2
+        head = perceptron(before * (height // 4) * (width // 4), config, inputs.classes)
+        self.body = nn.Sequential(*layers, nn.Flatten(), head)
         channels_last(self)
-
-    def prepare(self, batch: Tensor) -> Tensor:
-        return super().prepare(batch).contiguous(memory_format=torch.channels_last)

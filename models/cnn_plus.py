@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from models.config import TrainConfig
 from models.network import Inputs, Network, channels_last
 from preprocess.errors import UsageError
 
@@ -18,7 +18,7 @@ class CnnPlus(Network):
     stride 2. Pooled as in PANNs (Kong et al. 2020): mean over frequency, then maximum plus mean over time.
     """
 
-    def __init__(self, inputs: Inputs, kernel: int, channels: int, dropout: float) -> None:
+    def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
         super().__init__(inputs)
         smallest = 2 ** (BLOCKS + 1)
         if min(inputs.shape) < smallest:
@@ -27,9 +27,9 @@ class CnnPlus(Network):
                 f"cnn-plus needs images of at least {smallest}x{smallest}, got {height}x{width}: use a larger --image-size"
             )
         layers: list[nn.Module] = []
-        before, after = 1, channels
+        before, after = 1, config.conv1_channels
         for block in range(BLOCKS):
-            size, stride = (kernel, 2) if block == 0 else (3, 1)
+            size, stride = (config.conv1_kernel, 2) if block == 0 else (3, 1)
             layers += [
                 nn.Conv2d(before, after, size, stride, size // 2, bias=False),
                 nn.BatchNorm2d(after),
@@ -37,11 +37,8 @@ class CnnPlus(Network):
                 nn.AvgPool2d(2),
             ]
             before, after = after, 2 * after
-        self.body = nn.Sequential(*layers, _Pool(), nn.Dropout(dropout), nn.Linear(before, inputs.classes))
+        self.body = nn.Sequential(*layers, _Pool(), nn.Dropout(config.dropout), nn.Linear(before, inputs.classes))
         channels_last(self)
-
-    def prepare(self, batch: Tensor) -> Tensor:
-        return super().prepare(batch).contiguous(memory_format=torch.channels_last)
 
 
 class _Pool(nn.Module):

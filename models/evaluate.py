@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from models.batches import Batches
 from models.clip_table import config_differences, some
 from models.data import evaluation_size, field_shape, resolve_device
 from models.learner import VIEW_SCORES, add_scores
+from models.precision import DTYPES, autocast
 from models.scores import ClipPredictions
 from models.seen import Seen
 from preprocess.errors import UsageError
@@ -25,8 +25,6 @@ from shards.progress import say
 from shards.shardset import ShardSet
 
 KINDS = {"train": "trained", "val": "validation", "test": "test"}  # by what a run used a split for; others are "new"
-_DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Scored(NamedTuple):
@@ -38,10 +36,9 @@ class Scored(NamedTuple):
 
 def predictions(network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str) -> ClipPredictions:
     """Mean probabilities of each clip over its samples in `batches`, unlabelled clips included (label -1)."""
-    network = network.to(device, _DTYPES.get(precision, torch.float32)).eval()
-    autocast = torch.autocast(device.type, _AUTOCAST[precision]) if precision in _AUTOCAST else contextlib.nullcontext()
+    network = network.to(device, DTYPES[precision]).eval()
     seen = Seen()
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(precision, device):
         for batch in batches:
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             seen.add(network(moved[field]), moved)

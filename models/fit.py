@@ -5,7 +5,6 @@ The same seed gives the same history as `train` (tested): both draw a step's ran
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,12 +17,12 @@ from models.config import TrainConfig
 from models.data import TrainingData
 from models.history import History
 from models.learner import Learner
+from models.precision import DTYPES, autocast
 from models.threads import limited, useful_threads
 from preprocess.errors import UsageError
 
 Report = Callable[[int, float, dict[str, Any]], bool | None]
-_AUTOCAST = {"bf16-mixed": torch.bfloat16}
-DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+PRECISIONS = tuple(name for name in DTYPES if not name.startswith("16"))  # float16 needs a Trainer's scaling of the loss
 
 
 class FitResult(NamedTuple):
@@ -49,8 +48,8 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
     Raises:
         ShardwaveError: The training loss became infinite or NaN.
     """
-    if config.precision not in DTYPES:
-        raise UsageError(f"precision of a trial must be one of {', '.join(DTYPES)}, got {config.precision}")
+    if config.precision not in PRECISIONS:
+        raise UsageError(f"precision of a trial must be one of {', '.join(PRECISIONS)}, got {config.precision}")
     if config.devices != 1:
         raise UsageError(f"a trial runs on one device, got --devices {config.devices}")
     keep_freed_memory()
@@ -63,7 +62,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         training.set_epoch(epoch)
         learner.train()
         for batch in training:
-            with _precision(config, data.device):
+            with autocast(config.precision, data.device):
                 loss = learner.training_step(data.to_device(batch))
             take_step(learner, loss, optimizer, schedule)
         if data.device.type == "cuda":
@@ -101,7 +100,7 @@ def run_epochs(
         with torch.inference_mode():
             for number, batches in enumerate(validations):
                 for batch in batches:
-                    with _precision(config, data.device):
+                    with autocast(config.precision, data.device):
                         learner.validation_step(data.to_device(batch), number)
             values = learner.epoch_scores()
         now = time.perf_counter()
@@ -118,12 +117,6 @@ def run_epochs(
     assert history.best is not None
     value = float("nan") if history.value is None else history.value
     return FitResult(history.entries, history.best["epoch"], value, best, seconds)
-
-
-def _precision(config: TrainConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    if config.precision in _AUTOCAST:
-        return torch.autocast(device.type, _AUTOCAST[config.precision])
-    return contextlib.nullcontext()
 
 
 def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from models.config import TrainConfig
+
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
@@ -24,7 +26,7 @@ class Inputs:
 
 
 class Network(nn.Module):
-    """Logits of a raw batch. Subclasses set `body`; the training's augmentation works between the two halves.
+    """Logits of a raw batch. Subclasses set `body` as a TrainConfig says; augmentation works between the two halves.
 
     Shape:
         input: uint8 [batch, frequency, time] levels, or float [batch, features]
@@ -44,7 +46,7 @@ class Network(nn.Module):
     def prepare(self, batch: Tensor) -> Tensor:
         """Standardised by the training data's mean and standard deviation: [batch, 1, frequency, time] or [batch, features]."""
         values = (batch.to(self.mean.dtype) - self.mean) / self.std
-        return values.unsqueeze(1) if self.images else values
+        return values.unsqueeze(1).contiguous(memory_format=torch.channels_last) if self.images else values
 
     def logits(self, prepared: Tensor) -> Tensor:
         return self.body(prepared)
@@ -53,12 +55,12 @@ class Network(nn.Module):
         return self.logits(self.prepare(batch))
 
 
-def perceptron(width: int, hidden_size: int, hidden_layers: int, dropout: float, classes: int) -> nn.Sequential:
-    """`hidden_layers` of equal width, each with ReLU and dropout, and the output layer: [batch, width] -> [batch, classes]."""
+def perceptron(width: int, config: TrainConfig, classes: int) -> nn.Sequential:
+    """Hidden layers of equal width, each with ReLU and dropout, and the output layer: [batch, width] -> [batch, classes]."""
     layers: list[nn.Module] = []
-    for _ in range(hidden_layers):
-        layers += [nn.Linear(width, hidden_size), nn.ReLU(), nn.Dropout(dropout)]
-        width = hidden_size
+    for _ in range(config.hidden_layers):
+        layers += [nn.Linear(width, config.hidden_size), nn.ReLU(), nn.Dropout(config.dropout)]
+        width = config.hidden_size
     return nn.Sequential(*layers, nn.Linear(width, classes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from models.cnn import Cnn
@@ -11,6 +13,8 @@ from models.mlp import Mlp
 from models.network import Inputs, Network
 from models.vgg16 import Vgg16Head
 
+NETWORKS: dict[str, Callable[[Inputs, TrainConfig], Network]] = {"mlp": Mlp, "cnn": Cnn, "vgg16": Vgg16Head, "cnn-plus": CnnPlus}
+
 
 def build_model(config: TrainConfig, inputs: Inputs) -> Network:
     """The network that `config` describes for these inputs, its weights drawn from config.seed.
@@ -18,11 +22,4 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Network:
     Shape of what it maps: a raw batch (uint8 [batch, frequency, time] or float [batch, features]) -> logits [batch, classes].
     """
     torch.default_generator.manual_seed(config.seed)
-    if config.model == "mlp":
-        return Mlp(inputs, config.hidden_size, config.hidden_layers, config.dropout)
-    if config.model == "cnn":
-        kernels, channels = (config.conv1_kernel, config.conv2_kernel), (config.conv1_channels, config.conv2_channels)
-        return Cnn(inputs, kernels, channels, config.hidden_size, config.hidden_layers, config.dropout)
-    if config.model == "vgg16":
-        return Vgg16Head(inputs, config.hidden_size, config.hidden_layers, config.dropout)
-    return CnnPlus(inputs, config.conv1_kernel, config.conv1_channels, config.dropout)
+    return NETWORKS[config.model](inputs, config)

@@ -9,19 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.network import Inputs, Network, perceptron
+from models.mlp import Mlp
 
 SIZE = 224  # pixels that the weights expect
 OUTPUTS = 512 * 7 * 7  # values that the convolutions and their average pooling leave
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for values in 0 to 1
 
 
-class Vgg16Head(Network):
+class Vgg16Head(Mlp):
     """The classifier: Linear, ReLU, dropout, twice, and Linear. Shape: float [batch, 25088] -> [batch, classes]."""
-
-    def __init__(self, inputs: Inputs, hidden_size: int, hidden_layers: int, dropout: float) -> None:
-        super().__init__(inputs)
-        self.body = perceptron(inputs.shape[0], hidden_size, hidden_layers, dropout, inputs.classes)
 
     def prepare(self, batch: Tensor) -> Tensor:
         return batch.to(self.mean.dtype)  # as torchvision's classifier takes them

@@ -1,4 +1,4 @@
-"""A view copied once to where it is used: a GPU, or host memory that processes share; batches are then plain indexing."""
+"""A view copied once to where it is used, a GPU or host memory; batches are then plain indexing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ _CHUNK = 64 << 20  # bytes gathered and copied at a time
 
 
 class Resident:
-    """The array fields of a view, with its `cls` and `clip` columns, as tensors on `device`; a Source for `shards.loader.Loader`.
-
-    `shared` puts them into shared memory (device `cpu`): passed to another process by torch.multiprocessing, they are not copied.
-    """
+    """The array fields of a view, with its `cls` and `clip` columns, as tensors on `device`; a Source of `shards.loader`."""
 
     ahead = False
 
-    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",), *, shared: bool = False):
+    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)):
         self.device = torch.device(device)
-        needed, free = size(view, fields), available(self.device, shared=shared)
+        needed, free = size(view, fields), available(self.device)
         if needed > free:
             raise ShardwaveError(
                 f"{needed / 1e9:.1f} GB do not fit into the {free / 1e9:.1f} GB that are free on {self.device}: read from disk"
@@ -38,9 +35,6 @@ class Resident:
             )
         self.tensors["cls"] = torch.from_numpy(view.cls).to(self.device, copy=True)
         self.tensors["clip"] = torch.from_numpy(view.clip).to(self.device, copy=True)
-        if shared:
-            for tensor in self.tensors.values():
-                tensor.share_memory_()
         self._fill(view, fields)
 
     def __len__(self) -> int:
@@ -73,22 +67,17 @@ def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
                for field in (view.set.fields[name] for name in fields)) + 16 * len(view)  # fmt: skip
 
 
-def available(device: str | torch.device, *, shared: bool = False) -> int:
+def available(device: str | torch.device) -> int:
     """Bytes that are free on a device now."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if shared:
-        stat = os.statvfs("/dev/shm")
-        return stat.f_bavail * stat.f_frsize
     for line in open("/proc/meminfo"):  # noqa: SIM115
         if line.startswith("MemAvailable"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def fits(
-    view: View, device: str | torch.device, fields: Sequence[str] = ("npy",), *, share: float = 0.5, shared: bool = False
-) -> bool:
-    """Whether a resident copy takes at most `share` of what is free on the device."""
-    return size(view, fields) <= share * available(device, shared=shared)
+def fits(view: View, device: str | torch.device, fields: Sequence[str] = ("npy",)) -> bool:
+    """Whether a resident copy takes at most half of what is free on the device."""
+    return size(view, fields) <= 0.5 * available(device)

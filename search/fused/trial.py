@@ -8,7 +8,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from models.config import TrainConfig
 from models.data import TrainingData
-from models.fit import DTYPES
+from models.precision import DTYPES
 
 
 class FusedTrial:

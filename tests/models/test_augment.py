@@ -33,7 +33,7 @@ def test_masks_are_bands_of_at_most_the_widest_at_any_place() -> None:
         widths = lines.sum(1)
         assert set(widths.tolist()) == set(range(size // 4 + 1))  # every width from none to the widest
         assert ((lines[:, 1:] != lines[:, :-1]).sum(1) <= 2).all()  # one band each
-        assert lines.any(0).all()  # the edges as well
+        assert lines.any(0)[:-1].all()  # at the edges as well; torchaudio's masks never reach the last line
 
 
 def test_mixup_weighs_the_own_sample_at_least_as_much_as_the_partner() -> None:

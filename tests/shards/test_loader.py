@@ -141,10 +141,8 @@ def test_a_shard_that_vanished_is_named_when_an_epoch_starts(tmp_path: Path) -> 
         list(loader)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_resident_batches_are_those_from_disk(view: View, shared: bool) -> None:
-    resident = Resident(view, "cpu", shared=shared)
-    assert all(tensor.is_shared() == shared for tensor in resident.tensors.values())
+def test_resident_batches_are_those_from_disk(view: View) -> None:
+    resident = Resident(view, "cpu")
     for shuffle in (True, False):
         mine = Loader(resident, 16, shuffle=shuffle, seed=3)
         disk = Loader(view, 16, shuffle=shuffle, seed=3)
@@ -152,28 +150,10 @@ def test_resident_batches_are_those_from_disk(view: View, shared: bool) -> None:
             assert set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def _sum(resident: Resident, queue: torch.multiprocessing.Queue) -> None:
-    queue.put((resident.tensors["npy"].data_ptr() != 0, int(resident.tensors["npy"].sum())))
-    resident.tensors["npy"][0] = 0  # seen by everybody: it is one copy
-
-
-@pytest.mark.slow
-def test_shared_memory_is_not_copied_into_other_processes(view: View) -> None:
-    resident = Resident(view, "cpu", shared=True)
-    before = int(resident.tensors["npy"].sum())
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_sum, args=(resident, queue))
-    process.start()
-    assert queue.get(timeout=60) == (True, before)
-    process.join()
-    assert int(resident.tensors["npy"][0].sum()) == 0
-
-
 def test_what_does_not_fit_is_not_made_resident(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     assert size(view) == 101 * (16 * 24 + 16)
     assert available("cpu") > 1e8 and fits(view, "cpu")
-    monkeypatch.setattr("shards.resident.available", lambda device, shared=False: 10_000)
+    monkeypatch.setattr("shards.resident.available", lambda device: 10_000)
     assert not fits(view, "cpu")
     with pytest.raises(ShardwaveError, match="do not fit into"):
         Resident(view, "cpu")
