@@ -180,6 +180,9 @@ DEFAULTS = SpectrogramConfig()
     help="Clips of which more is missing are quarantined, others used with a remark. [default: 0.1]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
+@click.option(
+    "--break-lock", is_flag=True, help="Remove the lock that a killed build left at the URL --out; no other may be running."
+)
 @click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be built, how large it would be and how long it would take, and stop."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import time
@@ -21,6 +20,7 @@ from models.precision import autocast
 from models.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import MANIFEST
+from shards.lock import exclusive
 from shards.progress import say
 from shards.shardset import ShardSet, View
 from shards.writer import write_array_set
@@ -162,12 +162,11 @@ def _digest(backbone: Vgg16Backbone) -> str:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Of several trainings that want the same outputs, one computes them and the others wait."""
-    try:
-        file = open(folder.with_name(f".{folder.name}.lock"), "a")  # noqa: SIM115
-    except OSError as error:
-        raise ShardwaveError(
-            f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"
-        ) from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder.with_name(f".{folder.name}.lock")))
+        except OSError as error:
+            raise ShardwaveError(
+                f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"
+            ) from None
         yield

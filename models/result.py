@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from models.records import RunResult
 from preprocess import regular_file, typed
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError, UsageError
 from preprocess.redact import redact_values
 from shards.atomic import write_bytes
+from shards.lock import try_lock
 
 FORMAT = "shardwave-result-2"
 RESULT = "result.json"
@@ -74,14 +73,10 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file: name a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = try_lock(folder / LOCK)
+    if lock is None:
+        raise ShardwaveError(f"another process trains or searches in {folder}: wait until it has ended, or choose another --out")
     try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        raise ShardwaveError(
-            f"another process trains or searches in {folder}: wait until it has ended, or choose another --out"
-        ) from None
-    with held:
         earlier = read(folder) if (folder / RESULT).exists() else None
         if earlier is not None and not resume:
             raise UsageError(
@@ -90,6 +85,8 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
         for path in [*folder.glob(".*.tmp"), *folder.glob("kept/.*.tmp")]:
             path.unlink(missing_ok=True)
         yield earlier
+    finally:
+        lock.release()
 
 
 def read(folder: Path | str) -> dict[str, Any]:

@@ -7,17 +7,18 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shards.url_path import Place, UrlPath
+from shards import storage
+from shards.storage import AnyPath, UPath
 
 
-def write_bytes(path: Place, data: bytes | bytearray | memoryview, *, lasting: bool = True) -> None:
+def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting: bool = True) -> None:
     """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name.
 
     With `lasting`, it is on disk when this returns. Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and
     the temporary file is removed.
     """
-    if isinstance(path, UrlPath):
-        path.write(bytes(data))
+    if isinstance(path, UPath):
+        storage.write(path, bytes(data))
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -36,7 +37,7 @@ def write_bytes(path: Place, data: bytes | bytearray | memoryview, *, lasting: b
         raise
 
 
-def write_json(path: Place, value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_bytes(path, json_bytes(value, indent=2))
 
@@ -56,9 +57,9 @@ def replace(temporary: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def sync(path: Place) -> None:
+def sync(path: AnyPath) -> None:
     """Make a file's bytes, or renames within a folder, last."""
-    if isinstance(path, UrlPath):
+    if isinstance(path, UPath):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

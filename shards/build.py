@@ -18,15 +18,15 @@ from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.environment import cores, environment
 from preprocess.features import feature_names
-from shards import executors, finish, folder, lock, plan, ray_cluster, ray_workers, summary
+from shards import build_lock, build_storage, executors, finish, folder, plan, ray_cluster, ray_workers, storage, summary
 from shards.build_options import BuildOptions
 from shards.build_table import build_table
 from shards.clip import Clip
 from shards.preparation import Inputs, find_inputs, make_plan
 from shards.progress import bar, say, silent
+from shards.storage import AnyPath, as_path
 from shards.task import Job
 from shards.unit import Units
-from shards.url_path import Place, UrlPath, place
 
 _log = logging.getLogger(__name__)
 __all__ = ["BuildOptions", "build", "build_table"]
@@ -60,12 +60,12 @@ def build(
         TooManyBadInputs: It is finished, but more clips than `options.max_bad_fraction` were quarantined.
     """
     with ray_cluster.connected(options.address) as ray:
-        return _build(place(audio), place(out), config, options, ray, clips)
+        return _build(as_path(audio), as_path(out), config, options, ray, clips)
 
 
 def _build(
-    audio: Place,
-    out: Place,
+    audio: AnyPath,
+    out: AnyPath,
     config: SpectrogramConfig | AutoConfig,
     options: BuildOptions,
     ray: Any,
@@ -74,7 +74,7 @@ def _build(
     state = folder.examine(out)
     engine, device = chosen_engine(options, state, ray)
     if ray is not None:  # its workers stand elsewhere
-        audio, out = (path if isinstance(path, UrlPath) else path.absolute() for path in (audio, out))
+        audio, out = audio.absolute(), out.absolute()
     inputs = find_inputs(audio, config, options, given)
     names = feature_names(inputs.config)
     job = Job(inputs.audio, out, inputs.config, engine, device, len(names), options.limits)
@@ -87,8 +87,8 @@ def _build(
         made = None if options.overwrite else folder.finished(out, state, planned, inputs.audio)
         if made is None:
             with folder.clear_errors(out):
-                out.mkdir(parents=True, exist_ok=True)
-                with lock.hold(out):
+                storage.make_folder(out)
+                with build_lock.hold(out, break_lock=options.break_lock):
                     made = folder.prepare(out, planned, inputs.audio, overwrite=options.overwrite)
                     if made is None:
                         if not silent():
@@ -100,7 +100,7 @@ def _build(
     return made
 
 
-def _say_summary(inputs: Inputs, planned: plan.Plan, feature_count: int, out: Place) -> None:
+def _say_summary(inputs: Inputs, planned: plan.Plan, feature_count: int, out: AnyPath) -> None:
     """Say how large the set will be, and what in it the user may not want."""
     made = summary.summarize(planned, inputs.found, inputs.config, inputs.chosen, feature_count)
     remedies = summary.smaller(planned, inputs.found, inputs.config, feature_count)
@@ -132,7 +132,7 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan, classes: list
     finally:
         workers.close()
         folder.clean_temporaries(out)  # of workers that were lost, or ended
-    folder.check_whole(out, records)
+    build_storage.check_written(out, records)
     manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     _say_unused(manifest)

@@ -23,6 +23,7 @@ class BuildOptions:
     val_fraction: float = 0.2  # of the clips, where neither folds nor splits are given
     test_fraction: float = 0.0
     overwrite: bool = False
+    break_lock: bool = False  # remove the lock that a killed build left at a URL
     max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
     max_clip_minutes: float = 60.0  # longer clips are quarantined
     max_missing_seconds: float = 0.1  # clips of which more is missing are quarantined

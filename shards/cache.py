@@ -7,14 +7,13 @@ that was replaced at its URL is another one. Locks are flocks, which end with th
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,7 +23,8 @@ from blake3 import blake3
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic, manifest
 from shards.layout import DALI_INDEX, INDEX, MANIFEST, QUARANTINE, REMARKS, TAR
-from shards.progress import bar, say
+from shards.lock import exclusive
+from shards.progress import bar
 from shards.remote import open_url
 from shards.shard_writer import files_of
 from shards.shardset import ShardSet
@@ -61,7 +61,7 @@ class CachedSet(ShardSet):
         super().__init__(folder, found)
         self.location = url
         if not (folder / MANIFEST).exists():
-            with locked(folder / FETCHING):
+            with exclusive(folder / FETCHING):
                 for name, count in ((QUARANTINE, found["quarantined"]), (REMARKS, found["remarks"])):
                     if count:
                         atomic.write_bytes(folder / name, _read(f"{url}/{name}"))
@@ -77,7 +77,7 @@ class CachedSet(ShardSet):
         """
         if not self._missing(entries, suffix):
             return
-        with locked(self.path / FETCHING, f"waiting for another process, which fetches {self.location}"):
+        with exclusive(self.path / FETCHING, f"waiting for another process, which fetches {self.location}"):
             wanted = self._missing(entries, suffix)
             if not wanted:
                 return
@@ -142,26 +142,10 @@ def limit(root: Path, used: int) -> float:
     return size * 1e9
 
 
-@contextlib.contextmanager
-def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for it; `waiting` is said first, if it must be waited for."""
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting:
-                say(waiting)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # also where a process forked meanwhile has inherited it
-
-
 def _hold(root: Path, folder: Path) -> IO[str]:
     """The set's folder, made where it is not there, as in use (by the file's lock) until the file is closed."""
     root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".lock"):  # what evicts holds it too: the folder does not go between these lines
+    with exclusive(root / ".lock"):  # what evicts holds it too: the folder does not go between these lines
         folder.mkdir(exist_ok=True)
         file = open(folder / USED, "a")  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -175,7 +159,7 @@ def _reserve(opened: CachedSet, wanted: Sequence[_File]) -> None:
     Temporary files of the full length (holes, until they are filled) keep the room against other processes.
     """
     root = opened.path.parent
-    with locked(root / ".lock"):
+    with exclusive(root / ".lock"):
         for left in root.glob(f"{_GONE}*"):  # by an eviction that was cut off
             shutil.rmtree(left)
         for file in wanted:

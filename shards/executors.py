@@ -179,7 +179,7 @@ class LocalWorkers:
             slot.stop = True
         self._executor.shutdown(cancel_futures=True)
         if self._job.remote:
-            scratch.sweep()
+            scratch.remove_stale()
 
 
 def _start_process(alive: Connection, *arguments: Any) -> None:

@@ -12,11 +12,11 @@ from shards import atomic, folder, manifest
 from shards.layout import INPUTS, QUARANTINE, REMARKS
 from shards.plan import Plan
 from shards.shard_writer import Fields
+from shards.storage import AnyPath
 from shards.unit import array_fields
-from shards.url_path import Place
 
 
-def finish(out: Place, planned: Plan, records: Sequence[dict[str, Any]], *, config: dict[str, Any], classes: Sequence[str],
+def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, config: dict[str, Any], classes: Sequence[str],
            feature_names: Sequence[str]) -> dict[str, Any]:  # fmt: skip
     """Write what stands beside the shards from the units' records; returns the manifest."""
     from preprocess.config import SpectrogramConfig
@@ -72,7 +72,7 @@ def described(fields: Fields) -> dict[str, dict[str, Any]]:
     return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
-def write_lines(path: Place, entries: Sequence[dict[str, Any]]) -> None:
+def write_lines(path: AnyPath, entries: Sequence[dict[str, Any]]) -> None:
     """Write one JSON object a line, as quarantine.jsonl ({path, reason}) and remarks.jsonl ({path, remark}) hold them."""
     atomic.write_bytes(path, b"".join(map(atomic.json_bytes, entries)))
 
@@ -82,7 +82,7 @@ def _place(entry: dict[str, Any]) -> tuple[str, float, float]:
     return entry["path"], entry.get("start") or 0.0, entry.get("end") or 0.0
 
 
-def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]) -> None:
+def _check_enough(out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]) -> None:
     """Raise ShardwaveError, and remove what was built, unless every class and every split has a usable clip."""
     bad = {_place(entry): entry["reason"] for entry in quarantined}
     places = [(clip.path, clip.start or 0.0, clip.end or 0.0) for clip in planned.clips.clips]
@@ -106,7 +106,7 @@ def _check_enough(out: Place, planned: Plan, classes: Sequence[str], quarantined
     )
 
 
-def check_bad(made: dict[str, Any], max_bad_fraction: float, out: Place) -> None:
+def check_bad(made: dict[str, Any], max_bad_fraction: float, out: AnyPath) -> None:
     """Raise TooManyBadInputs where more clips were quarantined than allowed."""
     total = made["clips"] + made["quarantined"]
     if made["quarantined"] > max_bad_fraction * total:

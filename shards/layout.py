@@ -20,7 +20,11 @@ BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 PARTITION = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")
 SHARD_FILE = re.compile(rf"({PARTITION.pattern})-(full|slice)-(\d{{4,9}})(\.tar|\.index|\.idx)")
-TEMPORARY = re.compile(rf"\.({SHARD_FILE.pattern}|manifest\.json|quarantine\.jsonl|inputs\.jsonl)\.\d+\.tmp")
+RECORD = re.compile(rf"({PARTITION.pattern})-\d{{4,9}}\.json")  # of a finished unit, in BUILD
+BUILD_FILE = re.compile(rf"{RECORD.pattern}|plan\.jsonl|written\.txt")
+TEMPORARY = re.compile(
+    rf"\.({SHARD_FILE.pattern}|manifest\.json|(quarantine|remarks|inputs)\.jsonl|{BUILD_FILE.pattern})\.\d+\.tmp"
+)
 
 
 def shard_name(partition: str, view: str, index: int) -> str:

@@ -1,38 +1,36 @@
-"""One build at a time in one folder."""
+"""Locks between processes, on files of this machine; they end with their process, however that ends."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from preprocess.errors import ShardwaveError
-from shards import lease
-from shards.layout import LOCK
-from shards.url_path import Place, UrlPath
+from filelock import FileLock, Timeout
+
+from shards.progress import say
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """Lock a file, which is made where it is missing; None where it is locked. The lock's `release` ends it."""
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
 
 
 @contextlib.contextmanager
-def hold(folder: Place) -> Iterator[None]:
-    """Hold the folder's lock file; raises ShardwaveError where another process holds it. A killed holder's lock is free."""
-    if isinstance(folder, UrlPath):
-        with lease.hold(folder):
-            yield
-        return
-    with open(folder / LOCK, "a+") as file:  # closed on exec: worker processes do not inherit it
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip()
-            raise ShardwaveError(
-                f"another build is writing into {folder}{f' (process {holder})' if holder else ''}: wait until it has ended"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+def exclusive(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock of a file, waiting for it; `waiting` is said first, if it must be waited for."""
+    lock = try_lock(path)
+    if lock is None:
+        if waiting:
+            say(waiting)
+        lock = FileLock(path, thread_local=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -7,18 +7,17 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 
-from preprocess import regular_file, typed
+from preprocess import typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
-from shards import atomic
+from shards import atomic, storage
 from shards.index import MAX_TAR
 from shards.layout import BLOCK, BUILD, MANIFEST, NPY_HEADER, PARTITION, SHARD_FILE, TAR, VIEWS, padded
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 FORMAT = "shardwave-2"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
@@ -93,22 +92,22 @@ def set_id(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write(folder: Place, manifest: dict[str, Any]) -> None:
+def write(folder: AnyPath, manifest: dict[str, Any]) -> None:
     """Write the manifest, which finishes the set."""
     typed.check(manifest, Manifest, folder / MANIFEST)
     atomic.write_json(folder / MANIFEST, manifest)
 
 
-def read(folder: Place) -> dict[str, Any]:
+def read(folder: AnyPath) -> dict[str, Any]:
     """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
     path = folder / MANIFEST
     try:
-        data = regular_file.read_bytes(path) if isinstance(path, Path) else path.read_bytes()
+        data = storage.read_bytes(path)
     except FileNotFoundError:
-        if (folder / BUILD).is_dir():
+        if storage.is_dir(folder / BUILD):
             raise ShardwaveError(f"{folder} is unfinished: run the same `shard` command again to finish it") from None
         raise UsageError(
-            f"{folder} is no shard set: it has no {MANIFEST}" if folder.exists() else f"{folder} does not exist"
+            f"{folder} is no shard set: it has no {MANIFEST}" if storage.exists(folder) else f"{folder} does not exist"
         ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None

@@ -6,10 +6,8 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,12 @@ import numpy as np
 from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError
-from shards import atomic, survey
+from shards import atomic, storage, survey
 from shards.clip import Clip
 from shards.layout import NPY_HEADER, padded
 from shards.records import PlanHead, PlanLine
+from shards.storage import AnyPath, UPath
 from shards.survey import Survey
-from shards.url_path import Place, UrlPath
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +91,7 @@ class Plan:
         numbers[:, 5] = [crc32.get(clip.path, -1) for clip in self.clips.clips]
         return Plan(self.options, PlannedClips(self.clips.clips, self.clips.partitions, numbers))
 
-    def write(self, path: Place) -> None:
+    def write(self, path: AnyPath) -> None:
         """One line of JSON for the options, then one per clip; atomically."""
         lines = bytearray(json.dumps({"options": self.options}).encode() + b"\n")
         names = [field.name for field in dataclasses.fields(Clip)]
@@ -107,7 +105,7 @@ def make(
     clips: Sequence[Clip],
     classes: Sequence[str],
     partitions: Sequence[str],
-    audio: Place,
+    audio: AnyPath,
     config: SpectrogramConfig,
     options: dict[str, Any],
     feature_count: int,
@@ -148,11 +146,11 @@ def spread(weights: np.ndarray, partition: str, seed: int, min_shards: int, shar
     return made
 
 
-def read(path: Place) -> Plan:
+def read(path: AnyPath) -> Plan:
     """Read what `Plan.write` wrote; raises ShardwaveError, naming the file and the line, where it is damaged."""
     remedy = "build the set anew with --overwrite"
     try:
-        data = regular_file.read_bytes(path) if isinstance(path, Path) else path.read_bytes()
+        data = storage.read_bytes(path)
     except OSError as error:
         raise ShardwaveError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
     first, *rest = data.rstrip(b"\n").split(b"\n")
@@ -170,7 +168,7 @@ def read(path: Place) -> Plan:
     return Plan(options, PlannedClips(clips, partitions, numbers))
 
 
-def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> list[str]:
+def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> list[str]:
     """What differs between the plan of a set and the one that this command would make; empty: it is the same build.
 
     A file counts as unchanged when size and modification time are; where only the time differs, its bytes decide, by the `crc32`
@@ -195,14 +193,14 @@ def changes(old: Plan, new: Plan, audio: Place, crc32: Mapping[str, int]) -> lis
     return told
 
 
-def file_crc32(path: Place) -> int:
+def file_crc32(path: AnyPath) -> int:
     """Return the CRC-32 of a file's bytes (to notice changes, not to authenticate).
 
     Raises:
         OSError: the file cannot be read, or it is not a regular file.
     """
-    if isinstance(path, UrlPath):
-        return zlib.crc32(path.read_bytes())
+    if isinstance(path, UPath):
+        return zlib.crc32(storage.read_bytes(path))
     crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
     with open(path, "rb", buffering=0, opener=regular_file.opener) as file:
         while count := file.readinto(buffer):
@@ -213,7 +211,7 @@ def file_crc32(path: Place) -> int:
 class _Content:
     """Compares files with what was read of them before; a file of several clips is read once."""
 
-    def __init__(self, audio: Place, crc32: Mapping[str, int]):
+    def __init__(self, audio: AnyPath, crc32: Mapping[str, int]):
         self._audio, self._crc32 = audio, crc32
         self._differs: dict[str, bool] = {}  # of the files that were read again
 
@@ -248,20 +246,13 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _stats(audio: Place, clips: Sequence[Clip]) -> Iterator[int]:
+def _stats(audio: AnyPath, clips: Sequence[Clip]) -> Iterator[int]:
     """Bytes and time of each clip's file, one after the other; -1 and 0 where there is none."""
-    folder = str(audio)
-    for clip in clips:
-        try:
-            found = os.stat(f"{folder}/{clip.path}") if isinstance(audio, Path) else (audio / clip.path).stat()
-        except OSError:
-            yield from (-1, 0)
-        else:
-            yield found.st_size
-            yield found.st_mtime_ns
+    for found in storage.stats(audio, (clip.path for clip in clips)):
+        yield from (-1, 0) if found is None else (found.size, found.mtime_ns)
 
 
-def _slices(audio: Place, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None) -> np.ndarray:
+def _slices(audio: AnyPath, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None) -> np.ndarray:
     """Slices of each clip as far as is known without decoding (for the size of shards only)."""
     if config.slice_seconds is None:
         return np.full(len(clips), float(config.slices))

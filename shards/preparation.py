@@ -14,15 +14,15 @@ from shards.build_options import BuildOptions
 from shards.clip import Clip, classes_of
 from shards.progress import silent
 from shards.sources import class_folders
+from shards.storage import AnyPath
 from shards.survey import Survey
-from shards.url_path import Place, UrlPath
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """The clips of a build and the settings they are built with."""
 
-    audio: Place
+    audio: AnyPath
     clips: list[Clip]  # sorted by path
     found: Survey
     config: SpectrogramConfig
@@ -30,7 +30,7 @@ class Inputs:
 
 
 def find_inputs(
-    audio: Place,
+    audio: AnyPath,
     config: SpectrogramConfig | AutoConfig,
     options: BuildOptions,
     given: Sequence[Clip] | None = None,
@@ -46,7 +46,6 @@ def find_inputs(
     Raises:
         UsageError: There is no such folder, or nothing in it to build.
     """
-    audio = audio.listed() if isinstance(audio, UrlPath) else audio
     class_folders.check_folder(audio)
     clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
     sliced = config.slice_seconds is not None

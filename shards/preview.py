@@ -20,9 +20,9 @@ from shards.layout import BUILD
 from shards.plan import Plan
 from shards.preparation import Inputs, find_inputs, make_plan
 from shards.progress import say
+from shards.storage import as_path
 from shards.task import Builder, Job, identity
 from shards.unit import Unit
-from shards.url_path import place
 
 SECONDS = 1.0  # of measuring
 MOST, ROOM = 200, 100e6  # clips that are measured, and bytes that they may take in a temporary folder
@@ -40,9 +40,9 @@ def preview(
     Raises:
         UsageError: What the build would refuse before it writes.
     """
-    target = place(out)
+    target = as_path(out)
     state = folder.examine(target)
-    inputs = find_inputs(place(audio), config, options)
+    inputs = find_inputs(as_path(audio), config, options)
     engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
     planned, _ = make_plan(inputs, options, engine, device)
     count = len(feature_names(inputs.config))

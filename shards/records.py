@@ -87,15 +87,6 @@ class UnitRecord(TypedDict):
     objects: NotRequired[dict[str, list[int | str]]]  # name -> size and version, of a set in a store
 
 
-class LeaseRecord(TypedDict):
-    """The object that a build at a URL holds."""
-
-    build: str
-    host: str
-    process: typed.Count
-    beat: typed.Count
-
-
 class DownloadRecord(TypedDict):
     """What is known of a download that was cut off."""
 

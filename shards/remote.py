@@ -1,105 +1,96 @@
-"""Opens shards wherever they are; what stalls, is cut off or answers 503 is fetched again from where it stopped."""
+"""Opens files wherever they are, to be read once from front to back; a transfer that breaks goes on where it stopped."""
 
 from __future__ import annotations
 
 import http.client
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from preprocess import regular_file
-from preprocess.errors import ShardwaveError, UsageError
-from shards.layout import check_url, is_url
-from shards.url_path import place
+from preprocess.errors import ShardwaveError
+from shards.retry import RETRIES, STATUSES, TryLater, retry
+from shards.storage import ObjectFile, UPath, as_path
 
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that may pass
-_FAILURES = (OSError, http.client.HTTPException, EOFError)  # URLError and timeouts are OSErrors
-
-
-class Opened(NamedTuple):
-    """A stream that begins at the byte asked for."""
-
-    stream: IO[bytes]
-    total: int | None  # bytes of the whole, where the server says
-    version: str | None  # changes when the content does
+_FAILURES = (OSError, http.client.HTTPException, EOFError, TryLater)  # URLError and timeouts are OSErrors
+_BLOCK = 32 << 20  # bytes fetched from an object store at a time
 
 
-class _Later(Exception):
-    """The server asks to come again, perhaps after so many seconds."""
-
-    def __init__(self, status: int, seconds: float | None):
-        super().__init__(f"status {status}")
-        self.seconds = seconds
-
-
-class RetryingStream:
+class HttpStream:
     """Reads the bytes of `url` exactly once and in order, over as many connections as it takes.
 
-    `retries` failures in a row without a single byte end it with ShardwaveError; waits double from `pause` seconds.
+    `retries` failures in a row without a single byte end it with ShardwaveError.
     """
 
-    def __init__(self, url: str, opener: Callable[[int], Opened], *, retries: int = 8, pause: float = 0.25):
+    def __init__(self, url: str, *, timeout: float = 30.0, retries: int = RETRIES):
         self.url = url
-        self._opener = opener
-        self._retries = retries
-        self._pause = pause
+        self._timeout, self._retries = timeout, retries
         self._position = 0
-        self._failures = 0
-        self._opened: Opened | None = None
-        self._total: int | None = None
-        self._version: str | None = None
+        self._response: IO[bytes] | None = None
+        self._total: int | None = None  # bytes, where the server says
+        self._version: str | None = None  # changes when the content does
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes (all that is left by default), b"" at the end."""
         if size < 0:
-            parts = []
-            while part := self.read(1 << 20):
-                parts.append(part)
-            return b"".join(parts)
-        while True:
-            try:
-                data = self._open().stream.read(size)
-                if data or self._total is None or self._position >= self._total:
-                    self._position += len(data)
-                    self._failures = 0
-                    return data
-                raise EOFError(f"cut off after {self._position} of {self._total} bytes")
-            except (*_FAILURES, _Later) as error:
-                self.close()
-                self._wait(error)
+            return b"".join(iter(lambda: self.read(1 << 20), b""))
+        return retry(self.url, lambda: self._read(size), lambda error: isinstance(error, _FAILURES), retries=self._retries)
 
     def close(self) -> None:
         """Close the connection."""
-        if self._opened is not None:
-            self._opened.stream.close()
-            self._opened = None
+        if self._response is not None:
+            self._response.close()
+            self._response = None
 
-    def _open(self) -> Opened:
-        if self._opened is None:
-            opened = self._opener(self._position)
-            if self._position and (opened.version != self._version or opened.total != self._total):
-                opened.stream.close()
-                raise ShardwaveError(f"{self.url}: changed while it was being read")
-            self._opened, self._total, self._version = opened, opened.total, opened.version
-        return self._opened
+    def _read(self, size: int) -> bytes:
+        try:
+            if self._response is None:
+                self._response = self._connect()
+            data = self._response.read(size)
+            if not data and self._total is not None and self._position < self._total:
+                raise EOFError(f"cut off after {self._position} of {self._total} bytes")
+        except _FAILURES:
+            self.close()
+            raise
+        self._position += len(data)
+        return data
 
-    def _wait(self, error: Exception) -> None:
-        self._failures += 1
-        if self._failures > self._retries:
-            raise ShardwaveError(f"{self.url}: given up after {self._retries} retries ({error})") from None
-        asked = error.seconds if isinstance(error, _Later) else None
-        time.sleep(min(30.0, self._pause * 2 ** (self._failures - 1) if asked is None else asked))
+    def _connect(self) -> IO[bytes]:
+        """A connection that goes on at the position."""
+        start = self._position
+        request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-"} if start else {})
+        try:
+            response = urllib.request.urlopen(request, timeout=self._timeout)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in STATUSES:
+                    raise TryLater(f"status {error.code}", error.headers.get("Retry-After")) from None
+                raise ShardwaveError(f"{self.url}: the server answers {error.code} {error.reason}") from None
+        version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        partial = response.status == 206
+        length = (
+            response.headers.get("Content-Range", "").rsplit("/", 1)[-1] if partial else response.headers.get("Content-Length")
+        )
+        total = int(length) if length and length.isdigit() else None
+        if start and (version, total) != (self._version, self._total):
+            response.close()
+            raise ShardwaveError(f"{self.url}: changed while it was being read")
+        self._version, self._total = version, total
+        while start > 0 and not partial:  # the server does not know ranges and begins anew
+            skipped = response.read(min(start, 1 << 20))
+            if not skipped:
+                raise EOFError("cut off before the place to go on from")
+            start -= len(skipped)
+        return response
 
 
-def open_url(url: str, *, timeout: float = 30.0, retries: int = 8, commands: bool = False) -> Any:
+def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, commands: bool = False) -> Any:
     """Open a file for reading once, from front to back.
 
     Args:
         url: a path, or a URL with one of `layout.SCHEMES`.
-        timeout: seconds without a byte after which a connection counts as stalled.
-        retries: failures in a row after which it is given up.
+        timeout: seconds without a byte after which an HTTP connection counts as stalled.
+        retries: failures in a row after which an HTTP transfer is given up.
         commands: whether `pipe:COMMAND` may be given, which runs COMMAND; only for what the program's own code names.
 
     Returns:
@@ -113,56 +104,12 @@ def open_url(url: str, *, timeout: float = 30.0, retries: int = 8, commands: boo
         import webdataset
 
         return webdataset.gopen(url, "rb", bufsize=1 << 20)
-    if not is_url(url) or check_url(url).lower().startswith("file:"):
-        try:
-            return open(str(place(url)), "rb", opener=regular_file.opener)
-        except OSError as error:
-            raise ShardwaveError(f"{url}: {error.strerror or error}") from None
     if url.lower().startswith(("http://", "https://")):
-        return RetryingStream(url, lambda start: _open_http(url, start, timeout), retries=retries)
-    return RetryingStream(url, lambda start: _open_fsspec(url, start), retries=retries)
-
-
-def _open_http(url: str, start: int, timeout: float) -> Opened:
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+        return HttpStream(url, timeout=timeout, retries=retries)
+    path = as_path(url)
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in AGAIN:
-                after = error.headers.get("Retry-After", "")
-                raise _Later(error.code, float(after) if after.isdigit() else None) from None
-            raise ShardwaveError(f"{url}: the server answers {error.code} {error.reason}") from None
-    version = response.headers.get("ETag") or response.headers.get("Last-Modified")
-    length = response.headers.get("Content-Length")
-    if response.status == 206:
-        total = response.headers.get("Content-Range", "").rsplit("/", 1)[-1]
-        return Opened(response, int(total) if total.isdigit() else None, version)
-    opened = Opened(response, int(length) if length else None, version)
-    while start > 0:  # the server does not know ranges and begins anew
-        skipped = response.read(min(start, 1 << 20))
-        if not skipped:
-            raise EOFError("cut off before the place to go on from")
-        start -= len(skipped)
-    return opened
-
-
-def _open_fsspec(url: str, start: int) -> Opened:
-    try:
-        import fsspec
-    except ImportError:
-        raise UsageError(f"{url}: reading from an object store needs fsspec: pip install 'shardwave[cloud]'") from None
-    try:
-        file = fsspec.open(url, "rb").open()
-    except FileNotFoundError:
-        raise ShardwaveError(f"{url} does not exist") from None
-    except (ValueError, ImportError) as error:  # an unknown scheme, or one whose package is not there
-        raise UsageError(f"{url}: {error}") from None
-    except PermissionError as error:
-        raise ShardwaveError(f"{url}: access is denied ({error}): check the credentials and their rights") from None
-    except Exception as error:  # every store has its own class for this
-        if not type(error).__name__.endswith("CredentialsError"):
-            raise
-        raise ShardwaveError(f"{url}: {error}: give the store's credentials in the environment") from None
-    file.seek(start)
-    return Opened(file, file.size, None)
+        return ObjectFile(path, _BLOCK, 1) if isinstance(path, UPath) else open(path, "rb", opener=regular_file.opener)
+    except FileNotFoundError as error:
+        raise ShardwaveError(f"{url} does not exist" if isinstance(path, UPath) else f"{url}: {error.strerror}") from None
+    except OSError as error:
+        raise ShardwaveError(f"{url}: {error.strerror or error}") from None

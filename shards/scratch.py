@@ -1,7 +1,7 @@
-"""Temporary folders of this process, in the system's temporary folder or elsewhere.
+"""Temporary folders, in the system's temporary folder or elsewhere; those that killed processes left are removed later.
 
-Each has a random name and mode 0700 and is locked while its process lives; folders that killed processes left are removed when
-the next one is made. Links, and whatever belongs to somebody else, are never followed or removed.
+Each has a random name and mode 0700 and is locked while it is in use. Links, and what belongs to others, are never followed or
+removed.
 """
 
 from __future__ import annotations
@@ -11,74 +11,70 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PREFIX = "shardwave-scratch-"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_held: dict[Path, int] = {}  # folder -> the descriptor that keeps it locked
-
-
-def make(parent: Path | None = None, prefix: str = PREFIX) -> Path:
-    """Make a temporary folder, which is in use until `remove` or the end of this process.
-
-    Args:
-        parent: the folder that it lies in; None: the system's temporary folder (TMPDIR).
-        prefix: beginning of its name; stale folders with this beginning are removed.
-    """
-    parent = Path(tempfile.gettempdir()) if parent is None else parent
-    _remove_stale(parent, prefix)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        with contextlib.suppress(FileNotFoundError):  # another process took it for stale before it was locked
-            descriptor = os.open(folder, _DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if folder.exists():
-                _held[folder] = descriptor
-                return folder
-            os.close(descriptor)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that `make` returned."""
+    """Remove a folder and all that lies in it, as far as that is possible."""
     shutil.rmtree(folder, ignore_errors=True)
-    os.close(_held.pop(folder))
 
 
 @contextlib.contextmanager
-def folder(parent: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
-    """Make a temporary folder as `make` does, and remove it at the end."""
-    made = make(parent, prefix)
+def folder(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> Iterator[Path]:
+    """Make a temporary folder, and remove it at the end of the context.
+
+    Args:
+        parent: The folder that it lies in; None: the system's temporary folder (TMPDIR).
+        prefix: Beginning of its name; stale folders with this beginning are removed first.
+        clear: Removes a stale folder.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    remove_stale(parent, prefix, clear)
+    descriptor = None
+    while descriptor is None:  # else another process took it for stale before it was locked
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        descriptor = _lock(made, new=True)
     try:
         yield made
     finally:
         remove(made)
+        os.close(descriptor)
 
 
-def sweep() -> None:
-    """Remove this process's folders, and stale ones of others from the system's temporary folder."""
-    for held in list(_held):
-        remove(held)
-    _remove_stale(Path(tempfile.gettempdir()), PREFIX)
-
-
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Remove folders of ended processes of this user."""
+def remove_stale(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> None:
+    """Remove the folders of ended processes of this user; see `folder`."""
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
     pattern = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")  # as `tempfile` names them
-    with os.scandir(parent) as entries:
-        names = [entry.path for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-    for name in names:
+    for name in filter(pattern.fullmatch, os.listdir(parent)):
+        descriptor = _lock(parent / name)
+        if descriptor is not None:
+            try:
+                clear(parent / name)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(folder: Path, new: bool = False) -> int | None:
+    """Lock a folder by the descriptor returned; None if it is in use, gone, a link, or not for this user alone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    status, locked = os.fstat(descriptor), False
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700:
         try:
-            descriptor = os.open(name, _DIRECTORY)
-        except OSError:  # gone, a link by now, or another user's
-            continue
-        try:
-            if os.fstat(descriptor).st_uid == os.getuid():
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(name, ignore_errors=True)
-        except BlockingIOError:  # in use
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = folder.exists()
+        except BlockingIOError:
             pass
-        finally:
-            os.close(descriptor)
+        except OSError:  # a file system without locks: what is left there by killed processes stays
+            locked = new
+    if locked:
+        return descriptor
+    os.close(descriptor)
+    return None

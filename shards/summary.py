@@ -15,9 +15,9 @@ from preprocess.auto_config import SHORTEST_SLICE
 from preprocess.config import SpectrogramConfig
 from shards.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
 from shards.plan import Plan
+from shards.storage import AnyPath, UPath
 from shards.survey import Survey
 from shards.unit import array_fields, sample_meta
-from shards.url_path import Place, UrlPath
 
 LARGE, LARGE_SHARE = 100e6, 10  # bytes of a set, and of it to the audio's, from which on remedies are named
 SMALL = 128  # pixels; the image size that is named then
@@ -236,9 +236,9 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
     return [f"take care: {line}" for line in told]
 
 
-def free_bytes(out: Place) -> int | None:
+def free_bytes(out: AnyPath) -> int | None:
     """Bytes free where `out` lies, or will lie; None for an object store."""
-    if isinstance(out, UrlPath):
+    if isinstance(out, UPath):
         return None
     out = out.absolute()
     return shutil.disk_usage(next(folder for folder in (out, *out.parents) if folder.exists())).free

@@ -13,7 +13,7 @@ from preprocess.config import SpectrogramConfig
 from preprocess.errors import BadAudio
 from preprocess.probe import Header, probe
 from shards.clip import Clip
-from shards.url_path import Place, UrlPath
+from shards.storage import AnyPath, ObjectFile, UPath
 
 MOST = 500  # headers read
 MOST_REMOTE = 100  # of objects in a store: each is a request or two
@@ -65,11 +65,11 @@ class Survey:
 NOTHING = Survey(0, np.empty(0, np.int64), [])
 
 
-def take(audio: Place, clips: Sequence[Clip], *, whole: bool = False) -> Survey:
+def take(audio: AnyPath, clips: Sequence[Clip], *, whole: bool = False) -> Survey:
     """Read the headers of `clips`, which lie below `audio`: of all where there are at most MOST (or with `whole`), else of MOST
     of them. Which ones follows from the sorted list alone.
     """
-    remote = isinstance(audio, UrlPath)
+    remote = isinstance(audio, UPath)
     most = MOST_REMOTE if remote else MOST
     count = len(clips) if whole else min(len(clips), most)
     rows = np.arange(count) if count == len(clips) else np.linspace(0, len(clips) - 1, count).astype(np.int64)
@@ -87,15 +87,16 @@ def _of_clip(header: Header | None, clip: Clip) -> Header | None:
     return header._replace(seconds=seconds) if seconds > 0 else None
 
 
-def header(path: Place) -> Header | None:
+def header(path: AnyPath) -> Header | None:
     """The header of a file or an object, None where it is not readable; raises ShardwaveError where the store goes on failing."""
     try:
         if isinstance(path, Path):
             return probe(path)
-        with path.ranged() as file:
+        with ObjectFile(path) as file:
             try:
                 return probe(file)  # type: ignore[arg-type]
             finally:
-                file.check()
+                if file.error is not None:
+                    raise file.error
     except (BadAudio, OSError):
         return None

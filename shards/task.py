@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -22,14 +21,10 @@ from preprocess.engine import make_engine
 from preprocess.engine_base import Engine, Segment
 from preprocess.errors import BadAudio, ShardwaveError
 from preprocess.limits import Limits
-from shards import scratch
-from shards.clip_copies import ClipCopies
+from shards import build_storage
 from shards.plan import file_crc32
-from shards.remote_unit import RemoteUnitWriter
-from shards.remote_unit import finished_record as finished_objects
-from shards.unit import Unit, UnitWriter
-from shards.unit import finished_record as finished_files
-from shards.url_path import Place, UrlPath
+from shards.storage import AnyPath, UPath
+from shards.unit import Unit
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -38,8 +33,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Job:
     """What all units of a build share."""
 
-    audio: Place
-    folder: Place
+    audio: AnyPath
+    folder: AnyPath
     config: SpectrogramConfig
     engine: str  # as `preprocess.engine.resolve` returns it
     device: str
@@ -49,7 +44,7 @@ class Job:
     @property
     def remote(self) -> bool:
         """Whether clips or shards lie in an object store."""
-        return isinstance(self.audio, UrlPath) or isinstance(self.folder, UrlPath)
+        return isinstance(self.audio, UPath) or isinstance(self.folder, UPath)
 
     @property
     def disk(self) -> Path:
@@ -95,8 +90,7 @@ class Builder:
             RuntimeError: A defect; the message names the file that was being read.
         """
         try:
-            folder = self.job.folder
-            record = finished_files(folder, unit) if isinstance(folder, Path) else finished_objects(folder, unit)
+            record = build_storage.finished_record(self.job.folder, unit)
             return (record, True) if record is not None else (self._build(unit), False)
         except ShardwaveError:
             raise
@@ -113,35 +107,23 @@ class Builder:
 
     def _build(self, unit: Unit) -> dict[str, Any]:
         job, slot = self.job, self.slot
-        with scratch.folder() if job.remote else contextlib.nullcontext(Path()) as temporary:
-            if isinstance(job.folder, Path):
-                writer = UnitWriter(job.folder, unit, job.config, job.feature_count)
-            else:
-                writer = RemoteUnitWriter(job.folder, temporary / unit.name, unit, job.config, job.feature_count)
-            paths: Any = [job.audio / planned.clip.path for _, planned in unit.clips]
-            if isinstance(job.audio, UrlPath):
-                paths = ClipCopies(job.audio, [planned for _, planned in unit.clips], temporary)
-            try:
-                for i, made in self.engine.stream(self._noted(unit, paths), summed=True, limits=job.limits):
-                    if slot.stop:
-                        raise InterruptedError("the build was stopped")
-                    number, planned = unit.clips[i]
-                    if isinstance(made, BadAudio):
-                        writer.set_aside(planned, str(made), readable_crc32(paths[i]))
-                        slot.bad += 1
-                    else:
-                        crc32 = readable_crc32(paths[i]) if made.crc32 is None else made.crc32
-                        writer.add(number, planned, made, crc32)
-                        slot.seconds += made.samples / job.config.sample_rate
-                    slot.clips += 1
-                    if isinstance(paths, ClipCopies):
-                        paths.done(i)
-                return writer.finish(identity(job.engine, job.device))
-            except BaseException:
-                writer.abandon()
-                raise
+        with build_storage.open_unit(job.audio, job.folder, unit, job.config, job.feature_count) as (writer, paths):
+            for i, made in self.engine.stream(self._noted(unit, paths), summed=True, limits=job.limits):
+                if slot.stop:
+                    raise InterruptedError("the build was stopped")
+                number, planned = unit.clips[i]
+                if isinstance(made, BadAudio):
+                    writer.set_aside(planned, str(made), readable_crc32(paths[i]))
+                    slot.bad += 1
+                else:
+                    crc32 = readable_crc32(paths[i]) if made.crc32 is None else made.crc32
+                    writer.add(number, planned, made, crc32)
+                    slot.seconds += made.samples / job.config.sample_rate
+                slot.clips += 1
+                paths.done(i)
+            return writer.finish(identity(job.engine, job.device))
 
-    def _noted(self, unit: Unit, paths: Any) -> Iterator[Path | Segment]:
+    def _noted(self, unit: Unit, paths: build_storage.UnitClips) -> Iterator[Path | Segment]:
         """The file or segment of each clip, its path noted in the slot when the engine asks for it."""
         for path, (_, planned) in zip(paths, unit.clips, strict=True):
             clip = planned.clip
@@ -215,7 +197,7 @@ def last_read(slot: Slot) -> str:
     return f" (the last file it began to read: {os.fsdecode(slot.path)})" if slot.path else ""
 
 
-def disk_error(error: OSError, folder: Place) -> ShardwaveError:
+def disk_error(error: OSError, folder: AnyPath) -> ShardwaveError:
     """One clear line for a failed write."""
     if error.errno in FULL:
         return ShardwaveError(

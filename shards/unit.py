@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from preprocess import regular_file, typed
+from preprocess import typed
 from preprocess.config import SpectrogramConfig
 from preprocess.engine_base import ClipOutput
 from preprocess.errors import DamagedFile
 from shards import atomic
 from shards.clip import Clip
-from shards.digest import file_digest
 from shards.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
 from shards.plan import Plan, PlannedClip
 from shards.records import UnitRecord
-from shards.shard_writer import Fields, ShardWriter, files_of
-from shards.url_path import UrlPath
+from shards.shard_writer import Fields, ShardWriter
+from shards.storage import AnyPath
 
 _log = logging.getLogger(__name__)
-
-P = TypeVar("P", Path, UrlPath)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,20 +173,6 @@ def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
     return dict(record)
 
 
-def record_path(folder: P, unit: Unit) -> P:
+def record_path(folder: AnyPath, unit: Unit) -> AnyPath:
     """Where the record of a finished unit lies while the set is being built."""
     return folder / BUILD / f"{unit.name}.json"
-
-
-def finished_record(folder: Path, unit: Unit) -> dict[str, Any] | None:
-    """Return the record of a unit that was finished before, if all its files are there with the bytes it names, else None."""
-    try:
-        record = parse_record(regular_file.read_bytes(record_path(folder, unit)), unit)
-        for entry in record["shards"].values():
-            for name, digest in files_of(entry):
-                if os.path.getsize(folder / name) == 0 or file_digest(folder / name) != digest:
-                    return None
-    except (OSError, DamagedFile):  # is built again
-        return None
-    _log.info("%s: finished before, kept", unit.name)
-    return record

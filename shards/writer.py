@@ -11,7 +11,7 @@ import numpy as np
 
 from preprocess.environment import environment
 from preprocess.errors import ShardwaveError
-from shards import folder, lock, manifest
+from shards import build_lock, folder, manifest
 from shards.finish import described, write_lines
 from shards.layout import QUARANTINE
 from shards.progress import bar
@@ -43,7 +43,7 @@ def write_set(
     folder.examine(out)
     with folder.clear_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        with lock.hold(out):
+        with build_lock.hold(out):
             folder.clean_temporaries(out)
             folder.prepare_anew(out, overwrite=overwrite)
             partitions: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))

@@ -28,14 +28,15 @@ from preprocess.errors import ShardwaveError
 from search.results import TrialLog, read_trials
 from search.space import Grid, Space, Uniform
 from search.trial import Trial
-from shards import folder, inspect, lease, plan
+from shards import build_lock, folder, inspect, plan, storage
+from shards.build_storage import finished_record
 from shards.clip import Clip
 from shards.layout import BUILD
 from shards.plan import PlannedClip
 from shards.shardset import ShardSet
 from shards.sources import download
-from shards.unit import Unit, UnitWriter, finished_record
-from shards.url_path import UrlPath
+from shards.storage import as_path
+from shards.unit import Unit, UnitWriter
 from tests.models.conftest import FEATURES, write_images
 from tests.shards.conftest import CONFIG
 
@@ -254,19 +255,12 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
     fuzz_bytes(path, lambda: finished_record(tmp_path, unit))
 
 
-def test_lease_and_download() -> None:
-    class Damaged:
-        name, parent = "lock", Path("set")
-
-    target = UrlPath("memory://set/.shardwave.lock")
-    record = {"build": "0" * 32, "host": "elsewhere", "process": 1, "beat": 0}
-    held = lease._Lease(UrlPath("memory://set"))
-    for what, changed in mutations(record):
-        target.write(json.dumps(changed).encode())
-        survives(Damaged, lambda: held._read(), ".shardwave.lock", what)  # type: ignore[arg-type]
+def test_the_lock_of_a_build_at_a_url() -> None:
+    folder = as_path("memory://set")
     for data in BYTES:
-        target.write(data)
-        assert not survives(Damaged, lambda: held._read(), ".shardwave.lock", str(data[:40]))  # type: ignore[arg-type]
+        storage.write(folder / ".shardwave.lock", data)  # type: ignore[arg-type]
+        with pytest.raises(ShardwaveError, match="another build is writing .*--break-lock"):
+            build_lock.hold(folder).__enter__()
 
 
 def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ from shards.build_options import BuildOptions
 from shards.clip import Clip
 
 if TYPE_CHECKING:
-    from shards.url_path import Place
+    from shards.storage import AnyPath
 
 _log = logging.getLogger(__name__)
 
 
-def check_regular(path: Place, option: str) -> None:
+def check_regular(path: AnyPath, option: str) -> None:
     """Raise UsageError where `path`, named by `option`, is a pipe, a socket or a device: reading it might never end."""
     if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{option} must be a regular file, got {path}: it is a pipe, a socket or a device")
 
 
-def discover(audio: Place, options: BuildOptions | None = None) -> list[Clip]:
+def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     """List the clips of a folder of audio, sorted by path and segment.
 
     They are those that `options.labels` names; or else every audio file, with its class as `options.label_from` or the folder's
@@ -33,13 +33,13 @@ def discover(audio: Place, options: BuildOptions | None = None) -> list[Clip]:
         UsageError: The folder, the label file or an option is not usable.
     """
     from shards.sources import class_folders, clip_list, csv_labels, layouts, values_from
-    from shards.url_path import place
+    from shards.storage import as_path
 
     options = options or BuildOptions()
     start = time.perf_counter()
     if options.labels is not None:
-        check_regular(place(options.labels), "--labels")
-        clips, how = csv_labels.read(audio, place(options.labels), options), f"named by {options.labels}"
+        check_regular(as_path(options.labels), "--labels")
+        clips, how = csv_labels.read(audio, as_path(options.labels), options), f"named by {options.labels}"
     elif options.label_from is not None:
         class_folders.check_folder(audio)
         clips, how = [Clip(path) for path in class_folders.audio_files(audio)], "every audio file"

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 from preprocess.errors import ShardwaveError, UsageError
+from shards import storage
 from shards.clip import Clip
 from shards.progress import say
 from shards.sources.clip_list import fold_of_folder, split_of_folder
-from shards.url_path import Place, UrlPath
+from shards.storage import AnyPath, UPath
 
 
-def read(audio: Place, paths: list[str]) -> list[Clip]:
+def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
     """The clips of audio files whose class is the folder that they lie in.
 
     Args:
@@ -43,13 +44,15 @@ def read(audio: Place, paths: list[str]) -> list[Clip]:
     return clips
 
 
-def check_folder(audio: Place) -> None:
+def check_folder(audio: AnyPath) -> None:
     """Raise UsageError unless `audio` is a folder."""
-    if not audio.is_dir():
-        raise UsageError(f"AUDIO must be a folder, got {audio}: {'it is a file' if audio.exists() else 'it does not exist'}")
+    if not storage.is_dir(audio):
+        raise UsageError(
+            f"AUDIO must be a folder, got {audio}: {'it is a file' if storage.exists(audio) else 'it does not exist'}"
+        )
 
 
-def audio_files(audio: Place) -> list[str]:
+def audio_files(audio: AnyPath) -> list[str]:
     """List every file below a folder that looks like audio.
 
     Hidden files and folders are passed over. Links that cannot be followed, files whose content cannot be read and whose name is
@@ -67,9 +70,13 @@ def audio_files(audio: Place) -> list[str]:
     from preprocess.containers import identify
     from preprocess.decode import SUFFIXES, looks_like_audio
 
-    if isinstance(audio, UrlPath):
-        shown = [path for path in audio.files() if not any(part.startswith(".") for part in path.split("/"))]
-        return sorted(path for path in shown if Path(path).suffix.lower() in SUFFIXES or identify((audio / path).head(4_096)))
+    if isinstance(audio, UPath):
+        shown = [path for path in storage.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
+        return sorted(
+            path
+            for path in shown
+            if Path(path).suffix.lower() in SUFFIXES or identify(storage.read_bytes(audio / path, 0, 4_096))
+        )
     found: list[str] = []
     unreadable: list[str] = []
     again: list[str] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from preprocess.errors import UsageError
+from shards import storage
 from shards.build_options import BuildOptions
 from shards.clip import Clip
 from shards.progress import say
@@ -16,10 +17,10 @@ from shards.sources import table_columns, text_table
 from shards.sources.class_folders import audio_files, check_folder
 from shards.sources.clip_list import check_unique, fold_of_folder, split_of_folder
 from shards.sources.text_table import TextTable
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 
-def read(audio: Place, labels: Place, options: BuildOptions | None = None) -> list[Clip]:
+def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     """Read the clips that a label file names, sorted by path and segment.
 
     A value of the path column is a path below `audio`, or the end of one: a file's name, with or without its suffix, in any
@@ -55,11 +56,11 @@ def read(audio: Place, labels: Place, options: BuildOptions | None = None) -> li
     return sorted(clips, key=lambda clip: clip.identity)
 
 
-def _paths(audio: Place, table: TextTable, columns: table_columns.Columns) -> list[str]:
+def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> list[str]:
     """The path of every row's file, relative to `audio`; raises UsageError where no file exists."""
     assert columns.path is not None
     paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
-    exists = _is_file if isinstance(audio, Path) else lambda path: (audio / path).is_file()
+    exists = _is_file if isinstance(audio, Path) else storage.list_files(audio).__contains__
     prefix = f"{audio}/" if isinstance(audio, Path) else ""
     absent = [row for row, path in enumerate(paths) if not exists(prefix + path)]
     if not absent:

@@ -20,20 +20,11 @@ from preprocess import typed
 from preprocess.errors import DamagedFile, ShardwaveError, UsageError
 from preprocess.redact import mask_url
 from shards import atomic
-from shards.progress import bar, say
+from shards.progress import bar
 from shards.records import DownloadRecord
+from shards.retry import STATUSES, TryLater, retry
 
 CHUNK = 1 << 18  # bytes
-TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses worth another attempt
-LONGEST_PAUSE = 30.0  # seconds
-
-
-class _Again(Exception):
-    """The attempt failed in a way that another may not; `pause` is what the server asked for, in seconds."""
-
-    def __init__(self, reason: str, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause = pause
 
 
 def download(
@@ -56,22 +47,22 @@ def download(
             raise ShardwaveError(
                 f"{part}: another run is downloading into this folder; wait for it or choose another --out"
             ) from None
-        failures = 0
-        while True:
+
+        def attempt() -> bool:
+            """Whether the file is complete; raises TryLater where not a byte came."""
             before = part.stat().st_size
             try:
                 _attempt(url, file, part, timeout)
-                break
-            except _Again as problem:
-                failures = 1 if part.stat().st_size > before else failures + 1
-                if failures >= attempts:
-                    raise ShardwaveError(
-                        f"{url}: {problem} ({failures} attempts); run the command again to go on from "
-                        f"{part.stat().st_size / 1e6:.1f} MB, or get the file by hand and use --from"
-                    ) from None
-                seconds = max(problem.pause, min(pause * 2 ** (failures - 1), LONGEST_PAUSE))
-                say(f"  again     in {seconds:g} s: {problem}")
-                time.sleep(seconds)
+            except TryLater:
+                if attempts > 1 and part.stat().st_size > before:
+                    return False
+                raise
+            return True
+
+        remedy = "; run the command again to go on, or get the file by hand and use --from"
+        while not retry(mask_url(url), attempt, lambda error: isinstance(error, TryLater), retries=attempts - 1, pause=pause,
+                        remedy=remedy):  # fmt: skip
+            time.sleep(pause)  # some bytes came: the attempts are counted anew
         file.flush()
         os.fsync(file.fileno())
     if sha256 is not None:
@@ -109,7 +100,7 @@ def progress(total: int | None, what: str, start: int = 0) -> Any:
 
 
 def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
-    """One connection: append to `part` what is missing. Returns when the file is complete, raises _Again when it is not."""
+    """One connection: append to `part` what is missing. Returns when the file is complete, raises TryLater when it is not."""
     have = part.stat().st_size
     known = _read_validator(part) if have else {}
     if have and (known.get("url") != mask_url(url) or not known.get("validator")):
@@ -123,7 +114,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
         if have and (start != have or (known.get("total") is not None and total != known["total"])):
             have = _restart(file)  # the server sends the whole file, or another one
             if start != 0:
-                raise _Again("the server's file has changed")
+                raise TryLater("the server's file has changed")
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - have > free:
             raise ShardwaveError(
@@ -138,22 +129,19 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
                 have += len(chunk)
                 shown.update(len(chunk))
     if total is not None and have < total:
-        raise _Again(f"the connection was cut after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
+        raise TryLater(f"the connection was cut after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
 
 
 @contextlib.contextmanager
 def _errors(url: str) -> Iterator[None]:
-    """Sort what may go wrong on the way into ShardwaveError (final) and _Again (worth another attempt)."""
+    """Sort what may go wrong on the way into ShardwaveError (final) and TryLater (worth another attempt)."""
     try:
         yield
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing left at that place: the part is longer than the file
-            raise _Again("the server's file has changed") from None
-        if error.code in TRANSIENT:
-            asked = error.headers.get("Retry-After", "")
-            raise _Again(
-                f"the server answered {error.code} {error.reason}", min(float(asked), 60.0) if asked.isdigit() else 0.0
-            ) from None
+            raise TryLater("the server's file has changed") from None
+        if error.code in STATUSES:
+            raise TryLater(f"the server answered {error.code} {error.reason}", error.headers.get("Retry-After")) from None
         raise ShardwaveError(
             f"{url}: the server answered {error.code} {error.reason}; "
             "name a mirror with --url, or get the file by hand and use --from"
@@ -161,9 +149,9 @@ def _errors(url: str) -> Iterator[None]:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise ShardwaveError(f"{url}: the server's certificate is not trusted ({error.reason.verify_message})") from None
-        raise _Again(f"no connection ({error.reason})") from None
+        raise TryLater(f"no connection ({error.reason})") from None
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
-        raise _Again(f"the connection broke ({error or type(error).__name__})") from None
+        raise TryLater(f"the connection broke ({error or type(error).__name__})") from None
     except OSError as error:
         raise ShardwaveError(f"{url}: {error.strerror or error} while writing; make room or choose another --out") from None
 

@@ -12,7 +12,7 @@ from shards.build_options import BuildOptions
 from shards.clip import Clip
 from shards.sources import clip_list, table_columns, text_table, values_from
 from shards.sources.text_table import TextTable
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"))
@@ -26,7 +26,7 @@ class Table(NamedTuple):
     names: list[str]  # of the columns
 
 
-def read(table: Place, options: BuildOptions | None = None) -> Table:
+def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     """Read a table of features, one row a clip.
 
     Columns of paths, classes, groups, folds, splits and segments are found as in a label file (`table_columns.find`); without

@@ -8,8 +8,9 @@ import io
 from typing import Any
 
 from preprocess.errors import UsageError
+from shards import storage
 from shards.progress import say
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 PARQUET_MAGIC, ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
@@ -34,7 +35,7 @@ class TextTable:
         return [row[index] for row in self.rows]
 
 
-def read(location: Place, option: str) -> TextTable:
+def read(location: AnyPath, option: str) -> TextTable:
     """Read a CSV file (UTF-8; commas, tabs or semicolons) or a Parquet file; the content decides which it is.
 
     Args:
@@ -47,7 +48,7 @@ def read(location: Place, option: str) -> TextTable:
             refused too.
     """
     try:
-        data = location.read_bytes()
+        data = storage.read_bytes(location)
     except OSError as error:
         raise UsageError(f"{option} must be a readable file, got {location}: {error.strerror or error}") from None
     table = _parquet(str(location), data) if data.startswith(PARQUET_MAGIC) else _csv(str(location), data)
@@ -57,10 +58,10 @@ def read(location: Place, option: str) -> TextTable:
     return table
 
 
-def header(location: Place) -> list[str]:
+def header(location: AnyPath) -> list[str]:
     """The column names of a CSV file; empty where it is not readable as one."""
     try:
-        text = _text(str(location), location.read_bytes())
+        text = _text(str(location), storage.read_bytes(location))
         return [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])]
     except (OSError, UsageError, csv.Error):
         return []

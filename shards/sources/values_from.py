@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.errors import UsageError
+from shards import storage
 from shards.build_options import BuildOptions
 from shards.clip import Clip
 from shards.sources.table_columns import parse_split
-from shards.url_path import Place, UrlPath
+from shards.storage import AnyPath, UPath
 
 TAG = "tag:"
 
 
-def apply(clips: list[Clip], options: BuildOptions, audio: Place | None) -> list[Clip]:
+def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> list[Clip]:
     """Set what `--label-from`, `--group-from` and `--split-from` give; `audio` is the folder of the paths (None: a table's rows).
 
     Raises:
@@ -59,12 +60,12 @@ def _matches(clips: Sequence[Clip], pattern: str, option: str) -> list[str | Non
     return values
 
 
-def _tags(clips: Sequence[Clip], name: str, option: str, audio: Place | None) -> list[str | None]:
+def _tags(clips: Sequence[Clip], name: str, option: str, audio: AnyPath | None) -> list[str | None]:
     """The tag of each file. A file that does not exist or is empty has None: it is quarantined when it is decoded."""
     if audio is None:
         raise UsageError(f"{option} {TAG}{name} reads audio files: a --table has none, give --group-column or an expression")
     files = list(dict.fromkeys(clip.path for clip in clips))
-    with ThreadPoolExecutor(16 if isinstance(audio, UrlPath) else 1, "tags") as pool:
+    with ThreadPoolExecutor(16 if isinstance(audio, UPath) else 1, "tags") as pool:
         found = dict(zip(files, pool.map(lambda path: read_tag(audio / path, name), files), strict=True))
     absent = {path for path in files if found[path] is None and not _has_bytes(audio / path)}
     present = [clip for clip in clips if clip.path not in absent]
@@ -79,14 +80,12 @@ def _refuse_missing(clips: Sequence[Clip], values: Sequence[object], what: str, 
         raise UsageError(f"{what} {len(missing)} of {len(clips)} {noun} (the first: {missing[0]}): {remedy}")
 
 
-def _has_bytes(path: Place) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
+def _has_bytes(path: AnyPath) -> bool:
+    found = storage.stat(path)
+    return found is not None and found.size > 0
 
 
-def read_tag(path: Place, name: str) -> str | None:
+def read_tag(path: AnyPath, name: str) -> str | None:
     """The first value of a tag such as `artist` (ID3, MP4, Vorbis comments, APE, ...); None without a readable one."""
     import mutagen
     from mutagen.easyid3 import EasyID3
@@ -95,7 +94,7 @@ def read_tag(path: Place, name: str) -> str | None:
     if isinstance(path, Path) and not os.path.isfile(path):  # a named pipe would wait for a writer
         return None
     try:
-        source: Any = path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+        source: Any = path if isinstance(path, Path) else io.BytesIO(storage.read_bytes(path))
         try:
             tags = getattr(mutagen.File(source, easy=True), "tags", None)
         except mutagen.MutagenError:

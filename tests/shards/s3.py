@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards import url_path
+from shards.storage import as_path
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 ALONE = ("connection", "keep-alive", "transfer-encoding", "content-length")  # headers that are each connection's own
@@ -145,7 +145,6 @@ def environment(url: str) -> Iterator[dict[str, str]]:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    url_path.file_system.cache_clear()
     try:
         yield given
     finally:
@@ -164,7 +163,7 @@ def bucket(name: str) -> str:
 
 def store() -> Any:
     """The file system that `s3://` means now; tests look with it at what is really there."""
-    return url_path.file_system("s3://any")
+    return as_path("s3://any").fs  # type: ignore[union-attr]
 
 
 def upload(folder: Path, url: str) -> None:

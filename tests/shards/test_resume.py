@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards import lock
+from shards import build_lock
 from shards.build import BuildOptions, build
 from shards.layout import BUILD, LOCK
 from shards.shardset import ShardSet
@@ -172,7 +172,7 @@ def test_two_builds_into_one_folder(clips: Path, tmp_path: Path) -> None:
 
 def test_the_lock_is_free_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with lock.hold(tmp_path), pytest.raises(ShardwaveError, match="another build"), lock.hold(tmp_path):
+        with build_lock.hold(tmp_path), pytest.raises(ShardwaveError, match="another build"), build_lock.hold(tmp_path):
             pass
 
 

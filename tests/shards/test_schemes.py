@@ -12,8 +12,8 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards.build import BuildOptions, build
 from shards.remote import open_url
 from shards.shardset import ShardSet
+from shards.storage import as_path
 from shards.stream import stream
-from shards.url_path import place
 from shards.verify import verify
 
 SCHEMES = (
@@ -26,7 +26,7 @@ SCHEMES = (
 def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> None:
     url = f"{scheme}://touch {tmp_path}/ran"
     for use in (
-        lambda: place(url),
+        lambda: as_path(url),
         lambda: open_url(url),
         lambda: ShardSet.open(url),
         lambda: stream(url, "train"),
@@ -44,7 +44,7 @@ def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> No
     "url", ["s3://bucket/set::pipe://touch ran", "file://x::s3://b", "s3://a::zip://b/c", "gs://::memory://"]
 )
 def test_chains_are_refused(url: str) -> None:
-    for use in (lambda: place(url), lambda: open_url(url), lambda: ShardSet.open(url)):
+    for use in (lambda: as_path(url), lambda: open_url(url), lambda: ShardSet.open(url)):
         with pytest.raises(UsageError, match="a URL with :: is refused"):
             use()
 

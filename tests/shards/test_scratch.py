@@ -31,7 +31,7 @@ def test_a_folder_is_private_and_goes_at_the_end(temporary: Path) -> None:
 
 
 def test_only_folders_of_ended_processes_are_removed(temporary: Path) -> None:
-    program = "from shards import scratch; import time; print(scratch.make(), flush=True); time.sleep(60)"
+    program = "from shards import scratch; import time\nwith scratch.folder() as made: print(made, flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -41,9 +41,8 @@ def test_only_folders_of_ended_processes_are_removed(temporary: Path) -> None:
             assert theirs.parent == made.parent == temporary and theirs.exists()
             process.send_signal(signal.SIGKILL)
             process.wait()
-            scratch.make()
+            scratch.remove_stale()
             assert not theirs.exists() and made.exists()
-    scratch.sweep()
     assert not list(temporary.iterdir())
 
 
@@ -61,8 +60,8 @@ def test_links_and_what_is_not_ours_are_left_alone(temporary: Path, tmp_path: Pa
         left.append(temporary / "shardwave-scratch-bbbbbbbb")
         left[-1].mkdir()
         os.chown(left[-1], 65534, 65534)
-    (temporary / "shardwave-scratch-cccccccc").mkdir()  # a killed process's
-    scratch.make()
-    scratch.sweep()
+    (temporary / "shardwave-scratch-cccccccc").mkdir(mode=0o700)  # a killed process's
+    with scratch.folder():
+        pass
     assert sorted(temporary.iterdir()) == sorted([*planted, *left])
     assert (tmp_path / "home" / "thesis.txt").read_text() == "all of it"

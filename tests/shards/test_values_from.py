@@ -17,7 +17,7 @@ from shards.build_options import BuildOptions
 from shards.clip import Clip
 from shards.sources import discover
 from shards.sources.values_from import read_tag
-from shards.url_path import Place, UrlPath
+from shards.storage import AnyPath, UPath
 from tests.shards.conftest import write_clip
 
 
@@ -28,7 +28,7 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def found(audio: Place, **options: Any) -> list[Clip]:
+def found(audio: AnyPath, **options: Any) -> list[Clip]:
     return discover(audio, BuildOptions(**options))
 
 
@@ -176,7 +176,7 @@ def test_tags_of_every_format(songs: Path, tmp_path: Path) -> None:
     tags.add(TPE1(text=["Eve"]))
     tags.save(raw)
     assert read_tag(raw, "artist") == "Eve" and read_tag(raw, "album") is None and read_tag(raw, "no such tag") is None
-    assert found(UrlPath(f"file://{songs}"), group_from="tag:Artist") == clips
+    assert found(UPath(f"file://{songs}"), group_from="tag:Artist") == clips
 
 
 def test_files_without_the_tag_are_named(songs: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from shards.build_options import BuildOptions
 from shards.clip import Clip
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 LABEL_FILE = "by the label file in it"
 
 
-def read(audio: Place, options: BuildOptions) -> tuple[list[Clip], str]:
+def read(audio: AnyPath, options: BuildOptions) -> tuple[list[Clip], str]:
     """Clips of `audio`, sorted by path, and the layout that fits, in words."""
     from shards.progress import say
     from shards.sources import class_folders, csv_labels

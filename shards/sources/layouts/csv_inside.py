@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from preprocess.errors import UsageError
+from shards import storage
 from shards.build_options import BuildOptions
 from shards.sources import table_columns
 from shards.sources.text_table import TextTable, header
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 
-def find(audio: Place, paths: list[str], options: BuildOptions) -> Place | None:
+def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | None:
     """Find the label file of a folder.
 
     Args:
@@ -21,12 +22,12 @@ def find(audio: Place, paths: list[str], options: BuildOptions) -> Place | None:
         UsageError: Several files could be meant.
     """
     own = audio / "labels.csv"
-    if own.is_file():
+    if storage.stat(own) is not None:
         return own
     if not any("/" not in path for path in paths):
         return None
-    files = [path for path in sorted(list[Place](audio.glob("*.csv")), key=str) if path.is_file()]  # a pipe would be waited for
-    tables = [table for table in files if _is_label_file(table, options)]
+    files = [audio / name for name in sorted(storage.names(audio)) if name.endswith(".csv")]
+    tables = [table for table in files if storage.stat(table) is not None and _is_label_file(table, options)]  # no pipe
     if len(tables) > 1:
         raise UsageError(
             f"{audio} holds several label files ({', '.join(table.name for table in tables)}): name one with --labels"
@@ -34,7 +35,7 @@ def find(audio: Place, paths: list[str], options: BuildOptions) -> Place | None:
     return tables[0] if tables else None
 
 
-def _is_label_file(table: Place, options: BuildOptions) -> bool:
+def _is_label_file(table: AnyPath, options: BuildOptions) -> bool:
     """Whether the table has a column of files and one of classes."""
     try:
         columns = table_columns.find(TextTable(str(table), header(table), [], []), options)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from shards.clip import Clip
 from shards.sources import esc_naming
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 CLASSES = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",
@@ -21,7 +21,7 @@ CLASSES = (
 )  # fmt: skip  # by ESC-50's target number
 
 
-def read(audio: Place, paths: list[str]) -> list[Clip] | None:
+def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     """Clips with fold, group and class; None unless every file is named so and its class is known (by number or folder)."""
     clips = []
     for path in paths:

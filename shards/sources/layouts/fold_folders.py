@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from shards.clip import Clip
 from shards.sources.clip_list import fold_of_folder
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 
-def read(audio: Place, paths: list[str]) -> list[Clip] | None:
+def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     """Clips with fold and class; None unless all files lie in class folders in two or more folders named as folds."""
     clips = []
     for path in paths:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from preprocess.errors import UsageError
 from shards.clip import Clip
 from shards.sources.clip_list import split_of_folder
-from shards.url_path import Place
+from shards.storage import AnyPath
 
 REMEDY = "or give --labels CSV, or --label-from REGEX"
 
 
-def read(audio: Place, paths: list[str]) -> list[Clip] | None:
+def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     """Clips with split and class; None unless all files lie in folders named as splits, `train` and another one among them.
 
     These folders lie in `audio` or in the one folder that holds everything (`data/train/dog/a.wav`).
