@@ -1,15 +1,15 @@
 """Searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
 
-Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz OUT.json TRIALS EPOCHS JOBS SEED`. DATA holds
-train_x, train_y, val_x, val_y and classes. OUT tells of every trial its values, the Unix time of each, and the seconds spent in
-epochs.
+Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N`. DATA
+holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl gets of every trial the fields of our own that tell its values,
+the time of each, and the seconds spent in epochs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,12 @@ class Mlp(pl.LightningModule):
 
 
 class EpochTime(pl.Callback):
-    """Seconds in training and validation epochs (what is not overhead)."""
+    """Seconds in training and validation epochs (what is not overhead), and each epoch's score and time."""
 
     def __init__(self) -> None:
         self.seconds, self._began = 0.0, 0.0
+        self.values: list[float] = []
+        self.times: list[float] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._began = time.time()
@@ -60,6 +62,13 @@ class EpochTime(pl.Callback):
         if not trainer.sanity_checking:
             self.seconds += time.time() - self._began
             self._began = time.time()
+            self.values.append(float(trainer.callback_metrics["val_accuracy"]))
+            self.times.append(self._began)
+
+
+def row(values: list[float], times: list[float], seconds: float) -> dict[str, Any]:
+    """A trial as trials.jsonl holds it; `times` are Unix times."""
+    return {"values": values, "times": times, "start": 0.0, "spent": {"step": seconds}}
 
 
 def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, int]:
@@ -115,16 +124,14 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
         tune_config=tune.TuneConfig(metric="accuracy", mode="max", num_samples=trials, scheduler=scheduler),
         run_config=tune.RunConfig(name="stock", storage_path=str(folder), verbose=0),
     )
-    found = []
     results = tuner.fit()
-    for number in range(len(results)):
-        frame = results[number].metrics_dataframe
-        if frame is not None:
-            found.append(
-                {"values": frame["accuracy"].tolist(), "at": frame["at"].tolist(), "busy": float(frame["busy"].iloc[-1])}
-            )
+    frames = [results[number].metrics_dataframe for number in range(len(results))]
     ray.shutdown()
-    return found
+    return [
+        row(frame["accuracy"].tolist(), frame["at"].tolist(), float(frame["busy"].iloc[-1]))
+        for frame in frames
+        if frame is not None
+    ]
 
 
 def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -137,17 +144,12 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
     class Pruning(pl.Callback):
         def __init__(self, trial: optuna.Trial) -> None:
             self.trial = trial
-            self.told: dict[str, Any] = {"values": [], "at": [], "busy": 0.0}
 
         def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-            if trainer.sanity_checking:
-                return
-            value = float(trainer.callback_metrics["val_accuracy"])
-            self.told["values"].append(value)
-            self.told["at"].append(time.time())
-            self.trial.report(value, trainer.current_epoch)
-            if self.trial.should_prune():
-                raise optuna.TrialPruned
+            if not trainer.sanity_checking:
+                self.trial.report(float(trainer.callback_metrics["val_accuracy"]), trainer.current_epoch)
+                if self.trial.should_prune():
+                    raise optuna.TrialPruned
 
     def objective(trial: optuna.Trial) -> float:
         config: dict[str, Any] = {
@@ -158,15 +160,15 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
             "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
         }
         train, val, features, classes = loaders(data, config["batch_size"])
-        timer, pruning = EpochTime(), Pruning(trial)
+        timer = EpochTime()
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False, default_root_dir=str(folder),
-            enable_progress_bar=False, callbacks=[timer, pruning],
+            enable_progress_bar=False, callbacks=[timer, Pruning(trial)],
         )  # fmt: skip
         try:
             trainer.fit(Mlp(config, features, classes), train, val)
         finally:
-            found.append({**pruning.told, "busy": timer.seconds})
+            found.append(row(timer.values, timer.times, timer.seconds))
         return float(trainer.callback_metrics["val_accuracy"])
 
     study = optuna.create_study(
@@ -174,14 +176,18 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     )
-    study.optimize(objective, n_trials=trials)
+    study.optimize(objective, n_trials=trials, n_jobs=jobs)
     return found
 
 
 if __name__ == "__main__":
-    kind, source, target, *numbers = sys.argv[1:]
-    count, length, at_once, number = map(int, numbers)
-    run = search_ray if kind == "ray" else search_optuna
-    scratch = Path(target).with_suffix(".scratch")
-    scratch.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text(json.dumps(run(source, count, length, at_once, number, scratch)))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=("ray", "optuna"))
+    parser.add_argument("data")
+    parser.add_argument("--out", type=Path)
+    for name in ("trials", "epochs", "jobs", "seed"):
+        parser.add_argument(f"--{name}", type=int)
+    given = parser.parse_args()
+    search = search_ray if given.kind == "ray" else search_optuna
+    rows = search(given.data, given.trials, given.epochs, given.jobs, given.seed, given.out)
+    (given.out / "trials.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,7 @@ from bench.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
 LONG = 60  # trials; of so many, starting takes a small part
-ESC10 = (
-    Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"
-)  # real clips with official folds, where they are at hand
+ESC10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"  # real clips with folds, where they are at hand
 
 
 class Seen(NamedTuple):
@@ -41,80 +40,60 @@ def run(scope: Scope) -> Iterator[Record]:
     path, fold, source = _set(scope)
     folder = scope.room("searches")
     arrays = _arrays(path, fold, folder / "features.npz")
+    slow_ray = "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
     seen: dict[str, list[Seen]] = {}
-    systems: list[tuple[str, str, int, int, Callable[[Path, int], Seen]]] = []
-    for kind, at_once in (("ray", jobs), ("optuna", 1)):
-        name = f"stock {'Ray Tune' if kind == 'ray' else 'Optuna'}, Lightning, {at_once} at a time"
-        absent = _absent(kind, scope)
-        if absent:
-            yield Record(STAGE, name, "peer", "s/trial", skipped=absent)
-        else:
-            systems.append((name, "peer", at_once, trials, _stock(kind, arrays, at_once, trials, epochs)))
-    for backend, at_once, count, options in (
-        ("ray", jobs, trials, ()),
-        ("optuna", 1, trials, ()),
-        ("optuna", jobs, trials, ()),
-        ("optuna", jobs, trials, ("--no-fused",)),
-        ("optuna", jobs, LONG, ()),
-        ("optuna", jobs, LONG, ("--no-fused",)),
-        ("random", jobs, trials, ()),
-    ):
-        absent = _absent(backend, scope)
-        name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{', not fused' if options else ''}"
-        name += f", {count} trials" if count == LONG else ""
-        if absent:
-            yield Record(STAGE, name, "ours", "s/trial", skipped=absent)
-        elif not (scope.quick and (options or count == LONG or backend == "random" or (backend == "optuna" and at_once > 1))):
-            systems.append((name, "ours", at_once, count, _ours(path, fold, backend, at_once, options, count, epochs)))
-    cases = []
-    for name, role, at_once, count, search in systems:
-        seen[name] = []
 
-        def once(name: str = name, search: Callable[[Path, int], Seen] = search) -> Seconds:
-            number = len(seen[name])
-            seen[name].append(search(folder / f"{list(seen).index(name)}-{number}", number))
+    def case(name: str, command: Sequence[str], at_once: int, count: int = trials, *, slow: bool = False) -> Case:
+        def search() -> Seconds:
+            out = Path(tempfile.mkdtemp(dir=folder))
+            seen[name].append(watch(command, out, trials=count, epochs=epochs, jobs=at_once, seed=len(seen[name])))
             return Seconds(seen[name][-1].seconds)
 
-        slow = role == "peer" or (count == LONG and "not fused" in name)  # the minutes go to repeats of the others
-        cases.append(Case(name, role, once, count, {"jobs": at_once, "trials": count}, once=scope.quick or slow))
-    measure(cases, Plan(minimum=3, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0))
-    for case in cases:
-        yield from _records(case, seen[case.name], case.params["trials"], epochs, source)
+        seen[name] = []
+        role, absent = ("peer" if name.startswith("stock") else "ours"), slow_ray if "ray" in command else None
+        params = {"jobs": at_once, "trials": count, "epochs": epochs, "data": source}
+        return Case(name, role, search, count, params, once=scope.quick or slow, skipped=absent)
+
+    def ours(backend: str, at_once: int, count: int = trials, *options: str) -> Case:
+        name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{', not fused' if options else ''}"
+        name += f", {count} trials" if count == LONG else ""
+        slow = bool(options) and count == LONG  # the minutes go to repeats of the others
+        return case(name, [*our_command(path, fold, backend), *options], at_once, count, slow=slow)
+
+    cases = [
+        case(f"stock Ray Tune, Lightning, {jobs} at a time", stock_command("ray", arrays), jobs, slow=True),
+        case("stock Optuna, Lightning, 1 at a time", stock_command("optuna", arrays), 1, slow=True),
+        ours("ray", jobs),
+        ours("optuna", 1),
+    ]
+    if not scope.quick:
+        for count, options in ((trials, ()), (trials, ("--no-fused",)), (LONG, ()), (LONG, ("--no-fused",))):
+            cases.append(ours("optuna", jobs, count, *options))
+        cases.append(ours("random", jobs))
+    present = [case for case in cases if not case.skipped]
+    measure(present, Plan(minimum=3, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0))
+    for each in cases:
+        if each.skipped:
+            yield Record(STAGE, each.name, each.role, "s/trial", skipped=each.skipped)
+        else:
+            yield from _records(each, seen[each.name])
 
 
-def _absent(kind: str, scope: Scope) -> str | None:
-    """Why searches by Ray do not run, if they do not."""
-    if kind != "ray":
-        return None
-    return "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
-
-
-def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str) -> Iterator[Record]:
+def _records(case: Case, seen: list[Seen]) -> Iterator[Record]:
     """Seconds and overhead per trial, seconds to the best value, where the time went; for ours, seconds of the whole command."""
     middle = sorted(seen, key=lambda one: one.seconds)[len(seen) // 2]
     parts = {
         "training steps and validation": middle.busy,
         "overhead: processes, imports, data, scheduling": middle.seconds - middle.busy,
     }
-    about = {
-        "jobs": case.params["jobs"],
-        "trials": trials,
-        "epochs": epochs,
-        "data": source,
-        "epochs_run": [len(one.values) for one in seen],
-    }
+    trials = case.params["trials"]
+    about = {**case.params, "epochs_run": [len(one.values) for one in seen]}
 
     def record(name: str, unit: str, values: list[float], group: str, **more: Any) -> Record:
         return Record(STAGE, f"{case.name}{name}", case.role, unit, values, {**about, "group": group, **more})
 
-    yield record(
-        "",
-        "s/trial",
-        [one.seconds / trials for one in seen],
-        "Seconds per trial, start-up included",
-        parts=parts,
-        whole="A search",
-    )
+    seconds = [one.seconds / trials for one in seen]
+    yield record("", "s/trial", seconds, "Seconds per trial, start-up included", parts=parts, whole="A search")
     yield record(": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial")
     best = [max(value for _, value in one.values) for one in seen]
     rates = [60 * trials / (one.seconds - min(at for at, _ in one.values)) for one in seen]
@@ -125,57 +104,25 @@ def _records(case: Case, seen: list[Seen], trials: int, epochs: int, source: str
         yield record(": whole command", "s", [one.process for one in seen], "From the command line to result.json and figures")
 
 
-def _ours(
-    path: Path, fold: int | None, backend: str, jobs: int, options: tuple[str, ...], trials: int, epochs: int
-) -> Callable[[Path, int], Seen]:
-    def search(out: Path, seed: int) -> Seen:
-        command = [
-            *process.CLI,
-            "search",
-            str(path),
-            "--model",
-            "mlp",
-            "--backend",
-            backend,
-            "--out",
-            str(out),
-            "--trials",
-            str(trials),
-        ]
-        command += ["--epochs", str(epochs), "--jobs", str(jobs), "--seed", str(seed), *options]
-        command += ["--train-view", "slice"]  # as the peers do
-        command += ["--val-fold", str(fold)] if fold is not None else []
-        watched = process.watch(command)
-        result = json.loads((out / "result.json").read_text())
-        lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-        moments = [
-            (line["start"] + at - watched.began, value)
-            for line in lines
-            for at, value in zip(line["times"], line["values"], strict=True)
-        ]
-        return Seen(moments, (result["seconds"]["step"] + result["seconds"]["validation"]) / jobs, watched.seconds)
-
-    return search
+def our_command(path: Path, fold: int | None, backend: str) -> list[str]:
+    """The command line of our search, without the options that `watch` adds; it trains on slices, as the peers do."""
+    command = [*process.CLI, "search", str(path), "--model", "mlp", "--backend", backend, "--train-view", "slice"]
+    return command if fold is None else [*command, "--val-fold", str(fold)]
 
 
-def _stock(kind: str, arrays: Path, jobs: int, trials: int, epochs: int) -> Callable[[Path, int], Seen]:
-    def search(out: Path, seed: int) -> Seen:
-        told = out.with_suffix(".json")
-        command = [
-            sys.executable,
-            "-m",
-            "bench.peers.search",
-            kind,
-            str(arrays),
-            str(told),
-            *map(str, (trials, epochs, jobs, seed)),
-        ]
-        watched = process.watch(command)
-        found: list[dict[str, Any]] = json.loads(told.read_text())
-        moments = [(at - watched.began, value) for trial in found for at, value in zip(trial["at"], trial["values"], strict=True)]
-        return Seen(moments, sum(trial["busy"] for trial in found) / jobs, watched.seconds)
+def stock_command(kind: str, arrays: Path) -> list[str]:
+    """The command line of a peer's search."""
+    return [sys.executable, "-m", "bench.peers.search", kind, str(arrays)]
 
-    return search
+
+def watch(command: Sequence[str], out: Path, **numbers: int) -> Seen:
+    """Run a search; ours and the peers' take the same options (`numbers` by name) and write trials.jsonl into `out`."""
+    options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
+    watched = process.watch([*command, "--out", str(out), *options])
+    rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+    points = [(row["start"] + at, value) for row in rows for at, value in zip(row["times"], row["values"], strict=True)]
+    busy = sum(row["spent"].get(kind, 0.0) for row in rows for kind in ("step", "validation"))
+    return Seen([(at - watched.began, value) for at, value in points], busy / numbers["jobs"], watched.seconds)
 
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:

@@ -3,6 +3,8 @@
 import collections
 import importlib
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -65,10 +67,8 @@ def test_searches_are_timed_from_the_start_of_their_process(tiny):
     path, fold, _ = search._set(tiny)
     folder = tiny.room("searches")
     arrays = search._arrays(path, fold, folder / "features.npz")
-    for number, run in enumerate(
-        (search._ours(path, fold, "random", 1, (), 2, 2), search._stock("optuna", arrays, 1, 2, 2)),
-    ):
-        seen = run(folder / str(number), 0)
+    for command in (search.our_command(path, fold, "random"), search.stock_command("optuna", arrays)):
+        seen = search.watch(command, Path(tempfile.mkdtemp(dir=folder)), trials=2, epochs=2, jobs=1, seed=0)
         assert len(seen.values) in (3, 4) and all(0 <= value <= 1 for _, value in seen.values)
         assert 0 < seen.busy < seen.seconds < seen.process < 300
         assert min(at for at, _ in seen.values) > 0.3, "imports are in it"
