@@ -33,7 +33,7 @@ def demo(
     from shards.sources import demo as genres
     from shards.verify import verify
 
-    out, data = Path(out), None if data is None else Path(data)
+    out = Path(out)
     seconds: dict[str, float] = {}
     scores: dict[str, float] = {}
 
@@ -46,7 +46,7 @@ def demo(
 
     def run(name: str, what: str, work: Callable[..., dict[str, Any]]) -> None:
         folder = out / "runs" / name
-        state = _state(folder)
+        state = read_result(folder)["state"] if (folder / "result.json").exists() else None
         if state == "COMPLETE":
             say(f"{name}: done in an earlier run, kept ({folder})")
             result = read_result(folder)
@@ -57,16 +57,11 @@ def demo(
         scores[name] = value
         say(f"  validation accuracy {100 * value:.1f} % ({selected})")
 
+    audio = out / "audio" if data is None else Path(data)
     if data is None:
-        audio = out / "audio"
         clips = len(genres.GENRES) * genres.ARTISTS * genres.CLIPS
-        labels = step(
-            "audio",
-            f"{clips} clips of {genres.SECONDS:.0f} s in {len(genres.GENRES)} synthetic genres",
-            lambda: genres.make(audio),
-        )
-    else:
-        audio = data
+        what = f"{clips} clips of {genres.SECONDS:.0f} s in {len(genres.GENRES)} synthetic genres"
+        labels = step("audio", what, lambda: genres.make(audio))
     config = AutoConfig({"image_size": IMAGE_SIZE, "features": True})
     options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a first look goes on without what is set aside, and says so
     shard_set = out / "set"
@@ -93,10 +88,3 @@ def demo(
     say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     say(f"Open {page}")
     return {"report": str(page), "seconds": seconds, "scores": scores}
-
-
-def _state(folder: Path) -> str | None:
-    """The state of the run in `folder`; None where none began."""
-    from models.result import read as read_result
-
-    return str(read_result(folder)["state"]) if (folder / "result.json").exists() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from preprocess.printable import one_line
-from shards import fonts
-from shards.atomic import write_bytes
+from shards.figures import prepare, save
 
-fonts.prepare()  # class names come in any script
+prepare()  # class names come in any script
 NAMES = {"whole": "whole clips", "slice_mean": "mean over slices"}
 # Colours: Okabe & Ito, told apart without colour vision, and by line style as well. Scores of training are measured on its own
 # steps, with augmentation and dropout, while weights change.
@@ -50,7 +48,7 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
             axes.axvline(best_epoch, color="0.5", linewidth=1, label=f"kept: epoch {best_epoch}")
         axes.legend(fontsize=8)
     figure.suptitle(title)
-    _save(figure, path)
+    save(figure, path, dpi=110)
 
 
 def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str, title: str) -> None:
@@ -73,7 +71,7 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    save(figure, path, dpi=110)
 
 
 def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: str) -> None:
@@ -102,7 +100,7 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
                         color="white" if shares[row][column] > 0.6 else "black",
                         fontsize=font,
                     )
-    _save(figure, path)
+    save(figure, path, dpi=110)
 
 
 def _scored(history: list[dict[str, Any]], side: str, score: str) -> bool:
@@ -114,13 +112,3 @@ def _line(axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str,
     if any(value is not None for value in values):
         shown = [float("nan") if value is None else value for value in values]
         axes.plot(epochs, shown, line, color=colour, marker="." if len(epochs) < 30 else None, label=label)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    engine = figure.get_layout_engine()
-    assert engine is not None
-    engine.execute(figure)
-    figure.set_layout_engine("none")  # laid out: savefig would do it again, twice
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_bytes(path, buffer.getvalue())

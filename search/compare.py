@@ -42,13 +42,6 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(path: Path | str, folders: Sequence[Path | str]) -> None:
-    """The searches' best values over time and over epochs spent, in one figure."""
-    from search import figures
-
-    figures.compare(Path(path), {Path(folder).name: read_trials(Path(folder)) for folder in folders}, "searches compared")
-
-
 def _reached(steps: Sequence[tuple[float, int, float]], trials: Sequence[Trial]) -> float | None:
     """When the best value was first reached, in seconds since the first trial's start."""
     best = max((value for trial in trials for value in trial.values), default=None)

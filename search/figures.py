@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,34 +11,24 @@ from matplotlib.figure import Figure
 
 from search.space import Choice, Grid, LogUniform, Space
 from search.trial import Trial, best_so_far
-from shards import fonts
-from shards.atomic import write_bytes
+from shards.figures import prepare, save
 
-fonts.prepare()
+prepare()
 COLOURS = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#D55E00"}  # Okabe & Ito
 MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
 
 
 def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
     """Best value over time and over epochs spent."""
-    compare(path, {"": trials}, title)
-
-
-def compare(path: Path, searches: dict[str, Sequence[Trial]], title: str) -> None:
-    """Best value over time and over epochs spent, one line per search."""
     figure = Figure(figsize=(10, 4), layout="tight")
     over_time, over_epochs = figure.subplots(1, 2, sharey=True)
-    for name, trials in searches.items():
-        steps = best_so_far(trials)
-        if not steps:
-            continue
+    steps = best_so_far(trials)
+    if steps:
         seconds, epochs, best = zip(*steps, strict=True)
-        over_time.step(seconds, best, where="post", label=name)
-        over_epochs.step(epochs, best, where="post", label=name)
+        over_time.step(seconds, best, where="post")
+        over_epochs.step(epochs, best, where="post")
     over_time.set(xlabel="seconds since the first trial started", ylabel="best validation value")
     over_epochs.set(xlabel="epochs spent, all trials together")
-    if any(searches):
-        over_epochs.legend()
     for axes in (over_time, over_epochs):
         axes.grid(alpha=0.3)
     _save(figure, path, title)
@@ -154,6 +143,4 @@ def _legend(figure: Figure, trials: Sequence[Trial]) -> None:
 
 def _save(figure: Figure, path: Path, title: str) -> None:
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
+    save(figure, path, dpi=120)

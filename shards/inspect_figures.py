@@ -12,7 +12,7 @@ from preprocess import filters
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import UsageError
 from preprocess.printable import one_line
-from shards import atomic, fonts
+from shards import figures
 from shards.inspect import UNLABELLED
 from shards.lookup import find_clip
 from shards.records import SampleMeta
@@ -40,7 +40,7 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     """
     from matplotlib.figure import Figure
 
-    fonts.prepare()
+    figures.prepare()
     opened = ShardSet.open(set_path)
     config = _config(opened)
     view, row = find_clip(opened, key)
@@ -57,15 +57,10 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     whole.set_xlabel("time (s)", fontsize=9, color=INK)
     whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
     whole.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
-    about = [
-        f"{meta['length']:.2f} s",
-        f"{meta['source_rate']:,} Hz at the source" if meta.get("source_rate") else "",
-        view.key(row),
-    ]
-    about += [
-        one_line(f"{name} {value}") for name, value in (("group", meta["group"]), ("fold", meta["fold"])) if value is not None
-    ]
-    whole.text(0, 1.02, "  ·  ".join(part for part in about if part), transform=whole.transAxes, color=FAINT, fontsize=9)
+    rate = [f"{meta['source_rate']:,} Hz at the source"] if meta.get("source_rate") else []
+    about = [f"{meta['length']:.2f} s", *rate, view.key(row)]
+    about += [one_line(f"{name} {meta[name]}") for name in ("group", "fold") if meta[name] is not None]
+    whole.text(0, 1.02, "  ·  ".join(about), transform=whole.transAxes, color=FAINT, fontsize=9)
     bar = figure.colorbar(shown, ax=whole, pad=0.01, aspect=28)
     bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
     bar.ax.tick_params(labelsize=8, length=2)
@@ -82,12 +77,9 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
             label.set(horizontalalignment=side)
         whole.axvline(start, color="white", alpha=0.35, linewidth=0.6)
         if column == 0:
-            axes.set_ylabel(
-                "slices" if len(slices) == len(every) else f"slices ({len(slices)} of {len(every)})", fontsize=9, color=INK
-            )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    _write(buffer, png)
+            part = "" if len(slices) == len(every) else f" ({len(slices)} of {len(every)})"
+            axes.set_ylabel(f"slices{part}", fontsize=9, color=INK)
+    figures.save(figure, png, dpi=150)
     return {"key": view.key(row), "png": str(png), "slices": len(every), **meta}
 
 
@@ -102,7 +94,7 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
     from matplotlib.figure import Figure
     from PIL import Image
 
-    fonts.prepare()
+    figures.prepare()
     opened = ShardSet.open(set_path)
     config = _config(opened)
     view = opened.view(opened.partitions, "full")
@@ -141,7 +133,7 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
         sheet[y : y + side, x : x + side] = colours(np.asarray(image), bytes=True)[..., :3]
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "png")
-    _write(buffer, png)
+    figures.write(buffer, png)
     return {"png": str(png), "samples": len(tiles), "classes": len(names)}
 
 
@@ -163,9 +155,8 @@ def _spectrogram(axes: Axes, image: np.ndarray, config: SpectrogramConfig, start
     extent = (start, stop, -0.5, size - 0.5)
     shown = axes.imshow(decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent)
     hz = _ticks(config)
-    axes.set_yticks(
-        row_of(config, hz), [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in hz] if ticks else []
-    )
+    labels = [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in hz]
+    axes.set_yticks(row_of(config, hz), labels if ticks else [])
     axes.set_ylim(-0.5, size - 0.5)
     axes.tick_params(colors=INK, labelsize=8, length=2)
     for spine in axes.spines.values():
@@ -203,9 +194,3 @@ def _config(opened: ShardSet) -> SpectrogramConfig:
 def _short(text: str, length: int = 24) -> str:
     text = one_line(text)
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _write(buffer: io.BytesIO, png: Path | str) -> None:
-    png = Path(png)
-    png.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(png, buffer.getvalue())

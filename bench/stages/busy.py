@@ -28,7 +28,7 @@ path, model, epochs = sys.argv[1:]
 config = defaults(model, epochs=int(epochs), train_view="slice", device="cpu")
 data = TrainingData(path, config)
 threads = useful_threads(data.learner(config, 1).network, config.batch_size)
-print(json.dumps({"seconds": fit(data, config).seconds["total"], "threads": threads}))
+print(json.dumps([fit(data, config).seconds["total"], threads]))
 """
 
 
@@ -46,25 +46,26 @@ def run(scope: Scope) -> Iterator[Record]:
 
 def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Record]:
     """The cases of one model."""
-    used: dict[str, int] = {}
+    shown = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
+    command = [sys.executable, "-c", TRAIN, str(path), model, str(epochs)]
 
     def case(name: str, role: str, **variables: str) -> Case:
-        def train() -> Seconds:
-            found = _train(str(path), model, epochs, variables)
-            used[name] = int(found["threads"])
-            return Seconds(found["seconds"])
+        params = {"model": model, "epochs": epochs, "neighbours": scope.workers}
 
-        return Case(name, role, train, params={"model": model, "epochs": epochs, "neighbours": scope.workers})
+        def train() -> Seconds:  # in a process of its own: how threads wait, and how many, is fixed when torch is loaded
+            environment = {**shown, "PYTHONPATH": str(ROOT), **variables}
+            done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
+            seconds, params["threads"] = json.loads(done.stdout)
+            return Seconds(seconds)
+
+        return Case(name, role, train, params=params)
 
     counts = sorted({1, scope.workers // 2 or 1, scope.workers})
     fixed = [case(f"{model}: {n} thread{'s' * (n > 1)}", "peer", OMP_NUM_THREADS=str(n)) for n in counts]
     most = case(f"{model}: {counts[-1]} threads that spin", "peer", OMP_NUM_THREADS=str(counts[-1]), **SPINNING)
     cases = [case(f"{model}: default threads", "ours"), *fixed, most]
     with neighbours(scope.workers):
-        records = timed(STAGE, UNIT, cases, scope.plan, floors=[each.name for each in fixed])
-    for record in records:
-        record.params["threads"] = used[record.case]
-        yield record
+        yield from timed(STAGE, UNIT, cases, scope.plan, floors=[each.name for each in fixed])
 
 
 @contextlib.contextmanager
@@ -77,13 +78,3 @@ def neighbours(count: int) -> Iterator[None]:
         for process in started:
             process.kill()
             process.wait()
-
-
-def _train(path: str, model: str, epochs: int, variables: dict[str, str]) -> dict[str, float]:
-    """Train in a process of its own, as a user does: the number of threads and how they wait are fixed when torch is loaded."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
-    environment |= {"PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", TRAIN, path, model, str(epochs)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found

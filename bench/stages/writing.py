@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import webdataset
 
 from bench import floor
 from bench.record import Record
 from bench.scope import Scope
 from bench.timing import Case, timed
+from shards.shard_writer import ShardWriter
 
 STAGE, UNIT = "writing", "MB/s"
 SIZE = 512  # pixels, both axes
@@ -23,63 +25,43 @@ def run(scope: Scope) -> Iterator[Record]:
     """Our shard writer (tar, two indexes, BLAKE3, fsync), webdataset's ShardWriter, and one plain synced write of the bytes."""
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
-    folder = scope.room("writing")
-    clear = functools.partial(shutil.rmtree, folder / "set", ignore_errors=True)
+    folder = scope.room("writing") / "set"
     params = {"group": "One process, synced to disk", "samples": count, "shape": [SIZE, SIZE], "dtype": "uint8"}
-    megabytes = images.nbytes / 1e6
     way = {"way": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
-    yield from timed(
-        STAGE,
-        UNIT,
-        [
-            Case("plain write and fsync", "floor", _plain(folder / "set", images), megabytes, params, clear),
-            Case("our shard writer", "ours", _ours(folder / "set", images), megabytes, {**params, **way}, clear),
-            Case("webdataset ShardWriter", "peer", _webdataset(folder / "set", images), megabytes, params, clear),
-        ],
-        scope.plan,
-    )
-    clear()
 
-
-def _plain(folder: Path, images: np.ndarray) -> Callable[[], None]:
-    def write() -> None:
+    def empty() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        floor.write_file(folder / "plain", images.data.cast("B"))
 
-    return write
+    def case(name: str, role: str, write: Callable[[Path, np.ndarray], None], **more: Any) -> Case:
+        return Case(name, role, lambda: write(folder, images), images.nbytes / 1e6, {**params, **more}, empty)
+
+    cases = [
+        case("plain write and fsync", "floor", _plain),
+        case("our shard writer", "ours", _ours, **way),
+        case("webdataset ShardWriter", "peer", _webdataset),
+    ]
+    yield from timed(STAGE, UNIT, cases, scope.plan)
+    shutil.rmtree(folder)
 
 
-def _ours(folder: Path, images: np.ndarray) -> Callable[[], None]:
-    from shards import atomic
-    from shards.shard_writer import ShardWriter, files_of
+def _plain(folder: Path, images: np.ndarray) -> None:
+    floor.write_file(folder / "plain", images.data.cast("B"))
 
-    def write() -> None:
-        folder.mkdir()
-        writer = ShardWriter(folder, "train", "full", 0, {"npy": ("uint8", images.shape[1:])})
+
+def _ours(folder: Path, images: np.ndarray) -> None:
+    writer = ShardWriter(folder, "train", "full", 0, {"npy": ("uint8", images.shape[1:])})
+    for number, image in enumerate(images):
+        writer.add(f"{number:06d}", number % 10, number, _meta(number), {"npy": image})
+    writer.close()
+    writer.publish()
+
+
+def _webdataset(folder: Path, images: np.ndarray) -> None:
+    with webdataset.ShardWriter(str(folder / "%06d.tar"), maxsize=256e6, verbose=0) as writer:
         for number, image in enumerate(images):
-            writer.add(
-                f"{number:06d}",
-                number % 10,
-                number,
-                {"label": "noise", "path": f"{number:06d}.wav", "view": "full"},
-                {"npy": image},
-            )
-        entry = writer.close()
-        writer.publish()
-        for name, _ in files_of(entry):
-            atomic.sync(folder / name)
-
-    return write
+            writer.write({"__key__": f"{number:06d}", "npy": image, "cls": number % 10, "json": _meta(number)})
 
 
-def _webdataset(folder: Path, images: np.ndarray) -> Callable[[], None]:
-    import webdataset
-
-    def write() -> None:
-        folder.mkdir()
-        with webdataset.ShardWriter(str(folder / "%06d.tar"), maxsize=256e6, verbose=0) as writer:
-            for number, image in enumerate(images):
-                meta = {"label": "noise", "path": f"{number:06d}.wav", "view": "full"}
-                writer.write({"__key__": f"{number:06d}", "npy": image, "cls": number % 10, "json": meta})
-
-    return write
+def _meta(number: int) -> dict[str, str]:
+    return {"label": "noise", "path": f"{number:06d}.wav", "view": "full"}
