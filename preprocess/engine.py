@@ -66,12 +66,10 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
         from preprocess.engine_numba import NumbaEngine
 
         return NumbaEngine(config)
-    if engine == "torch" and device == "cuda":
-        from preprocess.engine_torch_cuda import TorchCudaEngine
-
-        return TorchCudaEngine(config)
     if engine == "torch":
-        raise UsageError("engine torch runs on a GPU only: use --engine numba")
+        from preprocess.engine_torch import TorchEngine
+
+        return TorchEngine(config, device)
     if engine == "dali":
         from preprocess.engine_dali import DaliEngine
 

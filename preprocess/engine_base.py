@@ -105,15 +105,17 @@ def fit_clip(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 
 def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
-    """The clip as contiguous float32, n_fft samples or more, divided by 2 ** exponent where its powers would leave a float's
+    """The clip as contiguous samples, n_fft or more, divided by 2 ** exponent where the powers of floats would leave a float's
     range.
 
-    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples and exponent
-    (mostly 0).
+    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples (float32, or
+    int16 as they came) and exponent (-15 for int16, mostly 0 for floats).
     """
-    samples = np.zeros(max(len(clip), n_fft), np.float32) if len(clip) < n_fft else np.ascontiguousarray(clip, np.float32)
-    if len(clip) < n_fft:
-        samples[: len(clip)] = clip
+    samples = np.ascontiguousarray(clip, None if clip.dtype == np.int16 else np.float32)
+    if len(samples) < n_fft:
+        samples = np.pad(samples, (0, n_fft - len(samples)))
+    if samples.dtype == np.int16:
+        return samples, -15
     largest = float(max(samples.max(), -samples.min()))
     if largest == 0 or QUIETEST < largest < LOUDEST:
         return samples, 0

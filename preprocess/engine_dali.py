@@ -179,9 +179,9 @@ class DaliEngine(Engine):
         from preprocess.statistics import features
 
         power, samples = (torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in (power, samples))
-        measures = features_torch.measure(power[None] * 4.0**exponent, self.config)
-        rates = features_torch.zero_crossing_rate(samples[None] * 2.0**exponent, self.config)
-        return features(measures, rates, bounds, self.config)[0].cpu().numpy()
+        measures = features_torch.measure(power.T.contiguous() * 4.0**exponent, self.config).T
+        rates = features_torch.zero_crossing_rate(samples, 2.0**exponent, self.config)
+        return features(measures, rates, bounds, self.config).cpu().numpy()
 
     def _run(self, name: str, data: list[Any]) -> list[list[Any]]:
         """One run of a pipeline on a batch: its outputs, each a list of arrays (torch tensors on a GPU), good until its next

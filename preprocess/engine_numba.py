@@ -14,10 +14,9 @@ import numpy as np
 from preprocess.config import SpectrogramConfig
 from preprocess.engine_base import Engine, EngineOutput, fit_clip
 from preprocess.features import measure_count
-from preprocess.filters import frequency_bands, sparse
-from preprocess.long_views import LongView
+from preprocess.filters import banded, frequency_bands, resize
 from preprocess.measures import tables, zero_crossings
-from preprocess.render import draw_image, draw_lines, padded, resize_rows, rows
+from preprocess.render import draw_image, draw_lines, padded, resize_rows, whole_vectors
 from preprocess.simd import LANES, aligned
 from preprocess.spectrum import analyse
 from preprocess.statistics import features
@@ -43,7 +42,7 @@ class NumbaEngine(Engine):
         self._plan = plan(config.n_fft, config.hop_length)
         scaled = self._plan.window / np.float32(FULL_SCALE)  # to the bit what samples divided by it come to
         self._plans = {np.dtype(np.float32): self._plan, np.dtype(np.int16): self._plan._replace(window=scaled)}
-        self._bands = rows(sparse(np.eye(1, dtype=np.float32) if bands is None else bands))
+        self._bands = whole_vectors(banded(np.eye(1, dtype=np.float32) if bands is None else bands))
         self._band_count = 0 if bands is None else config.image_size
         self._rows = self._band_count or config.bins
         self._along = resize_rows(self._rows, config.image_size)
@@ -133,18 +132,27 @@ class NumbaEngine(Engine):
     ) -> None:
         """The second pass: spectra again, some blocks at a time, each added to the views that it lies in."""
         power, lines = aligned(CHUNK * LANES * self._rows), aligned(self._tiles * CHUNK * LANES * LANES)
-        waiting = [LongView(start, stop, image) for (start, stop), image in zip(views, images, strict=True)]
+        size = self.config.image_size
+        sums: dict[int, np.ndarray] = {}  # of views begun: float32 [time, frequency]
         for first in range(0, blocks, CHUNK):
             count = min(CHUNK, blocks - first)
             self._analyse(samples, first, count, frames, power, None)
             draw_lines(power, count, self._scale(peak), self._along, self._levels, lines)
             part = lines[: self._tiles * count * LANES * LANES].reshape(self._tiles, -1, LANES)
-            columns = part.transpose(1, 0, 2).reshape(count * LANES, -1)[:, : self.config.image_size]
-            waiting = [view for view in waiting if not view.add(first * LANES, columns)]
+            levels = part.transpose(1, 0, 2).reshape(count * LANES, -1)[:, :size]
+            for i, (start, stop) in enumerate(views):
+                low, high = max(first * LANES, start), min((first + count) * LANES, stop)
+                if low < high:
+                    columns, weights = resize(stop - start, size).part(low - start, high - start)
+                    sums.setdefault(i, np.zeros((size, size), np.float32))[columns] += (
+                        weights @ levels[low - first * LANES : high - first * LANES]
+                    )
+                if low < high == stop:
+                    images[i][:] = (sums.pop(i).T + 0.5).astype(np.uint8)
 
     def _features(self, samples: np.ndarray, measures: np.ndarray, frames: int, bounds: list[tuple[int, int]]) -> np.ndarray:
         rates = np.empty(frames, np.float32)
         zero_crossings(samples, self.config.n_fft, self.config.hop_length, rates)
         count = measure_count(self.config)
         joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(count, -1)[:, :frames]
-        return features(joined[None], rates[None, None], bounds, self.config)[0]
+        return features(joined, rates, bounds, self.config)

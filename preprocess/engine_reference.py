@@ -79,8 +79,7 @@ def _features(clip: np.ndarray, bounds: list[tuple[int, int]], config: Spectrogr
     from preprocess import features_torch
     from preprocess.statistics import features
 
-    spectrum = torch.from_numpy(power(clip, config))[None]
-    samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))[None]
-    measures = features_torch.measure(spectrum, config)
-    rates = features_torch.zero_crossing_rate(samples, config).to(measures)
-    return features(measures, rates, bounds, config)[0].to(torch.float32).numpy()
+    measures = features_torch.measure(torch.from_numpy(power(clip, config).T.copy()), config).T
+    samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))
+    rates = features_torch.zero_crossing_rate(samples, 1.0, config).to(measures)
+    return features(measures, rates, bounds, config).to(torch.float32).numpy()

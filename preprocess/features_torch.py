@@ -1,4 +1,4 @@
-"""Per-frame measures from power spectra and samples in torch, batched, on any device; `statistics` makes features of them."""
+"""Per-frame measures in PyTorch, on any device, of which `statistics` makes features."""
 
 from __future__ import annotations
 
@@ -10,43 +10,57 @@ import torch
 from preprocess.config import SpectrogramConfig
 from preprocess.features import MELS, ROLLOFF
 from preprocess.filters import chroma_bands, contrast_bands, mel_bands
-from preprocess.statistics import TINY
+from preprocess.statistics import TINY, ordered
 
 
 @functools.lru_cache(maxsize=8)
 def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """On the device: mel and chroma filters [128 + 12, bins], and the bins' frequencies in Hz [bins, 1]."""
+    """On the device: mel and chroma filters [bins, 128 + 12], and the bins' frequencies in Hz [bins]."""
     filters = [mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]
-    frequency = np.arange(config.bins)[:, None] * (config.sample_rate / config.n_fft)
-    return torch.tensor(np.concatenate(filters), device=device, dtype=dtype), torch.tensor(frequency, device=device, dtype=dtype)
+    frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
+    return torch.tensor(np.concatenate(filters).T, device=device, dtype=dtype), torch.tensor(
+        frequency, device=device, dtype=dtype
+    )
 
 
 def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
-    """Power [batch, bins, frames] → measures [batch, rows, frames], in the order of `features.measure_count` (the twin of
-    `measures.measure_block`).
+    """Compute what the features are made of (the twin of `measures.measure_block`).
+
+    Args:
+        power: Power spectra [frames, bins].
+        config: Rate and transform size of the spectra.
+
+    Returns:
+        [frames, measures], in the order of `features.measure_count`.
     """
     bank, frequency = _banks(config, power.device, power.dtype)
     magnitude = power.sqrt()
     total = magnitude.sum(dim=1, keepdim=True)
     norm = total.clamp_min(TINY)
-    centroid = (magnitude * frequency).sum(dim=1, keepdim=True) / norm
-    bandwidth = ((magnitude * (frequency - centroid).square()).sum(dim=1, keepdim=True) / norm).sqrt()
+    centroid = (magnitude @ frequency)[:, None] / norm
+    bandwidth = ((magnitude * (frequency - centroid).square_()).sum(dim=1, keepdim=True) / norm).sqrt()
     below = (magnitude.cumsum(dim=1) < ROLLOFF * total).sum(dim=1, keepdim=True, dtype=power.dtype)
     peaks, valleys = [], []
-    for low, high, count in zip(*contrast_bands(config.sample_rate, config.n_fft), strict=True):
-        band = magnitude[:, low:high]
-        peaks.append(band.topk(int(count), dim=1, sorted=False).values.mean(dim=1, keepdim=True))
-        valleys.append(band.topk(int(count), dim=1, largest=False, sorted=False).values.mean(dim=1, keepdim=True))
-    return torch.cat([bank @ power, centroid, bandwidth, below, *peaks, *valleys], dim=1)
+    for low, high, count in zip(*(edges.tolist() for edges in contrast_bands(config.sample_rate, config.n_fft)), strict=True):
+        band = ordered(magnitude[:, low:high].contiguous())
+        peaks.append(band[:, -count:].mean(dim=1, keepdim=True))
+        valleys.append(band[:, :count].mean(dim=1, keepdim=True))
+    return torch.cat([power @ bank, centroid, bandwidth, below, *peaks, *valleys], dim=1)
 
 
-def zero_crossing_rate(samples: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
-    """Samples [batch, time], n_fft or more → fraction of sign changes per centred frame [batch, 1, frames] (the twin of
-    `measures.zero_crossings`).
+def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramConfig) -> torch.Tensor:
+    """Fraction of sign changes in each centred frame (the twin of `measures.zero_crossings`).
+
+    Args:
+        samples: The clip [time] divided by `scale`, n_fft samples or more; it goes on with its edge samples beyond its ends.
+        scale: What a sample is multiplied by before it is compared with the threshold of 1e-10.
+        config: Frame size and hop.
+
+    Returns:
+        float32 [frames].
     """
-    negative = samples < -1e-10
-    changes = torch.nn.functional.pad((negative[:, 1:] != negative[:, :-1]).to(torch.int32).cumsum(dim=1), (1, 0))
-    start = torch.arange(config.frames(samples.shape[1]), device=samples.device) * config.hop_length - config.n_fft // 2
-    last = samples.shape[1] - 1
-    inside = changes[:, (start + config.n_fft - 1).clamp_max(last)] - changes[:, start.clamp(0, last)]
-    return inside[:, None].to(torch.float32) / config.n_fft
+    negative = samples < -1e-10 / scale
+    changes = torch.nn.functional.pad(negative[1:] != negative[:-1], (config.n_fft // 2, config.n_fft // 2))
+    windows = changes.unfold(0, config.n_fft - 1, config.hop_length)
+    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]  # on the CPU a sum converts its part first
+    return torch.cat(counts).to(torch.float32) / config.n_fft

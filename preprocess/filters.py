@@ -13,18 +13,51 @@ from preprocess.features import CONTRAST_LOWEST, CONTRAST_QUANTILE, contrast_cou
 LOG_LOWEST = 20.0  # Hz, lower edge of the first log band
 
 
-class Taps(NamedTuple):
-    """A banded weight matrix [out, in]: row i is `weights[i]` at columns `first[i]`, `first[i] + 1`, …
+class BandedMatrix(NamedTuple):
+    """A weight matrix whose rows are zero outside one short range of columns each.
 
-    Rows are padded with zero weights to a common width; every column lies inside the matrix.
+    Row i has weights[starts[i] : starts[i] + counts[i]] at columns first[i], first[i] + 1, …
     """
 
-    first: np.ndarray  # int32 [out]
-    weights: np.ndarray  # float32 [out, width]
+    first: np.ndarray  # int64 [rows]
+    counts: np.ndarray  # int64 [rows], at least 1
+    starts: np.ndarray  # int64 [rows]
+    weights: np.ndarray  # float32
+
+    def part(self, start: int, stop: int) -> tuple[slice, np.ndarray]:
+        """The rows that have weights in columns [start, stop), and these weights: float32 [rows, stop - start]."""
+        touched = np.flatnonzero((self.first < stop) & (self.first + self.counts > start))
+        rows = slice(int(touched[0]), int(touched[-1]) + 1)
+        counts, begin = self.counts[rows], self.starts[rows.start]
+        weights = self.weights[begin : begin + counts.sum()]
+        row = np.repeat(np.arange(len(counts)), counts)
+        column = np.arange(len(weights)) + np.repeat(self.first[rows] - self.starts[rows], counts) + begin - start
+        inside = (column >= 0) & (column < stop - start)
+        matrix = np.zeros((len(counts), stop - start), np.float32)
+        matrix[row[inside], column[inside]] = weights[inside]
+        return rows, matrix
+
+    def dense(self, columns: int) -> np.ndarray:
+        """The whole matrix, zeros included: float32 [rows, columns]."""
+        matrix = np.zeros((len(self.first), columns), np.float32)
+        rows, weights = self.part(0, columns)
+        matrix[rows] = weights
+        return matrix
 
 
-@functools.lru_cache(maxsize=64)
-def resize_taps(size_in: int, size_out: int) -> Taps:
+def banded(matrix: np.ndarray, first: np.ndarray | int = 0) -> BandedMatrix:
+    """Drop the leading and trailing zeros of the rows of `matrix`, whose first columns are `first` of the banded matrix."""
+    used = matrix != 0
+    lead = np.where(used.any(axis=1), used.argmax(axis=1), 0)
+    end = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 1)
+    column = np.arange(used.shape[1])
+    inside = (column >= lead[:, None]) & (column < end[:, None])
+    counts = end - lead
+    return BandedMatrix(first + lead, counts, np.cumsum(counts) - counts, matrix[inside].astype(np.float32))
+
+
+@functools.lru_cache(maxsize=256)
+def resize(size_in: int, size_out: int) -> BandedMatrix:
     """Antialiased bilinear resize of one axis: triangle filter, half-pixel centres, weights beyond the edge go to the edge
     pixel.
 
@@ -42,33 +75,12 @@ def resize_taps(size_in: int, size_out: int) -> Taps:
     first = np.minimum(columns[:, 0], max(0, size_in - columns.shape[1]))
     folded = np.zeros((size_out, min(columns.shape[1], size_in)))
     np.add.at(folded, (np.arange(size_out)[:, None], columns - first[:, None]), weights)
-    return _frozen(Taps(first.astype(np.int32), folded.astype(np.float32)))
+    return banded(folded.astype(np.float32), first)
 
 
 def resize_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """The weights of `resize_taps`, dense: float32 [size_out, size_in]."""
-    taps = resize_taps(size_in, size_out)
-    rows, width = taps.weights.shape
-    matrix = np.zeros((rows, size_in), np.float32)
-    matrix[np.arange(rows)[:, None], taps.first[:, None] + np.arange(width)] = taps.weights
-    return matrix
-
-
-def sparse(matrix: np.ndarray) -> Taps:
-    """The taps of a dense matrix whose rows are non-zero on one short range of columns each."""
-    used = matrix != 0
-    low = np.where(used.any(axis=1), used.argmax(axis=1), 0)
-    high = np.where(used.any(axis=1), matrix.shape[1] - used[:, ::-1].argmax(axis=1), 1)
-    width = int((high - low).max())
-    first = np.minimum(low, matrix.shape[1] - width)
-    weights = np.take_along_axis(matrix, first[:, None] + np.arange(width), axis=1)
-    return _frozen(Taps(first.astype(np.int32), weights.astype(np.float32)))
-
-
-def _frozen(taps: Taps) -> Taps:
-    taps.first.setflags(write=False)
-    taps.weights.setflags(write=False)
-    return taps
+    """The weights of `resize`, dense: float32 [size_out, size_in]."""
+    return resize(size_in, size_out).dense(size_in)
 
 
 def frequency_bands(config: SpectrogramConfig) -> np.ndarray | None:

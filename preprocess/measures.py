@@ -9,8 +9,8 @@ import numpy as np
 from preprocess.compiled import compiled, inlined
 from preprocess.config import SpectrogramConfig
 from preprocess.features import CHROMA, MELS, ROLLOFF
-from preprocess.filters import chroma_bands, contrast_bands, mel_bands, sparse
-from preprocess.render import Rows, rows, weigh
+from preprocess.filters import BandedMatrix, banded, chroma_bands, contrast_bands, mel_bands
+from preprocess.render import weigh, whole_vectors
 from preprocess.simd import LANES, accumulate, aligned, loop, traced
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -19,7 +19,7 @@ TINY = float(np.finfo(np.float32).tiny)
 class Tables(NamedTuple):
     """What `measure_block` looks up, and its scratch."""
 
-    mel: Rows
+    mel: BandedMatrix
     chroma: np.ndarray  # float32 [bins * 12]: [bin, chroma]
     frequency: np.ndarray  # float32 [bins], Hz
     low: np.ndarray  # int64 [contrast bands]: first bin
@@ -34,7 +34,7 @@ def tables(config: SpectrogramConfig) -> Tables:
     """The tables for a configuration."""
     low, high, extremes = contrast_bands(config.sample_rate, config.n_fft)
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
-    mel = rows(sparse(mel_bands(config.sample_rate, config.n_fft, MELS)))
+    mel = whole_vectors(banded(mel_bands(config.sample_rate, config.n_fft, MELS)))
     chroma = chroma_bands(config.sample_rate, config.n_fft)
     inverse, kept = (1 / extremes).astype(np.float32), aligned(2 * MOST * LANES)
     rest = aligned(2 * int((high - low).max()) * LANES)

@@ -8,23 +8,12 @@ maximum: 0 … 255, not rounded.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
 from preprocess.compiled import compiled
-from preprocess.filters import Taps, resize_taps
+from preprocess.filters import BandedMatrix, resize
 from preprocess.simd import LANES, Index, Pointer, Vector, accumulate, traced, transpose, transpose_to_bytes
-
-
-class Rows(NamedTuple):
-    """A banded weight matrix without its zeros: row i has weights[starts[i] : starts[i] + counts[i]] at columns
-    first[i], first[i] + 1, …"""
-
-    first: np.ndarray  # int64 [rows]
-    counts: np.ndarray  # int64 [rows], at least 1
-    starts: np.ndarray  # int64 [rows]
-    weights: np.ndarray  # float32
 
 
 def padded(size: int) -> int:
@@ -32,24 +21,17 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-def rows(taps: Taps) -> Rows:
-    """Taps without leading and trailing zeros, padded with rows of one zero weight to whole vectors."""
-    used = taps.weights != 0
-    lead = np.where(used.any(axis=1), used.argmax(axis=1), 0)
-    end = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 1)
-    extra = padded(len(used)) - len(used)
-    first = np.pad(taps.first + lead, (0, extra)).astype(np.int64)
-    count = np.pad(end - lead, (0, extra), constant_values=1).astype(np.int64)
-    column = np.arange(used.shape[1])
-    inside = (column >= lead[:, None]) & (column < end[:, None])
-    weights = np.concatenate([taps.weights[inside], np.zeros(extra, np.float32)])
-    return Rows(first, count, np.cumsum(count) - count, weights)
+def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
+    """The matrix with rows of one zero weight added, up to whole vectors of rows."""
+    extra = (0, padded(len(matrix.first)) - len(matrix.first))
+    counts = np.pad(matrix.counts, extra, constant_values=1)
+    return BandedMatrix(np.pad(matrix.first, extra), counts, np.cumsum(counts) - counts, np.pad(matrix.weights, extra))
 
 
 @functools.lru_cache(maxsize=256)
-def resize_rows(size_in: int, size_out: int) -> Rows:
-    """`filters.resize_taps` for the functions here; where no row has more than two weights, all have two."""
-    made = rows(resize_taps(size_in, size_out))
+def resize_rows(size_in: int, size_out: int) -> BandedMatrix:
+    """`filters.resize` for the functions here; where no row has more than two weights, all have two."""
+    made = whole_vectors(resize(size_in, size_out))
     if made.counts.max() > 2 or size_in == 1:
         return made
     first = np.minimum(made.first, size_in - 2)
@@ -57,7 +39,7 @@ def resize_rows(size_in: int, size_out: int) -> Rows:
     weights[np.arange(len(first)), made.first - first] = made.weights[made.starts]
     both = made.counts == 2
     weights[both, 1] = made.weights[made.starts[both] + 1]
-    return Rows(first, np.full(len(first), 2), 2 * np.arange(len(first)), weights.ravel())
+    return BandedMatrix(first, np.full(len(first), 2), 2 * np.arange(len(first)), weights.ravel())
 
 
 def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: Index) -> Vector:

@@ -17,41 +17,59 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def features(measures: Any, rates: Any, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig) -> Any:
-    """Measures [batch, rows, frames] and zero-crossing rates [batch, 1, frames] → features [batch, 1 + slices, columns].
+    """Make a clip's features.
 
-    Row 0 holds the whole clip, row 1 + i the frames [start, stop) of bounds[i].
+    Args:
+        measures: [rows, frames], rows as in `features.measure_count`.
+        rates: Zero-crossing rates [frames].
+        bounds: Frames [start, stop) of the slices.
+        config: Rate and transform size.
+
+    Returns:
+        [1 + slices, columns]: of the whole clip, then of each slice.
     """
     xp = _library(measures)
     contrasts = contrast_count(config.sample_rate)
     ends = np.cumsum([0, MELS, CHROMA, 2, 1, contrasts, contrasts]).tolist()
-    mel, chroma, shape, rolloff, peak, valley = (measures[:, start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True))
+    mel, chroma, shape, rolloff, peak, valley = (measures[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True))
     mfcc = _dct_like(measures) @ _decibels(xp, mel)
-    largest = xp.amax(chroma, axis=1, keepdims=True)
+    largest = xp.amax(chroma, axis=0)
     chroma = chroma / xp.where(largest < TINY, 1.0, largest)
     rolloff = xp.clip(rolloff, 0, config.bins - 1) * (config.sample_rate / config.n_fft)
-    rows = xp.concatenate([mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates], axis=1)
-    views = [(0, rows.shape[2]), *bounds]
+    rows = xp.concatenate([mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates[None]])
+    views = [(0, rows.shape[1]), *bounds]
     alike: dict[int, list[int]] = {}
     for number, (start, stop) in enumerate(views):
         alike.setdefault(stop - start, []).append(number)
     made: list[Any] = [None] * len(views)
     for length, numbers in alike.items():
         starts = [views[number][0] for number in numbers]
-        parts = statistics(xp.stack([rows[:, :, start : start + length] for start in starts], axis=1))
-        for i, number in enumerate(numbers):
-            made[number] = parts[:, i]
-    return xp.stack(made, axis=1)
+        parts = statistics(xp.stack([rows[:, start : start + length] for start in starts]))
+        for number, part in zip(numbers, parts, strict=True):
+            made[number] = part
+    return xp.stack(made)
 
 
 def statistics(rows: Any) -> Any:
     """[..., rows, frames] → mean, standard deviation, minimum, median, maximum of each row: [..., rows * 5]."""
     xp = _library(rows)
-    ordered = np.sort(rows, axis=-1) if xp is np else xp.sort(rows, dim=-1).values
-    median = (ordered[..., rows.shape[-1] // 2] + ordered[..., (rows.shape[-1] - 1) // 2]) / 2
+    values = ordered(rows)
+    median = (values[..., rows.shape[-1] // 2] + values[..., (rows.shape[-1] - 1) // 2]) / 2
     mean = xp.mean(rows, axis=-1)
     deviation = xp.sqrt(xp.mean(xp.square(rows - mean[..., None]), axis=-1))
-    columns = xp.stack([mean, deviation, ordered[..., 0], median, ordered[..., -1]], axis=-1)
+    columns = xp.stack([mean, deviation, values[..., 0], median, values[..., -1]], axis=-1)
     return columns.reshape(*rows.shape[:-2], -1)
+
+
+def ordered(values: Any) -> Any:
+    """Sort along the last axis; tensors on the CPU by NumPy, whose vectorised sort takes a thirtieth of PyTorch's time."""
+    if isinstance(values, np.ndarray):
+        return np.sort(values, axis=-1)
+    import torch
+
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(dim=-1).values
 
 
 def _library(array: Any) -> Any:
@@ -63,9 +81,9 @@ def _library(array: Any) -> Any:
 
 
 def _decibels(xp: Any, power: Any) -> Any:
-    """librosa.power_to_db(ref=1, amin=1e-10, top_db=80); the range is each clip's own."""
+    """librosa.power_to_db(ref=1, amin=1e-10, top_db=80); the range is the clip's own."""
     level = 10 * xp.log10(xp.clip(power, AMIN, None))
-    return xp.maximum(level, xp.amax(level, axis=(1, 2), keepdims=True) - TOP_DB)
+    return xp.maximum(level, level.max() - TOP_DB)
 
 
 @functools.lru_cache(maxsize=8)

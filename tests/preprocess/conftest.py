@@ -3,24 +3,15 @@
 import numpy as np
 import pytest
 import torch
-import triton
 
-from preprocess import batch, kernels
-from preprocess.batch import BatchTransform, buffer_samples, extent
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
-from preprocess.engine_torch_cuda import Clip, TorchCudaEngine, _Batch, fill
-
-INTERPRETED = triton.knobs.runtime.interpret  # see the conftest of all tests
-
-if INTERPRETED:
-    kernels.BLOCK = 1 << 18  # a program costs the interpreter more than its values
-    batch.ROUND = 1 << 6
 
 RATE = 22_050
 
 ENGINES = [
     pytest.param(("numba", "cpu"), id="numba"),
+    pytest.param(("torch", "cpu"), id="torch"),
     pytest.param(("dali", "cpu"), id="dali"),
     pytest.param(("torch", "cuda"), id="torch-cuda", marks=pytest.mark.gpu),
     pytest.param(("dali", "cuda"), id="dali-cuda", marks=pytest.mark.gpu),
@@ -39,23 +30,6 @@ def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
         part = clip[onset : onset + len(note)]
         part += (0.2 * waves.sum(axis=0) * np.exp(-3 * note))[: len(part)]
     return (np.round(np.clip(clip, -1, 1) * 32_767) / 32_768).astype(np.float32)
-
-
-class Batches(TorchCudaEngine):
-    """The CUDA engine, all of it but streams and copies: its batches computed on the CPU, by Triton's interpreter (slow)."""
-
-    device = "batches"
-
-    def __init__(self, config):
-        self.config, self._transform = config, BatchTransform(config, "cpu")
-
-    def _start(self, clips):
-        good = [clip for _, clip in clips if isinstance(clip, Clip)]
-        if not good:
-            return _Batch(clips, None, [], None)
-        buffer = torch.empty(buffer_samples(sum(extent(clip.samples, self.config) for clip in good), self.config))
-        images, features = self._transform(buffer, fill(buffer.numpy(), good, self.config))
-        return _Batch(clips, images, features or [], None)
 
 
 @pytest.fixture(scope="session")

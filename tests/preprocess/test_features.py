@@ -5,14 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.batch import BatchTransform
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import make_engine
 from preprocess.errors import UsageError
 from preprocess.features import feature_names, feature_rows
 from preprocess.statistics import statistics
-from tests.preprocess.conftest import INTERPRETED, RATE, music
-from tests.preprocess.test_batch import laid
+from tests.preprocess.conftest import RATE, music
 
 CONFIG = SpectrogramConfig(features=True, image_size=32, slices=3)
 # Per feature, for mean, std and median on the one hand, for minimum and maximum on the other. Single precision limits the
@@ -88,16 +86,6 @@ def test_other_rates_and_sizes(engine_of, rate, n_fft, hop, scale):
     config = SpectrogramConfig(rate, n_fft, hop, frequency_scale=scale, image_size=32, slices=2, features=True)
     clip = music(2 * rate, rate=rate)
     assert_close(engine_of(config)([clip]).features[0], with_librosa(clip, config), config)
-
-
-@pytest.mark.skipif(not INTERPRETED, reason="the kernels are compiled here")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # see test_batch
-def test_a_batch_of_clips_in_torch():
-    """The batched path of the CUDA engine, clips of equal and different lengths together."""
-    clips = [CLIPS["3 s"], music(RATE, 7), music(3 * RATE, 8), CLIPS["silence"]]
-    _, made = BatchTransform(CONFIG, "cpu")(*laid(clips, CONFIG))
-    for clip, features in zip(clips, made, strict=True):
-        assert_close(features.numpy(), with_librosa(clip, CONFIG), CONFIG)
 
 
 def test_statistics_equal_numpy():

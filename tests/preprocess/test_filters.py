@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.filters import chroma_bands, log_bands, mel_bands, resize_matrix, sparse
+from preprocess.filters import banded, chroma_bands, log_bands, mel_bands, resize, resize_matrix
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,19 @@ def test_log_bands(rate, n_fft, count):
         np.testing.assert_allclose(ratios, (rate / 2 / 20) ** (1 / (count + 1)), rtol=0.01)
 
 
-def test_sparse_keeps_the_matrix():
+def test_banded_keeps_the_matrix():
     matrix = mel_bands(22_050, 2_048, 100)
-    taps = sparse(matrix)
-    rebuilt = np.zeros_like(matrix)
-    rebuilt[np.arange(100)[:, None], taps.first[:, None] + np.arange(taps.weights.shape[1])] = taps.weights
-    np.testing.assert_array_equal(rebuilt, matrix)
+    np.testing.assert_array_equal(banded(matrix).dense(1_025), matrix)
+    narrow = banded(np.eye(1, dtype=np.float32))
+    np.testing.assert_array_equal(narrow.dense(1), [[1]])
+
+
+@pytest.mark.parametrize(("size_in", "size_out"), [(1_293, 512), (129, 512), (40_000, 64)])
+def test_parts_of_columns_make_up_the_matrix(size_in, size_out):
+    matrix, whole = resize(size_in, size_out), np.zeros((size_out, size_in), np.float32)
+    for start in range(0, size_in, 1_000):
+        stop = min(start + 1_000, size_in)
+        rows, weights = matrix.part(start, stop)
+        assert weights.shape == (rows.stop - rows.start, stop - start)
+        whole[rows, start:stop] = weights
+    np.testing.assert_array_equal(whole, resize_matrix(size_in, size_out))

@@ -9,8 +9,10 @@ import soundfile
 
 from preprocess.config import SpectrogramConfig
 from preprocess.decode import decode
+from preprocess.engine import make_engine
 from preprocess.engine_base import ClipOutput
 from preprocess.errors import BadAudio
+from preprocess.limits import DEFAULTS
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_engines import assert_close
 
@@ -74,3 +76,22 @@ def test_a_stream_may_be_left_early(engine_of, files):
     first = next(iter(engine_of(CONFIG).stream(files)))
     assert first[0] == 0
     assert len(list(engine_of(CONFIG).stream(files[:3]))) == 3
+
+
+def test_decoding_ahead_equals_file_after_file(files):
+    """The way of the CUDA engine, on the CPU: bad files in their order; and it may be left before its end."""
+    engine = make_engine("torch", "cpu", CONFIG)
+    plain = list(engine.stream(files, summed=True))
+    for _ in range(2):
+        made = list(engine.pipelined(iter(files), True, DEFAULTS))
+        assert [number for number, _ in made] == list(range(len(files)))
+        for (_, output), (_, expected) in zip(made, plain, strict=True):
+            assert type(output) is type(expected)
+            if isinstance(expected, BadAudio):
+                assert str(output) == str(expected)
+                continue
+            np.testing.assert_array_equal(output.full, expected.full)
+            np.testing.assert_array_equal(output.slices, expected.slices)
+            np.testing.assert_array_equal(output.features, expected.features)
+            assert output[3:] == expected[3:]
+        assert next(engine.pipelined(iter(files), True, DEFAULTS))[0] == 0
