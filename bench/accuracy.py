@@ -142,10 +142,9 @@ def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str
 
     pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))
     try:
-        job = pool.prepare(_worker)
         done = []
         with bar(total=len(trainings), desc="cross-validations", unit="run", every=1) as progress:
-            for training, found in zip(trainings, pool.stream(job, trainings), strict=True):
+            for training, found in zip(trainings, pool.map(trainings, _worker), strict=True):
                 done.append(found)
                 progress.update()
                 say(f"accuracy: {training.out.name}, {found['seconds']['total'] / 60:.1f} min")

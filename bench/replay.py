@@ -141,12 +141,12 @@ def replay(
     total = len(workers) * len(chosen) * seeds
     pool = Pool(cores())
     try:
-        job = pool.prepare(replay_setup, str(path), length, trainings)
+        job = replay_setup, str(path), length, trainings
         with bar(total=total, desc="searches replayed", unit="search") as progress:
             for count in workers:
                 tasks = [(name, count, seed) for name in chosen for seed in range(seeds)]
                 found: dict[str, list[list[Step]]] = {name: [] for name in chosen}
-                for task, steps in zip(tasks, pool.stream(job, tasks), strict=True):
+                for task, steps in zip(tasks, pool.map(tasks, *job), strict=True):
                     found[task[0]].append(steps)
                     progress.update()
                 for record in _records(recorded, count, length, trainings, found):

@@ -128,7 +128,7 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan, classes: list
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
     try:
         with Meter(len(planned.clips)) as meter:
-            records = executors.run(workers, units, meter.show)
+            records = workers.run(units, meter.show)
     finally:
         workers.close()
         folder.clean_temporaries(out)  # of workers that were lost, or ended

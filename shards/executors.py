@@ -9,12 +9,12 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain
+from itertools import chain, islice
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any
 
 from preprocess import log
 from preprocess.environment import cores
@@ -38,124 +38,118 @@ GPU_ROOM = 4 << 30  # bytes of device memory for each of them
 Built = tuple[dict[str, Any], bool]  # a unit's record, and whether it was finished before
 
 
-class Workers(Protocol):
-    """Workers of one job."""
+class Workers:
+    """Workers of one job; subclasses say who they are."""
 
-    count: int
-    slots: Any  # a `task.Slot` of each, where they share memory with this process
+    slots: Any = ()  # a `task.Slot` of each worker that shares memory with this process
+
+    def __init__(self, count: int):
+        self.count = count
 
     def warm_up(self) -> None:
-        """Start them and load their libraries, before the units are known."""
+        """Start the workers and load their libraries, before the units are known."""
 
     def submit(self, unit: Unit) -> Future[Built]:
-        """Build `unit`."""
-
-    def result(self, future: Future[Built]) -> Built:
-        """The result of a finished future; raises `BrokenProcessPool` where `replace` is to be called."""
+        """Build `unit`; the future raises `BrokenProcessPool` where `replace` is to be called."""
+        raise NotImplementedError
 
     def replace(self) -> str:
-        """Start all of them anew after one was lost; a message that says which."""
+        """Start all workers anew after one was lost; returns a message that names the one."""
+        raise NotImplementedError
+
+    def result(self, future: Future[Built]) -> Built:
+        """The result of a finished future."""
+        return future.result()
 
     def check(self) -> None:
-        """Look after them; called several times a second."""
+        """Look after the workers; called several times a second."""
 
     def close(self) -> None:
-        """End them at once."""
+        """End the workers at once."""
+
+    def run(self, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]) -> list[dict[str, Any]]:
+        """Build `units`, or keep what was finished before.
+
+        Args:
+            units: Each is asked for when a worker is free for it.
+            progress: Called several times a second with the clips done, their seconds, how many of them were quarantined, and
+                the clips of units that were finished before.
+
+        Returns:
+            The units' records, in any order.
+
+        Raises:
+            ShardwaveError: A unit could not be built, or workers were lost ATTEMPTS times without a finished unit between.
+        """
+        records: list[dict[str, Any]] = []
+        done, kept, lost = task.Slot(), 0, 0
+        waiting = iter(units)
+        running: dict[Future[Built], Unit] = {}
+        while len(records) < len(units):
+            running |= {self.submit(unit): unit for unit in islice(waiting, self.count - len(running))}
+            broken = False
+            for future in wait(running, INTERVAL, FIRST_COMPLETED).done:
+                try:
+                    record, old = self.result(future)
+                except BrokenProcessPool:
+                    broken = True
+                    continue
+                clips = len(running.pop(future).clips)
+                records.append(record)
+                if old:
+                    kept += clips
+                else:
+                    done.clips += clips
+                    done.seconds += record["audio_seconds"]
+                    done.bad += len(record["quarantined"])
+                    lost = 0
+            if broken:
+                lost += 1
+                message = self.replace()
+                if lost == ATTEMPTS:
+                    raise ShardwaveError(f"{message}: {AGAIN}")
+                say(f"{message}; built again: {', '.join(sorted(unit.name for unit in running.values()))}")
+                waiting, running = chain(running.values(), waiting), {}
+            self.check()
+            slots = (done, *self.slots)
+            clips, bad = sum(slot.clips for slot in slots), sum(slot.bad for slot in slots)
+            progress(clips, sum(slot.seconds for slot in slots), bad, kept)
+        return records
 
 
-def run(workers: Workers, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]) -> list[dict[str, Any]]:
-    """Build `units`, or keep what was finished before.
-
-    Args:
-        workers: Build them.
-        units: As many as there are workers are asked for at a time.
-        progress: Called several times a second with the clips done, their seconds, how many of them were quarantined, and the
-            clips of units that were finished before.
-
-    Returns:
-        The units' records, in any order.
-
-    Raises:
-        ShardwaveError: A unit could not be built, or workers are lost again and again.
-    """
-    records: list[dict[str, Any]] = []
-    clips, seconds, bad, kept, lost = 0, 0.0, 0, 0, 0
-    waiting = iter(units)
-    running: dict[Future[Built], Unit] = {}
-    while len(records) < len(units):
-        while len(running) < workers.count and (unit := next(waiting, None)) is not None:
-            running[workers.submit(unit)] = unit
-        finished, _ = wait(running, INTERVAL, FIRST_COMPLETED)
-        broken = False
-        for future in finished:
-            try:
-                record, old = workers.result(future)
-            except BrokenProcessPool:
-                broken = True
-                continue
-            unit = running.pop(future)
-            records.append(record)
-            if old:
-                kept += len(unit.clips)
-            else:
-                clips, seconds, bad = clips + len(unit.clips), seconds + record["audio_seconds"], bad + len(record["quarantined"])
-                lost = 0
-        if broken:
-            lost += 1
-            message = workers.replace()
-            if lost == ATTEMPTS:
-                raise ShardwaveError(f"{message}: {AGAIN}")
-            say(f"{message}; built again: {', '.join(sorted(unit.name for unit in running.values()))}")
-            waiting = chain(running.values(), waiting)
-            running = {}
-        workers.check()
-        progress(
-            clips + sum(slot.clips for slot in workers.slots),
-            seconds + sum(slot.seconds for slot in workers.slots),
-            bad + sum(slot.bad for slot in workers.slots),
-            kept,
-        )
-    return records
-
-
-class LocalWorkers:
+class LocalWorkers(Workers):
     """Processes of this machine, or threads of this process (each with an engine of its own) that share its GPU."""
 
     def __init__(self, job: Job, count: int, *, threads: bool = False):
-        self.count = count
+        super().__init__(count)
         self._job, self._threads = job, threads
         self._open()
 
     def _open(self) -> None:
-        context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
+        context = multiprocessing.get_context("spawn")
         self.slots = context.RawArray(task.Slot, self.count)
         self._processes: dict[int | None, Any] = {}
         arguments = (self._job, self.slots, context.Value("i"))
-        ended, self._alive = context.Pipe(duplex=False)
         self._executor: Executor = (
             ThreadPoolExecutor(self.count, "build", task.start, arguments)
             if self._threads
-            else ProcessPoolExecutor(self.count, context, _start_process, (ended, *arguments))
+            else ProcessPool(self.count, task.start, *arguments)
         )
 
     def warm_up(self) -> None:
         """See `Workers`."""
         for _ in range(0 if self._threads else min(self.count, cores())):
-            self._submit(task.warm_up)
+            self._executor.submit(task.warm_up)
 
     def submit(self, unit: Unit) -> Future[Built]:
         """See `Workers`."""
-        return self._submit(task.build, unit)
-
-    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        with child_environment(ENVIRONMENT), _no_main_program():  # this may start a process
-            future = self._executor.submit(function, *arguments)
+        try:
+            future = self._executor.submit(task.build, unit)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
         self._processes.update({process.pid: process for process in multiprocessing.active_children()})
         return future
-
-    def result(self, future: Future[Built]) -> Built:
-        """See `Workers`."""
-        return future.result()
 
     def replace(self) -> str:
         """See `Workers`."""
@@ -169,24 +163,46 @@ class LocalWorkers:
                 return f"a building process {how}{task.last_read(slot)}"
         return "a building process ended"
 
-    def check(self) -> None:
-        """See `Workers`."""
-
     def close(self) -> None:
         """See `Workers`."""
-        self._alive.close()  # processes end at once
         for slot in self.slots:
             slot.stop = True
+        if isinstance(self._executor, ProcessPool):
+            self._executor.end()
         self._executor.shutdown(cancel_futures=True)
         if self._job.remote:
             scratch.remove_stale()
 
 
-def _start_process(alive: Connection, *arguments: Any) -> None:
+class ProcessPool(ProcessPoolExecutor):
+    """An executor whose processes use one thread in every library, run nothing of the main program and end with it.
+
+    Args:
+        count: Processes.
+        start: Called in each process with `arguments`.
+        arguments: May hold what `multiprocessing` shares with a process that it starts.
+    """
+
+    def __init__(self, count: int, start: Callable[..., None], *arguments: Any):
+        context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
+        ended, self._alive = context.Pipe(duplex=False)
+        super().__init__(count, context, _start, (ended, start, arguments))
+
+    def submit(self, *call: Any, **named: Any) -> Future[Any]:
+        """See `concurrent.futures.Executor`."""
+        with child_environment():  # this may start a process
+            return super().submit(*call, **named)
+
+    def end(self) -> None:
+        """End the processes at once."""
+        self._alive.close()
+
+
+def _start(alive: Connection, start: Callable[..., None], arguments: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     log.set_up()
-    task.start(*arguments)
+    start(*arguments)
 
 
 def _end_with(alive: Connection) -> None:
@@ -196,29 +212,21 @@ def _end_with(alive: Connection) -> None:
 
 
 @contextlib.contextmanager
-def child_environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the processes that are started meanwhile: libraries read them when they are loaded."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def child_environment() -> Iterator[None]:
+    """Start processes with `ENVIRONMENT`, which libraries read when they are loaded, and without the main program's file."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    main = sys.modules["__main__"]
+    os.environ.update(ENVIRONMENT)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # spawned processes would run its file once more
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _no_main_program() -> Iterator[None]:
-    """Let processes that are started meanwhile not run the main program's file once more: they need nothing of it."""
-    before = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = before
 
 
 def gpu_threads() -> int:

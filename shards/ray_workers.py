@@ -12,7 +12,7 @@ from typing import Any
 from preprocess import log
 from preprocess.engine import CPU_ONLY, ENGINES, NOT_ON_CUDA, automatic
 from preprocess.errors import ShardwaveError, UsageError
-from shards.executors import AGAIN, ENVIRONMENT, GPU_THREADS, Built
+from shards.executors import AGAIN, ENVIRONMENT, GPU_THREADS, Built, Workers
 from shards.folder import PLAN
 from shards.layout import BUILD
 from shards.progress import say
@@ -26,13 +26,11 @@ SILENCE = 20.0  # seconds without a finished unit, after which it is seen whethe
 _builder: Builder | None = None  # of a Ray worker; Ray starts new ones for every build
 
 
-class RayWorkers:
+class RayWorkers(Workers):
     """See `executors.Workers`: `count` tasks at a time, one CPU each, and on GPUs their share of one."""
 
-    slots = ()
-
     def __init__(self, ray: Any, job: Job, count: int):
-        self.count = count
+        super().__init__(count)
         self._ray = ray
         self._job = ray.put(job)
         self._task = ray.remote(build_unit).options(
@@ -70,10 +68,6 @@ class RayWorkers:
             raise ShardwaveError(
                 f"building processes were lost {RETRIES + 1} times at one shard ({reason(error)}): {AGAIN}"
             ) from error
-
-    def replace(self) -> str:
-        """See `executors.Workers`: never called, Ray replaces its workers."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """See `executors.Workers`."""

@@ -86,12 +86,14 @@ def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     """
     count = len(scope.audio)
     params = {**parameters(scope, count), "n_fft": floor.N_FFT, "hop_length": floor.HOP, **({"group": group} if group else {})}
-    job = scope.pool.prepare(floor.fft_setup, SECONDS, RATE)
-    scope.pool.each(job, [1] * scope.workers)
+    job = floor.fft_setup, SECONDS, RATE
+    scope.pool.each([1] * scope.workers, *job)
     shares = [2] * (count // 2) + [1] * (count % 2)
     threads = floor.fft_setup(SECONDS, RATE, scope.workers)
     return [
-        Case(f"FFT alone, a process per core{beside}", "floor", lambda: scope.pool.map(job, shares), count * SECONDS, params),
+        Case(
+            f"FFT alone, a process per core{beside}", "floor", lambda: list(scope.pool.map(shares, *job)), count * SECONDS, params
+        ),
         Case(f"FFT alone, a thread per core{beside}", "floor", lambda: threads(count), count * SECONDS, params),
     ]
 
@@ -107,11 +109,11 @@ def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig,
 
 def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any) -> Case:
     """A job over files on all cores; every worker has done one task before."""
-    job = scope.pool.prepare(setup, *arguments)
     names = [str(path) for path in paths]
-    scope.pool.each(job, [[names[i % len(names)]] for i in range(scope.workers)])
+    scope.pool.each([[names[i % len(names)]] for i in range(scope.workers)], setup, *arguments)
     tasks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
-    return Case(name, role, lambda: scope.pool.map(job, tasks), len(names) * SECONDS, parameters(scope, len(names)))
+    work = len(names) * SECONDS
+    return Case(name, role, lambda: list(scope.pool.map(tasks, setup, *arguments)), work, parameters(scope, len(names)))
 
 
 def parameters(scope: Scope, clips: int) -> dict[str, Any]:

@@ -19,14 +19,13 @@ def test_every_worker_is_prepared_and_tasks_keep_their_order():
     before = os.environ.get("OMP_NUM_THREADS")
     pool = Pool(2)
     try:
-        twice, thrice = pool.prepare(double_setup, 2), pool.prepare(double_setup, 3)
-        assert [value for value, _, _ in pool.map(twice, [1, 2, 3, 4])] == [2, 4, 6, 8]
-        together = pool.each(thrice, [1, 2])
+        assert [value for value, _, _ in pool.map([1, 2, 3, 4], double_setup, 2)] == [2, 4, 6, 8]
+        together = pool.each([1, 2], double_setup, 3)
         assert [value for value, _, _ in together] == [3, 6]
         assert len({pid for _, pid, _ in together}) == 2 and os.getpid() not in {pid for _, pid, _ in together}
         assert {threads for _, _, threads in together} == {"1"}
         with pytest.raises(ValueError, match="2 workers need as many tasks"):
-            pool.each(twice, [1])
+            pool.each([1], double_setup, 2)
     finally:
         pool.close()
     assert os.environ.get("OMP_NUM_THREADS") == before

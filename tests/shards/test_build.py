@@ -18,7 +18,7 @@ from preprocess.errors import ShardwaveError, TooManyBadInputs, UsageError
 from preprocess.features import feature_names
 from shards import folder, plan
 from shards.build import BuildOptions, build
-from shards.executors import LocalWorkers, run
+from shards.executors import LocalWorkers
 from shards.layout import BUILD, LOCK
 from shards.shardset import ShardSet
 from shards.task import Job
@@ -87,7 +87,7 @@ def test_threads_of_one_process_give_the_same_bytes(built: Path, audio: Path, tm
     shown: list[tuple[int, float, int, int]] = []
     workers = LocalWorkers(Job(audio, tmp_path, CONFIG, "numba", "cpu", 0), 4, threads=True)
     with contextlib.closing(workers):
-        records = run(workers, units, lambda *counts: shown.append(counts))
+        records = workers.run(units, lambda *counts: shown.append(counts))
     assert {record["unit"] for record in records} == {unit.name for unit in units}
     assert digests(tmp_path) == digests(built)
     assert shown[-1] == (24, pytest.approx(24 * 0.4), 0, 0)
@@ -97,7 +97,7 @@ def test_threads_end_where_a_shard_cannot_be_written(built: Path, audio: Path, t
     units = Units(plan.read(built / "inputs.jsonl"))
     workers = LocalWorkers(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu", 0), 4, threads=True)
     with contextlib.closing(workers), pytest.raises(ShardwaveError, match="nowhere could not be written"):
-        run(workers, units, lambda *counts: None)
+        workers.run(units, lambda *counts: None)
 
 
 def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path) -> None:

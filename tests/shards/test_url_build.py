@@ -206,7 +206,7 @@ def cut_off(*_: object, **__: object) -> None:
 
 def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     out = s3.bucket("behind") + "/set"
-    run = executors.run
+    run = executors.LocalWorkers.run
 
     def and_then_change(*arguments: object) -> object:
         records = run(*arguments)  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypa
         return records
 
     with monkeypatch.context() as patch, pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"):
-        patch.setattr(executors, "run", and_then_change)
+        patch.setattr(executors.LocalWorkers, "run", and_then_change)
         build(clips[1], out, CONFIG, options())
     assert "manifest.json" not in s3.objects(out)
 
