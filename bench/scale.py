@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
 from collections.abc import Iterator, Sequence
 
 from bench import process
@@ -23,7 +24,7 @@ def run(scope: Scope) -> Iterator[Record]:
     start = min(_build(scope, max(CLASSES, most), most).seconds for _ in range(scope.pick(1, 3)))
     seen = {count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))] for count in sizes}
     about = {"image_size": IMAGE_SIZE, "clip_seconds": SECONDS, "audio": scope.audio_source, "different_clips": len(scope.audio)}
-    points = [(count, _median([one.seconds for one in runs]) - start) for count, runs in seen.items()]
+    points = [(count, statistics.median([one.seconds for one in runs]) - start) for count, runs in seen.items()]
     told = {**about, "axis": "clips", "measure": "seconds after start-up", "points": points, "workers": most, "start": start}
     yield _fitted("build over clips", points, told)
     for count, runs in seen.items():
@@ -48,8 +49,7 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
     if len(points) < 2 or any(x <= 0 or y <= 0 for x, y in points):
         raise ValueError(f"an exponent needs two or more points above zero, got {list(points)}")
     xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
+    return statistics.linear_regression(xs, ys).slope
 
 
 def _workers(scope: Scope, clips: int, about: dict) -> Iterator[Record]:
@@ -70,23 +70,7 @@ def _build(scope: Scope, clips: int, workers: int) -> process.Watched:
     audio, out = folder / f"audio-{clips}", folder / "set"
     if not audio.exists():
         repeat_clips(scope.audio, audio, clips)
-    command = [
-        *process.CLI,
-        "shard",
-        str(audio),
-        "--out",
-        str(out),
-        "--engine",
-        "numba",
-        "--device",
-        "cpu",
-        "--workers",
-        str(workers),
-    ]
-    watched = process.watch([*command, "--image-size", str(IMAGE_SIZE), "--val-fraction", "0"])
+    options = f"--engine numba --device cpu --workers {workers} --image-size {IMAGE_SIZE} --val-fraction 0"
+    watched = process.watch([*process.CLI, "shard", str(audio), "--out", str(out), *options.split()])
     shutil.rmtree(out)
     return watched
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]

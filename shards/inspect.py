@@ -91,31 +91,23 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
     config, spread = found["config"], found["durations"]
     length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
     head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
-    head.append(f"  stored as    {_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB")
+    lines = {"stored as": f"{_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB"}
     if manifest.is_spectrogram(config):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
         fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
-        head.append(
-            f"  spectrogram  {config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
+        lines["spectrogram"] = (
+            f"{config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
             f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}{fit}"
         )
-    head.append(f"  set id       {found['set_id']}")
+    lines["set id"] = found["set_id"]
     if found["engine"]:
-        head.append(f"  built with   {found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}")
+        lines["built with"] = f"{found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}"
     if spread:
-        same = spread["min"] == spread["max"]
-        head.append(
-            "  durations    "
-            + (
-                f"{spread['min']:g} s each"
-                if same
-                else f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
-            )
-        )
-    if found["source_rates"]:
-        head.append("  source rates " + ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items()))
-    if found["groups"]:
-        head.append("  groups       " + ", ".join(f"{partition}: {n:,}" for partition, n in found["groups"].items()))
+        varied = f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
+        lines["durations"] = f"{spread['min']:g} s each" if spread["min"] == spread["max"] else varied
+    lines["source rates"] = ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items())
+    lines["groups"] = ", ".join(f"{partition}: {n:,}" for partition, n in found["groups"].items())
+    head += [f"  {name:12s} {text}" for name, text in lines.items() if text]
     aside, noted = found["quarantined"], found["remarks"]
     absent = ((partition, ", ".join(map(one_line, names))) for partition, names in found["absent"].items())
     tail = [f"  take care    {partition} has no clip of {names}" for partition, names in absent]
@@ -158,10 +150,8 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
 
 
 def _fields(fields: dict[str, dict[str, Any]]) -> str:
-    arrays = [
-        f"{name} {f['dtype']} {' x '.join(map(str, f['shape']))}" for name, f in fields.items() if name not in ("cls", "json")
-    ]
-    return ", ".join(arrays)
+    arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
+    return ", ".join(f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items())
 
 
 def _time(seconds: float) -> str:

@@ -118,16 +118,14 @@ def _compare(opened: ShardSet, anew: ShardSet, clips: dict[int, Clip]) -> dict[s
 
 def report(found: dict[str, Any]) -> str:
     """What `against` returned as text for a terminal."""
-    worst = found["worst"]
+    key = f" ({found['worst']['key']})" if found["worst"]["key"] else ""
+    within = f"{100 * found['within_1']:.4f} % within 1 level of 255"
     lines = [
         f"{found['verdict']}: {found['clips']} clips, {found['samples']} samples, {found['identical']} of them identical",
         f"  compared     built with {found['built_with']}, made anew with {found['compared_with']}",
-        f"  pixels       {100 * found['within_1']:.4f} % within 1 level of 255; most off: {worst['levels']}"
-        + (f" ({worst['key']})" if worst["key"] else ""),
+        f"  pixels       {within}; most off: {found['worst']['levels']}{key}",
     ]
     lines += [f"  missing      {one_line(path)}" for path in found["missing"][:5]]
-    lines += [
-        f"  unlike       {one_line(key)}: only one side has this sample; the audio is not what it was"
-        for key in found["unlike"][:5]
-    ]
+    unlike = "only one side has this sample; the audio is not what it was"
+    lines += [f"  unlike       {one_line(key)}: {unlike}" for key in found["unlike"][:5]]
     return "\n".join(lines)
