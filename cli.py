@@ -225,9 +225,10 @@ def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[st
 @SET
 def verify(shard_set: Path | str) -> dict:
     """Recompute checksums and counts of SET and read every sample; names the bad shard."""
+    from shards.open_set import open_set
     from shards.verify import verify as verify_set
 
-    report = verify_set(shard_set)
+    report = verify_set(open_set(shard_set))
     write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
     return report
 

@@ -161,10 +161,10 @@ def _worker() -> Callable[[Training], dict[str, Any]]:
 def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 0) -> Path:
     """A set in which every slice is a clip of its own, in its recording's fold or in one drawn for it (stratified by class)."""
     from shards.layout import MANIFEST
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
     from shards.writer import Row, write_set
 
-    source = ShardSet.open(shard_set)
+    source = open_set(shard_set)
     names = source.partitions
     if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
         raise UsageError(f"the experiment on leakage needs a shard set with folds and slices, got {shard_set}")

@@ -137,9 +137,9 @@ def _seconds(row: dict[str, Any]) -> str:
 
 def _rounds(path: Path) -> list[Any]:
     from models.partitions import Roles, folds, resolve
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
-    names = ShardSet.open(path).partitions
+    names = open_set(path).partitions
     present = folds(names)
     if not present:
         return [Roles(("train",), ("val",), ())]
@@ -147,9 +147,9 @@ def _rounds(path: Path) -> list[Any]:
 
 
 def _possible(path: Path, setting: dict[str, Any]) -> bool:
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
-    return setting.get("train_view", "full") == "full" or "slice" in ShardSet.open(path).views
+    return setting.get("train_view", "full") == "full" or "slice" in open_set(path).views
 
 
 def _train(path: Path, roles: Any, config: TrainConfig) -> float:

@@ -30,6 +30,7 @@ def demo(
     from search.run import SearchConfig, search
     from shards.build import build
     from shards.build_options import BuildOptions
+    from shards.open_set import open_set
     from shards.sources import demo as genres
     from shards.verify import verify
 
@@ -70,7 +71,7 @@ def demo(
     rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
     aside = f" ({shard_set / 'quarantine.jsonl'} says why)" if manifest["quarantined"] else ""
     say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{aside}{rate}")
-    step("verify", "every checksum and sample", lambda: verify(shard_set))
+    step("verify", "every checksum and sample", lambda: verify(open_set(shard_set)))
     folds = sorted(int(name.removeprefix("fold")) for name in manifest["partitions"] if name.startswith("fold"))
     val_fold = folds[0] if folds else None
     if folds:

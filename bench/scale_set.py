@@ -24,9 +24,9 @@ from shards import manifest
 from shards.clip import Clip
 from shards.index import Index
 from shards.layout import BLOCK, NPY_HEADER, padded, shard_name
+from shards.open_set import open_set
 from shards.order import Order
 from shards.plan import make, spread
-from shards.shardset import ShardSet
 from shards.split import assign
 
 STAGE = "scale-set"
@@ -80,7 +80,7 @@ def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.
 def measure(folder: Path, view: str) -> dict[str, float]:
     """Seconds to open the set and the training samples of `view`, to shuffle them, to plan an epoch; the process's peak, MB."""
     begin, busy = time.perf_counter(), time.process_time()
-    samples = ShardSet.open(folder).view("train", view)
+    samples = open_set(folder).view("train", view)
     opened = time.perf_counter()
     orders = [Order(len(samples), BATCH, True, 0, rank, RANKS) for rank in range(RANKS)]
     permutation = orders[0].epoch(0)

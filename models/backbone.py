@@ -21,6 +21,7 @@ from models.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import MANIFEST
 from shards.lock import exclusive
+from shards.open_set import open_set
 from shards.progress import say
 from shards.shardset import ShardSet, View
 from shards.writer import write_array_set
@@ -111,7 +112,7 @@ def derived_set(
             write_array_set(folder, source, arrays, about, device=device.type)
             backbone.to("cpu")
     _log.info("vgg16: outputs of the frozen part %s %s", "kept from before in" if cached else "written to", folder)
-    return ShardSet.open(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
+    return open_set(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
 
 
 class Outputs:

@@ -19,6 +19,7 @@ import numpy as np
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards.atomic import write_bytes
+from shards.open_set import open_set
 from shards.shardset import ShardSet, View
 
 NAME = "clips.npz"
@@ -61,7 +62,7 @@ def clip_table(shard_set: ShardSet, field: str) -> ClipTable:
 
 @functools.lru_cache(maxsize=4)
 def _clip_table(location: str, set_id: str, field: str) -> ClipTable:
-    shard_set = ShardSet.open(location)
+    shard_set = open_set(location)
     columns = []
     for number, name in enumerate(shard_set.partitions):
         view, rows = _clips(shard_set, name)

@@ -16,8 +16,8 @@ from models.data import TrainingData
 from models.partitions import folds, following, resolve, retraining
 from models.train import SAVE_SECONDS, about, check_same, run
 from preprocess.errors import UsageError
+from shards.open_set import open_set
 from shards.progress import duration, say
-from shards.shardset import ShardSet
 
 
 def cross_validate(
@@ -36,7 +36,7 @@ def cross_validate(
     `foldK/` (the retrained model) and `foldK/choice/`. A resumed one goes on in the fold that was under way.
     """
     out = Path(out)
-    present = folds(ShardSet.open(set_path).partitions)
+    present = folds(open_set(set_path).partitions)
     if len(present) < 3:
         raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")
     with result.open_run(out, resume) as earlier:

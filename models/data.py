@@ -20,6 +20,7 @@ from models.registry import build_model
 from models.vgg16 import Vgg16Backbone
 from preprocess.errors import ShardwaveError, UsageError
 from shards.layout import located
+from shards.open_set import open_set
 from shards.resident import Resident
 from shards.shardset import ShardSet, View
 
@@ -35,7 +36,7 @@ class TrainingData:
 
     def __init__(self, path: Path | str, config: TrainConfig, roles: Roles | None = None) -> None:
         self.device = resolve_device(config.device)
-        self.path, self.source = located(path), ShardSet.open(path)
+        self.path, self.source = located(path), open_set(path)
         if len(self.source.classes) < 2:
             raise UsageError(f"{path} is unlabelled: training needs a set built from labelled audio")
         self.set = self.source

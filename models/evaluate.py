@@ -21,6 +21,7 @@ from models.seen import Seen
 from preprocess.errors import UsageError
 from shards import manifest
 from shards.layout import is_url
+from shards.open_set import open_set
 from shards.progress import say
 from shards.shardset import ShardSet
 
@@ -92,7 +93,7 @@ def evaluate(
     """
     run = Path(run)
     trained = checkpoint.load(run / checkpoint.NAME)
-    shard_set = ShardSet.open(set_path)
+    shard_set = open_set(set_path)
     check_fits(trained, shard_set)
     if list(shard_set.classes) != trained.classes:
         raise UsageError(

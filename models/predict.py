@@ -20,6 +20,7 @@ from shards.build import build
 from shards.build_options import BuildOptions
 from shards.clip import Clip
 from shards.layout import MANIFEST, is_url
+from shards.open_set import open_set
 from shards.progress import say, unsaid
 from shards.quarantine import quarantined
 from shards.shardset import ShardSet
@@ -62,7 +63,7 @@ def predict(
     if not is_url(audio_or_set) and not path.exists():
         raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
     if is_url(audio_or_set) or (path / MANIFEST).exists():
-        rows = _predicted(trained, ShardSet.open(audio_or_set), splits, device)
+        rows = _predicted(trained, open_set(audio_or_set), splits, device)
         write_predictions(out_csv, rows, trained.classes, probabilities)
         return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": []}
     if splits:
@@ -81,7 +82,7 @@ def predict(
         with unsaid():
             build(audio, folder / "set", config, options, clips)
         bad = quarantined(folder / "set")
-        rows = _predicted(trained, ShardSet.open(folder / "set"), None, device)
+        rows = _predicted(trained, open_set(folder / "set"), None, device)
     extra = [row.formatted() if probabilities else [] for row in rows]
     cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
     write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)

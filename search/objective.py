@@ -51,9 +51,9 @@ class TrainingObjective:
     def terms(self) -> dict[str, Any]:
         """What all processes of a study must agree on: the set, the model, the folds, the score, the seed."""
         from models.clip_table import some
-        from shards.shardset import ShardSet
+        from shards.open_set import open_set
 
-        shard_set = ShardSet.open(self.path)
+        shard_set = open_set(self.path)
         clips = {
             split: sum(shard["samples"] for shard in views.get("full", []))
             for split, views in shard_set.manifest["partitions"].items()

@@ -25,8 +25,8 @@ from search.space import space_for
 from search.trial import Trial, best_trial
 from search.worker import threads
 from shards.layout import located
+from shards.open_set import open_set
 from shards.progress import bar
-from shards.shardset import ShardSet
 
 _log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
@@ -44,7 +44,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         set_path = set_path.resolve()
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
     backend = make_backend(config.backend, **config.backend_options())
-    shard_set = ShardSet.open(set_path)
+    shard_set = open_set(set_path)
     roles = resolve(shard_set.partitions, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
         clips = clip_table.clip_table(shard_set, field_of(config.model))

@@ -22,7 +22,7 @@ from blake3 import blake3
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards import atomic, manifest
-from shards.layout import DALI_INDEX, INDEX, MANIFEST, QUARANTINE, REMARKS, TAR
+from shards.layout import MANIFEST, QUARANTINE, REMARKS, TAR
 from shards.lock import exclusive
 from shards.progress import bar
 from shards.remote import open_url
@@ -90,13 +90,6 @@ class CachedSet(ShardSet):
                 for file in wanted:
                     (self.path / _temporary(file)).unlink(missing_ok=True)
             atomic.sync(self.path)
-
-    def bring_all(self) -> None:
-        """Fetch all that is missing."""
-        views = self.manifest["partitions"].values()
-        entries = [entry for view in views for shards in view.values() for entry in shards]
-        for suffix in (INDEX, DALI_INDEX, TAR):
-            self.bring(entries, suffix)
 
     def _missing(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> list[_File]:
         found = []

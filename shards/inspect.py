@@ -13,15 +13,15 @@ from preprocess.printable import one_line
 from shards import manifest, quarantine
 from shards.clip import Clip
 from shards.layout import QUARANTINE, REMARKS
+from shards.open_set import open_set
 from shards.progress import bar
-from shards.shardset import ShardSet
 
 UNLABELLED = "(unlabelled)"
 
 
 def summary(set_path: Path | str) -> dict[str, Any]:
     """Counts per class, partition and view, durations (seconds), source rates (Hz), groups, and what was quarantined and why."""
-    opened = ShardSet.open(set_path)
+    opened = open_set(set_path)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     lengths: list[float] = []
     rates: collections.Counter[str] = collections.Counter()

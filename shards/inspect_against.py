@@ -12,6 +12,7 @@ from preprocess.printable import one_line
 from shards import scratch
 from shards.clip import Clip, clip_of_sample
 from shards.lookup import find_clip
+from shards.open_set import open_set
 from shards.progress import say, unsaid
 from shards.quarantine import quarantined
 from shards.shardset import ShardSet, View
@@ -27,7 +28,7 @@ def against(set_path: Path | str, audio: Path | str, key: str | None = None, cli
     (samples), within_1 (share of pixels), worst (levels, key), missing (paths), verdict (`identical`, `within tolerance`,
     `different`) and what was `compared_with`.
     """
-    opened, audio = ShardSet.open(set_path), Path(audio)
+    opened, audio = open_set(set_path), Path(audio)
     if opened.config is None:
         raise UsageError(f"{set_path} was not made from audio: there is nothing to compare")
     if not audio.is_dir():
@@ -80,7 +81,7 @@ def _build_anew(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) 
     assert opened.config is not None
     with unsaid():  # what it tells of its temporary set would only confuse
         build(audio, folder / "set", opened.config, options, clips)
-    return ShardSet.open(folder / "set"), f"{engine} on {device}"
+    return open_set(folder / "set"), f"{engine} on {device}"
 
 
 def _compare(opened: ShardSet, anew: ShardSet, clips: dict[int, Clip]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from preprocess.printable import one_line
 from shards import figures
 from shards.inspect import UNLABELLED
 from shards.lookup import find_clip
+from shards.open_set import open_set
 from shards.records import SampleMeta
 from shards.shardset import ShardSet
 
@@ -41,7 +42,7 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     from matplotlib.figure import Figure
 
     figures.prepare()
-    opened = ShardSet.open(set_path)
+    opened = open_set(set_path)
     config = _config(opened)
     view, row = find_clip(opened, key)
     meta, clip = view.meta(row), int(view.clip[row])
@@ -95,7 +96,7 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
     from PIL import Image
 
     figures.prepare()
-    opened = ShardSet.open(set_path)
+    opened = open_set(set_path)
     config = _config(opened)
     view = opened.view(opened.partitions, "full")
     names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]

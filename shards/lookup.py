@@ -11,6 +11,7 @@ from preprocess.errors import UsageError
 from preprocess.printable import one_line
 from shards import manifest
 from shards.clip import clip_of_sample
+from shards.open_set import open_set
 from shards.shardset import ShardSet, View
 
 
@@ -67,7 +68,7 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
         `key, split, cls, clip, shard, slices` (of the same clip), the sample's json field, and `values`: for each array field its
         dtype, shape and least, mean and greatest value.
     """
-    opened = ShardSet.open(set_path)
+    opened = open_set(set_path)
     view, row = find(opened, key)
     split, shard = view.split_and_shard(row)
     clip = int(view.clip[row])

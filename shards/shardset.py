@@ -18,14 +18,14 @@ from preprocess import regular_file, typed
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards import index, manifest
-from shards.layout import BLOCK, INDEX, NPY_HEADER, TAR, VIEWS, is_url
+from shards.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
 from shards.records import SampleMeta
 
 SLOW = 1 << 20  # bytes per millisecond; memory is faster
 
 
 class ShardSet:
-    """A finished shard set on disk. Opening reads the manifest only; `view` reads the indexes of what it is asked for."""
+    """A finished shard set on disk, as `open_set` opens it; `view` reads the indexes of what it is asked for."""
 
     local = True  # all files are there from the start
 
@@ -40,27 +40,15 @@ class ShardSet:
         self.set_id: str = found["set_id"]  # of its content, labels and splits (see `manifest.set_id`)
         self.partitions: list[str] = sorted(found["partitions"], key=_partition_order)
 
-    @classmethod
-    def open(cls, path: Path | str, verify: bool = False) -> ShardSet:
-        """Open the set in the folder `path`, checking format and fingerprint, and with `verify` every byte of it.
-
-        `path` may be a URL (`s3://…`, `gs://…`, `https://…`, `file://…`): files are then fetched into this machine's cache when
-        they are first needed (see `shards.cache`).
-
-        Raises UsageError where there is no set, ShardwaveError where it is unfinished, damaged or of another format.
-        """
-        if verify:
-            from shards.verify import verify as verify_set
-
-            verify_set(path)
-        if is_url(path):
-            from shards.cache import CachedSet
-
-            return CachedSet(str(path))
-        return cls(Path(path), manifest.read(Path(path)))
-
     def bring(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
         """Let the files with `suffix` of these shards be in `path`: those of a set on disk are."""
+
+    def bring_all(self) -> None:
+        """Let all files be in `path`."""
+        views = self.manifest["partitions"].values()
+        entries = [entry for view in views for shards in view.values() for entry in shards]
+        for suffix in (INDEX, DALI_INDEX, TAR):
+            self.bring(entries, suffix)
 
     @property
     def config(self) -> SpectrogramConfig | None:
@@ -86,16 +74,6 @@ class ShardSet:
         views = VIEWS if view == "both" else (view,)
         entries = [entry for name in wanted for each in views for entry in self.manifest["partitions"][name].get(each, [])]
         return View(self, entries)
-
-    def find(self, key: str) -> tuple[View, int]:
-        """The view and the row of the sample that bears `key`; raises UsageError where none does."""
-        for partition in self.partitions:
-            for name in self.manifest["partitions"][partition]:
-                view = self.view(partition, name)
-                for i in range(len(view)):
-                    if view.key(i) == key:
-                        return view, i
-        raise UsageError(f"{self.location} has no sample with the key {key}")
 
 
 class View:

@@ -11,33 +11,27 @@ from blake3 import blake3
 
 from preprocess import typed
 from preprocess.errors import ShardwaveError
-from shards import index, manifest
+from shards import index
 from shards.decode_sample import decode_field
 from shards.digest import file_digest
-from shards.layout import INDEX, TAR, is_url
+from shards.layout import INDEX, TAR
 from shards.progress import bar
 from shards.records import SampleMeta
 from shards.shard_writer import files_of
+from shards.shardset import ShardSet
 from shards.tar_reader import members
 
 
-def verify(path: Path | str) -> dict[str, Any]:
-    """Check the set in the folder `path`, or at that URL; returns {set, fingerprint, set_id, shards, samples, bytes, clips}.
+def verify(opened: ShardSet) -> dict[str, Any]:
+    """Check every byte of a set; returns {set, fingerprint, set_id, shards, samples, bytes, clips}.
 
     Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
     damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two partitions.
     """
-    if is_url(path):
-        from shards.cache import CachedSet
-
-        opened = CachedSet(str(path))
-        opened.bring_all()
-        folder = opened.path
-    else:
-        folder = Path(path)
-    found = manifest.read(folder)
+    opened.bring_all()
+    found = opened.manifest
     shards = [
-        _Shard(folder, partition, view, entry, found)
+        _Shard(opened.path, partition, view, entry, found)
         for partition, views in found["partitions"].items()
         for view, entries in views.items()
         for entry in entries
@@ -49,10 +43,10 @@ def verify(path: Path | str) -> dict[str, Any]:
             shard.check(seen)
             progress.update(shard.entry["bytes"])
     if len(seen.clips) != found["clips"]:
-        raise ShardwaveError(f"{path}: the shards hold {len(seen.clips)} clips, the manifest says {found['clips']}")
+        raise ShardwaveError(f"{opened.location}: the shards hold {len(seen.clips)} clips, the manifest says {found['clips']}")
     samples = sum(shard.entry["samples"] for shard in shards)
     counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
-    return {"set": str(path), "fingerprint": found["fingerprint"], "set_id": found["set_id"], **counts}
+    return {"set": opened.location, "fingerprint": found["fingerprint"], "set_id": found["set_id"], **counts}
 
 
 class _Seen(NamedTuple):

@@ -22,7 +22,7 @@ from search.results import read_trials
 from search.run import search
 from shards import inspect, inspect_against, inspect_figures, lookup, quarantine
 from shards.build import BuildOptions, build, build_table
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.sources.fetch import fetch
 from shards.stream import stream
 from shards.verify import verify
@@ -39,9 +39,9 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(CONFIG, SpectrogramConfig)
     build("audio", "set", CONFIG, BuildOptions(labels="labels.csv", workers=1, min_shards=1))
     build_table("table.csv", "features")
-    assert verify("set")["clips"] == inspect.summary("set")["clips"] == 8
+    assert verify(open_set("set"))["clips"] == inspect.summary("set")["clips"] == 8
     assert len(list(stream("set", ["train", "val"]))) == 8 and quarantine.quarantined("set") == []
-    key = ShardSet.open("set").view("train").key(0)
+    key = open_set("set").view("train").key(0)
     lookup.sample("set", key)
     inspect_figures.draw_sample("set", key, "one.png")
     inspect_figures.draw_sheet("set", "sheet.png")

@@ -32,8 +32,8 @@ from shards import build_lock, folder, inspect, plan, storage
 from shards.build_storage import finished_record
 from shards.clip import Clip
 from shards.layout import BUILD
+from shards.open_set import open_set
 from shards.plan import PlannedClip
-from shards.shardset import ShardSet
 from shards.sources import download
 from shards.storage import as_path
 from shards.unit import Unit, UnitWriter
@@ -145,7 +145,7 @@ def shard_set(made: Path, tmp_path: Path) -> Path:
 def look(shard_set: Path) -> None:
     """What `inspect SET` and training read of a set."""
     inspect.describe(inspect.summary(shard_set))
-    opened = ShardSet.open(shard_set)
+    opened = open_set(shard_set)
     _ = opened.config
     for name in opened.partitions:
         view = opened.view(name, "both")
@@ -187,7 +187,7 @@ def test_index(shard_set: Path) -> None:
 def test_json_of_samples(shard_set: Path) -> None:
     path = shard_set / "train-full-0000.tar"
     whole = path.read_bytes()
-    opened = ShardSet.open(shard_set)
+    opened = open_set(shard_set)
     view = opened.view("train")
     start = int(view._block["json"][0]) * 512
     length = len(json.dumps(view.meta(0)))

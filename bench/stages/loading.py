@@ -127,9 +127,9 @@ def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: 
 def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
     """An epoch of our loader: opened once, shuffled anew every time."""
     from shards.loader import Loader
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
-    loader = Loader(ShardSet.open(path).view("train"), batch, shuffle=True, threads=threads)
+    loader = Loader(open_set(path).view("train"), batch, shuffle=True, threads=threads)
     epochs = itertools.count(1)
 
     def run() -> None:
@@ -215,13 +215,13 @@ def _fetch(urls: Sequence[str]) -> None:
 
 def _opening(scope: Scope) -> Iterator[Record]:
     """Opening a set of many small samples, up to knowing every class and place."""
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
     count = scope.pick(10_000, 100_000)
     path = scope.room("opening") / "set"
     tars = write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
     params = {"samples": count, "shards": len(tars)}
-    opened = Case(f"opening a set of {count:,} samples", "ours", lambda: ShardSet.open(path).view("train"), 1, params)
+    opened = Case(f"opening a set of {count:,} samples", "ours", lambda: open_set(path).view("train"), 1, params)
     yield from timed(STAGE, "ms", [opened], scope.plan)
 
 

@@ -144,9 +144,9 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
 def _arrays(path: Path, fold: int | None, out: Path) -> Path:
     """The same features as the peers' arrays: standardised slices to train on, whole clips to validate on."""
     from models.partitions import resolve
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
-    shard_set = ShardSet.open(path)
+    shard_set = open_set(path)
     roles = resolve(shard_set.partitions, fold, None)
     train, val = shard_set.view(roles.train, "slice"), shard_set.view(roles.val, "full")
     values = {

@@ -110,7 +110,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", known["validator"])
     with _errors(url), urllib.request.urlopen(request, timeout=timeout) as response:
-        start, total = _extent(response, have)
+        start, total = _extent(response)
         if have and (start != have or (known.get("total") is not None and total != known["total"])):
             have = _restart(file)  # the server sends the whole file, or another one
             if start != 0:
@@ -156,7 +156,7 @@ def _errors(url: str) -> Iterator[None]:
         raise ShardwaveError(f"{url}: {error.strerror or error} while writing; make room or choose another --out") from None
 
 
-def _extent(response: Any, have: int) -> tuple[int, int | None]:
+def _extent(response: Any) -> tuple[int, int | None]:
     """(first byte, total size) of what the server is about to send; the size is None where it does not say."""
     length = response.headers.get("Content-Length")
     if response.status != 206:

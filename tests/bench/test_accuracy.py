@@ -12,7 +12,7 @@ import soundfile
 from bench import accuracy
 from models import result
 from preprocess.config import SpectrogramConfig
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 
 RATE = 8_000
 SPECTROGRAM = SpectrogramConfig(
@@ -45,7 +45,7 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
     assert row["mean"] == pytest.approx(np.mean(row["accuracy"])) and row["deviation"] == pytest.approx(
         np.std(row["accuracy"], ddof=1)
     )
-    apart, mixed = (ShardSet.open(tmp_path / "work" / name) for name in ("set-recordings", "set-slices"))
+    apart, mixed = (open_set(tmp_path / "work" / name) for name in ("set-recordings", "set-slices"))
     for made, together in ((apart, True), (mixed, False)):
         view = made.view(made.partitions)
         assert len(view) == 36 and len(set(view.clip.tolist())) == 36

@@ -3,12 +3,12 @@
 import numpy as np
 
 from bench import scale_set
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 
 
 def test_a_small_one_opens_as_a_built_set_does(tmp_path):
     scale_set.write_set(tmp_path, 1_000)
-    opened = ShardSet.open(tmp_path)
+    opened = open_set(tmp_path)
     for view, per_clip in (("full", 1), ("slice", scale_set.SLICES)):
         both = opened.view(["train", "val"], view)
         assert (np.bincount(both.clip) == np.full(1_000, per_clip)).all() and (both.cls == both.clip % 10).all()

@@ -17,7 +17,7 @@ from models.evaluate import evaluate
 from models.fit import fit
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.verify import verify
 
 SMALL = {"epochs": 2, "batch_size": 4, "hidden_size": 8, "val_fold": 1, "device": "cpu"}
@@ -51,7 +51,7 @@ def test_cached_outputs_train_a_head_equal_to_the_whole_network(images: Path, we
     assert result["seconds"]["backbone"]["samples"] == 9 and not result["seconds"]["backbone"]["cached"]
     data = TrainingData(images, config)
     assert data.backbone_cost is not None and data.backbone_cost["cached"]
-    verify(data.set.path)
+    verify(open_set(data.set.path))
     assert fit(data, config).history == result["history"]
     whole = checkpoint.load(tmp_path / "run" / "checkpoint.ckpt")
     view, cached = data.source.view("fold1"), data.set.view("fold1")
@@ -64,7 +64,7 @@ def test_cached_outputs_train_a_head_equal_to_the_whole_network(images: Path, we
 
 @pytest.mark.slow
 def test_the_cache_is_of_one_set_and_one_set_of_weights(images: Path, weights: Path) -> None:
-    source, device = ShardSet.open(images), torch.device("cpu")
+    source, device = open_set(images), torch.device("cpu")
     first, _ = backbone.derived_set(source, backbone.load("none"), "32-true", device)
     other, _ = backbone.derived_set(source, backbone.load(str(weights)), "32-true", device)
     assert first.path != other.path and first.fingerprint != other.fingerprint != source.fingerprint

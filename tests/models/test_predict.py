@@ -93,9 +93,9 @@ def test_clips_that_were_trained_on_are_found_in_another_set_by_their_content(
     audio: Path, run: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Copies under other names, with other labels and splits, are known; clips in between are new."""
-    from shards.shardset import ShardSet
+    from shards.open_set import open_set
 
-    view = ShardSet.open(run[1]).view("train")
+    view = open_set(run[1]).view("train")
     known = [view.meta(i)["path"] for i in range(len(view))][:3]
     rng = np.random.default_rng(7)
     rows = ["path,label,split"]

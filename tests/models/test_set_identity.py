@@ -18,7 +18,7 @@ from models.crossval import cross_validate
 from models.train import train
 from preprocess.errors import ShardwaveError, UsageError
 from shards.build import BuildOptions, build_table
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 
 MLP = defaults("mlp", epochs=1, batch_size=8, hidden_size=8, device="cpu")
 
@@ -56,7 +56,7 @@ def resumed(interrupted: Path, tmp_path: Path, **changes: Any) -> str:
 
 
 def test_a_run_records_its_set(interrupted: Path) -> None:
-    opened, found = ShardSet.open(interrupted / "set"), result.read(interrupted / "run")
+    opened, found = open_set(interrupted / "set"), result.read(interrupted / "run")
     assert found["set_id"] == opened.set_id and found["clips"] == {"train": 16, "val": 4}
     kept = read_checkpoint(interrupted / "run" / "checkpoint.ckpt")
     assert kept["set_id"] == opened.set_id and kept["splits"] == {"train": ["train"], "val": ["val"], "test": []}

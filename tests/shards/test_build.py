@@ -20,7 +20,7 @@ from shards import folder, plan
 from shards.build import BuildOptions, build
 from shards.executors import LocalWorkers
 from shards.layout import BUILD, LOCK
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.task import Job
 from shards.unit import Units
 from shards.verify import verify
@@ -33,7 +33,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_what_is_built_is_what_the_engine_makes(built: Path, audio: Path) -> None:
-    opened = ShardSet.open(built)
+    opened = open_set(built)
     engine = make_engine("numba", "cpu", CONFIG)
     assert opened.classes == ["class 0", "class 1", "class 2"] and opened.partitions == ["train", "val"]
     assert opened.views == ["full", "slice"] and opened.config == CONFIG
@@ -70,7 +70,7 @@ def test_the_manifest_says_what_is_there(built: Path) -> None:
                 assert builder["cpu_capability"] in ("AVX512", "AVX2", "baseline")
     assert manifest["environment"]["python"] and (built / "quarantine.jsonl").read_text() == ""
     assert sorted(path.name for path in built.iterdir() if path.name.startswith(".")) == [LOCK]
-    assert verify(built)["samples"] == 24 * 4
+    assert verify(open_set(built))["samples"] == 24 * 4
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path
     for i, name in enumerate(names):
         write_clip(tmp_path / "audio" / name, i)
     build(tmp_path / "audio", tmp_path / "set", CONFIG, BuildOptions(workers=1, val_fraction=0.5, min_shards=1))
-    verify(tmp_path / "set")
-    opened = ShardSet.open(tmp_path / "set")
+    verify(open_set(tmp_path / "set"))
+    opened = open_set(tmp_path / "set")
     view = opened.view(["train", "val"])
     assert sorted(view.meta(i)["path"] for i in range(6)) == sorted(names)
     assert len({view.key(i) for i in range(6)}) == 6
@@ -128,8 +128,8 @@ def test_features_and_folds(tmp_path: Path, audio: Path) -> None:
     rows = [f"{path},{path[:7]},{i % 3 + 1},g{i}" for i, path in enumerate(paths)]
     labels = labelled(tmp_path / "l", rows, "path,label,fold,group")
     build(audio, tmp_path / "set", config, BuildOptions(labels=labels, workers=1, min_shards=1))
-    verify(tmp_path / "set")
-    opened = ShardSet.open(tmp_path / "set")
+    verify(open_set(tmp_path / "set"))
+    opened = open_set(tmp_path / "set")
     assert opened.partitions == ["fold1", "fold2", "fold3"] and opened.feature_names == feature_names(config)
     engine = make_engine("numba", "cpu", config)
     view = opened.view("fold2", "slice")
@@ -150,18 +150,18 @@ def test_slices_of_a_given_length_and_none(tmp_path: Path) -> None:
         dataclasses.replace(CONFIG, slice_seconds=0.25),
         BuildOptions(workers=1, val_fraction=0.5),
     )
-    opened = ShardSet.open(tmp_path / "long")
+    opened = open_set(tmp_path / "long")
     view = opened.view(["train", "val"], "slice")
     counts = {
         opened.view(["train", "val"]).meta(i)["path"]: int((view.clip == clip).sum())
         for i, clip in enumerate(opened.view(["train", "val"]).clip)
     }
     assert counts == {"a/0.wav": 1, "b/1.wav": 2, "a/2.wav": 3, "b/3.wav": 4}
-    verify(tmp_path / "long")
+    verify(open_set(tmp_path / "long"))
     build(tmp_path / "audio", tmp_path / "none", dataclasses.replace(CONFIG, slices=0), BuildOptions(workers=1, val_fraction=0.5))
-    assert ShardSet.open(tmp_path / "none").views == ["full"]
+    assert open_set(tmp_path / "none").views == ["full"]
     with pytest.raises(UsageError, match="has no slice view"):
-        ShardSet.open(tmp_path / "none").view("train", "slice")
+        open_set(tmp_path / "none").view("train", "slice")
 
 
 def test_bad_files_are_set_aside_with_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +179,7 @@ def test_bad_files_are_set_aside_with_their_reasons(tmp_path: Path, capsys: pyte
     entries = [json.loads(line) for line in (tmp_path / "set" / "quarantine.jsonl").read_text().splitlines()]
     assert [entry["path"] for entry in entries] == ["a/empty.wav", "a/text.wav", "b/broken link.wav"]
     assert all(entry["reason"] and "\n" not in entry["reason"] for entry in entries)
-    assert verify(tmp_path / "set")["clips"] == 16  # finished all the same
+    assert verify(open_set(tmp_path / "set"))["clips"] == 16  # finished all the same
     assert "3 quarantined" in capsys.readouterr().err
     with pytest.raises(TooManyBadInputs):  # nothing to do, and still too many
         build(audio, tmp_path / "set", CONFIG, options)
@@ -283,7 +283,7 @@ def test_overwriting_replaces_the_set_and_nothing_else(built: Path, audio: Path,
     (tmp_path / "set" / "train-full-0099.tar").write_text("not of this set")
     config = dataclasses.replace(CONFIG, slices=0, image_size=16)
     build(audio, tmp_path / "set", config, dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
-    verify(tmp_path / "set")
+    verify(open_set(tmp_path / "set"))
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(
         [LOCK, "inputs.jsonl", "manifest.json", "notes.txt", "other-full-0000.tar", "quarantine.jsonl", "train-full-0099.tar"]
         + [f"{partition}-full-0000{suffix}" for partition in ("train", "val") for suffix in (".tar", ".index", ".idx")]
@@ -306,7 +306,7 @@ def test_overwriting_that_was_killed_goes_on(built: Path, audio: Path, tmp_path:
     with pytest.raises(UsageError, match="holds an unfinished set that was not built from audio"):
         build(audio, out, CONFIG, OPTIONS)
     build(audio, out, dataclasses.replace(CONFIG, slices=0), dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
-    assert verify(out)["shards"] == 2 and len(list(out.glob("*.tar"))) == 2
+    assert verify(open_set(out))["shards"] == 2 and len(list(out.glob("*.tar"))) == 2
 
 
 def test_a_folder_that_holds_something_else_is_refused(audio: Path, tmp_path: Path) -> None:

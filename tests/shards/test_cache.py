@@ -18,6 +18,7 @@ import pytest
 from preprocess.errors import ShardwaveError, UsageError
 from shards.cache import CachedSet
 from shards.manifest import set_id
+from shards.open_set import open_set
 from shards.shardset import ShardSet
 from shards.verify import verify
 from tests.shards.server import serve
@@ -26,8 +27,9 @@ ROOT = Path(__file__).parents[2]
 READ = """
 import hashlib, sys
 import numpy as np
+from shards.open_set import open_set
 from shards.shardset import ShardSet
-view = ShardSet.open(sys.argv[1]).view("train", "slice")
+view = open_set(sys.argv[1]).view("train", "slice")
 print(hashlib.sha256(view.gather(np.arange(len(view)))["npy"].tobytes()).hexdigest(), flush=True)
 """
 
@@ -62,9 +64,9 @@ def fetched(folder: Path, suffix: str = ".tar") -> set[str]:
 
 
 def test_a_set_at_a_url_reads_as_a_local_one(built: Path, cache: Path) -> None:
-    local = ShardSet.open(built)
+    local = open_set(built)
     with serve(built) as server:
-        opened = ShardSet.open(server.url + "/")
+        opened = open_set(server.url + "/")
         assert opened.location == server.url and opened.path.parent == cache and opened.fingerprint == local.fingerprint
         view, same = opened.view("train", "slice"), local.view("train", "slice")
         assert not fetched(opened.path)  # indexes alone
@@ -75,8 +77,8 @@ def test_a_set_at_a_url_reads_as_a_local_one(built: Path, cache: Path) -> None:
         assert fetched(opened.path) == {path.name for path in built.glob("train-slice-*.tar")}
         opened.view("val").check_files()
         assert len(fetched(opened.path)) == len(list(built.glob("train-slice-*.tar"))) + len(list(built.glob("val-full-*.tar")))
-        assert verify(server.url)["samples"] == verify(built)["samples"]  # needs all of it
-        again = ShardSet.open(server.url)
+        assert verify(open_set(server.url))["samples"] == verify(open_set(built))["samples"]  # needs all of it
+        again = open_set(server.url)
         assert (images(again, "val") == images(local, "val")).all()
         assert server.requests.pop("manifest.json") == 3  # each opening sees whether the set has changed
         assert set(server.requests.values()) == {1}
@@ -84,9 +86,9 @@ def test_a_set_at_a_url_reads_as_a_local_one(built: Path, cache: Path) -> None:
 
 
 def test_file_urls(built: Path, tmp_path: Path) -> None:
-    assert (images(ShardSet.open(f"file://{built}")) == images(ShardSet.open(built))).all()
+    assert (images(open_set(f"file://{built}")) == images(open_set(built))).all()
     with pytest.raises(ShardwaveError, match="file://.*/none/manifest.json: No such file"):
-        ShardSet.open(f"file://{tmp_path}/none")
+        open_set(f"file://{tmp_path}/none")
 
 
 def test_processes_that_start_together_fetch_each_file_once(built: Path) -> None:
@@ -101,7 +103,7 @@ def test_processes_that_start_together_fetch_each_file_once(built: Path) -> None
 def test_trouble_on_the_way_is_mended(built: Path, trouble: str) -> None:
     names = ["train-slice-0000.tar", "train-slice-0001.index", *(() if trouble == "wrong" else ("manifest.json",))]
     with serve(built, {(name, 1): trouble for name in names}) as server:
-        assert (images(ShardSet.open(server.url)) == images(ShardSet.open(built))).all()
+        assert (images(open_set(server.url)) == images(open_set(built))).all()
         assert [server.requests[name] for name in names] == [2] * len(names)
 
 
@@ -115,19 +117,19 @@ def test_more_than_the_manifest_allows_for_is_not_fetched(
     with open(tmp_path / "set" / name, "ab") as file:
         file.write(b" " * (2 << 20))
     with serve(tmp_path / "set") as server, pytest.raises(ShardwaveError, match=f"{name}: (more than|larger than)"):
-        images(ShardSet.open(server.url))
+        images(open_set(server.url))
 
 
 def test_wrong_bytes_are_never_used(built: Path, cache: Path) -> None:
     name = "train-slice-0001.tar"
     with serve(built, {(name, number): "wrong" for number in (1, 2)}) as server:
-        opened = ShardSet.open(server.url)
+        opened = open_set(server.url)
         with pytest.raises(ShardwaveError, match=f"{name}: its bytes are not those that the manifest names"):
             opened.view("train", "slice").check_files()
         assert name not in fetched(opened.path) and not list(cache.rglob("*.tmp"))
-        assert (images(opened) == images(ShardSet.open(built))).all()  # the third time it is right
+        assert (images(opened) == images(open_set(built))).all()  # the third time it is right
         os.truncate(opened.path / name, 5000)  # and what was damaged here is fetched anew
-        assert (images(ShardSet.open(server.url)) == images(ShardSet.open(built))).all()
+        assert (images(open_set(server.url)) == images(open_set(built))).all()
 
 
 def test_a_process_killed_while_it_fetched_is_no_hindrance(built: Path, cache: Path) -> None:
@@ -149,22 +151,22 @@ def test_a_process_killed_while_it_fetched_is_no_hindrance(built: Path, cache: P
 def test_a_set_that_was_replaced_is_noticed(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built, tmp_path / "served")
     with serve(tmp_path / "served") as server:
-        before = ShardSet.open(server.url)
+        before = open_set(server.url)
         images(before)
         found = json.loads((built / "manifest.json").read_text())
         found["partitions"]["val"]["slice"].pop()
         (tmp_path / "served" / "manifest.json").write_text(json.dumps({**found, "set_id": set_id(found)}))
-        after = ShardSet.open(server.url)
+        after = open_set(server.url)
         assert after.path != before.path and len(after.view("val", "slice")) < len(before.view("val", "slice"))
 
 
 def test_views_pass_to_another_machine(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(built) as server:
-        sent = pickle.dumps(ShardSet.open(server.url).view("train"))
+        sent = pickle.dumps(open_set(server.url).view("train"))
         monkeypatch.setenv("SHARDWAVE_CACHE", str(tmp_path / "elsewhere"))
         view = pickle.loads(sent)
         assert view.set.path.parent == tmp_path / "elsewhere"
-        assert (view.gather([1, 0])["npy"] == ShardSet.open(built).view("train").gather([1, 0])["npy"]).all()
+        assert (view.gather([1, 0])["npy"] == open_set(built).view("train").gather([1, 0])["npy"]).all()
 
 
 def test_the_limit_evicts_what_was_used_longest_ago_and_is_not_in_use(
@@ -201,7 +203,7 @@ def test_the_limit_evicts_what_was_used_longest_ago_and_is_not_in_use(
     process = reader(urls[3], SHARDWAVE_CACHE_GB=str(2.2 * size / 1e9))  # another process: b goes, with what was derived from it
     told(process)
     assert kept() == ["c", "d", "m"] and (cache / "mine" / "thesis.txt").read_text() == "all of it"
-    assert (images(held) == images(ShardSet.open(built))).all()
+    assert (images(held) == images(open_set(built))).all()
     monkeypatch.setenv("SHARDWAVE_CACHE_GB", "much")
     with pytest.raises(UsageError, match="SHARDWAVE_CACHE_GB must be a number above 0, got much"):
         fill(urls[0])
@@ -211,4 +213,4 @@ def test_a_cache_that_cannot_be_written_is_named(built: Path, tmp_path: Path, mo
     (tmp_path / "file").touch()
     monkeypatch.setenv("SHARDWAVE_CACHE", str(tmp_path / "file"))
     with pytest.raises(ShardwaveError, match="the cache .* cannot be written"):
-        ShardSet.open(f"file://{built}")
+        open_set(f"file://{built}")

@@ -16,7 +16,7 @@ from preprocess.errors import TooManyBadInputs, UsageError
 from shards import inspect, inspect_against, inspect_figures, lookup
 from shards.build import BuildOptions, build, build_table
 from shards.inspect_figures import LABEL, TILE, row_of
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 
 RATE = 8_000  # Hz
 CONFIG = SpectrogramConfig(sample_rate=RATE, n_fft=512, hop_length=128, image_size=64, slices=4)
@@ -100,7 +100,7 @@ def test_frequency_axis_is_where_the_tones_are(tmp_path: Path, scale: str) -> No
         tone(tmp_path / "audio" / ("low" if hz < 1_000 else "high") / f"{hz:.0f}.wav", hz, 1.0, 0)
     config = dataclasses.replace(CONFIG, frequency_scale=scale, slices=0)
     build(tmp_path / "audio", tmp_path / "set", config, dataclasses.replace(OPTIONS, val_fraction=0.0))
-    view = ShardSet.open(tmp_path / "set").view("train")
+    view = open_set(tmp_path / "set").view("train")
     for i in range(len(view)):
         brightest = view.gather([i])["npy"][0].astype(float).mean(axis=1).argmax()
         hz = float(Path(view.meta(i)["path"]).stem)
@@ -116,13 +116,13 @@ def picture(path: Path) -> np.ndarray:
 
 
 def test_draw_by_key_slice_key_and_path(built: Path, tmp_path: Path) -> None:
-    view = ShardSet.open(built).view("train", "full")
+    view = open_set(built).view("train", "full")
     key, path = view.key(0), view.meta(0)["path"]
     drawn = inspect_figures.draw_sample(built, key, tmp_path / "deep" / "a.png")
     assert drawn["path"] == path and drawn["slices"] == 4
     assert inspect_figures.draw_sample(built, f"{key}_s002", tmp_path / "b.png")["key"] == key
     first, second = (picture(tmp_path / name) for name in ("deep/a.png", "b.png"))
-    assert np.array_equal(first, second) and lookup.find(ShardSet.open(built), path)[1] == 0
+    assert np.array_equal(first, second) and lookup.find(open_set(built), path)[1] == 0
     assert first.shape[0] > 600 and first.shape[1] > 1_200 and len(np.unique(first.reshape(-1, 3), axis=0)) > 100
     with pytest.raises(UsageError, match=r"no sample nonsense; keys look like 0000\d\d_"):
         inspect_figures.draw_sample(built, "nonsense", tmp_path / "d.png")
@@ -136,7 +136,7 @@ def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
     assert drawn["classes"] == 3 and drawn["samples"] == 9  # high, low, unlabelled
     inspect_figures.draw_sheet(built, tmp_path / "sheet.png", per_class=1)
     sheet = picture(tmp_path / "sheet.png").mean(axis=2)
-    view = ShardSet.open(built).view(["train", "val", "test"])
+    view = open_set(built).view(["train", "val", "test"])
     side = round(TILE * 150)
     for line, cls in enumerate((0, 1, -1)):  # the picture stands where its class is written, low frequencies below
         y, x = round((0.4 + line * (TILE + 0.3)) * 150), round(LABEL * 150)
@@ -223,7 +223,7 @@ def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
 
 
 def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
-    opened = ShardSet.open(built)
+    opened = open_set(built)
     view = opened.view("train", "slice")
     found = lookup.sample(str(built), view.key(4))
     assert found["key"] == view.key(4) and found["split"] == "train" and found["shard"] in {e["file"] for e in view._entries}

@@ -9,9 +9,10 @@ import torch
 
 from preprocess.errors import ShardwaveError
 from shards.loader import Loader
+from shards.open_set import open_set
 from shards.order import Order
 from shards.resident import Resident, available, fits, size
-from shards.shardset import ShardSet, View
+from shards.shardset import View
 from tests.shards.test_shardset import images, write_images
 
 
@@ -134,7 +135,7 @@ def test_waiting_is_measured(view: View) -> None:
 
 def test_a_shard_that_vanished_is_named_when_an_epoch_starts(tmp_path: Path) -> None:
     write_images(tmp_path / "set", images(20))
-    loader = Loader(ShardSet.open(tmp_path / "set").view("train"), 4, shuffle=True)
+    loader = Loader(open_set(tmp_path / "set").view("train"), 4, shuffle=True)
     list(loader)
     (tmp_path / "set" / "train-full-0001.tar").unlink()
     with pytest.raises(ShardwaveError, match="train-full-0001.tar: the shard is missing"):

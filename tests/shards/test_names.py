@@ -28,8 +28,8 @@ from shards.clip import Clip
 from shards.csv_text import csv_bytes
 from shards.inspect_against import against
 from shards.layout import BUILD
+from shards.open_set import open_set
 from shards.quarantine import quarantined
-from shards.shardset import ShardSet
 from shards.sources import class_folders
 from shards.task import Builder, Job
 from shards.unit import Units
@@ -223,7 +223,7 @@ def test_every_name_survives(tmp_path: Path) -> None:
     for _ in range(2):
         made = build(audio, tmp_path / "set", CONFIG, ALL)
     assert (made["clips"], made["quarantined"]) == (2 * len(NAMES), len(NAMES))
-    opened = ShardSet.open(tmp_path / "set")
+    opened = open_set(tmp_path / "set")
     assert opened.classes == [f"a{NAMES[-1]}", "b\u2028"]
     view = opened.view(opened.partitions)
     paths = [view.meta(i)["path"] for i in range(len(view))]

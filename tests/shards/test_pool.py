@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from shards.open_set import open_set
 from shards.verify import verify
 from tests.shards.conftest import CONFIG
 
@@ -23,4 +24,4 @@ def test_a_script_needs_no_guard_for_its_main_program(audio: Path, tmp_path: Pat
     environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (run.returncode, run.stdout) == (0, "ran\n"), run.stderr
-    assert verify(tmp_path / "set")["clips"] == 24
+    assert verify(open_set(tmp_path / "set"))["clips"] == 24

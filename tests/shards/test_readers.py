@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import webdataset
 
+from shards.open_set import open_set
 from shards.shard_writer import ShardWriter
-from shards.shardset import ShardSet, View
+from shards.shardset import View
 
 
 @pytest.fixture(scope="module")
 def view(built: Path) -> View:
-    return ShardSet.open(built).view("train", "slice")
+    return open_set(built).view("train", "slice")
 
 
 @pytest.fixture(scope="module")

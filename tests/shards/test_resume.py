@@ -20,7 +20,7 @@ from preprocess.errors import ShardwaveError, UsageError
 from shards import build_lock
 from shards.build import BuildOptions, build
 from shards.layout import BUILD, LOCK
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.verify import verify
 from tests.shards.conftest import CONFIG, write_clip
 from tests.shards.test_build import digests
@@ -108,11 +108,11 @@ def check_finishes(clips: Path, out: Path, whole: Path) -> None:
     kept = {path: path.stat().st_mtime_ns for record in records(out) for path in shards_of(out, record)}
     assert kept and len(kept) < len(digests(whole)) / 3
     with pytest.raises(ShardwaveError, match="is unfinished"):
-        ShardSet.open(out)
+        open_set(out)
     build(clips, out, CONFIG, options(clips))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert digests(out) == digests(whole)
-    assert verify(out)["clips"] == 48
+    assert verify(open_set(out))["clips"] == 48
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
 
 
@@ -167,7 +167,7 @@ def test_two_builds_into_one_folder(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardwaveError, match="another build is writing into"):
         build(clips, tmp_path / "set", CONFIG, options(clips, overwrite=True))
     assert first.wait(timeout=60) == 0
-    assert verify(tmp_path / "set")["clips"] == 48
+    assert verify(open_set(tmp_path / "set"))["clips"] == 48
 
 
 def test_the_lock_is_free_again(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
         (out / BUILD / ".fold1-0003.json.12345.tmp").write_bytes(b"half")
     others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "fold1-" not in path.name or "0003" not in path.name}
     build(clips, out, CONFIG, options(clips))
-    assert digests(out) == digests(whole) and verify(out)["clips"] == 48
+    assert digests(out) == digests(whole) and verify(open_set(out))["clips"] == 48
     assert {path: path.stat().st_mtime_ns for path in others} == others
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
 
@@ -269,7 +269,7 @@ if __name__ == "__main__":
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     build(clips, out, CONFIG, options(clips))
-    print(verify(out)["clips"])
+    print(verify(open_set(out))["clips"])
 """
 
 

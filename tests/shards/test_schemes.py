@@ -10,8 +10,8 @@ import cli
 from preprocess.config import SpectrogramConfig
 from preprocess.errors import ShardwaveError, UsageError
 from shards.build import BuildOptions, build
+from shards.open_set import open_set
 from shards.remote import open_url
-from shards.shardset import ShardSet
 from shards.storage import as_path
 from shards.stream import stream
 from shards.verify import verify
@@ -28,9 +28,9 @@ def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> No
     for use in (
         lambda: as_path(url),
         lambda: open_url(url),
-        lambda: ShardSet.open(url),
+        lambda: open_set(url),
         lambda: stream(url, "train"),
-        lambda: verify(url),
+        lambda: verify(open_set(url)),
         lambda: build(url, tmp_path / "set", SpectrogramConfig(), BuildOptions()),
         lambda: build(tmp_path, url, SpectrogramConfig(), BuildOptions()),
         lambda: build(tmp_path, tmp_path / "set", SpectrogramConfig(), BuildOptions(labels=url)),
@@ -44,7 +44,7 @@ def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> No
     "url", ["s3://bucket/set::pipe://touch ran", "file://x::s3://b", "s3://a::zip://b/c", "gs://::memory://"]
 )
 def test_chains_are_refused(url: str) -> None:
-    for use in (lambda: as_path(url), lambda: open_url(url), lambda: ShardSet.open(url)):
+    for use in (lambda: as_path(url), lambda: open_url(url), lambda: open_set(url)):
         with pytest.raises(UsageError, match="a URL with :: is refused"):
             use()
 
@@ -55,7 +55,7 @@ def test_what_looks_like_a_command_is_a_path(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(ShardwaveError):
             stream(location, "train")
         with pytest.raises(ShardwaveError):
-            ShardSet.open(location)
+            open_set(location)
     assert not list(tmp_path.iterdir())
     from shards.stream import Stream
 

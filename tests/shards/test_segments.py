@@ -17,7 +17,7 @@ from preprocess.errors import BadAudio, UsageError
 from shards import inspect, inspect_against, inspect_figures, lookup, quarantine
 from shards.build import BuildOptions, build
 from shards.clip import clip_of_sample
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.verify import verify
 from tests.shards.conftest import CONFIG, RATE, labelled
 
@@ -88,8 +88,8 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
     options = BuildOptions(**{**vars(OPTIONS), "labels": labels(audio)})
     place = f"file://{audio}" if url else audio
     made = build(place, tmp_path / "set", CONFIG, options)
-    assert made["clips"] == len(GOOD) + 1 and verify(tmp_path / "set")["samples"] == 4 * made["clips"]
-    opened = ShardSet.open(tmp_path / "set")
+    assert made["clips"] == len(GOOD) + 1 and verify(open_set(tmp_path / "set"))["samples"] == 4 * made["clips"]
+    opened = open_set(tmp_path / "set")
     full, slices = opened.view("train"), opened.view("train", "slice")
     metas = {
         clip_of_sample(full.meta(row)).identity[1:]: full.meta(row)
@@ -124,7 +124,7 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
 
 def test_one_clip_of_many_of_a_file_is_found(audio: Path, tmp_path: Path) -> None:
     build(audio, tmp_path / "set", CONFIG, BuildOptions(**{**vars(OPTIONS), "labels": labels(audio)}))
-    opened = ShardSet.open(tmp_path / "set")
+    opened = open_set(tmp_path / "set")
     with pytest.raises(UsageError, match=r"one.wav has 5 segments; give the key of one: 0000\d\d_one for one.wav \(\d"):
         lookup.find(opened, "one.wav")
     view, row = lookup.find(opened, "two.flac")
@@ -171,7 +171,7 @@ def test_segments_of_a_file_are_never_split(tmp_path: Path) -> None:
         **{**vars(OPTIONS), "labels": labelled(tmp_path / "audio", rows, "id,class,start,end"), "val_fraction": 0.2}
     )
     build(tmp_path / "audio", tmp_path / "set", CONFIG, options)
-    views = [ShardSet.open(tmp_path / "set").view(partition) for partition in ("train", "val")]
+    views = [open_set(tmp_path / "set").view(partition) for partition in ("train", "val")]
     files = [{view.meta(i)["path"] for i in range(len(view))} for view in views]
     assert [len(view) for view in views] == [32, 8] and not files[0] & files[1]
 

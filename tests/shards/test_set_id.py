@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shards.build import BuildOptions, build, build_table
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from tests.shards.conftest import CONFIG, write_clip
 
 
@@ -17,7 +17,7 @@ def set_id(audio: Path, out: Path, image_size: int = 32, **options: object) -> s
     named = {"engine": "reference", "device": "cpu", "workers": 1, "shard_mb": 1, **options}
     config = dataclasses.replace(CONFIG, image_size=image_size)
     made = build(audio, out, config, BuildOptions(**named))  # type: ignore[arg-type]
-    assert made["set_id"] == ShardSet.open(out).set_id and len(made["set_id"]) == 16
+    assert made["set_id"] == open_set(out).set_id and len(made["set_id"]) == 16
     return str(made["set_id"])
 
 
@@ -33,7 +33,7 @@ def test_the_same_set_built_by_more_workers_and_elsewhere(folder: Path, tmp_path
     shutil.copytree(folder, tmp_path / "moved" / "elsewhere")
     assert set_id(tmp_path / "moved" / "elsewhere", tmp_path / "three", workers=3) == first
     shutil.move(tmp_path / "one", tmp_path / "two")
-    assert ShardSet.open(tmp_path / "two").set_id == first
+    assert open_set(tmp_path / "two").set_id == first
 
 
 def test_other_labels_splits_content_classes_and_fields_are_other_sets(folder: Path, tmp_path: Path) -> None:
@@ -63,5 +63,5 @@ def test_sets_of_a_table(tmp_path: Path) -> None:
         options = BuildOptions(val_fraction=0.3)
         return str(build_table(tmp_path / f"{name}.csv", tmp_path / name, options=options)["set_id"])
 
-    assert made("one", "9.wav,9,18,b") == made("two", "9.wav,9,18,b") == ShardSet.open(tmp_path / "one").set_id
+    assert made("one", "9.wav,9,18,b") == made("two", "9.wav,9,18,b") == open_set(tmp_path / "one").set_id
     assert len({made("one again", "9.wav,9,18,b"), made("label", "9.wav,9,18,a"), made("value", "9.wav,9,19,b")}) == 3

@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from preprocess.errors import ShardwaveError, UsageError
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.stream import Stream, stream
 from tests.shards.server import serve
 
@@ -18,7 +18,7 @@ BOTH = ["train", "val"]
 
 def local(folder: Path, partitions: str | list[str], view: str) -> dict[str, tuple[np.ndarray, int, dict]]:
     """The samples as the local reader has them, by key."""
-    found = ShardSet.open(folder).view(partitions, view)
+    found = open_set(folder).view(partitions, view)
     array = found.gather(np.arange(len(found)))["npy"]
     return {found.key(i): (array[i], int(found.cls[i]), found.meta(i)) for i in range(len(found))}
 

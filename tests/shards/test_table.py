@@ -11,7 +11,7 @@ import pytest
 from preprocess.errors import UsageError
 from shards.build import BuildOptions, build_table
 from shards.clip import Clip
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.sources import table
 from shards.verify import verify
 
@@ -54,8 +54,8 @@ def test_parquet_says_the_same(tmp_path: Path) -> None:
 def test_a_table_becomes_a_set(tmp_path: Path) -> None:
     options = BuildOptions(val_fraction=0.2, test_fraction=0.2, min_shards=2, seed=3)
     made = build_table(gtzan(tmp_path / "t.csv"), tmp_path / "set", options=options)
-    assert verify(tmp_path / "set")["samples"] == 30
-    opened = ShardSet.open(tmp_path / "set")
+    assert verify(open_set(tmp_path / "set"))["samples"] == 30
+    opened = open_set(tmp_path / "set")
     assert opened.feature_names == ["length", "mean", "var"] and opened.config is None and opened.views == ["full"]
     assert opened.partitions == ["train", "val", "test"] and made["clips"] == 30
     expected = table.read(tmp_path / "t.csv")
@@ -72,8 +72,8 @@ def test_a_table_becomes_a_set(tmp_path: Path) -> None:
 def test_groups_are_never_broken(tmp_path: Path) -> None:
     written(tmp_path, "song,x,genre\n" + "".join(f"s{i // 5},{i},{'ab'[i // 5 % 2]}\n" for i in range(100)))
     build_table(tmp_path / "t.csv", tmp_path / "set", BuildOptions(label_column="genre", group_column="song"))
-    verify(tmp_path / "set")  # which refuses a group in two partitions
-    opened = ShardSet.open(tmp_path / "set")
+    verify(open_set(tmp_path / "set"))  # which refuses a group in two partitions
+    opened = open_set(tmp_path / "set")
     assert len(opened.view("train")) == 80 and opened.view("train").meta(0)["group"].startswith("s")
 
 
@@ -94,7 +94,7 @@ def test_labels_groups_and_ids_are_text(tmp_path: Path, values: tuple[str, str])
 def test_a_group_called_na_stays_in_one_split(tmp_path: Path) -> None:
     rows = [f"{i:03d},{i / 7},{'ab'[i % 2]},{('NA', 'x', 'y', 'z', 'None')[i // 4]}" for i in range(20)]
     build_table(written(tmp_path, "\n".join(["filename,f1,label,group", *rows])), tmp_path / "set")
-    opened = ShardSet.open(tmp_path / "set")
+    opened = open_set(tmp_path / "set")
     groups = [{view.meta(i)["group"] for i in range(len(view))} for view in map(opened.view, opened.partitions)]
     assert len(groups) == 2 and not groups[0] & groups[1] and groups[0] | groups[1] == {"NA", "x", "y", "z", "None"}
 

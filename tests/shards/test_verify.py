@@ -16,7 +16,7 @@ from preprocess.errors import ShardwaveError
 from shards import index
 from shards.index import Index
 from shards.manifest import set_id
-from shards.shardset import ShardSet
+from shards.open_set import open_set
 from shards.verify import verify
 
 TAR, INDEX, IDX = "train-slice-0001.tar", "train-slice-0001.index", "train-slice-0001.idx"
@@ -36,18 +36,16 @@ def flip(path: Path, place: int) -> None:
 
 def found(folder: Path) -> str:
     with pytest.raises(ShardwaveError) as caught:
-        verify(folder)
-    with pytest.raises(ShardwaveError):
-        ShardSet.open(folder, verify=True)
+        verify(open_set(folder))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_a_whole_set_passes(built: Path) -> None:
-    report = verify(built)
+    report = verify(open_set(built))
     assert {name: report[name] for name in ("samples", "shards", "clips")} == {"samples": 96, "shards": 12, "clips": 24}
     assert report["bytes"] == sum(path.stat().st_size for path in built.glob("*.tar"))
-    assert ShardSet.open(built, verify=True).fingerprint == report["fingerprint"]
+    assert report["fingerprint"] == open_set(built).fingerprint and report["set"] == str(built)
 
 
 @pytest.mark.parametrize("place", [0, 150, 520, 700, 2_000, 3_000, -1, -600, -2000])
@@ -141,7 +139,7 @@ def saved(array: np.ndarray) -> bytes:
 
 def test_rewriting_alone_changes_nothing(copy: Path) -> None:
     rewrite(copy, lambda members: members)
-    assert verify(copy)["samples"] == 96
+    assert verify(open_set(copy))["samples"] == 96
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def test_a_stale_index_is_named(copy: Path) -> None:
 
 def test_a_group_in_two_partitions_is_named(copy: Path) -> None:
     rewrite(copy, meta_with(group="g"))
-    verify(copy)
+    verify(open_set(copy))
     manifest = json.loads((copy / "manifest.json").read_text())
     for name in ("val-slice-0000",):
         text = (copy / f"{name}.tar").read_bytes().replace(b'"group": null', b'"group": "g" ', 1)

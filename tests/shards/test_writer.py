@@ -8,6 +8,7 @@ import pytest
 
 from preprocess.errors import ShardwaveError, UsageError
 from shards.loader import Loader
+from shards.open_set import open_set
 from shards.shardset import ShardSet
 from shards.verify import verify
 from shards.writer import write_array_set
@@ -26,11 +27,11 @@ def outputs(parent: ShardSet) -> dict[tuple[str, str], np.ndarray]:
 
 
 def test_derived_sets_are_keyed_and_numbered_as_their_parent(built: Path, tmp_path: Path) -> None:
-    parent = ShardSet.open(built)
+    parent = open_set(built)
     arrays = outputs(parent)
     made = write_array_set(tmp_path / "set", parent, arrays, {"network": "vgg16", "precision": "16"})
-    assert verify(tmp_path / "set")["samples"] == 96
-    derived = ShardSet.open(tmp_path / "set")
+    assert verify(open_set(tmp_path / "set"))["samples"] == 96
+    derived = open_set(tmp_path / "set")
     assert derived.fields["npy"] == {"dtype": "float16", "shape": [4, 2, 2]} and derived.classes == parent.classes
     assert derived.config is None and made["config"]["parent"] == parent.fingerprint != derived.fingerprint
     for partition, view in PARTS:
@@ -47,27 +48,27 @@ def test_derived_sets_are_keyed_and_numbered_as_their_parent(built: Path, tmp_pa
 
 
 def test_what_cannot_be_written_leaves_no_set(built: Path, tmp_path: Path) -> None:
-    parent = ShardSet.open(built)
+    parent = open_set(built)
     arrays = outputs(parent)
     arrays["val", "slice"][3, 0, 0, 0] = np.nan
     with pytest.raises(ShardwaveError, match="npy holds NaN or infinite values"):
         write_array_set(tmp_path / "set", parent, arrays, {})
     with pytest.raises(ShardwaveError, match="is unfinished"):
-        ShardSet.open(tmp_path / "set")
+        open_set(tmp_path / "set")
     assert not list((tmp_path / "set").glob(".*.tmp"))
     with pytest.raises(ValueError, match="must have 18 rows, got 17"):
         write_array_set(tmp_path / "set", parent, {**outputs(parent), ("train", "full"): arrays["train", "full"][:17]}, {})
     write_array_set(tmp_path / "set", parent, outputs(parent), {})  # what was cut off starts over
-    assert verify(tmp_path / "set")["samples"] == 96
+    assert verify(open_set(tmp_path / "set"))["samples"] == 96
 
 
 def test_finished_sets_and_other_folders_are_not_overwritten(built: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "set", images(20))
     with pytest.raises(UsageError, match="holds a finished set"):
         write_images(tmp_path / "set", images(5))
-    parent = ShardSet.open(built)
+    parent = open_set(built)
     write_array_set(tmp_path / "set", parent, outputs(parent), {}, overwrite=True)
-    assert verify(tmp_path / "set")["samples"] == 96
+    assert verify(open_set(tmp_path / "set"))["samples"] == 96
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
     with pytest.raises(UsageError, match="holds something else"):
