@@ -157,8 +157,9 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
         offset += stream.frames / stream.rate
         if begin >= stop:
             continue
-        counter = _Counter(stream.blocks(begin, stop, WHOLE if stream.rate == sample_rate else BLOCK))
-        for block in _at_rate(counter, stream.rate, sample_rate):
+        decoded: list[int] = []  # samples of each block
+        blocks = stream.blocks(begin, stop, WHOLE if stream.rate == sample_rate else BLOCK)
+        for block in _at_rate(blocks, stream.rate, sample_rate, decoded):
             if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
                 samples, filled = block, len(block)
                 continue
@@ -168,32 +169,20 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
                 samples = grown
             samples[filled : filled + len(block)] = block
             filled += len(block)
-        undecoded += (stop - begin - counter.frames) / stream.rate
+        undecoded += (stop - begin - sum(decoded)) / stream.rate
     if not filled and undecoded:
         raise BadAudio("no samples: nothing can be decoded")
     return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may leave nothing of a few samples
 
 
-class _Counter:
-    """Blocks as they are, counted."""
+def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]) -> Iterator[np.ndarray]:
+    """The blocks at `sample_rate`; appends the length of each block to `decoded`."""
+    if rate != sample_rate:
+        import soxr
 
-    def __init__(self, blocks: Iterator[np.ndarray]) -> None:
-        self.frames = 0
-        self._blocks = blocks
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for block in self._blocks:
-            self.frames += len(block)
-            yield block
-
-
-def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int) -> Iterator[np.ndarray]:
-    if rate == sample_rate:
-        yield from blocks
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
     for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+        decoded.append(len(block))
+        yield block if rate == sample_rate else stream.resample_chunk(block)
+    if rate != sample_rate:
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)

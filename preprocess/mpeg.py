@@ -145,8 +145,10 @@ def read(data: Bytes) -> MpegStream:
         end = _skip_zeros(data, _skip_tag(data, position))
         if end >= len(data):
             break
-        if end == position or not _is_frame(data, end, kind):
-            _check_change(data, end, kind)
+        header = frame_header(data[end : end + 4])
+        if end == position or not header or header[1] != kind:
+            if header and find_frame(data, end) == end:
+                raise BadAudio(f"its MPEG frames change at byte {end} from {kind} to {header[1]}: convert it to one rate")
             begin = find_frame(data, end, kind)
             rest = (begin if begin >= 0 else len(data)) - end
             if begin >= 0 or (rest > min(JUNK, position // 16) and not 0 < stated <= frames):
@@ -182,19 +184,6 @@ def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
         if frame[36:40] == b"VBRI" and len(frame) >= 54:
             return int.from_bytes(frame[50:54], "big"), 0, 0, True
     return 0, 0, 0, False
-
-
-def _is_frame(data: Bytes, position: int, kind: Kind) -> bool:
-    header = frame_header(data[position : position + 4])
-    return header is not None and header[1] == kind
-
-
-def _check_change(data: Bytes, position: int, kind: Kind) -> None:
-    """Raise BadAudio where frames of another kind go on at `position`."""
-    if find_frame(data, position) == position:
-        other = frame_header(data[position : position + 4])
-        assert other is not None
-        raise BadAudio(f"its MPEG frames change at byte {position} from {kind} to {other[1]}: convert it to one rate")
 
 
 def _skip_zeros(data: Bytes, position: int) -> int:

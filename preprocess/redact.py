@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import urllib.parse
 from typing import Any
@@ -37,10 +38,8 @@ def mask_url(url: str) -> str:
             return url
         at = url.rfind("@")
         return _mask_assignments(url if at < 0 else MASK + url[at:])
-    masked = "".join(
-        MASK if hidden else part for part, hidden in _split(rest, _spans(rest, SQL.match(scheme) is not None)) if part
-    )
-    return f"{scheme}://{masked}"
+    pieces = _pieces(rest, SQL.match(scheme) is not None)
+    return f"{scheme}://" + "".join(MASK if hidden else part for part, hidden in pieces)
 
 
 def redact(text: str, *urls: str) -> str:
@@ -121,24 +120,20 @@ def _stray_password(rest: str) -> int | None:
     return None if colon < 0 or re.fullmatch(r"\d*|PORT", authority[colon + 1 :]) else colon
 
 
-def _split(rest: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """`rest` in pieces, each with whether it is to be masked; overlapping spans are joined."""
-    pieces: list[tuple[str, bool]] = []
-    position = 0
-    for start, end in sorted(spans):
-        if end <= max(start, position):
-            continue
-        if start > position or not pieces or not pieces[-1][1]:
-            pieces += [(rest[position:start], False), (rest[start:end], True)]
-        position = end
-    return [*pieces, (rest[position:], False)]
+def _pieces(rest: str, sql: bool) -> list[tuple[str, bool]]:
+    """A URL behind its `://` in pieces, each with whether it is to be masked."""
+    hidden = [False] * len(rest)
+    for start, end in _spans(rest, sql):
+        hidden[start:end] = [True] * (end - start)
+    groups = itertools.groupby(zip(rest, hidden, strict=True), lambda pair: pair[1])
+    return [("".join(sign for sign, _ in pairs), secret) for secret, pairs in groups]
 
 
 def _secrets(url: str) -> set[str]:
     """What a driver may repeat of a URL's secrets: as they are, percent-decoded, and what follows an `@` in a password."""
     rest = url.partition("://")[2]
     found = set()
-    for part, hidden in _split(rest, _spans(rest, True)):
+    for part, hidden in _pieces(rest, True):
         if hidden:
             found |= {part, urllib.parse.unquote(part), urllib.parse.unquote_plus(part)}
             found |= {piece + "@" for piece in part.split("@")[1:] if piece}

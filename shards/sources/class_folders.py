@@ -111,12 +111,3 @@ def _unreadable_folder(error: OSError) -> None:
         raise ShardwaveError(
             f"{error.filename}: the folder cannot be read ({error.strerror}): make it readable, or move it out of AUDIO"
         )
-
-
-def checked_name(path: str) -> str:
-    """The path itself; raises UsageError where it is not valid Unicode (it could not be written down)."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"file names must be valid UTF-8, got {path!r}: rename it") from None
-    return path

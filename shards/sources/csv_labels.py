@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,16 +59,19 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
     """The path of every row's file, relative to `audio`; raises UsageError where no file exists."""
     assert columns.path is not None
     paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
-    exists = _is_file if isinstance(audio, Path) else storage.list_files(audio).__contains__
-    prefix = f"{audio}/" if isinstance(audio, Path) else ""
-    absent = [row for row, path in enumerate(paths) if not exists(prefix + path)]
+    if isinstance(audio, Path):
+        files = (f"{audio}/{path}" for path in paths)
+        absent = [row for row, file in enumerate(files) if os.path.isdir(file) or not os.path.exists(file)]
+    else:
+        listed = storage.list_files(audio)
+        absent = [row for row, path in enumerate(paths) if path not in listed]
     if not absent:
         return paths
-    files = _by_name(audio_files(audio))
+    by_end = _by_name(audio_files(audio))
     by_name, missing = [], []
     for row in absent:
         for path in dict.fromkeys((paths[row], paths[row].strip(), paths[row].replace("\\", "/"))):
-            fitting = files.get(unicodedata.normalize("NFC", path), [])
+            fitting = by_end.get(unicodedata.normalize("NFC", path), [])
             if len(fitting) > 1:
                 fitting = _in_named_folder(fitting, table_columns.clip(table, columns, row, path)) or fitting
             if len(fitting) > 1:
@@ -107,13 +109,6 @@ def _relative(value: str, where: str) -> str:
     if not path.strip():
         raise UsageError(f"{where}: path is empty")
     return path
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return not stat.S_ISDIR(os.stat(path).st_mode)
-    except OSError:
-        return False
 
 
 def _in_named_folder(files: list[str], clip: Clip) -> list[str]:
