@@ -13,11 +13,6 @@ VERBOSE = "SHARDWAVE_VERBOSE"  # environment variable, so that started processes
 NAMES = ("cli", "preprocess", "shards", "models", "search", "bench")  # every module logs under its own name
 
 
-def verbose() -> bool:
-    """Whether `--verbose` was given."""
-    return os.environ.get(VERBOSE) == "1"
-
-
 class _SafeFormatter(logging.Formatter):
     """Masks the passwords in what is logged, tracebacks included, and lets no control character of a name reach the terminal."""
 
@@ -28,7 +23,7 @@ class _SafeFormatter(logging.Formatter):
 
 def set_up() -> None:
     """Show what the rooms log, where `--verbose` was given; once per process."""
-    if not verbose():
+    if os.environ.get(VERBOSE) != "1":
         return
     handler = logging.StreamHandler(sys.stderr)
     start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it

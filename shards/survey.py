@@ -48,11 +48,6 @@ class Survey:
         """int64 [readable headers]: sample rates in Hz."""
         return np.array([header.rate for header in self.headers if header is not None], np.int64)
 
-    @property
-    def channels(self) -> np.ndarray:
-        """int64 [readable headers]: channels."""
-        return np.array([header.channels for header in self.headers if header is not None], np.int64)
-
     def slices(self, config: SpectrogramConfig) -> np.ndarray:
         """float64 [readable headers]: slices that `config` makes of each clip, by the length its header claims."""
         return np.array([len(config.slice_bounds(samples)) for samples in self.samples(config)], float)

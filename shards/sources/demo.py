@@ -7,7 +7,6 @@ Clips of one artist share those choices, so they form a group (`group` column) t
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import wave
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from shards import atomic
+from shards.csv_text import csv_text
 from shards.progress import bar
 
 RATE = 22_050  # Hz
@@ -94,18 +94,15 @@ def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float =
         for artist in range(artists)
         for clip in range(clips)
     ]
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("path", "label", "group"))
-    writer.writerows(row[:3] for row in rows)
-    if labels.exists() and labels.read_text() == table.getvalue() and all((out / row[0]).exists() for row in rows):
+    table = csv_text([("path", "label", "group"), *(row[:3] for row in rows)])
+    if labels.exists() and labels.read_text() == table and all((out / row[0]).exists() for row in rows):
         return labels
     for path, genre, _, (genre_index, artist, clip) in bar(iterable=rows, desc="audio", unit="clip"):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         artist_rng = np.random.default_rng([seed, genre_index, artist])
         samples = _clip(_artist(genre, artist_rng), np.random.default_rng([seed, genre_index, artist, clip + 1]), seconds)
         atomic.write_bytes(out / path, _wav(samples))
-    atomic.write_bytes(labels, table.getvalue().encode())
+    atomic.write_bytes(labels, table.encode())
     return labels
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from preprocess.errors import ShardwaveError
 from shards.clip import Clip
-from shards.sources import esc_naming
 from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
+from shards.sources.layouts.esc_names import FILE, FOLDER
 
 TABLE = Path("meta") / "esc50.csv"
 
@@ -39,9 +39,9 @@ def read_table(root: Path, only_esc10: bool) -> Reading:
 def find_folders(folder: Path) -> bool:
     """Is this the root of the first release: class folders such as `001 - Dog bark` with `1-100032-A.ogg` in them?"""
     return any(
-        esc_naming.parse(file.name)
+        FILE.fullmatch(file.name)
         for child in folder.iterdir()
-        if child.is_dir() and esc_naming.folder_label(child.name)
+        if child.is_dir() and FOLDER.fullmatch(child.name)
         for file in child.iterdir()
     )
 
@@ -50,11 +50,10 @@ def read_folders(root: Path) -> Reading:
     """Clips of the first release: everything stands in the names."""
     clips = []
     for folder in sorted(root.iterdir()):
-        label = esc_naming.folder_label(folder.name)
-        for file in sorted(folder.iterdir()) if label and folder.is_dir() else []:
-            name = esc_naming.parse(file.name)
-            if name:
-                clips.append(Clip(f"{folder.name}/{file.name}", label, fold=name.fold, group=name.clip))
+        named = FOLDER.fullmatch(folder.name)
+        for file in sorted(folder.iterdir()) if named and folder.is_dir() else []:
+            if named and (name := FILE.fullmatch(file.name)):
+                clips.append(Clip(f"{folder.name}/{file.name}", named["label"], fold=int(name["fold"]), group=name["clip"]))
     return Reading(clips)
 
 
@@ -64,7 +63,7 @@ def _read(root: Path, split: str) -> Reading:
 
 def _find(folder: Path) -> bool:
     return find_table(folder) or (
-        find_folders(folder) and sum(bool(esc_naming.folder_label(child.name)) for child in folder.iterdir()) > 10
+        find_folders(folder) and sum(bool(FOLDER.fullmatch(child.name)) for child in folder.iterdir()) > 10
     )
 
 

@@ -1,14 +1,17 @@
-"""ESC's file names, wherever the files lie: fold, source recording and class stand in `1-100032-A-0.wav`."""
+"""ESC's file names, wherever the files lie: {fold}-{Freesound clip}-{take}-{target}.wav, in its first release without the
+target, in folders such as `001 - Dog bark`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import PurePosixPath
+import re
 
 from shards.clip import Clip
-from shards.sources import esc_naming
 from shards.storage import AnyPath
 
+FILE = re.compile(r"(?P<fold>[1-9])-(?P<clip>\d+)-[A-Z](?:-(?P<target>\d{1,2}))?\.(?:wav|ogg|flac|mp3)", re.IGNORECASE)
+FOLDER = re.compile(r"\d{3} - (?P<label>.+)")
 CLASSES = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",
     "rain", "sea waves", "crackling fire", "crickets", "chirping birds", "water drops",
@@ -25,16 +28,16 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     """Clips with fold, group and class; None unless every file is named so and its class is known (by number or folder)."""
     clips = []
     for path in paths:
-        pure = PurePosixPath(path)
-        name = esc_naming.parse(pure.name)
+        *folders, file = path.split("/")
+        name, folder = FILE.fullmatch(file), FOLDER.fullmatch(folders[-1]) if folders else None
         if name is None:
             return None
-        label = esc_naming.folder_label(pure.parent.name)
-        if name.target is not None and int(name.target) < len(CLASSES):
-            label = CLASSES[int(name.target)]
+        label = folder and folder["label"]
+        if name["target"] is not None and int(name["target"]) < len(CLASSES):
+            label = CLASSES[int(name["target"])]
         if label is None:
             return None
-        clips.append(Clip(path, label, fold=name.fold, group=name.clip))
+        clips.append(Clip(path, label, fold=int(name["fold"]), group=name["clip"]))
     if len({clip.fold for clip in clips}) < 2:  # a part of the data set: nothing to cross-validate over
         clips = [dataclasses.replace(clip, fold=None) for clip in clips]
     return clips or None
