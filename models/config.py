@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from preprocess.errors import UsageError
+from preprocess.errors import UsageError, require
 
 MODELS = ("mlp", "cnn", "vgg16", "cnn-plus")
 TRAIN_VIEWS = ("auto", "slice", "full", "both")
@@ -69,7 +69,7 @@ class TrainConfig:
             ("folds", (None, "all")),
         ):
             value = getattr(self, name)
-            _check(value in choices, f"{name} must be one of {', '.join(str(choice) for choice in choices if choice)}", value)
+            require(value in choices, f"{name} must be one of {', '.join(str(choice) for choice in choices if choice)}", value)
         for name in (
             "epochs",
             "batch_size",
@@ -81,28 +81,28 @@ class TrainConfig:
             "devices",
             "nodes",
         ):
-            _check(
+            require(
                 _whole(getattr(self, name)) and getattr(self, name) >= 1,
                 f"{name} must be a whole number, 1 or more",
                 getattr(self, name),
             )
-        _check(
+        require(
             _whole(self.hidden_layers) and self.hidden_layers >= 0,
             "hidden_layers must be a whole number, 0 or more",
             self.hidden_layers,
         )
-        _check(
+        require(
             self.stop_after is None or 1 <= self.stop_after <= self.epochs,
             "stop_after must lie between 1 and epochs",
             self.stop_after,
         )
         for name in ("dropout", "label_smoothing", "frequency_mask", "time_mask", "average_decay"):
-            _check(0 <= getattr(self, name) < 1, f"{name} must lie between 0 and 1 (1 excluded)", getattr(self, name))
-        _check(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
+            require(0 <= getattr(self, name) < 1, f"{name} must lie between 0 and 1 (1 excluded)", getattr(self, name))
+        require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         for name in ("weight_decay", "mixup", "seed"):
-            _check(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
+            require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
-            _check(getattr(self, name) is None or getattr(self, name) >= 0, f"{name} must be 0 or more", getattr(self, name))
+            require(getattr(self, name) is None or getattr(self, name) >= 0, f"{name} must be 0 or more", getattr(self, name))
         if self.folds == "all" and (self.val_fold, self.test_fold) != (None, None):
             raise UsageError("folds all takes each fold in turn: give it without --val-fold and --test-fold")
         if self.folds == "all" and self.devices * self.nodes > 1:
@@ -138,7 +138,7 @@ AUTO_VIEWS = {"mlp": "full", "cnn": "slice", "vgg16": "slice", "cnn-plus": "full
 
 def defaults(model: str, **changes: Any) -> TrainConfig:
     """The model's default training with `changes` applied; an unknown option raises UsageError."""
-    _check(model in MODELS, f"model must be one of {', '.join(MODELS)}", model)
+    require(model in MODELS, f"model must be one of {', '.join(MODELS)}", model)
     unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(TrainConfig)})
     if unknown:
         raise UsageError(f"unknown training option {unknown[0]}: choose from {', '.join(sorted((*MODEL_FIELDS, *REGULARISERS)))}")
@@ -171,8 +171,3 @@ def defaults_table() -> list[list[str]]:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check(holds: bool, rule: str, got: object) -> None:
-    if not holds:
-        raise UsageError(f"{rule}, got {got}")

@@ -5,11 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import NamedTuple
 
-from preprocess.errors import UsageError
+from preprocess.errors import require
 
 FREQUENCY_SCALES = ("linear", "log", "mel")
 FITS = ("stretch", "pad", "crop")
+
+
+class Limits(NamedTuple):
+    """What of an audio file is accepted; a file beyond it is quarantined."""
+
+    seconds: float = 3_600.0  # longest clip
+    missing_seconds: float = 0.1  # most that may be missing of what the file states that it holds
+
+
+DEFAULTS = Limits()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,37 +44,37 @@ class SpectrogramConfig:
     features: bool = False  # tabular features beside the images
 
     def __post_init__(self) -> None:
-        _check(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
-        _check(self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0, "n_fft must be a power of two, 16 or more", self.n_fft)
-        _check(1 <= self.hop_length <= self.n_fft, "hop_length must lie between 1 and n_fft", self.hop_length)
-        _check(
+        require(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
+        require(self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0, "n_fft must be a power of two, 16 or more", self.n_fft)
+        require(1 <= self.hop_length <= self.n_fft, "hop_length must lie between 1 and n_fft", self.hop_length)
+        require(
             self.frequency_scale in FREQUENCY_SCALES,
             f"frequency_scale must be one of {', '.join(FREQUENCY_SCALES)}",
             self.frequency_scale,
         )
-        _check(
+        require(
             8 <= self.image_size <= 4_096 and self.image_size % 4 == 0,
             "image_size must be a multiple of 4 between 8 and 4096",
             self.image_size,
         )
-        _check(-120 <= self.floor_db < 0, "floor_db must lie between -120 (single precision ends there) and 0", self.floor_db)
-        _check(0 <= self.slices <= 1_000, "slices must lie between 0 and 1000", self.slices)
+        require(-120 <= self.floor_db < 0, "floor_db must lie between -120 (single precision ends there) and 0", self.floor_db)
+        require(0 <= self.slices <= 1_000, "slices must lie between 0 and 1000", self.slices)
         narrow = self.sample_rate <= 100 * self.n_fft
-        _check(
+        require(
             not self.features or narrow,
             f"features need n_fft of at least a hundredth of sample_rate {self.sample_rate}",
             self.n_fft,
         )
         seconds = self.slice_seconds
-        _check(seconds is None or 0 < seconds < math.inf, "slice_seconds must be positive", seconds)
-        _check(0 <= self.slice_overlap < 1, "slice_overlap must be at least 0 and below 1", self.slice_overlap)
-        _check(not self.slice_overlap or seconds is not None, "slice_overlap needs slice_seconds", self.slice_overlap)
-        _check(self.fit in FITS, f"fit must be one of {', '.join(FITS)}", self.fit)
+        require(seconds is None or 0 < seconds < math.inf, "slice_seconds must be positive", seconds)
+        require(0 <= self.slice_overlap < 1, "slice_overlap must be at least 0 and below 1", self.slice_overlap)
+        require(not self.slice_overlap or seconds is not None, "slice_overlap needs slice_seconds", self.slice_overlap)
+        require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}", self.fit)
         length = self.fit_seconds
         if self.fit == "stretch":
-            _check(length is None, "fit_seconds needs fit pad or crop", length)
+            require(length is None, "fit_seconds needs fit pad or crop", length)
         else:
-            _check(
+            require(
                 length is not None and 0 < length <= 3_600,
                 f"fit_seconds must be positive and at most 3600 with fit {self.fit}",
                 length,
@@ -111,8 +122,3 @@ class SpectrogramConfig:
         fitted, bounds = self.fitted(samples), self.slice_bounds(samples)
         sliced = min(fitted, bounds[-1][1] * self.hop_length) if bounds else samples
         return max(0, samples - fitted), max(0, samples - sliced)
-
-
-def _check(holds: bool, rule: str, got: object) -> None:
-    if not holds:
-        raise UsageError(f"{rule}, got {got}")

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from preprocess import regular_file
+from preprocess.config import DEFAULTS, Limits
 from preprocess.containers import FOREIGN_SUFFIXES, identify
 from preprocess.errors import BadAudio
-from preprocess.limits import DEFAULTS, Limits
 from preprocess.pcm import SummedFile
 from preprocess.streams import HEAD, PIECE, Stream, open_source
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from preprocess.config import SpectrogramConfig
+from preprocess.config import DEFAULTS, Limits, SpectrogramConfig
 from preprocess.errors import BadAudio
-from preprocess.limits import DEFAULTS, Limits
 
 if TYPE_CHECKING:
     from preprocess.decode import Decoded

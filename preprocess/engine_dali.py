@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preprocess import regular_file
-from preprocess.config import SpectrogramConfig
+from preprocess.config import DEFAULTS, Limits, SpectrogramConfig
 from preprocess.containers import identify, layout
 from preprocess.engine_base import (
     NO_CUDA,
@@ -35,7 +35,6 @@ from preprocess.engine_base import (
 )
 from preprocess.errors import BadAudio, UsageError
 from preprocess.filters import frequency_bands
-from preprocess.limits import DEFAULTS, Limits
 
 CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
 DECODED = ("i", 16, False)  # what DALI decodes as we do: the end of a `pcm.Samples`

@@ -21,6 +21,12 @@ class UsageError(ShardwaveError):
     exit_status = 2
 
 
+def require(holds: bool, rule: str, value: object) -> None:
+    """Raise UsageError with the rule and the value received unless it holds."""
+    if not holds:
+        raise UsageError(f"{rule}, got {value}")
+
+
 class DamagedFile(ShardwaveError):
     """A file that this program wrote does not hold what it should."""
 

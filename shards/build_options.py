@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from preprocess.errors import UsageError
-from preprocess.limits import Limits
+from preprocess.config import Limits
+from preprocess.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +37,17 @@ class BuildOptions:
     classes: str | None = None  # names separated by commas; None: all
 
     def __post_init__(self) -> None:
-        _check(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)
-        _check(0 <= self.seed < 2**32, "seed must lie between 0 and 4294967295", self.seed)
-        _check(0.1 <= self.shard_mb <= 8_000, "shard_mb must lie between 0.1 and 8000 MB", self.shard_mb)
-        _check(1 <= self.min_shards <= 10_000, "min_shards must lie between 1 and 10000", self.min_shards)
-        _check(0 <= self.val_fraction < 1, "val_fraction must lie between 0 and 1", self.val_fraction)
-        _check(0 <= self.test_fraction < 1, "test_fraction must lie between 0 and 1", self.test_fraction)
-        _check(0 <= self.max_bad_fraction <= 1, "max_bad_fraction must lie between 0 and 1", self.max_bad_fraction)
-        _check(0 < self.max_clip_minutes <= 10_000, "max_clip_minutes must lie between 0 and 10000", self.max_clip_minutes)
-        _check(0 <= self.max_missing_seconds < 1e6, "max_missing_seconds must be 0 or more", self.max_missing_seconds)
+        require(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)
+        require(0 <= self.seed < 2**32, "seed must lie between 0 and 4294967295", self.seed)
+        require(0.1 <= self.shard_mb <= 8_000, "shard_mb must lie between 0.1 and 8000 MB", self.shard_mb)
+        require(1 <= self.min_shards <= 10_000, "min_shards must lie between 1 and 10000", self.min_shards)
+        require(0 <= self.val_fraction < 1, "val_fraction must lie between 0 and 1", self.val_fraction)
+        require(0 <= self.test_fraction < 1, "test_fraction must lie between 0 and 1", self.test_fraction)
+        require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction must lie between 0 and 1", self.max_bad_fraction)
+        require(0 < self.max_clip_minutes <= 10_000, "max_clip_minutes must lie between 0 and 10000", self.max_clip_minutes)
+        require(0 <= self.max_missing_seconds < 1e6, "max_missing_seconds must be 0 or more", self.max_missing_seconds)
 
     @property
     def limits(self) -> Limits:
         """What of a file is accepted."""
         return Limits(60 * self.max_clip_minutes, self.max_missing_seconds)
-
-
-def _check(holds: bool, rule: str, got: object) -> None:
-    if not holds:
-        raise UsageError(f"{rule}, got {got}")

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.config import SpectrogramConfig
+from preprocess.config import Limits, SpectrogramConfig
 from preprocess.engine import make_engine
 from preprocess.engine_base import Engine, Segment
 from preprocess.errors import BadAudio, ShardwaveError
-from preprocess.limits import Limits
 from shards import build_storage
 from shards.plan import file_crc32
 from shards.storage import AnyPath, UPath

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from preprocess.config import Limits
 from preprocess.decode import decode, looks_like_audio
 from preprocess.errors import BadAudio
-from preprocess.limits import Limits
 from preprocess.probe import probe
 
 ROOT = Path(__file__).resolve().parents[2]
