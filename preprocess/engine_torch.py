@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from preprocess.config import SpectrogramConfig
+from preprocess.config import DEFAULTS, Limits, SpectrogramConfig
 from preprocess.decode import Decoded
 from preprocess.engine_base import (
     NO_CUDA,
@@ -38,7 +38,6 @@ from preprocess.engine_base import (
 from preprocess.errors import BadAudio, UsageError
 from preprocess.features_torch import measure, zero_crossing_rate
 from preprocess.filters import BandedMatrix, banded, frequency_bands, resize
-from preprocess.limits import DEFAULTS, Limits
 from preprocess.statistics import features
 
 IN_FLIGHT = 8  # clips

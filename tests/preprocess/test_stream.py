@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from preprocess.config import SpectrogramConfig
+from preprocess.config import DEFAULTS, SpectrogramConfig
 from preprocess.decode import decode
 from preprocess.engine import make_engine
 from preprocess.engine_base import ClipOutput
 from preprocess.errors import BadAudio
-from preprocess.limits import DEFAULTS
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.test_engines import assert_close
 
