@@ -1,49 +1,55 @@
 """Functions compiled by Numba, their machine code kept on disk.
 
 Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named
-after a digest of this package's sources (`code_cache`). Machine code for other processors and other Numba versions lies beside
-it, as Numba itself arranges.
+after a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba
+itself arranges. Numba is loaded with the first function: `holds_engine` does without.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
+import functools
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numba
 
-from preprocess.code_cache import cache_folder
+@functools.cache
+def cache_folder() -> Path | None:
+    """The first that can be written of NUMBA_CACHE_DIR, the package's own `__pycache__` and the user's cache folder."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwave"
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    for base in [Path(named)] if named else [package / "__pycache__", user]:
+        folder = base / f"compiled-{digest.hexdigest()[:16]}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None
 
 
-def _import_lightly() -> None:
-    """Let parts of Numba load without the optional packages that they look for, a fifth of a building process's start: what we
-    compile calls neither. Without them Numba has no `np.cov` and takes no functions of cffi; all else looks for them anew.
-    """
-    modules: dict[str, Any] = sys.modules
-    for package, part in (("scipy.linalg.cython_blas", "numba.np.arraymath"), ("cffi", "numba.core.typing.cffi_utils")):
-        if package not in modules:
-            modules[package] = None  # as if it were not installed
-            try:
-                importlib.import_module(part)
-            finally:
-                del modules[package]
-
-
-_import_lightly()
+def holds_engine() -> bool:
+    """Whether machine code of this package, as it is now, is kept."""
+    folder = cache_folder()
+    return folder is not None and any(folder.glob(f"{Path(__file__).parent.name}_*/*.nbi"))
 
 
 def compiled(function: Callable) -> Callable:
     """`numba.njit` without the GIL; kept on disk where a folder can be written, else compiled in every process."""
+    import numba
+
     folder = cache_folder()
     if folder is None:
         return numba.njit(nogil=True)(function)
     settings: Any = numba.config
-    before, settings.CACHE_DIR = (
-        settings.CACHE_DIR,
-        str(folder),
-    )  # read when the function is decorated; other packages keep theirs
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)  # read when the function is decorated; others keep theirs
     try:
         return numba.njit(cache=True, nogil=True)(function)
     finally:
@@ -52,4 +58,6 @@ def compiled(function: Callable) -> Callable:
 
 def inlined(function: Callable) -> Callable:
     """A part of compiled functions that is written into each of them: compiled once less than a function that they call."""
+    import numba
+
     return numba.njit(inline="always")(function)

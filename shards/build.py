@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess.auto_config import AutoConfig
-from preprocess.code_cache import holds_engine
+from preprocess.compiled import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.engine import resolve
 from preprocess.environment import cores, environment

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.auto_config import AutoConfig
-from preprocess.code_cache import holds_engine
+from preprocess.compiled import holds_engine
 from preprocess.config import SpectrogramConfig
 from preprocess.environment import cores
 from preprocess.features import feature_names

@@ -15,7 +15,7 @@ from bench.record import Record, against_floor
 from bench.scope import NO_CUDA, Scope, missing
 from bench.timing import Case, timed
 from preprocess.config import SpectrogramConfig
-from preprocess.engine import make_engine
+from preprocess.engine import CPU_ONLY, make_engine
 from preprocess.errors import BadAudio
 
 STAGE, UNIT = "preprocess", "x real time"
@@ -32,28 +32,35 @@ HEADLINE = "numba cpu: whole + 10 slices"  # what stands for the precompute on a
 
 def run(scope: Scope) -> Iterator[Record]:
     """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
-    cases = [*fft_floor(scope), *_peers(scope)]
-    for engine in ("numba", "dali", "reference"):
-        absent = missing("nvidia.dali", "dali") if engine == "dali" else None
-        if absent:
-            cases += [Case(f"{engine} cpu: {name}", "ours", skipped=absent) for name in SETS]
-        elif engine != "reference":
-            for name, config in SETS.items():
-                slow = engine == "dali" and (scope.quick or config != WHOLE)
-                clips = scope.audio[: scope.workers * scope.pick(2, 10)] if slow else scope.audio
-                cases.append(engine_case(scope, f"{engine} cpu: {name}", engine, config, clips))
-        elif not scope.quick:  # seconds a clip
-            case = engine_case(scope, "reference cpu: whole", engine, WHOLE, scope.audio[: scope.workers])
-            cases.append(dataclasses.replace(case, once=True))
+    cases = [*fft_floor(scope), *_peers(scope), *_engines(scope, "cpu")]
+    if not scope.quick:  # seconds a clip
+        case = engine_case(scope, "reference cpu: whole", "reference", WHOLE, scope.audio[: scope.workers])
+        cases.append(dataclasses.replace(case, once=True))
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240))
+    yield from timed(STAGE, UNIT, list(_engines(scope, "cuda")), scope.plan)
     yield from _builds(scope)
-    if scope.cuda:
-        from bench.stages.preprocess_cuda import run_cuda
 
-        yield from run_cuda(scope)
-    else:
-        names = [f"{engine} cuda: {name}" for engine in ("torch", "dali") for name in SETS]
-        yield from (Record(STAGE, name, "ours", UNIT, skipped=NO_CUDA) for name in names)
+
+def _engines(scope: Scope, device: str) -> Iterator[Case]:
+    """Files to images by every engine that a device has; slow ones on few clips."""
+    for engine in ("numba", "torch", "dali"):
+        if engine in CPU_ONLY and device == "cuda":
+            continue
+        absent = missing("nvidia.dali", "dali") if engine == "dali" else None
+        absent = absent or (NO_CUDA if device == "cuda" and not scope.cuda else None)
+        for name, config in SETS.items():
+            name = f"{engine} {device}: {name}"
+            if absent:
+                yield Case(name, "ours", skipped=absent)
+            elif device == "cuda":
+                clips = scope.audio * (1 if engine == "dali" else scope.pick(1, 10))
+                params = {**parameters(scope, len(clips)), "workers": 1, "group": "GPU: files to images"}
+                work = functools.partial(streaming(engine, device, config), clips)
+                yield Case(name, "ours", work, len(clips) * SECONDS, params)
+            else:
+                few = engine != "numba" and (scope.quick or config != WHOLE)
+                clips = scope.audio[: scope.workers * scope.pick(2, 10)] if few else scope.audio
+                yield engine_case(scope, name, engine, config, clips)
 
 
 def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
@@ -158,12 +165,14 @@ def _builds(scope: Scope) -> Iterator[Record]:
     clips = repeat_clips(scope.audio, folder / "audio", count)
     few = repeat_clips(scope.audio, folder / "few", max(CLASSES, scope.workers))
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}
-    seen: dict[str, list[process.Watched]] = {"": [], " + features": []}
+    variants = [""] if scope.quick else ["", " + features", *[", cuda"] * scope.cuda]
+    seen: dict[str, list[process.Watched]] = {options: [] for options in variants}
     out = folder / "set"
     clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # untimed: gigabytes take seconds to remove on some disks
 
     def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
-        command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out), "--engine", "numba"]
+        command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out)]
+        command += ["--device", "cuda"] if "cuda" in options else ["--engine", "numba"]
         command += ["--features"] * ("features" in options) + ["--val-fraction", "0"]
         clear()
         return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
@@ -172,25 +181,25 @@ def _builds(scope: Scope) -> Iterator[Record]:
         name = f"shard command: whole + 10 slices{options}"
         return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params, clear)
 
-    start = min(build("", few).seconds for _ in range(scope.pick(1, 3)))
+    starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
     times = scope.pick(1, 5)
-    cases = [case(options) for options in seen if not (scope.quick and options)]
+    cases = [case(options) for options in seen]
     beside = [*fft_floor(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
     limit = scope.pick(8, 240)
     records = timed(STAGE, UNIT, [*beside, *cases], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
     for options, builds in seen.items():
         name = f"shard command, once started: whole + 10 slices{options}"
+        start = starts[options]
         told = {**params, "start": start, "start_clips": len(few)}
-        if builds and min(watched.seconds for watched in builds) > 1.5 * start:
+        if min(watched.seconds for watched in builds) > 1.5 * start:
             rates = [(count - len(few)) * SECONDS / (watched.seconds - start) for watched in builds]
             records.append(Record(STAGE, name, "ours", UNIT, rates, told))
-        elif builds:
+        else:
             records.append(Record(STAGE, name, "ours", UNIT, params=told, skipped="too little work to tell from the start-up"))
     yield from against_floor(records, [record.case for record in records if record.role == "floor"])
     for options, builds in seen.items():
-        if builds:
-            firsts = [watched.first for watched in builds]
-            yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})
+        firsts = [watched.first for watched in builds]
+        yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})
     alike = [watched for builds in seen.values() for watched in builds]
     peaks = [watched.peak_mb for watched in alike if watched.peak_mb == watched.peak_mb]
     reason = None if peaks else "this system has no /proc to read memory from"

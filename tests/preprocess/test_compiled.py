@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.code_cache import cache_folder, holds_engine
-from preprocess.compiled import compiled
+from preprocess.compiled import cache_folder, compiled, holds_engine
 from preprocess.simd import LANES, accumulate, traced, transpose, transpose_to_bytes
 
 RNG = np.random.default_rng(0)
@@ -34,8 +33,8 @@ def test_a_changed_source_names_another_folder(tmp_path):
     (tmp_path / "preprocess").mkdir()
     source = Path(cache_folder.__wrapped__.__code__.co_filename).read_text()
     for name, extra in (("one", ""), ("two", "# changed\n")):
-        (tmp_path / "preprocess" / "code_cache.py").write_text(source + extra)
-        code = "from preprocess.code_cache import cache_folder; print(cache_folder().name)"
+        (tmp_path / "preprocess" / "compiled.py").write_text(source + extra)
+        code = "from preprocess.compiled import cache_folder; print(cache_folder().name)"
         run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
         (tmp_path / name).write_text(run.stdout)
     assert (tmp_path / "one").read_text() != (tmp_path / "two").read_text()
