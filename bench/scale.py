@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import statistics
 from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from bench import process
 from bench.audio import CLASSES, SECONDS, repeat_clips
@@ -24,7 +25,7 @@ def run(scope: Scope) -> Iterator[Record]:
     start = min(_build(scope, max(CLASSES, most), most).seconds for _ in range(scope.pick(1, 3)))
     seen = {count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))] for count in sizes}
     about = {"image_size": IMAGE_SIZE, "clip_seconds": SECONDS, "audio": scope.audio_source, "different_clips": len(scope.audio)}
-    points = [(count, statistics.median([one.seconds for one in runs]) - start) for count, runs in seen.items()]
+    points = [(count, statistics.median(one.seconds for one in runs) - start) for count, runs in seen.items()]
     told = {**about, "axis": "clips", "measure": "seconds after start-up", "points": points, "workers": most, "start": start}
     yield _fitted("build over clips", points, told)
     for count, runs in seen.items():
@@ -45,11 +46,9 @@ def _fitted(case: str, points: Sequence[tuple[float, float]], told: dict) -> Rec
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the straight line through the points' logarithms (least squares): 1 = cost grows in step."""
-    if len(points) < 2 or any(x <= 0 or y <= 0 for x, y in points):
-        raise ValueError(f"an exponent needs two or more points above zero, got {list(points)}")
-    xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
-    return statistics.linear_regression(xs, ys).slope
+    """The slope of the least-squares line through the points' logarithms; 1: cost grows in proportion."""
+    x, y = np.log(points).T
+    return float(np.polyfit(x, y, 1)[0])
 
 
 def _workers(scope: Scope, clips: int, about: dict) -> Iterator[Record]:

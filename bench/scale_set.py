@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,10 @@ from shards.split import assign
 STAGE = "scale-set"
 IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # a build's defaults, and clips of the report's length
 RANKS, BATCH = 8, 32  # of the epoch that is planned
+MEASURES = {
+    "open": "open", "shuffle": "shuffle", "plan": "plan an epoch", "all": "all three", "cpu": "all three, processor time",
+    "peak": "memory",
+}  # fmt: skip
 IMAGE = padded(NPY_HEADER + IMAGE_SIZE**2)
 SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
 
@@ -49,11 +52,8 @@ def write_set(folder: Path, clips: int) -> None:
                 views[view].append(_write_shard(folder, partition, view, number, np.repeat(first + members, per_clip)))
         first += count
     config = {"synthetic": clips}
-    fields = {
-        "npy": {"dtype": "uint8", "shape": [IMAGE_SIZE, IMAGE_SIZE]},
-        "cls": {"dtype": "int64", "shape": []},
-        "json": {"dtype": "json", "shape": []},
-    }
+    shapes = {"npy": ("uint8", [IMAGE_SIZE, IMAGE_SIZE]), "cls": ("int64", []), "json": ("json", [])}
+    fields = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in shapes.items()}
     about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
     counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
     names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
@@ -64,11 +64,7 @@ def write_set(folder: Path, clips: int) -> None:
 def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
     start = 512 + SAMPLE * np.arange(len(clip))
     offset = {"npy": start, "cls": start + IMAGE + 512, "json": start + IMAGE + 1536}
-    length = {
-        "npy": np.full_like(start, NPY_HEADER + IMAGE_SIZE**2),
-        "cls": np.ones_like(start),
-        "json": np.full_like(start, 230),
-    }
+    length = {name: np.full_like(start, size) for name, size in (("npy", NPY_HEADER + IMAGE_SIZE**2), ("cls", 1), ("json", 230))}
     stem, size, digest = shard_name(partition, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
     (folder / f"{stem}.index").write_bytes(Index(size, digest, clip % 10, clip, offset, length).to_bytes())
     with open(folder / f"{stem}.tar", "wb") as tar:
@@ -121,54 +117,33 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="the .jsonl file to append records to")
-    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.measure:
-        what, how = given.measure
-        print(json.dumps(measure_build(int(how)) if what == "build" else measure(Path(what), how)))
-        return
-    with tempfile.TemporaryDirectory(prefix="shardwave-scale-") as temporary:
-        folder = Path(temporary)
-        write_set(folder, given.clips)
-        files = {suffix: [path.stat().st_size for path in folder.glob(f"*{suffix}")] for suffix in (".tar", ".index", ".json")}
+
+    def keep(case: str, unit: str, values: list[float], params: dict[str, Any]) -> None:
+        record = Record(STAGE, case, "ours", unit, values, params)
+        if given.out is not None:
+            append(given.out, record)
+        print(f"{case}: {record.median:.3f} {unit} of {sorted(round(value, 3) for value in values)}")
+
+    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # a process per repeat
+    with alone, tempfile.TemporaryDirectory(prefix="shardwave-scale-") as folder:
+        write_set(Path(folder), given.clips)
+        files = {suffix: [path.stat().st_size for path in Path(folder).glob(f"*{suffix}")] for suffix in ("tar", "index", "json")}
         about = {
-            "clips": given.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files[".tar"]),
-            "tar_gb": sum(files[".tar"]) / 1e9, "index_mb": sum(files[".index"]) / 1e6, "manifest_mb": sum(files[".json"]) / 1e6,
+            "clips": given.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files["tar"]),
+            "tar_gb": sum(files["tar"]) / 1e9, "index_mb": sum(files["index"]) / 1e6, "manifest_mb": sum(files["json"]) / 1e6,
         }  # fmt: skip
         for view in ("full", "slice"):
-            seen = [_alone(str(folder), view) for _ in range(given.repeats)]
-            for name, what in (
-                ("open", "open"),
-                ("shuffle", "shuffle"),
-                ("plan", "plan an epoch"),
-                ("all", "all three"),
-                ("cpu", "all three, processor time"),
-            ):
+            seen = [alone.submit(measure, Path(folder), view).result() for _ in range(given.repeats)]
+            params = {**about, "samples": int(seen[0]["samples"]), "ranks": RANKS, "batch_size": BATCH}
+            for name, what in MEASURES.items():
                 case = f"{given.clips:,} clips, {view} view: {what}"
-                _keep(given.out, Record(STAGE, case, "ours", "s", [one[name] for one in seen], _params(about, seen)))
-            case = f"{given.clips:,} clips, {view} view: memory"
-            _keep(given.out, Record(STAGE, case, "ours", "MB", [one["peak"] for one in seen], _params(about, seen)))
-    built = _alone("build", str(given.clips))
-    _keep(given.out, Record(STAGE, f"{given.clips:,} clips: plan a build, sides given", "ours", "s", [built["plan"]], about))
-    _keep(given.out, Record(STAGE, f"{given.clips:,} clips: plan a build, memory", "ours", "MB", [built["peak"]], about))
-    drawn = {**about, "clips": given.clips // 10}
-    _keep(given.out, Record(STAGE, f"{given.clips // 10:,} clips: draw the sides", "ours", "s", [built["draw"]], drawn))
-
-
-def _alone(what: str, how: str) -> dict[str, float]:
-    """What `measure` or `measure_build` tells in a fresh process."""
-    command = [sys.executable, "-m", "bench.scale_set", "--measure", what, how]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-
-
-def _params(about: dict[str, Any], seen: list[dict[str, float]]) -> dict[str, Any]:
-    return {**about, "samples": int(seen[0]["samples"]), "ranks": RANKS, "batch_size": BATCH}
-
-
-def _keep(out: Path | None, record: Record) -> None:
-    if out is not None:
-        append(out, record)
-    print(f"{record.case}: {record.median:.3f} {record.unit} of {sorted(round(value, 3) for value in record.repeats)}")
+                keep(case, "MB" if name == "peak" else "s", [one[name] for one in seen], params)
+        built = alone.submit(measure_build, given.clips).result()
+        keep(f"{given.clips:,} clips: plan a build, sides given", "s", [built["plan"]], about)
+        keep(f"{given.clips:,} clips: plan a build, memory", "MB", [built["peak"]], about)
+        drawn = given.clips // 10
+        keep(f"{drawn:,} clips: draw the sides", "s", [built["draw"]], {**about, "clips": drawn})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Protocol
 
 from search.budget import SAMPLERS, SCHEDULERS, SearchBudget
+from search.random_backend import PointsDriver
 from search.results import TrialLog
 from search.space import Space
 from search.trial import Assignment, Trial
@@ -59,29 +60,18 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
         return StudyDriver(None, "replay", space, budget, seed, TrialLog(), {})
     if backend == "ray":
         return RayObjects(space, budget, seed)
-    return LoggedPoints(space, budget, seed)
+    return LoggedPoints(space, budget, seed, TrialLog())
 
 
-class LoggedPoints:
-    """Our random backend's driver, with the log in which its median rule looks up the other trials."""
-
-    def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
-        from search.random_backend import PointsDriver
-
-        self._log = TrialLog()
-        self._driver = PointsDriver(space, budget, seed, self._log)
-
-    def ask(self) -> Assignment | None:
-        return self._driver.ask()
+class LoggedPoints(PointsDriver):
+    """Our random backend's driver, which keeps the log in which its median rule looks up the other trials."""
 
     def report(self, trial: Trial) -> bool:
         self._log.running[trial.trial] = trial
-        return self._driver.report(trial)
+        return super().report(trial)
 
     def end(self, trial: Trial) -> None:
-        self._log.running.pop(trial.trial, None)
-        self._log.finished[trial.trial] = trial
-        self._driver.end(trial)
+        self._log.finished[trial.trial] = self._log.running.pop(trial.trial)
 
 
 class RayObjects:
