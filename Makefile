@@ -41,10 +41,10 @@ bench: setup ## measure every stage (about 30 minutes); make bench QUICK=1 takes
 	$(PY) cli.py bench throughput --out runs/bench $(if $(QUICK),--quick)
 
 bench-tables: setup ## write the tables of the documents anew from bench/results
-	$(PY) -m bench.tables
+	$(PY) -m shardwave.bench.report.tables
 
 docs: setup ## write docs/reference.md anew from the commands
-	$(PY) -c 'import cli, cli_frame; print(cli_frame.reference(cli.main_group), end="")' > docs/reference.md
+	$(PY) -c 'from shardwave import cli, cli_frame; print(cli_frame.reference(cli.main_group), end="")' > docs/reference.md
 
 clean: ## remove what the tools leave behind (not .venv, not your sets and runs)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli_frame import (
+from shardwave.cli_frame import (
     CONFIG_FILE,
     DEFAULTS_OF,
     Group,
@@ -24,14 +24,14 @@ from cli_frame import (
     show_best,
     show_scores,
 )
-from models.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
-from preprocess.auto_config import AUTO, PRESETS, SAMPLE_RATE, SHORTEST_SLICE, AutoConfig, preset_values
-from preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
-from preprocess.engine import DEVICES, ENGINES
-from preprocess.errors import UsageError
-from preprocess.printable import write_line
-from shards.layout import check_url, is_url
-from shards.sources import known
+from shardwave.common.errors import UsageError
+from shardwave.common.printable import write_line
+from shardwave.models.training.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
+from shardwave.preprocess.auto_config import AUTO, PRESETS, SAMPLE_RATE, SHORTEST_SLICE, AutoConfig, preset_values
+from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
+from shardwave.preprocess.engines.registry import DEVICES, ENGINES
+from shardwave.shards.format.layout import check_url, is_url
+from shardwave.shards.sources import known
 
 PATH = click.Path(path_type=Path)
 
@@ -171,7 +171,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option("--workers", type=int, help="Processes. [default: one per core, of the cluster with --address]")
 @click.option("--seed", type=int, default=0, help="Of the split and of the order within shards.")
 @click.option("--shard-mb", type=int, help="Size a large set's shards stay near. [default: 256]")
-@click.option("--min-shards", type=int, help="Shards per partition and view, if its clips suffice; larger sets have a multiple.")
+@click.option("--min-shards", type=int, help="Shards per split and view, if its clips suffice; larger sets have a multiple.")
 @click.option("--max-bad-fraction", type=float, help="More unusable files than this end with exit status 3. [default: 0.05]")
 @click.option("--max-clip-minutes", type=float, help="Longer clips are quarantined. [default: 60]")
 @click.option(
@@ -191,8 +191,8 @@ def shard(
     audio: Path | str | None, out: Path | str, table: Path | None, preset: str | None, dry_run: bool, **options: Any
 ) -> dict:
     """Build a shard set from AUDIO, a folder (or URL) of sound files, or finish building it."""
-    from shards.build import build, build_table
-    from shards.build_options import BuildOptions
+    from shardwave.shards.build.builder import build, build_table
+    from shardwave.shards.build.options import BuildOptions
 
     spectrogram = _spectrogram_options(preset, options)
     build_options = BuildOptions(**{name: value for name, value in given(options).items() if name not in spectrogram})
@@ -208,7 +208,7 @@ def shard(
         raise UsageError("shard needs a folder of audio, or --table FILE; see shardwave shard --help")
     if not dry_run:
         return build(audio, out, AutoConfig(spectrogram), build_options)
-    from shards.preview import preview
+    from shardwave.shards.build.preview import preview
 
     made, lines = preview(audio, out, AutoConfig(spectrogram), build_options)
     write_line("\n".join(lines))
@@ -225,8 +225,8 @@ def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[st
 @SET
 def verify(shard_set: Path | str) -> dict:
     """Recompute checksums and counts of SET and read every sample; names the bad shard."""
-    from shards.open_set import open_set
-    from shards.verify import verify as verify_set
+    from shardwave.shards.format.verify import verify as verify_set
+    from shardwave.shards.read.open_set import open_set
 
     report = verify_set(open_set(shard_set))
     write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
@@ -242,24 +242,24 @@ def verify(shard_set: Path | str) -> dict:
 @click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
 @click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
 def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
-    """Show what is in SET: classes, partitions, views, durations, and what was quarantined and why."""
-    from shards import inspect as inspection
-    from shards import inspect_against, inspect_figures, lookup
+    """Show what is in SET: classes, splits, views, durations, and what was quarantined and why."""
+    from shardwave.shards.inspect import compare_audio, figures, lookup
+    from shardwave.shards.inspect import summary as inspection
 
     if png is not None and key is None:
         raise UsageError("--png needs --key, the sample to draw; --sheet draws some of every class")
     if against is not None:
-        report = inspect_against.against(shard_set, against, key)
-        write_line(inspect_against.report(report))
+        report = compare_audio.against(shard_set, against, key)
+        write_line(compare_audio.report(report))
         return report
     if key is not None:
         sample = lookup.sample(shard_set, key)
         write_line(lookup.describe_sample(sample))
-        return sample if png is None else inspect_figures.draw_sample(shard_set, key, png)
+        return sample if png is None else figures.draw_sample(shard_set, key, png)
     summary = inspection.summary(shard_set)
     write_line(inspection.describe(summary))
     if sheet is not None:
-        inspect_figures.draw_sheet(shard_set, sheet)
+        figures.draw_sheet(shard_set, sheet)
         say(f"drawn: {sheet}")
     return summary
 
@@ -267,7 +267,7 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
 MODEL = click.option("--model", required=True, type=click.Choice(MODELS), help="What to train.")
 FOLDS = options(
     click.option(
-        "--val-fold", type=int, help="Validate on this fold. [default: the partition val, or the fold after the one held out]"
+        "--val-fold", type=int, help="Validate on this fold. [default: the split val, or the fold after the one held out]"
     ),
     click.option("--test-fold", type=int, help="Hold this fold out, scored once at the end."),
 )
@@ -326,10 +326,10 @@ HYPERPARAMETERS = options(
 @HYPERPARAMETERS
 def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Train one model on SET and write RUN: result.json, checkpoint.ckpt, errors.csv, curves.png, confusion.png."""
-    from models.config import defaults
+    from shardwave.models.training.config import defaults
 
     config = defaults(chosen.pop("model"), **given(chosen))
-    from models.train import train as train_model
+    from shardwave.models.training.train import train as train_model
 
     result = train_model(shard_set, config, out, resume=resume)
     if "scores" not in result:  # a process that trained along: the first one scores and writes
@@ -356,7 +356,7 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
 
     Each row says what RUN used the clips for: trained, validation, test, or new. There is a total only where all are of one kind.
     """
-    from models.evaluate import evaluate as score
+    from shardwave.models.evaluation.evaluate import evaluate as score
 
     result = score(run_folder, shard_set, splits=splits or None, device=device, errors=errors)
     show_scores(result["scores"], result["selected_by"], {name: kind_of(about) for name, about in result["splits"].items()})
@@ -386,7 +386,7 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
 @DEVICE
 def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str) -> dict:
     """Classify a folder of AUDIO, a file, or a shard set with RUN's model."""
-    from models.predict import predict as classify
+    from shardwave.models.evaluation.predict import predict as classify
 
     made = classify(run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None)
     say(f"{made['clips']} rows written to {out}")
@@ -432,8 +432,8 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""
-    from search.run import SearchConfig
-    from search.run import search as run_search
+    from shardwave.search.run import SearchConfig
+    from shardwave.search.run import search as run_search
 
     result = run_search(shard_set, SearchConfig(**given(chosen)), out, resume=resume)
     show_best(result)
@@ -457,7 +457,7 @@ def bench() -> None:
 @click.option("--scale", is_flag=True, help="Cost as clips (100 to 10,000) and workers grow, and the fitted exponent.")
 def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> dict:
     """Measure every stage beside its floor and its peers."""
-    from bench.run import throughput as measure
+    from shardwave.bench.harness.run import throughput as measure
 
     return measure(out, stages=stages or None, quick=quick, scale=scale)
 
@@ -482,7 +482,7 @@ def bench_search(
     out: Path, table: Path | None, seeds: int, workers: tuple[int, ...], epochs: int | None, trainings: int, only: tuple[str, ...]
 ) -> dict:
     """Compare search backends, samplers and schedulers on recorded learning curves."""
-    from bench.replay import replay
+    from shardwave.bench.search_quality.replay import replay
 
     return replay(out, table=table, workers=workers, seeds=seeds, epochs=epochs, trainings=trainings, only=only)
 
@@ -492,7 +492,7 @@ def bench_search(
 @click.argument("after", type=PATH)
 def compare(before: Path, after: Path) -> dict:
     """Say what became faster or slower from BEFORE to AFTER, and what is within noise."""
-    from bench.compare import compare as compare_records
+    from shardwave.bench.report.compare import compare as compare_records
 
     report = compare_records(before, after)
     write_line(report["text"])
@@ -511,7 +511,7 @@ def accuracy(
     audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool, jobs: int | None
 ) -> dict:
     """Cross-validate the models on AUDIO's folds, over seeds; the epochs are chosen without the fold that is scored."""
-    from bench.accuracy import SEEDS, run
+    from shardwave.bench.accuracy import SEEDS, run
 
     seeds: dict[str, Sequence[int]] = {name: SEEDS.get(name, (0,)) for name in models or SEEDS}
     return run(audio, labels, out, work, seeds=seeds, leakage=leakage, jobs=jobs)
@@ -529,7 +529,7 @@ def accuracy(
 @click.option("--url", help="A mirror to download from.")
 def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:
     """Get a known data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels with the official folds."""
-    from shards.sources.fetch import fetch as fetch_set
+    from shardwave.shards.sources.fetch import fetch as fetch_set
 
     return fetch_set(name, out, source=source, **given({"split": split, "url": url}))
 
@@ -540,7 +540,7 @@ def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str
 @click.option("--markdown", is_flag=True, help="Print it as Markdown too.")
 def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
     """One self-contained HTML page from run folders and bench records; two searches are compared side by side."""
-    from bench.report import write
+    from shardwave.bench.report.page import write
 
     text = write(list(runs), out)
     if markdown:
@@ -557,7 +557,7 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 @click.option("--labels", type=PATH, metavar="CSV", help="Its labels; without them the class is the parent folder.")
 def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
     """The whole way on a small data set made here: shards, training, two searches, report. Offline, minutes on two cores."""
-    from bench.demo import demo as run_demo
+    from shardwave.bench.demo import demo as run_demo
 
     if labels is not None and data is None:
         raise UsageError("--labels belongs to --data: the demo's own audio brings its labels")
@@ -565,7 +565,7 @@ def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
 
 
 def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
-    from shards.build_options import BuildOptions
+    from shardwave.shards.build.options import BuildOptions
 
     if chosen["table"]:
         return {}
@@ -574,13 +574,13 @@ def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
-    from models.config import defaults
+    from shardwave.models.training.config import defaults
 
     return dataclasses.asdict(defaults(chosen["model"]))
 
 
 def _search_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
-    from search.config import SearchConfig
+    from shardwave.search.config import SearchConfig
 
     return dataclasses.asdict(SearchConfig(chosen["model"], chosen["backend"]))
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import click
 
-from preprocess import log
-from preprocess.errors import ShardwaveError, UsageError
-from preprocess.printable import PLAIN_SIGNS, printable, write_line
-from preprocess.redact import mask_url, redact, redact_values
-from shards.progress import heartbeat, say
+from shardwave.common import log
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+from shardwave.common.printable import PLAIN_SIGNS, printable, write_line
+from shardwave.common.progress import heartbeat
+from shardwave.common.redact import mask_url, redact, redact_values
 
-_log = logging.getLogger("cli")
+_log = logging.getLogger("shardwave.cli")
 DEFAULTS_OF: dict[
     str, Callable[[dict[str, Any]], dict[str, Any]]
 ] = {}  # command -> from its options, what it fills in for others
@@ -120,14 +121,14 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
     """Print scores as a table; * marks the score that was selected by.
 
     Args:
-        scores: {split}_{whole|slice_mean}_{accuracy|recall|f1}: value.
-        selected: `whole` or `slice_mean`.
+        scores: {split}_{full|slice_mean}_{accuracy|recall|f1}: value.
+        selected: `full` or `slice_mean`.
         remarks: What stands behind the rows of a split, in parentheses.
     """
     write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
-        split = name.removesuffix("_slice_mean").removesuffix("_whole")
+        split = name.removesuffix("_slice_mean").removesuffix("_full")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
         write_line(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
 

@@ -1,6 +1,6 @@
 """The accuracy table: each model cross-validated on a data set's folds, over seeds, and what leakage would have flattered.
 
-Every run is `models.train` with `--folds all` (its epochs are not chosen on the fold that is scored), in a folder of its own, so
+Every run is `shardwave.models.training.train` with `--folds all` (its epochs are not chosen on the fold that is scored), in a folder of its own, so
 that an interrupted table goes on where it stopped.
 """
 
@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.config import defaults
-from preprocess.config import SpectrogramConfig
-from preprocess.environment import environment
-from preprocess.errors import UsageError
-from shards.atomic import write_bytes, write_json
-from shards.progress import bar, say
+from shardwave.common.environment import environment
+from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
+from shardwave.common.progress import bar
+from shardwave.models.training.config import defaults
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.storage.atomic import write_bytes, write_json
 
 SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
 SEEDS = {"mlp": (0, 1, 2), "cnn": (0, 1), "cnn-plus": (0, 1)}
@@ -52,8 +53,8 @@ def run(
     `work` keeps the shard sets and run folders. `options` changes training options for all runs (device, precision, epochs).
     `jobs` cross-validations run at a time, each in a process of one thread (None: one per core, or one at a time on a GPU).
     """
-    from shards.build import build
-    from shards.build_options import BuildOptions
+    from shardwave.shards.build.builder import build
+    from shardwave.shards.build.options import BuildOptions
 
     out, work = Path(out), Path(work)
     shard_set, chosen = work / "set", SEEDS if seeds is None else seeds
@@ -110,8 +111,8 @@ def _leak(model: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Single slices scored by the same protocol in folds drawn slice by slice, and in folds that keep a recording together."""
     accuracy = {
         kind: {
-            "accuracy": found["scores"]["test_whole_accuracy"],
-            "folds": [entry["scores"]["test_whole_accuracy"] for entry in found["per_fold"]],
+            "accuracy": found["scores"]["test_full_accuracy"],
+            "folds": [entry["scores"]["test_full_accuracy"] for entry in found["per_fold"]],
         }
         for kind, found in zip(LEAKS.values(), runs, strict=True)
     }
@@ -128,7 +129,7 @@ class Training(NamedTuple):
 
     def run(self) -> dict[str, Any]:
         """What its result.json holds; one that was interrupted goes on."""
-        from models.train import train
+        from shardwave.models.training.train import train
 
         config = defaults(self.model, **{**self.options, "folds": "all"})
         return train(self.shard_set, config, self.out, resume=True, command="accuracy")
@@ -136,9 +137,9 @@ class Training(NamedTuple):
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
     """Results in order. A process has one core: small networks gain little from a second one."""
-    from bench.pool import Pool
-    from preprocess.environment import cores
-    from search.config import count_gpus
+    from shardwave.bench.harness.pool import Pool
+    from shardwave.common.environment import cores
+    from shardwave.search.config import count_gpus
 
     pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))
     try:
@@ -160,12 +161,12 @@ def _worker() -> Callable[[Training], dict[str, Any]]:
 
 def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 0) -> Path:
     """A set in which every slice is a clip of its own, in its recording's fold or in one drawn for it (stratified by class)."""
-    from shards.layout import MANIFEST
-    from shards.open_set import open_set
-    from shards.writer import Row, write_set
+    from shardwave.shards.build.writer import Row, write_set
+    from shardwave.shards.format.layout import MANIFEST
+    from shardwave.shards.read.open_set import open_set
 
     source = open_set(shard_set)
-    names = source.partitions
+    names = source.splits
     if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
         raise UsageError(f"the experiment on leakage needs a shard set with folds and slices, got {shard_set}")
     if (out / MANIFEST).exists():

@@ -1,6 +1,6 @@
 """Settings of a model compared on validation data, from which its defaults are chosen; no test fold is ever scored.
 
-`python -m bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends a record per setting.
+`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends a record per setting.
 A set with folds gives a round per fold: that fold is left out altogether, the next one validates, the others are trained on. Of a
 set without folds, `val` validates: several of them, drawn with other seeds, are several rounds. The accuracy is that of the last
 epoch, so that no lucky epoch is chosen.
@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.pages.render import table as markdown_table
-from bench.record import Record, append
-from models.config import TrainConfig, defaults
+from shardwave.bench.harness.record import Record, append
+from shardwave.bench.report.render import table as markdown_table
+from shardwave.models.training.config import TrainConfig, defaults
 
 STAGE, UNIT = "defaults", "accuracy"
 BASE: dict[str, dict[str, Any]] = {  # what the settings below are changes of
@@ -136,10 +136,10 @@ def _seconds(row: dict[str, Any]) -> str:
 
 
 def _rounds(path: Path) -> list[Any]:
-    from models.partitions import Roles, folds, resolve
-    from shards.open_set import open_set
+    from shardwave.models.data.splits import Roles, folds, resolve
+    from shardwave.shards.read.open_set import open_set
 
-    names = open_set(path).partitions
+    names = open_set(path).splits
     present = folds(names)
     if not present:
         return [Roles(("train",), ("val",), ())]
@@ -147,17 +147,17 @@ def _rounds(path: Path) -> list[Any]:
 
 
 def _possible(path: Path, setting: dict[str, Any]) -> bool:
-    from shards.open_set import open_set
+    from shardwave.shards.read.open_set import open_set
 
     return setting.get("train_view", "full") == "full" or "slice" in open_set(path).views
 
 
 def _train(path: Path, roles: Any, config: TrainConfig) -> float:
     """The last epoch's validation accuracy, of the score that matches the view trained on."""
-    from models.data import TrainingData
-    from models.fit import fit
-    from search.fused import mlp
-    from search.objective import fusable
+    from shardwave.models.data.training_data import TrainingData
+    from shardwave.models.training.fit import fit
+    from shardwave.search.fused import mlp
+    from shardwave.search.objective import fusable
 
     if fusable(config):
         config = dataclasses.replace(config, device="cpu")

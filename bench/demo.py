@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from preprocess.auto_config import AutoConfig
+from shardwave.preprocess.auto_config import AutoConfig
 
 IMAGE_SIZE = 128
 TRIALS = 12
@@ -23,16 +23,16 @@ def demo(
     Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
     Where the labels name folds, the lowest validates.
     """
-    import bench.report
-    from models.config import defaults
-    from models.result import read as read_result
-    from models.train import train
-    from search.run import SearchConfig, search
-    from shards.build import build
-    from shards.build_options import BuildOptions
-    from shards.open_set import open_set
-    from shards.sources import demo as genres
-    from shards.verify import verify
+    import shardwave.bench.report.page
+    from shardwave.models.runs.result import read as read_result
+    from shardwave.models.training.config import defaults
+    from shardwave.models.training.train import train
+    from shardwave.search.run import SearchConfig, search
+    from shardwave.shards.build.builder import build
+    from shardwave.shards.build.options import BuildOptions
+    from shardwave.shards.format.verify import verify
+    from shardwave.shards.read.open_set import open_set
+    from shardwave.shards.sources import synthetic as genres
 
     out = Path(out)
     seconds: dict[str, float] = {}
@@ -72,7 +72,7 @@ def demo(
     aside = f" ({shard_set / 'quarantine.jsonl'} says why)" if manifest["quarantined"] else ""
     say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{aside}{rate}")
     step("verify", "every checksum and sample", lambda: verify(open_set(shard_set)))
-    folds = sorted(int(name.removeprefix("fold")) for name in manifest["partitions"] if name.startswith("fold"))
+    folds = sorted(int(name.removeprefix("fold")) for name in manifest["splits"] if name.startswith("fold"))
     val_fold = folds[0] if folds else None
     if folds:
         say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
@@ -85,7 +85,7 @@ def demo(
         what = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
         run(f"mlp-{backend}", what, functools.partial(search, shard_set, tuned))
     page = out / "report.html"
-    step("report", str(page), lambda: bench.report.write([out / "runs" / name for name in scores], page))
+    step("report", str(page), lambda: shardwave.bench.report.page.write([out / "runs" / name for name in scores], page))
     say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     say(f"Open {page}")
     return {"report": str(page), "seconds": seconds, "scores": scores}

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench import process
-from bench.audio import CLASSES, SECONDS, repeat_clips
-from bench.record import Record
-from bench.scope import Scope
+from shardwave.bench.harness import process
+from shardwave.bench.harness.audio import CLASSES, SECONDS, repeat_clips
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope
 
 STAGE = "scale"
 CLIPS, QUICK_CLIPS = (100, 1_000, 10_000), (20, 60, 180)

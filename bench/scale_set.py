@@ -1,4 +1,4 @@
-"""`python -m bench.scale_set`: what a set of a million clips costs to open, shuffle and plan; lines for bench/results.
+"""`python -m shardwave.bench.scale_set`: what a set of a million clips costs to open, shuffle and plan; lines for bench/results.
 
 The set is synthetic: a manifest and indexes as a build with default options writes them, and tars that are holes. Opening,
 shuffling and planning read nothing else. Every repeat is a process of its own, with the files in the page cache.
@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.record import Record, append
-from preprocess.config import SpectrogramConfig
-from shards import manifest
-from shards.clip import Clip
-from shards.index import Index
-from shards.layout import BLOCK, NPY_HEADER, padded, shard_name
-from shards.open_set import open_set
-from shards.order import Order
-from shards.plan import make, spread
-from shards.split import assign
+from shardwave.bench.harness.record import Record, append
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.plan import make, spread
+from shardwave.shards.clip import Clip
+from shardwave.shards.format import manifest
+from shardwave.shards.format.index import Index
+from shardwave.shards.format.layout import BLOCK, NPY_HEADER, padded, shard_name
+from shardwave.shards.read.open_set import open_set
+from shardwave.shards.read.sampler import Order
+from shardwave.shards.splits.assign import assign
 
 STAGE = "scale-set"
 IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # a build's defaults, and clips of the report's length
@@ -40,16 +40,16 @@ SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
 
 
 def write_set(folder: Path, clips: int) -> None:
-    """A set of so many clips in `folder`, shards cut and filled as `shards.plan` does."""
-    partitions: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    """A set of so many clips in `folder`, shards cut and filled as `shardwave.shards.build.plan` does."""
+    splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
     first = 0
-    for partition, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
-        unit, rank = spread(np.full(count, float(SLICES * SAMPLE)), partition, 0, 1, SHARD_MB)
+    for split, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
+        unit, rank = spread(np.full(count, float(SLICES * SAMPLE)), split, 0, 1, SHARD_MB)
         order = np.argsort(unit * count + rank)
-        views = partitions[partition] = {"full": [], "slice": []}
+        views = splits[split] = {"full": [], "slice": []}
         for number, members in enumerate(np.split(order, np.cumsum(np.bincount(unit))[:-1])):
             for view, per_clip in (("full", 1), ("slice", SLICES)):
-                views[view].append(_write_shard(folder, partition, view, number, np.repeat(first + members, per_clip)))
+                views[view].append(_write_shard(folder, split, view, number, np.repeat(first + members, per_clip)))
         first += count
     config = {"synthetic": clips}
     shapes = {"npy": ("uint8", [IMAGE_SIZE, IMAGE_SIZE]), "cls": ("int64", []), "json": ("json", [])}
@@ -57,15 +57,15 @@ def write_set(folder: Path, clips: int) -> None:
     about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
     counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
     names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
-    made = {**about, **counts, **names, "fields": fields, "partitions": partitions}
+    made = {**about, **counts, **names, "fields": fields, "splits": splits}
     manifest.write(folder, {**made, "set_id": manifest.set_id(made)})
 
 
-def _write_shard(folder: Path, partition: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
+def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
     start = 512 + SAMPLE * np.arange(len(clip))
     offset = {"npy": start, "cls": start + IMAGE + 512, "json": start + IMAGE + 1536}
     length = {name: np.full_like(start, size) for name, size in (("npy", NPY_HEADER + IMAGE_SIZE**2), ("cls", 1), ("json", 230))}
-    stem, size, digest = shard_name(partition, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
+    stem, size, digest = shard_name(split, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
     (folder / f"{stem}.index").write_bytes(Index(size, digest, clip % 10, clip, offset, length).to_bytes())
     with open(folder / f"{stem}.tar", "wb") as tar:
         tar.truncate(size)
@@ -113,7 +113,7 @@ def _peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.scale_set", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m shardwave.bench.scale_set", description=__doc__)
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="the .jsonl file to append records to")

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from preprocess.config import SpectrogramConfig
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.config import SpectrogramConfig
 
 AUTO = "auto"
 SAMPLE_RATE = 22_050  # Hz; what `auto` never exceeds

@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from preprocess.errors import require
+from shardwave.common.errors import require
 
 FREQUENCY_SCALES = ("linear", "log", "mel")
 FITS = ("stretch", "pad", "crop")

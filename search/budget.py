@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from preprocess.environment import cores
-from preprocess.errors import UsageError
+from shardwave.common.environment import cores
+from shardwave.common.errors import UsageError
 
 BACKENDS = ("ray", "optuna", "random")
 SCHEDULERS = {"ray": ("asha", "median", "none"), "optuna": ("asha", "hyperband", "median", "none"), "random": ("none", "median")}

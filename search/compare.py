@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.result import read
-from preprocess.errors import UsageError
-from search.results import read_trials
-from search.trial import Trial, best_so_far
+from shardwave.common.errors import UsageError
+from shardwave.models.runs.result import read
+from shardwave.search.trial import Trial, best_so_far
+from shardwave.search.trial_log import read_trials
 
 
 def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from models.config import TrainConfig, defaults
-from preprocess.errors import UsageError
-from search.budget import SearchBudget
-from search.objective import fusable
+from shardwave.common.errors import UsageError
+from shardwave.models.training.config import TrainConfig, defaults
+from shardwave.search.budget import SearchBudget
+from shardwave.search.objective import fusable
 
 EPOCHS = {
     "cnn-plus": 30,
@@ -81,13 +81,13 @@ class SearchConfig:
 
     def _cluster(self, device: str) -> tuple[int, int]:
         """GPUs that trials may use, and CPUs, of all nodes."""
-        from search.ray_backend import cluster_resources
+        from shardwave.search.backends.ray.backend import cluster_resources
 
         resources = cluster_resources(str(self.address))
         return 0 if device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
     def fuses(self) -> bool:
-        """Whether `search.fused` trains what it can train."""
+        """Whether `shardwave.search.fused` trains what it can train."""
         return self.model == "mlp" and self.device != "cuda" if self.fused is None else self.fused
 
     def backend_options(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from search.space import Choice, Grid, LogUniform, Space
-from search.trial import Trial, best_so_far
-from shards.figures import prepare, save
+from shardwave.search.space import Choice, Grid, LogUniform, Space
+from shardwave.search.trial import Trial, best_so_far
+from shardwave.shards.figures import prepare, save
 
 prepare()
 COLOURS = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#D55E00"}  # Okabe & Ito

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocess.errors import ShardwaveError
-from search import line_file
+from shardwave.common.errors import ShardwaveError
+from shardwave.search import line_file
 
 BEGINNING = b'{"op_code"'  # of every line
 

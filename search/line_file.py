@@ -8,7 +8,7 @@ import mmap
 import os
 from pathlib import Path
 
-from shards.progress import say
+from shardwave.common.messages import say
 
 
 def append(path: Path, lines: bytes, sync: bool = False) -> None:

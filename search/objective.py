@@ -9,22 +9,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.config import TrainConfig
-from search.trial import Report, TrialStopped
+from shardwave.models.training.config import TrainConfig
+from shardwave.search.trial import Report, TrialStopped
 
 if TYPE_CHECKING:
-    from models.data import TrainingData
-    from models.fit import FitResult
+    from shardwave.models.data.training_data import TrainingData
+    from shardwave.models.training.fit import FitResult
 
 KEPT = "kept"  # folder of the trials' checkpoints while a search runs
 
 
 @dataclasses.dataclass
 class TrainingObjective:
-    """A training with a trial's hyper-parameters, by `models.fit` or `search.fused`; trial n trains with seed config.seed + n.
+    """A training with a trial's hyper-parameters, by `shardwave.models.training.fit` or `shardwave.search.fused`; trial n trains with seed config.seed + n.
 
     `folder`: where the weights of the best trial of this process are kept (`kept/trial-<n>.ckpt`, its history beside it).
-    `fused`: train with `search.fused` what it can train. It is pickled to workers as these four fields; each worker opens the
+    `fused`: train with `shardwave.search.fused` what it can train. It is pickled to workers as these four fields; each worker opens the
     shard set by its path or URL.
     """
 
@@ -40,7 +40,11 @@ class TrainingObjective:
     @property
     def modules(self) -> tuple[str, ...]:
         """See `Objective`; the last ones compile, or load what they compiled."""
-        return ("models.fit", "shards.gather", *(("search.fused.mlp",) if self.fused else ()))
+        return (
+            "shardwave.models.training.fit",
+            "shardwave.shards.read.gather",
+            *(("shardwave.search.fused.mlp",) if self.fused else ()),
+        )
 
     @property
     def threads(self) -> int | None:
@@ -50,13 +54,13 @@ class TrainingObjective:
     @property
     def terms(self) -> dict[str, Any]:
         """What all processes of a study must agree on: the set, the model, the folds, the score, the seed."""
-        from models.clip_table import some
-        from shards.open_set import open_set
+        from shardwave.models.runs.clip_table import some
+        from shardwave.shards.read.open_set import open_set
 
         shard_set = open_set(self.path)
         clips = {
             split: sum(shard["samples"] for shard in views.get("full", []))
-            for split, views in shard_set.manifest["partitions"].items()
+            for split, views in shard_set.manifest["splits"].items()
         }
         names = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
         return {
@@ -74,7 +78,7 @@ class TrainingObjective:
     @property
     def data(self) -> TrainingData:
         if self._data is None:
-            from models.data import TrainingData
+            from shardwave.models.data.training_data import TrainingData
 
             self._data = TrainingData(self.path, self.config)
         return self._data
@@ -95,17 +99,17 @@ class TrainingObjective:
     def fit(self, config: TrainConfig, report: Progress | None = None) -> FitResult:
         """Train once."""
         if self.fused and fusable(config):
-            from search.fused.mlp import fit
+            from shardwave.search.fused.mlp import fit
         else:
-            from models.fit import fit
+            from shardwave.models.training.fit import fit
         return fit(self.data, config, report=report)
 
     def parameters(self, config: TrainConfig) -> int:
         """Trainable parameters of the model that `config` describes."""
         import torch
 
-        from models.network import parameters
-        from models.registry import build_model
+        from shardwave.models.networks.base import parameters
+        from shardwave.models.networks.registry import build_model
 
         with torch.device("meta"):  # shapes alone
             return parameters(build_model(config, self.data.inputs))
@@ -115,7 +119,7 @@ class TrainingObjective:
         rank = (result.value, -trial)
         if self.folder is None or (self._kept is not None and rank <= self._kept):
             return
-        from models import checkpoint
+        from shardwave.models.runs import checkpoint
 
         folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,7 +147,7 @@ class TrainingObjective:
 class Progress:
     """A training's report, passed on to a trial's report; notes the best epoch and its scores in the trial's info.
 
-    The best epoch has the highest value, of equals the lowest validation loss, as in `models.history`.
+    The best epoch has the highest value, of equals the lowest validation loss, as in `shardwave.models.training.history`.
     """
 
     def __init__(self, report: Report) -> None:
@@ -165,6 +169,6 @@ class Progress:
 
 
 def fusable(config: TrainConfig) -> bool:
-    """Whether `search.fused` can train this: a perceptron, without mixup (which works on a model's own batch)."""
+    """Whether `shardwave.search.fused` can train this: a perceptron, without mixup (which works on a model's own batch)."""
     plain = not config.mixup and config.train_view != "both"
     return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from models.records import HistoryEntry
-from preprocess import typed
-from search.budget import SearchBudget
-from search.objective import KEPT, TrainingObjective
-from search.space import Space
-from search.trial import SearchResult, Trial, best_trial
+from shardwave.common import typed
+from shardwave.models.runs.records import HistoryEntry
+from shardwave.search.budget import SearchBudget
+from shardwave.search.objective import KEPT, TrainingObjective
+from shardwave.search.space import Space
+from shardwave.search.trial import SearchResult, Trial, best_trial
 
 CHECKPOINT = "checkpoint.ckpt"
 KEPT_FILE = re.compile(r"trial-\d+\.(ckpt|json)")
@@ -109,8 +109,8 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, re
 
 def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any]) -> None:
     """Add the scores of the checkpoint in `out` on the clips that the search held out."""
-    from models import checkpoint
-    from models.evaluate import score
+    from shardwave.models.evaluation.evaluate import score
+    from shardwave.models.runs import checkpoint
 
     data, trained = objective.data, checkpoint.load(out / CHECKPOINT)
     test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
@@ -120,8 +120,8 @@ def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any])
 
 def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Space) -> None:
     """The search's figures, and those of the best trial's training."""
-    from models import figures as training_figures
-    from search import figures
+    from shardwave.models.runs import figures as training_figures
+    from shardwave.search import figures
 
     title = f"{result['model']} on {Path(result['set']).name}, {result['backend']}"
     figures.progress(out / "progress.png", trials, title)

@@ -9,24 +9,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models import clip_table
-from models.config import field_of
-from models.interruption import sigterm_as_interrupt
-from models.partitions import resolve
-from models.result import Result, open_run
-from preprocess.errors import ShardwaveError, UsageError
-from preprocess.redact import mask_url
-from search import outcome
-from search.backends import make_backend
-from search.config import SearchConfig
-from search.objective import TrainingObjective
-from search.results import TrialLog
-from search.space import space_for
-from search.trial import Trial, best_trial
-from search.worker import threads
-from shards.layout import located
-from shards.open_set import open_set
-from shards.progress import bar
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.progress import bar
+from shardwave.common.redact import mask_url
+from shardwave.models.data.splits import resolve
+from shardwave.models.runs import clip_table
+from shardwave.models.runs.result import Result, open_run
+from shardwave.models.training.config import field_of
+from shardwave.models.training.interruption import sigterm_as_interrupt
+from shardwave.search import outcome
+from shardwave.search.backends.registry import make_backend
+from shardwave.search.config import SearchConfig
+from shardwave.search.objective import TrainingObjective
+from shardwave.search.space import space_for
+from shardwave.search.trial import Trial, best_trial
+from shardwave.search.trial_log import TrialLog
+from shardwave.search.workers.worker import threads
+from shardwave.shards.format.layout import located
+from shardwave.shards.read.open_set import open_set
 
 _log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
@@ -45,7 +45,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
     backend = make_backend(config.backend, **config.backend_options())
     shard_set = open_set(set_path)
-    roles = resolve(shard_set.partitions, config.val_fold, config.test_fold)
+    roles = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
         clips = clip_table.clip_table(shard_set, field_of(config.model))
         fields = {
@@ -110,11 +110,11 @@ class Progress:
 
 def _import_late(scores_test: bool) -> None:
     """Import what is used at the end, in a thread: this process has little to do while its workers import and train."""
-    import models.figures
-    import search.figures  # noqa: F401
+    import shardwave.models.runs.figures
+    import shardwave.search.figures
 
     if scores_test:
-        import models.evaluate  # noqa: F401
+        import shardwave.models.evaluation.evaluate  # noqa: F401
 
 
 def _plain(config: SearchConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
 
 Value = int | float | str | bool
 

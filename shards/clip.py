@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
 
 SPLITS = ("train", "val", "test")
 

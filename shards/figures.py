@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from shards.atomic import write_bytes
+from shardwave.shards.storage.atomic import write_bytes
 
 # In this order, those that are there; what none of them has is drawn as the placeholder of its script.
 FAMILIES = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from preprocess import regular_file, typed
-from shards.layout import QUARANTINE, REMARKS
-from shards.records import QuarantineEntry, RemarkEntry
+from shardwave.common import regular_file, typed
+from shardwave.shards.format.layout import QUARANTINE, REMARKS
+from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 
 
 def quarantined(folder: Path | str) -> list[QuarantineEntry]:

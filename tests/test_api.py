@@ -7,25 +7,26 @@ from pathlib import Path
 
 import pytest
 
-import bench.report
-from bench import compare
-from bench.record import Record, append
-from models import checkpoint, result
-from models.config import defaults
-from models.evaluate import evaluate
-from models.predict import predict
-from models.train import train
-from preprocess.config import SpectrogramConfig
-from search.compare import compare as compare_searches
-from search.config import SearchConfig
-from search.results import read_trials
-from search.run import search
-from shards import inspect, inspect_against, inspect_figures, lookup, quarantine
-from shards.build import BuildOptions, build, build_table
-from shards.open_set import open_set
-from shards.sources.fetch import fetch
-from shards.stream import stream
-from shards.verify import verify
+import shardwave.bench.report.page
+from shardwave.bench.harness.record import Record, append
+from shardwave.bench.report import compare
+from shardwave.models.evaluation.evaluate import evaluate
+from shardwave.models.evaluation.predict import predict
+from shardwave.models.runs import checkpoint, result
+from shardwave.models.training.config import defaults
+from shardwave.models.training.train import train
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.search.compare import compare as compare_searches
+from shardwave.search.config import SearchConfig
+from shardwave.search.run import search
+from shardwave.search.trial_log import read_trials
+from shardwave.shards import quarantine
+from shardwave.shards.build.builder import BuildOptions, build, build_table
+from shardwave.shards.format.verify import verify
+from shardwave.shards.inspect import compare_audio, figures, lookup, summary
+from shardwave.shards.read.open_set import open_set
+from shardwave.shards.read.stream import stream
+from shardwave.shards.sources.fetch import fetch
 from tests.models.conftest import write_images
 from tests.shards.conftest import CONFIG, write_clip
 
@@ -39,13 +40,13 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(CONFIG, SpectrogramConfig)
     build("audio", "set", CONFIG, BuildOptions(labels="labels.csv", workers=1, min_shards=1))
     build_table("table.csv", "features")
-    assert verify(open_set("set"))["clips"] == inspect.summary("set")["clips"] == 8
+    assert verify(open_set("set"))["clips"] == summary.summary("set")["clips"] == 8
     assert len(list(stream("set", ["train", "val"]))) == 8 and quarantine.quarantined("set") == []
     key = open_set("set").view("train").key(0)
     lookup.sample("set", key)
-    inspect_figures.draw_sample("set", key, "one.png")
-    inspect_figures.draw_sheet("set", "sheet.png")
-    assert inspect_against.against("set", "audio", clips=2)["verdict"] == "identical"
+    figures.draw_sample("set", key, "one.png")
+    figures.draw_sheet("set", "sheet.png")
+    assert compare_audio.against("set", "audio", clips=2)["verdict"] == "identical"
     write_images(Path("images"), ["train", "val"], clips=4)
     train("images", defaults("mlp", epochs=1, hidden_size=4, device="cpu"), "run")
     assert result.read("run")["state"] == "COMPLETE" and checkpoint.load("run/checkpoint.ckpt").classes
@@ -56,7 +57,7 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(read_trials("found")) == 2 and len(compare_searches(["found"])) == 1
     append(Path("records.jsonl"), Record("s", "c", "ours", "s", [1.0]))
     compare.compare("records.jsonl", "records.jsonl")
-    bench.report.write(["run", "found", "records.jsonl"], "page.html")
+    shardwave.bench.report.page.write(["run", "found", "records.jsonl"], "page.html")
     assert json.loads(Path("found/result.json").read_text())["state"] == "COMPLETE" and Path("page.html").exists()
     Path("data/recordings").mkdir(parents=True)
     for digit in range(10):

@@ -244,8 +244,8 @@ def test_quiet_verbose_and_neither(tmp_path):
     }  # fmt: skip
     assert all(run.returncode == 0 for run in told.values())
     assert told["--quiet"].stderr == ""
-    assert "building" in told[""].stderr and "preprocess.decode" not in told[""].stderr
-    for words in ("clip 2.wav by our own 16-bit wav reader", "train-0000: ", "device auto: ", "engine auto: torch", " took "):
+    assert "building" in told[""].stderr and "shardwave.preprocess.audio.decode" not in told[""].stderr
+    for words in ("clip 2.wav by our own 16-bit wav reader", "train-0000: ", "device auto: ", "engine auto: numba", " took "):
         assert words in told["--verbose"].stderr, words
 
 
@@ -264,7 +264,7 @@ def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
 
     import click
 
-    import cli_frame
+    from shardwave import cli_frame
 
     def full():
         raise OSError(errno.ENOSPC, "No space left on device", "runs/x/last.ckpt")
@@ -281,7 +281,7 @@ def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
 
 def test_scores_say_what_they_were_measured_on(capsys):
     """A score of clips that were trained on, or that the epoch was chosen by, must not read like one of new clips."""
-    import cli_frame
+    from shardwave import cli_frame
 
     kinds = {
         "train": {"kind": "trained", "clips": 6, "trained": 6},
@@ -339,8 +339,8 @@ def test_completion(shell, tmp_path):
 
 def test_runs_from_a_checkout_whose_path_holds_spaces(tmp_path):
     copy = tmp_path / "a copy of it"
-    for name in ("preprocess", "shards", "models", "search", "bench"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("shardwave", "common", "preprocess", "shards", "models", "search", "bench"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("cli.py", "cli_frame.py"):
         shutil.copy(ROOT / name, copy)
     audio = audio_folder(tmp_path / "my audio")

@@ -17,26 +17,29 @@ import numpy as np
 import pytest
 import torch
 
-import bench.report
-from bench import compare, curves
-from bench.record import Record, append
-from models import checkpoint, result
-from models.config import defaults
-from models.network import Inputs
-from models.registry import build_model
-from preprocess.errors import ShardwaveError
-from search.results import TrialLog, read_trials
-from search.space import Grid, Space, Uniform
-from search.trial import Trial
-from shards import build_lock, folder, inspect, plan, storage
-from shards.build_storage import finished_record
-from shards.clip import Clip
-from shards.layout import BUILD
-from shards.open_set import open_set
-from shards.plan import PlannedClip
-from shards.sources import download
-from shards.storage import as_path
-from shards.unit import Unit, UnitWriter
+import shardwave.bench.report.page
+from shardwave.bench.harness.record import Record, append
+from shardwave.bench.report import compare
+from shardwave.bench.search_quality import curves
+from shardwave.common.errors import ShardwaveError
+from shardwave.models.networks.base import Inputs
+from shardwave.models.networks.registry import build_model
+from shardwave.models.runs import checkpoint, result
+from shardwave.models.training.config import defaults
+from shardwave.search.space import Grid, Space, Uniform
+from shardwave.search.trial import Trial
+from shardwave.search.trial_log import TrialLog, read_trials
+from shardwave.shards.build import folder, lock, plan
+from shardwave.shards.build.plan import PlannedClip
+from shardwave.shards.build.set_storage import finished_record
+from shardwave.shards.build.unit import Unit, UnitWriter
+from shardwave.shards.clip import Clip
+from shardwave.shards.format.layout import BUILD
+from shardwave.shards.inspect import summary
+from shardwave.shards.read.open_set import open_set
+from shardwave.shards.sources import download
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import as_path
 from tests.models.conftest import FEATURES, write_images
 from tests.shards.conftest import CONFIG
 
@@ -144,16 +147,16 @@ def shard_set(made: Path, tmp_path: Path) -> Path:
 
 def look(shard_set: Path) -> None:
     """What `inspect SET` and training read of a set."""
-    inspect.describe(inspect.summary(shard_set))
+    summary.describe(summary.summary(shard_set))
     opened = open_set(shard_set)
     _ = opened.config
-    for name in opened.partitions:
+    for name in opened.splits:
         view = opened.view(name, "both")
         view.gather(range(len(view)), [field for field in opened.fields if field.endswith("npy")])
 
 
 def test_manifest(shard_set: Path) -> None:
-    from shards import manifest
+    from shardwave.shards.format import manifest
 
     def seal(value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("config"), dict | None):
@@ -194,18 +197,18 @@ def test_json_of_samples(shard_set: Path) -> None:
     for what, changed in mutations(dict(view.meta(0))):
         data = json.dumps(changed).encode().ljust(length)
         path.write_bytes(whole[:start] + data[:length] + whole[start + length :])
-        survives(path, lambda: inspect.describe(inspect.summary(shard_set)), what=what)
+        survives(path, lambda: summary.describe(summary.summary(shard_set)), what=what)
     for data in BYTES:
         path.write_bytes(whole[:start] + data.ljust(length)[:length] + whole[start + length :])
-        survives(path, lambda: inspect.summary(shard_set), what=str(data))
+        survives(path, lambda: summary.summary(shard_set), what=str(data))
     path.write_bytes(whole[: start - 512] + bytes(512) + whole[start:])  # its tar header
-    assert not survives(path, lambda: inspect.summary(shard_set))
+    assert not survives(path, lambda: summary.summary(shard_set))
 
 
 def test_quarantine(shard_set: Path) -> None:
     path = shard_set / "quarantine.jsonl"
     path.write_text('{"path": "a.wav", "reason": "empty file"}\n{"path": "b.wav", "reason": "truncated"}\n')
-    fuzz_lines(path, lambda: inspect.describe(inspect.summary(shard_set)))
+    fuzz_lines(path, lambda: summary.describe(summary.summary(shard_set)))
 
 
 def some_plan() -> plan.Plan:
@@ -224,7 +227,7 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
     def use() -> None:
         state = folder.examine(out)
         assert state.plan is not None
-        assert all(partition in ("train", "val", "test") for partition, _ in state.plan.units())  # they become names of files
+        assert all(split in ("train", "val", "test") for split, _ in state.plan.units())  # they become names of files
         plan.changes(some_plan(), state.plan, out, {})
 
     fuzz_lines(path, use)
@@ -258,9 +261,9 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
 def test_the_lock_of_a_build_at_a_url() -> None:
     folder = as_path("memory://set")
     for data in BYTES:
-        storage.write(folder / ".shardwave.lock", data)  # type: ignore[arg-type]
+        any_path.write(folder / ".shardwave.lock", data)  # type: ignore[arg-type]
         with pytest.raises(ShardwaveError, match="another build is writing .*--break-lock"):
-            build_lock.hold(folder).__enter__()
+            lock.hold(folder).__enter__()
 
 
 def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> None:
@@ -273,19 +276,19 @@ def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> N
 
 
 HISTORY = [
-    {"epoch": n, "train_loss": 1.0, "val_loss": 1.0, "train_whole_accuracy": 0.5, "val_whole_accuracy": 0.5,
-     "val_whole_recall": 0.5, "val_whole_f1": 0.5, "confusion": {"val_whole": [[1, 0], [0, 1]]}} for n in (1, 2)
+    {"epoch": n, "train_loss": 1.0, "val_loss": 1.0, "train_full_accuracy": 0.5, "val_full_accuracy": 0.5,
+     "val_full_recall": 0.5, "val_full_f1": 0.5, "confusion": {"val_full": [[1, 0], [0, 1]]}} for n in (1, 2)
 ]  # fmt: skip
 RUN = {
     "format": result.FORMAT, "command": "train", "state": "COMPLETE", "error": None, "model": "cnn", "params": {"dropout": 0.5},
     "seed": 0, "config": {"model": "cnn"}, "set": "sets/x", "fingerprint": "0", "classes": ["a", "b"],
     "folds": {"train": ["train"]},
-    "selected_by": "whole", "best_epoch": 1, "scores": {"val_whole_accuracy": 0.5, "val_whole_recall": None},
-    "confusion": {"val_whole": [[1, 0], [0, 1]]}, "history": HISTORY, "parameters": 5,
+    "selected_by": "full", "best_epoch": 1, "scores": {"val_full_accuracy": 0.5, "val_full_recall": None},
+    "confusion": {"val_full": [[1, 0], [0, 1]]}, "history": HISTORY, "parameters": 5,
     "seconds": {"total": 2.0, "step": 1.0, "validation": 0.1, "data_wait": 0.1, "backbone": {"seconds": 0.1}},
     "environment": {"cpu": "x", "cores": 2, "versions": {"torch": "2"}, "date": "2026-01-01", "commit": "0"},
 }  # fmt: skip
-FOLD = {"fold": 1, "scores": {"test_whole_accuracy": 0.5}}
+FOLD = {"fold": 1, "scores": {"test_full_accuracy": 0.5}}
 SEARCH = {
     **RUN, "command": "search", "backend": "random", "sampler": "random", "scheduler": "none", "jobs": 1, "started": 1.0,
     "trials": 2, "states": {"COMPLETE": 2}, "best": {"trial": 0, "params": {"dropout": 0.5}, "value": 0.5, "epoch": 1},
@@ -295,7 +298,7 @@ SEARCH = {
 
 @pytest.mark.parametrize("kind", ["train", "folds", "search"])
 def test_result(tmp_path: Path, kind: str) -> None:
-    found = {"train": RUN, "folds": {**RUN, "per_fold": [FOLD, FOLD], "spread": {"test_whole_accuracy": 0.1}}, "search": SEARCH}[
+    found = {"train": RUN, "folds": {**RUN, "per_fold": [FOLD, FOLD], "spread": {"test_full_accuracy": 0.1}}, "search": SEARCH}[
         kind
     ]
     path = tmp_path / "run" / "result.json"
@@ -303,7 +306,7 @@ def test_result(tmp_path: Path, kind: str) -> None:
     path.write_text(json.dumps(found))
     if kind == "search":
         write_trials(path.parent)
-    fuzz_json(path, lambda: bench.report.rendered([path.parent]))
+    fuzz_json(path, lambda: shardwave.bench.report.page.rendered([path.parent]))
 
 
 def test_result_of_a_run_that_is_resumed(tmp_path: Path) -> None:
@@ -328,7 +331,7 @@ def test_trials(tmp_path: Path) -> None:
     out.mkdir()
     (out / "result.json").write_text(json.dumps(SEARCH))
     write_trials(out)
-    fuzz_lines(out / "trials.jsonl", lambda: (read_trials(out), bench.report.rendered([out])))
+    fuzz_lines(out / "trials.jsonl", lambda: (read_trials(out), shardwave.bench.report.page.rendered([out])))
     (out / "started.jsonl").write_text('{"trial": 5, "params": {"dropout": 0.5}, "attempt": 1, "worker": "w"}\n')
     assert [lost.trial for lost in TrialLog(out).lost()] == [5]
     fuzz_lines(out / "started.jsonl", lambda: TrialLog(out).lost())
@@ -354,7 +357,7 @@ def test_records_of_benchmarks(tmp_path: Path) -> None:
     append(path, Record("decode", "mp3", "peer", "s", [], {}, None, "no decoder", environment))
 
     def use() -> None:
-        bench.report.rendered([path])
+        shardwave.bench.report.page.rendered([path])
         compare.compare(path, path)
 
     fuzz_lines(path, use)
@@ -384,7 +387,7 @@ def some_checkpoint(path: Path) -> Any:
         "set_config": None,
         "splits": {"train": ["train"]},
         "spectrogram": dataclasses.asdict(CONFIG),
-        "selected": "whole",
+        "selected": "full",
         "epoch": 1,
     }
     checkpoint.save(path, network.state_dict(), inputs, config, about)

@@ -19,7 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from shards.sources import demo
+from shardwave.shards.sources import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "pyproject.toml").read_text()
@@ -125,7 +125,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_commands_run_without_extras(python: Path, tmp_path: Path) -> None:
-    demo.make(tmp_path / "audio", artists=4, clips=1, seconds=2.0)
+    synthetic.make(tmp_path / "audio", artists=4, clips=1, seconds=2.0)
     small = ("--model", "mlp", "--epochs", "2")
 
     def run(*arguments: str, status: int = 0) -> str:

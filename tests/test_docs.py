@@ -11,19 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import cli
-import cli_frame
-from shards.sources import demo
-from shards.sources.known.gtzan import GENRES
+from shardwave import cli, cli_frame
+from shardwave.shards.sources import synthetic
+from shardwave.shards.sources.known.gtzan import GENRES
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def gtzan_like(folder: Path, clips: int = 6) -> Path:
     """Short synthetic clips under GTZAN's names, the broken file among them, and an unlabelled folder beside."""
-    demo.make(folder / "made", artists=clips, clips=1, seconds=3.0)
+    synthetic.make(folder / "made", artists=clips, clips=1, seconds=3.0)
     for number, genre in enumerate(GENRES):
-        made = sorted((folder / "made" / list(demo.GENRES)[number % len(demo.GENRES)]).iterdir())
+        made = sorted((folder / "made" / list(synthetic.GENRES)[number % len(synthetic.GENRES)]).iterdir())
         target = folder / "downloads" / "gtzan" / "genres_original" / genre
         target.mkdir(parents=True)
         for i, file in enumerate(made):

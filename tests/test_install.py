@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.sources import demo
+from shardwave.shards.sources import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("preprocess", "shards", "models", "search", "bench")
@@ -38,8 +38,8 @@ def test_the_wheel_holds_all_that_runs(tmp_path):
     run(*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel, cwd=tmp_path)
     missing = [path for path in ours if not (tmp_path / "site" / path).exists()]
     assert not missing
-    demo.make(tmp_path / "audio", artists=2, clips=1, seconds=2.0)
+    synthetic.make(tmp_path / "audio", artists=2, clips=1, seconds=2.0)
     shardwave = tmp_path / "site" / "bin" / "shardwave"
     arguments = ("shard", "audio", "--labels", "audio/labels.csv", "--out", "set", "--image-size", "16", "--json")
     built = run(sys.executable, shardwave, *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
-    assert json.loads(built.stdout.splitlines()[-1])["clips"] == 2 * len(demo.GENRES)
+    assert json.loads(built.stdout.splitlines()[-1])["clips"] == 2 * len(synthetic.GENRES)

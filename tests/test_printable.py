@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-import bench.report
-import cli
-from models import figures
-from preprocess.printable import one_line, printable, write_line
-from shards import inspect
-from shards.build import BuildOptions, build
+import shardwave.bench.report.page
+from shardwave import cli
+from shardwave.common.printable import one_line, printable, write_line
+from shardwave.models.runs import figures
+from shardwave.shards.build.builder import BuildOptions, build
+from shardwave.shards.inspect import summary
 from tests.shards.conftest import CONFIG, write_clip
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -83,7 +83,7 @@ def test_commands_print_no_controls(
 ) -> None:
     assert "quarantined  1 clip" in shown(["inspect", shard_set], capfd, monkeypatch)
     shown(["inspect", shard_set, "--sheet", tmp_path / "sheet.png"], capfd, monkeypatch)
-    key = json.dumps(inspect.summary(shard_set))  # what --json prints is ASCII
+    key = json.dumps(summary.summary(shard_set))  # what --json prints is ASCII
     assert key.isascii()
     shown(["inspect", shard_set, "--json"], capfd, monkeypatch)
     shown(["inspect", shard_set, "--key", HOSTILE], capfd, monkeypatch)
@@ -100,7 +100,7 @@ def test_pages_and_figures_take_any_class_name(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     text = json.dumps({**RUN, "classes": [HOSTILE, f"<script>{NOT_UTF8}"], "model": "<img src=x>"})
     (tmp_path / "run" / "result.json").write_text(text)
-    bench.report.write([tmp_path / "run"], tmp_path / "page.html")
+    shardwave.bench.report.page.write([tmp_path / "run"], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert not UNSAFE.search(page) and "<script>" not in page and "<img" not in page
     figures.confusion(tmp_path / "c.png", [[1, 0], [0, 1]], [HOSTILE, NOT_UTF8], "title")

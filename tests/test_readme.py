@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.sources import demo
+from shardwave.shards.sources import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 LESS = {
@@ -29,7 +29,7 @@ def readme_commands() -> list[list[str]]:
 
 @pytest.mark.slow
 def test_readme_commands(tmp_path):
-    labels = demo.make(tmp_path / "DATA", artists=3, clips=1, seconds=4.0)
+    labels = synthetic.make(tmp_path / "DATA", artists=3, clips=1, seconds=4.0)
     rows = list(csv.DictReader(labels.open()))
     with labels.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["path", "label", "group", "fold"])

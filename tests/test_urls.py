@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import cli
-from preprocess.errors import ShardwaveError
+from shardwave import cli
+from shardwave.common.errors import ShardwaveError
 from tests.models.conftest import write_images
 
 

@@ -1,6 +1,6 @@
 """Searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
 
-Run in a fresh process: `python -m bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N`. DATA
+Run in a fresh process: `python -m shardwave.bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N`. DATA
 holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl gets of every trial the fields of our own that tell its values,
 the time of each, and the seconds spent in epochs.
 """

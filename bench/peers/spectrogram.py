@@ -16,7 +16,7 @@ RATE, N_FFT, HOP, SIZE = 22_050, 2_048, 512, 512
 
 
 def report_setup(out: str) -> Callable[[list[str]], None]:
-    """The report's way: librosa.load, stft, power in dB, `specshow` into a figure, saved as PNG, resized to 512 x 512 RGB."""
+    """The librosa.load, stft, power in dB, `specshow` into a figure, saved as PNG, resized to 512 x 512 RGB."""
     import matplotlib
 
     matplotlib.use("Agg")

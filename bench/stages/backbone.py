@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.record import Record
-from bench.scope import Scope
-from bench.stages.training import backbone_set, config_of, peaks, steps
-from bench.timing import Case, timed
-from models import backbone
-from models.data import TrainingData
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.bench.stages.training import backbone_set, config_of, peaks, steps
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.networks import backbone
 
 STAGE, UNIT = "backbone", "samples/s"
 

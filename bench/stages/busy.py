@@ -10,20 +10,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.process import ROOT
-from bench.record import Record
-from bench.scope import Scope
-from bench.timing import Case, Seconds, timed
+from shardwave.bench.harness.process import ROOT
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import Case, Seconds, timed
 
 STAGE, UNIT = "busy", "s"
 SPIN = "while True: pass"
 SPINNING = {"GOMP_SPINCOUNT": "300000"}  # how GNU's OpenMP waits where nothing tells it to sleep
 TRAIN = """
 import json, sys
-from models.config import defaults
-from models.data import TrainingData
-from models.fit import fit
-from models.threads import useful_threads
+from shardwave.models.training.config import defaults
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.training.fit import fit
+from shardwave.models.training.threads import useful_threads
 path, model, epochs = sys.argv[1:]
 config = defaults(model, epochs=int(epochs), train_view="slice", device="cpu")
 data = TrainingData(path, config)
@@ -37,7 +37,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
     Those processes never wait. `of_floor` is the time of the best fixed number, divided by the case's own.
     """
-    from bench.stages.training import labelled_set
+    from shardwave.bench.stages.training import labelled_set
 
     path = labelled_set(scope, 128, scope.pick(8, 60))
     yield from compare(scope, path, "mlp", scope.pick(2, 30))

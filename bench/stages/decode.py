@@ -10,12 +10,12 @@ import numpy as np
 import soundfile
 import soxr
 
-from bench import floor
-from bench.audio import RATE, SECONDS
-from bench.record import Record
-from bench.scope import Scope, missing
-from bench.timing import Case, timed
-from preprocess.decode import decode
+from shardwave.bench.harness import limits
+from shardwave.bench.harness.audio import RATE, SECONDS
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope, missing
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.preprocess.audio.decode import decode
 
 STAGE, UNIT = "decode", "x real time"
 FORMATS = {  # name: (suffix, container, encoding, sample rate in Hz, channels)
@@ -85,7 +85,7 @@ def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
     def work() -> None:
         for path in paths:
             if uncoded:
-                floor.read_files([path])
+                limits.read_files([path])
             else:
                 with soundfile.SoundFile(path) as file:
                     file.read(dtype="float32", out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.record import Record
-from bench.scope import Scope, missing
-from bench.stages.preprocess import engine_case, fft_floor, pooled_case
-from bench.timing import Case, timed
-from preprocess.config import SpectrogramConfig
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope, missing
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.bench.stages.preprocess import engine_case, fft_floor, pooled_case
+from shardwave.preprocess.config import SpectrogramConfig
 
 STAGE, UNIT = "features", "x real time"
 SETS = {
@@ -27,7 +27,7 @@ def run(scope: Scope) -> Iterator[Record]:
     ]
     peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", "bench")
     if absent is None:
-        from bench.peers.features import librosa_setup
+        from shardwave.bench.peers.features import librosa_setup
 
         cases.append(pooled_case(scope, peer, "peer", clips[: scope.workers * scope.pick(1, 4)], 1, librosa_setup))
     else:

@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from bench import floor
-from bench.peers import loading as peers
-from bench.record import Record
-from bench.scope import Scope, missing
-from bench.timing import Case, timed
-from preprocess.config import SpectrogramConfig
-from preprocess.decode import decode
-from preprocess.engine import make_engine
-from shards import index
-from shards.layout import INDEX
-from shards.writer import Row, write_set
+from shardwave.bench.harness import limits
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope, missing
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.bench.peers import loading as peers
+from shardwave.preprocess.audio.decode import decode
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.registry import make_engine
+from shardwave.shards.build.writer import Row, write_set
+from shardwave.shards.format import index
+from shardwave.shards.format.layout import INDEX
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
@@ -87,7 +87,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
         way: dict[str, Any] = (
             {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
         )
-        copy = functools.partial(floor.gather(mapped, places, size, batch), order)
+        copy = functools.partial(limits.gather(mapped, places, size, batch), order)
         cases = [
             _case(params, "memcpy gather", "floor", copy),
             _case(params, "ours, one process", "ours", _ours(folder / "set", batch, 1), threads=1, **way),
@@ -126,8 +126,8 @@ def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: 
 
 def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
     """An epoch of our loader: opened once, shuffled anew every time."""
-    from shards.loader import Loader
-    from shards.open_set import open_set
+    from shardwave.shards.read.loader import Loader
+    from shardwave.shards.read.open_set import open_set
 
     loader = Loader(open_set(path).view("train"), batch, shuffle=True, threads=threads)
     epochs = itertools.count(1)
@@ -144,18 +144,18 @@ def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator
     """With the files dropped from the page cache before every repeat; opening included."""
     group = f"{about['samples']:,} samples, batches of 32, cold"
     params = {**about, "group": group, "batch_size": 32, "cache": "dropped"}
-    if not floor.drop_from_cache(tars):
+    if not limits.drop_from_cache(tars):
         reason = "this system has no way to drop files from the page cache"
         yield Record(STAGE, f"{group}: ours", "ours", UNIT, skipped=reason)
         return
 
     def drop() -> None:
         gc.collect()  # pages that are still mapped stay
-        floor.drop_from_cache(tars)
+        limits.drop_from_cache(tars)
 
     stock = peers.webdataset_epoch([str(tar) for tar in tars], 32, 0)
     cases = [
-        _case(params, "disk read, in order", "floor", lambda: floor.read_files(tars), drop),
+        _case(params, "disk read, in order", "floor", lambda: limits.read_files(tars), drop),
         _case(params, "ours, one process", "ours", lambda: _ours(tars[0].parent, 32, 1)(), drop),
         _case(params, "webdataset, one process", "peer", stock, drop),
     ]
@@ -166,7 +166,7 @@ def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Ite
     """From a local HTTP server: ours, stock webdataset, and fetching the bytes alone."""
     from torch.utils.data import DataLoader
 
-    from shards.stream import stream
+    from shardwave.shards.read.stream import stream
 
     group = f"{about['samples']:,} samples, batches of 32, HTTP"
     params = {**about, "group": group, "batch_size": 32, "server": "http.server, same machine"}
@@ -215,7 +215,7 @@ def _fetch(urls: Sequence[str]) -> None:
 
 def _opening(scope: Scope) -> Iterator[Record]:
     """Opening a set of many small samples, up to knowing every class and place."""
-    from shards.open_set import open_set
+    from shardwave.shards.read.open_set import open_set
 
     count = scope.pick(10_000, 100_000)
     path = scope.room("opening") / "set"
@@ -243,7 +243,7 @@ def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
 
 
 def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
-    """The report's way: one RGB PNG a sample, in class folders; repeated images are hard links."""
+    """The one RGB PNG a sample, in class folders; repeated images are hard links."""
     from PIL import Image
 
     made: list[Path] = []

@@ -9,32 +9,32 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import floor, process
-from bench.audio import CLASSES, RATE, SECONDS, repeat_clips
-from bench.record import Record, against_floor
-from bench.scope import NO_CUDA, Scope, missing
-from bench.timing import Case, timed
-from preprocess.config import SpectrogramConfig
-from preprocess.engine import CPU_ONLY, make_engine
-from preprocess.errors import BadAudio
+from shardwave.bench.harness import limits, process
+from shardwave.bench.harness.audio import CLASSES, RATE, SECONDS, repeat_clips
+from shardwave.bench.harness.record import Record, against_floor
+from shardwave.bench.harness.scope import NO_CUDA, Scope, missing
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.common.errors import BadAudio
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.registry import CPU_ONLY, make_engine
 
 STAGE, UNIT = "preprocess", "x real time"
 WHOLE = SpectrogramConfig(slices=0)
 SETS = {
-    "whole": WHOLE,
-    "whole + 10 slices": SpectrogramConfig(),
-    "whole + 10 slices + features": SpectrogramConfig(features=True),
+    "full": WHOLE,
+    "full + 10 slices": SpectrogramConfig(),
+    "full + 10 slices + features": SpectrogramConfig(features=True),
 }
 
 BUILDS, BESIDE = "Whole builds by the command line", " (beside the builds)"
-HEADLINE = "numba cpu: whole + 10 slices"  # what stands for the precompute on a clip's way
+HEADLINE = "numba cpu: full + 10 slices"  # what stands for the precompute on a clip's way
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
     cases = [*fft_floor(scope), *_peers(scope), *_engines(scope, "cpu")]
     if not scope.quick:  # seconds a clip
-        case = engine_case(scope, "reference cpu: whole", "reference", WHOLE, scope.audio[: scope.workers])
+        case = engine_case(scope, "reference cpu: full", "reference", WHOLE, scope.audio[: scope.workers])
         cases.append(dataclasses.replace(case, once=True))
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240))
     yield from timed(STAGE, UNIT, list(_engines(scope, "cuda")), scope.plan)
@@ -92,11 +92,11 @@ def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     `group` and `beside` (a part of the name) tell several measurements of one stage apart.
     """
     count = len(scope.audio)
-    params = {**parameters(scope, count), "n_fft": floor.N_FFT, "hop_length": floor.HOP, **({"group": group} if group else {})}
-    job = floor.fft_setup, SECONDS, RATE
+    params = {**parameters(scope, count), "n_fft": limits.N_FFT, "hop_length": limits.HOP, **({"group": group} if group else {})}
+    job = limits.fft_setup, SECONDS, RATE
     scope.pool.each([1] * scope.workers, *job)
     shares = [2] * (count // 2) + [1] * (count % 2)
-    threads = floor.fft_setup(SECONDS, RATE, scope.workers)
+    threads = limits.fft_setup(SECONDS, RATE, scope.workers)
     return [
         Case(
             f"FFT alone, a process per core{beside}", "floor", lambda: list(scope.pool.map(shares, *job)), count * SECONDS, params
@@ -131,7 +131,7 @@ def parameters(scope: Scope, clips: int) -> dict[str, Any]:
 
 def _peers(scope: Scope) -> list[Case]:
     """The peers, each on all cores; slow ones on few clips."""
-    from bench.peers import spectrogram
+    from shardwave.bench.peers import spectrogram
 
     clips, cases = scope.audio, _report_way(scope)
     if missing("librosa", "bench") is None:
@@ -147,12 +147,12 @@ def _peers(scope: Scope) -> list[Case]:
 
 def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     """What our users come from, where librosa is installed; see `fft_floor` for `group` and `beside`."""
-    from bench.peers import spectrogram
+    from shardwave.bench.peers import spectrogram
 
     if missing("librosa", "bench"):
         return []
     few, images = scope.audio[: scope.workers * scope.pick(1, 2)], str(scope.room("images"))
-    name = f"report's way: librosa, specshow, PNG{beside}"
+    name = f"librosa, specshow, PNG{beside}"
     case = pooled_case(scope, name, "peer", few, 1, spectrogram.report_setup, images)
     case.params.update({"group": group} if group else {})
     return [case]
@@ -178,7 +178,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
         return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
 
     def case(options: str) -> Case:
-        name = f"shard command: whole + 10 slices{options}"
+        name = f"shard command: full + 10 slices{options}"
         return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params, clear)
 
     starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
@@ -188,7 +188,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
     limit = scope.pick(8, 240)
     records = timed(STAGE, UNIT, [*beside, *cases], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
     for options, builds in seen.items():
-        name = f"shard command, once started: whole + 10 slices{options}"
+        name = f"shard command, once started: full + 10 slices{options}"
         start = starts[options]
         told = {**params, "start": start, "start_clips": len(few)}
         if min(watched.seconds for watched in builds) > 1.5 * start:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import process
-from bench.record import Record
-from bench.scope import Scope, missing
-from bench.timing import Case, Plan, Seconds, measure
+from shardwave.bench.harness import process
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope, missing
+from shardwave.bench.harness.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
 LONG = 60  # trials; of so many, starting takes a small part
@@ -112,7 +112,7 @@ def our_command(path: Path, fold: int | None, backend: str) -> list[str]:
 
 def stock_command(kind: str, arrays: Path) -> list[str]:
     """The command line of a peer's search."""
-    return [sys.executable, "-m", "bench.peers.search", kind, str(arrays)]
+    return [sys.executable, "-m", "shardwave.bench.peers.search", kind, str(arrays)]
 
 
 def watch(command: Sequence[str], out: Path, **numbers: int) -> Seen:
@@ -127,10 +127,10 @@ def watch(command: Sequence[str], out: Path, **numbers: int) -> Seen:
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:
     """A shard set with features, the fold to validate on, and what it is: ESC-10 where it is at hand, or the bench's clips."""
-    from bench.stages.training import labelled_set
-    from preprocess.config import SpectrogramConfig
-    from shards.build import build
-    from shards.build_options import BuildOptions
+    from shardwave.bench.stages.training import labelled_set
+    from shardwave.preprocess.config import SpectrogramConfig
+    from shardwave.shards.build.builder import build
+    from shardwave.shards.build.options import BuildOptions
 
     if scope.quick or not (ESC10 / "labels.csv").exists():
         return labelled_set(scope, 128, scope.pick(8, 60)), None, scope.audio_source
@@ -143,11 +143,11 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
 
 def _arrays(path: Path, fold: int | None, out: Path) -> Path:
     """The same features as the peers' arrays: standardised slices to train on, whole clips to validate on."""
-    from models.partitions import resolve
-    from shards.open_set import open_set
+    from shardwave.models.data.splits import resolve
+    from shardwave.shards.read.open_set import open_set
 
     shard_set = open_set(path)
-    roles = resolve(shard_set.partitions, fold, None)
+    roles = resolve(shard_set.splits, fold, None)
     train, val = shard_set.view(roles.train, "slice"), shard_set.view(roles.val, "full")
     values = {
         name: view.gather(np.arange(len(view)), ("features.npy",))["features.npy"]

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import floor
-from bench.record import Record
-from bench.scope import Scope
-from bench.timing import Case, timed
-from models.allocator import keep_freed_memory
-from models.batches import Batches
-from models.config import TrainConfig, defaults
-from models.data import TrainingData
-from models.fit import fit, take_step
-from preprocess.config import SpectrogramConfig
-from shards.build import build
-from shards.build_options import BuildOptions
-from shards.resident import Resident
+from shardwave.bench.harness import limits
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.models.data.batches import Batches
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.training.config import TrainConfig, defaults
+from shardwave.models.training.fit import fit, take_step
+from shardwave.models.training.malloc import keep_freed_memory
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.builder import build
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.read.resident import Resident
 
 STAGE, UNIT = "training", "samples/s"
 HEADLINE = "cnn 512 x 512"  # stands for training on a clip's way: images of the default size
@@ -84,9 +84,9 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
     """The machine's fastest matrix product and convolutions (float32), as samples/s of a step with `per_sample` operations."""
     cuda = device == "cuda"
     size = 8_192 if cuda else 1_024 if quick else 2_048
-    peaks = [("matrix product peak", floor.matmul(device, torch.float32, size), {"size": size})]
+    peaks = [("matrix product peak", limits.matmul(device, torch.float32, size), {"size": size})]
     for channels, side in ((64, 112), (256, 28)):  # early and late in a network such as VGG16
-        convolution = floor.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
+        convolution = limits.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
         peaks.append((f"convolution peak, {channels} channels", convolution, {"channels": channels, "side": side}))
     return [
         Case(name, "floor", run, operations / per_sample, {**params, "flops_per_sample": per_sample})
@@ -135,7 +135,7 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     spent = {"training steps": middle["step"], "waiting for data": middle["data_wait"], "validation": middle["validation"]}
     spent["start and the rest"] = max(0.0, middle["total"] - sum(spent.values()))
     parts = {part: seconds / epochs for part, seconds in spent.items()}
-    params = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
+    params = {**params, "parts": parts, "full": "An epoch", "epochs": epochs, "samples": len(data.train)}
     yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], params)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench import floor
-from bench.record import Record
-from bench.scope import NO_CUDA, Scope
-from bench.timing import Case, timed
+from shardwave.bench.harness import limits
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import NO_CUDA, Scope
+from shardwave.bench.harness.timing import Case, timed
 
 STAGE, UNIT = "transfer", "GB/s"
 BATCH, SIZE = 256, 512
@@ -35,5 +35,5 @@ def run(scope: Scope) -> Iterator[Record]:
         Case(LARGE, "floor", lambda: on_device.copy_(large, non_blocking=True), large.nbytes / 1e9, bytes_),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
-    within, moved = floor.copy("cuda", 1 << 30)
+    within, moved = limits.copy("cuda", 1 << 30)
     yield from timed(STAGE, UNIT, [Case(WITHIN, "floor", within, moved / 1e9, {"bytes read and written": moved})], scope.plan)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import webdataset
 
-from bench import floor
-from bench.record import Record
-from bench.scope import Scope
-from bench.timing import Case, timed
-from shards.shard_writer import ShardWriter
+from shardwave.bench.harness import limits
+from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import Case, timed
+from shardwave.shards.format.shard_writer import ShardWriter
 
 STAGE, UNIT = "writing", "MB/s"
 SIZE = 512  # pixels, both axes
@@ -46,7 +46,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _plain(folder: Path, images: np.ndarray) -> None:
-    floor.write_file(folder / "plain", images.data.cast("B"))
+    limits.write_file(folder / "plain", images.data.cast("B"))
 
 
 def _ours(folder: Path, images: np.ndarray) -> None:

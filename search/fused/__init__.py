@@ -1,1 +1,1 @@
-"""A compiled trainer for multi-layer perceptrons; it does what `models.fit` does, in less time."""
+"""A compiled trainer for multi-layer perceptrons; it does what `shardwave.models.training.fit` does, in less time."""

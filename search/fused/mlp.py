@@ -1,7 +1,7 @@
 """Training of a multi-layer perceptron on the CPU, by compiled loops around BLAS and without autograd.
 
 A small model's step in PyTorch is mostly the calls around its arithmetic; here a few dozen steps are one call. The result is that
-of `models.fit` to within rounding; with dropout it is equal in distribution, for the masks are drawn by another generator.
+of `shardwave.models.training.fit` to within rounding; with dropout it is equal in distribution, for the masks are drawn by another generator.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numba
 import numpy as np
 import torch
 
-from models.config import TrainConfig
-from models.data import TrainingData
-from models.fit import FitResult, Report, run_epochs
-from preprocess.compiled import compiled
-from search.fused.trial import FusedTrial
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.fit import FitResult, Report, run_epochs
+from shardwave.preprocess.engines.numba.numba_cache import compiled
+from shardwave.search.fused.trial import FusedTrial
 
 SAMPLES = 1024  # of the steps that are taken in one call
 _MATH = {"contract", "arcp", "reassoc", "nsz"}  # rounding may differ; NaN and infinity stay what they are
@@ -24,7 +24,7 @@ _part = numba.njit(fastmath=_MATH, error_model="numpy")  # a test for division b
 
 
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
-    """Train a perceptron as `models.fit.fit` does; `data` must be on the CPU."""
+    """Train a perceptron as `shardwave.models.training.fit.fit` does; `data` must be on the CPU."""
     trial = FusedTrial(config, data)
     return run_epochs(data, config, trial.learner, lambda epoch: train_epoch(trial, epoch), report)
 

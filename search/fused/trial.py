@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from models.config import TrainConfig
-from models.data import TrainingData
-from models.precision import DTYPES
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.precision import DTYPES
 
 
 class FusedTrial:

@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocess.errors import UsageError
-from shards.build_options import BuildOptions
-from shards.clip import Clip
+from shardwave.common.errors import UsageError
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import Clip
 
 if TYPE_CHECKING:
-    from shards.storage import AnyPath
+    from shardwave.shards.storage.any_path import AnyPath
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     Raises:
         UsageError: The folder, the label file or an option is not usable.
     """
-    from shards.sources import class_folders, clip_list, csv_labels, layouts, values_from
-    from shards.storage import as_path
+    from shardwave.shards.sources import class_folders, clip_list, csv_labels, layouts, values_from
+    from shardwave.shards.storage.any_path import as_path
 
     options = options or BuildOptions()
     start = time.perf_counter()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from preprocess.errors import ShardwaveError, UsageError
-from shards import storage
-from shards.clip import Clip
-from shards.progress import say
-from shards.sources.clip_list import fold_of_folder, split_of_folder
-from shards.storage import AnyPath, UPath
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.clip_list import fold_of_folder, split_of_folder
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import AnyPath, UPath
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
@@ -46,9 +46,9 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
 
 def check_folder(audio: AnyPath) -> None:
     """Raise UsageError unless `audio` is a folder."""
-    if not storage.is_dir(audio):
+    if not any_path.is_dir(audio):
         raise UsageError(
-            f"AUDIO must be a folder, got {audio}: {'it is a file' if storage.exists(audio) else 'it does not exist'}"
+            f"AUDIO must be a folder, got {audio}: {'it is a file' if any_path.exists(audio) else 'it does not exist'}"
         )
 
 
@@ -67,15 +67,15 @@ def audio_files(audio: AnyPath) -> list[str]:
     Raises:
         ShardwaveError: a folder below `audio` cannot be read, so that its clips would be missing.
     """
-    from preprocess.containers import identify
-    from preprocess.decode import SUFFIXES, looks_like_audio
+    from shardwave.preprocess.audio.containers import identify
+    from shardwave.preprocess.audio.decode import SUFFIXES, looks_like_audio
 
     if isinstance(audio, UPath):
-        shown = [path for path in storage.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
+        shown = [path for path in any_path.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
         return sorted(
             path
             for path in shown
-            if Path(path).suffix.lower() in SUFFIXES or identify(storage.read_bytes(audio / path, 0, 4_096))
+            if Path(path).suffix.lower() in SUFFIXES or identify(any_path.read_bytes(audio / path, 0, 4_096))
         )
     found: list[str] = []
     unreadable: list[str] = []

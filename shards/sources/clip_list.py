@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from preprocess.errors import UsageError
-from shards.clip import Clip
-from shards.progress import say
-from shards.sources.table_columns import MAX_FOLD, SPLIT_NAMES
+from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.table_columns import MAX_FOLD, SPLIT_NAMES
 
 _FOLD_FOLDER = re.compile(r"fold[ _-]?([0-9]{1,4})", re.IGNORECASE)
 

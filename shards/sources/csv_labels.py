@@ -7,16 +7,16 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from preprocess.errors import UsageError
-from shards import storage
-from shards.build_options import BuildOptions
-from shards.clip import Clip
-from shards.progress import say
-from shards.sources import table_columns, text_table
-from shards.sources.class_folders import audio_files, check_folder
-from shards.sources.clip_list import check_unique, fold_of_folder, split_of_folder
-from shards.sources.text_table import TextTable
-from shards.storage import AnyPath
+from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources import table_columns, text_table
+from shardwave.shards.sources.class_folders import audio_files, check_folder
+from shardwave.shards.sources.clip_list import check_unique, fold_of_folder, split_of_folder
+from shardwave.shards.sources.text_table import TextTable
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import AnyPath
 
 
 def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
@@ -63,7 +63,7 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
         files = (f"{audio}/{path}" for path in paths)
         absent = [row for row, file in enumerate(files) if os.path.isdir(file) or not os.path.exists(file)]
     else:
-        listed = storage.list_files(audio)
+        listed = any_path.list_files(audio)
         absent = [row for row, path in enumerate(paths) if path not in listed]
     if not absent:
         return paths

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from preprocess import typed
-from preprocess.errors import DamagedFile, ShardwaveError, UsageError
-from preprocess.redact import mask_url
-from shards import atomic
-from shards.progress import bar
-from shards.records import DownloadRecord
-from shards.retry import STATUSES, TryLater, retry
+from shardwave.common import typed
+from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
+from shardwave.common.progress import bar
+from shardwave.common.redact import mask_url
+from shardwave.shards.format.records import DownloadRecord
+from shardwave.shards.storage import atomic
+from shardwave.shards.storage.retry import STATUSES, TryLater, retry
 
 CHUNK = 1 << 18  # bytes
 

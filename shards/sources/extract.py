@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from preprocess.errors import ShardwaveError
-from shards import atomic, scratch
-from shards.sources.download import progress
+from shardwave.common.errors import ShardwaveError
+from shardwave.shards.sources.download import progress
+from shardwave.shards.storage import atomic, scratch
 
 MAX_BYTES = 64 << 30  # of an archive's files together
 MAX_FILES = 1_000_000  # and folders

@@ -7,15 +7,15 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from preprocess.errors import ShardwaveError, UsageError
-from shards import atomic
-from shards.clip import Clip
-from shards.csv_text import csv_text
-from shards.progress import say
-from shards.sources import known
-from shards.sources.download import check, digest, download
-from shards.sources.extract import extract
-from shards.sources.known.data_set import DataSet, Reading, Remote
+from shardwave.common.csv_text import csv_text
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources import known
+from shardwave.shards.sources.download import check, digest, download
+from shardwave.shards.sources.extract import extract
+from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote
+from shardwave.shards.storage import atomic
 
 OPTIONAL = ("fold", "group", "split")  # columns of labels.csv that are written where a clip has them
 COUNTED = "the number of clips was checked instead"
@@ -35,7 +35,7 @@ def fetch_data_set(
 
     Paths in labels.csv are relative to the returned `audio` (`out`, or the folder given as `source`, which is left as it is).
     `split` is one of the data set's (default: its first). `url` replaces the addresses known; `#sha256=…` behind it replaces
-    the published checksum. Returns audio, labels, clips, classes, partitions or folds, groups, notes, checksum, licence
+    the published checksum. Returns audio, labels, clips, classes, splits or folds, groups, notes, checksum, licence
     and citation.
     """
     split = split or next(iter(data_set.splits))
@@ -71,7 +71,7 @@ def fetch_data_set(
     where = f"{shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}"
     say(f"  next      shardwave shard {where} --preset {data_set.preset}")
     counts = {
-        "partitions": collections.Counter(clip.split for clip in reading.clips if clip.split),
+        "splits": collections.Counter(clip.split for clip in reading.clips if clip.split),
         "folds": collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None),
     }
     return {

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.errors import UsageError
-from shards.build_options import BuildOptions
-from shards.clip import Clip
-from shards.sources import clip_list, table_columns, text_table, values_from
-from shards.sources.text_table import TextTable
-from shards.storage import AnyPath
+from shardwave.common.errors import UsageError
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources import clip_list, table_columns, text_table, values_from
+from shardwave.shards.sources.text_table import TextTable
+from shardwave.shards.storage.any_path import AnyPath
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"))

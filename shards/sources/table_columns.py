@@ -6,11 +6,11 @@ import dataclasses
 import math
 import re
 
-from preprocess.errors import UsageError
-from shards.build_options import BuildOptions
-from shards.clip import SPLITS, Clip
-from shards.progress import say
-from shards.sources.text_table import TextTable
+from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import SPLITS, Clip
+from shardwave.shards.sources.text_table import TextTable
 
 # Names of columns that are understood, the first one that a table has is taken; case, spaces and hyphens do not matter.
 PATH = (

@@ -7,10 +7,10 @@ import dataclasses
 import io
 from typing import Any
 
-from preprocess.errors import UsageError
-from shards import storage
-from shards.progress import say
-from shards.storage import AnyPath
+from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import AnyPath
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 PARQUET_MAGIC, ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
@@ -48,7 +48,7 @@ def read(location: AnyPath, option: str) -> TextTable:
             refused too.
     """
     try:
-        data = storage.read_bytes(location)
+        data = any_path.read_bytes(location)
     except OSError as error:
         raise UsageError(f"{option} must be a readable file, got {location}: {error.strerror or error}") from None
     table = _parquet(str(location), data) if data.startswith(PARQUET_MAGIC) else _csv(str(location), data)
@@ -61,7 +61,7 @@ def read(location: AnyPath, option: str) -> TextTable:
 def header(location: AnyPath) -> list[str]:
     """The column names of a CSV file; empty where it is not readable as one."""
     try:
-        text = _text(str(location), storage.read_bytes(location))
+        text = _text(str(location), any_path.read_bytes(location))
         return [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])]
     except (OSError, UsageError, csv.Error):
         return []

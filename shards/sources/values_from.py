@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from preprocess.errors import UsageError
-from shards import storage
-from shards.build_options import BuildOptions
-from shards.clip import Clip
-from shards.sources.table_columns import parse_split
-from shards.storage import AnyPath, UPath
+from shardwave.common.errors import UsageError
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.table_columns import parse_split
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import AnyPath, UPath
 
 TAG = "tag:"
 
@@ -81,7 +81,7 @@ def _refuse_missing(clips: Sequence[Clip], values: Sequence[object], what: str, 
 
 
 def _has_bytes(path: AnyPath) -> bool:
-    found = storage.stat(path)
+    found = any_path.stat(path)
     return found is not None and found.size > 0
 
 
@@ -94,7 +94,7 @@ def read_tag(path: AnyPath, name: str) -> str | None:
     if isinstance(path, Path) and not os.path.isfile(path):  # a named pipe would wait for a writer
         return None
     try:
-        source: Any = path if isinstance(path, Path) else io.BytesIO(storage.read_bytes(path))
+        source: Any = path if isinstance(path, Path) else io.BytesIO(any_path.read_bytes(path))
         try:
             tags = getattr(mutagen.File(source, easy=True), "tags", None)
         except mutagen.MutagenError:

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from bench import curves
-from bench.scope import Scope
-from bench.timing import Plan
-from search.space import space_for
-from shards.writer import Row, write_set
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import Plan
+from shardwave.bench.search_quality import curves
+from shardwave.search.space import space_for
+from shardwave.shards.build.writer import Row, write_set
 
 ONCE = Plan(minimum=1, maximum=1, warmup=0, seconds=0, limit=60)
 
@@ -40,9 +40,9 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
     """Real run folders of a made-up set of features: a training and two searches, by name."""
-    from models.config import defaults
-    from models.train import train
-    from search.run import SearchConfig, search
+    from shardwave.models.training.config import defaults
+    from shardwave.models.training.train import train
+    from shardwave.search.run import SearchConfig, search
 
     folder = tmp_path_factory.mktemp("runs")
     shard_set = _features(folder / "set")
@@ -57,14 +57,14 @@ def _features(out):
     rng = np.random.default_rng(0)
     names = ["bell", "rain <&> saw", "wind"]
 
-    def row(partition, number):
+    def row(split, number):
         cls = number % 3
         values = rng.standard_normal(4).astype(np.float32)
         values[cls % 2] += 2 * cls
         meta = {"label": names[cls], "path": f"{number}.wav", "group": None, "fold": None, "view": "full", "slice": None}
         meta |= {"start": 0.0, "length": 1.0, "source_rate": 22_050}
         return Row(
-            f"{partition}{number:03d}",
+            f"{split}{number:03d}",
             cls,
             number,
             {**meta, "start": 0.0, "length": 1.0, "source_rate": 22_050},

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench import accuracy
-from models import result
-from preprocess.config import SpectrogramConfig
-from shards.open_set import open_set
+from shardwave.bench import accuracy
+from shardwave.models.runs import result
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.read.open_set import open_set
 
 RATE = 8_000
 SPECTROGRAM = SpectrogramConfig(
@@ -41,13 +41,13 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
     found = run()
     row = found["rows"][0]
     runs = [result.read(tmp_path / "work" / f"mlp-{seed}") for seed in (0, 1)]
-    assert row["accuracy"] == [one["scores"]["test_whole_accuracy"] for one in runs]
+    assert row["accuracy"] == [one["scores"]["test_full_accuracy"] for one in runs]
     assert row["mean"] == pytest.approx(np.mean(row["accuracy"])) and row["deviation"] == pytest.approx(
         np.std(row["accuracy"], ddof=1)
     )
     apart, mixed = (open_set(tmp_path / "work" / name) for name in ("set-recordings", "set-slices"))
     for made, together in ((apart, True), (mixed, False)):
-        view = made.view(made.partitions)
+        view = made.view(made.splits)
         assert len(view) == 36 and len(set(view.clip.tolist())) == 36
         folds: dict[str, set[int]] = {}
         for row_number in range(36):

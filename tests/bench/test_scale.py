@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.scale import exponent
+from shardwave.bench.scale import exponent
 
 
 def test_exponents_of_known_powers():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.stages import search
+from shardwave.bench.stages import search
 
 ROLES = {
     "decode": {"ours", "peer", "floor"},
@@ -21,7 +21,7 @@ ROLES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", sorted(ROLES))
 def test_stage(stage, tiny):
-    records = list(importlib.import_module(f"bench.stages.{stage}").run(tiny))
+    records = list(importlib.import_module(f"shardwave.bench.stages.{stage}").run(tiny))
     assert {record.role for record in records if not record.skipped} == ROLES[stage]
     names = collections.Counter((record.case, record.unit) for record in records)
     assert max(names.values()) == 1, names.most_common(3)
@@ -34,7 +34,7 @@ def test_stage(stage, tiny):
 
 @pytest.mark.slow
 def test_training_measures_what_data_costs_beside_the_peaks(tiny):
-    from bench.stages import training
+    from shardwave.bench.stages import training
 
     path = training.labelled_set(tiny, 32, 4, slices=2)
     records = {record.case: record for record in training._model(tiny, path, training.config_of("cnn", batch_size=2), "cnn")}
@@ -52,7 +52,7 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
 
 @pytest.mark.slow
 def test_training_beside_busy_processes_compares_numbers_of_threads(tiny):
-    from bench.stages import busy, training
+    from shardwave.bench.stages import busy, training
 
     path = training.labelled_set(tiny, 32, 4, slices=2)
     records = {record.case: record for record in busy.compare(tiny, path, "mlp", 1)}

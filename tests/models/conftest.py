@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.config import SpectrogramConfig
-from shards.writer import Row, write_set
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.writer import Row, write_set
 
 CLASSES = ["bell", "rain", "saw"]
 CLIPS = 12  # per class and set
@@ -20,7 +20,7 @@ FEATURES = 6
 
 def write_images(
     out: Path,
-    partitions: list[str],
+    splits: list[str],
     *,
     slices: int = 3,
     features: bool = True,
@@ -44,18 +44,18 @@ def write_images(
         values[label] += 250
         return ({"npy": image} if images else {}) | ({"features.npy": values} if features else {})
 
-    def rows(partition: int, view: str) -> Iterator[Row]:
-        for number in range(partition, clips * len(CLASSES), len(partitions)):
+    def rows(split: int, view: str) -> Iterator[Row]:
+        for number in range(split, clips * len(CLASSES), len(splits)):
             label = number % len(CLASSES)
             for index in range(slices) if view == "slice" else (None,):
                 key = f"{number:06d}" + ("" if index is None else f"_s{index:03d}")
                 place = {"start": 0.0, "length": 1.0, "view": view, "slice": index, "source_rate": 22_050}
                 name = {"label": CLASSES[label], "path": f"{CLASSES[label]}/clip {number}.wav", "group": str(number)}
-                meta = {**name, **place, "fold": partition + 1 if partitions[0] == "fold1" else None}
+                meta = {**name, **place, "fold": split + 1 if splits[0] == "fold1" else None}
                 yield Row(key, label, number, meta, arrays(label))
 
     views = ("full", "slice") if slices else ("full",)
-    shards = [(name, view, 0, rows(i, view)) for i, name in enumerate(partitions) for view in views]
+    shards = [(name, view, 0, rows(i, view)) for i, name in enumerate(splits) for view in views]
     about = {
         "config": dataclasses.asdict(config), "engine": "numba", "device": "cpu", "seed": seed, "classes": CLASSES,
         "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [], "clips": clips * len(CLASSES),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import MODELS, defaults
-from models.network import Inputs, parameters, standardisation
-from models.registry import build_model
-from models.vgg16 import OUTPUTS, Vgg16Backbone
+from shardwave.models.networks.base import Inputs, parameters, standardisation
+from shardwave.models.networks.registry import build_model
+from shardwave.models.networks.vgg16 import OUTPUTS, Vgg16Backbone
+from shardwave.models.training.config import MODELS, defaults
 
 IMAGES = Inputs("npy", (32, 48), 4, torch.tensor([100.0]), torch.tensor([50.0]))
 FEATURES = Inputs("features.npy", (9,), 4, torch.arange(9.0), torch.full((9,), 3.0))
@@ -85,7 +85,7 @@ def test_inputs_are_standardised_by_training_statistics_that_the_state_keeps() -
 
 @pytest.mark.parametrize("options", [{"conv1_kernel": 33}, {"conv2_kernel": 17}])
 def test_kernels_larger_than_what_reaches_them(options: dict[str, Any]) -> None:
-    from preprocess.errors import UsageError
+    from shardwave.common.errors import UsageError
 
     with pytest.raises(UsageError, match="pixels that reach it from 32x48 images: use a smaller kernel"):
         build_model(defaults("cnn", **options), IMAGES)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import clip_table, result
-from models.checkpoint import read as read_checkpoint
-from models.config import defaults
-from models.crossval import cross_validate
-from models.train import train
-from preprocess.errors import ShardwaveError, UsageError
-from shards.build import BuildOptions, build_table
-from shards.open_set import open_set
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.models.runs import clip_table, result
+from shardwave.models.runs.checkpoint import read as read_checkpoint
+from shardwave.models.training.config import defaults
+from shardwave.models.training.crossval import cross_validate
+from shardwave.models.training.train import train
+from shardwave.shards.build.builder import BuildOptions, build_table
+from shardwave.shards.read.open_set import open_set
 
 MLP = defaults("mlp", epochs=1, batch_size=8, hidden_size=8, device="cpu")
 
@@ -109,7 +109,7 @@ def test_other_settings_are_all_named(make_set: Callable[..., Path], tmp_path: P
 def test_a_cross_validation_is_resumed_on_its_set_alone(
     make_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models import crossval
+    from shardwave.models.training import crossval
 
     config = defaults("mlp", epochs=1, batch_size=8, hidden_size=8, device="cpu", folds="all")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from preprocess.config import SpectrogramConfig
-from preprocess.engine import make_engine
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.registry import make_engine
 
 RATE = 22_050
 

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from preprocess.auto_config import PRESETS, AutoConfig, preset_values
-from preprocess.config import SpectrogramConfig
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.auto_config import PRESETS, AutoConfig, preset_values
+from shardwave.preprocess.config import SpectrogramConfig
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from preprocess.config import SpectrogramConfig
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.config import SpectrogramConfig
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_what_no_view_holds(settings, samples, unused):
 
 def test_light_modules_load_no_heavy_ones():
     """The command line reads defaults and names from these; they must cost it nothing."""
-    code = "import sys, preprocess.config, preprocess.features, preprocess.engine, preprocess.errors, preprocess.environment\n"
+    code = "import sys, shardwave.preprocess.config, shardwave.preprocess.dsp.features, shardwave.preprocess.engines.registry, shardwave.common.errors, shardwave.common.environment\n"
     code += "print([m for m in ('torch', 'numba', 'librosa', 'soundfile', 'soxr', 'nvidia') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

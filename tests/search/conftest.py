@@ -21,8 +21,8 @@ import os, sys
 sys.path[:0] = {path!r}
 import tempfile
 from pathlib import Path
-from search.budget import SearchBudget
-from search.ray_backend import ray_running
+from shardwave.search.budget import SearchBudget
+from shardwave.search.backends.ray.backend import ray_running
 budget = SearchBudget(jobs=2, trials=2)
 with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, print, budget, Path(folder)):
     import ray
@@ -64,8 +64,8 @@ def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     import numpy as np
 
-    from preprocess.config import SpectrogramConfig
-    from shards.writer import Row, write_set
+    from shardwave.preprocess.config import SpectrogramConfig
+    from shardwave.shards.build.writer import Row, write_set
 
     out, rng, classes = tmp_path_factory.mktemp("sets") / "features", np.random.default_rng(0), ["bell", "rain", "saw"]
 

@@ -11,10 +11,10 @@ def main() -> None:
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
     import objectives
 
-    from search.backends import make_backend
-    from search.budget import SearchBudget
-    from search.results import TrialLog
-    from search.space import Grid, LogUniform, Space
+    from shardwave.search.backends.registry import make_backend
+    from shardwave.search.budget import SearchBudget
+    from shardwave.search.space import Grid, LogUniform, Space
+    from shardwave.search.trial_log import TrialLog
 
     backend, folder, objective, trials = sys.argv[1:5]
     options = dict(zip(("storage", "study"), [*sys.argv[5:], "shared"][:2], strict=True)) if len(sys.argv) > 5 else {}

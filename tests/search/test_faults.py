@@ -18,7 +18,7 @@ import pytest
 from objectives import EPOCHS, curve, lines
 from processes import started
 
-from search.budget import BACKENDS
+from shardwave.search.budget import BACKENDS
 
 SCRIPT = Path(__file__).parent / "run_search.py"
 TRIALS = 7

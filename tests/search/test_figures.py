@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from search import figures
-from search.space import Choice, Grid, LogUniform, Space, Uniform
-from search.trial import Trial
+from shardwave.search import figures
+from shardwave.search.space import Choice, Grid, LogUniform, Space, Uniform
+from shardwave.search.trial import Trial
 
 SPACE = Space({"a": Uniform(0.0, 1.0), "rate": LogUniform(1e-5, 1e-1), "kind": Choice((3, 5, 7)), "width": Grid((8, 16))})
 

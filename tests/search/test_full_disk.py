@@ -16,13 +16,13 @@ import objectives
 import pytest
 from objectives import EPOCHS, curve
 
-from preprocess.errors import ShardwaveError
-from search import line_file, outcome
-from search.backends import make_backend
-from search.budget import SearchBudget
-from search.results import TrialLog, read_trials
-from search.space import Grid, LogUniform, Space
-from search.trial import Trial
+from shardwave.common.errors import ShardwaveError
+from shardwave.search import line_file, outcome
+from shardwave.search.backends.registry import make_backend
+from shardwave.search.budget import SearchBudget
+from shardwave.search.space import Grid, LogUniform, Space
+from shardwave.search.trial import Trial
+from shardwave.search.trial_log import TrialLog, read_trials
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "run_search.py"
@@ -67,7 +67,7 @@ def test_a_search_whose_files_cannot_grow_is_gone_on_with(name: str, size: int, 
 
 def test_a_torn_journal_is_mended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Wherever it was cut off, and with the garbage that a power failure leaves; damaged elsewhere, it is made anew."""
-    whole = tmp_path / "whole"
+    whole = tmp_path / "full"
     whole.mkdir()
     backend("optuna", whole, 4)
     content = (whole / "study.journal").read_bytes()
@@ -129,7 +129,7 @@ def test_a_shared_journal(tmp_path: Path) -> None:
 def test_a_stale_lock_of_a_journal_with_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Optuna's lock is a symbolic link to the journal: with a relative path it pointed nowhere, and a killed holder's was waited
     for without end."""
-    from search.journal import shared_journal
+    from shardwave.search.journal import shared_journal
 
     (tmp_path / "shared").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -158,7 +158,7 @@ def test_leftovers_in_the_run_folder(tmp_path: Path) -> None:
 def test_lines_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'{"trial": 1}\n')
-    code = "import sys; from pathlib import Path; from search import line_file; line_file.append(Path(sys.argv[1]), b'x' * 100)"
+    code = "import sys; from pathlib import Path; from shardwave.search import line_file; line_file.append(Path(sys.argv[1]), b'x' * 100)"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], preexec_fn=lambda: limited(50), cwd=ROOT, capture_output=True, text=True
     )

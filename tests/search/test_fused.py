@@ -1,4 +1,4 @@
-"""The compiled trainer against `models.fit`."""
+"""The compiled trainer against `shardwave.models.training.fit`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import TrainConfig, defaults
-from models.data import TrainingData
-from models.fit import fit
-from preprocess.errors import ShardwaveError
-from search.fused import mlp
-from search.objective import TrainingObjective, fusable
-from search.trial import TrialStopped
+from shardwave.common.errors import ShardwaveError
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.training.config import TrainConfig, defaults
+from shardwave.models.training.fit import fit
+from shardwave.search.fused import mlp
+from shardwave.search.objective import TrainingObjective, fusable
+from shardwave.search.trial import TrialStopped
 
 
 def config(**changes: Any) -> TrainConfig:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from models import checkpoint
-from models.evaluate import evaluate
-from preprocess.errors import ShardwaveError, UsageError
-from search.compare import compare
-from search.config import SearchConfig
-from search.results import read_trials
-from search.run import search
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.models.evaluation.evaluate import evaluate
+from shardwave.models.runs import checkpoint
+from shardwave.search.compare import compare
+from shardwave.search.config import SearchConfig
+from shardwave.search.run import search
+from shardwave.search.trial_log import read_trials
 
 CONFIG = SearchConfig("mlp", "random", train_view="slice", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
 FIGURES = {"progress.png", "parameters.png", "importance.png", "cost.png", "curves.png", "confusion.png"}
@@ -59,7 +59,7 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
     assert set(result["seconds"]) >= {"total", "step", "validation", "data_wait", "overhead"}
     assert result["seconds"]["overhead"] < result["seconds"]["total"]
     assert result["history"][result["best_epoch"] - 1]["val_slice_mean_accuracy"] == best.value
-    assert result["scores"]["val_slice_mean_accuracy"] == best.value and 0 < result["scores"]["val_whole_f1"] <= 1
+    assert result["scores"]["val_slice_mean_accuracy"] == best.value and 0 < result["scores"]["val_full_f1"] <= 1
     assert {path.name for path in out.iterdir()} >= FIGURES
     trained = checkpoint.load(out / checkpoint.NAME)
     assert trained.epoch == result["best_epoch"] and trained.config.hidden_size == best.params["hidden_size"]
@@ -92,7 +92,7 @@ def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two sets of features in train, val and test: the second with four labels corrected."""
-    from shards.build import BuildOptions, build_table
+    from shardwave.shards.build.builder import BuildOptions, build_table
 
     folder = tmp_path_factory.mktemp("tables")
     for name in ("one", "corrected"):
@@ -117,7 +117,7 @@ def test_what_is_held_out_is_scored_once_at_the_end(
     kinds = {name: about["kind"] for name, about in scored["splits"].items()}
     assert kinds == {"fold1": "validation", "fold2": "trained", "fold3": "test"}
     result = search(tables["one"], config(trials=1, val_fold=None, train_view="auto"), tmp_path / "split")
-    assert sum(map(sum, result["confusion"]["test_whole"])) == 6 and 0 <= result["scores"]["test_whole_accuracy"] <= 1
+    assert sum(map(sum, result["confusion"]["test_full"])) == 6 and 0 <= result["scores"]["test_full_accuracy"] <= 1
     assert json.loads((tmp_path / "split" / "result.json").read_text())["scores"] == result["scores"]
 
 
@@ -157,8 +157,8 @@ def test_all_trials_failing(feature_set: Path, tmp_path: Path) -> None:
 SCRIPT = """
 import sys, dataclasses
 from pathlib import Path
-from search.run import search
-from search.config import SearchConfig
+from shardwave.search.run import search
+from shardwave.search.config import SearchConfig
 if __name__ == "__main__":
     try:
         config = SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu")

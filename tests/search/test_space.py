@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models.config import MODEL_FIELDS, MODELS, REGULARISERS, defaults
-from preprocess.errors import UsageError
-from search.space import SPACES, Choice, Grid, LogUniform, Space, Uniform, parameters, space_for
+from shardwave.common.errors import UsageError
+from shardwave.models.training.config import MODEL_FIELDS, MODELS, REGULARISERS, defaults
+from shardwave.search.space import SPACES, Choice, Grid, LogUniform, Space, Uniform, parameters, space_for
 
 
 def test_every_model_has_a_space_of_its_own_options() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from preprocess.config import SpectrogramConfig
-from shards.build import BuildOptions, build
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.builder import BuildOptions, build
 
 RATE = 8_000
 CONFIG = SpectrogramConfig(sample_rate=RATE, n_fft=256, hop_length=128, image_size=32, slices=3)
@@ -50,7 +50,7 @@ def labelled(folder: Path, rows: list[str], header: str = "path,label") -> Path:
 
 @pytest.fixture(scope="session")
 def built(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished set with both views and two shards per partition and view; read it only."""
+    """A finished set with both views and two shards per split and view; read it only."""
     out = tmp_path_factory.mktemp("sets") / "small"
     build(audio, out, CONFIG, BuildOptions(workers=2, min_shards=3, val_fraction=0.25))
     return out

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.storage import as_path
+from shardwave.shards.storage.any_path import as_path
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 ALONE = ("connection", "keep-alive", "transfer-encoding", "content-length")  # headers that are each connection's own

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shards.open_set import open_set
-from shards.verify import verify
+from shardwave.shards.format.verify import verify
+from shardwave.shards.read.open_set import open_set
 from tests.shards.conftest import CONFIG
 
 SCRIPT = """
 import sys
-from preprocess.config import SpectrogramConfig
-from shards.build import BuildOptions, build
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.builder import BuildOptions, build
 print("ran")
 build(sys.argv[1], sys.argv[2], {config}, BuildOptions(workers=2))
 """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from preprocess.errors import UsageError
+from shardwave.common.errors import UsageError
 
 if TYPE_CHECKING:
-    from shards.sources.known.data_set import DataSet
+    from shardwave.shards.sources.known.data_set import DataSet
 
 NAMES = ("gtzan", "esc50", "esc10", "fsdd", "speech-commands")
 
@@ -17,5 +17,5 @@ def get(name: str) -> DataSet:
     """The data set of that name (one of NAMES)."""
     if name not in NAMES:
         raise UsageError(f"unknown data set {name}; choose one of {', '.join(NAMES)}")
-    data_set: DataSet = importlib.import_module(f"shards.sources.known.{name.replace('-', '_')}").DATA_SET
+    data_set: DataSet = importlib.import_module(f"shardwave.shards.sources.known.{name.replace('-', '_')}").DATA_SET
     return data_set

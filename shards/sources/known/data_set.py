@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from shards.clip import Clip
+from shardwave.shards.clip import Clip
 
 
 @dataclasses.dataclass(frozen=True)

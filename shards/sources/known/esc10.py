@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from shards.sources.known import esc50
-from shards.sources.known.data_set import Reading
+from shardwave.shards.sources.known import esc50
+from shardwave.shards.sources.known.data_set import Reading
 
 
 def _find(folder: Path) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from preprocess.errors import ShardwaveError
-from shards.clip import Clip
-from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
-from shards.sources.layouts.esc_names import FILE, FOLDER
+from shardwave.common.errors import ShardwaveError
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
+from shardwave.shards.sources.layouts.esc_names import FILE, FOLDER
 
 TABLE = Path("meta") / "esc50.csv"
 

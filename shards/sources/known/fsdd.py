@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shards.clip import Clip
-from shards.sources.known.data_set import DataSet, Reading, Remote
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote
 
 _NAME = re.compile(r"(\d)_([A-Za-z]+)_(\d+)\.wav")
 TEST = 5  # recordings 0 to 4 of each speaker and digit are the official test set

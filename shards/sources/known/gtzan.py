@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from shards.clip import Clip
-from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 BROKEN = "jazz.00054"  # does not decode in the copies in circulation
 SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6"  # of the original genres.tar.gz
 _NAME = re.compile(r"(?P<genre>[a-z]+)\.(?P<number>\d{5})\.(wav|au|mp3|flac|ogg)")
 
-# The fault-filtered partition of Kereliuk, Sturm and Larsen (2015): repetitions, distortions and artists shared between the
+# The fault-filtered split of Kereliuk, Sturm and Larsen (2015): repetitions, distortions and artists shared between the
 # parts taken out by hand, 443 + 197 + 290 tracks of 1,000. Track numbers of each genre as ranges, both ends included.
 FILTERED = {
     "train": {
@@ -58,8 +58,8 @@ FILTERED = {
 def filtered_split() -> dict[str, str]:
     """Track ("blues.00029") -> train, val or test; tracks left out as faulty do not occur."""
     return {
-        f"{genre}.{number:05d}": partition
-        for partition, genres in FILTERED.items()
+        f"{genre}.{number:05d}": assigned
+        for assigned, genres in FILTERED.items()
         for genre, ranges in genres.items()
         for part in ranges.split()
         for number in range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1)
@@ -84,12 +84,12 @@ def _read(root: Path, split: str) -> Reading:
             "repetitions and several tracks of one artist make scores on a random split come out too high (see --split filtered)"
         )
         return Reading([Clip(path, track.split(".")[0]) for track, path in tracks.items()], notes)
-    partition = filtered_split()
-    partition.pop(BROKEN)
-    clips = [Clip(tracks[track], track.split(".")[0], split=part) for track, part in partition.items() if track in tracks]
-    faulty = sum(track not in partition for track in tracks)
+    assigned = filtered_split()
+    assigned.pop(BROKEN)
+    clips = [Clip(tracks[track], track.split(".")[0], split=part) for track, part in assigned.items() if track in tracks]
+    faulty = sum(track not in assigned for track in tracks)
     notes.append(f"{faulty} tracks are left out as faulty (Kereliuk, Sturm and Larsen, 2015)")
-    return Reading(clips, notes + missing_note(len(partition), sorted(set(partition) - set(tracks))))
+    return Reading(clips, notes + missing_note(len(assigned), sorted(set(assigned) - set(tracks))))
 
 
 DATA_SET = DataSet(

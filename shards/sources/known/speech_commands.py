@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.clip import Clip
-from shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
 
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # what neither names is training
 
@@ -15,7 +15,7 @@ def _find(folder: Path) -> bool:
 
 
 def _read(root: Path, split: str) -> Reading:
-    partition = {
+    assigned = {
         line.strip(): part for part, name in LISTS.items() for line in (root / name).read_text().splitlines() if line.strip()
     }
     clips = []
@@ -23,9 +23,9 @@ def _read(root: Path, split: str) -> Reading:
         for file in sorted(word.glob("*.wav")):
             path = f"{word.name}/{file.name}"
             speaker = file.name.split("_nohash_")[0]
-            clips.append(Clip(path, word.name, group=speaker, split=partition.get(path, "train")))
-    missing = sorted(set(partition) - {clip.path for clip in clips})
-    return Reading(clips, missing_note(len(partition), missing))
+            clips.append(Clip(path, word.name, group=speaker, split=assigned.get(path, "train")))
+    missing = sorted(set(assigned) - {clip.path for clip in clips})
+    return Reading(clips, missing_note(len(assigned), missing))
 
 
 DATA_SET = DataSet(

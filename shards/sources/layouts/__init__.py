@@ -6,18 +6,18 @@ A label file in the folder (`csv_inside`) comes before all of them.
 
 from __future__ import annotations
 
-from shards.build_options import BuildOptions
-from shards.clip import Clip
-from shards.storage import AnyPath
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.clip import Clip
+from shardwave.shards.storage.any_path import AnyPath
 
 LABEL_FILE = "by the label file in it"
 
 
 def read(audio: AnyPath, options: BuildOptions) -> tuple[list[Clip], str]:
     """Clips of `audio`, sorted by path, and the layout that fits, in words."""
-    from shards.progress import say
-    from shards.sources import class_folders, csv_labels
-    from shards.sources.layouts import csv_inside, esc_names, fold_folders, split_folders
+    from shardwave.common.messages import say
+    from shardwave.shards.sources import class_folders, csv_labels
+    from shardwave.shards.sources.layouts import csv_inside, esc_names, fold_folders, split_folders
 
     class_folders.check_folder(audio)
     paths = class_folders.audio_files(audio)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from preprocess.errors import UsageError
-from shards import storage
-from shards.build_options import BuildOptions
-from shards.sources import table_columns
-from shards.sources.text_table import TextTable, header
-from shards.storage import AnyPath
+from shardwave.common.errors import UsageError
+from shardwave.shards.build.options import BuildOptions
+from shardwave.shards.sources import table_columns
+from shardwave.shards.sources.text_table import TextTable, header
+from shardwave.shards.storage import any_path
+from shardwave.shards.storage.any_path import AnyPath
 
 
 def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | None:
@@ -22,12 +22,12 @@ def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | N
         UsageError: Several files could be meant.
     """
     own = audio / "labels.csv"
-    if storage.stat(own) is not None:
+    if any_path.stat(own) is not None:
         return own
     if not any("/" not in path for path in paths):
         return None
-    files = [audio / name for name in sorted(storage.names(audio)) if name.endswith(".csv")]
-    tables = [table for table in files if storage.stat(table) is not None and _is_label_file(table, options)]  # no pipe
+    files = [audio / name for name in sorted(any_path.names(audio)) if name.endswith(".csv")]
+    tables = [table for table in files if any_path.stat(table) is not None and _is_label_file(table, options)]  # no pipe
     if len(tables) > 1:
         raise UsageError(
             f"{audio} holds several label files ({', '.join(table.name for table in tables)}): name one with --labels"

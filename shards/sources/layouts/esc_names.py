@@ -7,8 +7,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from shards.clip import Clip
-from shards.storage import AnyPath
+from shardwave.shards.clip import Clip
+from shardwave.shards.storage.any_path import AnyPath
 
 FILE = re.compile(r"(?P<fold>[1-9])-(?P<clip>\d+)-[A-Z](?:-(?P<target>\d{1,2}))?\.(?:wav|ogg|flac|mp3)", re.IGNORECASE)
 FOLDER = re.compile(r"\d{3} - (?P<label>.+)")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shards.clip import Clip
-from shards.sources.clip_list import fold_of_folder
-from shards.storage import AnyPath
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.clip_list import fold_of_folder
+from shardwave.shards.storage.any_path import AnyPath
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from preprocess.errors import UsageError
-from shards.clip import Clip
-from shards.sources.clip_list import split_of_folder
-from shards.storage import AnyPath
+from shardwave.common.errors import UsageError
+from shardwave.shards.clip import Clip
+from shardwave.shards.sources.clip_list import split_of_folder
+from shardwave.shards.storage.any_path import AnyPath
 
 REMEDY = "or give --labels CSV, or --label-from REGEX"
 

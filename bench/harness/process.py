@@ -1,0 +1,85 @@
+"""A command watched from outside: when its first result appears, how long it takes, how much memory its processes need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from shardwave.common.errors import ShardwaveError
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line as a user runs it, in a fresh process
+FIRST, MEMORY = 0.02, 0.2  # seconds between two looks: whether there is a result; at the peaks of memory
+
+
+class Watched(NamedTuple):
+    """What was seen of a command that ended well."""
+
+    began: float  # Unix time
+    first: float  # seconds until `appeared` was first true; the whole time where it never was
+    seconds: float
+    peak_mb: float  # largest resident set of any one of its processes, but for what grew in its last MEMORY; NaN without /proc
+
+
+def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) -> Watched:
+    """Run `command` to its end; ShardwaveError with the last line it wrote where it fails."""
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": paths}
+    began, start = time.time(), time.perf_counter()
+    first, peak, measured = None, 0.0, start
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True, env=environment) as process,
+    ):
+        try:
+            while _runs(process):
+                now = time.perf_counter()
+                if first is None and appeared():
+                    first = now - start
+                if now - measured >= MEMORY:
+                    peak, measured = max(peak, *map(_peak_mb, _family(process.pid))), now
+            seconds = time.perf_counter() - start
+        finally:
+            if process.poll() is None:
+                process.terminate()
+        said.seek(0)
+        message = (said.read().strip().splitlines() or ["no message"])[-1]
+    if process.returncode:
+        raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {message}")
+    return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
+
+
+def _runs(process: subprocess.Popen) -> bool:
+    """Whether the process still runs after FIRST seconds."""
+    try:
+        process.wait(FIRST)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _peak_mb(pid: int) -> float:
+    """A process's VmHWM in MB; 0 once it has ended, or where the system has no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return max((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), default=0.0)
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = path.read_text().split()
+        except OSError:  # it has just ended
+            continue
+        for child in children:
+            yield from _family(int(child))

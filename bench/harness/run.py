@@ -1,0 +1,92 @@
+"""`bench throughput`: run the stages, write every record as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shardwave.bench.harness import audio
+from shardwave.bench.harness.record import Record, append
+from shardwave.bench.harness.scope import Scope
+from shardwave.bench.harness.timing import QUICK
+from shardwave.bench.report.page import write
+from shardwave.bench.stages import STAGES
+from shardwave.common.environment import cores
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+
+__all__ = ["STAGES", "throughput"]
+
+
+def throughput(
+    out: Path | str,
+    stages: Sequence[str] | None = None,
+    quick: bool = False,
+    scale: bool = False,
+    music: Path | str = audio.MUSIC,
+    folder: Path | str | None = None,
+) -> dict[str, Any]:
+    """Measure `stages` (none named: all), write records.jsonl and report.html to `out`; `scale` adds cost over clips and workers.
+
+    A stage that breaks is recorded as not run with the reason, the others go on, and ShardwaveError is raised at the end.
+    Returns {records, report, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
+    """
+    from shardwave.models.training.interruption import sigterm_as_interrupt
+
+    chosen = tuple(stages or STAGES)
+    for name in chosen:
+        if name not in STAGES:
+            raise UsageError(f"--stage must be one of {', '.join(STAGES)}, got {name}")
+    out, music = Path(out), Path(music)
+    path = out / "records.jsonl"
+    if path.exists():
+        raise UsageError(f"--out {out} holds bench records already: name a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    rows: list[Record] = []
+    broken = []
+    with sigterm_as_interrupt(), contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardwave-bench-", dir=folder)))
+        scope = Scope(temporary, True, cores(), 20, QUICK, music) if quick else Scope(temporary, workers=cores(), music=music)
+        stack.callback(scope.close)
+        for name in (*chosen, "scale") if scale else chosen:
+            say(f"{name} …")
+            began = time.perf_counter()
+            module = importlib.import_module(f"bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}")
+            try:
+                for record in module.run(scope):
+                    append(path, record)
+                    rows.append(record)
+                    say(_line(record))
+            except Exception as error:  # one stage's failure must not cost the other stages' half hour; it is raised at the end
+                reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                append(path, Record(name, name, "ours", "none", skipped=reason))
+                broken.append(f"{name} ({reason})")
+                say(*traceback.format_exc().splitlines())
+            say(f"{name}: {time.perf_counter() - began:.1f} s")
+    write([out], out / "report.html")
+    if broken:
+        raise ShardwaveError(f"bench throughput: {'; '.join(broken)}; the other stages' records are in {path}")
+    return {
+        "records": str(path),
+        "report": str(out / "report.html"),
+        "cases": len(rows),
+        "skipped": sum(bool(row.skipped) for row in rows),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _line(record: Record) -> str:
+    """A record for the terminal."""
+    name = f"  {record.role:5s} {record.case}"
+    if record.skipped:
+        return f"{name}: not run, {record.skipped}"
+    row = record.row()
+    of_floor = f", {record.of_floor:.2f} of the floor" if record.of_floor is not None and record.role != "floor" else ""
+    return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_floor}"

@@ -1,0 +1,155 @@
+"""Bench records as blocks: the bottleneck in a sentence, where the time goes, bars per stage, scaling, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES
+from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Line, Lines, Table, Text, number, plain, waterfall
+from shardwave.bench.report.quality import quality, verdict
+
+Row = dict[str, Any]
+EPOCHS = 10  # of a training, in the sentence that names the bottleneck (the commands' default)
+TITLES = {
+    "decode": "Decoding",
+    "preprocess": "Precompute: files to images",
+    "features": "Tabular features",
+    "writing": "Writing shards",
+    "loading": "Loading batches",
+    "transfer": "Transfer to the device",
+    "training": "Training steps",
+    "busy": "Training beside busy processes",
+    "backbone": "Frozen backbone",
+    "search": "Search",
+    "scale": "Cost as work grows",
+    "search-quality": "Search quality on recorded curves",
+}
+DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are no column of the figures
+
+
+def summary(rows: Sequence[Row]) -> list[str]:
+    """The bottleneck of a clip's way from file to a trained epoch, and what is farthest from its floor."""
+    measured = [row for row in rows if not row["skipped"]]
+    sentences = []
+    way = _way(measured)
+    if way:
+        total = sum(seconds for _, _, seconds in way)
+        name, row, seconds = max(way, key=lambda part: part[2])
+        floor = f", at {number(row['of_floor'])} of what this machine can do there" if row["of_floor"] is not None else ""
+        epochs = f" through {EPOCHS} epochs" if any(part[1]["params"]["way"]["when"] == "epoch" for part in way) else ""
+        sentences.append(
+            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip costs "
+            f"from file{epochs}{floor}."
+        )
+    ours = [row for row in measured if row["role"] == "ours" and row["of_floor"] is not None and row["params"].get("way")]
+    if ours:
+        worst = min(ours, key=lambda row: row["of_floor"])
+        where = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
+        sentences.append(f"Farthest from its floor: {where}, {number(worst['of_floor'])} of it.")
+    sentences += verdict([row for row in measured if row["stage"] == "search-quality"])
+    if len(measured) < len(rows):
+        skipped = f"{len(rows) - len(measured)} of {len(rows)} cases were not run"
+        sentences.append(f"{skipped}; the reasons are listed below.")
+    return sentences
+
+
+def sections(rows: Sequence[Row]) -> list[tuple[str, Sequence[Block]]]:
+    """All sections for one file of records."""
+    measured = [row for row in rows if not row["skipped"]]
+    skipped = [(row["stage"], row["case"], row["role"], row["skipped"]) for row in rows if row["skipped"]]
+    made = [("Where the time goes", _time(measured))]
+    for stage in dict.fromkeys(row["stage"] for row in measured):
+        mine = [row for row in measured if row["stage"] == stage]
+        blocks = {"search-quality": quality, "scale": _scale}.get(stage, _measured)(mine)
+        made.append((TITLES.get(stage, stage), blocks))
+    made.append(("Not run", [Table(("stage", "case", "role", "reason"), skipped)] if skipped else []))
+    made.append(("Environment", [environment([row["environment"] for row in rows])]))
+    return [(title, blocks) for title, blocks in made if blocks]
+
+
+def environment(environments: Sequence[Row]) -> Table:
+    """What it ran on; several values where it differs."""
+    rows = []
+    for key in ("machine", "cpu", "cores", "memory_gb", "cpu_capability", "gpu", "python", "commit"):
+        values = [found.get(key) for found in environments]
+        names = dict.fromkeys("unknown" if value is None else plain(value) for value in values)
+        rows.append((key.replace("_", " "), "; ".join(names)))
+    dates = sorted({str(found.get("date")) for found in environments})
+    rows.append(("date", " to ".join(dict.fromkeys((dates[0], dates[-1])))))
+    versions = [", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()) for found in environments]
+    rows.append(("versions", "; ".join(dict.fromkeys(versions))))
+    return Table(("", ""), rows)
+
+
+def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
+    """(step, record, seconds of a 30 s clip) for the records that stand for a step of its way; epochs count EPOCHS times."""
+    ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
+    return [(way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1)) for way, row in ways]
+
+
+def _time(measured: Sequence[Row]) -> list[Block]:
+    blocks: list[Block] = []
+    way = _way(measured)
+    if way:
+        epochs = {"epoch": f", {EPOCHS} epochs", "once": ""}
+        parts = [(name + epochs[row["params"]["way"]["when"]], 1000 * seconds) for name, row, seconds in way]
+        blocks.append(waterfall("A 30 s clip, eleven views, from file through training", "ms", parts))
+    for row in measured:
+        if row["params"].get("parts"):
+            whole = row["params"].get("whole", TITLES.get(row["stage"], row["stage"]))
+            blocks.append(waterfall(f"{whole}: {row['case']}", "s", list(row["params"]["parts"].items())))
+    return blocks
+
+
+def _measured(rows: Sequence[Row]) -> list[Block]:
+    return [*_bars(rows), Details("All figures", [_figures(rows)])]
+
+
+def _bars(rows: Sequence[Row]) -> list[Block]:
+    """Bars of one scale per group of cases that share a unit."""
+    groups: dict[tuple[str, str], list[Bar]] = {}
+    for row in rows:
+        group = row["params"].get("group", "")
+        name = row["case"].removeprefix(f"{group}: ")
+        bar = Bar(name, row["role"], row["median"], _note(row), row["q1"], row["q3"])
+        groups.setdefault((group, row["unit"]), []).append(bar)
+    blocks: list[Block] = []
+    for (group, unit), bars in groups.items():
+        bars.sort(key=lambda bar: ROLES.index(bar.kind))
+        better = "less is better" if unit in LOWER_IS_BETTER else "more is better"
+        blocks.append(Bars(group or "Measured", f"{unit}; {better}", bars))
+    return blocks
+
+
+def _note(row: Row) -> str:
+    """What stands beside a bar."""
+    parts = [number(row["median"])]
+    if row["params"].get("sample_bytes"):
+        parts.append(f"{number(row['median'] * row['params']['sample_bytes'] / 1e9)} GB/s")
+    if row["of_floor"] is not None and row["role"] != "floor":
+        parts.append(f"{number(row['of_floor'], 2)} of floor")
+    return " · ".join([*parts, f"n {row['n']}"])
+
+
+def _figures(rows: Sequence[Row]) -> Table:
+    cells = []
+    for row in rows:
+        about = ", ".join(f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN)
+        floor = number(row["of_floor"]) if row["of_floor"] is not None else ""
+        spread = f"{number(row['q1'])} to {number(row['q3'])}"
+        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), floor, row["unit"], about))
+    return Table(("case", "role", "median", "quartiles", "n", "of floor", "unit", "parameters"), cells, (2, 3, 4, 5))
+
+
+def _scale(rows: Sequence[Row]) -> list[Block]:
+    blocks: list[Block] = []
+    for axis in ("clips", "workers"):
+        mine = [row for row in rows if row["params"].get("axis") == axis]
+        lines = [Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"]) for row in mine]
+        if lines:
+            blocks.append(Lines(f"Cost over {axis}", axis, mine[0]["params"]["measure"], lines, log=True))
+    blocks += _bars([row for row in rows if row["params"].get("axis") is None])
+    if any(row["unit"] == "exponent" for row in rows):
+        blocks.append(Text("Exponent 1: cost grows in step with the work; over workers, -1 would be a perfect speed-up."))
+    return blocks

@@ -1,0 +1,89 @@
+"""Positions in a line chart 360 units wide, so that text stays readable on a phone; `page.html` draws it as inline SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from shardwave.bench.report.blocks import COLOURS, Lines, number
+
+WIDTH, HEIGHT = 360, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 350, 8, 196  # edges of the plot
+FEW = 12  # points of a curve that are marked
+
+
+def plot(lines: Lines) -> dict[str, Any] | None:
+    """Edges, (position, label) of the ticks, and every curve's points, band and dots; None where there is nothing to draw."""
+    xs = [x for line in lines.lines for x, _ in line.points]
+    ys = [y for line in lines.lines for _, y in line.points]
+    ys += [edge for line in lines.lines for _, low, high in line.band for edge in (low, high)]
+    if lines.log:
+        xs, ys = [x for x in xs if x > 0], [y for y in ys if y > 0]
+    if not xs or not ys:
+        return None
+    across, up = _Axis(xs, LEFT, RIGHT, lines.log), _Axis(ys, BOTTOM, TOP, lines.log)
+
+    def places(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(across.place(x), up.place(y)) for x, y in points]
+
+    curves = []
+    for i, line in enumerate(lines.lines):
+        points = [(x, y) for x, y in line.points if not lines.log or (x > 0 and y > 0)]
+        corners = points
+        if line.stairs:
+            corners = points[:1] + [corner for (_, y), (x, after) in pairwise(points) for corner in ((x, y), (x, after))]
+        band = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
+        curves.append({
+            "style": f"c{i % COLOURS}{' dash' if line.dashed else ''}", "name": line.name, "points": places(corners),
+            "band": places(band), "dots": places(points) if len(points) <= FEW else [],
+        })  # fmt: skip
+    return {
+        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "curves": curves,
+        "columns": across.ticks(), "rows": up.ticks(), "mark": None if lines.mark is None else across.place(lines.mark),
+    }  # fmt: skip
+
+
+class _Axis:
+    """Values to positions, from `start` to `stop`."""
+
+    def __init__(self, values: Sequence[float], start: float, stop: float, log: bool) -> None:
+        self.log, self.start, self.stop = log, start, stop
+        self.whole = all(float(value).is_integer() for value in values)  # then so are the ticks
+        low, high = min(values), max(values)
+        if log:
+            low, high = math.log10(low), math.log10(high)
+            margin = 0.05 * max(high - low, 0.1)
+        else:
+            margin = 0.04 * (high - low) or abs(high) * 0.1 or 1.0
+        self.low, self.high = low - margin, high + margin
+        if not log and low >= 0:
+            self.low = max(self.low, 0.0)
+
+    def place(self, value: float) -> float:
+        value = math.log10(max(value, 1e-300)) if self.log else value
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 1)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Positions and labels of round values that lie on the axis."""
+        if self.log:
+            found = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
+            found = [value for value in found if self.low <= math.log10(value) <= self.high]
+            if len(found) > 6:
+                found = [value for value in found if f"{value:e}".startswith("1.0")] or found[::2]
+        else:
+            step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
+            step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 5)
+            step = max(step, 1.0) if self.whole else step
+            found = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [(self.place(value), _short(value)) for value in found]
+
+
+def _short(value: float) -> str:
+    """A tick's label."""
+    for limit, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:.6g}" if abs(value) >= 1e-3 or value == 0 else number(value)

@@ -1,0 +1,92 @@
+"""`make bench-tables`: tables in the documents, written from `bench/results/` and never by hand.
+
+A table stands between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
+stage) in `bench/results/FILE.jsonl`, those alone whose name the regular expression PATTERN finds where one is given. The file
+`accuracy` is the accuracy table's own (`bench/results/accuracy.json`); of `defaults` STAGE is the model (`shardwave.bench.defaults`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shardwave.bench import accuracy
+from shardwave.bench import defaults as settings
+from shardwave.bench.harness.record import ROLES, read
+from shardwave.bench.report.blocks import number
+from shardwave.bench.report.render import table
+from shardwave.common.errors import UsageError
+from shardwave.shards.storage.atomic import write_bytes
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).parents[1] / "results"
+PLACE = re.compile(
+    r"(?P<start><!-- bench-table (?P<file>[\w.-]+) (?P<stage>[\w*-]+)(?: (?P<pattern>[^>]*?))? -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- /bench-table -->)",
+    re.DOTALL,
+)
+
+
+def filled(text: str, results: Path = RESULTS) -> str:
+    """`text` with every table written anew."""
+
+    def write(found: re.Match[str]) -> str:
+        if found["file"] == "defaults":
+            table = settings.table(read(_file(results, "defaults.jsonl")), found["stage"])
+        elif found["file"] == "accuracy":
+            table = accuracy.table(json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))).strip()
+        else:
+            table = rendered(read(_file(results, f"{found['file']}.jsonl")), found["stage"], found["pattern"])
+        return f"{found['start']}\n{table}\n\n{found['end']}"
+
+    return PLACE.sub(write, text)
+
+
+def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = None) -> str:
+    """The Markdown table of a stage's records, and where and when they were measured."""
+    mine = [row for row in rows if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))]
+    if not mine:
+        raise UsageError(
+            f"a table asks for stage {stage}{f' and cases like {pattern}' if pattern else ''}, of which there is no record"
+        )
+    cells = []
+    for row in sorted(mine, key=lambda row: ROLES.index(row["role"])):
+        if row["skipped"]:
+            cells.append((row["case"], row["role"], "not run: " + row["skipped"], "", "", ""))
+            continue
+        floor = number(row["of_floor"], 2) if row["of_floor"] is not None and row["role"] != "floor" else ""
+        spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
+        cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), floor))
+    environment = mine[0]["environment"]
+    gpu = f", {', '.join(environment['gpu'])}" if environment.get("gpu") else ""
+    where = f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {mine[0]['commit']}; {mine[0]['date'][:10]}."
+    return table(("case", "", "median", "quartiles", "n", "of floor"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
+
+
+def stale() -> list[Path]:
+    """Markdown files whose tables are not those of the records."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path for path in documents if (text := path.read_text(encoding="utf-8")) != filled(text)]
+
+
+def main() -> None:
+    """Write all tables anew."""
+    for path in stale():
+        write_bytes(path, filled(path.read_text(encoding="utf-8")).encode())
+        print(f"{path.relative_to(ROOT)}: tables written", file=sys.stderr)
+
+
+def _file(results: Path, name: str) -> Path:
+    path = results / name
+    if not path.exists():
+        known = ", ".join(sorted(found.name for found in results.glob("*.json*"))) or "none"
+        raise UsageError(f"a table asks for bench/results/{name}, which is not there; there are: {known}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

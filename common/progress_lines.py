@@ -1,0 +1,55 @@
+"""Progress bars of tqdm as lines, where standard error is no terminal."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from shardwave.common import messages
+
+SHORT = 2.0  # seconds of a process in which no progress lines are printed
+INTERVAL = 1.0  # minimum seconds from the start of a bar, or from another line, to a progress line
+
+
+class Lines(tqdm):
+    """Progress as lines: one for each `every` units (default: a tenth of the total), with the time left.
+
+    None is printed in the first `SHORT` seconds of the process, nor within `INTERVAL` seconds of another line: then the next
+    update prints it, or the end.
+    """
+
+    monitor_interval = 0  # no thread that prints too
+
+    def __init__(self, *args: Any, every: float | None = None, **options: Any) -> None:
+        self._steps: float = math.inf  # lines that are printed or passed over: all of them until tqdm is set up
+        super().__init__(*args, **{**options, "file": io.StringIO(), "leave": True, "delay": 0, "mininterval": 0, "miniters": 1})
+        self._every = every or (self.total or math.inf) / 10
+        self._steps, self._begin = self._passed(), time.monotonic()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Print a line where one is due; `pos` is 0 when the bar is closed: then only if all is done."""
+        now = time.monotonic()
+        if self._steps is math.inf or self._passed() <= self._steps or now - messages.started < SHORT:
+            return
+        if self.n >= (self.total or math.inf) if pos == 0 else now - max(self._begin, messages.last_line) >= INTERVAL:
+            self._steps = self._passed()
+            messages.log_line(str(self))
+
+    def __str__(self) -> str:
+        """The share that is done, the count, what the caller adds, the time left."""
+        spent, done = self.format_dict["elapsed"], self.n - self.initial
+        parts = [f"{100 * self.n / self.total:.0f} %"] if self.total else []
+        if not self.unit_scale:
+            parts.append(f"{self.n:,.0f}{f' of {self.total:,.0f}' if self.total else ''} {self.unit.strip()}s")
+        if self.postfix:
+            parts.append(self.postfix)
+        is_left = self.total is not None and 0 < done < self.total - self.initial
+        parts.append(f"{messages.duration(spent * (self.total - self.n) / done)} left" if is_left else messages.duration(spent))
+        return (f"{self.desc}: " if self.desc else "") + ", ".join(parts)
+
+    def _passed(self) -> int:
+        return int(self.n / self._every * (1 + 1e-9))

@@ -1,0 +1,170 @@
+"""What training is, apart from the loop that drives it: cross-entropy, AdamW, augmentation on the device, scores by clip.
+
+`shardwave.models.training.lightning_module.Classifier` hands it to Lightning's Trainer, `shardwave.models.training.fit` drives it in a plain loop, without importing Lightning.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shardwave.models.evaluation import metrics
+from shardwave.models.evaluation.accumulator import Seen
+from shardwave.models.networks.base import Network
+from shardwave.models.training import augment
+from shardwave.models.training.config import TrainConfig
+
+WARM_UP = 0.2  # of a one-cycle schedule's steps
+VIEW_SCORES = {"full": "full", "slice": "slice_mean"}
+
+Batch = dict[str, Tensor]
+
+
+class Learner(nn.Module):
+    """Trains `network` as `config` says.
+
+    Batches are dicts of raw tensors: `field` [batch, ...], "cls" int64 [batch], "clip" int64 [batch], and "full" bool [batch]
+    where both views are trained on. `views` are those of the validation batches, in order; `selected` chooses the epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        network: Network,
+        field: str,
+        steps_per_epoch: int,
+        train_view: str,
+        views: tuple[str, ...],
+        selected: str,
+    ) -> None:
+        super().__init__()
+        self.config, self.network, self.field = config, network, field
+        self.steps_per_epoch, self.train_view, self.views, self.selected = steps_per_epoch, train_view, views, selected
+        self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.average_decay else None
+        self.steps = 0  # taken since the start of training; with the seed it fixes every random draw of a step
+        self.rank = 0
+        self._forget()
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is scored and kept: the averaged one where weights are averaged."""
+        return self.network if self.average is None else self.average
+
+    # Training
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """The loss of a batch, for the caller to step on."""
+        config = self.config
+        self._seed_step()
+        samples, label = self.network.prepare(batch[self.field]), batch["cls"]
+        if self.network.images:
+            if config.time_shift:
+                samples = augment.time_shift(samples)
+            for axis, widest in ((2, config.frequency_mask), (3, config.time_mask)):
+                if widest:
+                    samples = augment.mask(samples, axis, widest)
+        if config.mixup:
+            samples, partner, weight = augment.mixup(samples, config.mixup)
+            logits = self.network.logits(samples)
+            own = F.cross_entropy(logits, label, label_smoothing=config.label_smoothing)
+            other = F.cross_entropy(logits, label[partner], label_smoothing=config.label_smoothing)
+            loss = weight * own + (1 - weight) * other
+        else:
+            logits = self.network.logits(samples)
+            loss = F.cross_entropy(logits, label, label_smoothing=config.label_smoothing)
+        self.losses.append(loss.detach())
+        self.trained.add(logits.detach(), batch)
+        return loss
+
+    def after_step(self) -> None:
+        """To be called once the optimiser has stepped."""
+        self.steps += 1
+        if self.average is not None:
+            decay = min(self.config.average_decay, (1 + self.steps) / (10 + self.steps))  # the first weights are soon forgotten
+            with torch.no_grad():
+                for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+                    if mean.is_floating_point():
+                        mean.lerp_(value, 1 - decay)
+                    else:
+                        mean.copy_(value)
+
+    def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+        """AdamW, and a schedule to be stepped after each of its steps."""
+        decayed = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim > 1]
+        plain = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim <= 1]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True)
+        if self.config.schedule == "none":
+            return optimizer, None
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self._one_cycle)
+
+    def _one_cycle(self, step: int) -> float:
+        """Smith 2018, cosine: from 1/25 of the peak up over WARM_UP of the steps, then down to 0."""
+        done = min(1.0, step / max(1, self.config.epochs * self.steps_per_epoch))
+        if done < WARM_UP:
+            return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * done / WARM_UP)) / 2
+        return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+    def _seed_step(self) -> None:
+        seed = ((self.config.seed * 2_654_435_761 + self.steps) * 1_021 + self.rank) % 2**63
+        torch.default_generator.manual_seed(seed)
+        if self.network.mean.is_cuda:
+            torch.cuda.manual_seed(seed)
+
+    # Validation
+
+    def validation_step(self, batch: Batch, view: int) -> None:
+        """Score a batch of the validation view of that number."""
+        self.validated[view].add(self.evaluated(batch[self.field]), batch)
+
+    # The epoch's scores, once its training and validation are over
+
+    def epoch_scores(self) -> dict[str, Any]:
+        """Flat scores (DESIGN §2), and under "per_class" and "confusion" what they come from; clears what the epoch gathered.
+
+        Those of training are of its own steps, as augmented and with dropout, weights changing as it goes.
+        """
+        values: dict[str, Any] = {"train_loss": self._mean_loss(), "per_class": {}, "confusion": {}}
+        for view in ("full", "slice") if self.train_view == "both" else (self.train_view,):
+            whole = view == "full" if self.train_view == "both" else None
+            add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(whole))
+        for view, seen in zip(self.views, self.validated, strict=True):
+            predictions = seen.by_clip()
+            add_scores(values, f"val_{VIEW_SCORES[view]}", predictions)
+            if VIEW_SCORES[view] == self.selected:
+                values["val_loss"] = metrics.loss(predictions)
+        self._forget()
+        return values
+
+    def _mean_loss(self) -> float:
+        mean = torch.stack(self.losses).float().mean()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean)
+            mean /= torch.distributed.get_world_size()
+        return float(mean)
+
+    def _forget(self) -> None:
+        self.losses: list[Tensor] = []
+        self.trained = Seen()
+        self.validated = [Seen() for _ in self.views]
+
+    # What a checkpoint in mid-epoch needs beside the weights
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "losses": self.losses, "trained": self.trained.parts}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.steps, self.losses, self.trained.parts = state["steps"], state["losses"], state["trained"]
+
+
+def add_scores(values: dict[str, Any], name: str, predictions: metrics.ClipPredictions) -> None:
+    """Add accuracy, recall and F1 under `name`_…, and the per-class values and confusion matrix they come from."""
+    matrix = metrics.confusion(predictions.label, predictions.probabilities.argmax(1), predictions.probabilities.shape[1])
+    values |= {f"{name}_{score}": value for score, value in metrics.weighted(matrix).items()}
+    values["per_class"][name] = metrics.per_class(matrix)
+    values["confusion"][name] = matrix.tolist()

@@ -1,0 +1,210 @@
+"""What a Trainer's run leaves behind as it goes: history, times, the best epoch's checkpoint, last.ckpt, the progress bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from shardwave.common.messages import say
+from shardwave.common.progress import bar
+from shardwave.models.data.batches import Batches
+from shardwave.models.runs.result import Result
+from shardwave.models.training.history import History
+from shardwave.models.training.interruption import Interruption
+from shardwave.models.training.lightning_module import Classifier
+
+LAST = "last.ckpt"
+SAVE_SHARE = 0.05  # of the time that saving may take
+WRITE_SECONDS = 1.0  # least time between two writes of result.json during a training
+
+
+class Recorder(pl.Callback):
+    """Keeps the run folder current. Its own state travels in last.ckpt, so that a resumed run goes on with it.
+
+    last.ckpt is written every `save_seconds` at most, between epochs or within one, at the end of training, and when a signal
+    asks for the end: after the batch under way, or after the validation under way. Then KeyboardInterrupt is raised.
+
+    Args:
+        history: The epochs so far.
+        result: The run's result.json, updated after each epoch.
+        save_best: Called with (weights, epoch) before last.ckpt is written: writes the checkpoint of the best epoch so far.
+        epochs: The number of epochs to train.
+        save_seconds: The least time between two states, in seconds; 0 saves whenever it can.
+        title: The text beside the progress bar.
+        interruption: Says whether a signal asks for the end; armed while training runs.
+        spent: Seconds of an earlier, interrupted part of the run.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        result: Result,
+        save_best: Callable[[dict[str, Tensor], int], None],
+        epochs: int,
+        save_seconds: float,
+        title: str,
+        interruption: Interruption,
+        spent: float = 0.0,
+    ) -> None:
+        self.history, self.result, self.save_best = history, result, save_best
+        self.epochs, self.save_seconds, self.title = epochs, save_seconds, title
+        self.interruption, self._told = interruption, False
+        self._begin = time.perf_counter() - spent
+        self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
+        self.waits: list[float] = []
+        self.best: dict[str, Tensor] | None = None
+        self._step = self._validation = self._waited = 0.0
+        self._saved, self._save_cost = time.perf_counter(), 0.0
+        self._written, self._write_cost = -WRITE_SECONDS, 0.0
+        self._bar: Any = None
+        self._last_batch = 0  # samples of the epoch's last batch, counted once the epoch is scored
+
+    # Time, and the bar
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interruption.arm()
+        samples = len(_batches(trainer).view)
+        self._bar = bar(
+            total=self.epochs * samples,
+            unit=" samples",
+            desc=self.title,
+            unit_scale=True,
+            initial=trainer.current_epoch * samples,
+            every=samples,
+            shown=trainer.is_global_zero,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _batches(trainer).set_epoch(trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        self._step = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if last and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # the steps' work is still under way: count it as theirs
+        self.seconds["step"] += time.perf_counter() - self._step
+        self._count_wait(trainer)
+        samples = len(batch["cls"]) * trainer.world_size
+        if last:  # validation and the epoch's end follow, and are part of the state
+            self._last_batch = samples
+            return
+        self._bar.update(samples)
+        often = batch_idx % 16 == 15
+        if (often or trainer.world_size == 1) and self._interrupted(trainer):
+            self._end(trainer)
+        elif often and self._due(trainer):
+            self._save(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.interruption.requested and self.result.writes and not self._told:
+            self._told = True
+            say("interrupted: the validation of this epoch is finished, then the state is saved; Ctrl-C again ends at once")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seconds["validation"] += time.perf_counter() - self._validation
+
+    # The epoch's end
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        if self.history.add(pl_module.learner.epoch_scores()):
+            self.best = {
+                name: value.detach().to("cpu", copy=True) for name, value in pl_module.learner.evaluated.state_dict().items()
+            }
+        self._bar.set_postfix_str(self._state(), refresh=False)
+        self._bar.update(self._last_batch)
+        self.seconds["total"] = time.perf_counter() - self._begin
+        self.result.fields |= {"history": self.history.entries, "best_epoch": self.history.best_epoch, "seconds": self.seconds}
+        if time.perf_counter() - self._written >= max(WRITE_SECONDS, self._write_cost / SAVE_SHARE):
+            begin = time.perf_counter()
+            self.result.write()
+            self._written = time.perf_counter()
+            self._write_cost = self._written - begin
+        if self._interrupted(trainer):
+            self._end(trainer)
+        elif self._due(trainer):
+            self._save(trainer)
+
+    def _state(self) -> str:
+        entry, value = self.history.entries[-1], self.history.value
+        epoch = f"epoch {entry['epoch']}/{self.epochs}"
+        if value is None:
+            return epoch
+        return f"{epoch}, validation {entry[self.history.metric]:.1%}, best {value:.1%} at {self.history.best_epoch}"
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._bar.close()
+        self._save(trainer)  # what follows, scores and figures, may be interrupted too
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    # Saving
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        wait = self.save_seconds and max(self.save_seconds, self._save_cost / SAVE_SHARE)  # 0: whenever there is occasion
+        return bool(trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait))
+
+    def _interrupted(self, trainer: pl.Trainer) -> bool:
+        """Whether a signal asks one of the processes that train together to end."""
+        return bool(trainer.strategy.reduce_boolean_decision(self.interruption.requested, all=False))
+
+    def _end(self, trainer: pl.Trainer) -> None:
+        """Save the state and end the training."""
+        self._save(trainer)
+        self._bar.close()
+        if self.result.writes:
+            say(f"interrupted: the state is saved in {self.result.folder}; --resume goes on from here")
+        raise KeyboardInterrupt
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        begin = time.perf_counter()
+        if trainer.is_global_zero:
+            self._write_best()
+        trainer.save_checkpoint(self.result.folder / LAST)  # atomic, see `shardwave.models.training.train.AtomicCheckpoints`
+        self._saved = time.perf_counter()
+        self._save_cost = self._saved - begin
+        self.seconds["save"] += self._save_cost
+
+    def _write_best(self) -> None:
+        if self.best is not None and self.history.best_epoch is not None:
+            self.save_best(self.best, self.history.best_epoch)
+            self.best = None
+
+    def _count_wait(self, trainer: pl.Trainer) -> None:
+        waited = _batches(trainer).wait_seconds
+        self.seconds["data_wait"] += waited - self._waited
+        self._waited = waited
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history.state(), "seconds": dict(self.seconds)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history.restore(state_dict["history"])
+        if self.result.writes:
+            say(f"{self.result.folder}: goes on after {len(self.history.entries)} of {self.epochs} epochs")
+        self.seconds = dict(state_dict["seconds"])
+
+
+def _batches(trainer: pl.Trainer) -> Batches:
+    assert isinstance(trainer.train_dataloader, Batches)
+    return trainer.train_dataloader
+
+
+def remove_last(folder: Path) -> None:
+    """A finished run needs no last.ckpt."""
+    (folder / LAST).unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""Any audio file to mono float32 at one rate.
+
+Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shardwave.common import regular_file
+from shardwave.common.errors import BadAudio
+from shardwave.preprocess.audio.containers import FOREIGN_SUFFIXES, identify
+from shardwave.preprocess.audio.pcm import SummedFile
+from shardwave.preprocess.audio.streams import HEAD, PIECE, Stream, open_source
+from shardwave.preprocess.config import DEFAULTS, Limits
+
+_log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset((
+    ".wav", ".wave", ".bwf", ".rf64", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
+    ".mp1", ".mpga", ".caf", ".w64", ".voc", *FOREIGN_SUFFIXES,
+))  # fmt: skip
+
+BLOCK = 1 << 18  # frames that are resampled at a time
+WHOLE = 1 << 22  # frames of a block that is not resampled: a clip of three minutes at 22,050 Hz is one
+
+
+class Decoded(NamedTuple):
+    """A decoded clip."""
+
+    samples: np.ndarray  # float32 [time] (or int16, where integers were wanted), mono, at the rate asked for
+    source_rate: int  # Hz, of the file
+    channels: int  # of the file
+    seconds: float  # of the clip
+    crc32: int | None = None  # of the file's bytes, where that was asked for and came with reading them
+    remark: str | None = None  # what was wrong with a file that is used all the same
+
+
+def looks_like_audio(path: Path | str) -> bool:
+    """Tell whether a file is to be decoded or quarantined, and not passed over: its name or its first bytes say audio."""
+    if os.path.splitext(path)[1].lower() in SUFFIXES:
+        return True
+    try:
+        with open(path, "rb", opener=regular_file.opener) as file:
+            return identify(file.read(HEAD)) is not None
+    except OSError:
+        return False
+
+
+def decode(
+    path: Path | str,
+    sample_rate: int,
+    piece: int = PIECE,
+    *,
+    summed: bool = False,
+    integers: bool = False,
+    start: float | None = None,
+    end: float | None = None,
+    limits: Limits = DEFAULTS,
+) -> Decoded:
+    """Decode a file, or a segment of it, to mono.
+
+    Args:
+        path: The file.
+        sample_rate: Rate of the result, in Hz.
+        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in cache, but many threads
+            of one process wait for each other at every piece.
+        summed: Return the file's CRC-32 too, if its bytes are all read anyway.
+        integers: Return 16-bit mono samples that are at `sample_rate` as they are.
+        start: Begin of the segment, in seconds; None for the file's.
+        end: End of the segment, in seconds; None for the file's.
+        limits: What of a file is accepted.
+
+    Returns:
+        The clip. Its `remark` says what is missing, if that is no more than the limits allow.
+
+    Raises:
+        BadAudio: The file is no audio, damaged, cut, too long, or ends before the segment; the message is the reason.
+    """
+    begin = time.perf_counter()
+    with opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
+        source = open_source(file, str(path), stack, piece, sample_rate if integers else None)
+        if source.missing > limits.missing_seconds:
+            raise BadAudio(f"truncated or damaged: {source.reason} ({source.missing:.2f} s are missing)")
+        seconds = source.seconds
+        first, last = _segment(seconds, start, end)
+        if (start, end) != (None, None) and (last - first) * sample_rate < 0.5:
+            raise BadAudio("the segment is shorter than a sample")
+        if last - first > limits.seconds:
+            raise BadAudio(f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows")
+        samples, undecoded = _resampled(source.streams, sample_rate, first, last)
+        if undecoded > limits.missing_seconds:
+            raise BadAudio(f"truncated or damaged: decoding ends {undecoded:.2f} s before the end of {seconds:.2f} s")
+        crc32 = source.crc32
+        if source.sums and isinstance(file, SummedFile) and not start and end is None:
+            file.sum_up()
+            crc32 = file.crc32
+    stream = source.streams[0]
+    if _log.isEnabledFor(logging.DEBUG):
+        rate = f"{stream.rate:,} Hz" + (f" to {sample_rate:,} Hz" if stream.rate != sample_rate else "")
+        took = 1_000 * (time.perf_counter() - begin)
+        _log.debug("read %s by %s: %.2f s, %d ch, %s, in %.1f ms", path, stream.reader, last - first, stream.channels, rate, took)
+    remark = source.reason or (f"decoding ends {undecoded:.3f} s before the stated end" if undecoded else None)
+    return Decoded(samples, stream.rate, stream.channels, last - first, crc32, remark)
+
+
+@contextlib.contextmanager
+def opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
+    """Open a regular file; what the operating system reports becomes BadAudio."""
+    try:
+        with kind(path, opener=regular_file.opener) as file:
+            yield file
+    except FileNotFoundError:
+        raise BadAudio("the file does not exist") from None
+    except OSError as error:
+        if error.strerror == regular_file.NOT_REGULAR:
+            raise BadAudio(error.strerror) from None
+        raise BadAudio(f"unreadable: {error.strerror or error}") from error
+
+
+def _segment(seconds: float, start: float | None, end: float | None) -> tuple[float, float]:
+    """The part of a file of that many seconds that a clip is."""
+    first, last = start or 0.0, seconds if end is None else end
+    if first >= seconds:
+        raise BadAudio(f"the segment begins at {first:g} s, the file ends at {round(seconds, 3):g} s")
+    if last > seconds + 0.1:
+        raise BadAudio(f"the segment ends at {last:g} s, the file at {round(seconds, 3):g} s")
+    if last <= first:
+        raise BadAudio(f"the segment ends at {last:g} s, before it begins")
+    return first, min(last, seconds)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 3_600:.1f} hours" if seconds >= 7_200 else f"{seconds / 60:.1f} minutes"
+
+
+def _resampled(streams: list[Stream], sample_rate: int, first: float, last: float) -> tuple[np.ndarray, float]:
+    """The samples from second `first` to `last` at `sample_rate`, and the seconds of them that the decoder did not give.
+
+    They are collected block by block, so that a long clip is not held twice.
+    """
+    size = math.ceil((last - first) * sample_rate) + 2 * len(streams)
+    samples, filled, offset, undecoded = np.empty(0, np.float32), 0, 0.0, 0.0
+    for stream in streams:
+        begin = max(0, round((first - offset) * stream.rate))
+        stop = min(stream.frames, round((last - offset) * stream.rate))
+        offset += stream.frames / stream.rate
+        if begin >= stop:
+            continue
+        decoded: list[int] = []  # samples of each block
+        blocks = stream.blocks(begin, stop, WHOLE if stream.rate == sample_rate else BLOCK)
+        for block in _at_rate(blocks, stream.rate, sample_rate, decoded):
+            if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
+                samples, filled = block, len(block)
+                continue
+            if filled + len(block) > len(samples):
+                grown = np.empty(max(size, filled + len(block)), block.dtype)
+                grown[:filled] = samples[:filled]
+                samples = grown
+            samples[filled : filled + len(block)] = block
+            filled += len(block)
+        undecoded += (stop - begin - sum(decoded)) / stream.rate
+    if not filled and undecoded:
+        raise BadAudio("no samples: nothing can be decoded")
+    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may leave nothing of a few samples
+
+
+def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]) -> Iterator[np.ndarray]:
+    """The blocks at `sample_rate`; appends the length of each block to `decoded`."""
+    if rate != sample_rate:
+        import soxr
+
+        stream = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        decoded.append(len(block))
+        yield block if rate == sample_rate else stream.resample_chunk(block)
+    if rate != sample_rate:
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)

@@ -1,0 +1,77 @@
+"""What only FFmpeg reads (AAC, ALAC, WMA, ...), through the optional package PyAV."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from shardwave.common.errors import BadAudio
+
+REMEDY = "{} is not read here: pip install 'shardwave[av]', or convert the file to FLAC or WAV"
+_STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that state a length; elsewhere it is an estimate
+
+
+def open_stream(
+    path: str, name: str, stack: contextlib.ExitStack, estimate: bool = False
+) -> tuple[tuple[int, int, int, Callable[[int, int, int], Iterator[np.ndarray]], str], float, str | None]:
+    """Decode a file's first audio stream.
+
+    Args:
+        path: The file.
+        name: Its format, for messages.
+        stack: Closes the file.
+        estimate: Take the length that the file states, if it does, and do not decode the file to find out.
+
+    Returns:
+        The stream (rate in Hz, channels, frames, blocks, reader), seconds that are missing of the length that the container
+        states, and why.
+
+    Raises:
+        BadAudio: PyAV is not installed, or FFmpeg cannot decode the file.
+    """
+    try:
+        import av
+    except ImportError:
+        raise BadAudio(REMEDY.format(name)) from None
+    try:
+        container = stack.enter_context(av.open(path, metadata_errors="replace"))
+        if not container.streams.audio:
+            raise BadAudio(f"{name} without an audio stream")
+        audio = container.streams.audio[0]
+        if audio.codec_context is None or not audio.rate or not audio.channels:
+            raise BadAudio(f"{name}: FFmpeg finds no decoder, rate or channels for its audio")
+        rate, channels = audio.rate, audio.channels
+        stated = float(audio.duration * audio.time_base) if audio.duration and audio.time_base else 0.0
+        length = stated or (container.duration or 0) / av.time_base
+        is_stated = container.format.name.split(",")[0] in _STATED
+    except av.FFmpegError as error:
+        raise BadAudio(f"FFmpeg cannot open it: {error.strerror}") from error
+
+    def decoded() -> Iterator[np.ndarray]:
+        converter = av.AudioResampler(format="fltp")
+        try:
+            container.seek(0)
+            for frame in container.decode(audio):
+                for converted in converter.resample(frame):
+                    yield converted.to_ndarray().mean(axis=0, dtype=np.float32)
+        except av.FFmpegError as error:
+            raise BadAudio(f"damaged: FFmpeg cannot decode it to its end: {error.strerror}") from error
+
+    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
+        position = 0
+        for samples in decoded():
+            kept = samples[max(0, first - position) : max(0, last - position)]
+            position += len(samples)
+            if len(kept):
+                yield kept
+
+    if estimate and length > 0:
+        return (rate, channels, round(length * rate), blocks, "FFmpeg"), 0.0, None
+    frames = sum(len(samples) for samples in decoded())  # the file is decoded twice, and never held whole
+    if not frames:
+        raise BadAudio("no samples")
+    missing = max(0.0, stated - frames / rate) if is_stated else 0.0
+    reason = f"the file states {stated:.2f} s, {frames / rate:.2f} s can be decoded" if missing > 0.1 else None
+    return (rate, channels, frames, blocks, "FFmpeg"), missing, reason

@@ -1,0 +1,163 @@
+"""FLAC: finds the streams of a file and how many samples each holds, by its last frame (RFC 9639).
+
+libsndfile needs a sample count in the header and reads no more than that. A writer that could not seek leaves it open, joined
+files hold several headers, and in a truncated file the count is too large.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from shardwave.common.errors import BadAudio
+from shardwave.preprocess.audio.mpeg import Bytes
+
+_HEADER = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker, then type and length of the first metadata block
+_SYNC = re.compile(rb"\xff[\xf8\xf9]")
+_BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # samples by code
+_TAIL = 1 << 16  # bytes before the end in which the last frame is looked for, if the header does not state the longest one
+_COUNT = (1 << 36) - 1
+
+
+class FlacStream(NamedTuple):
+    """One stream, whose header states the samples that it holds."""
+
+    data: bytes | None  # None: the file, from its first byte to its last, as it is
+    rate: int  # Hz
+    channels: int
+    samples: int  # per channel
+    missing: int  # samples that its own header stated and that are not there, or those of a frame that is cut
+    reason: str | None  # why they are missing
+
+
+class _Frame(NamedTuple):
+    position: int  # bytes
+    start: int  # samples
+    samples: int
+
+
+def streams(data: Bytes) -> list[FlacStream]:
+    """Split a file into its FLAC streams.
+
+    Args:
+        data: The file's bytes, which may begin with ID3 tags.
+
+    Returns:
+        The streams in order; most files hold one.
+
+    Raises:
+        BadAudio: A header is cut, or no frame follows one.
+    """
+    starts = [match.start() for match in _HEADER.finditer(data)]
+    if not starts:
+        raise BadAudio("not audio: a FLAC marker without a header")
+    if starts == [0]:
+        return [_stream(memoryview(data), alone=True)]
+    return [_stream(memoryview(data)[start:stop]) for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def _stream(data: memoryview, alone: bool = False) -> FlacStream:
+    if len(data) < 42:
+        raise BadAudio("a FLAC header that is cut")
+    shortest, longest_block = struct.unpack(">HH", data[8:12])
+    longest_frame = int.from_bytes(data[15:18], "big")
+    packed = int.from_bytes(data[18:26], "big")
+    rate, channels, stated = packed >> 44, (packed >> 41 & 7) + 1, packed & _COUNT
+    begin, last = 4, False
+    while not last and begin + 4 <= len(data):
+        last = bool(data[begin] & 0x80)
+        begin += 4 + int.from_bytes(data[begin + 1 : begin + 4], "big")
+    frames = _frames(data, begin, max(2 * longest_frame, _TAIL), shortest if shortest == longest_block else 0, channels)
+    if not frames:
+        raise BadAudio("no samples: a FLAC header without frames")
+    final = frames[-1]
+    samples, reason = final.start + final.samples, None
+    body = data[:-128] if data[-128:-125] == b"TAG" else data
+    if not _is_whole(bytes(body[final.position :])):
+        body, samples, reason = data[: final.position], final.start, "its last FLAC frame is cut"
+    if stated > samples:
+        reason = f"its header states {stated} samples, the file holds {samples}"
+    missing = max(stated - samples, final.start + final.samples - samples)
+    if not samples:
+        raise BadAudio("no samples: the only FLAC frame is cut")
+    content = None
+    if stated != samples:
+        content = b"".join((body[:18], (packed & ~_COUNT | samples).to_bytes(8, "big"), body[26:]))
+    elif not alone or reason:
+        content = bytes(body)
+    return FlacStream(content, rate, channels, samples, missing, reason)
+
+
+def _frames(data: memoryview, begin: int, tail: int, block: int, channels: int) -> list[_Frame]:
+    """The frames that begin in the last `tail` bytes. `block`: samples of all frames but the last, 0 where they vary."""
+    found = []
+    for match in _SYNC.finditer(data, max(begin, len(data) - tail)):
+        frame = _frame(data, match.start(), block, channels)
+        if frame is not None:
+            found.append(frame)
+    return found
+
+
+def _frame(data: memoryview, position: int, block: int, channels: int) -> _Frame | None:
+    """Parse the frame header at `position` (RFC 9639, section 9.1); None where it is none of a stream with these channels."""
+    head = bytes(data[position : position + 16])
+    if len(head) < 6 or head[3] & 1:
+        return None
+    size, assigned = head[2] >> 4, head[3] >> 4
+    if (assigned + 1 if assigned < 8 else 2 if assigned < 11 else 0) != channels or size == 0:
+        return None
+    ones = 8 - (head[4] ^ 0xFF).bit_length()  # leading ones: bytes of the number, as in UTF-8
+    if ones == 1 or ones == 8:
+        return None
+    count = max(1, ones)
+    number = head[4] & (0x7F >> ones)
+    for byte in head[5 : 4 + count]:
+        number = number << 6 | byte & 0x3F
+    at = 4 + count
+    samples = _BLOCKS[size]
+    if size in (6, 7):
+        samples = int.from_bytes(head[at : at + size - 5], "big") + 1
+        at += size - 5
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if len(head) <= at or _crc8(head[:at]) != head[at]:
+        return None
+    is_variable = head[1] & 1
+    return _Frame(position, number if is_variable else number * (block or samples), samples)
+
+
+def _crc8(data: bytes) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x107) if crc & 0x80 else crc << 1
+    return crc
+
+
+@functools.cache
+def _crc16_table() -> list[int]:
+    """For each 16-bit word its remainder after 16 zero bits, by the polynomial x^16 + x^15 + x^2 + 1."""
+    table = np.arange(1 << 16, dtype=np.uint32)
+    for _ in range(16):
+        table = np.where(table & 0x8000, table << 1 ^ 0x18005, table << 1)
+    return table.tolist()
+
+
+def _is_whole(frame: bytes) -> bool:
+    """Whether a frame's checksum is there, at the end of the bytes or before something else."""
+    table, crc = _crc16_table(), 0
+    words = b"\0" + frame if len(frame) % 2 else frame  # a zero in front does not change the remainder
+    for word in struct.unpack(f">{len(words) // 2}H", words):
+        crc = table[crc ^ word]
+    if crc == 0:
+        return True
+    crc = 0
+    for number, byte in enumerate(frame):
+        crc = (crc << 8 & 0xFFFF) ^ table[crc >> 8 ^ byte]
+        if crc == 0 and number > 8:
+            return True
+    return False

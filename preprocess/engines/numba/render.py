@@ -1,0 +1,139 @@
+"""From power spectra in blocks of sixteen frames to uint8 images: bands, decibels, resize along frequency, resize along time.
+
+Arrays: power or bands `[block, row, 16 frames]`; lines `[pixel / 16, frame, 16 pixels]`, the levels of the frames along the
+image's frequency axis, padded to a multiple of sixteen pixels; images `[pixel, time]`. A level is the position between floor and
+maximum: 0 … 255, not rounded.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from shardwave.preprocess.dsp.filters import BandedMatrix, resize
+from shardwave.preprocess.engines.numba.numba_cache import compiled
+from shardwave.preprocess.engines.numba.simd import (
+    LANES,
+    Index,
+    Pointer,
+    Vector,
+    accumulate,
+    traced,
+    transpose,
+    transpose_to_bytes,
+)
+
+
+def padded(size: int) -> int:
+    """`size` rounded up to whole vectors."""
+    return -(-size // LANES) * LANES
+
+
+def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
+    """The matrix with rows of one zero weight added, up to whole vectors of rows."""
+    extra = (0, padded(len(matrix.first)) - len(matrix.first))
+    counts = np.pad(matrix.counts, extra, constant_values=1)
+    return BandedMatrix(np.pad(matrix.first, extra), counts, np.cumsum(counts) - counts, np.pad(matrix.weights, extra))
+
+
+@functools.lru_cache(maxsize=256)
+def resize_rows(size_in: int, size_out: int) -> BandedMatrix:
+    """`filters.resize` for the functions here; where no row has more than two weights, all have two."""
+    made = whole_vectors(resize(size_in, size_out))
+    if made.counts.max() > 2 or size_in == 1:
+        return made
+    first = np.minimum(made.first, size_in - 2)
+    weights = np.zeros((len(first), 2), np.float32)
+    weights[np.arange(len(first)), made.first - first] = made.weights[made.starts]
+    both = made.counts == 2
+    weights[both, 1] = made.weights[made.starts[both] + 1]
+    return BandedMatrix(first, np.full(len(first), 2), 2 * np.arange(len(first)), weights.ravel())
+
+
+def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: Index) -> Vector:
+    """Σ weights[start + i] * source[at + 16 i : …]."""
+    return accumulate(count, lambda i: weights.broadcast(start + i) * source.load(at + i * LANES))
+
+
+@traced
+def weigh(source, at, weights, start, count, target, to):
+    """Into target[to : to + 16] the sum of `count` vectors from source[at], weighted from weights[start]."""
+    target.store(to, _weigh(source, at, weights, start, count))
+
+
+@traced
+def _level(power, at, scale, levels, to):
+    """max(0, scale[0] log2(power) + scale[1])."""
+    level = power.load(at).log2() * scale.broadcast(0) + scale.broadcast(1)
+    levels.store(to, level.maximum(0.0))
+
+
+@traced
+def _turn_lines(pixels, at, lines, to):
+    """Sixteen pixels of sixteen frames: [pixel, frame] → [frame, pixel]."""
+    for i, line in enumerate(transpose([pixels.load(at + LANES * i) for i in range(LANES)])):
+        lines.store(to + LANES * i, line)
+
+
+@compiled
+def draw_lines(power, blocks, scale, along, scratch, lines):
+    """Power [blocks, rows, 16] → lines [tiles, 16 * blocks, 16]; `along` resizes frequency.
+
+    A level is max(0, scale[0] log2(power) + scale[1]); `scratch` holds [rows + 16, 16].
+    """
+    count = scratch.size // 16 - 16
+    tile = blocks * 256
+    for block in range(blocks):
+        ready = 0
+        for pixel in range(along.first.size):
+            first = along.first[pixel]
+            need = first + along.counts[pixel]
+            while ready < need:
+                _level(power, (block * count + ready) * 16, scale, scratch, ready * 16)
+                ready += 1
+            row = count + pixel % 16
+            weigh(scratch, first * 16, along.weights, along.starts[pixel], along.counts[pixel], scratch, row * 16)
+            if pixel % 16 == 15:
+                _turn_lines(scratch, count * 16, lines, pixel // 16 * tile + block * 256)
+
+
+@traced
+def _tile(lines, at, first, counts, starts, weights, column, image, to, columns):
+    """Sixteen pixels of sixteen columns of an image, rounded half up."""
+    pixels = []
+    for t in range(LANES):
+        pixels.append(
+            _weigh(lines, at + first.index(column + t) * LANES, weights, starts.index(column + t), counts.index(column + t)) + 0.5
+        )
+    for pixel, row in enumerate(transpose_to_bytes(pixels)):
+        image.store_bytes(to + columns * pixel, row)
+
+
+@traced
+def _tile_of_pairs(lines, at, first, weights, column, image, to, columns):
+    """`_tile` where every column is made of two frames."""
+    pixels = []
+    for t in range(LANES):
+        frame, weight = at + first.index(column + t) * LANES, (column + t) * 2
+        one = lines.load(frame) * weights.broadcast(weight) + 0.5
+        pixels.append(one + lines.load(frame + LANES) * weights.broadcast(weight + 1))
+    for pixel, row in enumerate(transpose_to_bytes(pixels)):
+        image.store_bytes(to + columns * pixel, row)
+
+
+@compiled
+def draw_image(lines, blocks, tiles, first_frame, along, image, at):
+    """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from
+    that frame.
+    """
+    columns = along.first.size
+    pairs = along.weights.size == 2 * columns and along.starts[columns - 1] == 2 * columns - 2 and along.counts.max() == 2
+    for tile in range(tiles):
+        source = (tile * blocks * 16 + first_frame) * 16
+        for column in range(0, columns, 16):
+            to = at + tile * 16 * columns + column
+            if pairs:
+                _tile_of_pairs(lines, source, along.first, along.weights, column, image, to, columns)
+            else:
+                _tile(lines, source, along.first, along.counts, along.starts, along.weights, column, image, to, columns)

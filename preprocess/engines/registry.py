@@ -1,0 +1,81 @@
+"""The engines by name. One file per engine implements `shardwave.preprocess.engines.base.Engine`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.base import NO_CUDA, NO_DALI, Engine
+
+_log = logging.getLogger(__name__)
+ENGINES = ("numba", "torch", "dali", "reference")
+DEVICES = ("cpu", "cuda")
+CPU_ONLY = ("numba", "reference")
+NOT_ON_CUDA = "engine {} runs on the CPU only: use --device cpu, or --engine torch or dali"
+
+
+def resolve(engine: str, device: str) -> tuple[str, str]:
+    """The (engine, device) that `auto` stands for here; a named one that is not there raises UsageError with the remedy.
+
+    Engine `auto` is torch on CUDA and numba on the CPU; device `auto` is cuda where PyTorch sees a device that the engine uses.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise UsageError(f"engine must be one of auto, {', '.join(ENGINES)}, got {engine}")
+    if device not in ("auto", *DEVICES):
+        raise UsageError(f"device must be one of auto, {', '.join(DEVICES)}, got {device}")
+    if engine == "dali" and not _importable("nvidia.dali"):
+        raise UsageError(NO_DALI)
+    if engine in CPU_ONLY:
+        if device == "cuda":
+            raise UsageError(NOT_ON_CUDA.format(engine))
+        return engine, "cpu"
+    if device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            _log.info("device %s: cuda, %s", device, torch.cuda.get_device_name())
+            device = "cuda"
+        elif device == "cuda":
+            raise UsageError(NO_CUDA)
+        else:
+            _log.info("device auto: cpu, PyTorch %s sees no CUDA device", torch.__version__)
+            device = "cpu"
+    if engine == "auto":
+        engine = automatic(device)
+        _log.info("engine auto: %s, the fastest on %s that reads every format", engine, device)
+    return engine, device
+
+
+def automatic(device: str) -> str:
+    """The engine that `auto` stands for on a device."""
+    return "torch" if device == "cuda" else "numba"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
+    """Build the named engine on the named device (as `resolve` returns them)."""
+    if engine == "numba":
+        from shardwave.preprocess.engines.numba.engine import NumbaEngine
+
+        return NumbaEngine(config)
+    if engine == "torch":
+        from shardwave.preprocess.engines.torch import TorchEngine
+
+        return TorchEngine(config, device)
+    if engine == "dali":
+        from shardwave.preprocess.engines.dali import DaliEngine
+
+        return DaliEngine(config, device)
+    if engine == "reference":
+        from shardwave.preprocess.engines.reference import ReferenceEngine
+
+        return ReferenceEngine(config)
+    raise UsageError(f"engine must be one of {', '.join(ENGINES)}, got {engine}")

@@ -1,0 +1,159 @@
+"""Ray Tune: its schedulers and OptunaSearch decide, its actors train, each one trial after another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.search.backends.random import conclude
+from shardwave.search.budget import SearchBudget
+from shardwave.search.space import Space
+from shardwave.search.trial import MAX_ATTEMPTS, SearchResult
+from shardwave.search.trial_log import TrialLog
+from shardwave.search.workers import temporary
+from shardwave.search.workers.fork_server import environment
+from shardwave.search.workers.worker import threads
+from shardwave.shards.build import ray_cluster
+
+OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need
+QUIET = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # objectives name files relative to where the user stands
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial has no value
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search at once; what ended is recorded
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+class RayBackend:
+    """ASHA, median stopping or none; random, grid or (through OptunaSearch) TPE; on this machine or, by `address`, a cluster.
+
+    Promises: with the random and grid samplers the parameters follow from the seed alone.
+    """
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None, **options: Any) -> None:
+        given = [f"--{name}" for name, value in options.items() if value is not None]
+        if given:
+            raise UsageError(f"backend ray does not take {', '.join(given)}; for several machines see --address")
+        self._address = address
+
+    def run(
+        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+    ) -> SearchResult:
+        """See `Backend.run`."""
+        budget, log = budget.resolve(self.name), log or TrialLog()
+        started = time.perf_counter()
+        try:
+            with temporary.guarded() as folder, ray_running(self._address, objective, budget, folder):
+                _tune(objective, folder, space, budget, seed, log, own_cluster=self._address is None)
+        except KeyboardInterrupt:
+            return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
+        return conclude(log, time.perf_counter() - started)
+
+
+def _tune(
+    objective: Callable[..., None],
+    folder: Path,
+    space: Space,
+    budget: SearchBudget,
+    seed: int,
+    log: TrialLog,
+    own_cluster: bool,
+) -> None:
+    from ray import tune
+
+    from shardwave.search.backends.ray.actor import ObjectiveTrainable
+    from shardwave.search.backends.ray.parts import LogCallback, make_searcher, scheduler
+
+    jobs = budget.jobs or 1
+    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": threads(objective, jobs)}
+    kind = type("Objective", (ObjectiveTrainable,), attributes)
+    missing = budget.trials - len([number for number in log.finished if number < budget.trials])
+    if missing <= 0:
+        return
+    callback = LogCallback(log, budget.epochs, own_cluster)
+    tuner = tune.Tuner(
+        tune.with_resources(kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}),
+        tune_config=tune.TuneConfig(
+            search_alg=make_searcher(space, budget, seed, log),
+            scheduler=scheduler(budget, log),
+            num_samples=missing,
+            max_concurrent_trials=jobs,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(folder / "tune"),
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    import ray
+
+    try:
+        tuner.fit()
+    except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
+        lost = f"Ray ended the search: {ray_cluster.reason(error)}; go on with --resume"
+        raise ShardwaveError(callback.error or lost) from error
+
+
+@contextlib.contextmanager
+def ray_running(address: str | None, objective: Callable[..., None], budget: SearchBudget, folder: Path) -> Iterator[None]:
+    """Ray, started with `folder` for its files (or connected to, with an address) and shut down."""
+    ray = ray_module(own_cluster=address is None)
+    if ray.is_initialized():
+        raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
+    try:
+        if address:
+            ray_cluster.connect(ray, address)
+        else:
+            # actors import while the main process goes on
+            modules = ["shardwave.search.backends.ray.actor", *getattr(objective, "modules", ())]
+            with environment(threads(objective, budget.jobs or 1)):
+                ray_cluster.start(
+                    ray,
+                    num_cpus=budget.jobs,
+                    object_store_memory=OBJECT_STORE,
+                    include_dashboard=False,
+                    configure_logging=False,
+                    _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
+                    _node_ip_address="127.0.0.1",
+                    _system_config={"preload_python_modules": modules},
+                )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cluster_resources(address: str) -> dict[str, float]:
+    """What the nodes of the cluster have together: {"CPU": …, "GPU": …, …}."""
+    ray = ray_module()
+    ray_cluster.connect(ray, address)
+    try:
+        return ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def ray_module(own_cluster: bool = False) -> Any:
+    """The package, quiet; raises `UsageError` when it is not installed.
+
+    A cluster of our own is closed to all but this search by a token (which Ray reads when it is imported); left to itself, Ray
+    2.60 makes one too, but leaves it in the home folder.
+    """
+    if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    return ray_cluster.ray_module("backend ray", **QUIET)

@@ -1,0 +1,103 @@
+"""Ray, quiet, and connected to a cluster that runs already."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+PATIENCE = 10.0  # seconds for the first answer; Ray itself would wait for minutes
+
+
+def ray_module(wanted_by: str, **settings: str) -> Any:
+    """The package, quiet; raises `UsageError`, naming who wants it, when it is not installed. `settings`: environment variables
+    that it reads.
+    """
+    for name, value in {**QUIET, **settings}.items():
+        os.environ.setdefault(name, value)
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(f"{wanted_by} needs the package ray: pip install 'ray[tune]>=2.60'") from None
+    return ray
+
+
+def connect(ray: Any, address: str) -> None:
+    """Join the cluster at `address`.
+
+    Args:
+        ray: The package.
+        address: HOST:PORT, or `auto`: the cluster that RAY_ADDRESS names, else the one that runs on this machine.
+
+    Raises:
+        UsageError: The address is not of that form.
+        ShardwaveError: No cluster answers there.
+    """
+    named = (os.environ.get("RAY_ADDRESS") or "auto") if address == "auto" else address
+    option = f"--address {address}" if named == address else f"--address auto (RAY_ADDRESS={named})"
+    _probe(named, option)
+    try:
+        ray.init(address=named, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # RuntimeError, ConnectionError, ValueError, for some time-outs a plain Exception
+        raise ShardwaveError(f"{option}: no Ray cluster answers there: {reason(error)}") from error
+
+
+def start(ray: Any, **settings: Any) -> None:
+    """Start Ray on this machine alone, whatever RAY_ADDRESS says.
+
+    Raises:
+        ShardwaveError: Ray did not start.
+    """
+    if (os.environ.get("RAY_ADDRESS") or "local") != "local":
+        named = os.environ["RAY_ADDRESS"]
+        say(f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto takes it")
+    try:
+        ray.init(address="local", log_to_driver=False, logging_level="ERROR", **settings)
+    except Exception as error:  # among them a plain Exception, when it takes too long
+        raise ShardwaveError(
+            f"Ray did not start on this machine: {reason(error)}; free some memory or give fewer --jobs and go on with --resume, "
+            "or choose --backend optuna or random, which need no Ray"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """What Ray says, as one line."""
+    return " ".join(str(error).split())[:400].rstrip(".") or type(error).__name__
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """The package ray, joined to the cluster at `address` meanwhile; None without an address."""
+    if address is None:
+        yield None
+        return
+    ray = ray_module("--address")
+    if ray.is_initialized():
+        raise ShardwaveError("Ray already runs in this process: call ray.shutdown() first")
+    connect(ray, address)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _probe(address: str, option: str) -> None:
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and int(port) < 65536) or "/" in host:
+        source = "--address" if option == f"--address {address}" else "RAY_ADDRESS (taken with --address auto)"
+        raise UsageError(f"{source} must be auto or HOST:PORT of a Ray cluster, got {address}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise ShardwaveError(f"{option}: no Ray cluster answers there: {error.strerror or error}") from None

@@ -1,0 +1,132 @@
+"""Builds the units of a job on all nodes of a Ray cluster, a task each; Ray repeats those whose worker or node is lost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from shardwave.common import log
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
+from shardwave.preprocess.engines.registry import CPU_ONLY, ENGINES, NOT_ON_CUDA, automatic
+from shardwave.shards.build.executors import AGAIN, ENVIRONMENT, GPU_THREADS, Built, Workers
+from shardwave.shards.build.folder import PLAN
+from shardwave.shards.build.ray_cluster import reason
+from shardwave.shards.build.task import Builder, Job
+from shardwave.shards.build.unit import Unit
+from shardwave.shards.format.layout import BUILD
+
+RETRIES = 3
+SILENCE = 20.0  # seconds without a finished unit, after which it is seen whether there are nodes
+
+_builder: Builder | None = None  # of a Ray worker; Ray starts new ones for every build
+
+
+class RayWorkers(Workers):
+    """See `executors.Workers`: `count` tasks at a time, one CPU each, and on GPUs their share of one."""
+
+    def __init__(self, ray: Any, job: Job, count: int):
+        super().__init__(count)
+        self._ray = ray
+        self._job = ray.put(job)
+        self._task = ray.remote(build_unit).options(
+            num_cpus=1,
+            num_gpus=1 / GPU_THREADS if job.device == "cuda" else 0,
+            max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": ENVIRONMENT},
+        )
+        self._last = time.monotonic()  # when a result came
+        self._told = False
+
+    def warm_up(self) -> None:
+        """See `executors.Workers`."""
+        for _ in range(self.count):
+            self._task.remote(self._job, None)
+
+    def submit(self, unit: Unit) -> Future[Built]:
+        """See `executors.Workers`."""
+        future: Future[Built] = self._task.remote(self._job, unit).future()
+        return future
+
+    def result(self, future: Future[Built]) -> Built:
+        """See `executors.Workers`."""
+        self._last = time.monotonic()
+        try:
+            return future.result()
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, (ShardwaveError, RuntimeError)):
+                raise error.cause from None
+            raise ShardwaveError(
+                f"a node could not build a shard ({reason(error.cause)}): every node needs the same version of Shardwave"
+            ) from error
+        except self._ray.exceptions.RayError as error:
+            raise ShardwaveError(
+                f"building processes were lost {RETRIES + 1} times at one shard ({reason(error)}): {AGAIN}"
+            ) from error
+
+    def check(self) -> None:
+        """See `executors.Workers`."""
+        if time.monotonic() - self._last > SILENCE:
+            self._last = time.monotonic()
+            if self._ray.cluster_resources().get("CPU", 0) < 1:
+                raise ShardwaveError("the cluster has no nodes with CPUs any more: run the same command again to finish the set")
+            if not self._told:
+                say("no shard is finished yet: built, or waiting for a free CPU (or GPU); ray status shows what is in use")
+            self._told = True
+
+    def close(self) -> None:
+        """See `executors.Workers`."""
+        self._ray.shutdown()  # ends the tasks, too
+
+
+def build_unit(job: Job, unit: Unit | None) -> Built | None:
+    """What runs in a Ray worker: builds `unit`; without one, only loads and compiles what units need.
+
+    Raises:
+        ShardwaveError: The unit could not be built, or this node does not see the clips or the set's folder.
+    """
+    global _builder
+    if _builder is None:
+        log.set_up()
+        _builder = Builder(job)
+        _builder.warm_up()
+    if unit is None:
+        return None
+    where = f"the node {socket.gethostname()} does not see"
+    if isinstance(job.folder, Path) and not (job.folder / BUILD / PLAN).exists():
+        raise ShardwaveError(f"{where} {job.folder}: --out must lie on storage that all nodes share under one path, or be a URL")
+    if isinstance(job.audio, Path):
+        for _, planned in unit.clips:
+            path = job.audio / planned.clip.path
+            if planned.bytes >= 0 and not os.path.lexists(path):
+                raise ShardwaveError(
+                    f"{where} {path}: AUDIO must lie on storage that all nodes share under one path, or be a URL"
+                )
+    return _builder.build(unit)
+
+
+def cores(ray: Any, device: str) -> int:
+    """Tasks that the cluster has room for at a time."""
+    resources = ray.cluster_resources()
+    room = [resources.get("CPU", 0)] + ([resources.get("GPU", 0) * GPU_THREADS] if device == "cuda" else [])
+    return max(1, int(min(room)))
+
+
+def resolve(ray: Any, engine: str, device: str) -> tuple[str, str]:
+    """The (engine, device) that `auto` stands for in the cluster: GPUs where it has some. Raises UsageError, as
+    `shardwave.preprocess.engines.registry.resolve`; whether a node has what they need is seen there.
+    """
+    gpus = ray.cluster_resources().get("GPU", 0)
+    if engine not in ("auto", *ENGINES):
+        raise UsageError(f"engine must be one of auto, {', '.join(ENGINES)}, got {engine}")
+    if device == "cuda" and engine in CPU_ONLY:
+        raise UsageError(NOT_ON_CUDA.format(engine))
+    if device == "cuda" and not gpus:
+        raise UsageError("device cuda: no node of the cluster offers Ray a GPU; use --device cpu")
+    device = "cuda" if device != "cpu" and gpus and engine not in CPU_ONLY else "cpu"
+    return automatic(device) if engine == "auto" else engine, device

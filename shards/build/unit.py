@@ -1,0 +1,178 @@
+"""A unit of a build: a group of clips becomes its full shard and its slice shard, whose record says they are done."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwave.common import typed
+from shardwave.common.errors import DamagedFile
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.base import ClipOutput
+from shardwave.shards.build.plan import Plan, PlannedClip
+from shardwave.shards.clip import Clip
+from shardwave.shards.format.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
+from shardwave.shards.format.records import UnitRecord
+from shardwave.shards.format.shard_writer import Fields, ShardWriter
+from shardwave.shards.storage import atomic
+from shardwave.shards.storage.any_path import AnyPath
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What to build: the shard number `index` of `split`, from clips with their numbers, in the order they are written."""
+
+    split: str
+    index: int
+    clips: list[tuple[int, PlannedClip]]
+
+    @property
+    def name(self) -> str:
+        """The unit's name, which its record's file bears."""
+        return f"{self.split}-{self.index:04d}"
+
+
+class Units(Sequence[Unit]):
+    """The units of a plan, each made when it is asked for: all clips of a large build as objects would not fit in memory."""
+
+    def __init__(self, planned: Plan):
+        self._clips = planned.clips
+        self._units = list(planned.units().items())
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __getitem__(self, i: Any) -> Any:
+        (split, index), numbers = self._units[i]
+        return Unit(split, index, [(number, self._clips[number]) for number in numbers])
+
+
+def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
+    """The array fields of every sample that `config` makes."""
+    fields: dict[str, tuple[str, tuple[int, ...]]] = {"npy": ("uint8", (config.image_size, config.image_size))}
+    if config.features:
+        fields["features.npy"] = ("float32", (feature_count,))
+    return fields
+
+
+def sample_meta(
+    clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
+) -> dict[str, Any]:
+    """The json field of a sample; `start` (in the file) and `length` are seconds, of what its image shows, added silence
+    included. A labelled segment of a file has its own start and end as `segment` too (end None: the file's end).
+    """
+    return {
+        "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
+        "start": round(start, 6), "length": round(length, 6), "source_rate": source_rate,
+        **({"segment": [clip.start or 0.0, clip.end]} if clip.is_segment else {}),
+    }  # fmt: skip
+
+
+class UnitWriter:
+    """Takes a unit's clips in order, image by image; `finish` publishes both shards and the record."""
+
+    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig, feature_count: int):
+        self._folder = folder
+        self._unit = unit
+        self._config = config
+        fields = array_fields(config, feature_count)
+        sliced = config.slices > 0 or config.slice_seconds is not None
+        self._shards = [
+            ShardWriter(folder, unit.split, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
+        ]
+        self._seconds = 0.0
+        self._unused = np.zeros(2)  # seconds of audio that are in no full view, and in no slice
+        self._quarantined: list[dict[str, Any]] = []
+        self._remarks: list[dict[str, Any]] = []
+        self._crc32: dict[str, int] = {}
+        self._started = time.perf_counter()
+
+    def add(self, number: int, planned: PlannedClip, made: ClipOutput, crc32: int | None) -> None:
+        """Append a clip's samples: the whole first, then its slices."""
+        clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
+        key = clip_key(number, clip.path)
+        rows = [{"npy": image} for image in (made.full, *made.slices)]
+        if made.features is not None:
+            for row, values in zip(rows, made.features, strict=True):
+                row["features.npy"] = values
+        known = {"source_rate": made.source_rate}
+        begin = clip.start or 0.0  # of the clip in its file
+        length = self._config.fitted(made.samples) / rate
+        meta = sample_meta(clip, view="full", index=None, start=begin, length=length, **known)
+        self._shards[0].add(key, planned.cls, number, meta, rows[0])
+        for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
+            length = (stop - start) * hop / rate
+            meta = sample_meta(clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known)
+            self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
+        self._seconds += made.samples / rate
+        self._unused += np.array(self._config.unused(made.samples)) / rate
+        if made.remark:
+            self._remarks.append({**_place(clip), "remark": made.remark})
+            _log.info("%s is used, but %s", clip.name, made.remark)
+        self._note(clip.path, crc32)
+
+    def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
+        """Note a clip that is not usable."""
+        self._quarantined.append({**_place(planned.clip), "reason": " ".join(reason.split())})
+        _log.info("quarantined %s: %s", planned.clip.name, reason)
+        self._note(planned.clip.path, crc32)
+
+    def _note(self, path: str, crc32: int | None) -> None:
+        if crc32 is not None:
+            self._crc32[path] = crc32
+
+    def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
+        """Publish the shards (none, if no clip was usable), then write and return the unit's record.
+
+        Nothing is synced to disk yet: what a power failure takes does not have the digests that the record names.
+        """
+        entries = {}
+        if self._shards[0].samples:
+            for shard in self._shards:
+                entries[shard.view] = shard.close()
+            for shard in self._shards:
+                shard.publish()
+        else:
+            UnitWriter.abandon(self)
+        record = {
+            "unit": self._unit.name, "split": self._unit.split, "shards": entries, "audio_seconds": self._seconds,
+            "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
+            "crc32": self._crc32, "builder": dict(builder),
+        }  # fmt: skip
+        atomic.write_bytes(record_path(self._folder, self._unit), atomic.json_bytes(record, indent=2), lasting=False)
+        clips, seconds = len(self._unit.clips), time.perf_counter() - self._started
+        _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._unit.name, clips, self._seconds, seconds)
+        return record
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        for shard in self._shards:
+            shard.abandon()
+
+
+def _place(clip: Clip) -> dict[str, Any]:
+    """The clip's file, and of a segment its begin and end in seconds."""
+    return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
+
+
+def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
+    """Parse a unit's record; raises DamagedFile where it is damaged or of another unit."""
+    where = f"the record of {unit.name}"
+    record = typed.check(typed.parse(data, where), UnitRecord, where)
+    names = {view: shard_name(unit.split, view, unit.index) + TAR for view in VIEWS}
+    if record["unit"] != unit.name or any(names.get(view) != entry["file"] for view, entry in record["shards"].items()):
+        raise DamagedFile(f"{where} is of another unit")
+    return dict(record)
+
+
+def record_path(folder: AnyPath, unit: Unit) -> AnyPath:
+    """Where the record of a finished unit lies while the set is being built."""
+    return folder / BUILD / f"{unit.name}.json"

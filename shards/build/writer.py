@@ -1,0 +1,133 @@
+"""Writes sets that need no decoding: tables of features, and what was derived from another set (a frozen network's outputs)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from shardwave.common.environment import environment
+from shardwave.common.errors import ShardwaveError
+from shardwave.common.progress import bar
+from shardwave.shards.build import folder, lock
+from shardwave.shards.build.finish import described, write_lines
+from shardwave.shards.format import manifest
+from shardwave.shards.format.layout import QUARANTINE
+from shardwave.shards.format.shard_writer import Fields, ShardWriter
+from shardwave.shards.read.shardset import ShardSet
+
+
+class Row(NamedTuple):
+    """One sample to write."""
+
+    key: str
+    cls: int
+    clip: int
+    meta: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+Shard = tuple[str, str, int, Iterable[Row]]  # split, view, index, rows
+
+
+def write_set(
+    out: Path, shards: Iterable[Shard], fields: Fields, described_by: Mapping[str, Any], *, samples: int, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write `shards`, then the manifest; returns it. Refuses a folder that holds a set (unless `overwrite`) or something else.
+
+    `described_by`: the manifest's config, engine, device, seed, classes, feature_names, clips, audio_seconds. What was cut off
+    starts over.
+    """
+    folder.examine(out)
+    with folder.clear_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with lock.hold(out):
+            folder.clean_temporaries(out)
+            folder.prepare_anew(out, overwrite=overwrite)
+            splits: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+            with bar(total=samples, unit="sample", desc=out.name) as progress:
+                for split, view, index, rows in shards:
+                    splits[split][view].append(_write_shard(out, split, view, index, rows, fields, progress))
+            write_lines(out / QUARANTINE, [])
+            made = {
+                "format": manifest.FORMAT,
+                "fingerprint": manifest.fingerprint(described_by["config"]),
+                **described_by,
+                "fields": described(fields),
+                "splits": splits,
+                "quarantined": 0,
+                "remarks": 0,
+                "environment": environment(),
+            }
+            made["set_id"] = manifest.set_id(made)
+            folder.sync(out, made)
+            manifest.write(out, made)
+            folder.remove_build(out)
+            return made
+
+
+def write_array_set(
+    out: Path,
+    parent: ShardSet,
+    arrays: Mapping[tuple[str, str], np.ndarray],
+    config: Mapping[str, Any],
+    *,
+    field: str = "npy",
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a set derived from `parent`: row i of `arrays[split, view]` ([samples, ...]) replaces the arrays of its sample i.
+
+    Keys, classes, clip numbers, json fields and the cut into shards are the parent's. `config`: how the arrays were made; it and
+    the parent's fingerprint make the new set's fingerprint. Returns the manifest.
+    """
+    first = next(iter(arrays.values()))
+    fields: Fields = {field: (first.dtype.name, tuple(first.shape[1:]))}
+    inherited = ("seed", "classes", "clips", "audio_seconds")
+    described_by = {
+        "config": {**config, "parent": parent.fingerprint},
+        "engine": None,
+        "device": device,
+        "feature_names": [],
+        **{name: parent.manifest[name] for name in inherited},
+    }
+
+    def shards() -> Iterator[Shard]:
+        for (split, view), values in arrays.items():
+            entries, samples = parent.manifest["splits"][split][view], parent.view(split, view)
+            if len(values) != len(samples):
+                raise ValueError(f"arrays[{split!r}, {view!r}] must have {len(samples)} rows, got {len(values)}")
+            start = 0
+            for entry in entries:
+                rows = range(start, start + entry["samples"])
+                made = (
+                    Row(samples.key(i), int(samples.cls[i]), int(samples.clip[i]), samples.meta(i), {field: values[i]})
+                    for i in rows
+                )
+                yield split, view, int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1]), made
+                start += len(rows)
+
+    return write_set(out, shards(), fields, described_by, samples=sum(map(len, arrays.values())), overwrite=overwrite)
+
+
+def _write_shard(
+    out: Path, split: str, view: str, index: int, rows: Iterable[Row], fields: Fields, progress: Any
+) -> dict[str, Any]:
+    shard = ShardWriter(out, split, view, index, fields)
+    try:
+        for row in rows:
+            for name, array in row.arrays.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise ShardwaveError(f"{row.key}: {name} holds NaN or infinite values")
+            shard.add(*row)
+            progress.update()
+        entry = shard.close()
+        folder.note_written(out, shard.stem)
+        shard.publish()
+        return entry
+    except BaseException:
+        shard.abandon()
+        raise

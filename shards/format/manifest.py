@@ -1,0 +1,196 @@
+"""manifest.json: what a finished shard set is. It is written last; a set without one is unfinished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import numpy as np
+
+from shardwave.common import typed
+from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.format.index import MAX_TAR
+from shardwave.shards.format.layout import BLOCK, BUILD, MANIFEST, NPY_HEADER, SHARD_FILE, SPLIT, TAR, VIEWS, padded
+from shardwave.shards.storage import any_path, atomic
+from shardwave.shards.storage.any_path import AnyPath
+
+FORMAT = "shardwave-2"
+FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))
+OWN_FIELDS: dict[str, dict[str, Any]] = {"cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
+
+
+class ShardEntry(TypedDict):
+    """One shard: its tar's name, number of samples and bytes, and the BLAKE3 digest of each of its three files."""
+
+    file: str
+    samples: typed.Count
+    bytes: Annotated[int, typed.Range(0, MAX_TAR)]
+    blake3: str
+    index_blake3: str
+    idx_blake3: str
+    builder: NotRequired[typed.Count]  # index into `builders`
+
+
+class Field(TypedDict):
+    """Type and shape of a field of every sample."""
+
+    dtype: str
+    shape: list[Annotated[int, typed.Range(0, 2**31 - 1)]]
+
+
+class Manifest(TypedDict):
+    """The fields of manifest.json."""
+
+    format: str
+    fingerprint: str
+    set_id: str
+    config: dict[str, Any] | None
+    engine: str | None
+    device: str | None
+    seed: int
+    classes: list[str]
+    feature_names: list[str]
+    fields: dict[str, Field]
+    splits: dict[str, dict[str, list[ShardEntry]]]
+    clips: typed.Count
+    audio_seconds: Annotated[float, typed.Range(0)]
+    quarantined: typed.Count
+    remarks: typed.Count
+    unused_seconds: NotRequired[dict[str, Annotated[float, typed.Range(0)]]]  # by view
+    options: NotRequired[dict[str, Any]]
+    builders: NotRequired[list[dict[str, Any]]]
+    environment: dict[str, Any]
+
+
+def fingerprint(config: dict[str, Any] | None) -> str:
+    """The hash of a configuration and the format's version: equal for sets that were made the same way."""
+    text = json.dumps({"format": FORMAT, "config": config}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def set_id(manifest: Mapping[str, Any]) -> str:
+    """Hash what a set holds: the digests of its shards by split and view, and its classes.
+
+    Shards hold images, features, labels, groups and folds, so that the value changes with content, labels or splits. It does not
+    change when the set is moved, or built to the same bytes by another number of workers.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digests = {
+        split: {view: [shard["blake3"] for shard in shards] for view, shards in views.items()}
+        for split, views in manifest["splits"].items()
+    }
+    text = json.dumps({"classes": manifest["classes"], "splits": digests}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write(folder: AnyPath, manifest: dict[str, Any]) -> None:
+    """Write the manifest, which finishes the set."""
+    typed.check(manifest, Manifest, folder / MANIFEST)
+    atomic.write_json(folder / MANIFEST, manifest)
+
+
+def read(folder: AnyPath) -> dict[str, Any]:
+    """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
+    path = folder / MANIFEST
+    try:
+        data = any_path.read_bytes(path)
+    except FileNotFoundError:
+        if any_path.is_dir(folder / BUILD):
+            raise ShardwaveError(f"{folder} is unfinished: run the same `shard` command again to finish it") from None
+        raise UsageError(
+            f"{folder} is no shard set: it has no {MANIFEST}" if any_path.exists(folder) else f"{folder} does not exist"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    return parse(data, str(path))
+
+
+def parse(data: bytes, where: str) -> dict[str, Any]:
+    """Parse and check a manifest.
+
+    Args:
+        data: the file's content.
+        where: the file's name, for errors.
+
+    Raises:
+        UsageError: it is no manifest of a shard set.
+        ShardwaveError: it is damaged, of another format, or names what no set can hold.
+    """
+    manifest = typed.parse(data, where)
+    if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
+        raise UsageError(f"{where} is not the manifest of a shard set")
+    if manifest["format"] != FORMAT:
+        raise ShardwaveError(f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again")
+    typed.check(manifest, Manifest, where)
+    expected = fingerprint(manifest["config"])
+    if manifest["fingerprint"] != expected:
+        raise ShardwaveError(
+            f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration "
+            f"gives {expected}): the manifest was changed by hand or damaged"
+        )
+    if is_spectrogram(manifest["config"]):
+        typed.build(SpectrogramConfig, manifest["config"], f"{where}: its config")
+    try:
+        _check_parts(manifest)
+    except ValueError as error:
+        raise ShardwaveError(f"{where} is damaged: {error}") from None
+    content = set_id(manifest)
+    if manifest["set_id"] != content:
+        raise ShardwaveError(
+            f"{where}: the set id does not fit the shards and classes that it lists (it says {manifest['set_id']}, they give "
+            f"{content}): the manifest was changed by hand or damaged"
+        )
+    return manifest
+
+
+def is_spectrogram(config: dict[str, Any] | None) -> bool:
+    """Whether a set's configuration is that of a spectrogram, as sets built from audio have it."""
+    return set(config or {}) == set(SpectrogramConfig.__dataclass_fields__)
+
+
+def _check_parts(manifest: dict[str, Any]) -> None:
+    """Raise ValueError for fields, shards and counts that no reader of ours may trust."""
+    if len(set(manifest["classes"])) != len(manifest["classes"]):
+        raise ValueError("a class is named twice")
+    record = 2 * (BLOCK + BLOCK)  # bytes of a sample at least: cls and json, each with its header
+    for name, field in manifest["fields"].items():
+        if name in OWN_FIELDS:
+            if field != OWN_FIELDS[name]:
+                raise ValueError(f"field {name} cannot be {field}")
+            continue
+        if not FIELD.fullmatch(name) or field["dtype"] not in DTYPES:
+            raise ValueError(f"field {name!r} cannot be {field}")
+        size = np.dtype(field["dtype"]).itemsize * math.prod(field["shape"])
+        if size > MAX_TAR:
+            raise ValueError(f"field {name!r} cannot be {field}: that is {size} bytes a sample")
+        record += BLOCK + padded(NPY_HEADER + size)
+    for name in OWN_FIELDS:
+        if name not in manifest["fields"]:
+            raise ValueError(f"it lacks the field {name}")
+    seen: set[str] = set()
+    for split, views in manifest["splits"].items():
+        for view, shards in views.items():
+            if not SPLIT.fullmatch(split) or view not in VIEWS:
+                raise ValueError(f"unknown split {split}-{view}")
+            for shard in shards:
+                match = SHARD_FILE.fullmatch(shard["file"])
+                if match is None or (match[1], match[2], match[4]) != (split, view, TAR):
+                    raise ValueError(f"{shard['file']!r} is not a shard's name of {split}-{view}")
+                if shard["file"] in seen:
+                    raise ValueError(f"it names {shard['file']} twice")
+                seen.add(shard["file"])
+                if not all(DIGEST.fullmatch(shard[name]) for name in ("blake3", "index_blake3", "idx_blake3")):
+                    raise ValueError(f"what it says of {shard['file']} is no BLAKE3 digest")
+                if shard["samples"] * record + 2 * BLOCK > shard["bytes"]:
+                    raise ValueError(
+                        f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples of {record} bytes"
+                    )

@@ -1,0 +1,95 @@
+"""Definitions of the small JSON files and fields of a shard set beside the manifest: a line here is a field there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from shardwave.common import typed
+from shardwave.shards.format.layout import SPLIT
+from shardwave.shards.format.manifest import ShardEntry
+
+Time = Annotated[int, typed.Range(-(2**63), 2**63 - 1)]
+Checksum = Annotated[int, typed.Range(0, 2**32 - 1)]
+Number = Annotated[int, typed.Range(0, 999_999_999)]  # as it fits into a shard's name
+Split = Annotated[str, typed.Pattern(SPLIT.pattern)]
+
+
+class SampleMeta(TypedDict):
+    """The json field of a sample; times in seconds."""
+
+    label: str | None
+    path: str
+    group: str | None
+    fold: typed.Count | None
+    view: str
+    slice: typed.Count | None
+    start: float
+    length: float
+    source_rate: typed.Count | None
+    segment: NotRequired[list[float | None]]  # of a segment of a file: its begin and end there, in seconds
+
+
+class QuarantineEntry(TypedDict):
+    """A line of quarantine.jsonl."""
+
+    path: str
+    start: NotRequired[float | None]  # of a segment, in seconds
+    end: NotRequired[float | None]
+    reason: str
+
+
+class RemarkEntry(TypedDict):
+    """A line of remarks.jsonl."""
+
+    path: str
+    start: NotRequired[float | None]  # of a segment, in seconds
+    end: NotRequired[float | None]
+    remark: str
+
+
+class PlanHead(TypedDict):
+    """The first line of plan.jsonl and inputs.jsonl."""
+
+    options: dict[str, Any]
+
+
+class PlanLine(TypedDict):
+    """Each other line: a clip (see `clip.Clip` and `plan.PlannedClip`)."""
+
+    path: str
+    label: str | None
+    fold: typed.Count | None
+    group: str | None
+    split: str | None
+    start: float | None
+    end: float | None
+    cls: Annotated[int, typed.Range(-1, 2**31)]
+    assigned_split: Split
+    unit: Number
+    rank: Number
+    bytes: Annotated[int, typed.Range(-1, 2**63 - 1)]  # -1: there was no file
+    mtime_ns: Time
+    crc32: Checksum | None
+
+
+class UnitRecord(TypedDict):
+    """The record of a finished unit, SPLIT-NUMBER.json."""
+
+    unit: str
+    split: Split
+    shards: dict[str, ShardEntry]
+    audio_seconds: Annotated[float, typed.Range(0)]
+    quarantined: list[QuarantineEntry]
+    remarks: list[RemarkEntry]
+    unused_seconds: list[Annotated[float, typed.Range(0)]]  # in no full view, and in no slice
+    crc32: dict[str, Checksum]
+    builder: dict[str, Any]
+    objects: NotRequired[dict[str, list[int | str]]]  # name -> size and version, of a set in a store
+
+
+class DownloadRecord(TypedDict):
+    """What is known of a download that was cut off."""
+
+    url: str
+    validator: str | None
+    total: typed.Count | None

@@ -1,0 +1,100 @@
+"""One shard: a tar, its field index and DALI's index, written under temporary names and published together."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from shardwave.shards.format.index import Index, dali_index
+from shardwave.shards.format.layout import DALI_INDEX, INDEX, TAR, npy_header, shard_name
+from shardwave.shards.format.tar_writer import TarWriter
+
+Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, shape)
+
+
+class ShardWriter:
+    """Writes the samples of one shard; `close` ends the three files, `publish` gives them their names."""
+
+    def __init__(self, folder: Path, split: str, view: str, index: int, fields: Fields):
+        self.folder = folder
+        self.view = view
+        self.stem = shard_name(split, view, index)
+        self.samples = 0
+        self._fields = dict(fields)
+        self._headers = {name: npy_header(dtype, shape) for name, (dtype, shape) in self._fields.items()}
+        self._order = [
+            *(name for name in self._fields if name == "npy"),
+            "cls",
+            "json",
+            *(name for name in self._fields if name != "npy"),
+        ]
+        self._tar = TarWriter(self._temporary(TAR))
+        self._places: dict[str, list[tuple[int, int]]] = {name: [] for name in self._order}
+        self._cls: list[int] = []
+        self._clip: list[int] = []
+        self._keys: list[str] = []
+        self._entry: dict[str, Any] = {}
+
+    def add(self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Append a sample: its class, its clip's number, its json field and its array fields (dtypes and shapes as declared)."""
+        for name in self._order:
+            if name == "cls":
+                place = self._tar.add(f"{key}.cls", str(cls).encode())
+            elif name == "json":
+                place = self._tar.add(f"{key}.json", json.dumps(meta).encode())
+            else:
+                array = arrays[name]
+                dtype, shape = self._fields[name]
+                if array.dtype != dtype or array.shape != shape:
+                    raise ValueError(f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}")
+                data = np.ascontiguousarray(array).data.cast("B")
+                place = self._tar.add(f"{key}.{name}", data, self._headers[name])
+            self._places[name].append(place)
+        self._cls.append(cls)
+        self._clip.append(clip)
+        self._keys.append(key)
+        self.samples += 1
+
+    def close(self) -> dict[str, Any]:
+        """Finish the files under their temporary names; the shard's entry {file, samples, bytes, blake3, ...}."""
+        size, digest = self._tar.close()
+        columns = {name: np.array(places, np.int64).reshape(-1, 2) for name, places in self._places.items()}
+        index = Index(
+            size, digest, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
+            {name: column[:, 0] for name, column in columns.items()}, {name: column[:, 1] for name, column in columns.items()},
+        )  # fmt: skip
+        names = [[f"{key}.{name}" for name in self._order] for key in self._keys]
+        files = {INDEX: index.to_bytes(), DALI_INDEX: dali_index(names, index)}
+        for suffix, data in files.items():
+            self._temporary(suffix).write_bytes(data)
+        self._entry = {
+            "file": self.stem + TAR, "samples": self.samples, "bytes": size, "blake3": digest,
+            "index_blake3": blake3(files[INDEX]).hexdigest(), "idx_blake3": blake3(files[DALI_INDEX]).hexdigest(),
+        }  # fmt: skip
+        return self._entry
+
+    def publish(self) -> None:
+        """Rename the closed files to their final names."""
+        for suffix in (INDEX, DALI_INDEX, TAR):
+            os.replace(self._temporary(suffix), self.folder / (self.stem + suffix))
+
+    def abandon(self) -> None:
+        """Remove the temporary files."""
+        self._tar.abandon()
+        for suffix in (INDEX, DALI_INDEX):
+            self._temporary(suffix).unlink(missing_ok=True)
+
+    def _temporary(self, suffix: str) -> Path:
+        return self.folder / f".{self.stem}{suffix}.{os.getpid()}.tmp"
+
+
+def files_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the (name, digest) of each of a shard's three files, from its entry."""
+    stem = str(entry["file"]).removesuffix(TAR)
+    return [(stem + TAR, entry["blake3"]), (stem + INDEX, entry["index_blake3"]), (stem + DALI_INDEX, entry["idx_blake3"])]

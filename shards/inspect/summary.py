@@ -1,0 +1,155 @@
+"""What is in a shard set: counts, durations, what was quarantined, and whether samples still fit the audio they came from."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shardwave.common.printable import one_line
+from shardwave.common.progress import bar
+from shardwave.shards import quarantine
+from shardwave.shards.clip import Clip
+from shardwave.shards.format import manifest
+from shardwave.shards.format.layout import QUARANTINE, REMARKS
+from shardwave.shards.read.open_set import open_set
+
+UNLABELLED = "(unlabelled)"
+
+
+def summary(set_path: Path | str) -> dict[str, Any]:
+    """Counts per class, split and view, durations (seconds), source rates (Hz), groups, and what was quarantined and why."""
+    opened = open_set(set_path)
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    lengths: list[float] = []
+    rates: collections.Counter[str] = collections.Counter()
+    groups: dict[str, set[str]] = {}
+    names = [*opened.classes, UNLABELLED]
+    with bar(total=opened.manifest["clips"], desc="inspect", unit="clip", delay=2.0, leave=False) as shown:
+        for split in opened.splits:
+            counts[split] = {}
+            for view_name in opened.manifest["splits"][split]:
+                view = opened.view(split, view_name)
+                tally = np.bincount(view.cls % len(names), minlength=len(names))  # -1, unlabelled, counts as the last
+                counts[split][view_name] = {name: int(n) for name, n in zip(names, tally, strict=True) if n or name != UNLABELLED}
+                if view_name != "full":
+                    continue
+                for i in range(len(view)):
+                    meta = view.meta(i)
+                    if meta.get("length"):  # rows of a table have none
+                        lengths.append(float(meta["length"]))
+                    if meta.get("source_rate"):
+                        rates[str(meta["source_rate"])] += 1
+                    if meta.get("group") is not None:
+                        groups.setdefault(split, set()).add(str(meta["group"]))
+                    shown.update()
+    return {
+        "path": str(set_path),
+        "set_id": opened.set_id,
+        **{name: opened.manifest[name] for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")},
+        "config": opened.manifest["config"],
+        "fields": opened.fields,
+        "bytes": sum(e["bytes"] for views in opened.manifest["splits"].values() for entries in views.values() for e in entries),
+        "date": opened.manifest["environment"].get("date"),
+        "counts": counts,
+        "durations": _spread(lengths),
+        "source_rates": dict(rates.most_common()),
+        "groups": {split: len(found) for split, found in groups.items()},
+        "absent": _absent(counts, opened.classes),
+        "quarantined": quarantine.quarantined(opened.path),
+        "remarks": quarantine.remarks(opened.path),
+    }
+
+
+def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
+    """Classes that a split with labelled clips has none of: what is not there cannot be learned, or scored."""
+    found = {}
+    for split, views in counts.items():
+        full = views.get("full", {})
+        lacking = [name for name in classes if not full.get(name)]
+        if lacking and len(lacking) < len(classes):
+            found[split] = lacking
+    return found
+
+
+def _spread(lengths: Sequence[float]) -> dict[str, float] | None:
+    if not lengths:
+        return None
+    values = np.asarray(lengths)
+    found = {"total": values.sum(), "min": values.min(), "median": np.median(values), "max": values.max()}
+    return {name: round(float(value), 3) for name, value in found.items()}
+
+
+def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
+    """`found` (from `summary`) as text for a terminal."""
+    config, spread = found["config"], found["durations"]
+    length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
+    head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
+    lines = {"stored as": f"{_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB"}
+    if manifest.is_spectrogram(config):
+        sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
+        fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
+        lines["spectrogram"] = (
+            f"{config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
+            f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}{fit}"
+        )
+    lines["set id"] = found["set_id"]
+    if found["engine"]:
+        lines["built with"] = f"{found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}"
+    if spread:
+        varied = f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
+        lines["durations"] = f"{spread['min']:g} s each" if spread["min"] == spread["max"] else varied
+    lines["source rates"] = ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items())
+    lines["groups"] = ", ".join(f"{split}: {n:,}" for split, n in found["groups"].items())
+    head += [f"  {name:12s} {text}" for name, text in lines.items() if text]
+    aside, noted = found["quarantined"], found["remarks"]
+    absent = ((split, ", ".join(map(one_line, names))) for split, names in found["absent"].items())
+    tail = [f"  take care    {split} has no clip of {names}" for split, names in absent]
+    tail += [f"  quarantined  {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  quarantined  nothing"]
+    tail += [f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}" for entry in aside[:quarantined_lines]]
+    if len(aside) > quarantined_lines:
+        tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
+    if noted:
+        first = f"the first: {one_line(_clip_name(noted[0]))}: {one_line(noted[0]['remark'])}"
+        tail.append(f"  remarks      {len(noted)} clip{'s' if len(noted) > 1 else ''} used all the same; {first}; see {REMARKS}")
+    return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
+
+
+def _clip_name(entry: dict[str, Any]) -> str:
+    return Clip(entry["path"], start=entry.get("start"), end=entry.get("end")).name
+
+
+def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> list[str]:
+    """Classes down, splits and their views across, sums at the end and below."""
+    columns = [(split, view) for split, views in counts.items() for view in views]
+    names = [*classes, *([UNLABELLED] if any(UNLABELLED in counts[p][v] for p, v in columns) else [])]
+    cells = [[counts[p][v].get(name, 0) for p, v in columns] for name in names]
+    names = list(map(one_line, names))
+    views = list(dict.fromkeys(view for _, view in columns))
+    header = [*(split for split, _ in columns), *("total" for _ in views)]
+    rows = [[*row, *(sum(n for n, (_, v) in zip(row, columns, strict=True) if v == view) for view in views)] for row in cells]
+    rows.append([sum(column) for column in zip(*rows, strict=True)])
+    text = [[f"{n:,}" if n else "·" for n in row] for row in rows]
+    top = [header, [*(view for _, view in columns), *views]]
+    widths = [max(len(line[i]) for line in [*top, *text]) for i in range(len(header))]
+    left = max(len(name) for name in [*names, "class"])
+    rule = "  " + "─" * (left + sum(width + 2 for width in widths))
+
+    def line(name: str, row: list[str]) -> str:
+        return "  " + name.ljust(left) + "".join(cell.rjust(width + 2) for cell, width in zip(row, widths, strict=True))
+
+    shown = [name if i == 0 or header[i - 1] != name else "" for i, name in enumerate(header)]
+    body = [line(name, row) for name, row in zip([*names, "total"], text, strict=True)]
+    return [line("", shown), line("class", top[1]), rule, *body[:-1], rule, body[-1]]
+
+
+def _fields(fields: dict[str, dict[str, Any]]) -> str:
+    arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
+    return ", ".join(f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items())
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"

@@ -1,0 +1,83 @@
+"""A view copied once to where it is used, a GPU or host memory; batches are then plain indexing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from shardwave.common.errors import ShardwaveError
+from shardwave.shards.read.loader import Batch
+from shardwave.shards.read.shardset import View
+
+_CHUNK = 64 << 20  # bytes gathered and copied at a time
+
+
+class Resident:
+    """The array fields of a view, with its `cls` and `clip` columns, as tensors on `device`; a Source of `shardwave.shards.read.loader`."""
+
+    ahead = False
+
+    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)):
+        self.device = torch.device(device)
+        needed, free = size(view, fields), available(self.device)
+        if needed > free:
+            raise ShardwaveError(
+                f"{needed / 1e9:.1f} GB do not fit into the {free / 1e9:.1f} GB that are free on {self.device}: read from disk"
+            )
+        self.tensors: Batch = {}
+        for name in fields:
+            field = view.set.fields[name]
+            self.tensors[name] = torch.empty(
+                (len(view), *field["shape"]), dtype=getattr(torch, field["dtype"]), device=self.device
+            )
+        self.tensors["cls"] = torch.from_numpy(view.cls).to(self.device, copy=True)
+        self.tensors["clip"] = torch.from_numpy(view.clip).to(self.device, copy=True)
+        self._fill(view, fields)
+
+    def __len__(self) -> int:
+        return len(self.tensors["cls"])
+
+    def fetch(self, rows: np.ndarray) -> Batch:
+        """The samples `rows` (int64 [batch]) on the device: {field: [batch, ...], "cls", "clip", "index": int64 [batch]}."""
+        index = torch.from_numpy(np.ascontiguousarray(rows))
+        if self.device.type == "cuda":
+            index = index.pin_memory().to(self.device, non_blocking=True)
+        batch = {name: tensor.index_select(0, index) for name, tensor in self.tensors.items()}
+        batch["index"] = index
+        return batch
+
+    def _fill(self, view: View, fields: Sequence[str]) -> None:
+        for name in fields:
+            target = self.tensors[name]
+            rows = max(1, _CHUNK // max(1, target[:1].nbytes))
+            for start in range(0, len(view), rows):
+                chosen = np.arange(start, min(start + rows, len(view)))
+                if self.device.type == "cpu":
+                    view.gather(chosen, (name,), out={name: target[start : start + len(chosen)].numpy()})
+                else:
+                    target[start : start + len(chosen)].copy_(torch.from_numpy(view.gather(chosen, (name,))[name]))
+
+
+def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
+    """Bytes that a resident copy of these fields takes."""
+    return sum(len(view) * np.dtype(field["dtype"]).itemsize * int(np.prod(field["shape"], dtype=np.int64))
+               for field in (view.set.fields[name] for name in fields)) + 16 * len(view)  # fmt: skip
+
+
+def available(device: str | torch.device) -> int:
+    """Bytes that are free on a device now."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    for line in open("/proc/meminfo"):  # noqa: SIM115
+        if line.startswith("MemAvailable"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def fits(view: View, device: str | torch.device, fields: Sequence[str] = ("npy",)) -> bool:
+    """Whether a resident copy takes at most half of what is free on the device."""
+    return size(view, fields) <= 0.5 * available(device)

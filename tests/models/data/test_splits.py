@@ -1,0 +1,34 @@
+"""Which folds train, validate and test."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardwave.common.errors import UsageError
+from shardwave.models.data.splits import Roles, resolve, retraining
+
+FOLDS = [f"fold{number}" for number in range(1, 6)]
+
+
+def test_folds_take_their_roles() -> None:
+    assert resolve(FOLDS, 2, None) == Roles(("fold1", "fold3", "fold4", "fold5"), ("fold2",), ())
+    assert resolve(FOLDS, 2, 4) == Roles(("fold1", "fold3", "fold5"), ("fold2",), ("fold4",))
+    assert resolve(FOLDS, None, 3) == Roles(("fold1", "fold2", "fold5"), ("fold4",), ("fold3",))
+    assert resolve(FOLDS, None, 5).val == ("fold1",)  # k mod n + 1
+    assert retraining(FOLDS, 5) == Roles(("fold1", "fold2", "fold3", "fold4"), (), ("fold5",))
+
+
+def test_numbers_that_are_not_consecutive_go_round_all_the_same() -> None:
+    names = ["fold2", "fold7", "fold10"]
+    assert [resolve(names, None, k).val for k in (2, 7, 10)] == [("fold7",), ("fold10",), ("fold2",)]
+
+
+def test_a_plain_split() -> None:
+    assert resolve(["train", "val", "test"], None, None) == Roles(("train",), ("val",), ("test",))
+    assert resolve(["train", "val"], None, None).test == ()
+    with pytest.raises(UsageError, match="--val-fold 1: the shard set has no folds, but train, val"):
+        resolve(["train", "val"], 1, None)
+    with pytest.raises(UsageError, match="no split val: build it with --val-fraction"):
+        resolve(["train"], None, None)
+    with pytest.raises(UsageError, match="no split train"):
+        resolve(["test"], None, None)

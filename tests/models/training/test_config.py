@@ -1,0 +1,60 @@
+"""Options: light to import, checked when built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from shardwave.common.errors import UsageError
+from shardwave.models.training.config import MODELS, TrainConfig, defaults, defaults_table
+
+
+def test_every_model_has_defaults_and_changes_apply() -> None:
+    for model in MODELS:
+        assert defaults(model).model == model
+        assert defaults(model, epochs=3, seed=4).epochs == 3
+    assert set(defaults("cnn").params()) >= {"batch_size", "hidden_size", "conv1_kernel", "conv2_channels", "mixup"}
+
+
+def test_the_command_line_can_import_it_without_torch() -> None:
+    code = "import sys, shardwave.models.training.config; sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'lightning')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_lean_path_does_not_import_lightning() -> None:
+    heavy = "('lightning', 'torchvision', 'sklearn', 'matplotlib')"
+    code = f"import sys, shardwave.models.training.fit; sys.exit(any(name in sys.modules for name in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number, 1 or more, got 0"),
+        ({"hidden_layers": -1}, "hidden_layers must be a whole number, 0 or more, got -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
+        ({"precision": "8-bit"}, "precision must be one of 32-true, .*, got 8-bit"),
+        ({"folds": "some"}, "folds must be one of all, got some"),
+        ({"folds": "all", "val_fold": 0}, "without --val-fold and --test-fold"),
+        ({"val_fold": 2, "test_fold": 2}, "val_fold and test_fold must differ, got 2 for both"),
+        ({"epochs": 3, "stop_after": 4}, "stop_after must lie between 1 and epochs, got 4"),
+        ({"conv1_kernel": 2.5}, "conv1_kernel must be a whole number"),
+    ],
+)
+def test_rules_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(model="cnn", **options)  # type: ignore[arg-type]
+
+
+def test_the_table_of_defaults_is_what_defaults_gives() -> None:
+    head, *rows = defaults_table()
+    assert head == ["", *MODELS]
+    cells = {row[0]: dict(zip(MODELS, row[1:], strict=True)) for row in rows}
+    assert cells["--train-view"]["mlp"] == "full" and cells["--conv1-kernel"]["mlp"] == "-"
+    for model in MODELS:
+        assert cells["--epochs"][model] == str(defaults(model).epochs)
+        assert cells["--learning-rate"][model] == str(defaults(model).learning_rate)
+    assert cells["--time-shift"]["cnn"] == "yes"

@@ -1,0 +1,60 @@
+"""Worker processes that cannot start, and what they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shardwave.common.errors import ShardwaveError
+from shardwave.search.backends.registry import make_backend
+from shardwave.search.budget import SearchBudget
+from shardwave.search.space import Space, Uniform
+
+SPACE = Space({"quality": Uniform(0.1, 0.9)})
+
+
+class Unimportable:
+    modules = ("no_such_module",)
+
+    def __call__(self, params: dict, report: object) -> None: ...
+
+
+def test_a_module_that_is_missing_ends_the_search() -> None:
+    with pytest.raises(ShardwaveError, match="could not start: ModuleNotFoundError: No module named 'no_such_module'"):
+        make_backend("random").run(Unimportable(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
+
+
+class DiesAtStart:
+    def prepare(self) -> None:
+        os._exit(3)
+
+    def __call__(self, params: dict, report: object) -> None: ...
+
+
+def test_workers_that_die_at_once_end_the_search() -> None:
+    with pytest.raises(ShardwaveError, match="search workers do not start: the last one ended with exit status 3"):
+        make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
+
+
+def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
+    """What an objective prints goes to standard error: `--json` promises one object on the last line of standard output."""
+    script = tmp_path / "prints.py"
+    script.write_text(
+        "from shardwave.search.backends.registry import make_backend\n"
+        "from shardwave.search.budget import SearchBudget\n"
+        "from shardwave.search.space import Grid, Space\n"
+        "def objective(params, report):\n"
+        "    print('from the objective')\n"
+        "    report(1, 0.5)\n"
+        "if __name__ == '__main__':\n"
+        "    make_backend('random').run(objective, Space({'a': Grid((1, 2))}), SearchBudget(trials=2, epochs=1, jobs=1), 0)\n"
+        "    print('{\"done\": true}')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
+    assert json.loads(done.stdout) == {"done": True} and done.stderr.count("from the objective") == 2
