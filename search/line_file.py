@@ -57,15 +57,6 @@ def cut_torn_line(path: Path, beginning: bytes) -> int:
     return 0
 
 
-def ends_with_newline(path: Path) -> bool:
-    """Whether the file is empty, missing, or ends with a whole line."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-    return True
-
-
 def first_damaged_line(path: Path) -> int | None:
     """The number (from 1) of the first line that is not a JSON object, None if there is none."""
     with open(path, "rb") as file:

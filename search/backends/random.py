@@ -5,14 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
-from shardwave.common.errors import UsageError
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
-from shardwave.search.workers.pool import WorkerPool
+from shardwave.search.workers.pool import Driver, WorkerPool
 
 MEDIAN_TRIALS = 3  # as many others must have reached an epoch before the median rule stops a trial there
 
@@ -25,11 +23,6 @@ class RandomBackend:
 
     name = "random"
 
-    def __init__(self, **options: Any) -> None:
-        given = [f"--{name}" for name, value in options.items() if value is not None]
-        if given:
-            raise UsageError(f"backend random does not take {', '.join(given)}: it keeps its state in the run folder")
-
     def run(
         self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
     ) -> SearchResult:
@@ -39,10 +32,8 @@ class RandomBackend:
         return run_in_pool(objective, driver, budget, log)
 
 
-class PointsDriver:
+class PointsDriver(Driver):
     """Hands out the space's points by number, lost trials first, and stops by the median rule."""
-
-    poll = None
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace, self._log = budget.scheduler == "median", budget.grace, log
@@ -58,12 +49,6 @@ class PointsDriver:
     def ask(self) -> Assignment | None:
         return self._queue.pop() if self._queue else None
 
-    def more(self) -> bool:
-        return False
-
-    def tick(self) -> None:
-        pass
-
     def report(self, trial: Trial) -> bool:
         """Median stopping rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.2): stop a trial whose best value is below
         the median of the others' running averages up to the same epoch."""
@@ -77,13 +62,10 @@ class PointsDriver:
         ]
         return len(averages) >= MEDIAN_TRIALS and max(trial.values) < statistics.median(averages)
 
-    def end(self, trial: Trial) -> None:
-        pass
-
 
 def run_in_pool(
     objective: Callable[..., None],
-    driver: Any,
+    driver: Driver,
     budget: SearchBudget,
     log: TrialLog,
     pool: WorkerPool | None = None,

@@ -14,6 +14,8 @@ from shardwave.search.space import Space
 from shardwave.search.trial import SearchResult
 from shardwave.search.trial_log import TrialLog
 
+OPTIONS = {"random": (), "optuna": ("storage", "study"), "ray": ("address",)}
+
 
 class Backend(Protocol):
     """One search backend."""
@@ -28,7 +30,11 @@ class Backend(Protocol):
 
 def make_backend(name: str, **options: Any) -> Backend:
     """The backend called `name`; `options` are the backend's own (storage, study; address). Raises `UsageError`."""
-    kinds = {kind.name: kind for kind in (RandomBackend, OptunaBackend, RayBackend)}
-    if name not in kinds:
+    if name not in BACKENDS:
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {name}")
-    return kinds[name](**options)
+    kind: Any = {"random": RandomBackend, "optuna": OptunaBackend, "ray": RayBackend}[name]
+    given = {option: value for option, value in options.items() if value is not None}
+    if wrong := given.keys() - OPTIONS[name]:
+        takes = f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}" if OPTIONS[name] else "it takes none"
+        raise UsageError(f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {takes}")
+    return kind(**given)

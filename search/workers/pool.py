@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search.budget import SearchBudget
@@ -19,22 +19,25 @@ from shardwave.search.workers import fork_server
 from shardwave.search.workers.worker import threads, worker_main
 
 
-class Driver(Protocol):
+class Driver:
     """Decides which trials run and when they stop."""
 
-    poll: float | None  # seconds after which it wants to `tick`, where nothing else happens; None: never
+    poll: float | None = None  # seconds after which it wants to `tick`, where nothing else happens; None: never
 
     def ask(self) -> Assignment | None:
         """The next trial, or None when there is none."""
+        raise NotImplementedError
 
     def more(self) -> bool:
         """After `ask` had none: whether it may have one later (others work on the same trials), and must be asked again."""
+        return False
 
     def tick(self) -> None:
         """Time has passed."""
 
     def report(self, trial: Trial) -> bool:
         """A trial has a new value (its last); True stops it."""
+        return False
 
     def end(self, trial: Trial) -> None:
         """A trial is about to be written down as ended, with its state set."""

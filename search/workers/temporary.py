@@ -23,7 +23,7 @@ GUARD = "import sys; sys.stdin.read(); from shardwave.search.workers.temporary i
 def folder() -> contextlib.AbstractContextManager[Path]:
     """A folder for this user alone, removed at the end or, if this process is killed, by the next call of one."""
     parent = Path(tempfile.gettempdir())
-    return scratch.folder(parent if len(os.fsencode(parent)) <= LONGEST else Path("/tmp"), PREFIX)
+    return scratch.folder(parent if len(os.fsencode(parent)) <= LONGEST else Path("/tmp"), PREFIX, clear)
 
 
 @contextlib.contextmanager

@@ -126,20 +126,6 @@ def test_a_shared_journal(tmp_path: Path) -> None:
         assert path.read_bytes() == content
 
 
-def test_a_stale_lock_of_a_journal_with_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optuna's lock is a symbolic link to the journal: with a relative path it pointed nowhere, and a killed holder's was waited
-    for without end."""
-    from shardwave.search.journal import shared_journal
-
-    (tmp_path / "shared").mkdir()
-    monkeypatch.chdir(tmp_path)
-    backend = shared_journal(Path("shared/study.journal"))._backend
-    backend._lock.grace_period = 1
-    backend._lock.acquire()  # and then that process is killed
-    backend.append_logs([{"op_code": 0, "worker_id": "x", "study_name": "one", "directions": [2]}])
-    assert len(list(backend.read_logs(0))) == 1
-
-
 def test_leftovers_in_the_run_folder(tmp_path: Path) -> None:
     kept, outside = tmp_path / outcome.KEPT, tmp_path / "outside"
     kept.mkdir()

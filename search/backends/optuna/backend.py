@@ -17,14 +17,14 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.common.redact import mask_url, redact
 from shardwave.search.backends.optuna.owner import STALE_SECONDS, Signs, alive, ended, owner
-from shardwave.search.backends.optuna.parts import open_storage, optuna_module, pruner, sampler, suggest
+from shardwave.search.backends.optuna.parts import distributions, open_storage, optuna_module, pruner, sampler
 from shardwave.search.backends.optuna.sqlite_lock import only_search_on
 from shardwave.search.backends.random import conclude, run_in_pool
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
-from shardwave.search.workers.pool import WorkerPool
+from shardwave.search.workers.pool import Driver, WorkerPool
 
 if TYPE_CHECKING:
     import optuna
@@ -43,10 +43,7 @@ class OptunaBackend:
 
     name = "optuna"
 
-    def __init__(self, storage: str | None = None, study: str | None = None, **options: Any) -> None:
-        given = [f"--{name}" for name, value in options.items() if value is not None]
-        if given:
-            raise UsageError(f"backend optuna does not take {', '.join(given)}; for several machines see --storage and --study")
+    def __init__(self, storage: str | None = None, study: str | None = None) -> None:
         if study and not storage:
             raise UsageError("--study needs --storage URL: without it, the study lies in the run folder")
         self._storage, self._study = storage, study or "search"
@@ -69,10 +66,8 @@ class OptunaBackend:
         return conclude(log, seconds) if result.state != "INTERRUPTED" else SearchResult(result.state, log.trials, seconds)
 
 
-class StudyDriver:
+class StudyDriver(Driver):
     """A study as the pool's driver."""
-
-    poll: float | None = None
 
     def __init__(
         self,
@@ -84,7 +79,8 @@ class StudyDriver:
         log: TrialLog,
         objective_terms: dict[str, Any],
     ) -> None:
-        self._space, self._budget, self._log = space, budget, log
+        self._space, self._budget, self._log, self._seed = space, budget, log, seed
+        self._distributions = distributions(space)
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}  # epochs told to Optuna, by trial
         self._owner = owner()
@@ -116,10 +112,10 @@ class StudyDriver:
         """The study, and whether it is new. A damaged one in the run folder, or one that lacks known trials, is made anew."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
-        parts: dict[str, Any] = {"sampler": sampler(self._budget, seed), "pruner": pruner(self._budget)}
+        parts: dict[str, Any] = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
 
         def create_or_load() -> tuple[Any, bool]:
-            opened = open_storage(storage, journal)
+            opened = self._storage = open_storage(storage, journal)
             try:
                 return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
             except optuna.exceptions.DuplicatedStudyError:
@@ -195,8 +191,7 @@ class StudyDriver:
 
     def _replay(self, recorded: Trial) -> None:
         self._enqueue(recorded.trial, recorded.params, recorded.attempt)
-        live = self._study.ask()
-        suggest(live, self._space)
+        live = self._study.ask(self._distributions)
         for epoch, value in enumerate(recorded.values, 1):
             live.report(value, epoch)
             live.should_prune()
@@ -243,16 +238,20 @@ class StudyDriver:
     def ask(self) -> Assignment | None:
         """See `Driver`."""
         state = optuna_module().trial.TrialState
-        if not self._study.get_trials(deepcopy=False, states=(state.WAITING,)):
+        waiting = self._study.get_trials(deepcopy=False, states=(state.WAITING,))
+        if not waiting:
             return None
-        live = self._study.ask()
+        # a sampler for every trial: neither a resumed search nor another machine draws the same starting points again
+        drawn_by = "" if self._alone else f" {self._owner['search']}"
+        self._study.sampler = sampler(self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{drawn_by}")
+        live = self._study.ask(self._distributions)
         number = live.user_attrs.get("trial")
         if number is None:  # another machine drew the last ticket at this moment
             self._study.tell(live, state=state.FAIL)
             return None
         live.set_user_attr("owner", self._owner)
         self._live[number] = live
-        return Assignment(number, {**suggest(live, self._space), **self._space.fixed}, live.user_attrs["attempt"])
+        return Assignment(number, {**live.params, **self._space.fixed}, live.user_attrs["attempt"])
 
     def report(self, trial: Trial) -> bool:
         """See `Driver`."""
@@ -285,12 +284,9 @@ class StudyDriver:
     def close(self) -> None:
         """Close the connection; trials that were left running are free for others."""
         ended(self._owner)
-        storage = self._study._storage
-        if hasattr(storage, "remove_session"):
-            storage.remove_session()
-        storage = getattr(storage, "_backend", storage)  # a database's, behind a cache
-        if hasattr(storage, "engine"):
-            storage.engine.dispose()  # before the lock on a SQLite file is given up
+        if hasattr(self._storage, "engine"):  # a database's
+            self._storage.remove_session()
+            self._storage.engine.dispose()  # before the lock on a SQLite file is given up
 
     def collect(self) -> None:
         """Take in what other machines of the study finished."""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shardwave.common.errors import UsageError
 from shardwave.common.redact import mask_url, redact
 from shardwave.search.budget import SearchBudget
-from shardwave.search.journal import own_journal, shared_journal
+from shardwave.search.journal import open_journal
 from shardwave.search.space import Choice, Grid, LogUniform, Space
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def optuna_module() -> Any:
@@ -28,15 +24,15 @@ def optuna_module() -> Any:
     return optuna
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
-    """Ask the trial for a value of every dimension; grids are categories."""
-    params: dict[str, Any] = {}
-    for name, dimension in space.dimensions.items():
-        if isinstance(dimension, Choice | Grid):
-            params[name] = trial.suggest_categorical(name, dimension.values)
-        else:
-            params[name] = trial.suggest_float(name, dimension.low, dimension.high, log=isinstance(dimension, LogUniform))
-    return params
+def distributions(space: Space) -> dict[str, Any]:
+    """Optuna's distributions of the searched parameters; grids are categories."""
+    made = optuna_module().distributions
+    return {
+        name: made.CategoricalDistribution(rule.values)
+        if isinstance(rule, Choice | Grid)
+        else made.FloatDistribution(rule.low, rule.high, log=isinstance(rule, LogUniform))
+        for name, rule in space.dimensions.items()
+    }
 
 
 def pruner(budget: SearchBudget) -> Any:
@@ -51,52 +47,11 @@ def pruner(budget: SearchBudget) -> Any:
     return pruners.NopPruner()
 
 
-def sampler(budget: SearchBudget, seed: int) -> Any:
-    """The sampler that the budget names, seeded anew for every trial from (seed, number): neither a resume nor a second machine
-    then draws the same starting points again, as one seeded sampler in each process would."""
-    optuna = optuna_module()
-
-    def make(number: int) -> Any:
-        trial_seed = random.Random(f"sampler {seed} {number}").getrandbits(32)
-        if budget.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=trial_seed)
-        if budget.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=trial_seed)
-        return optuna.samplers.RandomSampler(seed=trial_seed)  # never asked: tickets carry their points
-
-    return _per_trial(make)
-
-
-def _per_trial(make: Callable[[int], Any]) -> Any:
-    base: Any = optuna_module().samplers.BaseSampler
-
-    class PerTrialSampler(base):
-        """Hands every trial to a sampler of its own."""
-
-        def __init__(self) -> None:
-            self._made: dict[int, Any] = {}
-
-        def _of(self, trial: Any) -> Any:
-            if trial.number not in self._made:
-                self._made[trial.number] = make(trial.user_attrs.get("trial", -1))
-            return self._made[trial.number]
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self._of(trial).infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
-            return self._of(trial).sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            self._of(trial).before_trial(study, trial)
-
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-            self._made.pop(trial.number, make(-1)).after_trial(study, trial, state, values)
-
-    return PerTrialSampler()
+def sampler(budget: SearchBudget, seed: str) -> Any:
+    """The sampler that the budget names, with a generator that follows from `seed`."""
+    samplers = optuna_module().samplers
+    kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}  # others are never asked: tickets carry their points
+    return kinds.get(str(budget.sampler), samplers.RandomSampler)(seed=random.Random(f"sampler {seed}").getrandbits(32))
 
 
 def open_storage(url: str | None, journal: Path | None) -> Any:
@@ -105,13 +60,10 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
     `url`: `postgresql://…`, `mysql://…`, `sqlite:///FILE`; `grpc://HOST:PORT` (Optuna's proxy); `journal:FILE` on a shared disk.
     """
     optuna = optuna_module()
-    if url is None and journal is None:
-        return optuna.storages.InMemoryStorage()
     if url is None:
-        assert journal is not None
-        return own_journal(journal)
+        return open_journal(journal, shared=False) if journal else optuna.storages.InMemoryStorage()
     if url.startswith("journal:"):
-        return shared_journal(Path(url.removeprefix("journal:")))
+        return open_journal(Path(url.removeprefix("journal:")), shared=True)
     if url.startswith("grpc://"):
         host, _, port = url.removeprefix("grpc://").partition(":")
         if not host or not port.isdigit():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.errors import ShardwaveError
 from shardwave.search.backends.random import conclude
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
@@ -42,10 +42,7 @@ class RayBackend:
 
     name = "ray"
 
-    def __init__(self, address: str | None = None, **options: Any) -> None:
-        given = [f"--{name}" for name, value in options.items() if value is not None]
-        if given:
-            raise UsageError(f"backend ray does not take {', '.join(given)}; for several machines see --address")
+    def __init__(self, address: str | None = None) -> None:
         self._address = address
 
     def run(

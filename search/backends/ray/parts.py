@@ -14,8 +14,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from shardwave.common.errors import ShardwaveError
+from shardwave.search.backends.optuna.parts import distributions
 from shardwave.search.budget import SearchBudget
-from shardwave.search.space import Choice, Grid, LogUniform, Space
+from shardwave.search.space import Space
 from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.worker import describe
@@ -118,21 +119,10 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         super().__init__(space, budget, seed, log)
-        import optuna
         from ray.tune.search.optuna import OptunaSearch
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        distributions = optuna.distributions
-        translated: dict[str, Any] = {}
-        for name, dimension in space.dimensions.items():
-            if isinstance(dimension, Choice | Grid):
-                translated[name] = distributions.CategoricalDistribution(dimension.values)
-            else:
-                translated[name] = distributions.FloatDistribution(
-                    dimension.low, dimension.high, log=isinstance(dimension, LogUniform)
-                )
         self._inner = OptunaSearch(
-            translated,
+            distributions(space),
             metric="value",
             mode="max",
             seed=seed + len(log.finished),  # a resumed search does not draw its first points again

@@ -14,7 +14,7 @@ from objectives import EPOCHS, lines
 
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.search.backends.optuna.owner import alive, ended, owner
-from shardwave.search.backends.optuna.parts import open_storage, suggest
+from shardwave.search.backends.optuna.parts import distributions, open_storage
 from shardwave.search.backends.registry import make_backend
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Grid, LogUniform, Space, Uniform
@@ -100,8 +100,7 @@ def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(tmp_path:
     backend.run(objectives.smooth, SPACE, SearchBudget(trials=2, epochs=EPOCHS, jobs=1), 0)
     study = optuna.load_study(storage=open_storage(url, None), study_name="one")
     study.enqueue_trial({"quality": 0.5, "rate": 0.01, "width": 8}, user_attrs={"trial": 2, "attempt": 1})
-    live = study.ask()
-    suggest(live, SPACE)
+    live = study.ask(distributions(SPACE))
     live.set_user_attr("owner", {**owner(), "host": "elsewhere"})  # and then that machine was lost
     trials = backend.run(objectives.smooth, SPACE, budget, 0).trials
     assert [(trial.trial, trial.attempt) for trial in trials] == [(0, 1), (1, 1), (2, 2)]
