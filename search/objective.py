@@ -124,12 +124,7 @@ class TrainingObjective:
         folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
         data = self.data
-        about = {
-            **checkpoint.describe_set(data.source, data.spectrogram, data.roles),
-            "selected": data.selected,
-            "epoch": result.best_epoch,
-            **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
-        }
+        about = checkpoint.describe(data, result.best_epoch)
         told = {
             "history": result.history,
             "selected": data.selected,

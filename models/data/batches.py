@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +12,14 @@ from shardwave.shards.read.loader import Batch, Loader, Source
 from shardwave.shards.read.resident import Resident, fits, size
 from shardwave.shards.read.shardset import ShardSet, View
 
-HOST_BYTES = (
-    64 << 20
-)  # what a process copies into its own memory; larger views are gathered from the page cache that processes share
+# What a process copies into its own memory; larger views are gathered from the page cache that processes share
+HOST_BYTES = 64 << 20
 
 
 class Batches(Loader):
     """A Loader that knows its view; with a `seed` it shuffles.
 
-    `whole` (bool [samples]) marks the whole clips of a mixed view; batches then bear it as "full".
+    `whole` (bool [samples]) marks the whole clips of a mixed view; batches then bear it as "full". Other options: see Loader.
     """
 
     def __init__(
@@ -31,14 +31,9 @@ class Batches(Loader):
         *,
         whole: np.ndarray | None = None,
         seed: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        pin: bool = False,
+        **options: Any,
     ) -> None:
-        shuffle = seed is not None
-        super().__init__(
-            source, batch_size, fields=(field,), shuffle=shuffle, seed=seed or 0, rank=rank, world_size=world_size, pin=pin
-        )
+        super().__init__(source, batch_size, fields=(field,), shuffle=seed is not None, seed=seed or 0, **options)
         self.view = view
         self._whole = None if whole is None else torch.from_numpy(whole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from pathlib import Path
@@ -43,12 +44,16 @@ class TrainingData:
         self.frozen: Vgg16Backbone | None = None
         self.backbone_cost: dict[str, Any] | None = None
         if config.model == "vgg16":
-            self._freeze(config)
+            from shardwave.models.networks import backbone
+
+            backbone.check_set(self.source, config)
+            self.frozen = backbone.load(config.weights)
+            self.set, self.backbone_cost = backbone.derived_set(self.source, self.frozen, config.precision, self.device)
         self.field = field_of(config.model)
         shape, _ = field_shape(self.set, config.model)
         self.roles = roles or resolve(self.set.splits, config.val_fold, config.test_fold)
         self.train_view, self.selected = self._choose_views(config)
-        self.train = self._view(self.roles.train, self.train_view)
+        self.train = self.set.view(self.roles.train, self.train_view)
         if not len(self.train):
             raise UsageError(f"{path}: split {', '.join(self.roles.train)} has no samples to train on")
         if self.train.cls.min() < 0:
@@ -56,7 +61,6 @@ class TrainingData:
                 f"{path}: {int((self.train.cls < 0).sum())} training samples have no label: build the set with labels for them"
             )
         self.val = self._evaluation(self.roles.val)
-        self._test: dict[str, View] | None = None
         mean, std = self._statistics(shape)
         self.inputs = Inputs(self.field, shape, len(self.set.classes), mean, std)
         self._sources: dict[int, View | Resident] = {}  # by view: copied to the device once
@@ -65,13 +69,6 @@ class TrainingData:
             *(path, len(self.train), self.train_view, ", ".join(self.roles.train), ", ".join(self.roles.val)),
             *(self.selected, self.device),
         )
-
-    def _freeze(self, config: TrainConfig) -> None:
-        from shardwave.models.networks import backbone
-
-        backbone.check_set(self.source, config)
-        self.frozen = backbone.load(config.weights)
-        self.set, self.backbone_cost = backbone.derived_set(self.source, self.frozen, config.precision, self.device)
 
     @property
     def spectrogram(self) -> dict[str, Any] | None:
@@ -83,32 +80,28 @@ class TrainingData:
         if config.batch_size % world_size:
             raise UsageError(f"batch_size must be a multiple of the {world_size} devices of all nodes, got {config.batch_size}")
         whole = whole_clips(self.set, self.roles.train) if self.train_view == "both" else None
-        return self._batches(self.train, config.batch_size // world_size, config.seed, rank, world_size, whole)
+        return self._batches(self.train, config.batch_size // world_size, rank, world_size, seed=config.seed, whole=whole)
 
     def val_batches(self, rank: int = 0, world_size: int = 1) -> list[Batches]:
         """Batches of each of the validation views, in order, every sample once."""
         return [self.evaluation_batches(view, rank, world_size) for view in self.val.values()]
 
     def evaluation_batches(self, view: View, rank: int = 0, world_size: int = 1) -> Batches:
-        return self._batches(view, evaluation_size(self.inputs.shape), None, rank, world_size, None)
+        return self._batches(view, evaluation_size(self.inputs.shape), rank, world_size)
 
-    def _batches(
-        self, view: View, batch_size: int, seed: int | None, rank: int, world_size: int, whole: np.ndarray | None
-    ) -> Batches:
-        if id(view) not in self._sources:
-            self._sources[id(view)] = source_of(view, self.device, self.field)
-            copied = isinstance(self._sources[id(view)], Resident)
-            _log.info("%d samples are %s", len(view), f"copied to {self.device}" if copied else "gathered from the shards' pages")
+    def _batches(self, view: View, batch_size: int, rank: int, world_size: int, **options: Any) -> Batches:
+        source = self._sources.get(id(view))
+        if source is None:
+            source = self._sources[id(view)] = source_of(view, self.device, self.field)
+            copied = f"copied to {self.device}" if isinstance(source, Resident) else "gathered from the shards' pages"
+            _log.info("%d samples are %s", len(view), copied)
         pin = self.device.type == "cuda"
-        source = self._sources[id(view)]
-        return Batches(view, source, self.field, batch_size, whole=whole, seed=seed, rank=rank, world_size=world_size, pin=pin)
+        return Batches(view, source, self.field, batch_size, rank=rank, world_size=world_size, pin=pin, **options)
 
-    @property
+    @functools.cached_property
     def test(self) -> dict[str, View]:
         """The held-out views, opened when they are first asked for; empty where nothing is held out."""
-        if self._test is None:
-            self._test = self._evaluation(self.roles.test)
-        return self._test
+        return self._evaluation(self.roles.test)
 
     def test_batches(self) -> dict[str, Batches]:
         """Batches of the held-out views by view; empty where nothing is held out."""
@@ -139,13 +132,10 @@ class TrainingData:
     def _has(self, split: str, view: str) -> bool:
         return bool(self.set.manifest["splits"].get(split, {}).get(view))
 
-    def _view(self, splits: tuple[str, ...], view: str) -> View:
-        return self.set.view(splits, view)
-
     def _evaluation(self, splits: tuple[str, ...]) -> dict[str, View]:
         """Both views of the splits, where they exist; a split without samples is named."""
         views = {
-            view: self._view(splits, view) for view in VIEW_SCORES if splits and all(self._has(name, view) for name in splits)
+            view: self.set.view(splits, view) for view in VIEW_SCORES if splits and all(self._has(name, view) for name in splits)
         }
         if splits and not any(len(view) and (view.cls >= 0).any() for view in views.values()):
             raise UsageError(f"{self.path}: split {', '.join(splits)} has no labelled samples to score")

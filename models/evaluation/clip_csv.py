@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,9 +57,8 @@ def wrong(rows: Iterable[ClipRow], classes: Sequence[str]) -> list[ClipRow]:
 
 def write_predictions(path: Path, rows: Iterable[ClipRow], classes: Sequence[str], probabilities: bool) -> None:
     """Write PREDICTION_COLUMNS, of segments `start` and `end` too, and with `probabilities` one more column per class."""
-    rows = list(rows)
-    cells = ([*_cells(row, classes), *(row.formatted() if probabilities else [])] for row in rows)
-    _write_with_segments(path, [*PREDICTION_COLUMNS, *(classes if probabilities else ())], rows, cells)
+    more = (ClipRow.formatted, classes) if probabilities else (lambda row: [], ())
+    _write(path, rows, classes, *more)
 
 
 def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) -> None:
@@ -67,10 +66,26 @@ def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) ->
 
     A label that is no class of the model has the probability 0.
     """
-    rows = list(rows)
     number = {name: i for i, name in enumerate(classes)}
-    likely = ((row, row.probabilities[number[row.label]] if row.label in number else 0.0) for row in rows)
-    _write_with_segments(path, ERROR_COLUMNS, rows, ([*_cells(row, classes), f"{p:.6f}"] for row, p in likely))
+
+    def likely(row: ClipRow) -> list[str]:
+        return [f"{row.probabilities[number[row.label]] if row.label in number else 0.0:.6f}"]
+
+    _write(path, rows, classes, likely, ERROR_COLUMNS[len(PREDICTION_COLUMNS) :])
+
+
+def _write(
+    path: Path, rows: Iterable[ClipRow], classes: Sequence[str], more: Callable[[ClipRow], list[str]], names: Sequence[str]
+) -> None:
+    """Write PREDICTION_COLUMNS of the rows, the columns `names` that `more` gives, and the segments' begins and ends, if any."""
+    rows = list(rows)
+    lines: list[list[str]] = [[*PREDICTION_COLUMNS, *names]]
+    for row in rows:
+        best = f"{row.probabilities.max():.6f}"
+        lines.append([row.source.path, row.split, row.label, row.best(classes), best, *more(row)])
+    for column in segment_columns([row.source for row in rows]):
+        lines = [[*line, cell] for line, cell in zip(lines, column, strict=True)]
+    write_csv(path, lines[0], lines[1:])
 
 
 def segment_columns(clips: Sequence[Clip]) -> list[list[str]]:
@@ -79,13 +94,6 @@ def segment_columns(clips: Sequence[Clip]) -> list[list[str]]:
         return []
     times = [("start", [clip.start for clip in clips]), ("end", [clip.end for clip in clips])]
     return [[name, *("" if value is None else f"{value:.10g}" for value in values)] for name, values in times]
-
-
-def _write_with_segments(path: Path, header: Sequence[str], rows: Sequence[ClipRow], cells: Iterable[Sequence[str]]) -> None:
-    """Write a CSV whose last columns are the segments' begins and ends, if there are any."""
-    columns = segment_columns([row.source for row in rows])
-    lines = [[*line, *(column[i] for column in columns)] for i, line in enumerate([header, *cells])]
-    write_csv(path, lines[0], lines[1:])
 
 
 def join_errors(paths: Sequence[Path], out: Path) -> None:
@@ -103,7 +111,3 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     """Write a CSV in UTF-8 with `\\n` at the ends of its lines, atomically, into a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, csv_bytes([header, *rows]))
-
-
-def _cells(row: ClipRow, classes: Sequence[str]) -> list[str]:
-    return [row.source.path, row.split, row.label, row.best(classes), f"{row.probabilities.max():.6f}"]

@@ -15,11 +15,10 @@ from shardwave.common.messages import say
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import evaluation_size, field_shape, resolve_device
 from shardwave.models.evaluation import clip_csv
-from shardwave.models.evaluation.accumulator import Seen
-from shardwave.models.evaluation.metrics import ClipPredictions
+from shardwave.models.evaluation.metrics import ClipPredictions, PredictionAccumulator, add_scores
 from shardwave.models.runs import checkpoint, clip_table
 from shardwave.models.runs.clip_table import config_differences, some
-from shardwave.models.training.learner import VIEW_SCORES, add_scores
+from shardwave.models.training.learner import SCORE_VIEWS, VIEW_SCORES
 from shardwave.models.training.precision import DTYPES, autocast
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import is_url
@@ -39,7 +38,7 @@ class Scored(NamedTuple):
 def predictions(network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str) -> ClipPredictions:
     """Mean probabilities of each clip over its samples in `batches`, unlabelled clips included (label -1)."""
     network = network.to(device, DTYPES[precision]).eval()
-    seen = Seen()
+    seen = PredictionAccumulator()
     with torch.inference_mode(), autocast(precision, device):
         for batch in batches:
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
@@ -112,8 +111,8 @@ def evaluate(
             raise UsageError(f"{set_path}: split {name} has no labelled samples to score")
         found[name] = score(trained.network, views, name, trained.field, where, trained.config.precision)
         kinds[name], seen = known.describe(name)
-        view = next((view for view, score in VIEW_SCORES.items() if score == trained.selected and view in views), "full")
-        if view in views:
+        view = SCORE_VIEWS[trained.selected]
+        if view in views or (view := "full") in views:
             clips = clip_csv.clip_rows(found[name].predictions[view], views[view].view, name)
             rows += [row for row in clips if row.clip not in seen]
     one_kind = {about["kind"] for about in kinds.values()}
@@ -135,9 +134,10 @@ def evaluate(
         "classes": trained.classes,
         "selected_by": trained.selected,
         "splits": kinds,
-        "scores": {key: value for scored in found.values() for key, value in scored.scores.items()},
-        "per_class": {key: value for scored in found.values() for key, value in scored.per_class.items()},
-        "confusion": {key: value for scored in found.values() for key, value in scored.confusion.items()},
+        **{
+            name: {key: value for scored in found.values() for key, value in getattr(scored, name).items()}
+            for name in ("scores", "per_class", "confusion")
+        },
         "errors": str(place),
     }
 

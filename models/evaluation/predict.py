@@ -14,7 +14,7 @@ from shardwave.models.data.training_data import resolve_device
 from shardwave.models.evaluation.clip_csv import ClipRow, clip_rows, write_csv, write_predictions
 from shardwave.models.evaluation.evaluate import check_fits, open_views, predictions
 from shardwave.models.runs import checkpoint
-from shardwave.models.training.learner import VIEW_SCORES
+from shardwave.models.training.learner import SCORE_VIEWS
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
@@ -98,7 +98,7 @@ def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequenc
     """The clips of these splits (default: all) with their probabilities, sorted by path."""
     check_fits(trained, shard_set)
     where = resolve_device(device)
-    view = next(view for view, score in VIEW_SCORES.items() if score == trained.selected)
+    view = SCORE_VIEWS[trained.selected]
     rows: list[ClipRow] = []
     for name in splits or shard_set.splits:
         views = open_views(shard_set, (name,), trained.field, where)

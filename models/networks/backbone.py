@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from shardwave.common.errors import ShardwaveError, UsageError
@@ -24,7 +23,6 @@ from shardwave.shards.build.writer import write_array_set
 from shardwave.shards.format.layout import MANIFEST
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
-from shardwave.shards.storage.locks import exclusive
 
 _log = logging.getLogger(__name__)
 BATCH = 16  # images
@@ -39,16 +37,14 @@ def load(weights: str) -> Vgg16Backbone:
     backbone = Vgg16Backbone()
     if weights == "none":
         backbone.initialise()
-        channels_last(backbone)
-        return backbone
-    state = _downloaded() if weights == "default" else _from_file(Path(weights))
-    features = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
-    try:
-        backbone.features.load_state_dict(features)
-    except RuntimeError as error:
-        raise ShardwaveError(
-            f"--weights {weights}: not the weights of torchvision's vgg16 ({str(error).splitlines()[-1].strip()})"
-        ) from None
+    else:
+        state = _downloaded() if weights == "default" else _from_file(Path(weights))
+        features = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
+        try:
+            backbone.features.load_state_dict(features)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ShardwaveError(f"--weights {weights}: not the weights of torchvision's vgg16 ({reason})") from None
     channels_last(backbone)
     return backbone
 
@@ -99,7 +95,13 @@ def derived_set(
         entry["samples"] for views in source.manifest["splits"].values() for entries in views.values() for entry in entries
     )
     begin, cached = time.perf_counter(), True
-    with _alone(folder):
+    try:  # of several trainings that want the same outputs, one computes them and the others wait
+        held = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
+    except OSError as error:
+        raise ShardwaveError(
+            f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"
+        ) from None
+    with held:
         if not (folder / MANIFEST).exists():
             say(f"vgg16: computing the frozen part for {samples} images into {folder}, once for all trainings")
             cached = False
@@ -158,16 +160,3 @@ def _digest(backbone: Vgg16Backbone) -> str:
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Of several trainings that want the same outputs, one computes them and the others wait."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(folder.with_name(f".{folder.name}.lock")))
-        except OSError as error:
-            raise ShardwaveError(
-                f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"
-            ) from None
-        yield

@@ -6,21 +6,22 @@ import dataclasses
 import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
-from shardwave.models.data.splits import Roles
 from shardwave.models.networks.base import Inputs
 from shardwave.models.networks.vgg16 import Vgg16
 from shardwave.models.runs.records import Checkpoint, LastCheckpoint
 from shardwave.models.training.config import TrainConfig
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.shards.read.shardset import ShardSet
 from shardwave.shards.storage import atomic
+
+if TYPE_CHECKING:
+    from shardwave.models.data.training_data import TrainingData
 
 FORMAT = "shardwave-model-2"
 NAME = "checkpoint.ckpt"
@@ -57,7 +58,7 @@ def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainCo
         weights: The state dict of the part that was trained.
         inputs: What the network takes.
         config: The training.
-        about: What `describe_set` gives, and selected, epoch and for vgg16 the `backbone` state.
+        about: What `describe` returns.
     """
     content = {
         "format": FORMAT,
@@ -70,15 +71,18 @@ def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainCo
     write(path, content)
 
 
-def describe_set(source: ShardSet, spectrogram: dict[str, Any] | None, roles: Roles) -> dict[str, Any]:
-    """What a checkpoint says of the shard set that its network was trained on, and of which splits served for what."""
+def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
+    """Return what a checkpoint says of its epoch and data: the set, the splits' roles, of vgg16 the frozen part's state."""
     return {
-        "classes": list(source.classes),
-        "set_id": source.set_id,
-        "fingerprint": source.fingerprint,
-        "set_config": source.manifest["config"],
-        "spectrogram": spectrogram,
-        "splits": {role: list(names) for role, names in roles._asdict().items()},
+        "classes": list(data.source.classes),
+        "set_id": data.source.set_id,
+        "fingerprint": data.source.fingerprint,
+        "set_config": data.source.manifest["config"],
+        "spectrogram": data.spectrogram,
+        "splits": {role: list(names) for role, names in data.roles._asdict().items()},
+        "selected": data.selected,
+        "epoch": epoch,
+        **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
     }
 
 
@@ -111,8 +115,8 @@ def check_last(path: Path) -> None:
     typed.check(read(path), LastCheckpoint, path, "remove it to train from the start, or restore it")
 
 
-def load(path: Path | str, model: str | None = None) -> Trained:
-    """Rebuild the network of a checkpoint; `model` names the one expected (another raises UsageError)."""
+def load(path: Path | str) -> Trained:
+    """Rebuild the network of a checkpoint."""
     from shardwave.models.networks.registry import build_model
 
     path = Path(path)
@@ -120,8 +124,6 @@ def load(path: Path | str, model: str | None = None) -> Trained:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ShardwaveError(f"{path} is not a checkpoint of this program's models (format {FORMAT})")
     typed.check(content, Checkpoint, path, "train again, or restore the file")
-    if model is not None and content["model"] != model:
-        raise UsageError(f"{path} is a checkpoint of model {content['model']}, not of {model}")
     config = typed.build(TrainConfig, content["config"], f"{path}: its config")
     state, about = content["state_dict"], content["inputs"]
     if about["classes"] != len(content["classes"]) or math.prod(about["shape"]) > LARGEST:
@@ -140,16 +142,5 @@ def load(path: Path | str, model: str | None = None) -> Trained:
     except (RuntimeError, KeyError, ValueError, TypeError, AssertionError, IndexError) as error:  # of PyTorch, for wrong shapes
         reason = str(error).strip().split("\n")[-1].strip() or type(error).__name__
         raise ShardwaveError(f"{path} does not fit its model {config.model}: {reason}") from None
-    return Trained(
-        network.eval(),
-        field,
-        config,
-        content["classes"],
-        content["set_id"],
-        content["fingerprint"],
-        content["set_config"],
-        content["spectrogram"],
-        content["splits"],
-        content["selected"],
-        content["epoch"],
-    )
+    known = {each.name: content[each.name] for each in dataclasses.fields(Trained)[3:]}
+    return Trained(network.eval(), field, config, **known)

@@ -96,15 +96,15 @@ def read(folder: Path) -> ClipTable | None:
     try:
         with np.load(path, allow_pickle=False) as columns:
             digest, cls, split, splits = (columns[name] for name in ("digest", "cls", "split", "splits"))
+        numbers = (digest.dtype, cls.dtype, split.dtype) == (np.uint64, np.int64, np.int64)
+        if not numbers or splits.dtype.kind != "U" or not digest.shape == cls.shape == split.shape == (len(digest),):
+            raise ValueError("not the columns of a clip table")
+        if len(split) and not 0 <= split.min() <= split.max() < len(splits):
+            raise ValueError("a split that it does not name")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ShardwaveError(f"{path} is damaged ({error}): restore it, or remove it") from None
-    numbers = (digest.dtype, cls.dtype, split.dtype) == (np.uint64, np.int64, np.int64)
-    if not numbers or splits.dtype.kind != "U" or not digest.shape == cls.shape == split.shape == (len(digest),):
-        raise ShardwaveError(f"{path} is damaged (not the columns of a clip table): restore it, or remove it")
-    if len(split) and not 0 <= split.min() <= split.max() < len(splits):
-        raise ShardwaveError(f"{path} is damaged (a split that it does not name): restore it, or remove it")
     return ClipTable(digest, cls, split, splits.tolist())
 
 

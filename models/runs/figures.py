@@ -60,12 +60,8 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
         epochs = range(1, 1 + min(map(len, rows)))
         for row in rows:
             axes.plot(epochs, row[: len(epochs)], color=colour, alpha=0.3, linewidth=1)
-        axes.plot(
-            epochs,
-            [sum(row[i] for row in rows) / len(rows) for i in range(len(epochs))],
-            color=colour,
-            label=f"{name}, mean of folds",
-        )
+        mean = [sum(values) / len(rows) for values in zip(*rows, strict=False)]
+        axes.plot(epochs, mean, color=colour, label=f"{name}, mean of folds")
     axes.set(title=title, xlabel="epoch", ylabel=f"accuracy, {NAMES[selected]}", ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -91,15 +87,8 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
         for row, counts in enumerate(matrix):
             for column, count in enumerate(counts):
                 if count:
-                    axes.text(
-                        column,
-                        row,
-                        str(count),
-                        ha="center",
-                        va="center",
-                        color="white" if shares[row][column] > 0.6 else "black",
-                        fontsize=font,
-                    )
+                    ink = "white" if shares[row][column] > 0.6 else "black"
+                    axes.text(column, row, str(count), ha="center", va="center", color=ink, fontsize=font)
     save(figure, path, dpi=110)
 
 

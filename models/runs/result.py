@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,8 @@ class Result:
             fields = redact_values(self.fields)
             try:
                 text = _lines(fields)
-            except ValueError:  # a value that is no number: rare, and looking for it takes ten times as long
-                text = _lines(_finite(fields))
+            except ValueError:  # NaN or an infinite value, which JSON does not know: null stands for it
+                text = _lines(json.loads(json.dumps(fields), parse_constant=lambda name: None))
             write_bytes(self.folder / RESULT, text.encode("utf-8", "backslashreplace"))
 
 
@@ -118,14 +117,3 @@ def _lines(fields: dict[str, Any]) -> str:
             text = "[\n    " + ",\n    ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n  ]"
         rows.append(f"  {json.dumps(name)}: {text}")
     return "{\n" + ",\n".join(rows) + "\n}\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: null stands for it."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

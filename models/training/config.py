@@ -20,6 +20,15 @@ MODEL_FIELDS = (
 )  # fmt: skip
 REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "average_decay", "schedule")
 
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "model": MODELS, "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
+    "precision": PRECISIONS, "folds": (None, "all"),
+}  # fmt: skip
+_WHOLE = {  # the least value
+    "epochs": 1, "batch_size": 1, "hidden_size": 1, "hidden_layers": 0, "conv1_kernel": 1, "conv2_kernel": 1,
+    "conv1_channels": 1, "conv2_channels": 1, "devices": 1, "nodes": 1,
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -59,38 +68,13 @@ class TrainConfig:
     weights: str = "default"  # vgg16: default (torchvision's), none, or a file
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("model", MODELS),
-            ("schedule", SCHEDULES),
-            ("train_view", TRAIN_VIEWS),
-            ("select_by", SELECT_BY),
-            ("device", DEVICES),
-            ("precision", PRECISIONS),
-            ("folds", (None, "all")),
-        ):
+        for name, choices in _CHOICES.items():
+            rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
+            require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
+        for name, least in _WHOLE.items():
             value = getattr(self, name)
-            require(value in choices, f"{name} must be one of {', '.join(str(choice) for choice in choices if choice)}", value)
-        for name in (
-            "epochs",
-            "batch_size",
-            "hidden_size",
-            "conv1_kernel",
-            "conv2_kernel",
-            "conv1_channels",
-            "conv2_channels",
-            "devices",
-            "nodes",
-        ):
-            require(
-                _whole(getattr(self, name)) and getattr(self, name) >= 1,
-                f"{name} must be a whole number, 1 or more",
-                getattr(self, name),
-            )
-        require(
-            _whole(self.hidden_layers) and self.hidden_layers >= 0,
-            "hidden_layers must be a whole number, 0 or more",
-            self.hidden_layers,
-        )
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            require(whole and value >= least, f"{name} must be a whole number, {least} or more", value)
         require(
             self.stop_after is None or 1 <= self.stop_after <= self.epochs,
             "stop_after must lie between 1 and epochs",
@@ -102,7 +86,7 @@ class TrainConfig:
         for name in ("weight_decay", "mixup", "seed"):
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
-            require(getattr(self, name) is None or getattr(self, name) >= 0, f"{name} must be 0 or more", getattr(self, name))
+            require((getattr(self, name) or 0) >= 0, f"{name} must be 0 or more", getattr(self, name))
         if self.folds == "all" and (self.val_fold, self.test_fold) != (None, None):
             raise UsageError("folds all takes each fold in turn: give it without --val-fold and --test-fold")
         if self.folds == "all" and self.devices * self.nodes > 1:
@@ -167,7 +151,3 @@ def defaults_table() -> list[list[str]]:
         cells = ["-" if name in _UNUSED[model] else text for model, text in zip(MODELS, shown, strict=True)]
         rows.append([f"--{name.replace('_', '-')}", *cells])
     return rows
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

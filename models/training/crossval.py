@@ -17,7 +17,8 @@ from shardwave.models.data.training_data import TrainingData
 from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
 from shardwave.models.training.config import TrainConfig
-from shardwave.models.training.train import SAVE_SECONDS, about, check_same, run
+from shardwave.models.training.recorder import SAVE_SECONDS
+from shardwave.models.training.run import about, check_same, run
 from shardwave.shards.read.open_set import open_set
 
 
@@ -41,57 +42,47 @@ def cross_validate(
     if len(present) < 3:
         raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")
     with result.open_run(out, resume) as earlier:
-        return _cross_validate(set_path, config, out, present, earlier, resume, command, save_seconds)
-
-
-def _cross_validate(
-    set_path: Path | str,
-    config: TrainConfig,
-    out: Path,
-    present: list[int],
-    earlier: dict[str, Any] | None,
-    resume: bool,
-    command: str,
-    save_seconds: float,
-) -> dict[str, Any]:
-    begin = time.perf_counter()
-    first = _choosing(config, present[0])
-    data = TrainingData(set_path, first)
-    if earlier is not None:
-        check_same(earlier, config, data, out)
-        if earlier["state"] == "COMPLETE":
-            return earlier
-    table = clip_table.clip_table(data.source, data.field)
-    with result.Result(out, command, **about(data, config, table) | {"folds": present}) as written:
-        table.write(out)
-        per_fold: list[dict[str, Any]] = []
-        for fold in present:
-            per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
-            written.update(per_fold=per_fold)
-            rest = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
-            say(
-                f"fold {fold}: {_percent(per_fold[-1]['scores'], data.selected)}, {per_fold[-1]['epochs']} epochs by validation"
-                + (f"; {duration(rest)} left" if rest else "")
-            )
-        confusion = {
-            name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist() for name in per_fold[0]["confusion"]
-        }
-        seconds = {name: sum(entry["seconds"][name] for entry in per_fold) for name in ("step", "validation", "data_wait")}
-        written.fields |= {
-            "scores": _over(per_fold, np.mean),
-            "spread": _over(per_fold, np.std),
-            "confusion": confusion,
-            "parameters": per_fold[0]["parameters"],
-            "threads": per_fold[0]["threads"],
-            "seconds": {"total": time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0), **seconds},
-        }
-        clip_csv.join_errors([out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS)
-        title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
-        figures.confusion(out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title)
-        figures.folds(out / "curves.png", {entry["fold"]: entry["choice"]["history"] for entry in per_fold}, data.selected, title)
-        for entry in per_fold:
-            del entry["choice"]["history"], entry["confusion"]
-    return written.fields
+        begin = time.perf_counter()
+        data = TrainingData(set_path, _choosing(config, present[0]))
+        if earlier is not None:
+            check_same(earlier, config, data, out)
+            if earlier["state"] == "COMPLETE":
+                return earlier
+        table = clip_table.clip_table(data.source, data.field)
+        with result.Result(out, command, **about(data, config, table) | {"folds": present}) as written:
+            table.write(out)
+            per_fold: list[dict[str, Any]] = []
+            for fold in present:
+                per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
+                written.update(per_fold=per_fold)
+                rest = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
+                accuracy = per_fold[-1]["scores"][f"test_{data.selected}_accuracy"]
+                say(
+                    f"fold {fold}: test accuracy {accuracy:.2%}, {per_fold[-1]['epochs']} epochs by validation"
+                    + (f"; {duration(rest)} left" if rest else "")
+                )
+            confusion = {
+                name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist()
+                for name in per_fold[0]["confusion"]
+            }
+            seconds = {name: sum(entry["seconds"][name] for entry in per_fold) for name in ("step", "validation", "data_wait")}
+            seconds["total"] = time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
+            written.fields |= {
+                "scores": _over(per_fold, np.mean),
+                "spread": _over(per_fold, np.std),
+                "confusion": confusion,
+                "parameters": per_fold[0]["parameters"],
+                "threads": per_fold[0]["threads"],
+                "seconds": seconds,
+            }
+            clip_csv.join_errors([out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS)
+            title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
+            figures.confusion(out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title)
+            histories = {entry["fold"]: entry["choice"]["history"] for entry in per_fold}
+            figures.folds(out / "curves.png", histories, data.selected, title)
+            for entry in per_fold:
+                del entry["choice"]["history"], entry["confusion"]
+        return written.fields
 
 
 def _choosing(config: TrainConfig, fold: int) -> TrainConfig:
@@ -104,21 +95,20 @@ def _fold(
     names = [f"fold{number}" for number in present]
     choosing = _choosing(config, fold)
     roles = resolve(names, None, fold)._replace(test=())  # what chooses never sees the test fold
+    title = f"{config.model}, fold {fold}"
     choice = run(
         TrainingData(set_path, choosing, roles),
         choosing,
         out / "choice",
         resume=resume,
-        command="train",
         save_seconds=save_seconds,
-        title=f"{config.model}, fold {fold}, choosing epochs",
-        figures=False,  # the cross-validation's own show them
+        title=f"{title}, choosing epochs",
+        draws=False,  # the cross-validation's own show them
     )
     epochs = enough_epochs(choice["history"], choice["selected_by"])
     final = dataclasses.replace(choosing, epochs=epochs)  # a schedule runs to its end: it is laid out over them
     data = TrainingData(set_path, final, retraining(names, fold))
-    title = f"{config.model}, fold {fold}"
-    done = run(data, final, out, resume=resume, command="train", save_seconds=save_seconds, title=title)
+    done = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
     return {
         "fold": fold,
         "val_fold": following(present, fold),
@@ -155,7 +145,3 @@ def _over(per_fold: list[dict[str, Any]], statistic: Callable[..., Any]) -> dict
         for entry in per_fold
     ]
     return {name: float(statistic([row[name] for row in rows])) for name in rows[0]}
-
-
-def _percent(scores: dict[str, float], selected: str) -> str:
-    return f"test accuracy {scores[f'test_{selected}_accuracy']:.2%}"

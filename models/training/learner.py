@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shardwave.models.evaluation import metrics
-from shardwave.models.evaluation.accumulator import Seen
 from shardwave.models.networks.base import Network
 from shardwave.models.training import augment
 from shardwave.models.training.config import TrainConfig
 
 WARM_UP = 0.2  # of a one-cycle schedule's steps
 VIEW_SCORES = {"full": "full", "slice": "slice_mean"}
+SCORE_VIEWS = {score: view for view, score in VIEW_SCORES.items()}
 
 Batch = dict[str, Tensor]
 
@@ -132,10 +132,10 @@ class Learner(nn.Module):
         values: dict[str, Any] = {"train_loss": self._mean_loss(), "per_class": {}, "confusion": {}}
         for view in ("full", "slice") if self.train_view == "both" else (self.train_view,):
             whole = view == "full" if self.train_view == "both" else None
-            add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(whole))
+            metrics.add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(whole))
         for view, seen in zip(self.views, self.validated, strict=True):
             predictions = seen.by_clip()
-            add_scores(values, f"val_{VIEW_SCORES[view]}", predictions)
+            metrics.add_scores(values, f"val_{VIEW_SCORES[view]}", predictions)
             if VIEW_SCORES[view] == self.selected:
                 values["val_loss"] = metrics.loss(predictions)
         self._forget()
@@ -150,8 +150,8 @@ class Learner(nn.Module):
 
     def _forget(self) -> None:
         self.losses: list[Tensor] = []
-        self.trained = Seen()
-        self.validated = [Seen() for _ in self.views]
+        self.trained = metrics.PredictionAccumulator()
+        self.validated = [metrics.PredictionAccumulator() for _ in self.views]
 
     # What a checkpoint in mid-epoch needs beside the weights
 
@@ -160,11 +160,3 @@ class Learner(nn.Module):
 
     def restore(self, state: dict[str, Any]) -> None:
         self.steps, self.losses, self.trained.parts = state["steps"], state["losses"], state["trained"]
-
-
-def add_scores(values: dict[str, Any], name: str, predictions: metrics.ClipPredictions) -> None:
-    """Add accuracy, recall and F1 under `name`_…, and the per-class values and confusion matrix they come from."""
-    matrix = metrics.confusion(predictions.label, predictions.probabilities.argmax(1), predictions.probabilities.shape[1])
-    values |= {f"{name}_{score}": value for score, value in metrics.weighted(matrix).items()}
-    values["per_class"][name] = metrics.per_class(matrix)
-    values["confusion"][name] = matrix.tolist()

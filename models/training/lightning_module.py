@@ -38,11 +38,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = self.learner.optimizers()
-        return (
-            optimizer
-            if schedule is None
-            else {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-        )
+        return [optimizer], [] if schedule is None else [{"scheduler": schedule, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["learner"] = self.learner.state()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,12 +12,16 @@ from torch import Tensor
 from shardwave.common.messages import say
 from shardwave.common.progress import bar
 from shardwave.models.data.batches import Batches
+from shardwave.models.data.training_data import TrainingData
+from shardwave.models.runs import checkpoint
 from shardwave.models.runs.result import Result
+from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.history import History
 from shardwave.models.training.interruption import Interruption
 from shardwave.models.training.lightning_module import Classifier
 
 LAST = "last.ckpt"
+SAVE_SECONDS = 20.0  # least time between two saved states, unless another is given
 SAVE_SHARE = 0.05  # of the time that saving may take
 WRITE_SECONDS = 1.0  # least time between two writes of result.json during a training
 
@@ -33,31 +35,29 @@ class Recorder(pl.Callback):
     Args:
         history: The epochs so far.
         result: The run's result.json, updated after each epoch.
-        save_best: Called with (weights, epoch) before last.ckpt is written: writes the checkpoint of the best epoch so far.
-        epochs: The number of epochs to train.
+        data: What is trained on.
+        config: The training.
         save_seconds: The least time between two states, in seconds; 0 saves whenever it can.
         title: The text beside the progress bar.
         interruption: Says whether a signal asks for the end; armed while training runs.
-        spent: Seconds of an earlier, interrupted part of the run.
+        begin: The moment, by time.perf_counter, from which the run's seconds count.
     """
 
     def __init__(
         self,
         history: History,
         result: Result,
-        save_best: Callable[[dict[str, Tensor], int], None],
-        epochs: int,
+        data: TrainingData,
+        config: TrainConfig,
         save_seconds: float,
         title: str,
         interruption: Interruption,
-        spent: float = 0.0,
+        begin: float,
     ) -> None:
-        self.history, self.result, self.save_best = history, result, save_best
-        self.epochs, self.save_seconds, self.title = epochs, save_seconds, title
-        self.interruption, self._told = interruption, False
-        self._begin = time.perf_counter() - spent
+        self.history, self.result, self.data, self.config = history, result, data, config
+        self.epochs, self.save_seconds, self.title = config.stop_after or config.epochs, save_seconds, title
+        self.interruption, self._told, self._begin = interruption, False, begin
         self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
-        self.waits: list[float] = []
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
         self._saved, self._save_cost = time.perf_counter(), 0.0
@@ -173,17 +173,14 @@ class Recorder(pl.Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         begin = time.perf_counter()
-        if trainer.is_global_zero:
-            self._write_best()
-        trainer.save_checkpoint(self.result.folder / LAST)  # atomic, see `shardwave.models.training.train.AtomicCheckpoints`
+        if trainer.is_global_zero and self.best is not None:
+            known = checkpoint.describe(self.data, self.history.best_epoch or 0)
+            checkpoint.save(self.result.folder / checkpoint.NAME, self.best, self.data.inputs, self.config, known)
+            self.best = None
+        trainer.save_checkpoint(self.result.folder / LAST)  # atomic, see `shardwave.models.training.run.AtomicCheckpoints`
         self._saved = time.perf_counter()
         self._save_cost = self._saved - begin
         self.seconds["save"] += self._save_cost
-
-    def _write_best(self) -> None:
-        if self.best is not None and self.history.best_epoch is not None:
-            self.save_best(self.best, self.history.best_epoch)
-            self.best = None
 
     def _count_wait(self, trainer: pl.Trainer) -> None:
         waited = _batches(trainer).wait_seconds
@@ -203,8 +200,3 @@ class Recorder(pl.Callback):
 def _batches(trainer: pl.Trainer) -> Batches:
     assert isinstance(trainer.train_dataloader, Batches)
     return trainer.train_dataloader
-
-
-def remove_last(folder: Path) -> None:
-    """A finished run needs no last.ckpt."""
-    (folder / LAST).unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -17,14 +19,14 @@ def test_scores_are_scikit_learns(seed: int) -> None:
     if seed % 2:  # a class never predicted, and one without a clip
         predicted[predicted == 0] = 1
         true[true == classes - 1] = 0
-    matrix = scores.confusion(true, predicted, classes)
+    values: dict[str, Any] = {"per_class": {}, "confusion": {}}
+    scores.add_scores(values, "val_full", scores.ClipPredictions(np.arange(40), true, np.eye(classes)[predicted]))
     labels = list(range(classes))
-    assert (matrix == metrics.confusion_matrix(true, predicted, labels=labels)).all()
-    weighted = scores.weighted(matrix)
-    assert weighted["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    assert weighted["recall"] == pytest.approx(metrics.recall_score(true, predicted, average="weighted", zero_division=0))
-    assert weighted["f1"] == pytest.approx(metrics.f1_score(true, predicted, average="weighted", zero_division=0))
-    each = scores.per_class(matrix)
+    assert (values["confusion"]["val_full"] == metrics.confusion_matrix(true, predicted, labels=labels)).all()
+    assert values["val_full_accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    _, recall, f1, _ = metrics.precision_recall_fscore_support(true, predicted, average="weighted", zero_division=0)
+    assert values["val_full_recall"] == pytest.approx(recall) and values["val_full_f1"] == pytest.approx(f1)
+    each = values["per_class"]["val_full"]
     found = metrics.precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), found, strict=True):
         assert each[name] == pytest.approx(values)

@@ -107,7 +107,7 @@ def test_a_signal_in_a_validation_lets_it_end_and_says_so(
 def test_a_signal_while_the_best_epoch_is_scored_costs_no_epoch(
     folded: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(evaluate, "Seen", lambda: send(signal.SIGTERM)())
+    monkeypatch.setattr(evaluate, "PredictionAccumulator", lambda: send(signal.SIGTERM)())
     with pytest.raises(KeyboardInterrupt):
         train(folded, CONFIG, tmp_path / "run")
     monkeypatch.undo()
