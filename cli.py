@@ -212,7 +212,7 @@ def shard(
 
     made, lines = preview(audio, out, AutoConfig(spectrogram), build_options)
     write_line("\n".join(lines))
-    return made.to_json()
+    return dataclasses.asdict(made)
 
 
 def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -455,11 +455,11 @@ def bench() -> None:
 @click.option("--stage", "stages", multiple=True, help="Only these. [default: all]")
 @click.option("--quick", is_flag=True, help="Two minutes on two cores instead of thirty.")
 @click.option("--scale", is_flag=True, help="Cost as clips (100 to 10,000) and workers grow, and the fitted exponent.")
-def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> dict:
+def throughput(out: Path, **chosen: Any) -> dict:
     """Measure every stage beside its floor and its peers."""
     from shardwave.bench.harness.run import throughput as measure
 
-    return measure(out, stages=stages or None, quick=quick, scale=scale)
+    return measure(out, **chosen)
 
 
 @bench.command(
@@ -478,13 +478,11 @@ def throughput(out: Path, stages: tuple[str, ...], quick: bool, scale: bool) -> 
 @click.option("--epochs", type=int, help="Epochs of a full training. [default: 10, or what the table has]")
 @click.option("--trainings", type=int, default=20, help="Full trainings' worth of epochs that a search may spend.")
 @click.option("--only", metavar="TEXT", multiple=True, help="Strategies whose name (backend/sampler/scheduler) contains it.")
-def bench_search(
-    out: Path, table: Path | None, seeds: int, workers: tuple[int, ...], epochs: int | None, trainings: int, only: tuple[str, ...]
-) -> dict:
+def bench_search(out: Path, **chosen: Any) -> dict:
     """Compare search backends, samplers and schedulers on recorded learning curves."""
     from shardwave.bench.search_quality.replay import replay
 
-    return replay(out, table=table, workers=workers, seeds=seeds, epochs=epochs, trainings=trainings, only=only)
+    return replay(out, **chosen)
 
 
 @bench.command("compare", epilog=examples("bench compare runs/bench-before runs/bench-after"))

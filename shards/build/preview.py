@@ -50,7 +50,7 @@ def preview(
     made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen, count)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
         job = Job(inputs.audio, Path(), inputs.config, engine, device, count, options.limits)
-        made = size_estimate.with_seconds(made, _seconds(job, inputs, planned, made, options.workers or cores()))
+        made = dataclasses.replace(made, seconds=_seconds(job, inputs, planned, made, options.workers or cores()))
     remedies = size_estimate.smaller(planned, inputs.found, inputs.config, count)
     return made, [*size_estimate.describe(made), *size_estimate.warnings(made, size_estimate.free_bytes(target), remedies)]
 

@@ -48,10 +48,6 @@ class Summary:
     unused_seconds: dict[str, float]  # view -> seconds of audio that none of its images shows
     seconds: float | None = None  # of building, where that was measured
 
-    def to_json(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        return {**dataclasses.asdict(self), "rates": {str(rate): count for rate, count in self.rates.items()}}
-
 
 def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: str, feature_count: int) -> Summary:
     """Sum up a planned build. Clips whose headers are unreadable count as clips that will be quarantined."""
@@ -107,11 +103,6 @@ def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: Spectrogr
             dali = sum(place + len(name) + 2 * len(member) for member in members)
             total += samples * (tar + padded(text) + index + dali)
     return total
-
-
-def with_seconds(summary: Summary, seconds: float | None) -> Summary:
-    """The summary with the seconds that building will take."""
-    return dataclasses.replace(summary, seconds=seconds)
 
 
 def smaller(planned: Plan, found: Survey, config: SpectrogramConfig, feature_count: int) -> dict[str, int]:

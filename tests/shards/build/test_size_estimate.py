@@ -190,5 +190,5 @@ def test_a_dry_run_refuses_what_the_build_would(tmp_path: Path) -> None:
 
 def test_json_of_the_summary(tmp_path: Path) -> None:
     made, _ = preview(sounds(tmp_path / "audio", [1.0] * 4), tmp_path / "set", AutoConfig({"image_size": 16}), OPTIONS)
-    found = json.loads(json.dumps(made.to_json()))
+    found = json.loads(json.dumps(dataclasses.asdict(made)))
     assert found["clips"] == 4 and found["rates"] == {"8000": 4} and found["config"]["sample_rate"] == 8_000
