@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from shardwave.common.environment import cores
-from shardwave.common.errors import UsageError
+from shardwave.common.errors import UsageError, require
 
 BACKENDS = ("ray", "optuna", "random")
 SCHEDULERS = {"ray": ("asha", "median", "none"), "optuna": ("asha", "hyperband", "median", "none"), "random": ("none", "median")}
@@ -26,12 +26,12 @@ class SearchBudget:
     gpus_per_trial: float = 0.0  # a fraction shares one GPU between trials
 
     def __post_init__(self) -> None:
-        _check(self.trials >= 1, "trials must be 1 or more", self.trials)
-        _check(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
-        _check(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
-        _check(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
-        _check(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
-        _check(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
+        require(self.trials >= 1, "trials must be 1 or more", self.trials)
+        require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
+        require(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
+        require(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
+        require(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
+        require(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
 
     def resolve(self, backend: str) -> SearchBudget:
         """This budget with the backend's defaults filled in; raises `UsageError` for what the backend cannot do."""
@@ -45,8 +45,3 @@ class SearchBudget:
                 raise UsageError(f"{name} of backend {backend} must be one of {', '.join(valid[backend])}, got {value}{hint}")
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
-
-
-def _check(holds: bool, rule: str, got: object) -> None:
-    if not holds:
-        raise UsageError(f"{rule}, got {got}")

@@ -1,5 +1,8 @@
 """From a folder of audio to a tuned classifier: shard sets, models, hyper-parameter search, benchmarks."""
 
-from shardwave.common.openmp import let_idle_threads_sleep
+import os
 
-let_idle_threads_sleep()  # before any module imports torch
+# Idle OpenMP threads sleep instead of spinning: beside other programs, a spinning thread takes the time that it waits for.
+# GNU's and LLVM's (Intel's) runtimes read these when torch loads them, so they are set before any module imports torch.
+for _name, _value in {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}.items():
+    os.environ.setdefault(_name, _value)
