@@ -20,6 +20,7 @@ from shardwave.models.networks.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone,
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.precision import autocast
 from shardwave.shards.build.writer import write_array_set
+from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import MANIFEST
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
@@ -91,9 +92,7 @@ def derived_set(
     }
     name = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
     folder = source.path.with_name(f"{source.path.name}.vgg16-{name}")
-    samples = sum(
-        entry["samples"] for views in source.manifest["splits"].values() for entries in views.values() for entry in entries
-    )
+    samples = sum(entry["samples"] for entry in manifest.entries(source.manifest))
     begin, cached = time.perf_counter(), True
     try:  # of several trainings that want the same outputs, one computes them and the others wait
         held = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shardwave.common.environment import environment
@@ -39,17 +39,11 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, co
     write_lines(out / QUARANTINE, quarantined)
     if remarks:
         write_lines(out / REMARKS, remarks)
-    made = {
-        "format": manifest.FORMAT,
-        "fingerprint": manifest.fingerprint(config),
+    described_by = {
         "config": config,
-        "engine": planned.options["engine"],
-        "device": planned.options["device"],
-        "seed": planned.options["seed"],
+        **{name: planned.options[name] for name in ("engine", "device", "seed")},
         "classes": list(classes),
         "feature_names": list(feature_names),
-        "fields": described(array_fields(SpectrogramConfig(**config), len(feature_names))),
-        "splits": splits,
         "clips": len(planned.clips) - len(quarantined),
         "audio_seconds": round(sum(record["audio_seconds"] for record in records), 6),
         "unused_seconds": {
@@ -59,6 +53,19 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, co
         "remarks": len(remarks),
         "options": planned.options,
         "builders": builders,
+    }
+    return complete(out, described_by, array_fields(SpectrogramConfig(**config), len(feature_names)), splits)
+
+
+def complete(out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the manifest, which finishes a set, and return it; `fields`: the array fields of a sample."""
+    arrays = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()}
+    made = {
+        "format": manifest.FORMAT,
+        "fingerprint": manifest.fingerprint(described_by["config"]),
+        **described_by,
+        "fields": {**arrays, **manifest.OWN_FIELDS},
+        "splits": splits,
         "environment": environment(),
     }
     made["set_id"] = manifest.set_id(made)
@@ -66,12 +73,6 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, co
     manifest.write(out, made)
     folder.remove_build(out)
     return made
-
-
-def described(fields: Fields) -> dict[str, dict[str, Any]]:
-    """The manifest's `fields` for the array fields given: they, `cls` and `json`."""
-    arrays = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()}
-    return {**arrays, "cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
 
 
 def write_lines(path: AnyPath, entries: Sequence[dict[str, Any]]) -> None:

@@ -109,7 +109,7 @@ def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict
         if state.plan is None:
             raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
         _refuse_changes(out, state, state.plan, new, audio)
-        sizes = {entry["file"]: entry["bytes"] for entry in entries(state.manifest)}
+        sizes = {entry["file"]: entry["bytes"] for entry in manifest.entries(state.manifest)}
         for (name, size), info in zip(sizes.items(), any_path.stats(out, sizes), strict=True):
             if info is None or info.size != size:
                 raise ShardwaveError(
@@ -138,24 +138,19 @@ def note_written(out: Path, stem: str) -> None:
         os.fsync(file.fileno())
 
 
-def entries(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every shard's entry in a manifest."""
-    for views in found["splits"].values():
-        for shards in views.values():
-            yield from shards
-
-
 def sync(out: AnyPath, made: dict[str, Any]) -> None:
     """Make the shards that the manifest `made` names last, before it says that they are there."""
     if isinstance(out, Path):
         with ThreadPoolExecutor(8, "sync") as pool:  # file systems write out together what is synced at the same time
-            list(pool.map(atomic.sync, (out / name for entry in entries(made) for name, _ in files_of(entry))))
+            list(pool.map(atomic.sync, (out / name for entry in manifest.entries(made) for name, _ in files_of(entry))))
         atomic.sync(out)
 
 
 def remove(out: AnyPath, state: State) -> None:
     """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
-    stems = {entry["file"].removesuffix(TAR) for entry in entries(state.manifest)} if state.manifest is not None else set()
+    stems = (
+        {entry["file"].removesuffix(TAR) for entry in manifest.entries(state.manifest)} if state.manifest is not None else set()
+    )
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
         stems |= {shard_name(split, view, index) for split, index in state.plan.units() for view in VIEWS}
@@ -164,8 +159,8 @@ def remove(out: AnyPath, state: State) -> None:
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
     any_path.remove(out, [MANIFEST])
     atomic.sync(out)
-    shards = (stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))
-    any_path.remove(out, [QUARANTINE, REMARKS, INPUTS, *shards])
+    files = (stem + suffix for stem in sorted(stems) for suffix in (TAR, INDEX, DALI_INDEX))
+    any_path.remove(out, [QUARANTINE, REMARKS, INPUTS, *files])
     remove_build(out)
 
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError
 from shardwave.common.progress import bar
 from shardwave.shards.build import folder, lock
-from shardwave.shards.build.finish import described, write_lines
-from shardwave.shards.format import manifest
+from shardwave.shards.build.finish import complete, write_lines
 from shardwave.shards.format.layout import QUARANTINE
 from shardwave.shards.format.shard_writer import Fields, ShardWriter
 from shardwave.shards.read.shardset import ShardSet
@@ -52,21 +50,7 @@ def write_set(
                 for split, view, index, rows in shards:
                     splits[split][view].append(_write_shard(out, split, view, index, rows, fields, progress))
             write_lines(out / QUARANTINE, [])
-            made = {
-                "format": manifest.FORMAT,
-                "fingerprint": manifest.fingerprint(described_by["config"]),
-                **described_by,
-                "fields": described(fields),
-                "splits": splits,
-                "quarantined": 0,
-                "remarks": 0,
-                "environment": environment(),
-            }
-            made["set_id"] = manifest.set_id(made)
-            folder.sync(out, made)
-            manifest.write(out, made)
-            folder.remove_build(out)
-            return made
+            return complete(out, {**described_by, "quarantined": 0, "remarks": 0}, fields, splits)
 
 
 def write_array_set(

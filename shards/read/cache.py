@@ -7,6 +7,7 @@ that was replaced at its URL is another one. Locks are flocks, which end with th
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -26,12 +27,11 @@ from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import MANIFEST, QUARANTINE, REMARKS, TAR
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.read.shardset import ShardSet
-from shardwave.shards.storage import atomic
+from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.locks import exclusive
-from shardwave.shards.storage.remote import open_url
+from shardwave.shards.storage.remote import open_url, read_url
 
 THREADS = 8  # files fetched at a time
-LARGEST = 1 << 30  # bytes of a manifest or a quarantine file
 _HEADERS = 1 << 16  # bytes; more than the header of an index takes
 USED, FETCHING = ".used", ".fetching"  # locked by every process that has the set open; by the one that fetches
 _GONE = ".gone-"
@@ -47,7 +47,7 @@ class CachedSet(ShardSet):
 
     def __init__(self, url: str):
         url = url.rstrip("/")
-        data = _read(f"{url}/{MANIFEST}")
+        data = read_url(f"{url}/{MANIFEST}")
         found = manifest.parse(data, f"{url}/{MANIFEST}")
         root = cache_folder()
         key = hashlib.sha256(url.encode() + b"\0" + data).hexdigest()[:16]
@@ -65,7 +65,7 @@ class CachedSet(ShardSet):
             with exclusive(folder / FETCHING):
                 for name, count in ((QUARANTINE, found["quarantined"]), (REMARKS, found["remarks"])):
                     if count:
-                        atomic.write_bytes(folder / name, _read(f"{url}/{name}"))
+                        atomic.write_bytes(folder / name, read_url(f"{url}/{name}"))
                 atomic.write_bytes(folder / MANIFEST, data)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -95,17 +95,12 @@ class CachedSet(ShardSet):
     def _missing(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> list[_File]:
         found = []
         for entry in entries:
+            size = int(entry["bytes"]) if suffix == TAR else 0
+            most = size or _HEADERS + 256 * entry["samples"] * len(self.fields)  # of both kinds of index
             for name, digest in files_of(entry):
-                if name.endswith(suffix):
-                    size = int(entry["bytes"]) if suffix == TAR else 0
-                    try:
-                        there = os.stat(self.path / name).st_size
-                        missing = suffix == TAR and there != size
-                    except FileNotFoundError:
-                        missing = True
-                    if missing:
-                        cells = entry["samples"] * len(self.fields)
-                        found.append(_File(name, digest, size, size or _HEADERS + 256 * cells))  # of both kinds of index
+                there = any_path.stat(self.path / name) if name.endswith(suffix) else None
+                if name.endswith(suffix) and (there is None or there.size != (size or there.size)):
+                    found.append(_File(name, digest, size, most))
         return found
 
 
@@ -205,11 +200,9 @@ def _fetch_all(opened: CachedSet, wanted: Sequence[_File], progress: Any) -> Non
         try:
             for future in as_completed(futures):
                 future.result()
-        except BaseException:
+        finally:
             stop.set()
-            for future in futures:
-                future.cancel()
-            raise
+            pool.shutdown(cancel_futures=True)
 
 
 def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event) -> None:
@@ -217,21 +210,17 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
     temporary, url = opened.path / _temporary(file), f"{opened.location}/{file.name}"
     for _ in range(2):
         digest, size = blake3(), 0
-        source = open_url(url)
-        try:
-            with open(temporary, "r+b") as target:
-                while (data := source.read(1 << 20)) and not stop.is_set():
-                    target.write(data)
-                    digest.update(data)
-                    size += len(data)
-                    if size > file.most:
-                        raise ShardwaveError(f"{url}: more than {file.most} bytes came, which the manifest does not allow for")
-                    progress.update(len(data))
-                target.truncate(size)
-                target.flush()
-                os.fsync(target.fileno())
-        finally:
-            source.close()
+        with contextlib.closing(open_url(url)) as source, open(temporary, "r+b") as target:
+            while (data := source.read(1 << 20)) and not stop.is_set():
+                target.write(data)
+                digest.update(data)
+                size += len(data)
+                if size > file.most:
+                    raise ShardwaveError(f"{url}: more than {file.most} bytes came, which the manifest does not allow for")
+                progress.update(len(data))
+            target.truncate(size)
+            target.flush()
+            os.fsync(target.fileno())
         if digest.hexdigest() == file.blake3:
             os.replace(temporary, opened.path / file.name)
             return
@@ -245,18 +234,3 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
 
 def _temporary(file: _File) -> str:
     return f".{file.name}.tmp"
-
-
-def _read(url: str) -> bytes:
-    """A manifest or a quarantine file, whole."""
-    source = open_url(url)
-    parts, size = [], 0
-    try:
-        while data := source.read(1 << 20):
-            parts.append(data)
-            size += len(data)
-            if size > LARGEST:
-                raise ShardwaveError(f"{url}: larger than {LARGEST >> 20} MiB, which no such file is")
-        return b"".join(parts)
-    finally:
-        source.close()

@@ -45,10 +45,8 @@ class ShardSet:
 
     def bring_all(self) -> None:
         """Let all files be in `path`."""
-        views = self.manifest["splits"].values()
-        entries = [entry for view in views for shards in view.values() for entry in shards]
         for suffix in (INDEX, DALI_INDEX, TAR):
-            self.bring(entries, suffix)
+            self.bring(manifest.entries(self.manifest), suffix)
 
     @property
     def config(self) -> SpectrogramConfig | None:

@@ -18,7 +18,7 @@ from shardwave.shards.format import manifest
 from shardwave.shards.format.decode_sample import decode_field
 from shardwave.shards.format.layout import MANIFEST, is_url
 from shardwave.shards.format.tar_reader import members
-from shardwave.shards.storage.remote import open_url
+from shardwave.shards.storage.remote import open_url, read_url
 
 Sample = dict[str, Any]
 
@@ -128,11 +128,8 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
     """Stream one view of splits of the set in the folder or at the URL `location`; `options` are those of `Stream`."""
     base = str(location).rstrip("/")
     base = base if is_url(base) else os.path.abspath(base)  # a folder, whatever its name looks like
-    source = open_url(f"{base}/{MANIFEST}", timeout=options.get("timeout", 30.0), retries=options.get("retries", 8))
-    try:
-        found = manifest.parse(source.read(), f"{base}/{MANIFEST}")
-    finally:
-        source.close()
+    how = {name: options[name] for name in ("timeout", "retries") if name in options}
+    found = manifest.parse(read_url(f"{base}/{MANIFEST}", **how), f"{base}/{MANIFEST}")
     entries = []
     for name in [splits] if isinstance(splits, str) else splits:
         if view not in found["splits"].get(name, {}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from shardwave.shards.storage.any_path import ObjectFile, UPath, as_path
 from shardwave.shards.storage.retry import RETRIES, STATUSES, TryLater, retry
 
 _FAILURES = (OSError, http.client.HTTPException, EOFError, TryLater)  # URLError and timeouts are OSErrors
+LARGEST = 1 << 30  # bytes that `read_url` accepts
 _BLOCK = 32 << 20  # bytes fetched from an object store at a time
 
 
@@ -82,6 +84,17 @@ class HttpStream:
                 raise EOFError("cut off before the place to go on from")
             start -= len(skipped)
         return response
+
+
+def read_url(url: str, **options: Any) -> bytes:
+    """Return the content of a manifest or a list of files; `options` are those of `open_url`."""
+    with contextlib.closing(open_url(url, **options)) as source:
+        data = bytearray()
+        while part := source.read(1 << 20):
+            data += part
+            if len(data) > LARGEST:
+                raise ShardwaveError(f"{url}: larger than {LARGEST >> 20} MiB, which no such file is")
+        return bytes(data)
 
 
 def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, commands: bool = False) -> Any:

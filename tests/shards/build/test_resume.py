@@ -164,9 +164,9 @@ def test_two_builds_into_one_folder(clips: Path, tmp_path: Path) -> None:
     wait_for(lambda: len(records(tmp_path / "set")) >= 1)
     with pytest.raises(ShardwaveError, match=f"another build is writing into .*process {first.pid}"):
         build(clips, tmp_path / "set", CONFIG, options(clips))
-    with pytest.raises(ShardwaveError, match="another build is writing into"):
-        build(clips, tmp_path / "set", CONFIG, options(clips, overwrite=True))
     assert first.wait(timeout=60) == 0
+    with lock.hold(tmp_path / "set"), pytest.raises(ShardwaveError, match="another build is writing into"):
+        build(clips, tmp_path / "set", CONFIG, options(clips, overwrite=True))
     assert verify(open_set(tmp_path / "set"))["clips"] == 48
 
 
@@ -228,6 +228,27 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [LOCK]
 
 
+def test_files_of_others_stay(clips: Path, whole: Path, tmp_path: Path) -> None:
+    out = unfinished(whole, tmp_path / "set")
+    mine = [out / BUILD / "notes.json", out / BUILD / "half.tmp", out / "my.tar", out / ".thesis.tar.12.tmp"]
+    for path in mine:
+        path.write_text("mine")
+    build(clips, out, CONFIG, options(clips, overwrite=True))
+    assert verify(open_set(out))["clips"] == 48 and all(path.read_text() == "mine" for path in mine)
+
+
+def test_nothing_is_removed_through_a_link(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    for name in ("plan.jsonl", "train-0000.json", "written.txt"):
+        (tmp_path / "home" / name).write_text("mine")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / BUILD).symlink_to(tmp_path / "home")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="is a symbolic link"):
+            build(clips, tmp_path / "set", CONFIG, options(clips, overwrite=overwrite))
+    assert len(list((tmp_path / "home").iterdir())) == 3
+
+
 def test_finishing_otherwise_is_refused(clips: Path, whole: Path, tmp_path: Path) -> None:
     out = unfinished(whole, tmp_path / "set")
     for changed, told in (
@@ -247,6 +268,7 @@ import os, resource, subprocess, sys
 from pathlib import Path
 from shardwave.common.errors import ShardwaveError
 from shardwave.shards.build.builder import build
+from shardwave.shards.read.open_set import open_set
 from shardwave.shards.format.verify import verify
 from tests.shards.conftest import CONFIG
 from tests.shards.build.test_resume import options

@@ -113,7 +113,7 @@ def test_more_than_the_manifest_allows_for_is_not_fetched(
 ) -> None:
     """A server could fill the disk, or the memory."""
     shutil.copytree(built, tmp_path / "set")
-    monkeypatch.setattr("shardwave.shards.read.cache.LARGEST", 1 << 20)
+    monkeypatch.setattr("shardwave.shards.storage.remote.LARGEST", 1 << 20)
     with open(tmp_path / "set" / name, "ab") as file:
         file.write(b" " * (2 << 20))
     with serve(tmp_path / "set") as server, pytest.raises(ShardwaveError, match=f"{name}: (more than|larger than)"):
