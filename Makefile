@@ -6,7 +6,7 @@ DATA ?=
 LABELS ?=
 OUT ?=
 
-.PHONY: help setup demo test lint format bench bench-tables docs clean
+.PHONY: help setup demo test lint format bench bench-tables reference docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
@@ -25,7 +25,7 @@ demo: setup ## the main job on a small data set made here; DATA=folder (LABELS=c
 	$(PY) cli.py demo $(if $(OUT),--out "$(OUT)") $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)")
 
 test: setup lint ## lint, type check, layering contract and all tests
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup ## ruff, mypy and the import contract
 	$(PY) -m ruff check .
@@ -40,11 +40,14 @@ format: setup ## let ruff format the code
 bench: setup ## measure every stage (about 30 minutes); make bench QUICK=1 takes two
 	$(PY) cli.py bench throughput --out runs/bench $(if $(QUICK),--quick)
 
-bench-tables: setup ## write the tables of the documents anew from bench/results
+bench-tables: setup ## write the tables and the picture of the documents anew from bench/results
 	$(PY) -m shardwave.bench.report.tables
 
-docs: setup ## write docs/reference.md anew from the commands
+reference: setup ## write docs/reference.md anew from the commands
 	$(PY) -c 'from shardwave import cli, cli_frame; print(cli_frame.reference(cli.main_group), end="")' > docs/reference.md
+
+docs: setup ## build the documentation with the API reference into build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 clean: ## remove what the tools leave behind (not .venv, not your sets and runs)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache *.egg-info build dist

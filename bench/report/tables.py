@@ -17,6 +17,7 @@ from typing import Any
 from shardwave.bench import accuracy
 from shardwave.bench import defaults as settings
 from shardwave.bench.harness.record import ROLES, read
+from shardwave.bench.report import picture
 from shardwave.bench.report.blocks import number
 from shardwave.bench.report.render import table
 from shardwave.common.errors import UsageError
@@ -61,10 +62,15 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
         floor = number(row["of_floor"], 2) if row["of_floor"] is not None and row["role"] != "floor" else ""
         spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
         cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), floor))
-    environment = mine[0]["environment"]
-    gpu = f", {', '.join(environment['gpu'])}" if environment.get("gpu") else ""
-    where = f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {mine[0]['commit']}; {mine[0]['date'][:10]}."
+    where = "<br>".join(sorted({_origin(row) for row in mine}))
     return table(("case", "", "median", "quartiles", "n", "of floor"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
+
+
+def _origin(row: dict[str, Any]) -> str:
+    """Return the machine, the commit and the date of a record as text."""
+    environment = row["environment"]
+    gpu = f", {', '.join(environment['gpu'])}" if environment.get("gpu") else ""
+    return f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {row['commit']}; {row['date'][:10]}."
 
 
 def stale() -> list[Path]:
@@ -74,7 +80,9 @@ def stale() -> list[Path]:
 
 
 def main() -> None:
-    """Write all tables anew."""
+    """Write all tables and the picture of the README anew."""
+    if picture.write(read(_file(RESULTS, "throughput.jsonl")), ROOT / "docs" / "throughput.svg"):
+        print("docs/throughput.svg: drawn", file=sys.stderr)
     for path in stale():
         write_bytes(path, filled(path.read_text(encoding="utf-8")).encode())
         print(f"{path.relative_to(ROOT)}: tables written", file=sys.stderr)
