@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -57,6 +58,7 @@ class Engine(ABC):
     name: ClassVar[str]  # one of `shardwave.preprocess.engines.registry.ENGINES`
     device: str  # one of `shardwave.preprocess.engines.registry.DEVICES`
     integers: ClassVar[bool] = False  # clips may be int16 too, whose full scale is 32,768
+    together: ClassVar[int] = 1  # clips that `stream` hands over in one call
     config: SpectrogramConfig
 
     @abstractmethod
@@ -77,15 +79,22 @@ class Engine(ABC):
             The number of the source and its output; for a file that cannot be used, its `BadAudio`.
         """
         options = {"summed": summed, "integers": self.integers, "limits": limits}
-        for number, source in enumerate(sources):
-            try:
-                decoded = decode_source(source, self.config.sample_rate, **options)
-            except BadAudio as error:
-                yield number, error
-                continue
-            output = self([decoded.samples])
-            features = output.features[0] if output.features else None
-            yield number, ClipOutput(output.full[0], output.slices[0], features, len(decoded.samples), *decoded[1:])
+        rest = enumerate(sources)
+        while group := list(islice(rest, self.together)):
+            clips: dict[int, Decoded | BadAudio] = {}
+            for number, source in group:
+                try:
+                    clips[number] = decode_source(source, self.config.sample_rate, **options)
+                except BadAudio as error:
+                    clips[number] = error
+            full, slices, features = self([clip.samples for clip in clips.values() if not isinstance(clip, BadAudio)])
+            outputs = iter(zip(full, slices, features or repeat(None), strict=False))
+            for number, clip in clips.items():
+                if isinstance(clip, BadAudio):
+                    yield number, clip
+                    continue
+                image, parts, numbers = next(outputs)
+                yield number, ClipOutput(image, parts, numbers, len(clip.samples), *clip[1:])
 
 
 def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> Decoded:

@@ -4,55 +4,30 @@ The first takes audio to lines (decibels, resized along frequency), the second t
 DALI has no operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the
 features.
 
-DALI decodes what it decodes to the bit and cannot fail on: 16-bit little-endian WAV at the configured rate, whose headers are
-checked before. Its resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it cannot decode fails
-its batch: everything else is fed in decoded.
+Files are decoded by our own code: DALI's resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it
+cannot decode fails its batch.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from io import FileIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from shardwave.common import regular_file
-from shardwave.common.errors import BadAudio, UsageError
-from shardwave.preprocess.audio.containers import identify, layout
-from shardwave.preprocess.config import DEFAULTS, Limits, SpectrogramConfig
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.filters import frequency_bands
-from shardwave.preprocess.engines.base import (
-    NO_CUDA,
-    NO_DALI,
-    ClipOutput,
-    Engine,
-    EngineOutput,
-    Segment,
-    conditioned,
-    decode_source,
-    fit_clip,
-)
+from shardwave.preprocess.engines.base import NO_CUDA, NO_DALI, Engine, EngineOutput, conditioned, fit_clip
 
 CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
-DECODED = ("i", 16, False)  # what DALI decodes as we do: the end of a `pcm.Samples`
-
-
-class _Input(NamedTuple):
-    """One clip on its way into the first pipeline."""
-
-    data: np.ndarray  # float32 samples, or a file's uint8
-    exponent: int  # the samples were divided by 2 ** exponent
-    samples: int
-    origin: tuple[int, int, float, int | None, str | None]  # the fields of `Decoded` but for the samples
 
 
 class DaliEngine(Engine):
     """See the module's docstring."""
 
     name = "dali"
+    together = CLIPS
 
     def __init__(self, config: SpectrogramConfig, device: str):
         try:
@@ -71,92 +46,29 @@ class DaliEngine(Engine):
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `Engine`."""
-        made = []
-        origin = (self.config.sample_rate, 1, 0.0, None, None)
-        inputs = [_Input(*self._conditioned(clip), len(clip), origin) for clip in clips]
-        for start in range(0, len(inputs), CLIPS):
-            made += self._batch("samples", inputs[start : start + CLIPS])
         size = self.config.image_size
-        full = np.stack([clip.full for clip in made]) if made else np.empty((0, size, size), np.uint8)
-        features = [clip.features for clip in made if clip.features is not None]
-        return EngineOutput(full, [clip.slices for clip in made], features if self.config.features else None)
+        full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
+        for start in range(0, len(clips), CLIPS):
+            for i, (images, numbers) in enumerate(self._batch(clips[start : start + CLIPS]), start):
+                full[i] = images[0]
+                slices.append(images[1:])
+                features.append(numbers)
+        return EngineOutput(full, slices, features if self.config.features else None)
 
-    def stream(
-        self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
-    ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """See `Engine.stream`; files go through in batches."""
-        waiting: list[_Input | BadAudio] = []
-        first = 0
-        for source in sources:
-            try:
-                waiting.append(self._read(source, summed, limits))
-            except BadAudio as error:
-                waiting.append(error)
-            if len(waiting) == CLIPS:
-                yield from enumerate(self._mixed(waiting), first)
-                first, waiting = first + CLIPS, []
-        yield from enumerate(self._mixed(waiting), first)
-
-    def _read(self, source: Path | Segment, summed: bool, limits: Limits) -> _Input:
-        """The file's bytes where DALI decodes it, else its samples."""
-        whole = None if isinstance(source, Segment) else self._encoded(source, summed, limits)
-        if whole is not None:
-            return whole
-        decoded = decode_source(source, self.config.sample_rate, summed=summed, limits=limits)
-        return _Input(*self._conditioned(decoded.samples), len(decoded.samples), decoded[1:])
-
-    def _encoded(self, path: Path, summed: bool, limits: Limits) -> _Input | None:
-        """The file's bytes where DALI decodes it."""
-        config = self.config
-        try:
-            with FileIO(path, opener=regular_file.opener) as file:
-                head = file.read(4_096)
-                size = file.seek(0, 2)
-                kind = identify(head)
-                found = layout(file, kind, size) if kind in ("wav", "au") else None
-                pcm = found.pcm if found is not None and found.reason is None else None
-                plain = pcm and pcm.rate == config.sample_rate and pcm[4:] == DECODED
-                fits = pcm and config.n_fft <= pcm.frames == config.fitted(pcm.frames) <= limits.seconds * pcm.rate
-                if pcm and plain and fits:
-                    file.seek(0)
-                    data = np.frombuffer(file.readall(), np.uint8)
-                    origin = (pcm.rate, pcm.channels, pcm.frames / pcm.rate, zlib.crc32(data.data) if summed else None, None)
-                    return _Input(data, 0, pcm.frames, origin)
-        except OSError:
-            pass  # `decode` tells what is wrong with it
-        return None
-
-    def _conditioned(self, clip: np.ndarray) -> tuple[np.ndarray, int]:
-        """The clip, fitted, as the pipelines take it."""
-        return conditioned(fit_clip(clip, self.config), self.config.n_fft)
-
-    def _mixed(self, waiting: Sequence[_Input | BadAudio]) -> Iterator[ClipOutput | BadAudio]:
-        """Files and samples go through pipelines of their own; out they come in their order."""
-        made: dict[int, ClipOutput] = {}
-        for source, kind in (("encoded", np.uint8), ("samples", np.float32)):
-            chosen = [i for i, item in enumerate(waiting) if isinstance(item, _Input) and item.data.dtype == kind]
-            if chosen:
-                made.update(zip(chosen, self._batch(source, [waiting[i] for i in chosen]), strict=True))  # type: ignore[misc]
-        for i, item in enumerate(waiting):
-            yield item if isinstance(item, BadAudio) else made[i]
-
-    def _batch(self, source: str, inputs: Sequence[_Input]) -> list[ClipOutput]:
-        """Up to CLIPS clips, all samples or all files."""
-        lines, *rest = self._run(source, [item.data for item in inputs])
+    def _batch(self, clips: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
+        """Images [1 + slices, size, size] and features of up to CLIPS clips."""
+        ready = [conditioned(fit_clip(clip, self.config), self.config.n_fft) for clip in clips]
+        lines, *rest = self._run("samples", [samples for samples, _ in ready])
         if self._bands is not None:
             lines = self._run("bands", [self._banded(power) for power in lines])[0]
-        views, bounds = [], []
-        for item, line in zip(inputs, lines, strict=True):
-            bounds.append(self.config.slice_bounds(item.samples))
-            views += [line[:, start:stop] for start, stop in [(0, line.shape[1]), *bounds[-1]]]
+        bounds = [self.config.slice_bounds(len(clip)) for clip in clips]
+        views = [
+            line[:, start:stop] for line, parts in zip(lines, bounds, strict=True) for start, stop in [(0, line.shape[1]), *parts]
+        ]
         images = [image for start in range(0, len(views), VIEWS) for image in self._draw(views[start : start + VIEWS])]
-        made = []
-        for i, (item, parts) in enumerate(zip(inputs, bounds, strict=True)):
-            own = np.stack(images[: 1 + len(parts)])
-            del images[: 1 + len(parts)]
-            features = self._features(rest[0][i], rest[1][i], item.exponent, parts) if self.config.features else None
-            made.append(ClipOutput(own[0], own[1:], features, item.samples, *item.origin))
-        return made
+        for i, ((_, exponent), parts) in enumerate(zip(ready, bounds, strict=True)):
+            own, images = np.stack(images[: 1 + len(parts)]), images[1 + len(parts) :]
+            yield own, self._features(rest[0][i], rest[1][i], exponent, parts) if self.config.features else None
 
     def _draw(self, views: list[Any]) -> list[np.ndarray]:
         """Lines [size, frames, 1] → images [size, size]."""
@@ -198,7 +110,6 @@ class DaliEngine(Engine):
     def _build(self, name: str) -> Any:
         graph: dict[str, Callable[[], Any]] = {
             "samples": self._from_audio,
-            "encoded": lambda: self._from_audio(encoded=True),
             "bands": lambda: self._lines(self._input(2)),
             "views": self._images,
         }
@@ -211,16 +122,14 @@ class DaliEngine(Engine):
         pipeline.build()
         return pipeline
 
-    def _input(self, dimensions: int, kind: str = "FLOAT", host: bool = False) -> Any:
+    def _input(self, dimensions: int, host: bool = False) -> Any:
         device = "gpu" if self.device == "cuda" and not host else "cpu"
-        return self._dali.fn.external_source(name="input", dtype=getattr(self._dali.types, kind), ndim=dimensions, device=device)
+        return self._dali.fn.external_source(name="input", dtype=self._dali.types.FLOAT, ndim=dimensions, device=device)
 
-    def _from_audio(self, encoded: bool = False) -> Any:
-        """Audio → lines (bands' power where torch has the bands to make); with features also power [bins, frames] and samples."""
+    def _from_audio(self) -> Any:
+        """Samples → lines (power where `log` bands follow); with features also power [bins, frames] and samples."""
         config, fn = self.config, self._dali.fn
-        audio = self._input(1, "UINT8" if encoded else "FLOAT", host=True)
-        if encoded:
-            audio = fn.decoders.audio(audio, downmix=True, dtype=self._dali.types.FLOAT)[0]
+        audio = self._input(1, host=True)
         if self.device == "cuda":
             audio = audio.gpu()
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,14 +51,6 @@ SILENT = -1e4  # log2 of the maximum power of a silent clip
 Block = tuple[slice, slice, torch.Tensor]
 
 
-class _Pending(NamedTuple):
-    """A clip's output, which is good once `done` has happened."""
-
-    images: torch.Tensor  # uint8 [views, size, size]
-    features: torch.Tensor | None
-    done: torch.cuda.Event | None  # None: it is good
-
-
 class TorchEngine(Engine):
     """See the module's docstring."""
 
@@ -81,63 +73,52 @@ class TorchEngine(Engine):
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """See `Engine`."""
         size = self.config.image_size
-        made = [self._finish(pending) for pending in [self._start(clip) for clip in clips]]
-        full = np.stack([images[0] for images, _ in made]) if made else np.empty((0, size, size), np.uint8)
-        numbers = [own for _, own in made if own is not None]
-        return EngineOutput(full, [images[1:] for images, _ in made], numbers if self.config.features else None)
+        made = [finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]]
+        full = np.stack([output.full for output in made]) if made else np.empty((0, size, size), np.uint8)
+        numbers = [output.features for output in made if output.features is not None]
+        return EngineOutput(full, [output.slices for output in made], numbers if self.config.features else None)
 
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
         """See `Engine.stream`."""
-        return (super().stream if self.device == "cpu" else self.pipelined)(sources, summed, limits)
+        if self.device == "cpu":
+            return super().stream(sources, summed, limits)
+        return enumerate(self.pipelined(sources, summed, limits))
 
-    def pipelined(
-        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
-    ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """`stream` with files decoded by threads and IN_FLIGHT clips on their way through the device."""
-        flying = deque[tuple[int, BadAudio | tuple[_Pending, tuple]]]()
+    def pipelined(self, sources: Iterable[Path | Segment], summed: bool, limits: Limits) -> Iterator[ClipOutput | BadAudio]:
+        """Outputs in order, files decoded ahead by threads and IN_FLIGHT clips on their way through the device."""
         read = functools.partial(
             decode_source, sample_rate=self.config.sample_rate, piece=PIECE, summed=summed, integers=True, limits=limits
         )
-        for number, future in enumerate(_ahead(read, sources)):
-            try:
-                decoded = future.result()
-                about = (len(decoded.samples), *decoded[1:])
-                flying.append((number, (self._start(decoded.samples), about)))
-            except BadAudio as error:
-                flying.append((number, error))
+        flying = deque[Callable[[], ClipOutput | BadAudio]]()
+        for future in _ahead(read, sources):
+            error = future.exception()
+            failed = functools.partial(lambda given: given, error) if isinstance(error, BadAudio) else None
+            flying.append(failed or self._start(future.result()))
             if len(flying) == IN_FLIGHT:
-                yield self._landed(*flying.popleft())
+                yield flying.popleft()()
         while flying:
-            yield self._landed(*flying.popleft())
+            yield flying.popleft()()
 
-    def _landed(self, number: int, clip: BadAudio | tuple[_Pending, tuple]) -> tuple[int, ClipOutput | BadAudio]:
-        if isinstance(clip, BadAudio):
-            return number, clip
-        images, numbers = self._finish(clip[0])
-        return number, ClipOutput(images[0], images[1:], numbers, *clip[1])
-
-    def _finish(self, pending: _Pending) -> tuple[np.ndarray, np.ndarray | None]:
-        """Wait for a clip's images and features."""
-        if pending.done is not None:
-            pending.done.synchronize()
-        return pending.images.numpy(), None if pending.features is None else pending.features.numpy()
-
-    def _start(self, clip: np.ndarray) -> _Pending:
-        """Begin copying and computing; on CUDA nothing here waits for the device."""
-        samples, exponent = conditioned(fit_clip(clip, self.config), self.config.n_fft)
-        bounds = self.config.slice_bounds(len(clip))
+    def _start(self, decoded: Decoded) -> Callable[[], ClipOutput]:
+        """Begin copying and computing, on CUDA without waiting for the device; returns what waits and gives the output."""
+        samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
+        bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
-            images, numbers = self._compute(self._moved(samples).float(), exponent, bounds)
-            if self._stream is None:
-                return _Pending(images, numbers, None)
-            images, numbers = _to_host(images), None if numbers is None else _to_host(numbers)
-            return _Pending(images, numbers, self._stream.record_event())
+            made = self._compute(self._moved(samples).float(), exponent, bounds)
+            made = [tensor if self._stream is None else _to_host(tensor) for tensor in made]
+            done = None if self._stream is None else self._stream.record_event()
 
-    def _compute(
-        self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def finish() -> ClipOutput:
+            if done is not None:
+                done.synchronize()
+            images, numbers = made[0].numpy(), made[1].numpy() if self.config.features else None
+            return ClipOutput(images[0], images[1:], numbers, len(decoded.samples), *decoded[1:])
+
+        return finish
+
+    def _compute(self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
         """Samples [time] divided by 2 ** exponent → images uint8 [1 + slices, size, size], features [1 + slices, columns]."""
         config, half = self.config, self.config.n_fft // 2
         windows = torch.nn.functional.pad(samples[None], (half, half), mode="reflect")[0].unfold(
@@ -155,9 +136,9 @@ class TorchEngine(Engine):
                 levels = self._logarithms(windows[start : start + PART], 0, None)
             self._draw(self._lines(levels, peak), start, [(0, len(windows)), *bounds], images, sums)
         if measures is None:
-            return images, None
+            return [images]
         rates = zero_crossing_rate(samples, 2.0**exponent, config)
-        return images, features(torch.cat(measures).T.contiguous(), rates, bounds, config)
+        return [images, features(torch.cat(measures).T.contiguous(), rates, bounds, config)]
 
     def _logarithms(self, windows: torch.Tensor, scale: float, measures: list[torch.Tensor] | None) -> torch.Tensor:
         """Frames [frames, n_fft] → log2 of the powers of bins or bands [frames, rows]; measures of scaled powers are appended."""

@@ -83,8 +83,7 @@ def test_decoding_ahead_equals_file_after_file(files):
     plain = list(engine.stream(files, summed=True))
     for _ in range(2):
         made = list(engine.pipelined(iter(files), True, DEFAULTS))
-        assert [number for number, _ in made] == list(range(len(files)))
-        for (_, output), (_, expected) in zip(made, plain, strict=True):
+        for output, (_, expected) in zip(made, plain, strict=True):
             assert type(output) is type(expected)
             if isinstance(expected, BadAudio):
                 assert str(output) == str(expected)
@@ -93,4 +92,4 @@ def test_decoding_ahead_equals_file_after_file(files):
             np.testing.assert_array_equal(output.slices, expected.slices)
             np.testing.assert_array_equal(output.features, expected.features)
             assert output[3:] == expected[3:]
-        assert next(engine.pipelined(iter(files), True, DEFAULTS))[0] == 0
+        np.testing.assert_array_equal(next(engine.pipelined(iter(files), True, DEFAULTS)).full, plain[0][1].full)
