@@ -31,9 +31,7 @@ def run(scope: Scope) -> Iterator[Record]:
     for count, runs in seen.items():
         rates = [count * SECONDS / one.seconds for one in runs]
         yield Record(STAGE, f"build of {count:,} clips", "ours", "x real time", rates, {**about, "workers": most, "clips": count})
-        peaks = [one.peak_mb for one in runs if one.peak_mb == one.peak_mb]
-        reason = None if peaks else "this system has no /proc to read memory from"
-        yield Record(STAGE, f"largest process, {count:,} clips", "ours", "MB", peaks, {**about, "clips": count}, skipped=reason)
+        yield process.memory(STAGE, f"largest process, {count:,} clips", runs, {**about, "clips": count})
     yield from _workers(scope, sizes[-1] if scope.quick else sizes[1], about)
 
 

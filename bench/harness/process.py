@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from shardwave.bench.harness.record import Record
 from shardwave.common.errors import ShardwaveError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,13 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) 
     if process.returncode:
         raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {message}")
     return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
+
+
+def memory(stage: str, case: str, watched: Sequence[Watched], params: dict[str, Any]) -> Record:
+    """The memory of the largest process of each command as a record."""
+    peaks = [one.peak_mb for one in watched if one.peak_mb == one.peak_mb]
+    reason = None if peaks else "this system has no /proc to read memory from"
+    return Record(stage, case, "ours", "MB", peaks, params, skipped=reason)
 
 
 def _runs(process: subprocess.Popen) -> bool:

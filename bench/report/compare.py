@@ -74,17 +74,16 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
 
 
 def _text(before: Path | str, after: Path | str, found: dict[str, Any]) -> str:
-    parts = [f"# {before} → {after}"]
-    parts += found["notes"]
+    parts = [f"# {before} → {after}", *found["notes"]]
     for name in ("slower", "faster"):
         rows = [
             (one["stage"], one["case"], f"{number(one['before'])} → {number(one['after'])} {one['unit']}", f"x{one['ratio']:.2f}")
             for one in found[name]
         ]
-        parts.append(f"## {name.capitalize()} ({len(rows)})")
-        parts.append(table(("stage", "case", "median", "speed"), rows) if rows else "None.")
-    parts.append(f"## Within noise ({len(found['same'])})")
-    parts.append(", ".join(one["case"] for one in found["same"]) or "None.")
+        shown = table(("stage", "case", "median", "speed"), rows) if rows else "None."
+        parts.append(f"## {name.capitalize()} ({len(rows)})\n\n{shown}")
+    same = [one["case"] for one in found["same"]]
+    parts.append(f"## Within noise ({len(same)})\n\n{', '.join(same) or 'None.'}")
     for name, label in (("only_before", "Only before"), ("only_after", "Only after")):
         if found[name]:
             parts.append(f"## {label} ({len(found[name])})\n\n" + ", ".join(found[name]))

@@ -200,7 +200,5 @@ def _builds(scope: Scope) -> Iterator[Record]:
     for options, builds in seen.items():
         firsts = [watched.first for watched in builds]
         yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})
-    alike = [watched for builds in seen.values() for watched in builds]
-    peaks = [watched.peak_mb for watched in alike if watched.peak_mb == watched.peak_mb]
-    reason = None if peaks else "this system has no /proc to read memory from"
-    yield Record(STAGE, "largest process of a build", "ours", "MB", peaks, {**params, "group": "Memory"}, skipped=reason)
+    every = [watched for builds in seen.values() for watched in builds]
+    yield process.memory(STAGE, "largest process of a build", every, {**params, "group": "Memory"})

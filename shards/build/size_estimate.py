@@ -96,9 +96,8 @@ def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: Spectrogr
         clip = planned.clips.clips[row]
         key = clip_key(row, clip.path)
         for name, view, samples in ((key, "full", 1), (slice_key(key, 0), "slice", count)):
-            meta = sample_meta(
-                clip, view=view, index=0 if view == "slice" else None, start=1.234567, length=1.234567, source_rate=44_100
-            )
+            index_of = 0 if view == "slice" else None
+            meta = sample_meta(clip, view=view, index=index_of, start=1.234567, length=1.234567, source_rate=44_100)
             text = len(json.dumps(meta))
             dali = sum(place + len(name) + 2 * len(member) for member in members)
             total += samples * (tar + padded(text) + index + dali)
@@ -147,11 +146,9 @@ def describe(summary: Summary) -> list[str]:
     lines.append(f"settings  {window}, {pixels}, {sliced}{fit}{', features' if config.features else ''}")
     if summary.chosen:
         lines.append(f"          chosen by the clips: {summary.chosen}")
-    images = f"{summary.images['full']:,} of whole clips" + (
-        f" and {summary.images['slice']:,} of slices" if summary.images["slice"] else ""
-    )
+    slices = f" and {summary.images['slice']:,} of slices" if summary.images["slice"] else ""
     times = f", {_times(summary)} the audio's bytes" if summary.audio_bytes else ""
-    lines.append(f"images    {about}{images}")
+    lines.append(f"images    {about}{summary.images['full']:,} of whole clips{slices}")
     lines.append(f"set       about {_bytes_text(summary.bytes)}{times}, in {summary.shards} shards")
     for view, what in (("full", "image of a whole clip"), ("slice", "slice")):
         unused = summary.unused_seconds[view]
@@ -194,11 +191,8 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
     low = sum(headers for rate, headers in summary.rates.items() if rate < config.sample_rate)
     if low * 10 > sum(summary.rates.values()):
         rate = max(rate for rate in summary.rates if rate < config.sample_rate)
-        share = (
-            f": {100 * (1 - rate / config.sample_rate):.0f} % of each image is black"
-            if config.frequency_scale == "linear"
-            else ""
-        )
+        black = f": {100 * (1 - rate / config.sample_rate):.0f} % of each image is black"
+        share = black if config.frequency_scale == "linear" else ""
         told.append(
             f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less, so that nothing lies above "
             f"{rate // 2:,} Hz{share}: --sample-rate auto, or {rate}"
@@ -240,9 +234,8 @@ def _clips(count: int) -> str:
 
 
 def _times(summary: Summary) -> str:
-    return f"{summary.bytes / summary.audio_bytes:.2g} times" if summary.bytes < 100 * summary.audio_bytes else (
-        f"{summary.bytes / summary.audio_bytes:,.0f} times"
-    )  # fmt: skip
+    times = summary.bytes / summary.audio_bytes
+    return f"{times:.2g} times" if times < 100 else f"{times:,.0f} times"
 
 
 def _bytes_text(size: float) -> str:
