@@ -105,7 +105,7 @@ def test_logged_lines_and_tracebacks(monkeypatch: pytest.MonkeyPatch, capsys: py
     from shardwave.common import log
 
     monkeypatch.setenv(log.VERBOSE, "1")
-    logger = logging.getLogger("shardwave.search")
+    logger = logging.getLogger("shardwave")
     before = logger.handlers, logger.propagate, logger.level
     log.set_up()
     try:
