@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import TrainConfig, defaults
@@ -89,10 +88,6 @@ class SearchConfig:
     def fuses(self) -> bool:
         """Whether `shardwave.search.fused` trains what it can train."""
         return self.model == "mlp" and self.device != "cuda" if self.fused is None else self.fused
-
-    def backend_options(self) -> dict[str, Any]:
-        """The options that belong to one backend alone."""
-        return {name: getattr(self, name) for name in ("storage", "study", "address") if getattr(self, name) is not None}
 
 
 def count_gpus(device: str) -> int:

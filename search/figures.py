@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from shardwave.search.space import Choice, Grid, LogUniform, Space
+from shardwave.search.space import Choice, LogUniform, Space
 from shardwave.search.trial import Trial, best_so_far
 from shardwave.shards.figures import prepare, save
 
@@ -51,7 +51,7 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
         if isinstance(dimension, LogUniform):
             axes.set_xscale("log")
             axes.minorticks_off()
-        elif isinstance(dimension, Choice | Grid):
+        elif isinstance(dimension, Choice):
             axes.set_xticks(range(len(dimension.values)), [str(value) for value in dimension.values])
         axes.set_xlabel(name)
     _legend(figure, trials)
@@ -92,7 +92,7 @@ def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
     values = np.array([trial.value for trial in usable], float)
     shares = {}
     for name, dimension in space.dimensions.items():
-        if isinstance(dimension, Choice | Grid):
+        if isinstance(dimension, Choice):
             design = np.array([[trial.params[name] == value for value in dimension.values] for trial in usable], float)
         else:
             place = np.array([trial.params[name] for trial in usable], float)
@@ -118,7 +118,7 @@ def _usable(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _position(dimension: Any, value: Any) -> float:
-    return dimension.values.index(value) if isinstance(dimension, Choice | Grid) else value
+    return dimension.values.index(value) if isinstance(dimension, Choice) else value
 
 
 def _scatter(axes: Any, trials: Sequence[Trial], place: Any) -> None:

@@ -43,7 +43,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     if isinstance(set_path, Path):
         set_path = set_path.resolve()
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
-    backend = make_backend(config.backend, **config.backend_options())
+    backend = make_backend(config.backend, storage=config.storage, study=config.study, address=config.address)
     shard_set = open_set(set_path)
     roles = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():

@@ -26,12 +26,16 @@ class Choice:
 
     values: tuple[Value, ...]
 
+    def draw(self, generator: random.Random) -> Value:
+        return generator.choice(self.values)
+
+    def allows(self, value: Any) -> bool:
+        return value in self.values
+
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class Grid(Choice):
     """One of `values`; together with the space's other grids it spans cells that are covered evenly."""
-
-    values: tuple[Value, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +45,23 @@ class Uniform:
     low: float
     high: float
 
+    def draw(self, generator: random.Random) -> Value:
+        return min(max(generator.uniform(self.low, self.high), self.low), self.high)
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
 
 @dataclasses.dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Uniform):
     """A float whose logarithm is uniform in [log low, log high]; 0 < low."""
 
-    low: float
-    high: float
+    def draw(self, generator: random.Random) -> Value:
+        drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        return min(max(drawn, self.low), self.high)
 
 
-Dimension = Choice | Grid | Uniform | LogUniform
+Dimension = Choice | Uniform
 
 _HEAD: dict[str, Dimension] = {
     "dropout": Uniform(0.0, 0.6),
@@ -105,7 +116,7 @@ class Space:
         values = {**self.fixed, **cells[position]}
         for name, dimension in self.dimensions.items():
             if not isinstance(dimension, Grid):
-                values[name] = _draw(dimension, random.Random(f"{name} {seed} {trial}"))
+                values[name] = dimension.draw(random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
     def describe(self) -> dict[str, Any]:
@@ -130,7 +141,7 @@ class Space:
             return False
         if any(params[name] != value for name, value in self.fixed.items()):
             return False
-        return all(_allows(dimension, params[name]) for name, dimension in self.dimensions.items())
+        return all(dimension.allows(params[name]) for name, dimension in self.dimensions.items())
 
 
 def space_for(model: str, override: Path | str | None = None, fixed: Mapping[str, Value] | None = None) -> Space:
@@ -152,22 +163,7 @@ def space_for(model: str, override: Path | str | None = None, fixed: Mapping[str
     return Space({name: dimension for name, dimension in dimensions.items() if name not in constants}, constants)
 
 
-def _draw(dimension: Dimension, generator: random.Random) -> Value:
-    if isinstance(dimension, Choice | Grid):
-        return generator.choice(dimension.values)
-    if isinstance(dimension, LogUniform):
-        drawn = math.exp(generator.uniform(math.log(dimension.low), math.log(dimension.high)))
-    else:
-        drawn = generator.uniform(dimension.low, dimension.high)
-    return min(max(drawn, dimension.low), dimension.high)
-
-
-def _allows(dimension: Dimension, value: Any) -> bool:
-    if isinstance(dimension, Choice | Grid):
-        return value in dimension.values
-    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
-
-
+KINDS: dict[str, Any] = {"grid": Grid, "choice": Choice, "uniform": Uniform, "log_uniform": LogUniform}
 _RULES = "grid: [values], choice: [values], uniform: [low, high], log_uniform: [low, high], or one fixed value"
 
 
@@ -194,7 +190,7 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
     kind = types[name]
     if not isinstance(rule, dict):
         return _value(where, kind, rule)
-    if len(rule) != 1 or next(iter(rule)) not in ("grid", "choice", "uniform", "log_uniform"):
+    if len(rule) != 1 or next(iter(rule)) not in KINDS:
         raise UsageError(f"{where} must be one of {_RULES}; got {rule}")
     key, given = next(iter(rule.items()))
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
@@ -203,7 +199,7 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
     if key in ("grid", "choice"):
         if len(set(values)) != len(values):
             raise UsageError(f"{where}: {key} names a value twice: {list(values)}")
-        return Grid(values) if key == "grid" else Choice(values)
+        return KINDS[key](values)
     if kind is not float:
         raise UsageError(f"{where} takes whole numbers: give it a grid or a choice, not {key}")
     if len(values) != 2 or not float(values[0]) < float(values[1]):
@@ -211,7 +207,7 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
     low, high = float(values[0]), float(values[1])
     if key == "log_uniform" and low <= 0:
         raise UsageError(f"{where}: log_uniform needs low > 0, got {low}")
-    return LogUniform(low, high) if key == "log_uniform" else Uniform(low, high)
+    return KINDS[key](low, high)
 
 
 def _value(where: str, kind: type, value: Any) -> Value:

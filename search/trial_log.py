@@ -115,12 +115,11 @@ class TrialLog:
         self._tell(trial)
         return trial
 
-    def end(self, number: int, state: str, error: str | None = None, info: Mapping[str, Any] | None = None) -> Trial:
+    def end(self, number: int, state: str, error: str | None = None) -> Trial:
         """A running trial ends as COMPLETE, PRUNED or FAILED: its line is written."""
         trial = self.running.pop(number)
         trial.state, trial.error = state, error
         trial.seconds = trial.seconds or round(time.time() - trial.start, 6)
-        trial.info.update(info or {})
         return self.add(trial)
 
     def add(self, trial: Trial) -> Trial:

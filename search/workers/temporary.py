@@ -29,7 +29,7 @@ def folder() -> contextlib.AbstractContextManager[Path]:
 @contextlib.contextmanager
 def guarded() -> Iterator[Path]:
     """A folder as `folder` makes it; if this process is killed, another one calls `clear` at once."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]  # which holds the package
     with folder() as made:
         command = [sys.executable, "-c", GUARD, str(made)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root, start_new_session=True) as guard:

@@ -110,7 +110,7 @@ def test_what_is_held_out_is_scored_once_at_the_end(
 ) -> None:
     result = search(feature_set, config(space=space, trials=2, val_fold=1, test_fold=3), tmp_path / "folds")
     scored = evaluate(tmp_path / "folds", feature_set, device="cpu")
-    for score in ("whole_accuracy", "slice_mean_f1"):
+    for score in ("full_accuracy", "slice_mean_f1"):
         assert result["scores"][f"test_{score}"] == scored["scores"][f"fold3_{score}"]
         assert result["scores"][f"val_{score}"] == scored["scores"][f"fold1_{score}"]
     assert sum(map(sum, result["confusion"]["test_slice_mean"])) == 12 and "val_slice_mean" in result["confusion"]

@@ -18,7 +18,8 @@ def filled(folder: Path) -> TrialLog:
         log.start(Assignment(number, {"width": 8}), "here:1")
         for epoch, value in enumerate(values, 1):
             log.report(number, epoch, value, {"step": epoch / 10})
-    log.end(0, "COMPLETE", info={"parameters": 5})
+    log.running[0].info["parameters"] = 5
+    log.end(0, "COMPLETE")
     log.end(1, "PRUNED")
     log.start(Assignment(2, {"width": 16}, attempt=2), "here:1")
     return log

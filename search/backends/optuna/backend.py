@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.common.redact import mask_url, redact
-from shardwave.search.backends.optuna.owner import STALE_SECONDS, Signs, alive, ended, owner
+from shardwave.search.backends.optuna.owner import STALE_SECONDS, Heartbeat, alive, ended, owner
 from shardwave.search.backends.optuna.parts import distributions, open_storage, optuna_module, pruner, sampler
 from shardwave.search.backends.optuna.sqlite_lock import only_search_on
 from shardwave.search.backends.random import conclude, run_in_pool
@@ -94,7 +94,7 @@ class StudyDriver(Driver):
         if not self._alone:
             self.poll = POLL_SECONDS
         self._study, created = self._open(storage, name, seed)
-        self._signs = Signs(self._study, self._owner)
+        self._heartbeat = Heartbeat(self._study, self._owner)
         if created:
             for trial in log.trials:  # whose storage was lost: Optuna's own code rebuilds its rungs from the values
                 self._replay(trial)
@@ -130,12 +130,10 @@ class StudyDriver(Driver):
             try:
                 study, created = create_or_load()
                 lack = None if created or storage is not None else self._lack(study)
-            except (ShardwaveError, OSError) as error:
-                if isinstance(error, ShardwaveError) or storage is None:
-                    raise
-                raise ShardwaveError(_about(storage, error)) from error
             except Exception as error:  # whatever a database's driver raises, or Optuna when it replays a damaged journal
-                if storage is not None or journal is None:
+                if isinstance(error, ShardwaveError) or (storage is None and isinstance(error, OSError)):
+                    raise
+                if storage is not None:
                     raise ShardwaveError(_about(storage, error)) from error
                 lack = f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"
             if lack is None or journal is None:
@@ -208,7 +206,7 @@ class StudyDriver(Driver):
                 age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
                 stale = self._alone or age > STALE_SECONDS
             else:
-                stale = self._alone or not alive(left) or self._signs.ceased(left)
+                stale = self._alone or not alive(left) or self._heartbeat.is_stale(left)
             if stale:
                 row = trial.user_attrs.get("row")  # it had ended when its process was killed
                 try:
@@ -220,9 +218,9 @@ class StudyDriver(Driver):
                     self._enqueue(number, drawn, trial.user_attrs.get("attempt", 1) + 1)
 
     def tick(self) -> None:
-        """See `Driver`: a sign of life."""
+        """See `Driver`: writes a heartbeat."""
         if self.poll is not None:
-            self._signs.give()
+            self._heartbeat.beat()
 
     def more(self) -> bool:
         """See `Driver`: until the other machines' trials have ended, one may be left for this one to take over."""

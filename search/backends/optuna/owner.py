@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -12,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import optuna
 
-BEAT_SECONDS = 10  # between a process's signs of life
+BEAT_SECONDS = 10  # between a search's heartbeats
 STALE_SECONDS = 60  # without one
-
 
 _running: set[str] = set()  # the searches of this process
 
@@ -32,7 +32,7 @@ def ended(process: dict[str, Any]) -> None:
 
 
 def alive(process: dict[str, Any]) -> bool:
-    """Whether the search that `owner` described still runs; those of other machines are believed to (see `Signs`)."""
+    """Whether the search that `owner` described still runs; those of other machines are believed to (see `Heartbeat`)."""
     if process["host"] != socket.gethostname():
         return True
     if process["pid"] == os.getpid() and process["started"] == _started(os.getpid()):
@@ -49,27 +49,27 @@ def _started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-class Signs:
-    """Signs of life of a study's processes, as attributes of the study."""
+class Heartbeat:
+    """Heartbeats of a study's searches, as attributes of the study."""
 
     def __init__(self, study: optuna.Study, process: dict[str, Any]) -> None:
         self._study, self._name = study, _name(process)
-        self._given: float | None = None
+        self._last = -math.inf
         self._seen: dict[str, tuple[Any, float]] = {}  # the others' last ones, and when they were first seen
 
-    def give(self) -> None:
-        """Give one, unless it is too early for the next."""
+    def beat(self) -> None:
+        """Write a heartbeat, at most every BEAT_SECONDS."""
         now = time.monotonic()
-        if self._given is None or now - self._given >= BEAT_SECONDS:
-            self._given = now
+        if now - self._last >= BEAT_SECONDS:
+            self._last = now
             self._study.set_user_attr(self._name, time.time())
 
-    def ceased(self, process: dict[str, Any]) -> bool:
-        """Whether a process has given no new one for STALE_SECONDS, by this machine's clock (others may be wrong)."""
+    def is_stale(self, process: dict[str, Any]) -> bool:
+        """Whether a search wrote no heartbeat for STALE_SECONDS, by this machine's clock (others may be wrong)."""
         name, now = _name(process), time.monotonic()
-        sign = self._study.user_attrs.get(name)
-        if name not in self._seen or self._seen[name][0] != sign:
-            self._seen[name] = sign, now
+        beat = self._study.user_attrs.get(name)
+        if name not in self._seen or self._seen[name][0] != beat:
+            self._seen[name] = beat, now
         return now - self._seen[name][1] > STALE_SECONDS
 
 

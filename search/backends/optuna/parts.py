@@ -11,7 +11,7 @@ from shardwave.common.errors import UsageError
 from shardwave.common.redact import mask_url, redact
 from shardwave.search.budget import SearchBudget
 from shardwave.search.journal import open_journal
-from shardwave.search.space import Choice, Grid, LogUniform, Space
+from shardwave.search.space import Choice, LogUniform, Space
 
 
 def optuna_module() -> Any:
@@ -29,7 +29,7 @@ def distributions(space: Space) -> dict[str, Any]:
     made = optuna_module().distributions
     return {
         name: made.CategoricalDistribution(rule.values)
-        if isinstance(rule, Choice | Grid)
+        if isinstance(rule, Choice)
         else made.FloatDistribution(rule.low, rule.high, log=isinstance(rule, LogUniform))
         for name, rule in space.dimensions.items()
     }
