@@ -101,26 +101,28 @@ def describe(setting: dict[str, Any]) -> str:
 def table(rows: Sequence[dict[str, Any]], model: str) -> str:
     """The Markdown table of a model's records: a row per setting, a column per data set, in per cent."""
     mine = [row for row in rows if row["params"]["model"] == model]
-    names = list(dict.fromkeys(row["params"]["data"] for row in mine))
-    cells = []
-    for text in dict.fromkeys(describe(row["params"]["setting"]) for row in mine):
-        found = {row["params"]["data"]: row for row in mine if describe(row["params"]["setting"]) == text}
-        cells.append((text, *(_cell(found.get(name)) for name in names), _seconds(found[next(iter(found))])))
+    found = {(describe(row["params"]["setting"]), row["params"]["data"]): row for row in mine}
+    names = list(dict.fromkeys(name for _, name in found))
+    cells, counts = [], []
+    for text in dict.fromkeys(text for text, _ in found):
+        present = [found[text, name] for name in names if (text, name) in found]
+        seconds = f"{present[0]['params']['cpu_seconds']:.1f}"
+        cells.append((text, *(_cell(found.get((text, name))) for name in names), seconds))
+    for name in names:
+        params = [row["params"] for row in mine if row["params"]["data"] == name]
+        rounds, seeds = (sorted({each[count] for each in params}) for count in ("rounds", "seeds"))
+        counts.append(f"{name}: rounds {_range(rounds)}, seeds {_range(seeds)}")
     first = mine[0]
-    base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in first["params"]["base"].items())
-    counts = "; ".join(f"{name}: rounds {_range(mine, name, 'rounds')}, seeds {_range(mine, name, 'seeds')}" for name in names)
     where = (
-        f"{first['environment']['cpu']}, {first['environment']['cores']} cores; commit {first['commit']}; {first['date'][:10]}."
+        f"{first['environment']['cpu']}, {first['environment']['cores']} cores; commit {first['commit']}; {first['date'][:10]}"
     )
     head = ("setting", *names, "CPU seconds a training")
-    numeric = range(1, len(head))
-    return f"{markdown_table(head, cells, list(numeric))}\n\n<sub>Base: {base}. {counts}. {where}</sub>"
+    note = f"Base: {describe(first['params']['base'])}. {'; '.join(counts)}. {where}."
+    return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
 
 
-def _range(rows: Sequence[dict[str, Any]], name: str, count: str) -> str:
-    """How many rounds or seeds the records of a data set have: "2", or "2 to 3"."""
-    values = [row["params"][count] for row in rows if row["params"]["data"] == name]
-    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
+def _range(values: Sequence[int]) -> str:
+    return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -129,10 +131,6 @@ def _cell(row: dict[str, Any] | None) -> str:
     values = [100 * value for value in row["repeats"]]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
-
-
-def _seconds(row: dict[str, Any]) -> str:
-    return f"{row['params']['cpu_seconds']:.1f}"
 
 
 def _rounds(path: Path) -> list[Any]:
