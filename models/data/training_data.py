@@ -50,7 +50,7 @@ class TrainingData:
             self.frozen = backbone.load(config.weights)
             self.set, self.backbone_cost = backbone.derived_set(self.source, self.frozen, config.precision, self.device)
         self.field = field_of(config.model)
-        shape, _ = field_shape(self.set, config.model)
+        shape = field_shape(self.set, config.model)
         self.roles = roles or resolve(self.set.splits, config.val_fold, config.test_fold)
         self.train_view, self.selected = self._choose_views(config)
         self.train = self.set.view(self.roles.train, self.train_view)
@@ -166,15 +166,14 @@ def evaluation_size(shape: tuple[int, ...]) -> int:
     return max(8, min(1024, (1 << 22) // math.prod(shape)))
 
 
-def field_shape(shard_set: ShardSet, model: str) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of that field; raises UsageError where the set lacks it."""
+def field_shape(shard_set: ShardSet, model: str) -> tuple[int, ...]:
+    """Shape of a sample as the model takes it; raises UsageError where the set lacks its field."""
     field = field_of(model)
     if field not in shard_set.fields:
         has = ", ".join(name for name in shard_set.fields if name.endswith("npy"))
         remedy = "build it with --features, or from a --table" if model == "mlp" else "build it from audio"
         raise UsageError(f"model {model} needs field {field}, the shard set {shard_set.location} has {has}: {remedy}")
-    about = shard_set.fields[field]
-    return tuple(about["shape"]), about["dtype"]
+    return tuple(shard_set.fields[field]["shape"])
 
 
 def resolve_device(device: str) -> torch.device:

@@ -109,7 +109,7 @@ def run_epochs(
         seconds["validation"] += now - trained
         seconds["total"] = now - begin
         if history.add(values):
-            best = {name: value.detach().to("cpu", copy=True) for name, value in learner.evaluated.state_dict().items()}
+            best = learner.weights()
         entry = history.entries[-1]
         value = entry.get(history.metric, float("nan"))
         if report is not None and report(epoch + 1, value, {**entry, "seconds": dict(seconds)}):

@@ -55,6 +55,10 @@ class Learner(nn.Module):
         """The network that is scored and kept: the averaged one where weights are averaged."""
         return self.network if self.average is None else self.average
 
+    def weights(self) -> dict[str, Tensor]:
+        """A copy on the CPU of the state of the network that is scored and kept."""
+        return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
+
     # Training
 
     def training_step(self, batch: Batch) -> Tensor:
@@ -101,9 +105,9 @@ class Learner(nn.Module):
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True)
         if self.config.schedule == "none":
             return optimizer, None
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self._one_cycle)
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self.one_cycle)
 
-    def _one_cycle(self, step: int) -> float:
+    def one_cycle(self, step: int) -> float:
         """Smith 2018, cosine: from 1/25 of the peak up over WARM_UP of the steps, then down to 0."""
         done = min(1.0, step / max(1, self.config.epochs * self.steps_per_epoch))
         if done < WARM_UP:

@@ -1,4 +1,4 @@
-"""Lightning's side: the one LightningModule and the one LightningDataModule."""
+"""Lightning's side: the one LightningModule."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from torch import Tensor
 
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import TrainingData
-from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.learner import Batch, Learner
 
 
 class Classifier(pl.LightningModule):
-    """A Learner in Lightning's hooks."""
+    """A Learner and its data in Lightning's hooks; of several processes each reads its share."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, data: TrainingData) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner, self.data = learner, data
 
-    def forward(self, batch: Tensor) -> Tensor:
-        return self.learner.evaluated(batch)
+    def train_dataloader(self) -> Batches:
+        return self.data.train_batches(self.learner.config, self.global_rank, self.trainer.world_size)
+
+    def val_dataloader(self) -> list[Batches]:
+        return self.data.val_batches(self.global_rank, self.trainer.world_size)
 
     def on_fit_start(self) -> None:
         self.learner.rank = self.global_rank
@@ -45,20 +47,3 @@ class Classifier(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.learner.restore(checkpoint["learner"])
-
-
-class ShardDataModule(pl.LightningDataModule):
-    """TrainingData as a Trainer takes it: each process reads its share."""
-
-    def __init__(self, data: TrainingData, config: TrainConfig) -> None:
-        super().__init__()
-        self.data, self.config = data, config
-
-    def train_dataloader(self) -> Batches:
-        return self.data.train_batches(self.config, *self._place())
-
-    def val_dataloader(self) -> list[Batches]:
-        return self.data.val_batches(*self._place())
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -33,30 +33,20 @@ class Recorder(pl.Callback):
     asks for the end: after the batch under way, or after the validation under way. Then KeyboardInterrupt is raised.
 
     Args:
-        history: The epochs so far.
         result: The run's result.json, updated after each epoch.
         data: What is trained on.
         config: The training.
         save_seconds: The least time between two states, in seconds; 0 saves whenever it can.
         title: The text beside the progress bar.
-        interruption: Says whether a signal asks for the end; armed while training runs.
         begin: The moment, by time.perf_counter, from which the run's seconds count.
     """
 
     def __init__(
-        self,
-        history: History,
-        result: Result,
-        data: TrainingData,
-        config: TrainConfig,
-        save_seconds: float,
-        title: str,
-        interruption: Interruption,
-        begin: float,
+        self, result: Result, data: TrainingData, config: TrainConfig, save_seconds: float, title: str, begin: float
     ) -> None:
-        self.history, self.result, self.data, self.config = history, result, data, config
+        self.history, self.result, self.data, self.config = History(data.selected), result, data, config
         self.epochs, self.save_seconds, self.title = config.stop_after or config.epochs, save_seconds, title
-        self.interruption, self._told, self._begin = interruption, False, begin
+        self.interruption, self._told, self._begin = Interruption(), False, begin
         self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
@@ -93,17 +83,17 @@ class Recorder(pl.Callback):
         if last and pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)  # the steps' work is still under way: count it as theirs
         self.seconds["step"] += time.perf_counter() - self._step
-        self._count_wait(trainer)
+        waited = _batches(trainer).wait_seconds
+        self.seconds["data_wait"] += waited - self._waited
+        self._waited = waited
         samples = len(batch["cls"]) * trainer.world_size
         if last:  # validation and the epoch's end follow, and are part of the state
             self._last_batch = samples
             return
         self._bar.update(samples)
         often = batch_idx % 16 == 15
-        if (often or trainer.world_size == 1) and self._interrupted(trainer):
-            self._end(trainer)
-        elif often and self._due(trainer):
-            self._save(trainer)
+        if often or trainer.world_size == 1:
+            self._pause(trainer, often)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.interruption.requested and self.result.writes and not self._told:
@@ -121,9 +111,7 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         if self.history.add(pl_module.learner.epoch_scores()):
-            self.best = {
-                name: value.detach().to("cpu", copy=True) for name, value in pl_module.learner.evaluated.state_dict().items()
-            }
+            self.best = pl_module.learner.weights()
         self._bar.set_postfix_str(self._state(), refresh=False)
         self._bar.update(self._last_batch)
         self.seconds["total"] = time.perf_counter() - self._begin
@@ -133,10 +121,7 @@ class Recorder(pl.Callback):
             self.result.write()
             self._written = time.perf_counter()
             self._write_cost = self._written - begin
-        if self._interrupted(trainer):
-            self._end(trainer)
-        elif self._due(trainer):
-            self._save(trainer)
+        self._pause(trainer, True)
 
     def _state(self) -> str:
         entry, value = self.history.entries[-1], self.history.value
@@ -155,21 +140,17 @@ class Recorder(pl.Callback):
 
     # Saving
 
-    def _due(self, trainer: pl.Trainer) -> bool:
+    def _pause(self, trainer: pl.Trainer, due: bool) -> None:
+        """Save the state and end the training if a signal asks one of the processes to; save alone if `due` and it is time."""
+        if trainer.strategy.reduce_boolean_decision(self.interruption.requested, all=False):
+            self._save(trainer)
+            self._bar.close()
+            if self.result.writes:
+                say(f"interrupted: the state is saved in {self.result.folder}; --resume goes on from here")
+            raise KeyboardInterrupt
         wait = self.save_seconds and max(self.save_seconds, self._save_cost / SAVE_SHARE)  # 0: whenever there is occasion
-        return bool(trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait))
-
-    def _interrupted(self, trainer: pl.Trainer) -> bool:
-        """Whether a signal asks one of the processes that train together to end."""
-        return bool(trainer.strategy.reduce_boolean_decision(self.interruption.requested, all=False))
-
-    def _end(self, trainer: pl.Trainer) -> None:
-        """Save the state and end the training."""
-        self._save(trainer)
-        self._bar.close()
-        if self.result.writes:
-            say(f"interrupted: the state is saved in {self.result.folder}; --resume goes on from here")
-        raise KeyboardInterrupt
+        if due and trainer.strategy.broadcast(time.perf_counter() - self._saved >= wait):
+            self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         begin = time.perf_counter()
@@ -181,11 +162,6 @@ class Recorder(pl.Callback):
         self._saved = time.perf_counter()
         self._save_cost = self._saved - begin
         self.seconds["save"] += self._save_cost
-
-    def _count_wait(self, trainer: pl.Trainer) -> None:
-        waited = _batches(trainer).wait_seconds
-        self.seconds["data_wait"] += waited - self._waited
-        self._waited = waited
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history.state(), "seconds": dict(self.seconds)}

@@ -26,10 +26,8 @@ from shardwave.models.networks.base import parameters
 from shardwave.models.runs import checkpoint, clip_table, result
 from shardwave.models.runs.checkpoint import write as write_checkpoint
 from shardwave.models.training.config import TrainConfig
-from shardwave.models.training.history import History
-from shardwave.models.training.interruption import Interruption
 from shardwave.models.training.learner import SCORE_VIEWS, Learner
-from shardwave.models.training.lightning_module import Classifier, ShardDataModule
+from shardwave.models.training.lightning_module import Classifier
 from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.models.training.recorder import LAST, Recorder
 from shardwave.models.training.threads import limited, useful_threads
@@ -78,9 +76,7 @@ def run(
         with result.Result(out, command, writes=primary, **about(data, config, table), **kept) as written:
             if table is not None:
                 table.write(out)
-            recorder = Recorder(
-                History(data.selected), written, data, config, save_seconds, title or config.model, Interruption(), begin
-            )
+            recorder = Recorder(written, data, config, save_seconds, title or config.model, begin)
             learner = _fit(data, config, out, recorder, resume)
             if not primary:
                 return written.fields
@@ -139,7 +135,7 @@ def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder,
         threads = useful_threads(learner.network, config.batch_size // trainer.world_size)
         recorder.result.fields["threads"] = threads
         with recorder.interruption, _exit_as_interrupt(trainer), limited(threads):
-            trainer.fit(Classifier(learner), datamodule=ShardDataModule(data, config), ckpt_path=last, weights_only=True)
+            trainer.fit(Classifier(learner, data), ckpt_path=last, weights_only=True)
     recorder.interruption.raise_if_requested()
     return learner
 

@@ -36,7 +36,7 @@ class FusedTrial:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step (from 0)."""
-        factor = self.learner._one_cycle(step) if self.config.schedule == "one-cycle" else 1.0
+        factor = self.learner.one_cycle(step) if self.config.schedule == "one-cycle" else 1.0
         return self.config.learning_rate * factor
 
     def draw_masks(self, steps: int, samples: int) -> np.ndarray:
