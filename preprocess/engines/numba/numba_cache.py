@@ -1,7 +1,7 @@
 """Functions compiled by Numba, their machine code kept on disk.
 
 Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named
-after a digest of this package's sources. Machine code for other processors and other Numba versions lies beside it, as Numba
+after a digest of the sources of `preprocess`. Machine code for other processors and other Numba versions lies beside it, as Numba
 itself arranges. Numba is loaded with the first function: `holds_engine` does without.
 """
 
@@ -18,9 +18,9 @@ from typing import Any
 @functools.cache
 def cache_folder() -> Path | None:
     """The first that can be written of NUMBA_CACHE_DIR, the package's own `__pycache__` and the user's cache folder."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for source in sorted(package.glob("*.py")):
+    for source in sorted(package.rglob("*.py")):
         digest.update(source.read_bytes())
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardwave"
     named = os.environ.get("NUMBA_CACHE_DIR")
@@ -36,7 +36,7 @@ def cache_folder() -> Path | None:
 
 
 def holds_engine() -> bool:
-    """Whether machine code of this package, as it is now, is kept."""
+    """Whether machine code of the engine, as its sources are now, is kept."""
     folder = cache_folder()
     return folder is not None and any(folder.glob(f"{Path(__file__).parent.name}_*/*.nbi"))
 

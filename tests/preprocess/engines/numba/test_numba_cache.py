@@ -30,14 +30,16 @@ def test_the_cache_belongs_to_the_sources(tmp_path, monkeypatch):
 
 
 def test_a_changed_source_names_another_folder(tmp_path):
-    (tmp_path / "preprocess").mkdir()
-    source = Path(cache_folder.__wrapped__.__code__.co_filename).read_text()
-    for name, extra in (("one", ""), ("two", "# changed\n")):
-        (tmp_path / "preprocess" / "compiled.py").write_text(source + extra)
-        code = "from shardwave.preprocess.engines.numba.numba_cache import cache_folder; print(cache_folder().name)"
-        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-        (tmp_path / name).write_text(run.stdout)
-    assert (tmp_path / "one").read_text() != (tmp_path / "two").read_text()
+    names = set()
+    (tmp_path / "preprocess" / "engines" / "numba").mkdir(parents=True)
+    module = tmp_path / "preprocess" / "engines" / "numba" / "numba_cache.py"
+    module.write_text(Path(cache_folder.__wrapped__.__code__.co_filename).read_text())
+    for constant in (1, 2):
+        (tmp_path / "preprocess" / "features.py").write_text(f"MELS = {constant}")
+        code = "from numba_cache import cache_folder; print(cache_folder().name)"
+        run = subprocess.run([sys.executable, "-c", code], cwd=module.parent, capture_output=True, text=True, check=True)
+        names.add(run.stdout)
+    assert len(names) == 2
 
 
 @traced
