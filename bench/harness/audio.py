@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from shardwave.preprocess.audio.decode import decode
+
 RATE = 22_050  # Hz
 SECONDS = 30.0
 MUSIC = Path(__file__).resolve().parents[3] / "shared" / "data" / "music"  # real recordings, where they are at hand
@@ -51,19 +53,12 @@ def repeat_clips(clips: Sequence[Path], folder: Path, count: int) -> list[Path]:
 
 def _recordings(music: Path) -> tuple[np.ndarray | None, str]:
     """All recordings of `music` as one float32 [time] at RATE, or None where there are none."""
-    import soundfile
-    import soxr
-
-    parts, names = [], []
-    for path in sorted(music.glob("*")) if music.is_dir() else []:
-        if path.suffix.lower() not in (".wav", ".flac", ".ogg", ".mp3", ".au", ".aiff"):
-            continue
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        parts.append(soxr.resample(samples.mean(axis=1), rate, RATE).astype(np.float32))
-        names.append(path.stem)
-    if not parts:
+    suffixes = (".wav", ".flac", ".ogg", ".mp3", ".au", ".aiff")
+    paths = [path for path in sorted(music.glob("*")) if path.suffix.lower() in suffixes]
+    if not paths:
         return None, "synthetic chords and noise"
-    return np.concatenate(parts), "windows of " + ", ".join(names)
+    sound = np.concatenate([decode(path, RATE).samples for path in paths])
+    return sound, "windows of " + ", ".join(path.stem for path in paths)
 
 
 def _synthetic(number: int, length: int) -> np.ndarray:

@@ -90,14 +90,9 @@ class Record:
         q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
         median = self.median if self.repeats else None
         figures = {"median": median, "q1": q1, "q3": q3, "of_floor": self.of_floor}
-        values = {
-            **vars(self),
-            **{name: _round(value) for name, value in figures.items()},
-            "repeats": [_round(value) for value in self.repeats],
-            "n": len(self.repeats),
-            "commit": self.environment.get("commit"),
-            "date": self.environment.get("date"),
-        }
+        about = {"commit": self.environment.get("commit"), "date": self.environment.get("date"), "n": len(self.repeats)}
+        values = {**vars(self), **about, "repeats": [_round(value) for value in self.repeats]}
+        values |= {name: _round(value) for name, value in figures.items()}
         return {name: values[name] for name in FIELDS}
 
 
@@ -120,12 +115,10 @@ def against_floor(records: Iterable[Record], floors: Sequence[str]) -> list[Reco
         return rows
     unit, lower = best[0].unit, best[0].unit in LOWER_IS_BETTER
     floor = (min if lower else max)(row.median for row in best)
-    return [
-        dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
-        if row.repeats and row.unit == unit
-        else row
-        for row in rows
-    ]
+    for i, row in enumerate(rows):
+        if row.repeats and row.unit == unit:
+            rows[i] = dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
+    return rows
 
 
 def append(path: Path, record: Record) -> None:

@@ -180,15 +180,12 @@ def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Ite
             for _ in batches:
                 pass
 
-        cases = [
-            _case(params, "bytes alone", "floor", lambda: _fetch(urls)),
-            _case(params, "ours", "ours", ours),
-        ]
         if shutil.which("curl"):
-            cases.append(_case(params, "webdataset", "peer", peers.webdataset_epoch(urls, 32, 0)))
+            stock = _case(params, "webdataset", "peer", peers.webdataset_epoch(urls, 32, 0))
         else:
             reason = "webdataset reads HTTP through the command curl, which is not installed"
-            cases.append(Case(f"{group}: webdataset", "peer", skipped=reason))
+            stock = Case(f"{group}: webdataset", "peer", skipped=reason)
+        cases = [_case(params, "bytes alone", "floor", lambda: _fetch(urls)), _case(params, "ours", "ours", ours), stock]
         yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
