@@ -95,7 +95,7 @@ def measure_build(clips: int) -> dict[str, float]:
     found = [Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)]
     begin = time.perf_counter()
     options = {"seed": 0, "min_shards": 1, "shard_mb": SHARD_MB}
-    made = make(found, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options, 0)
+    made = make(found, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options)
     shards = len(made.units())
     planned, peak = time.perf_counter(), _peak()
     assert shards == -(-clips * SLICES * SAMPLE // (SHARD_MB * 10**6))

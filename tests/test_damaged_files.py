@@ -236,7 +236,7 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
 def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path) -> None:
     (tmp_path / BUILD).mkdir()
     unit = Unit("train", 0, [(0, PlannedClip(Clip("a.wav", "a"), 0, "train", 0, 0, 1, 1))])
-    writer = UnitWriter(tmp_path, unit, CONFIG, 0)
+    writer = UnitWriter(tmp_path, unit, CONFIG)
     writer.set_aside(unit.clips[0][1], "empty file", 3)
     writer.finish({})
     path = tmp_path / BUILD / "train-0000.json"

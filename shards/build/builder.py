@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import json
 import logging
 import time
@@ -17,7 +16,6 @@ from shardwave.common.messages import is_muted, say
 from shardwave.common.progress import bar
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.preprocess.dsp.features import feature_names
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
 from shardwave.preprocess.engines.registry import resolve
 from shardwave.shards.build import executors, finish, folder, lock, plan, ray_cluster, ray_workers, set_storage, size_estimate
@@ -61,53 +59,42 @@ def build(
         ShardwaveError: The set could not be finished; the same command goes on from there.
         TooManyBadInputs: It is finished, but more clips than `options.max_bad_fraction` were quarantined.
     """
-    with ray_cluster.connected(options.address) as ray:
-        return _build(as_path(audio), as_path(out), config, options, ray, clips)
-
-
-def _build(
-    audio: AnyPath,
-    out: AnyPath,
-    config: SpectrogramConfig | AutoConfig,
-    options: BuildOptions,
-    ray: Any,
-    given: Sequence[Clip] | None,
-) -> dict[str, Any]:
-    state = folder.examine(out)
-    engine, device = chosen_engine(options, state, ray)
-    if ray is not None:  # its workers stand elsewhere
-        audio, out = audio.absolute(), out.absolute()
-    inputs = find_inputs(audio, config, options, given)
-    names = feature_names(inputs.config)
-    job = Job(inputs.audio, out, inputs.config, engine, device, len(names), options.limits)
-    workers = _workers(job, options, ray)
-    with contextlib.closing(workers):
+    source, target = as_path(audio), as_path(out)
+    state = folder.examine(target)
+    with contextlib.ExitStack() as stack:
+        ray = stack.enter_context(ray_cluster.connected(options.address))
+        if ray is not None:  # its workers stand elsewhere
+            source, target = source.absolute(), target.absolute()
+        engine, device = chosen_engine(options, state, ray)
+        inputs = find_inputs(source, config, options, clips)
+        job = Job(source, target, inputs.config, engine, device, options.limits)
+        workers = stack.enter_context(contextlib.closing(_workers(job, options, ray)))
         if state.manifest is None or options.overwrite:
             workers.warm_up()  # they load their libraries while this process plans
             environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
-        planned, classes = make_plan(inputs, options, engine, device)
-        made = None if options.overwrite else folder.finished(out, state, planned, inputs.audio)
-        if made is None:
-            with folder.clear_errors(out):
-                any_path.make_folder(out)
-                with lock.hold(out, break_lock=options.break_lock):
-                    made = folder.prepare(out, planned, inputs.audio, overwrite=options.overwrite)
-                    if made is None:
-                        if not is_muted():
-                            _say_summary(inputs, planned, len(names), out)
-                        made = _run(job, workers, planned, classes, names)
+        planned = make_plan(inputs, options, engine, device)
+        made = None if options.overwrite else folder.finished(target, state, planned, source)
+        if made is not None:
+            say(f"{target} is finished already: nothing to do")
         else:
-            say(f"{out} is finished already: nothing to do")
-    finish.check_bad(made, options.max_bad_fraction, out)
+            stack.enter_context(folder.clear_errors(target))
+            any_path.make_folder(target)
+            stack.enter_context(lock.hold(target, break_lock=options.break_lock))
+            made = folder.prepare(target, planned, source, overwrite=options.overwrite)
+            if made is None:
+                _say_summary(inputs, planned, target)
+                made = _run(job, workers, planned)
+    finish.check_bad(made, options.max_bad_fraction, target)
     return made
 
 
-def _say_summary(inputs: Inputs, planned: plan.Plan, feature_count: int, out: AnyPath) -> None:
+def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
     """Say how large the set will be, and what in it the user may not want."""
-    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen, feature_count)
-    remedies = size_estimate.smaller(planned, inputs.found, inputs.config, feature_count)
-    for line in [*size_estimate.brief(made), *size_estimate.warnings(made, size_estimate.free_bytes(out), remedies)]:
-        say(line)
+    if not is_muted():
+        made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
+        remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
+        for line in [*size_estimate.brief(made), *size_estimate.warnings(made, size_estimate.free_bytes(out), remedies)]:
+            say(line)
 
 
 def _workers(job: Job, options: BuildOptions, ray: Any) -> executors.Workers:
@@ -119,7 +106,7 @@ def _workers(job: Job, options: BuildOptions, ray: Any) -> executors.Workers:
     return executors.LocalWorkers(job, options.workers or cores())
 
 
-def _run(job: Job, workers: executors.Workers, planned: plan.Plan, classes: list[str], names: list[str]) -> dict[str, Any]:
+def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, Any]:
     out, started = job.folder, time.monotonic()
     units = Units(planned)
     say(
@@ -128,14 +115,21 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan, classes: list
     )
     if job.engine == "numba" and len(workers.slots) and not holds_engine():
         say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
+
+    def show(clips: int, audio_seconds: float, bad: int, kept: int) -> None:
+        rate = audio_seconds / max(1e-9, time.monotonic() - started)
+        progress.set_postfix_str(f"{rate:,.0f} x real time" + (f", {bad} quarantined" if bad else ""), refresh=False)
+        progress.total = len(planned.clips) - kept
+        progress.update(clips - progress.n)
+
     try:
-        with Meter(len(planned.clips)) as meter:
-            records = workers.run(units, meter.show)
+        with bar(total=len(planned.clips), unit="clip", desc="shards") as progress:
+            records = workers.run(units, show)
     finally:
         workers.close()
         folder.clean_temporaries(out)  # of workers that were lost, or ended
     set_storage.check_written(out, records)
-    manifest = finish.finish(out, planned, records, config=dataclasses.asdict(job.config), classes=classes, feature_names=names)
+    manifest = finish.finish(out, planned, records, job.config)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     _say_unused(manifest)
     aside = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
@@ -177,24 +171,3 @@ def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple
     if ray is not None:
         return ray_workers.resolve(ray, engine, device)
     return resolve(engine, device if device != "auto" or cuda_driver() else "cpu")
-
-
-class Meter:
-    """The progress bar of a build: clips/s, how many times real time, clips quarantined, time left."""
-
-    def __init__(self, clips: int):
-        self._bar = bar(total=clips, unit="clip", desc="shards")
-        self._started, self._clips = time.monotonic(), clips
-
-    def __enter__(self) -> Meter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, clips: int, seconds: float, bad: int, kept: int) -> None:
-        """Show that so many clips are done, seconds of audio together, `bad` of them quarantined; `kept` were done before."""
-        rate = seconds / max(1e-9, time.monotonic() - self._started)
-        self._bar.set_postfix_str(f"{rate:,.0f} x real time" + (f", {bad} quarantined" if bad else ""), refresh=False)
-        self._bar.total = self._clips - kept
-        self._bar.update(clips - self._bar.n)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, TooManyBadInputs
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.dsp.features import feature_names
 from shardwave.shards.build import folder
 from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.unit import array_fields
+from shardwave.shards.clip import classes_of
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import INPUTS, QUARANTINE, REMARKS
 from shardwave.shards.format.shard_writer import Fields
@@ -18,11 +22,9 @@ from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
 
 
-def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, config: dict[str, Any], classes: Sequence[str],
-           feature_names: Sequence[str]) -> dict[str, Any]:  # fmt: skip
+def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], config: SpectrogramConfig) -> dict[str, Any]:
     """Write what stands beside the shards from the units' records; returns the manifest."""
-    from shardwave.preprocess.config import SpectrogramConfig
-
+    classes = classes_of(planned.clips.clips)
     records = sorted(records, key=lambda record: record["unit"])
     quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_place)
     remarks = sorted((entry for record in records for entry in record["remarks"]), key=_place)
@@ -40,10 +42,10 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, co
     if remarks:
         write_lines(out / REMARKS, remarks)
     described_by = {
-        "config": config,
+        "config": dataclasses.asdict(config),
         **{name: planned.options[name] for name in ("engine", "device", "seed")},
-        "classes": list(classes),
-        "feature_names": list(feature_names),
+        "classes": classes,
+        "feature_names": feature_names(config),
         "clips": len(planned.clips) - len(quarantined),
         "audio_seconds": round(sum(record["audio_seconds"] for record in records), 6),
         "unused_seconds": {
@@ -54,7 +56,7 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], *, co
         "options": planned.options,
         "builders": builders,
     }
-    return complete(out, described_by, array_fields(SpectrogramConfig(**config), len(feature_names)), splits)
+    return complete(out, described_by, array_fields(config), splits)
 
 
 def complete(out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]) -> dict[str, Any]:

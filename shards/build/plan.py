@@ -15,6 +15,7 @@ import numpy as np
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import ShardwaveError
 from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.dsp.features import feature_names
 from shardwave.shards.build import survey
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip
@@ -109,7 +110,6 @@ def make(
     audio: AnyPath,
     config: SpectrogramConfig,
     options: dict[str, Any],
-    feature_count: int,
     found: Survey | None = None,
 ) -> Plan:
     """The plan for sorted `clips`: their splits are given, their shards follow from their sizes and the seed.
@@ -117,6 +117,7 @@ def make(
     Sizes depend on the clips' lengths where slices have a fixed length: these come from `found`, or are read from the headers.
     """
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
+    feature_count = len(feature_names(config))
     record = (
         padded(NPY_HEADER + config.image_size**2) + 2_560 + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
     )

@@ -9,7 +9,6 @@ from typing import Any
 from shardwave.common.messages import is_muted
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.preprocess.dsp.features import feature_names
 from shardwave.shards import sources
 from shardwave.shards.build import plan, survey
 from shardwave.shards.build.options import BuildOptions
@@ -59,18 +58,15 @@ def find_inputs(
     return Inputs(audio, clips, found, settled, _chosen(config, settled))
 
 
-def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -> tuple[plan.Plan, list[str]]:
-    """The plan of a build, and the names of its classes."""
-    classes = classes_of(inputs.clips)
+def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -> plan.Plan:
+    """The plan of a build."""
     splits = assign.assign(
         inputs.clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
     )
     names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
     deciding: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     deciding |= {name: getattr(options, name) for name in names}
-    count = len(feature_names(inputs.config))
-    made = plan.make(inputs.clips, classes, splits, inputs.audio, inputs.config, deciding, count, inputs.found)
-    return made, classes
+    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, deciding, inputs.found)
 
 
 def _chosen(config: AutoConfig, settled: SpectrogramConfig) -> str:

@@ -12,7 +12,6 @@ from shardwave.common.environment import cores
 from shardwave.common.messages import say
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.preprocess.dsp.features import feature_names
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
 from shardwave.shards.build import folder, size_estimate
 from shardwave.shards.build.builder import chosen_engine
@@ -45,13 +44,12 @@ def preview(
     state = folder.examine(target)
     inputs = find_inputs(as_path(audio), config, options)
     engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
-    planned, _ = make_plan(inputs, options, engine, device)
-    count = len(feature_names(inputs.config))
-    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen, count)
+    planned = make_plan(inputs, options, engine, device)
+    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
-        job = Job(inputs.audio, Path(), inputs.config, engine, device, count, options.limits)
+        job = Job(inputs.audio, Path(), inputs.config, engine, device, options.limits)
         made = dataclasses.replace(made, seconds=_seconds(job, inputs, planned, made, options.workers or cores()))
-    remedies = size_estimate.smaller(planned, inputs.found, inputs.config, count)
+    remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
     return made, [*size_estimate.describe(made), *size_estimate.warnings(made, size_estimate.free_bytes(target), remedies)]
 
 

@@ -29,9 +29,7 @@ TOGETHER, SMALL = 16, 8 << 20  # clips fetched at a time, of up to so many bytes
 
 
 @contextlib.contextmanager
-def open_unit(
-    audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig, feature_count: int
-) -> Iterator[tuple[UnitWriter, UnitClips]]:
+def open_unit(audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig) -> Iterator[tuple[UnitWriter, UnitClips]]:
     """Open a unit of a build: the writer of its shards in `folder`, and the files of its clips below `audio`.
 
     What was written is removed where the context ends with an exception.
@@ -39,9 +37,9 @@ def open_unit(
     remote = isinstance(audio, UPath) or isinstance(folder, UPath)
     with scratch.folder() if remote else contextlib.nullcontext(Path()) as work:
         if isinstance(folder, Path):
-            writer = UnitWriter(folder, unit, config, feature_count)
+            writer = UnitWriter(folder, unit, config)
         else:
-            writer = _UploadingWriter(folder, work / unit.name, unit, config, feature_count)
+            writer = _UploadingWriter(folder, work / unit.name, unit, config)
         try:
             yield writer, UnitClips(audio, [planned for _, planned in unit.clips], work)
         except BaseException:
@@ -95,9 +93,9 @@ class _UploadingWriter(UnitWriter):
     The record names every object's size and version: by them it is seen whether what was uploaded is still there.
     """
 
-    def __init__(self, target: UPath, work: Path, unit: Unit, config: SpectrogramConfig, feature_count: int):
+    def __init__(self, target: UPath, work: Path, unit: Unit, config: SpectrogramConfig):
         (work / BUILD).mkdir(parents=True)
-        super().__init__(work, unit, config, feature_count)
+        super().__init__(work, unit, config)
         self._target = target
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:

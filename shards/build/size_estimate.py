@@ -49,12 +49,12 @@ class Summary:
     seconds: float | None = None  # of building, where that was measured
 
 
-def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: str, feature_count: int) -> Summary:
+def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: str) -> Summary:
     """Sum up a planned build. Clips whose headers are unreadable count as clips that will be quarantined."""
     readable, seconds, samples = found.rows[found.readable], found.seconds, found.samples(config)
     scale = found.clips / max(1, len(found.rows))  # clips for each header
     slices = found.slices(config)
-    sizes = _bytes(planned, readable.tolist(), slices, config, feature_count)
+    sizes = _bytes(planned, readable.tolist(), slices, config)
     views = 2 if config.slices or config.slice_seconds is not None else 1
     shards = views * len(set(zip(planned.clips.splits, planned.clips.numbers[:, 1].tolist(), strict=True)))
     unused = np.array([config.unused(count) for count in samples]).reshape(-1, 2).sum(axis=0) / config.sample_rate * scale
@@ -83,9 +83,9 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
     )
 
 
-def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: SpectrogramConfig, feature_count: int) -> float:
+def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: SpectrogramConfig) -> float:
     """Bytes of the samples of these clips in tars and indexes, by the layout."""
-    fields = array_fields(config, feature_count)
+    fields = array_fields(config)
     arrays = [padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(shape)) for kind, shape in fields.values()]
     members = [*fields, "cls", "json"]
     tar = sum(arrays) + BLOCK * (len(members) + 1)  # a header for each, and the class
@@ -104,7 +104,7 @@ def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: Spectrogr
     return total
 
 
-def smaller(planned: Plan, found: Survey, config: SpectrogramConfig, feature_count: int) -> dict[str, int]:
+def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str, int]:
     """Options that make the set smaller -> the bytes it would then have."""
     none = {"slices": 0, "slice_seconds": None, "slice_overlap": 0.0}
     changes: dict[str, dict[str, Any]] = {}
@@ -115,8 +115,7 @@ def smaller(planned: Plan, found: Survey, config: SpectrogramConfig, feature_cou
     if len(changes) == 2:
         changes[" ".join(changes)] = {**none, "image_size": SMALL}
     return {
-        option: summarize(planned, found, dataclasses.replace(config, **change), "", feature_count).bytes
-        for option, change in changes.items()
+        option: summarize(planned, found, dataclasses.replace(config, **change), "").bytes for option, change in changes.items()
     }
 
 

@@ -37,7 +37,6 @@ class Job:
     config: SpectrogramConfig
     engine: str  # as `shardwave.preprocess.engines.registry.resolve` returns it
     device: str
-    feature_count: int
     limits: Limits = Limits()
 
     @property
@@ -106,7 +105,7 @@ class Builder:
 
     def _build(self, unit: Unit) -> dict[str, Any]:
         job, slot = self.job, self.slot
-        with set_storage.open_unit(job.audio, job.folder, unit, job.config, job.feature_count) as (writer, paths):
+        with set_storage.open_unit(job.audio, job.folder, unit, job.config) as (writer, paths):
             for i, made in self.engine.stream(self._noted(unit, paths), summed=True, limits=job.limits):
                 if slot.stop:
                     raise InterruptedError("the build was stopped")

@@ -14,6 +14,7 @@ import numpy as np
 from shardwave.common import typed
 from shardwave.common.errors import DamagedFile
 from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.dsp.features import feature_names
 from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
@@ -55,11 +56,11 @@ class Units(Sequence[Unit]):
         return Unit(split, index, [(number, self._clips[number]) for number in numbers])
 
 
-def array_fields(config: SpectrogramConfig, feature_count: int) -> Fields:
+def array_fields(config: SpectrogramConfig) -> Fields:
     """The array fields of every sample that `config` makes."""
     fields: dict[str, tuple[str, tuple[int, ...]]] = {"npy": ("uint8", (config.image_size, config.image_size))}
     if config.features:
-        fields["features.npy"] = ("float32", (feature_count,))
+        fields["features.npy"] = ("float32", (len(feature_names(config)),))
     return fields
 
 
@@ -79,11 +80,11 @@ def sample_meta(
 class UnitWriter:
     """Takes a unit's clips in order, image by image; `finish` publishes both shards and the record."""
 
-    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig, feature_count: int):
+    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig):
         self._folder = folder
         self._unit = unit
         self._config = config
-        fields = array_fields(config, feature_count)
+        fields = array_fields(config)
         sliced = config.slices > 0 or config.slice_seconds is not None
         self._shards = [
             ShardWriter(folder, unit.split, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
@@ -132,7 +133,7 @@ class UnitWriter:
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
         """Publish the shards (none, if no clip was usable), then write and return the unit's record.
 
-        Nothing is synced to disk yet: what a power failure takes does not have the digests that the record names.
+        Nothing is synced to disk yet: the next build finds what a power failure damaged by the digests in the record.
         """
         entries = {}
         if self._shards[0].samples:

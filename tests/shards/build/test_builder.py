@@ -23,6 +23,7 @@ from shardwave.shards.build.task import Job
 from shardwave.shards.build.unit import Units
 from shardwave.shards.format.layout import BUILD, LOCK
 from shardwave.shards.format.verify import verify
+from shardwave.shards.inspect import lookup
 from shardwave.shards.read.open_set import open_set
 from tests.shards.conftest import CONFIG, RATE, labelled, write_clip
 
@@ -85,7 +86,7 @@ def test_threads_of_one_process_give_the_same_bytes(built: Path, audio: Path, tm
     units = Units(plan.read(built / "inputs.jsonl"))
     (tmp_path / BUILD).mkdir()
     shown: list[tuple[int, float, int, int]] = []
-    workers = LocalWorkers(Job(audio, tmp_path, CONFIG, "numba", "cpu", 0), 4, threads=True)
+    workers = LocalWorkers(Job(audio, tmp_path, CONFIG, "numba", "cpu"), 4, threads=True)
     with contextlib.closing(workers):
         records = workers.run(units, lambda *counts: shown.append(counts))
     assert {record["unit"] for record in records} == {unit.name for unit in units}
@@ -95,7 +96,7 @@ def test_threads_of_one_process_give_the_same_bytes(built: Path, audio: Path, tm
 
 def test_threads_end_where_a_shard_cannot_be_written(built: Path, audio: Path, tmp_path: Path) -> None:
     units = Units(plan.read(built / "inputs.jsonl"))
-    workers = LocalWorkers(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu", 0), 4, threads=True)
+    workers = LocalWorkers(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu"), 4, threads=True)
     with contextlib.closing(workers), pytest.raises(ShardwaveError, match="nowhere could not be written"):
         workers.run(units, lambda *counts: None)
 
@@ -117,7 +118,7 @@ def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path
     view = opened.view(["train", "val"])
     assert sorted(view.meta(i)["path"] for i in range(6)) == sorted(names)
     assert len({view.key(i) for i in range(6)}) == 6
-    clip, row = opened.find(view.key(3))
+    clip, row = lookup.find(opened, view.key(3))
     assert clip.meta(row) == view.meta(3)
 
 

@@ -40,9 +40,9 @@ def summed(
 ) -> tuple[size_estimate.Summary, list[str]]:
     """The summary of a build, and its warnings where 1 MB is free."""
     inputs = preparation.find_inputs(audio, config, options)
-    planned, _ = preparation.make_plan(inputs, options, "numba", "cpu")
-    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen, 0)
-    return made, size_estimate.warnings(made, 1_000_000, size_estimate.smaller(planned, inputs.found, inputs.config, 0))
+    planned = preparation.make_plan(inputs, options, "numba", "cpu")
+    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
+    return made, size_estimate.warnings(made, 1_000_000, size_estimate.smaller(planned, inputs.found, inputs.config))
 
 
 WORDS = [0.3 + 0.05 * i for i in range(16)]

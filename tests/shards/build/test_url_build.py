@@ -275,7 +275,7 @@ def test_plans_do_not_depend_on_where_the_audio_lies(
     s3.upload(folder, url)
     config = dataclasses.replace(CONFIG, slices=0, slice_seconds=0.25, sample_rate=RATE)
     named = {"seed": 0, "min_shards": 3, "shard_mb": 256.0}
-    made = [plan.make(discover(audio), ["a"], ["train"] * 6, audio, config, named, 0) for audio in (folder, as_path(url))]
+    made = [plan.make(discover(audio), ["a"], ["train"] * 6, audio, config, named) for audio in (folder, as_path(url))]
     assert [(clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[0].clips] == [
         (clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[1].clips
     ]

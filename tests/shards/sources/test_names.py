@@ -200,7 +200,7 @@ def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """In the process that meets it: what a decoder or an engine raises unexpectedly says at which file."""
     audio = small(tmp_path / "audio", "a", 2)
     clips = [Clip(path) for path in class_folders.audio_files(audio)]
-    planned = plan.make(clips, [], ["test"] * 2, audio, CONFIG, {"min_shards": 1, "shard_mb": 1.0, "seed": 0}, 0)
+    planned = plan.make(clips, [], ["test"] * 2, audio, CONFIG, {"min_shards": 1, "shard_mb": 1.0, "seed": 0})
     (tmp_path / BUILD).mkdir()
     for defect, kind in ((ValueError("a defect"), RuntimeError), (MemoryError(), ShardwaveError)):
 
@@ -209,7 +209,7 @@ def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr("shardwave.preprocess.audio.decode.open_source", broken)
         with pytest.raises(kind, match="the last file it began to read: a/"):
-            Builder(Job(audio, tmp_path, CONFIG, "reference", "cpu", 0)).build(Units(planned)[0])
+            Builder(Job(audio, tmp_path, CONFIG, "reference", "cpu")).build(Units(planned)[0])
 
 
 def test_every_name_survives(tmp_path: Path) -> None:
