@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,15 @@ class UnitClips:
         ]
 
     def __iter__(self) -> Iterator[Path]:
-        for start in range(0, len(self._paths), TOGETHER):
-            if self._remote is not None:
-                self._fetch(self._remote, range(len(self._paths))[start : start + TOGETHER])
-            yield from self._paths[start : start + TOGETHER]
+        if self._remote is None:
+            yield from self._paths
+            return
+        with ThreadPoolExecutor(1, "fetch") as pool:  # some clips are fetched while those before them are in work
+            fetching = pool.submit(self._fetch, self._remote, 0)
+            for start in range(0, len(self._paths), TOGETHER):
+                fetching.result()
+                fetching = pool.submit(self._fetch, self._remote, start + TOGETHER)
+                yield from self._paths[start : start + TOGETHER]
 
     def __getitem__(self, i: int) -> Path:
         return self._paths[i]
@@ -75,7 +81,8 @@ class UnitClips:
         if self._remote is not None:
             self._paths[i].unlink(missing_ok=True)
 
-    def _fetch(self, audio: UPath, numbers: Sequence[int]) -> None:
+    def _fetch(self, audio: UPath, start: int) -> None:
+        numbers = range(len(self._paths))[start : start + TOGETHER]
         small = [i for i in numbers if 0 <= self._clips[i].bytes <= SMALL]
         contents = dict(zip(small, any_path.read_many(audio, [self._clips[i].clip.path for i in small]), strict=True))
         for i in numbers:
@@ -101,8 +108,9 @@ class _UploadingWriter(UnitWriter):
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
         record = super().finish(builder)
         files = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
-        stored = {name: any_path.write(self._target / name, self._folder / name) for name in files}
-        record["objects"] = {name: [info.size, info.version] for name, info in stored.items()}
+        with ThreadPoolExecutor(6, "upload") as pool:
+            stored = pool.map(lambda name: any_path.write(self._target / name, self._folder / name), files)
+            record["objects"] = {name: [info.size, info.version] for name, info in zip(files, stored, strict=True)}
         atomic.write_bytes(record_path(self._target, self._unit), atomic.json_bytes(record))
         return record
 

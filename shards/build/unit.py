@@ -142,7 +142,7 @@ class UnitWriter:
             for shard in self._shards:
                 shard.publish()
         else:
-            UnitWriter.abandon(self)
+            self.abandon()
         record = {
             "unit": self._unit.name, "split": self._unit.split, "shards": entries, "audio_seconds": self._seconds,
             "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,

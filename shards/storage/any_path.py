@@ -224,7 +224,8 @@ def _request(path: UPath, action: Callable[[], T]) -> T:
         return type(error).__name__.endswith("CredentialsError")  # every store has a class of its own
 
     def passes(error: BaseException) -> bool:
-        return isinstance(error, Exception) and not isinstance(error, _FINAL) and not no_credentials(error)
+        final = isinstance(error, _FINAL) or getattr(error, "errno", None) == errno.ENOSYS or no_credentials(error)
+        return isinstance(error, Exception) and not final
 
     try:
         return retry(path, action, passes)
