@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import stat
 import struct
 import zlib
 from collections.abc import Sequence
@@ -19,15 +17,14 @@ from typing import Annotated, TypedDict
 
 import numpy as np
 
-from shardwave.common import typed
+from shardwave.common import regular_file, typed
 from shardwave.common.errors import ShardwaveError
-from shardwave.common.regular_file import NOT_REGULAR
 from shardwave.shards.format.layout import BLOCK
 
 MAX_TAR = 1 << 41  # bytes; a view keeps offsets as 32-bit numbers of blocks
 _MAGIC = b"SWINDEX1"
 _PREFIX = struct.Struct("<8sII")
-_HEADER_ROOM = 1 << 16  # bytes; more than any header takes
+HEADER_ROOM = 1 << 16  # bytes; more than any header takes
 _REMEDY = "build the set again, or restore the file"
 
 
@@ -71,18 +68,10 @@ def file_bytes(samples: int, fields: int) -> int:
     return 8 * samples * (2 + 2 * fields)
 
 
-def read(path: Path | str, largest: int | None = None) -> Index:
-    """Read an index.
-
-    Args:
-        path: the index file.
-        largest: bytes that its columns may take, as the manifest says; a larger file is refused before it is read.
-
-    Raises:
-        ShardwaveError: names the file, where it is missing, damaged, too large or of another format.
-    """
+def read(path: Path | str) -> Index:
+    """Read an index; raises ShardwaveError, naming the file, where it is missing, damaged or of another format."""
     try:
-        data = _bytes(path, None if largest is None else largest + _HEADER_ROOM)
+        data = regular_file.read_bytes(path)
     except OSError as error:
         raise ShardwaveError(f"{path}: the shard's index cannot be read ({error.strerror}): {_REMEDY}") from None
     if len(data) < _PREFIX.size or data[:8] != _MAGIC:
@@ -106,23 +95,6 @@ def read(path: Path | str, largest: int | None = None) -> Index:
         raise ShardwaveError(f"{path}: the index points outside its tar: {_REMEDY}")
     offset, length = dict(zip(fields, starts, strict=True)), dict(zip(fields, sizes, strict=True))
     return Index(tar_bytes, meta["tar_blake3"], columns[0], columns[1], offset, length)
-
-
-def _bytes(path: Path | str, largest: int | None) -> bytes:
-    """A small file's bytes, without what Python's file objects cost: sets have thousands of these."""
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, NOT_REGULAR)
-        if largest is not None and status.st_size > largest:
-            raise OSError(0, f"{status.st_size} bytes, where the manifest's number of samples gives at most {largest}")
-        parts = [os.read(file, status.st_size)]
-        while parts[-1]:  # to the end, however much a call gives
-            parts.append(os.read(file, 1 << 20))
-        return parts[0] if len(parts) == 2 else b"".join(parts)
-    finally:
-        os.close(file)
 
 
 def dali_index(names: Sequence[Sequence[str]], index: Index) -> bytes:

@@ -115,7 +115,7 @@ class View:
         lengths = {name: NPY_HEADER + dtype.itemsize * math.prod(shape) for name, (dtype, shape) in self._arrays.items()}
         for number, (path, _) in enumerate(self._files):
             rows = slice(starts[number], starts[number + 1])
-            found = _open_index(path, self._entries[number], len(self.set.fields))
+            found = _open_index(path, self._entries[number])
             if len(found):
                 low, high = int(found.cls.min()), int(found.cls.max())
                 if low < -1 or high >= len(self.set.classes):
@@ -263,24 +263,24 @@ class View:
 
 def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) -> _Stamp | None:
     """Check the size of a shard's index, and of the tar where that must be there already (its stamp is returned then)."""
-    columns = index.file_bytes(entry["samples"], fields)
-    where = path.removesuffix(TAR) + INDEX
+    columns, where = index.file_bytes(entry["samples"], fields), path.removesuffix(TAR) + INDEX
     try:
         size = os.stat(where).st_size
     except OSError as error:
         raise ShardwaveError(
             f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
         ) from None
-    if size < columns:
+    if not columns <= size <= columns + index.HEADER_ROOM:
         raise ShardwaveError(
-            f"{where}: the index is truncated or not the one of the manifest: {size} bytes cannot hold {entry['samples']} samples"
+            f"{where}: the index is truncated or not the one of the manifest: {size} bytes, where the "
+            f"manifest names {entry['samples']} samples"
         )
     return _check_size(path, int(entry["bytes"])) if local else None
 
 
-def _open_index(path: str, entry: Mapping[str, Any], fields: int) -> index.Index:
+def _open_index(path: str, entry: Mapping[str, Any]) -> index.Index:
     """The index of the shard `path`, checked against the manifest."""
-    found = index.read(path.removesuffix(TAR) + INDEX, index.file_bytes(entry["samples"], fields))
+    found = index.read(path.removesuffix(TAR) + INDEX)
     if (found.tar_blake3, found.tar_bytes, len(found)) != (entry["blake3"], entry["bytes"], entry["samples"]):
         raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
     return found

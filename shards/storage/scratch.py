@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -17,11 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PREFIX = "shardwave-scratch-"
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder and all that lies in it, as far as that is possible."""
-    shutil.rmtree(folder, ignore_errors=True)
+remove = functools.partial(shutil.rmtree, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -189,7 +189,7 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
         ({"splits": {"../x": {"full": []}}}, "is damaged"),
         ({"splits": {"../x": {"full": [entry]}}}, "unknown split"),
         ({"splits": {"train": {"full": [{**entry, "samples": -1}]}}}, "full[0].samples must be greater than or equal to 0"),
-        ({"splits": {"train": {"full": [{**entry, "blake3": "0"}]}}}, "is no BLAKE3 digest"),
+        ({"splits": {"train": {"full": [{**entry, "blake3": "0"}]}}}, "blake3 must match pattern"),
         ({"splits": {"train": {"full": [entry, entry]}}}, "names train-full-0000.tar twice"),
         (
             {"splits": {"train": {"full": [{"file": "train-full-0000.tar"}]}}},
