@@ -86,8 +86,10 @@ class SearchConfig:
         return 0 if device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
     def fuses(self) -> bool:
-        """Whether `shardwave.search.fused` trains what it can train."""
-        return self.model == "mlp" and self.device != "cuda" if self.fused is None else self.fused
+        """Whether `shardwave.search.fused` trains the trials; by default those of an MLP in float32 or float64."""
+        if self.fused is not None:
+            return self.fused
+        return self.model == "mlp" and self.device != "cuda" and fusable(dataclasses.replace(self, fused=False).training())
 
 
 def count_gpus(device: str) -> int:
