@@ -87,7 +87,7 @@ def test_every_import_is_declared() -> None:
 
 def test_upper_bounds_have_a_reason() -> None:
     for line in TEXT.split("optional-dependencies")[0].splitlines():
-        if re.fullmatch(r'\s*"[^"]*(<|==|~=)[^"]*",?.*', line.partition(";")[0] if ";" in line else line):
+        if re.match(r'\s*"[^";]*(<|==|~=)', line):
             assert "#" in line, f"say why: {line.strip()}"
 
 
