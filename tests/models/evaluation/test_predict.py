@@ -181,7 +181,8 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(audio: Path, run: tupl
 def test_one_file_and_a_folder_of_nothing_usable(
     audio: Path, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tmp" / "shardwave-scratch-abcd1234").mkdir(parents=True)  # as a killed process leaves it
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "shardwave-scratch-abcd1234").mkdir(0o700)  # as a killed process leaves it
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     assert predict(run[0], audio / "low" / "clip 3.wav", tmp_path / "new" / "one.csv", device="cpu", workers=1)["clips"] == 1
     assert [row["id"] for row in read(tmp_path / "new" / "one.csv")] == ["clip 3.wav"]
