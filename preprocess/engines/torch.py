@@ -157,7 +157,7 @@ class TorchEngine(Engine):
         """log2 of powers [frames, rows] → levels from 0.5 at the floor to 255.5 at the peak, [frames, size]."""
         floor = self.config.floor_db / (10 * np.log10(2))  # in powers of two
         lines = product(torch.maximum(levels, peak + floor), self._along, self.config.image_size)
-        return lines.sub_(peak).mul_(-255 / floor).add_(255.5)
+        return torch.add(255.5 + peak * (255 / floor), lines, alpha=-255 / floor)  # one pass over the lines
 
     def _draw(
         self, lines: torch.Tensor, first: int, views: list[tuple[int, int]], images: torch.Tensor, sums: dict[int, torch.Tensor]
