@@ -68,7 +68,7 @@ def duration(arguments: list[str], temporary: Path) -> float:
 
 
 def killed(arguments: list[str], temporary: Path, seconds: float) -> bool:
-    """Start a search and kill its whole group (main process, template, workers) after so many seconds, if it still runs."""
+    """Start a search and kill its whole group (main process, workers) after so many seconds, if it still runs."""
     process = subprocess.Popen(
         arguments, env=environment(temporary), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

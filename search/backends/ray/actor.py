@@ -29,9 +29,6 @@ class ObjectiveTrainable(Trainable):
     _broken: str | None = None  # why this process can run no trial
 
     def setup(self, config: dict[str, Any]) -> None:
-        kind = type(self)
-        if not kind._prepared:
-            kind._prepared, kind._broken = True, prepare(kind.objective, kind.threads)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
@@ -57,6 +54,9 @@ class ObjectiveTrainable(Trainable):
 
     def step(self) -> dict[str, Any]:
         """The next epoch's result, or how the trial ended."""
+        kind = type(self)
+        if not kind._prepared:  # here, not in `setup`: Tune starts actors that it then does not need
+            kind._prepared, kind._broken = True, prepare(kind.objective, kind.threads)
         if self._broken:
             result: dict[str, Any] = {"broken": self._broken, "done": True}
         else:

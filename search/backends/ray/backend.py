@@ -117,8 +117,11 @@ def ray_running(address: str | None, objective: Callable[..., None], budget: Sea
         if address:
             ray_cluster.connect(ray, address)
         else:
-            # actors import while the main process goes on
-            modules = ["shardwave.search.backends.ray.actor", *getattr(objective, "modules", ())]
+            # actors import while the main process goes on; workers that are started before it is there serve no actor
+            settings = {
+                "preload_python_modules": ["shardwave.search.backends.ray.actor"],
+                "prestart_worker_first_driver": False,
+            }
             with environment(threads(objective, budget.jobs or 1)):
                 ray_cluster.start(
                     ray,
@@ -128,7 +131,7 @@ def ray_running(address: str | None, objective: Callable[..., None], budget: Sea
                     configure_logging=False,
                     _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
                     _node_ip_address="127.0.0.1",
-                    _system_config={"preload_python_modules": modules},
+                    _system_config=settings,
                 )
         yield
     finally:
