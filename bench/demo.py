@@ -47,12 +47,11 @@ def demo(
 
     def run(name: str, what: str, work: Callable[..., dict[str, Any]]) -> None:
         folder = out / "runs" / name
-        state = read_result(folder)["state"] if (folder / "result.json").exists() else None
-        if state == "COMPLETE":
+        began = (folder / "result.json").exists()
+        if began and (result := read_result(folder))["state"] == "COMPLETE":
             say(f"{name}: done in an earlier run, kept ({folder})")
-            result = read_result(folder)
         else:
-            result = step(name, what, lambda: work(folder, resume=state is not None))
+            result = step(name, what, lambda: work(folder, resume=began))
         selected = result["selected_by"]
         value = result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
         scores[name] = value

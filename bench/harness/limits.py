@@ -13,8 +13,8 @@ N_FFT, HOP = 2_048, 512  # samples
 BLOCK = 128  # frames transformed at once: input and output fit the second-level cache
 
 
-def fft_setup(seconds: float, rate: int, threads: int = 1, block: int = BLOCK) -> Callable[[int], None]:
-    """`work(clips)`: the real transforms of that many clips, `torch.fft.rfft` of frames [block, N_FFT], all memory warm.
+def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], None]:
+    """`work(clips)`: the real transforms of that many clips, `torch.fft.rfft` of frames [BLOCK, N_FFT], all memory warm.
 
     The result's memory comes back from the allocator for the next block; an `out=` tensor costs torch a copy more.
     """
@@ -22,7 +22,7 @@ def fft_setup(seconds: float, rate: int, threads: int = 1, block: int = BLOCK) -
 
     frames = 1 + int(seconds * rate) // HOP
     audio = torch.randn(N_FFT + (frames - 1) * HOP)
-    blocks = audio.unfold(0, N_FFT, HOP).contiguous().split(block)
+    blocks = audio.unfold(0, N_FFT, HOP).contiguous().split(BLOCK)
 
     def work(clips: int) -> None:
         before = torch.get_num_threads()

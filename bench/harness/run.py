@@ -21,8 +21,6 @@ from shardwave.common.environment import cores
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 
-__all__ = ["STAGES", "throughput"]
-
 
 def throughput(
     out: Path | str,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shardwave.bench.harness import audio
 from shardwave.bench.harness.pool import Pool
-from shardwave.bench.harness.timing import FULL, Plan
+from shardwave.bench.harness.timing import Plan
 
 NO_CUDA = "no CUDA device: PyTorch sees none on this machine"
 
@@ -22,7 +22,7 @@ class Scope:
     quick: bool = False
     workers: int = 1  # processes for what is measured on all cores
     clips: int = 100  # 30 s clips to measure on
-    plan: Plan = FULL
+    plan: Plan = Plan()
     music: Path = audio.MUSIC  # real recordings that the clips are cut from
 
     @functools.cached_property

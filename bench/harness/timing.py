@@ -46,7 +46,6 @@ class Plan:
 
 
 QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
-FULL = Plan()
 
 
 def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
