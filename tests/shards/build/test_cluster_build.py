@@ -180,7 +180,7 @@ def test_from_a_store_to_a_store(clips: Path, whole: Path, nodes: list[Node], tm
     done = [name.rsplit("/", 1)[-1].removesuffix(".json").split("-") for name in before if name.endswith(".json")]
     kept = [f"{split}-{view}-{number}.tar" for split, number in done for view in ("full", "slice")]
     assert "manifest.json" not in before and kept and len(done) < 24
-    ended(start(audio, out, nodes[0].address))
+    ended(start(audio, out, nodes[0].address, "--break-lock"))
     after = s3.objects(out)
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}  # ETag and time
     s3.store().get(out.removeprefix("s3://"), str(tmp_path / "set"), recursive=True)

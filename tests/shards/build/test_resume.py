@@ -34,12 +34,14 @@ def options(clips: Path, **changed: Any) -> BuildOptions:
 PROGRAM = """
 import sys
 from pathlib import Path
+from shardwave.common import log
 from shardwave.common.errors import ShardwaveError
 from shardwave.shards.build.builder import build
 from tests.shards.conftest import CONFIG
 from tests.shards.build.test_resume import options
 
 if __name__ == "__main__":
+    log.set_up()
     try:
         build(Path(sys.argv[1]), Path(sys.argv[2]), CONFIG, options(Path(sys.argv[1])))
     except ShardwaveError as error:
