@@ -12,6 +12,7 @@ import click
 from shardwave.cli_frame import (
     CONFIG_FILE,
     DEFAULTS_OF,
+    Extensible,
     Group,
     among,
     columns,
@@ -26,7 +27,8 @@ from shardwave.cli_frame import (
 )
 from shardwave.common.errors import UsageError
 from shardwave.common.printable import write_line
-from shardwave.models.training.config import MODELS, PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
+from shardwave.models.networks.registry import NETWORKS
+from shardwave.models.training.config import PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
 from shardwave.preprocess.auto_config import AUTO, PRESETS, SAMPLE_RATE, SHORTEST_SLICE, AutoConfig, preset_values
 from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
@@ -166,7 +168,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option("--n-fft", type=int, help=f"Samples per STFT frame.  [default: {DEFAULTS.n_fft}]")
 @click.option("--hop-length", type=int, help=f"Samples between frames.  [default: {DEFAULTS.hop_length}]")
 @click.option("--features/--no-features", default=None, help="Tabular features too, as the MLP needs them.  [default: no]")
-@click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", help="What computes the images.")
+@click.option("--engine", type=Extensible(("auto", *ENGINES), "engines"), default="auto", help="What computes the images.")
 @DEVICE
 @click.option("--workers", type=int, help="Processes. [default: one per core, of the cluster with --address]")
 @click.option("--seed", type=int, default=0, help="Of the split and of the order within shards.")
@@ -264,7 +266,7 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     return summary
 
 
-MODEL = click.option("--model", required=True, type=click.Choice(MODELS), help="What to train.")
+MODEL = click.option("--model", required=True, type=Extensible(tuple(NETWORKS), "networks"), help="What to train.")
 FOLDS = options(
     click.option(
         "--val-fold", type=int, help="Validate on this fold. [default: the split val, or the fold after the one held out]"
@@ -401,7 +403,9 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 )
 @SET
 @MODEL
-@click.option("--backend", required=True, type=click.Choice(["ray", "optuna", "random"]), help="Who schedules the trials.")
+@click.option(
+    "--backend", required=True, type=Extensible(("ray", "optuna", "random"), "backends"), help="Who schedules the trials."
+)
 @OUT_RUN
 @click.option("--trials", type=int, default=20, help="In all, whatever the backend.")
 @click.option("--epochs", type=int, help="Of a trial that is not stopped. [default: 10; cnn-plus, on whole clips: 30]")
@@ -500,7 +504,9 @@ def compare(before: Path, after: Path) -> dict:
 @bench.command("accuracy", epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"))
 @click.argument("audio", type=PATH)
 @click.option("--labels", type=PATH, metavar="CSV", help="Labels with folds.")
-@click.option("--model", "models", multiple=True, type=click.Choice(MODELS), help="Only these. [default: mlp, cnn, cnn-plus]")
+@click.option(
+    "--model", "models", multiple=True, type=click.Choice(tuple(NETWORKS)), help="Only these. [default: mlp, cnn, cnn-plus]"
+)
 @click.option("--work", required=True, type=PATH, metavar="DIR", help="The folder for sets and runs; run again to go on.")
 @click.option("--out", type=PATH, default=Path("bench/results"), help="Where accuracy.json and accuracy.md go.")
 @click.option("--leakage/--no-leakage", default=True, help="Also with slices split at random: what leakage would have flattered.")
@@ -516,7 +522,7 @@ def accuracy(
 
 
 @main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
-@click.argument("name", type=click.Choice(known.NAMES), metavar="NAME")
+@click.argument("name", type=Extensible(known.NAMES, "datasets"), metavar="NAME")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder for audio and labels.csv.")
 @click.option("--from", "source", type=PATH, metavar="FOLDER", help="A folder that has it already.")
 @click.option(

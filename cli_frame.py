@@ -11,13 +11,13 @@ import sys
 import time
 import tomllib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from shardwave.common import log
+from shardwave.common import log, plugins
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.common.printable import PLAIN_SIGNS, printable, write_line
@@ -39,6 +39,20 @@ COMMON = {
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
     "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
 }
+
+
+class Extensible(click.Choice[str]):
+    """A choice that also takes the names of extensions of other packages."""
+
+    def __init__(self, choices: Sequence[str], group: str) -> None:
+        super().__init__(choices)
+        self.group = group
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value if it is one of the choices or an installed extension."""
+        if value not in self.choices and value in plugins.names(self.group):
+            return str(value)
+        return super().convert(value, param, ctx)
 
 
 class Command(click.Command):

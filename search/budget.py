@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from shardwave.common import plugins
 from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError, require
 
@@ -35,13 +36,25 @@ class SearchBudget:
 
     def resolve(self, backend: str) -> SearchBudget:
         """This budget with the backend's defaults filled in; raises `UsageError` for what the backend cannot do."""
-        if backend not in BACKENDS:
-            raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend}")
-        scheduler, sampler = self.scheduler or SCHEDULERS[backend][0], self.sampler or SAMPLERS[backend][0]
-        for name, value, valid in (("scheduler", scheduler, SCHEDULERS), ("sampler", sampler, SAMPLERS)):
-            if value not in valid[backend]:
+        schedulers, samplers = offers(backend)
+        scheduler, sampler = self.scheduler or schedulers[0], self.sampler or samplers[0]
+        for name, value, offered, valid in (
+            ("scheduler", scheduler, schedulers, SCHEDULERS),
+            ("sampler", sampler, samplers, SAMPLERS),
+        ):
+            if value not in offered:
                 others = [other for other in BACKENDS if value in valid[other]]
                 hint = f"; --backend {' or '.join(others)} has it" if others else ""
-                raise UsageError(f"{name} of backend {backend} must be one of {', '.join(valid[backend])}, got {value}{hint}")
+                raise UsageError(f"{name} of backend {backend} must be one of {', '.join(offered)}, got {value}{hint}")
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
+
+
+def offers(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the schedulers and the samplers of a backend, the defaults first; raises UsageError if there is no such backend."""
+    if backend in BACKENDS:
+        return SCHEDULERS[backend], SAMPLERS[backend]
+    extension = plugins.load("backends", backend)
+    if extension is None:
+        raise UsageError(f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {backend}")
+    return tuple(extension.schedulers), tuple(extension.samplers)

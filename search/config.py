@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.search.budget import SearchBudget
 from shardwave.search.objective import fusable
+from shardwave.search.space import Dimension
 
 EPOCHS = {
     "cnn-plus": 30,
@@ -29,7 +31,7 @@ class SearchConfig:
     grace: int = 1
     reduction: int = 3
     sampler: str | None = None
-    space: Path | str | None = None  # a YAML file
+    space: Mapping[str, Dimension] | Path | str | None = None  # dimensions by name, or a YAML file
     val_fold: int | None = None
     test_fold: int | None = None
     train_view: str = "auto"
@@ -43,10 +45,23 @@ class SearchConfig:
     address: str | None = None  # ray
     fused: bool | None = None  # compiled training steps on the CPU; None: for the MLP, unless device is cuda
     gpus_per_trial: float | None = None  # ray; None: the GPUs shared evenly by the jobs
+    field: str | None = None  # as in TrainConfig, as the next one
+    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def training(self) -> TrainConfig:
         """What every trial has in common."""
-        names = ("val_fold", "test_fold", "train_view", "select_by", "seed", "device", "precision", "weights")
+        names = (
+            "val_fold",
+            "test_fold",
+            "train_view",
+            "select_by",
+            "seed",
+            "device",
+            "precision",
+            "weights",
+            "field",
+            "network_options",
+        )
         config = defaults(self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names})
         return dataclasses.replace(config, device="cpu") if self.fuses() else config
 

@@ -9,6 +9,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
+
+from shardwave.models.networks import registry
 from shardwave.models.training.config import TrainConfig
 from shardwave.search.trial import Report, TrialStopped
 
@@ -85,7 +88,23 @@ class TrainingObjective:
 
     def config_of(self, trial: int, params: dict[str, Any]) -> TrainConfig:
         """The training of trial number `trial`."""
-        return dataclasses.replace(self.config, seed=self.config.seed + trial, **params)
+        known = {field.name for field in dataclasses.fields(self.config)}
+        own = {name: value for name, value in params.items() if name not in known}
+        options = {**self.config.network_options, **own}
+        changes = {name: value for name, value in params.items() if name in known}
+        return dataclasses.replace(self.config, seed=self.config.seed + trial, network_options=options, **changes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """An own network of a notebook or script, which workers cannot import, is pickled with the objective."""
+        state = {**self.__dict__, "_data": None, "_kept": None}
+        network = registry.registered(self.config.model)
+        return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        network = state.pop("_network", None)
+        self.__dict__.update(state)
+        if network is not None:
+            registry.register(cloudpickle.loads(network))
 
     def __call__(self, params: dict[str, Any], report: Report) -> None:
         """Train; see `Objective`. Tells the number of trainable parameters, the best epoch and its scores in `report.info`."""
@@ -109,7 +128,7 @@ class TrainingObjective:
         import torch
 
         from shardwave.models.networks.base import parameters
-        from shardwave.models.networks.registry import build_model
+        from shardwave.models.networks.build import build_model
 
         with torch.device("meta"):  # shapes alone
             return parameters(build_model(config, self.data.inputs))

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     shard_set = open_set(set_path)
     roles = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
-        clips = clip_table.clip_table(shard_set, field_of(config.model))
+        clips = clip_table.clip_table(shard_set, field_of(training))
         fields = {
             "model": config.model,
             "params": None,
@@ -63,7 +64,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         }
         if earlier is not None:
             _check_same(earlier, fields)
-            clip_table.check_same_set(earlier, out, shard_set, field_of(config.model))
+            clip_table.check_same_set(earlier, out, shard_set, field_of(training))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
         before = fields["seconds"].get("total", 0.0)
@@ -119,6 +120,8 @@ def _import_late(scores_test: bool) -> None:
 
 def _plain(config: SearchConfig) -> dict[str, Any]:
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    if isinstance(config.space, Mapping):
+        plain["space"] = "given in Python"
     return {**plain, "storage": config.storage and mask_url(config.storage)}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.common.errors import UsageError
+from shardwave.models.networks.registry import find
 
 Value = int | float | str | bool
 
@@ -65,6 +66,11 @@ Dimension = Choice | Uniform
 
 _HEAD: dict[str, Dimension] = {
     "dropout": Uniform(0.0, 0.6),
+    "learning_rate": LogUniform(1e-4, 1e-2),
+    "weight_decay": LogUniform(1e-6, 1e-1),
+}
+_SHARED: dict[str, Dimension] = {
+    "batch_size": Choice((16, 32, 64)),
     "learning_rate": LogUniform(1e-4, 1e-2),
     "weight_decay": LogUniform(1e-6, 1e-1),
 }
@@ -144,14 +150,23 @@ class Space:
         return all(dimension.allows(params[name]) for name, dimension in self.dimensions.items())
 
 
-def space_for(model: str, override: Path | str | None = None, fixed: Mapping[str, Value] | None = None) -> Space:
-    """The space of `model`, with the parameters of a YAML file and of `fixed` in place of its own.
+def space_for(
+    model: str, override: Mapping[str, Dimension] | Path | str | None = None, fixed: Mapping[str, Value] | None = None
+) -> Space:
+    """Return the search space of a model.
 
-    Raises `UsageError` for a file that cannot be read, an unknown parameter or a rule that makes no sense.
+    Args:
+        model: Name of the model.
+        override: Dimensions that are searched instead of the default ones, or a YAML file of dimensions that replace single ones.
+        fixed: Parameters that are not searched.
+
+    Raises:
+        UsageError: The file cannot be read, names an unknown parameter, or has a rule that is not valid.
     """
-    if model not in SPACES:
-        raise UsageError(f"model must be one of {', '.join(SPACES)}, got {model}")
-    dimensions: dict[str, Dimension] = dict(SPACES[model])
+    find(model)
+    if isinstance(override, Mapping):
+        return Space(dict(override), dict(fixed or {}))
+    dimensions: dict[str, Dimension] = dict(SPACES.get(model, _SHARED))
     constants: dict[str, Value] = dict(fixed or {})
     for name, rule in (_read_yaml(Path(override)) if override else {}).items():
         parsed = _parse(name, rule, model, override)
@@ -230,4 +245,4 @@ def parameters(model: str) -> dict[str, type]:
     whole["cnn"] = (*whole["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
     rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "average_decay")
     masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
-    return {**dict.fromkeys(("batch_size", *whole[model]), int), **dict.fromkeys((*rates, *masks), float)}
+    return {**dict.fromkeys(("batch_size", *whole.get(model, ())), int), **dict.fromkeys((*rates, *masks), float)}

@@ -23,7 +23,7 @@ from shardwave.bench.report import compare
 from shardwave.bench.search_quality import curves
 from shardwave.common.errors import ShardwaveError
 from shardwave.models.networks.base import Inputs
-from shardwave.models.networks.registry import build_model
+from shardwave.models.networks.build import build_model
 from shardwave.models.runs import checkpoint, result
 from shardwave.models.training.config import defaults
 from shardwave.search.space import Grid, Space, Uniform

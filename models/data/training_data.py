@@ -16,9 +16,10 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.data.batches import Batches, source_of, whole_clips
 from shardwave.models.data.splits import Roles, resolve
 from shardwave.models.networks.base import Inputs, standardisation
-from shardwave.models.networks.registry import build_model
+from shardwave.models.networks.build import build_model
+from shardwave.models.networks.registry import find
 from shardwave.models.networks.vgg16 import Vgg16Backbone
-from shardwave.models.training.config import AUTO_VIEWS, TrainConfig, field_of
+from shardwave.models.training.config import TrainConfig, field_of
 from shardwave.models.training.learner import VIEW_SCORES, Batch, Learner
 from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
@@ -49,8 +50,8 @@ class TrainingData:
             backbone.check_set(self.source, config)
             self.frozen = backbone.load(config.weights)
             self.set, self.backbone_cost = backbone.derived_set(self.source, self.frozen, config.precision, self.device)
-        self.field = field_of(config.model)
-        shape = field_shape(self.set, config.model)
+        self.field = field_of(config)
+        shape = field_shape(self.set, config)
         self.roles = roles or resolve(self.set.splits, config.val_fold, config.test_fold)
         self.train_view, self.selected = self._choose_views(config)
         self.train = self.set.view(self.roles.train, self.train_view)
@@ -119,7 +120,7 @@ class TrainingData:
 
     def _choose_views(self, config: TrainConfig) -> tuple[str, str]:
         sliced = all(self._has(name, "slice") for name in (*self.roles.train, *self.roles.val, *self.roles.test))
-        train_view = config.train_view if config.train_view != "auto" else (AUTO_VIEWS[config.model] if sliced else "full")
+        train_view = config.train_view if config.train_view != "auto" else (find(config.model).train_view if sliced else "full")
         if train_view != "full" and not sliced:
             raise UsageError(
                 f"train_view {train_view}: the shard set has no slices; use --train-view full, or build it with --slices"
@@ -166,13 +167,13 @@ def evaluation_size(shape: tuple[int, ...]) -> int:
     return max(8, min(1024, (1 << 22) // math.prod(shape)))
 
 
-def field_shape(shard_set: ShardSet, model: str) -> tuple[int, ...]:
-    """Shape of a sample as the model takes it; raises UsageError where the set lacks its field."""
-    field = field_of(model)
+def field_shape(shard_set: ShardSet, config: TrainConfig) -> tuple[int, ...]:
+    """Return the shape of a sample as the model takes it; raises UsageError if the set lacks its field."""
+    field = field_of(config)
     if field not in shard_set.fields:
         has = ", ".join(name for name in shard_set.fields if name.endswith("npy"))
-        remedy = "build it with --features, or from a --table" if model == "mlp" else "build it from audio"
-        raise UsageError(f"model {model} needs field {field}, the shard set {shard_set.location} has {has}: {remedy}")
+        remedy = "build it with --features, or from a --table" if field == "features.npy" else "build it from audio"
+        raise UsageError(f"model {config.model} needs field {field}, the shard set {shard_set.location} has {has}: {remedy}")
     return tuple(shard_set.fields[field]["shape"])
 
 

@@ -199,7 +199,7 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
 
     Settings that this field does not depend on may differ: `features` for images, the images' size for features.
     """
-    field_shape(shard_set, trained.config.model)
+    field_shape(shard_set, trained.config)
     if trained.fingerprint != manifest.fingerprint(trained.set_config):
         raise UsageError(f"the run was trained on a set of another format than {shard_set.location} has: train it again")
     different = config_differences(trained.set_config, shard_set.manifest["config"], trained.field)

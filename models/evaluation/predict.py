@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardwave.common.errors import ShardwaveError, TooManyBadInputs, UsageError
 from shardwave.common.messages import muted, say
@@ -20,6 +20,7 @@ from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import MANIFEST, is_url
+from shardwave.shards.format.records import QuarantineEntry
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet
@@ -57,15 +58,44 @@ def predict(
     Raises:
         TooManyBadInputs: More than `max_bad_fraction` of the files could not be read; the CSV is written.
     """
-    run, out_csv = Path(run), Path(out_csv)
+    out_csv = Path(out_csv)
+    rows, bad, trained, is_set = predict_clips(run, audio_or_set, device=device, workers=workers, splits=splits)
+    if is_set:
+        write_predictions(out_csv, rows, trained.classes, probabilities)
+    else:
+        extra = [row.formatted() if probabilities else [] for row in rows]
+        cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
+        write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
+    total = len(rows) + len(bad)
+    if len(bad) > max_bad_fraction * total:
+        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the lines above")
+    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
+
+
+class ClipPredictions(NamedTuple):
+    """Predictions of clips."""
+
+    rows: list[ClipRow]  # sorted by path
+    bad: list[QuarantineEntry]  # files that could not be used, with their reasons; a message names each
+    trained: checkpoint.Trained
+    is_set: bool  # whether the clips are those of a shard set
+
+
+def predict_clips(
+    run: Path | str,
+    audio_or_set: Path | str,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    splits: Sequence[str] | None = None,
+) -> ClipPredictions:
+    """Predict the clips of a folder of audio, of one file or of a shard set. The arguments are those of `predict`."""
+    run, path = Path(run), Path(audio_or_set)
     trained = checkpoint.load(run / checkpoint.NAME)
-    path = Path(audio_or_set)
     if not is_url(audio_or_set) and not path.exists():
         raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
     if is_url(audio_or_set) or (path / MANIFEST).exists():
-        rows = _predicted(trained, open_set(audio_or_set), splits, device)
-        write_predictions(out_csv, rows, trained.classes, probabilities)
-        return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": []}
+        return ClipPredictions(_predicted(trained, open_set(audio_or_set), splits, device), [], trained, True)
     if splits:
         raise UsageError(f"--split {splits[0]}: {path} is audio, and only a shard set has splits; leave the option out")
     if trained.spectrogram is None:
@@ -83,15 +113,9 @@ def predict(
             build(audio, folder / "set", config, options, clips)
         bad = quarantined(folder / "set")
         rows = _predicted(trained, open_set(folder / "set"), None, device)
-    extra = [row.formatted() if probabilities else [] for row in rows]
-    cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
-    write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
     for entry in bad:
         say(f"left out: {one_line(entry['path'])}: {one_line(entry['reason'])}")
-    total = len(rows) + len(bad)
-    if len(bad) > max_bad_fraction * total:
-        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the lines above")
-    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
+    return ClipPredictions(rows, bad, trained, False)
 
 
 def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str) -> list[ClipRow]:

@@ -117,7 +117,7 @@ def check_last(path: Path) -> None:
 
 def load(path: Path | str) -> Trained:
     """Rebuild the network of a checkpoint."""
-    from shardwave.models.networks.registry import build_model
+    from shardwave.models.networks.build import build_model
 
     path = Path(path)
     content = read(path)

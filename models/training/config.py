@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from shardwave.common.errors import UsageError, require
+from shardwave.models.networks.registry import NETWORKS, find
 
-MODELS = ("mlp", "cnn", "vgg16", "cnn-plus")
 TRAIN_VIEWS = ("auto", "slice", "full", "both")
 SCORES = ("full", "slice_mean")
 SELECT_BY = ("auto", *SCORES)
@@ -21,7 +21,7 @@ MODEL_FIELDS = (
 REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "average_decay", "schedule")
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "model": MODELS, "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
+    "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
     "precision": PRECISIONS, "folds": (None, "all"),
 }  # fmt: skip
 _WHOLE = {  # the least value
@@ -34,7 +34,7 @@ _WHOLE = {  # the least value
 class TrainConfig:
     """One training. `config.defaults(model)` gives each model's own starting values; images mask and shift only for the CNNs."""
 
-    model: str  # one of MODELS
+    model: str  # a name of `models.networks.registry`
     epochs: int = 10  # the schedule is laid out over these
     stop_after: int | None = None  # epochs; stop there though the schedule is longer (retraining for a chosen number of epochs)
     batch_size: int = 32  # samples, over all devices of all nodes together
@@ -54,7 +54,7 @@ class TrainConfig:
     time_mask: float = 0.0  # likewise of its width
     average_decay: float = 0.0  # exponential moving average of weights, per step; 0 = off
     schedule: str = "none"  # one of SCHEDULES
-    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: AUTO_VIEWS of the model where there are slices, else full
+    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: that of the model where there are slices, else full
     select_by: str = "auto"  # one of SELECT_BY; auto: what matches train_view
     val_fold: int | None = None  # validate on this fold
     test_fold: int | None = None  # hold this one out
@@ -66,8 +66,13 @@ class TrainConfig:
     strategy: str = "auto"  # Lightning's name
     precision: str = "32-true"  # one of PRECISIONS
     weights: str = "default"  # vgg16: default (torchvision's), none, or a file
+    field: str | None = None  # of an own network: the array field of the samples that it takes; None: npy
+    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments of an own network
 
     def __post_init__(self) -> None:
+        find(self.model)
+        if ":" not in self.model and (self.field or self.network_options):
+            raise UsageError(f"field and network_options are for own networks, not for model {self.model}")
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
             require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
@@ -96,58 +101,28 @@ class TrainConfig:
 
     def params(self) -> dict[str, Any]:
         """Hyper-parameters under their option names, as result.json stores them."""
-        return {name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}
-
-
-# What differs from the dataclass; docs/defaults.md says what was compared.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "mlp": {
-        "epochs": 60, "batch_size": 64, "hidden_size": 512, "dropout": 0.5, "learning_rate": 2e-3, "weight_decay": 0.05,
-        "label_smoothing": 0.1, "schedule": "one-cycle",
-    },
-    "cnn": {
-        "epochs": 15, "dropout": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1, "time_shift": True, "average_decay": 0.98,
-        "schedule": "one-cycle",
-    },
-    "vgg16": {},
-    "cnn-plus": {
-        "epochs": 100, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
-        "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True, "frequency_mask": 0.125, "time_mask": 0.1875,
-        "average_decay": 0.98, "schedule": "one-cycle",
-    },
-}  # fmt: skip
-
-AUTO_VIEWS = {"mlp": "full", "cnn": "slice", "vgg16": "slice", "cnn-plus": "full"}  # train_view auto, of a set with slices
+        return {**{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}, **self.network_options}
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:
     """The model's default training with `changes` applied; an unknown option raises UsageError."""
-    require(model in MODELS, f"model must be one of {', '.join(MODELS)}", model)
     unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(TrainConfig)})
     if unknown:
         raise UsageError(f"unknown training option {unknown[0]}: choose from {', '.join(sorted((*MODEL_FIELDS, *REGULARISERS)))}")
-    return TrainConfig(**{"model": model, **_DEFAULTS[model], **changes})
+    return TrainConfig(**{"model": model, **find(model).defaults, **changes})
 
 
-def field_of(model: str) -> str:
-    """The array field of a shard set's samples that a model takes."""
-    return "features.npy" if model == "mlp" else "npy"
-
-
-_UNUSED = {  # hyper-parameters that do nothing to a model
-    "mlp": ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels", "time_shift", "frequency_mask", "time_mask"),
-    "cnn": (),
-    "cnn-plus": ("hidden_size", "hidden_layers", "conv2_kernel", "conv2_channels"),
-}
-_UNUSED["vgg16"] = _UNUSED["mlp"]
+def field_of(config: TrainConfig) -> str:
+    """Return the array field of the samples that the model takes."""
+    return config.field or find(config.model).field
 
 
 def defaults_table() -> list[list[str]]:
     """Return each model's defaults as text: a head row of models, then a row per option; "-" where a model does not use it."""
-    rows = [["", *MODELS], ["--train-view", *(AUTO_VIEWS[model] for model in MODELS)]]
+    rows = [["", *NETWORKS], ["--train-view", *(spec.train_view for spec in NETWORKS.values())]]
     for name in ("epochs", *MODEL_FIELDS, *REGULARISERS):
-        values = [getattr(defaults(model), name) for model in MODELS]
+        values = [getattr(defaults(model), name) for model in NETWORKS]
         shown = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
-        cells = ["-" if name in _UNUSED[model] else text for model, text in zip(MODELS, shown, strict=True)]
+        cells = ["-" if name in spec.unused else text for spec, text in zip(NETWORKS.values(), shown, strict=True)]
         rows.append([f"--{name.replace('_', '-')}", *cells])
     return rows

@@ -1,10 +1,15 @@
-"""The engines by name. One file per engine implements `shardwave.preprocess.engines.base.Engine`."""
+"""The engines by name.
+
+Another package adds one by an entry point of the group `shardwave.engines` that names a callable
+`(config: SpectrogramConfig, device: str) -> Engine` (see `shardwave.preprocess.engines.base`).
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 
+from shardwave.common import plugins
 from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.base import NO_CUDA, NO_DALI, Engine
@@ -22,7 +27,9 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
     Engine `auto` is torch on CUDA and numba on the CPU; device `auto` is cuda where PyTorch sees a device that the engine uses.
     """
     if engine not in ("auto", *ENGINES):
-        raise UsageError(f"engine must be one of auto, {', '.join(ENGINES)}, got {engine}")
+        if plugins.load("engines", engine) is None:
+            raise UsageError(f"engine must be one of {', '.join(('auto', *ENGINES, *plugins.names('engines')))}, got {engine}")
+        return engine, "cpu" if device == "auto" else device
     if device not in ("auto", *DEVICES):
         raise UsageError(f"device must be one of auto, {', '.join(DEVICES)}, got {device}")
     if engine == "dali" and not _importable("nvidia.dali"):
@@ -78,4 +85,8 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
         from shardwave.preprocess.engines.reference import ReferenceEngine
 
         return ReferenceEngine(config)
-    raise UsageError(f"engine must be one of {', '.join(ENGINES)}, got {engine}")
+    extension = plugins.load("engines", engine)
+    if extension is None:
+        raise UsageError(f"engine must be one of {', '.join((*ENGINES, *plugins.names('engines')))}, got {engine}")
+    made: Engine = extension(config, device)
+    return made

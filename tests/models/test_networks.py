@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from shardwave.models.networks.base import Inputs, parameters, standardisation
-from shardwave.models.networks.registry import build_model
+from shardwave.models.networks.build import build_model
+from shardwave.models.networks.registry import NETWORKS
 from shardwave.models.networks.vgg16 import OUTPUTS, Vgg16Backbone
-from shardwave.models.training.config import MODELS, defaults
+from shardwave.models.training.config import defaults
 
 IMAGES = Inputs("npy", (32, 48), 4, torch.tensor([100.0]), torch.tensor([50.0]))
 FEATURES = Inputs("features.npy", (9,), 4, torch.arange(9.0), torch.full((9,), 3.0))
@@ -26,7 +27,7 @@ def batch_for(inputs: Inputs, size: int = 5) -> torch.Tensor:
     return torch.rand(size, *inputs.shape, generator=generator)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_logits_of_a_raw_batch_and_a_gradient_for_every_parameter(model: str) -> None:
     network = build_model(defaults(model, dropout=0.0, hidden_size=16), INPUTS[model])
     logits = network(batch_for(INPUTS[model]))
@@ -36,7 +37,7 @@ def test_logits_of_a_raw_batch_and_a_gradient_for_every_parameter(model: str) ->
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_the_seed_draws_the_weights(model: str) -> None:
     one, same, other = (build_model(defaults(model, seed=seed, hidden_size=8), INPUTS[model]).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(value, same[name]) for name, value in one.items())

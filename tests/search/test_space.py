@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from shardwave.common.errors import UsageError
-from shardwave.models.training.config import MODEL_FIELDS, MODELS, REGULARISERS, defaults
+from shardwave.models.networks.registry import NETWORKS
+from shardwave.models.training.config import MODEL_FIELDS, REGULARISERS, defaults
 from shardwave.search.space import SPACES, Choice, Grid, LogUniform, Space, Uniform, parameters, space_for
 
 
 def test_every_model_has_a_space_of_its_own_options() -> None:
-    assert set(SPACES) == set(MODELS)
+    assert set(SPACES) == set(NETWORKS)
     for model, space in SPACES.items():
         assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS}
         for name, dimension in space.items():

@@ -1,10 +1,14 @@
-"""Known data sets by name, one file each; `get` imports only the one asked for."""
+"""Known data sets by name, one file each; `get` imports only the one asked for.
+
+Another package adds one by an entry point of the group `shardwave.datasets` that names a `DataSet`.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
 
+from shardwave.common import plugins
 from shardwave.common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,8 +18,11 @@ NAMES = ("gtzan", "esc50", "esc10", "fsdd", "speech-commands")
 
 
 def get(name: str) -> DataSet:
-    """The data set of that name (one of NAMES)."""
+    """Return the data set of that name."""
     if name not in NAMES:
-        raise UsageError(f"unknown data set {name}; choose one of {', '.join(NAMES)}")
+        extension: DataSet | None = plugins.load("datasets", name)
+        if extension is None:
+            raise UsageError(f"unknown data set {name}; choose one of {', '.join((*NAMES, *plugins.names('datasets')))}")
+        return extension
     data_set: DataSet = importlib.import_module(f"shardwave.shards.sources.known.{name.replace('-', '_')}").DATA_SET
     return data_set

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 from shardwave.common.errors import UsageError
-from shardwave.models.training.config import MODELS, TrainConfig, defaults, defaults_table
+from shardwave.models.networks.registry import NETWORKS
+from shardwave.models.training.config import TrainConfig, defaults, defaults_table
 
 
 def test_every_model_has_defaults_and_changes_apply() -> None:
-    for model in MODELS:
+    for model in NETWORKS:
         assert defaults(model).model == model
         assert defaults(model, epochs=3, seed=4).epochs == 3
     assert set(defaults("cnn").params()) >= {"batch_size", "hidden_size", "conv1_kernel", "conv2_channels", "mixup"}
@@ -51,10 +52,10 @@ def test_rules_are_named(options: dict[str, object], message: str) -> None:
 
 def test_the_table_of_defaults_is_what_defaults_gives() -> None:
     head, *rows = defaults_table()
-    assert head == ["", *MODELS]
-    cells = {row[0]: dict(zip(MODELS, row[1:], strict=True)) for row in rows}
+    assert head == ["", *NETWORKS]
+    cells = {row[0]: dict(zip(NETWORKS, row[1:], strict=True)) for row in rows}
     assert cells["--train-view"]["mlp"] == "full" and cells["--conv1-kernel"]["mlp"] == "-"
-    for model in MODELS:
+    for model in NETWORKS:
         assert cells["--epochs"][model] == str(defaults(model).epochs)
         assert cells["--learning-rate"][model] == str(defaults(model).learning_rate)
     assert cells["--time-shift"]["cnn"] == "yes"

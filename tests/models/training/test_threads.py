@@ -12,7 +12,7 @@ import torch
 
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.networks.base import Inputs
-from shardwave.models.networks.registry import build_model
+from shardwave.models.networks.build import build_model
 from shardwave.models.training.config import defaults
 from shardwave.models.training.fit import fit
 from shardwave.models.training.threads import limited, useful_threads

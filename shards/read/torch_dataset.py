@@ -1,0 +1,65 @@
+"""A view as a `torch.utils.data.IterableDataset` of single samples, for programs with a `DataLoader` of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from shardwave.shards.read.loader import Loader
+from shardwave.shards.read.shardset import View
+
+CHUNK = 64  # samples that are copied at a time
+
+
+class ViewDataset(IterableDataset[dict[str, Any]]):
+    """Iterates the samples of a view; the workers of a `DataLoader` share them.
+
+    A sample is a dict of its array fields as tensors, and of the integers "cls" (class index, -1 if unlabelled) and "clip".
+
+    Args:
+        view: The samples.
+        fields: Array fields to read.
+        shuffle: Shuffle the samples in an order that follows from `seed` and the epoch (see `set_epoch`).
+        seed: Seed of the order.
+
+    Example:
+        >>> dataset = shardwave.as_dataset("sets/mine", "train", shuffle=True)
+        >>> for batch in DataLoader(dataset, batch_size=32, num_workers=2):
+        ...     images, labels = batch["npy"], batch["cls"]
+    """
+
+    def __init__(self, view: View, fields: Sequence[str] = ("npy",), *, shuffle: bool = False, seed: int = 0) -> None:
+        self.view, self.fields, self.shuffle, self.seed = view, tuple(fields), shuffle, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.view)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration. Call it before the workers of a `DataLoader` start."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        info = get_worker_info()
+        rank, world_size = (0, 1) if info is None else (info.id, info.num_workers)
+        loader = Loader(
+            self.view,
+            CHUNK,
+            fields=self.fields,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            pad=False,
+        )
+        loader.set_epoch(self.epoch)
+        for batch in loader:
+            labels, clips = batch["cls"].tolist(), batch["clip"].tolist()
+            arrays = {name: batch[name] for name in self.fields}
+            for i in range(len(labels)):
+                # A copy: the buffer of the batch is used again once the batch is gone
+                yield {**{name: torch.clone(values[i]) for name, values in arrays.items()}, "cls": labels[i], "clip": clips[i]}

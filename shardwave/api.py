@@ -1,0 +1,339 @@
+"""The public functions of `shardwave`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shardwave.common.errors import UsageError
+from shardwave.preprocess.auto_config import AutoConfig
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.build.options import BuildOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from shardwave.models.networks.registry import Factory
+    from shardwave.models.runs.checkpoint import Trained
+    from shardwave.models.runs.records import RunResult
+    from shardwave.preprocess.engines.base import Engine
+    from shardwave.search.space import Dimension
+    from shardwave.shards.format.manifest import Manifest
+    from shardwave.shards.read.shardset import ShardSet
+    from shardwave.shards.read.torch_dataset import ViewDataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrogram:
+    """Images of one clip, as a shard set stores them."""
+
+    image: np.ndarray  # uint8 [frequency, time]; row 0 is the lowest frequency, 0 is config.floor_db, 255 is 0 dB
+    slices: np.ndarray  # uint8 [slices, frequency, time]
+    features: np.ndarray | None  # float32 [1 + slices, features] if config.features; row 0 is the clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The prediction of a model for one clip."""
+
+    clip: str  # path of the file below the folder, or the number of the array
+    label: str  # most probable class
+    probabilities: dict[str, float]  # by class
+
+
+def build(
+    audio: Path | str, out: Path | str, config: SpectrogramConfig | None = None, *, features: bool = True, **options: Any
+) -> Manifest:
+    """Build a shard set from a folder of audio, or finish one that was interrupted.
+
+    Args:
+        audio: Folder of audio, or its URL.
+        out: Folder or URL of the set.
+        config: Settings of the spectrogram; by default, the sample rate and the number of slices follow from the clips.
+        features: Compute feature vectors too, if `config` is not given.
+        **options: Fields of `BuildOptions`, for example `labels`, `val_fraction`, `workers`, `engine`.
+
+    Returns:
+        The manifest of the set.
+
+    Raises:
+        UsageError: An option is not valid, or `out` holds something else.
+        TooManyBadInputs: The set is finished, but more files than `max_bad_fraction` were quarantined.
+
+    Example:
+        >>> manifest = shardwave.build("my-audio", "sets/mine", labels="labels.csv")
+        >>> manifest["classes"]
+        ['jazz', 'rock']
+    """
+    from shardwave.shards.build.builder import build
+
+    return build(audio, out, config or AutoConfig({"features": features}), BuildOptions(**options))  # type: ignore[return-value]
+
+
+def open_set(path: Path | str, *, verify: bool = False) -> ShardSet:
+    """Open a finished shard set.
+
+    Args:
+        path: Folder or URL of the set.
+        verify: Check every byte of it first.
+
+    Raises:
+        UsageError: There is no shard set.
+        ShardwaveError: The set is unfinished, damaged, or of another format.
+    """
+    from shardwave.shards.format.verify import verify as verify_set
+    from shardwave.shards.read.open_set import open_set
+
+    shard_set = open_set(path)
+    if verify:
+        verify_set(shard_set)
+    return shard_set
+
+
+def as_dataset(
+    shard_set: ShardSet | Path | str,
+    splits: str | Sequence[str],
+    view: str = "full",
+    *,
+    fields: Sequence[str] = ("npy",),
+    shuffle: bool = False,
+    seed: int = 0,
+) -> ViewDataset:
+    """Return samples of a shard set as a `torch.utils.data.IterableDataset`, for a plain `DataLoader`.
+
+    Args:
+        shard_set: A set, its folder or its URL.
+        splits: One split or several.
+        view: `full`, `slice` or `both`.
+        fields: Array fields to read, for example "features.npy".
+        shuffle: Shuffle the samples; `set_epoch` chooses the order.
+        seed: Seed of the order.
+
+    Example:
+        >>> dataset = shardwave.as_dataset("sets/mine", "train", shuffle=True)
+        >>> loader = DataLoader(dataset, batch_size=32, num_workers=2)
+    """
+    from shardwave.shards.read.torch_dataset import ViewDataset
+
+    opened = open_set(shard_set) if isinstance(shard_set, str | Path) else shard_set
+    return ViewDataset(opened.view(splits, view), fields, shuffle=shuffle, seed=seed)
+
+
+def spectrogram(samples: np.ndarray, rate: int, config: SpectrogramConfig | None = None) -> Spectrogram:
+    """Compute the images of one clip, as a build does.
+
+    Args:
+        samples: float32 [time] or [time, channels]; channels are averaged.
+        rate: Sample rate of `samples` in Hz; they are resampled to `config.sample_rate`.
+        config: Settings; the defaults of `SpectrogramConfig` if None.
+
+    Raises:
+        UsageError: `samples` is empty, has another shape, or holds values that are not finite.
+    """
+    config = config or SpectrogramConfig()
+    output = _engine(config)([_mono(samples, rate, config.sample_rate)])
+    return Spectrogram(output.full[0], output.slices[0], None if output.features is None else output.features[0])
+
+
+@functools.lru_cache(maxsize=4)
+def _engine(config: SpectrogramConfig) -> Engine:
+    from shardwave.preprocess.engines.registry import make_engine
+
+    return make_engine("numba", "cpu", config)
+
+
+def _mono(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """Return a clip as float32 [time] at `target` Hz."""
+    import soxr
+
+    values = np.asarray(samples, np.float32)
+    if values.ndim == 2:
+        values = values.mean(axis=1)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise UsageError(f"samples must be finite numbers of shape [time] or [time, channels], got shape {np.shape(samples)}")
+    return values if rate == target else np.asarray(soxr.resample(values, rate, target, quality="HQ"))
+
+
+def train(
+    shard_set: Path | str,
+    model: str | Factory,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    params: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> RunResult:
+    """Train a model on a shard set and write a run folder.
+
+    Args:
+        shard_set: Folder or URL of the set.
+        model: Name of a network, or a function `(shape, classes, **params) -> nn.Module`. `shape` is that of one input: (1,
+            frequency, time) for images, (features,) for feature vectors. The module maps float32 [batch, *shape], standardised
+            with the mean and standard deviation of the training data, to logits [batch, classes].
+        out: The run folder.
+        resume: Continue an interrupted run.
+        params: Keyword arguments of the function.
+        **options: Fields of `TrainConfig`, for example `epochs`, `batch_size`, `learning_rate`, `val_fold`; with a function
+            also `field`: "npy" for images (default), "features.npy" for feature vectors.
+
+    Returns:
+        The content of result.json.
+
+    Example:
+        >>> def network(shape, classes, width=32):
+        ...     return nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.ReLU(), nn.Linear(width, classes))
+        >>> result = shardwave.train("sets/mine", network, "runs/own", epochs=5, params={"width": 64})
+        >>> result["scores"]["val_full_accuracy"]
+    """
+    from shardwave.models.networks.registry import register
+    from shardwave.models.training.config import defaults
+    from shardwave.models.training.train import train
+
+    name = model if isinstance(model, str) else register(model)
+    return train(shard_set, defaults(name, network_options=dict(params or {}), **options), out, resume=resume)  # type: ignore[return-value]
+
+
+def evaluate(
+    run: Path | str, shard_set: Path | str, *, splits: Sequence[str] | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Score the model of a run on a shard set.
+
+    Args:
+        run: The run folder.
+        shard_set: Folder or URL of the set.
+        splits: Splits to score; all of them by default.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        `scores` by name, for example `test_full_accuracy`; `per_class`; `confusion`; and `splits`, which states what the run used
+        the clips of each split for.
+    """
+    from shardwave.models.evaluation.evaluate import evaluate
+
+    return evaluate(run, shard_set, splits, device)
+
+
+def predict(
+    run: Path | str,
+    clips: Path | str | Iterable[np.ndarray],
+    *,
+    rate: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+) -> list[Prediction]:
+    """Predict the class of clips.
+
+    Args:
+        run: The run folder.
+        clips: A folder of audio, a file, a shard set, or arrays of samples, float32 [time] or [time, channels].
+        rate: Sample rate of the arrays in Hz.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that read audio; one per core by default.
+
+    Returns:
+        One prediction per clip, in the order of the paths or of the arrays. Files that cannot be used are logged as warnings.
+    """
+    from shardwave.models.evaluation import predict as prediction
+
+    if isinstance(clips, str | Path):
+        found = prediction.predict_clips(run, clips, device=device, workers=workers)
+        names, classes = [row.source.path for row in found.rows], found.trained.classes
+        probabilities = [row.probabilities for row in found.rows]
+    else:
+        if rate is None:
+            raise UsageError("rate is needed with arrays: the sample rate of the clips in Hz")
+        trained = load_model(run)
+        if trained.spectrogram is None:
+            raise UsageError(f"the run {run} was trained on a table of features, not on audio")
+        config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
+        outputs = [spectrogram(samples, rate, config) for samples in clips]
+        names, classes = [str(number) for number in range(len(outputs))], trained.classes
+        probabilities = [_probabilities(trained, output, device) for output in outputs]
+    return [
+        Prediction(name, classes[int(np.argmax(row))], dict(zip(classes, np.asarray(row, float).tolist(), strict=True)))
+        for name, row in zip(names, probabilities, strict=True)
+    ]
+
+
+def _probabilities(trained: Trained, output: Spectrogram, device: str) -> np.ndarray:
+    """Return the probabilities of a clip by the view that selected the model: float [classes]."""
+    import torch
+
+    from shardwave.models.data.training_data import resolve_device
+
+    sliced = trained.selected == "slice_mean"
+    if trained.field == "features.npy":
+        assert output.features is not None
+        inputs = output.features[1:] if sliced else output.features[:1]
+    else:
+        inputs = output.slices if sliced else output.image[None]
+    where = resolve_device(device)
+    with torch.inference_mode():
+        logits: Tensor = trained.network.to(where)(torch.from_numpy(np.ascontiguousarray(inputs)).to(where))
+    return logits.float().softmax(1).mean(0).cpu().numpy()
+
+
+def load_model(run: Path | str, model: Factory | None = None) -> Trained:
+    """Load the model of a run.
+
+    Args:
+        run: The run folder.
+        model: The function that made the network, if it cannot be imported by its name.
+
+    Returns:
+        An object with `network` (an `nn.Module` in evaluation mode from raw batches, uint8 [batch, frequency, time] or float32
+        [batch, features], to logits), `classes`, `config` and `spectrogram`.
+    """
+    from shardwave.models.networks.registry import register
+    from shardwave.models.runs import checkpoint
+
+    if model is not None:
+        register(model)
+    return checkpoint.load(Path(run) / checkpoint.NAME)
+
+
+def tune(
+    shard_set: Path | str,
+    model: str | Factory,
+    out: Path | str,
+    *,
+    space: Mapping[str, Dimension] | Path | str | None = None,
+    backend: str = "optuna",
+    resume: bool = False,
+    **options: Any,
+) -> RunResult:
+    """Search hyper-parameters of a model.
+
+    Args:
+        shard_set: Folder or URL of the set.
+        model: Name of a network, or a function as for `train`.
+        out: The run folder.
+        space: Dimensions by name (`Choice`, `Grid`, `Uniform`, `LogUniform`), or a YAML file; the default of the model if None.
+            Names are fields of `TrainConfig`, or keyword arguments of the function.
+        backend: `optuna`, `ray` or `random`.
+        resume: Continue an interrupted search.
+        **options: Fields of `SearchConfig`, for example `trials`, `epochs`, `jobs`, `scheduler`, `val_fold`.
+
+    Returns:
+        The content of result.json; `best` holds the parameters and the value of the best trial.
+    """
+    from shardwave.models.networks.registry import register
+    from shardwave.search.config import SearchConfig
+    from shardwave.search.run import search
+
+    name = model if isinstance(model, str) else register(model)
+    config = SearchConfig(name, backend, space=space, **options)
+    return search(shard_set, config, out, resume=resume)  # type: ignore[return-value]
+
+
+def report(runs: Path | str | Sequence[Path | str], out: Path | str = "report.html") -> Path:
+    """Write one self-contained HTML page from run folders and benchmark records, and return its path."""
+    from shardwave.bench.report import page
+
+    page.write([runs] if isinstance(runs, str | Path) else list(runs), out)
+    return Path(out)
