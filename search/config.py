@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import TrainConfig, defaults
