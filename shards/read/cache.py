@@ -153,7 +153,8 @@ def _reserve(opened: CachedSet, wanted: Sequence[_File]) -> None:
             shutil.rmtree(left)
         for file in wanted:
             (opened.path / _temporary(file)).unlink(missing_ok=True)
-        sets = {used.parent: os.stat(used).st_mtime for used in root.glob(f"*/{USED}")}  # nothing else in there is ours to remove
+        folders = [used.parent for used in root.glob(f"*/{USED}")]  # nothing else in there is ours to remove
+        sets = {folder: os.stat(folder / USED).st_mtime for folder in folders if not folder.is_symlink()}
         sizes = {folder: sum(_size(path) for path in _with_derived(folder)) for folder in sets}
         used, needed = sum(sizes.values()), sum(file.size for file in wanted)
         most = limit(root, used)
