@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shardwave.common.environment import cores
 from shardwave.common.errors import BadAudio, UsageError
 from shardwave.preprocess.audio.decode import Decoded
 from shardwave.preprocess.config import DEFAULTS, Limits, SpectrogramConfig
@@ -226,7 +226,7 @@ def _ahead(read: Callable[[Any], Decoded], sources: Iterable[Any]) -> Iterator[F
     """Futures of `read(source)` in order, enough of them ahead to keep the decoding threads at work."""
     rest, waiting = iter(sources), deque[Future[Decoded]]()
     try:
-        waiting.extend(_decoders().submit(read, source) for source in islice(rest, 2 * _cores()))
+        waiting.extend(_decoders().submit(read, source) for source in islice(rest, 2 * cores()))
         while waiting:
             yield waiting.popleft()
             waiting.extend(_decoders().submit(read, source) for source in islice(rest, 1))
@@ -237,8 +237,4 @@ def _ahead(read: Callable[[Any], Decoded], sources: Iterable[Any]) -> Iterator[F
 
 @functools.cache
 def _decoders() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), "decode")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return ThreadPoolExecutor(cores(), "decode")

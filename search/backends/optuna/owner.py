@@ -41,7 +41,18 @@ def alive(process: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None when there is no such process."""
+    """Return when a process started, in the kernel's ticks; None if there is no such process.
+
+    Systems without /proc (macOS) only tell whether it exists.
+    """
+    if not Path("/proc/self").exists():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:  # a process of another user
+            pass
+        return "unknown"
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
