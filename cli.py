@@ -1,4 +1,7 @@
-"""The command line: thin commands over the rooms; what is heavy is imported inside them."""
+"""The commands of `shardwave`.
+
+A command imports the modules it needs when it runs, so that `--help` imports neither PyTorch nor Numba.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,10 @@ PATH = click.Path(path_type=Path)
 
 
 class Location(click.Path):
-    """A path, or a URL as it was given."""
+    """A parameter type for a path or a URL. A path becomes a `Path`; a URL stays text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the URL; fail if the URL is not valid."""
         if not is_url(value):
             return super().convert(value, param, ctx)
         try:
@@ -54,17 +58,22 @@ LOCATION = Location(path_type=Path)
 
 
 class OrAuto(click.ParamType):
-    """A number, or `auto`."""
+    """A parameter type for a number or `auto`.
 
-    def __init__(self, kind: click.ParamType):
+    Args:
+        kind: Type of the number.
+    """
+
+    def __init__(self, kind: click.ParamType) -> None:
         self.kind, self.name = kind, f"{kind.name}|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return `auto` unchanged and other text as a number."""
         return value if value == AUTO else self.kind.convert(value, param, ctx)
 
 
 def options(*decorators: Callable) -> Callable:
-    """Several click options as one decorator."""
+    """Combine several click options into one decorator."""
 
     def apply(function: Callable) -> Callable:
         for decorator in reversed(decorators):
@@ -79,19 +88,25 @@ def options(*decorators: Callable) -> Callable:
 @click.option(
     "--config",
     type=PATH,
-    help=f"Options from a TOML file, one table per command; the command line wins. Default: ./{CONFIG_FILE} where it exists.",
+    help="TOML file of option defaults, with one table per command. Options on the command line override it. "
+    f"[default: ./{CONFIG_FILE} if it exists]",
 )
 @click.pass_context
 def main_group(ctx: click.Context, config: Path | None) -> None:
-    """From a folder of audio to a tuned classifier: shards, models, search, and where every second went."""
+    """Build shard sets from audio, train and tune classifiers on them, and benchmark each stage."""
     path = config or Path(CONFIG_FILE)
     if config or path.exists():
         ctx.default_map = read_config(path, main_group)
 
 
 SET = click.argument("shard_set", metavar="SET", type=LOCATION)
-OUT_RUN = click.option("--out", required=True, type=PATH, metavar="RUN", help="The run folder to write.")
-DEVICE = click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to compute.")
+OUT_RUN = click.option("--out", required=True, type=PATH, metavar="RUN", help="Run folder to write.")
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", *DEVICES]),
+    default="auto",
+    help="Device to compute on; auto: cuda if PyTorch sees a CUDA device that can be used, else cpu.",
+)
 DEFAULTS = SpectrogramConfig()
 
 
@@ -110,89 +125,149 @@ DEFAULTS = SpectrogramConfig()
     required=True,
     type=LOCATION,
     metavar="SET",
-    help="The set's folder or URL; run again to finish one that was cut off.",
+    help="Folder or URL of the shard set. Repeat the command to finish an interrupted build.",
 )
 @click.option(
     "--labels",
     type=LOCATION,
     metavar="CSV",
-    help="Columns path,label[,fold][,group][,split][,start][,end] (segments in seconds); without it the class is the folder.",
+    help="CSV file of labels: path,label[,fold][,group][,split][,start][,end]; start and end are in seconds. "
+    "Without it, the class of a file is its parent folder.",
 )
-@click.option("--table", type=PATH, metavar="FILE", help="A CSV or Parquet table of features instead of audio.")
+@click.option("--table", type=PATH, metavar="FILE", help="CSV or Parquet table of features to build from instead of audio.")
 @click.option("--path-column", metavar="NAME", help="Column of --labels or --table that names the audio file.")
 @click.option("--label-column", metavar="NAME", help="Column of --labels or --table that holds the class.")
-@click.option("--group-column", metavar="NAME", help="Column of --labels or --table whose equal values stay in one split.")
-@click.option("--label-from", metavar="REGEX", help="Class of each file: the expression's first group in its path below AUDIO.")
-@click.option("--group-from", metavar="REGEX|tag:NAME", help="Group of each file, from its path or a tag (tag:artist).")
-@click.option("--split-from", metavar="REGEX", help="Split of each file, from its path: train, val, test or a synonym.")
-@click.option("--classes", metavar="A,B,...", help="Build the clips of these classes only.")
 @click.option(
-    "--val-fraction", type=float, default=0.2, help="Share of groups for validation, where neither folds nor splits are given."
+    "--group-column",
+    metavar="NAME",
+    help="Column of --labels or --table that holds the group. Clips of one group stay in one split.",
 )
-@click.option("--test-fraction", type=float, default=0.0, help="Share of groups held out as test.")
 @click.option(
-    "--preset", type=click.Choice(list(PRESETS)), help="Settings for a kind of sound (docs/how-to.md lists them); options win."
+    "--label-from",
+    metavar="REGEX|tag:NAME",
+    help="Class of each file: the first group of a regular expression in its path, or a tag (tag:genre).",
+)
+@click.option(
+    "--group-from",
+    metavar="REGEX|tag:NAME",
+    help="Group of each file: the first group of a regular expression in its path, or a tag (tag:artist).",
+)
+@click.option(
+    "--split-from",
+    metavar="REGEX|tag:NAME",
+    help="Split of each file: the first group of a regular expression in its path, or a tag.",
+)
+@click.option("--classes", metavar="A,B,...", help="Build only the clips of these classes.")
+@click.option(
+    "--val-fraction",
+    type=float,
+    default=0.2,
+    help="Share of the clips to validate on, in whole groups; unused if there are folds or splits.",
+)
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.0,
+    help="Share of the clips to hold out as test, in whole groups; unused if there are folds or splits.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Spectrogram settings for a kind of sound (see docs/how-to.md). Other options override them.",
 )
 @click.option(
     "--slices",
     type=OrAuto(click.INT),
     metavar="N|auto",
-    help="Equal time slices per clip, each a full image; 0 = none; auto: ten, fewer where they would be shorter than "
-    f"{SHORTEST_SLICE:g} s.  [default: auto]",
+    help="Number of equal time slices per clip, each an image of --image-size; 0: no slices; "
+    f"auto: 10, or fewer if they would be shorter than {SHORTEST_SLICE:g} s.  [default: auto]",
 )
-@click.option("--slice-seconds", type=float, help="Slices of this length instead; what is left at the end of a clip is in none.")
-@click.option("--slice-overlap", type=float, help="Share of each slice of --slice-seconds that the next repeats, 0 to below 1.")
+@click.option(
+    "--slice-seconds",
+    type=float,
+    help="Length of a slice in seconds; replaces --slices. A remainder at the end of a clip is in no slice.",
+)
+@click.option(
+    "--slice-overlap",
+    type=float,
+    help="Share of a slice of --slice-seconds that the next slice repeats, 0 to below 1.  [default: 0]",
+)
 @click.option(
     "--fit",
     type=click.Choice(FITS),
-    help="Clips of other lengths than --fit-seconds: stretch draws each into the whole width, pad adds silence to shorter ones, "
-    "crop does that too and keeps the beginning of longer ones.  [default: stretch]",
+    help="Treatment of clips of different lengths. stretch: scale each clip to the width of the image; "
+    "pad: append silence to clips shorter than --fit-seconds; "
+    "crop: pad, and cut longer clips at --fit-seconds.  [default: stretch]",
 )
 @click.option(
     "--fit-seconds",
     type=OrAuto(click.FLOAT),
     metavar="SECONDS|auto",
-    help="Length for --fit; auto: the median of the clips for crop, what 95 % do not exceed for pad.  [default: auto]",
+    help="Clip length for --fit pad and crop, in seconds; auto: the 95th percentile of the clip lengths "
+    "for pad, the median for crop.  [default: auto]",
 )
-@click.option("--image-size", type=int, help=f"Pixels, both axes.  [default: {DEFAULTS.image_size}]")
+@click.option("--image-size", type=int, help=f"Height and width of an image in pixels.  [default: {DEFAULTS.image_size}]")
 @click.option(
-    "--frequency-scale", type=click.Choice(FREQUENCY_SCALES), help=f"Frequency axis.  [default: {DEFAULTS.frequency_scale}]"
+    "--frequency-scale",
+    type=click.Choice(FREQUENCY_SCALES),
+    help=f"Scale of the frequency axis.  [default: {DEFAULTS.frequency_scale}]",
 )
 @click.option(
     "--sample-rate",
     type=OrAuto(click.INT),
     metavar="HZ|auto",
-    help=f"Hz; audio at other rates is resampled; auto: {SAMPLE_RATE}, or the clips' median rate where that is lower.  "
-    "[default: auto]",
+    help="Sample rate of the spectrograms in Hz. Audio at other rates is resampled. "
+    f"auto: {SAMPLE_RATE}, or the median rate of the clips if that is lower.  [default: auto]",
 )
-@click.option("--n-fft", type=int, help=f"Samples per STFT frame.  [default: {DEFAULTS.n_fft}]")
-@click.option("--hop-length", type=int, help=f"Samples between frames.  [default: {DEFAULTS.hop_length}]")
-@click.option("--features/--no-features", default=None, help="Tabular features too, as the MLP needs them.  [default: no]")
-@click.option("--engine", type=Extensible(("auto", *ENGINES), "engines"), default="auto", help="What computes the images.")
+@click.option("--n-fft", type=int, help=f"Length of an STFT frame in samples, a power of two.  [default: {DEFAULTS.n_fft}]")
+@click.option("--hop-length", type=int, help=f"Distance between STFT frames in samples.  [default: {DEFAULTS.hop_length}]")
+@click.option(
+    "--features/--no-features",
+    default=None,
+    help="Compute feature vectors too. The model mlp needs them.  [default: no-features]",
+)
+@click.option(
+    "--engine",
+    type=Extensible(("auto", *ENGINES), "engines"),
+    default="auto",
+    help="Engine that computes images and features; auto: torch if there is a CUDA device, else numba.",
+)
 @DEVICE
-@click.option("--workers", type=int, help="Processes. [default: one per core, of the cluster with --address]")
-@click.option("--seed", type=int, default=0, help="Of the split and of the order within shards.")
-@click.option("--shard-mb", type=int, help="Size a large set's shards stay near. [default: 256]")
-@click.option("--min-shards", type=int, help="Shards per split and view, if its clips suffice; larger sets have a multiple.")
-@click.option("--max-bad-fraction", type=float, help="More unusable files than this end with exit status 3. [default: 0.05]")
-@click.option("--max-clip-minutes", type=float, help="Longer clips are quarantined. [default: 60]")
+@click.option(
+    "--workers",
+    type=int,
+    help="Number of worker processes. [default: one per CPU core, of the cluster with --address]",
+)
+@click.option("--seed", type=int, default=0, help="Seed of the split and of the sample order within shards.")
+@click.option("--shard-mb", type=int, help="Approximate upper limit of the size of a shard in MB. [default: 256]")
+@click.option(
+    "--min-shards",
+    type=int,
+    help="Least number of shards per split and view; larger sets have a multiple of it. [default: 8]",
+)
+@click.option(
+    "--max-bad-fraction",
+    type=float,
+    help="Share of the clips that may be quarantined. Beyond it, the exit status is 3. [default: 0.05]",
+)
+@click.option("--max-clip-minutes", type=float, help="Quarantine clips longer than this, in minutes. [default: 60]")
 @click.option(
     "--max-missing-seconds",
     type=float,
-    help="Clips of which more is missing are quarantined, others used with a remark. [default: 0.1]",
+    help="Quarantine clips of which more seconds than this are missing or damaged. [default: 0.1]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a set made from other inputs or options.")
+@click.option("--overwrite", is_flag=True, help="Replace a set that was built from other inputs or options.")
 @click.option(
-    "--break-lock", is_flag=True, help="Remove the lock that a killed build left at the URL --out; no other may be running."
+    "--break-lock",
+    is_flag=True,
+    help="Remove the lock that a killed build left at the URL --out. No other build may be running.",
 )
-@click.option("--address", metavar="auto|HOST:PORT", help="Build on all nodes of this Ray cluster.")
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be built, how large it would be and how long it would take, and stop."
-)
+@click.option("--address", metavar="auto|HOST:PORT", help="Address of a Ray cluster, to build on all its nodes.")
+@click.option("--dry-run", is_flag=True, help="Print an estimate of the set, its size and the build time, and stop.")
 def shard(
     audio: Path | str | None, out: Path | str, table: Path | None, preset: str | None, dry_run: bool, **options: Any
 ) -> dict:
-    """Build a shard set from AUDIO, a folder (or URL) of sound files, or finish building it."""
+    """Build a shard set from AUDIO, a folder or URL of sound files, or finish an interrupted build."""
     from shardwave.shards.build.builder import build, build_table
     from shardwave.shards.build.options import BuildOptions
 
@@ -200,25 +275,25 @@ def shard(
     build_options = BuildOptions(**{name: value for name, value in given(options).items() if name not in spectrogram})
     if table is not None:
         if dry_run:
-            raise UsageError("--dry-run is for audio: a table's set is about as large as the table")
+            raise UsageError("--dry-run cannot be used with --table: the set is about as large as the table")
         if audio is not None:
-            raise UsageError("--table replaces the AUDIO folder: give one of them")
+            raise UsageError(f"give either AUDIO or --table, got AUDIO {audio} and --table {table}")
         if build_options.labels is not None:
-            raise UsageError("--table has the classes in a column of its own: give no --labels")
+            raise UsageError("--labels cannot be used with --table: name its column with --label-column")
         return build_table(table, out, build_options)
     if audio is None:
-        raise UsageError("shard needs a folder of audio, or --table FILE; see shardwave shard --help")
+        raise UsageError("shard needs AUDIO (a folder of sound files) or --table; see shardwave shard --help")
     if not dry_run:
         return build(audio, out, AutoConfig(spectrogram), build_options)
     from shardwave.shards.build.preview import preview
 
-    made, lines = preview(audio, out, AutoConfig(spectrogram), build_options)
+    summary, lines = preview(audio, out, AutoConfig(spectrogram), build_options)
     write_line("\n".join(lines))
-    return dataclasses.asdict(made)
+    return dataclasses.asdict(summary)
 
 
 def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the spectrogram: those of the preset, and over them those that were given."""
+    """Return the spectrogram settings: those of the preset, overridden by the given options."""
     names = {field.name for field in dataclasses.fields(SpectrogramConfig)}
     return {**preset_values(preset), **{name: value for name, value in given(options).items() if name in names}}
 
@@ -226,12 +301,12 @@ def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[st
 @main_group.command(epilog=examples("verify sets/music"))
 @SET
 def verify(shard_set: Path | str) -> dict:
-    """Recompute checksums and counts of SET and read every sample; names the bad shard."""
+    """Recompute the checksums and counts of SET and read every sample. A damaged shard is named."""
     from shardwave.shards.format.verify import verify as verify_set
     from shardwave.shards.read.open_set import open_set
 
     report = verify_set(open_set(shard_set))
-    write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards, all as the manifest says")
+    write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards agree with the manifest")
     return report
 
 
@@ -239,17 +314,27 @@ def verify(shard_set: Path | str) -> dict:
     epilog=examples("inspect sets/music", "inspect sets/music --sheet sheet.png", "inspect sets/music --key KEY --png one.png")
 )
 @SET
-@click.option("--key", help="Print the sample with this key, or that of the clip with this path.")
-@click.option("--png", type=PATH, metavar="FILE", help="Draw that sample with axes in Hz and seconds, and its slices.")
-@click.option("--sheet", type=PATH, metavar="FILE", help="Draw some samples of every class.")
-@click.option("--against", type=PATH, metavar="AUDIO", help="Compare samples with the folder of audio they came from.")
+@click.option("--key", help="Key of the sample to print, or the path of its clip.")
+@click.option(
+    "--png",
+    type=PATH,
+    metavar="FILE",
+    help="PNG file for the sample of --key and its slices, drawn with axes in Hz and seconds.",
+)
+@click.option("--sheet", type=PATH, metavar="FILE", help="Image file for a contact sheet with samples of every class.")
+@click.option(
+    "--against",
+    type=PATH,
+    metavar="AUDIO",
+    help="Recompute samples from this folder of audio and compare them with the stored ones.",
+)
 def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
-    """Show what is in SET: classes, splits, views, durations, and what was quarantined and why."""
+    """Show the classes, splits, views and durations of SET, and its quarantined files with the reasons."""
     from shardwave.shards.inspect import compare_audio, figures, lookup
     from shardwave.shards.inspect import summary as inspection
 
     if png is not None and key is None:
-        raise UsageError("--png needs --key, the sample to draw; --sheet draws some of every class")
+        raise UsageError("--png needs --key; use --sheet to draw samples of every class")
     if against is not None:
         report = compare_audio.against(shard_set, against, key)
         write_line(compare_audio.report(report))
@@ -262,49 +347,66 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     write_line(inspection.describe(summary))
     if sheet is not None:
         figures.draw_sheet(shard_set, sheet)
-        say(f"drawn: {sheet}")
+        say(f"contact sheet written to {sheet}")
     return summary
 
 
-MODEL = click.option("--model", required=True, type=Extensible(tuple(NETWORKS), "networks"), help="What to train.")
+MODEL = click.option("--model", required=True, type=Extensible(tuple(NETWORKS), "networks"), help="Network to train.")
 FOLDS = options(
-    click.option(
-        "--val-fold", type=int, help="Validate on this fold. [default: the split val, or the fold after the one held out]"
-    ),
-    click.option("--test-fold", type=int, help="Hold this fold out, scored once at the end."),
+    click.option("--val-fold", type=int, help="Fold to validate on. [default: the split val, or the fold after --test-fold]"),
+    click.option("--test-fold", type=int, help="Fold to hold out from training and validation. It is scored once, at the end."),
 )
 LEARNING = options(
     click.option(
-        "--train-view", type=click.Choice(TRAIN_VIEWS), help="What to train on. [default: auto: by model (train --help)]"
+        "--train-view",
+        type=click.Choice(TRAIN_VIEWS),
+        help="View to train on; auto: the default of the model (see train --help). [default: auto]",
     ),
     click.option(
-        "--select-by", type=click.Choice(SELECT_BY), help="The validation score that chooses. [default: auto: as trained]"
+        "--select-by",
+        type=click.Choice(SELECT_BY),
+        help="Validation score that selects the epoch; auto: that of --train-view. [default: auto]",
     ),
-    click.option("--seed", type=int, default=0, help="Of weights, order and augmentation."),
-    click.option("--device", type=click.Choice(["auto", *DEVICES]), default="auto", help="Where to train."),
-    click.option("--precision", type=click.Choice(PRECISIONS), help="Lightning's name. [default: 32-true]"),
+    click.option("--seed", type=int, default=0, help="Seed of the initial weights, the sample order and the augmentation."),
     click.option(
-        "--weights", metavar="FILE|none|default", help="vgg16: a file of weights, none, or torchvision's. [default: default]"
+        "--device",
+        type=click.Choice(["auto", *DEVICES]),
+        default="auto",
+        help="Device to train on; auto: cuda if PyTorch sees a CUDA device, else cpu.",
+    ),
+    click.option(
+        "--precision", type=click.Choice(PRECISIONS), help="Numerical precision, a name of Lightning. [default: 32-true]"
+    ),
+    click.option(
+        "--weights",
+        metavar="FILE|none|default",
+        help="Initial weights of vgg16: a file, none, or default (those of torchvision). [default: default]",
     ),
 )
 HYPERPARAMETERS = options(
-    click.option("--batch-size", type=int, help="Samples, over all devices together."),
+    click.option("--batch-size", type=int, help="Number of samples per batch, over all devices together."),
     click.option("--hidden-size", type=int, help="Width of each hidden layer."),
-    click.option("--hidden-layers", type=int),
-    click.option("--dropout", type=float, help="After each hidden layer."),
-    click.option("--learning-rate", type=float, help="AdamW's; the peak where there is a schedule."),
-    click.option("--weight-decay", type=float, help="AdamW's."),
-    click.option("--conv1-kernel", type=int, help="Pixels, square."),
-    click.option("--conv2-kernel", type=int, help="Pixels, square."),
-    click.option("--conv1-channels", type=int, help="cnn-plus: of the first block."),
-    click.option("--conv2-channels", type=int),
-    click.option("--label-smoothing", type=float),
-    click.option("--mixup", type=float, help="Alpha of Beta(alpha, alpha); 0 = off."),
-    click.option("--time-shift/--no-time-shift", default=None, help="Roll training images along time."),
-    click.option("--frequency-mask", type=float, help="Widest masked band, as a part of the image's height."),
-    click.option("--time-mask", type=float, help="Likewise of its width."),
-    click.option("--average-decay", type=float, help="Moving average of weights, per step; 0 = off."),
-    click.option("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate."),
+    click.option("--hidden-layers", type=int, help="Number of hidden layers."),
+    click.option("--dropout", type=float, help="Dropout probability after each hidden layer."),
+    click.option("--learning-rate", type=float, help="Learning rate of AdamW; its peak if there is a schedule."),
+    click.option("--weight-decay", type=float, help="Weight decay of AdamW. Biases and norms have none."),
+    click.option("--conv1-kernel", type=int, help="Kernel size of the first convolution in pixels (square)."),
+    click.option("--conv2-kernel", type=int, help="Kernel size of the second convolution in pixels (square)."),
+    click.option(
+        "--conv1-channels",
+        type=int,
+        help="Channels of the first convolution; for cnn-plus, of the first block.",
+    ),
+    click.option("--conv2-channels", type=int, help="Channels of the second convolution."),
+    click.option("--label-smoothing", type=float, help="Label smoothing of the cross-entropy loss; 0: off."),
+    click.option("--mixup", type=float, help="Alpha of the distribution Beta(alpha, alpha) of mixup; 0: off."),
+    click.option("--time-shift/--no-time-shift", default=None, help="Roll training images along time by a random amount."),
+    click.option(
+        "--frequency-mask", type=float, help="Largest height of a masked frequency band, as a fraction of the image; 0: off."
+    ),
+    click.option("--time-mask", type=float, help="Largest width of a masked time interval, as a fraction of the image; 0: off."),
+    click.option("--average-decay", type=float, help="Decay per step of the exponential moving average of the weights; 0: off."),
+    click.option("--schedule", type=click.Choice(SCHEDULES), help="Schedule of the learning rate."),
 )
 
 
@@ -317,24 +419,28 @@ HYPERPARAMETERS = options(
 @SET
 @MODEL
 @OUT_RUN
-@click.option("--epochs", type=int, help="Passes over the training data.")
+@click.option("--epochs", type=int, help="Number of passes over the training data.")
 @FOLDS
-@click.option("--folds", type=click.Choice(["all"]), help="Every fold once as test, the next as validation: mean and each.")
+@click.option(
+    "--folds",
+    type=click.Choice(["all"]),
+    help="Cross-validate: test each fold once with a model trained on all others; report the mean.",
+)
 @LEARNING
-@click.option("--devices", type=int, help="How many, on each node; several by Lightning's strategy. [default: 1]")
-@click.option("--nodes", type=int, help="Machines; start the command on each (see docs/scale.md). [default: 1]")
-@click.option("--strategy", help="Lightning's name. [default: auto]")
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--devices", type=int, help="Number of devices per node. Several are combined by --strategy. [default: 1]")
+@click.option("--nodes", type=int, help="Number of machines. Start the command on each (see docs/scale.md). [default: 1]")
+@click.option("--strategy", help="Strategy for several devices, as Lightning names it. [default: auto]")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @HYPERPARAMETERS
 def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
-    """Train one model on SET and write RUN: result.json, checkpoint.ckpt, errors.csv, curves.png, confusion.png."""
+    """Train one model on SET and write result.json, the checkpoint, errors.csv and figures into RUN."""
     from shardwave.models.training.config import defaults
 
     config = defaults(chosen.pop("model"), **given(chosen))
     from shardwave.models.training.train import train as train_model
 
     result = train_model(shard_set, config, out, resume=resume)
-    if "scores" not in result:  # a process that trained along: the first one scores and writes
+    if "scores" not in result:  # of several processes, only the first computes and writes scores
         return result
     show_scores(result["scores"], result["selected_by"], {"train": "while learning"})
     epoch = f"; best epoch {result['best_epoch']}" if result.get("best_epoch") else ""
@@ -345,25 +451,26 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict
 @main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --split test"))
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @SET
-@click.option("--split", "splits", multiple=True, metavar="NAME", help="Score this split; may be repeated. [default: each]")
+@click.option("--split", "splits", multiple=True, metavar="NAME", help="Split to score; can be repeated. [default: all]")
 @click.option(
     "--errors",
     type=PATH,
     metavar="CSV",
-    help="File for the clips that are classified wrongly, without those that were trained on. [default: RUN/errors-<set>.csv]",
+    help="CSV file for misclassified clips that were not trained on. [default: RUN/errors-<set>.csv]",
 )
 @DEVICE
 def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str) -> dict:
-    """Score RUN's model on SET, on whole clips and on the mean of their slices.
+    """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
-    Each row says what RUN used the clips for: trained, validation, test, or new. There is a total only where all are of one kind.
+    Each row states what RUN used the clips for: trained, validation, test or new. The total is computed only
+    if that is the same for all splits.
     """
     from shardwave.models.evaluation.evaluate import evaluate as score
 
     result = score(run_folder, shard_set, splits=splits or None, device=device, errors=errors)
     show_scores(result["scores"], result["selected_by"], {name: kind_of(about) for name, about in result["splits"].items()})
     if len(result["splits"]) > 1 and not any(name.startswith("all_") for name in result["scores"]):
-        click.echo("no total: the splits are not of one kind")
+        click.echo("no total: the run used the splits for different purposes")
     return result
 
 
@@ -379,20 +486,25 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
     required=True,
     type=PATH,
     metavar="CSV",
-    help="Rows id,class for audio (id = the path relative to AUDIO); path,split,label,class,probability for a shard set.",
+    help="CSV file of predictions, with the columns id,class for audio (id is the path below AUDIO) and "
+    "path,split,label,class,probability for a shard set.",
 )
 @click.option(
-    "--split", "splits", multiple=True, metavar="NAME", help="Of a shard set: this split; may be repeated. [default: all]"
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="NAME",
+    help="Split to classify, if AUDIO is a shard set; can be repeated. [default: all]",
 )
-@click.option("--probabilities", is_flag=True, help="One more column per class.")
+@click.option("--probabilities", is_flag=True, help="Add one column per class with its probability.")
 @DEVICE
 def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str) -> dict:
-    """Classify a folder of AUDIO, a file, or a shard set with RUN's model."""
+    """Classify AUDIO, a folder of audio, a file or a shard set, with the model of RUN."""
     from shardwave.models.evaluation.predict import predict as classify
 
-    made = classify(run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None)
-    say(f"{made['clips']} rows written to {out}")
-    return made
+    result = classify(run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None)
+    say(f"{result['clips']} rows written to {out}")
+    return result
 
 
 @main_group.command(
@@ -404,38 +516,48 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 @SET
 @MODEL
 @click.option(
-    "--backend", required=True, type=Extensible(("ray", "optuna", "random"), "backends"), help="Who schedules the trials."
+    "--backend",
+    required=True,
+    type=Extensible(("ray", "optuna", "random"), "backends"),
+    help="Backend that chooses and schedules the trials.",
 )
 @OUT_RUN
-@click.option("--trials", type=int, default=20, help="In all, whatever the backend.")
-@click.option("--epochs", type=int, help="Of a trial that is not stopped. [default: 10; cnn-plus, on whole clips: 30]")
-@click.option("--jobs", type=int, help="Trials at once. [default: one per core, or one per GPU]")
+@click.option("--trials", type=int, default=20, help="Total number of trials.")
+@click.option("--epochs", type=int, help="Number of epochs of a trial that is not stopped early. [default: 10; cnn-plus: 30]")
+@click.option("--jobs", type=int, help="Number of trials that run at a time. [default: one per GPU, or one per CPU core]")
 @click.option(
     "--scheduler",
     shell_complete=among("asha", "median", "none", "hyperband"),
-    help="asha, median, none; optuna: hyperband too. [default: asha; random: none]",
+    help="Rule that stops unpromising trials. ray: asha, median, none; optuna: also hyperband; "
+    "random: none, median. [default: asha; random: none]",
 )
-@click.option("--grace", type=int, default=1, help="Epochs that every trial is given.")
-@click.option("--reduction", type=int, default=3, help="One in this many goes on at each rung.")
+@click.option("--grace", type=int, default=1, help="Number of epochs that every trial runs before it can be stopped.")
+@click.option(
+    "--reduction",
+    type=int,
+    default=3,
+    help="Reduction factor of successive halving: one trial in this many continues at each rung.",
+)
 @click.option(
     "--sampler",
     shell_complete=among("random", "grid", "tpe", "gp"),
-    help="random, grid, tpe; optuna: gp too. [default: optuna tpe, else random]",
+    help="Method that proposes hyper-parameters. ray: random, grid, tpe; optuna: also gp; "
+    "random: random, grid. [default: random; optuna: tpe]",
 )
-@click.option("--space", type=PATH, metavar="FILE", help="A YAML file that overrides the model's search space.")
+@click.option("--space", type=PATH, metavar="FILE", help="YAML file that overrides the search space of the model.")
 @FOLDS
 @LEARNING
-@click.option("--resume", is_flag=True, help="Go on with a search that was interrupted.")
-@click.option("--storage", help="optuna: a database's URL, so that several machines join one study.")
-@click.option("--study", help="optuna: the study's name in that database.")
-@click.option("--address", help="ray: a running cluster's address, or auto.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted search.")
+@click.option("--storage", help="URL of a database, so that several machines share one study. Only for --backend optuna.")
+@click.option("--study", help="Name of the study in the database of --storage. Only for --backend optuna.")
+@click.option("--address", help="Address of a running Ray cluster, or auto. Only for --backend ray.")
 @click.option(
     "--fused/--no-fused",
     default=None,
-    help="mlp, vgg16: compiled training steps on the CPU. [default: for mlp, unless --device is cuda]",
+    help="Train mlp or vgg16 with compiled steps on the CPU. [default: for mlp, unless --device is cuda]",
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
-    """Tune MODEL on SET; hyper-parameters are chosen on validation data only."""
+    """Search hyper-parameters of a model on SET. They are selected on validation data only."""
     from shardwave.search.run import SearchConfig
     from shardwave.search.run import search as run_search
 
@@ -446,7 +568,7 @@ def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dic
 
 @main_group.group()
 def bench() -> None:
-    """Measure: every stage with its floor and its peers, search backends on recorded curves, two records."""
+    """Measure the stages, the search backends and the accuracy, and compare two records."""
 
 
 @bench.command(
@@ -455,12 +577,16 @@ def bench() -> None:
         "bench throughput --out runs/bench --quick", "bench throughput --stage preprocess --stage loading --out runs/bench"
     ),
 )
-@click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for records.jsonl and report.html.")
-@click.option("--stage", "stages", multiple=True, help="Only these. [default: all]")
-@click.option("--quick", is_flag=True, help="Two minutes on two cores instead of thirty.")
-@click.option("--scale", is_flag=True, help="Cost as clips (100 to 10,000) and workers grow, and the fitted exponent.")
+@click.option("--out", required=True, type=PATH, metavar="RUN", help="Folder for records.jsonl and report.html.")
+@click.option("--stage", "stages", multiple=True, help="Stage to measure; can be repeated. [default: all]")
+@click.option("--quick", is_flag=True, help="Use smaller inputs: two minutes on two cores instead of thirty.")
+@click.option(
+    "--scale",
+    is_flag=True,
+    help="Measure the cost of builds over clips (100 to 10,000) and workers too, and fit its exponent.",
+)
 def throughput(out: Path, **chosen: Any) -> dict:
-    """Measure every stage beside its floor and its peers."""
+    """Measure every stage and compare it with its limit and with its peers."""
     from shardwave.bench.harness.run import throughput as measure
 
     return measure(out, **chosen)
@@ -470,18 +596,23 @@ def throughput(out: Path, **chosen: Any) -> dict:
     "search",
     epilog=examples("bench search --out runs/backends", "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe"),
 )
-@click.option("--out", required=True, type=PATH, metavar="RUN", help="The folder for the results.")
+@click.option("--out", required=True, type=PATH, metavar="RUN", help="Folder for the results.")
 @click.option(
     "--table",
     type=PATH,
     metavar="FILE",
-    help="Learning curves: a search's run folder, or a file of them. [default: the MLP's on ESC-10]",
+    help="Run folder of a search, or a file of learning curves. [default: curves of the MLP on ESC-10]",
 )
-@click.option("--seeds", type=int, default=20, help="Replays of each combination.")
-@click.option("--workers", type=int, multiple=True, default=(1, 4, 16), help="Simulated workers.")
-@click.option("--epochs", type=int, help="Epochs of a full training. [default: 10, or what the table has]")
-@click.option("--trainings", type=int, default=20, help="Full trainings' worth of epochs that a search may spend.")
-@click.option("--only", metavar="TEXT", multiple=True, help="Strategies whose name (backend/sampler/scheduler) contains it.")
+@click.option("--seeds", type=int, default=20, help="Number of replays of each combination, each with its own seed.")
+@click.option("--workers", type=int, multiple=True, default=(1, 4, 16), help="Number of simulated workers; can be repeated.")
+@click.option("--epochs", type=int, help="Number of epochs of a full training. [default: 10, or fewer if the table has fewer]")
+@click.option("--trainings", type=int, default=20, help="Budget of a search, in full trainings of --epochs epochs each.")
+@click.option(
+    "--only",
+    metavar="TEXT",
+    multiple=True,
+    help="Replay only strategies whose name (backend/sampler/scheduler) contains this text; can be repeated.",
+)
 def bench_search(out: Path, **chosen: Any) -> dict:
     """Compare search backends, samplers and schedulers on recorded learning curves."""
     from shardwave.bench.search_quality.replay import replay
@@ -493,7 +624,7 @@ def bench_search(out: Path, **chosen: Any) -> dict:
 @click.argument("before", type=PATH)
 @click.argument("after", type=PATH)
 def compare(before: Path, after: Path) -> dict:
-    """Say what became faster or slower from BEFORE to AFTER, and what is within noise."""
+    """List the cases that are faster, slower or within noise in the records AFTER, compared with BEFORE."""
     from shardwave.bench.report.compare import compare as compare_records
 
     report = compare_records(before, after)
@@ -503,18 +634,39 @@ def compare(before: Path, after: Path) -> dict:
 
 @bench.command("accuracy", epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"))
 @click.argument("audio", type=PATH)
-@click.option("--labels", type=PATH, metavar="CSV", help="Labels with folds.")
+@click.option("--labels", type=PATH, metavar="CSV", help="CSV file of labels with a column of folds.")
 @click.option(
-    "--model", "models", multiple=True, type=click.Choice(tuple(NETWORKS)), help="Only these. [default: mlp, cnn, cnn-plus]"
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(tuple(NETWORKS)),
+    help="Model to cross-validate; can be repeated. [default: mlp, cnn, cnn-plus]",
 )
-@click.option("--work", required=True, type=PATH, metavar="DIR", help="The folder for sets and runs; run again to go on.")
-@click.option("--out", type=PATH, default=Path("bench/results"), help="Where accuracy.json and accuracy.md go.")
-@click.option("--leakage/--no-leakage", default=True, help="Also with slices split at random: what leakage would have flattered.")
-@click.option("--jobs", type=int, help="Cross-validations at a time, one core each. [default: one per core; on a GPU 1]")
+@click.option(
+    "--work",
+    required=True,
+    type=PATH,
+    metavar="DIR",
+    help="Folder for shard sets and runs. Repeat the command to continue an interrupted measurement.",
+)
+@click.option("--out", type=PATH, default=Path("bench/results"), help="Folder for accuracy.json and accuracy.md.")
+@click.option(
+    "--leakage/--no-leakage",
+    default=True,
+    help="Measure also the accuracy with slices split at random, which leakage between splits inflates.",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    help="Number of cross-validations that run at a time, one core each. [default: one per core; on a GPU 1]",
+)
 def accuracy(
     audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool, jobs: int | None
 ) -> dict:
-    """Cross-validate the models on AUDIO's folds, over seeds; the epochs are chosen without the fold that is scored."""
+    """Cross-validate the models on the folds of AUDIO with several seeds.
+
+    The number of epochs is chosen without the fold that is scored.
+    """
     from shardwave.bench.accuracy import SEEDS, run
 
     seeds: dict[str, Sequence[int]] = {name: SEEDS.get(name, (0,)) for name in models or SEEDS}
@@ -523,16 +675,23 @@ def accuracy(
 
 @main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
 @click.argument("name", type=Extensible(known.NAMES, "datasets"), metavar="NAME")
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="The folder for audio and labels.csv.")
-@click.option("--from", "source", type=PATH, metavar="FOLDER", help="A folder that has it already.")
+@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the audio and labels.csv.")
+@click.option(
+    "--from",
+    "source",
+    type=PATH,
+    metavar="PATH",
+    help="Folder or archive that already holds the data set; nothing is downloaded.",
+)
 @click.option(
     "--split",
     shell_complete=among("random", "filtered", "official", "speaker"),
-    help="gtzan: random (by track) or filtered (fault-filtered); fsdd: official or speaker; other sets: official.",
+    help="Way to split the data set. gtzan: random (by track) or filtered (fault-filtered); "
+    "fsdd: official or speaker; other sets: official.",
 )
-@click.option("--url", help="A mirror to download from.")
+@click.option("--url", help="URL to download the data set from instead of its known addresses.")
 def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:
-    """Get a known data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels with the official folds."""
+    """Download a data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels and folds."""
     from shardwave.shards.sources.fetch import fetch as fetch_set
 
     return fetch_set(name, out, source=source, **given({"split": split, "url": url}))
@@ -540,10 +699,10 @@ def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str
 
 @main_group.command(epilog=examples("report runs/cnn", "report runs/mlp-ray runs/mlp-optuna --out compared.html"))
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
-@click.option("--out", type=PATH, default=Path("report.html"), help="The page to write.")
-@click.option("--markdown", is_flag=True, help="Print it as Markdown too.")
+@click.option("--out", type=PATH, default=Path("report.html"), help="HTML file to write.")
+@click.option("--markdown", is_flag=True, help="Print the report as Markdown too.")
 def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
-    """One self-contained HTML page from run folders and bench records; two searches are compared side by side."""
+    """Write an HTML report of run folders and bench records. Two searches are compared side by side."""
     from shardwave.bench.report.page import write
 
     text = write(list(runs), out)
@@ -555,16 +714,19 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 
 @main_group.command(epilog=examples("demo", "demo --data my-audio --out runs/my-demo"))
 @click.option(
-    "--out", type=PATH, help="The folder for everything the demo makes. [default: demo, or demo-NAME of the --data folder]"
+    "--out", type=PATH, help="Folder for all files of the demo. [default: demo, or demo-NAME if --data is a folder NAME]"
 )
-@click.option("--data", type=PATH, metavar="FOLDER", help="Your own audio instead of synthetic genres.")
-@click.option("--labels", type=PATH, metavar="CSV", help="Its labels; without them the class is the parent folder.")
+@click.option("--data", type=PATH, metavar="FOLDER", help="Folder of audio to use instead of synthetic audio.")
+@click.option("--labels", type=PATH, metavar="CSV", help="CSV file of the labels of --data; by default, the class is the folder.")
 def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
-    """The whole way on a small data set made here: shards, training, two searches, report. Offline, minutes on two cores."""
+    """Run all steps on a small synthetic data set: build shards, train, search twice, report.
+
+    The demo needs no network and takes a few minutes on two cores.
+    """
     from shardwave.bench.demo import demo as run_demo
 
     if labels is not None and data is None:
-        raise UsageError("--labels belongs to --data: the demo's own audio brings its labels")
+        raise UsageError("--labels needs --data: the synthetic audio of the demo has labels of its own")
     return run_demo(out or Path(f"demo-{data.resolve().name}" if data else "demo"), data, labels, say=say)
 
 
@@ -593,7 +755,7 @@ DEFAULTS_OF.update({"shardwave shard": _build_defaults, "shardwave train": _trai
 
 
 def main() -> None:
-    """The console script's entry."""
+    """Run the command line of `shardwave`."""
     run(main_group)
 
 

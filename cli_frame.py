@@ -1,4 +1,4 @@
-"""What every command shares: common options, the configuration file, examples in the help, one line per error."""
+"""Common parts of the commands: shared options, the configuration file, examples, error messages."""
 
 from __future__ import annotations
 
@@ -25,24 +25,30 @@ from shardwave.common.progress import heartbeat
 from shardwave.common.redact import mask_url, redact, redact_values
 
 _log = logging.getLogger("shardwave.cli")
-DEFAULTS_OF: dict[
-    str, Callable[[dict[str, Any]], dict[str, Any]]
-] = {}  # command -> from its options, what it fills in for others
+# Functions by command path that return the defaults of all options from those given, for `--show-config`.
+DEFAULTS_OF: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 CONFIG_FILE = "shardwave.toml"
-_urls: list[str] = []  # that options hold: what others' messages repeat of their passwords is masked too
+_urls: list[str] = []  # URLs among the options; their passwords are masked in messages of other libraries too
 COMMON = {
     "json_line": click.Option(
         ["--json", "json_line"], is_flag=True, help="Make the last line on standard output one JSON object."
     ),
-    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="No progress, no remarks."),
-    "verbose": click.Option(["--verbose", "-v"], is_flag=True, help="Say what is read, chosen and kept, and how long it took."),
+    "quiet": click.Option(["--quiet", "-q"], is_flag=True, help="Show no progress and no messages."),
+    "verbose": click.Option(
+        ["--verbose", "-v"], is_flag=True, help="Log the files read, the automatic choices and the durations."
+    ),
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
-    "show_config": click.Option(["--show-config"], is_flag=True, help="Print the options that would run, and stop."),
+    "show_config": click.Option(["--show-config"], is_flag=True, help="Print the values of all options, and stop."),
 }
 
 
 class Extensible(click.Choice[str]):
-    """A choice that also takes the names of extensions of other packages."""
+    """A choice that also accepts the names of extensions from other packages.
+
+    Args:
+        choices: The built-in choices.
+        group: Group of the extensions, for example `engines`.
+    """
 
     def __init__(self, choices: Sequence[str], group: str) -> None:
         super().__init__(choices)
@@ -56,13 +62,14 @@ class Extensible(click.Choice[str]):
 
 
 class Command(click.Command):
-    """A command with the options that all share; its callback's result is what `--json` prints."""
+    """A command with the options `COMMON`. `--json` prints the return value of its callback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.extend(COMMON.values())
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Apply the common options, run the command and return its result."""
         common = {name: ctx.params.pop(name) for name in COMMON}
         ctx.find_root().obj = common
         if common["show_config"]:
@@ -87,44 +94,54 @@ class Command(click.Command):
 
 
 def _stages(result: Any) -> str:
-    """The seconds by stage that a result tells of, as text."""
+    """Return the seconds of each stage in a result as text."""
     seconds = result.get("seconds") if isinstance(result, dict) else None
-    told = {name: value for name, value in seconds.items() if isinstance(value, int | float)} if isinstance(seconds, dict) else {}
-    return (": " + ", ".join(f"{name} {value:.2f} s" for name, value in told.items())) if told else ""
+    if not isinstance(seconds, dict):
+        return ""
+    stages = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items() if isinstance(value, int | float))
+    return f": {stages}" if stages else ""
 
 
 class Group(click.Group):
+    """A group of commands that lists them in the order of their definition."""
+
     command_class = Command
-    group_class = type  # subgroups are of this class too
+    group_class = type  # subgroups have this class too
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the work, not of the alphabet
+        """Return the names of the commands in the order of their definition."""
+        return list(self.commands)
 
 
 def examples(*lines: str) -> str:
-    """An epilog that click leaves as it is."""
+    """Return an epilog of example commands, whose lines click does not wrap."""
     return "\b\nExamples:\n" + "\n".join("  shardwave " + line for line in lines)
 
 
 def columns(title: str, rows: list[list[str]]) -> str:
-    """A part of an epilog: a table, its columns aligned, that click leaves as it is."""
+    """Return a table with aligned columns as part of an epilog, whose lines click does not wrap.
+
+    Args:
+        title: Line above the table.
+        rows: Cells of each row; all rows have the same length.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return f"\n\n\b\n{title}\n" + "\n".join("  " + line for line in lines)
 
 
 def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """What Tab offers for an option whose values are checked where they are used."""
-    return lambda ctx, param, typed: [value for value in values if value.startswith(typed)]
+    """Return a shell completion that proposes `values`, for an option that accepts other values too."""
+    return lambda ctx, param, incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Only the options that were given: a dataclass's own defaults stand for the rest."""
+    """Return the options that are not None, so that the defaults of a dataclass apply to the others."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _shown(values: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, passwords masked: `--storage` and `--url` may hold one even where they are no URL."""
+    """Return the given options with passwords masked, also in `--storage` and `--url` if they are no URL."""
     return {
         name: mask_url(value) if isinstance(value, str) and ("://" in value or name in ("storage", "url")) else value
         for name, value in given(values).items()
@@ -132,12 +149,12 @@ def _shown(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str] | None = None) -> None:
-    """Print scores as a table; * marks the score that was selected by.
+    """Print scores as a table; * marks the score that selects the epoch.
 
     Args:
-        scores: {split}_{full|slice_mean}_{accuracy|recall|f1}: value.
-        selected: `full` or `slice_mean`.
-        remarks: What stands behind the rows of a split, in parentheses.
+        scores: Values by `{split}_{full|slice_mean}_{accuracy|recall|f1}`.
+        selected: Score that selects the epoch, `full` or `slice_mean`.
+        remarks: Remark by split, printed in parentheses after the rows of the split.
     """
     write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
@@ -147,19 +164,27 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
         write_line(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
 
 
-def kind_of(about: dict[str, Any]) -> str:
-    """What `evaluate` says of a split: its kind, and how many of its clips were trained on where that does not follow from it."""
-    kind, trained, clips = about["kind"], about["trained"], about["clips"]
+def kind_of(split: dict[str, Any]) -> str:
+    """Return a description of what the run used a split for.
+
+    Args:
+        split: Entry of `splits` in the result of `evaluate`: `kind`, `trained` (clips trained on), `clips`.
+    """
+    kind, trained, clips = split["kind"], split["trained"], split["clips"]
     if kind == "unknown":
-        return "unknown: RUN lacks clips.npz, which tells which clips it was trained on"
+        return "unknown: RUN lacks clips.npz, the table of the clips that it was trained on"
     if kind == "trained" or not trained:
         return str(kind)
-    counted = f"{trained} of {clips} clips were trained on"
-    return counted if kind == "mixed" else f"{kind}; {counted}"
+    count = f"{trained} of {clips} clips were trained on"
+    return count if kind == "mixed" else f"{kind}; {count}"
 
 
 def show_best(result: dict[str, Any]) -> None:
-    """Print a search's best trial and what the search cost."""
+    """Print the best trial of a search, and its epochs and seconds.
+
+    Args:
+        result: Content of the result.json of a search.
+    """
     best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
     score = f"{100 * best['value']:.1f} % validation accuracy ({result['selected_by']})"
@@ -173,13 +198,24 @@ def show_best(result: dict[str, Any]) -> None:
 
 
 def read_config(path: Path, group: click.Group) -> dict[str, Any]:
-    """The option defaults in a TOML file: {command: {option: value}}; an unknown command or option is wrong usage."""
+    """Read option defaults from a TOML file.
+
+    Args:
+        path: The file, with a table per command.
+        group: The group of the commands.
+
+    Returns:
+        Values by command and option, under the names of the parameters.
+
+    Raises:
+        UsageError: The file cannot be read, is not TOML, or names an unknown command or option.
+    """
     try:
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"--config {path}: not TOML: {error}") from error
+        raise UsageError(f"--config {path}: the file is not valid TOML: {error}") from error
     return _checked(tables, group, path)
 
 
@@ -188,7 +224,7 @@ def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str
     for name, table in tables.items():
         command = group.commands.get(name)
         if command is None or not isinstance(table, dict):
-            raise UsageError(f"{path}: [{name}] is no command; commands: {', '.join(group.commands)}")
+            raise UsageError(f"{path}: [{name}] is not a command; commands: {', '.join(group.commands)}")
         if isinstance(command, click.Group):
             checked[name] = _checked(table, command, path)
             continue
@@ -201,7 +237,11 @@ def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str
 
 
 def run(group: click.Group) -> None:
-    """Run the command line; every error ends in one clear line and its exit status."""
+    """Run the command line and exit with its status. An error is printed as one line.
+
+    Args:
+        group: The group of all commands.
+    """
     arguments = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
@@ -232,7 +272,7 @@ def run(group: click.Group) -> None:
 
 
 def _advice(error: OSError, group: click.Group, arguments: list[str]) -> str:
-    """What to do about a full disk, a used-up quota or a limit on the size of files; nothing for other errors."""
+    """Return the remedy for a full disk, an exceeded quota or a file size limit; else an empty text."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ""
     command = next((group.commands[name] for name in arguments if name in group.commands), None)
@@ -242,7 +282,13 @@ def _advice(error: OSError, group: click.Group, arguments: list[str]) -> str:
 
 
 def fail(message: str, status: int, arguments: list[str]) -> int:
-    """Say what went wrong in one line (and as JSON where asked for), and return the exit status."""
+    """Print an error as one line, with `--json` also as a JSON object, and return `status`.
+
+    Args:
+        message: The error; passwords in it are masked.
+        status: Exit status of the program.
+        arguments: The command line, which may hold `--debug` and `--json`.
+    """
     if "--debug" in arguments:
         write_line(redact(traceback.format_exc(), *_urls), sys.stderr)
     message = redact(message, *_urls)
@@ -253,7 +299,7 @@ def fail(message: str, status: int, arguments: list[str]) -> int:
 
 
 def reference(group: click.Group) -> str:
-    """Every command's help as Markdown, for docs/reference.md (`make docs`)."""
+    """Return the help of every command as Markdown, for docs/reference.md (`make docs`)."""
     lines = ["# Reference of commands and options", "", "Written by `make docs` from the commands themselves.", ""]
 
     def add(command: click.Command, parent: click.Context) -> None:
