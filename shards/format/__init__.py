@@ -1,0 +1,1 @@
+"""Files of a shard set: tar, index, manifest and records."""

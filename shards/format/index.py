@@ -24,7 +24,7 @@ from shardwave.shards.format.layout import BLOCK
 MAX_TAR = 1 << 41  # bytes; a view keeps offsets as 32-bit numbers of blocks
 _MAGIC = b"SWINDEX1"
 _PREFIX = struct.Struct("<8sII")
-HEADER_ROOM = 1 << 16  # bytes; more than any header takes
+MAX_HEADER = 1 << 16  # bytes; more than any header takes
 _REMEDY = "build the set again, or restore the file"
 
 

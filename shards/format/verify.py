@@ -28,7 +28,7 @@ def verify(opened: ShardSet) -> dict[str, Any]:
     Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
     damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two splits.
     """
-    opened.bring_all()
+    opened.ensure_all_local()
     found = opened.manifest
     shards = [
         _Shard(opened.path, split, view, entry, found)

@@ -1,4 +1,4 @@
-"""Batches of a view as torch tensors, gathered ahead by threads, in an order that (seed, epoch) alone decides."""
+"""Batches of a view as torch tensors, prefetched by threads, in an order determined by seed and epoch."""
 
 from __future__ import annotations
 
@@ -20,34 +20,48 @@ Batch = dict[str, torch.Tensor]
 
 
 class Source(Protocol):
-    """What a loader takes batches from: a view that `Gatherer` reads, or a resident copy."""
+    """Source of a loader's batches: `Gatherer` reads a view from disk, `Resident` holds it in memory."""
 
-    ahead: bool  # whether fetching is worth a thread
+    ahead: bool  # whether prefetching by threads makes reading faster
 
     def __len__(self) -> int: ...
 
     def fetch(self, rows: np.ndarray) -> Batch:
-        """The samples `rows` (int64 [batch]) as {field: [batch, ...], "cls", "clip", "index": int64 [batch]}."""
+        """Return a batch.
+
+        Args:
+            rows: Indices of the samples. int64 [batch].
+
+        Returns:
+            The array fields, [batch, *shape of the field], and `cls` (class index), `clip` (number of the
+            clip) and `index` (index of the sample), each int64 [batch].
+        """
         ...
 
 
 class Gatherer:
-    """Gathers batches from a view into host memory that is reused as soon as nobody holds the batch any more."""
+    """Reads batches from a view into host memory, and reuses buffers whose batch is no longer referenced.
+
+    Args:
+        view: The samples.
+        fields: Array fields to read.
+        pin: Use page-locked memory, for asynchronous copies to a GPU.
+    """
 
     ahead = True
 
-    def __init__(self, view: View, fields: Sequence[str], *, pin: bool = False):
+    def __init__(self, view: View, fields: Sequence[str], *, pin: bool = False) -> None:
         self.view = view
         self.fields = tuple(fields)
-        self.pin = pin  # page-locked, for asynchronous copies to a GPU
+        self.pin = pin
         self._buffers: dict[tuple[Any, ...], list[np.ndarray]] = {}
-        self._taking = threading.Lock()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.view)
 
     def fetch(self, rows: np.ndarray) -> Batch:
-        """See `Source`."""
+        """Return the batch of the samples `rows` (int64 [batch]), see `Source.fetch`."""
         batch: Batch = {}
         for name in self.fields:
             field = self.view.set.fields[name]
@@ -59,10 +73,10 @@ class Gatherer:
         return batch
 
     def _empty(self, shape: tuple[int, ...], dtype: str) -> torch.Tensor:
-        """Uninitialised memory: fresh pages cost as much as the copy itself, so buffers come back when their tensors are gone."""
-        if self.pin:  # torch keeps page-locked memory by itself, and knows when a copy to the device still needs it
+        """Return an uninitialized tensor. Buffers are reused: fresh pages cost as much time as the copy."""
+        if self.pin:  # torch caches page-locked memory, and reuses it only after the copy to the device
             return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=True)
-        with self._taking:
+        with self._lock:
             buffers = self._buffers.setdefault((shape, dtype), [])
             for i in range(len(buffers)):
                 if _references(buffers, i) == _IDLE:
@@ -77,15 +91,31 @@ def _references(items: list[Any], i: int) -> int:
     return sys.getrefcount(items[i])
 
 
-_IDLE = _references([np.empty(0)], 0)  # of an array that nothing but its list holds
+_IDLE = _references([np.empty(0)], 0)  # reference count of an array that only its list holds
 
 
 class Loader:
-    """Iterates batches {field: [batch, ...], "cls": int64, "clip": int64, "index": int64} of one epoch (see `set_epoch`).
+    """Iterates over the batches of one epoch (see `set_epoch`), in the order of `sampler.Order`.
 
-    `view`: a View, or any Source (Resident). The batch size is per rank; order and padding are those of `shardwave.shards.read.sampler.Order`, by
-    default with padding where it is shuffled. `prefetch` batches are gathered ahead by `threads` threads; the state counts those
-    handed out.
+    A batch is a dict of tensors: the array fields [batch, *shape of the field], and `cls` (class index),
+    `clip` (number of the clip) and `index` (index of the sample), each int64 [batch].
+
+    Args:
+        view: The samples: a view, or another `Source` such as `Resident`.
+        batch_size: Samples of a batch, per rank.
+        fields: Array fields to read from a view; another source has its own.
+        shuffle: Shuffle the samples anew in each epoch.
+        seed: Seed of the order.
+        rank: Rank of this process, from 0.
+        world_size: Number of ranks.
+        pad: Repeat samples so that all ranks have equally many (see `Order`); by default only if `shuffle` is
+            set.
+        prefetch: Number of batches that threads read ahead; 0 reads them when they are needed.
+        threads: Number of threads that read ahead.
+        pin: Use page-locked host memory, for asynchronous copies to a GPU.
+
+    Attributes:
+        wait_seconds: Time that the consumer waited for batches, over all epochs.
     """
 
     def __init__(
@@ -102,37 +132,49 @@ class Loader:
         prefetch: int = 2,
         threads: int = 1,
         pin: bool = False,
-    ):
+    ) -> None:
         self.source: Source = Gatherer(view, fields, pin=pin) if isinstance(view, View) else view
         self.order = Order(len(self.source), batch_size, shuffle, seed, rank, world_size, shuffle if pad is None else pad)
         self.prefetch = prefetch if self.source.ahead else 0
         self.threads = threads
         self.epoch = 0
-        self.wait_seconds = 0.0  # time the consumer waited for batches, over all epochs
+        self.wait_seconds = 0.0
         self._consumed = 0  # batches of this epoch
         self._resumed = False
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
+        """Number of batches of this rank in an epoch."""
         return len(self.order)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration starts; a state that was loaded in the middle of this very epoch stands."""
+        """Set the epoch of the next iteration. A state loaded in the middle of the same epoch is kept."""
         if epoch != self.epoch:
             self._consumed, self._resumed = 0, False
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """Where the iteration stands: {epoch, batches consumed, seed, samples, global batch}."""
+        """Return the position of the iteration, for `load_state_dict`.
+
+        Returns:
+            `epoch`, `batches` (number of batches of the epoch that the iterator has yielded), and to identify
+            the order `seed`, `samples` and `global_batch` (samples of a batch over all ranks).
+        """
         order = self.order
         return {"epoch": self.epoch, "batches": self._consumed, "seed": order.seed, "samples": order.samples,
                 "global_batch": order.batch_size * order.world_size}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next iteration go on where `state_dict` was taken; raises ValueError where that was another order."""
-        mine = {**self.state_dict(), "epoch": state["epoch"], "batches": state["batches"]}
-        if mine != state:
-            raise ValueError(f"the state is of another order: it has {state}, this loader {mine}")
+        """Continue the next iteration at the position of a state.
+
+        Args:
+            state: Return value of `state_dict`.
+
+        Raises:
+            ValueError: The state belongs to another seed, number of samples or global batch size.
+        """
+        expected = {**self.state_dict(), "epoch": state["epoch"], "batches": state["batches"]}
+        if expected != state:
+            raise ValueError(f"the state is of another order: it has {state}, this loader {expected}")
         self.epoch, self._consumed, self._resumed = state["epoch"], state["batches"], True
 
     def __iter__(self) -> Iterator[Batch]:

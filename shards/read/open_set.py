@@ -1,4 +1,4 @@
-"""Opens a set, wherever it lies."""
+"""Open a shard set in a folder or at a URL."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from shardwave.shards.read.shardset import ShardSet
 
 
 def open_set(location: Path | str) -> ShardSet:
-    """Open the set in a folder, checking its manifest.
+    """Open a shard set and check its manifest.
 
     Args:
-        location: The folder, or a URL (`s3://…`, `gs://…`, `https://…`, `file://…`): files are then fetched into this machine's
-            cache when they are first needed (see `shardwave.shards.read.cache`).
+        location: Folder of the set, or its URL (`s3://…`, `gs://…`, `https://…`, `file://…`). Files of a set
+            at a URL are fetched into the local cache when they are first needed (see
+            `shardwave.shards.read.cache`).
 
     Raises:
-        UsageError: There is no set.
-        ShardwaveError: It is unfinished, damaged or of another format.
+        UsageError: There is no set at `location`.
+        ShardwaveError: The set is unfinished, damaged or of another format.
     """
     return CachedSet(str(location)) if is_url(location) else ShardSet(Path(location), manifest.read(Path(location)))

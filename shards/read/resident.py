@@ -1,4 +1,4 @@
-"""A view copied once to where it is used, a GPU or host memory; batches are then plain indexing."""
+"""A copy of a view in the memory of a GPU or of the host, from which batches are indexed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,29 @@ _CHUNK = 64 << 20  # bytes gathered and copied at a time
 
 
 class Resident:
-    """The array fields of a view, with its `cls` and `clip` columns, as tensors on `device`; a Source of `shardwave.shards.read.loader`."""
+    """Array fields of a view and its `cls` and `clip` columns as tensors on a device. A `loader.Source`.
+
+    Args:
+        view: The samples.
+        device: Device of the tensors.
+        fields: Array fields to copy.
+
+    Attributes:
+        tensors: The tensors by field, [samples, *shape of the field]; `cls` and `clip`: int64 [samples].
+
+    Raises:
+        ShardwaveError: The tensors do not fit into the free memory of the device.
+    """
 
     ahead = False
 
-    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)):
+    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)) -> None:
         self.device = torch.device(device)
         needed, free = size(view, fields), available(self.device)
         if needed > free:
             raise ShardwaveError(
-                f"{needed / 1e9:.1f} GB do not fit into the {free / 1e9:.1f} GB that are free on {self.device}: read from disk"
+                f"{view.set.location}: {needed / 1e9:.1f} GB do not fit into the {free / 1e9:.1f} GB free on "
+                f"{self.device}: read from disk"
             )
         self.tensors: Batch = {}
         for name in fields:
@@ -42,7 +55,7 @@ class Resident:
         return len(self.tensors["cls"])
 
     def fetch(self, rows: np.ndarray) -> Batch:
-        """The samples `rows` (int64 [batch]) on the device: {field: [batch, ...], "cls", "clip", "index": int64 [batch]}."""
+        """Return the batch of the samples `rows` (int64 [batch]) on the device, see `loader.Source.fetch`."""
         index = torch.from_numpy(np.ascontiguousarray(rows))
         if self.device.type == "cuda":
             index = index.pin_memory().to(self.device, non_blocking=True)
@@ -63,13 +76,13 @@ class Resident:
 
 
 def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
-    """Bytes that a resident copy of these fields takes."""
+    """Return the number of bytes of a resident copy of these fields."""
     return sum(len(view) * np.dtype(field["dtype"]).itemsize * int(np.prod(field["shape"], dtype=np.int64))
                for field in (view.set.fields[name] for name in fields)) + 16 * len(view)  # fmt: skip
 
 
 def available(device: str | torch.device) -> int:
-    """Bytes that are free on a device now."""
+    """Return the free memory of a device, in bytes."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -82,5 +95,5 @@ def available(device: str | torch.device) -> int:
 
 
 def fits(view: View, device: str | torch.device, fields: Sequence[str] = ("npy",)) -> bool:
-    """Whether a resident copy takes at most half of what is free on the device."""
+    """Return whether a resident copy takes at most half of the free memory of the device."""
     return size(view, fields) <= 0.5 * available(device)

@@ -1,4 +1,4 @@
-"""The order of samples, fixed by (seed, epoch) over the global batch; ranks take their share of each (DESIGN §3, order)."""
+"""Order of the samples in an epoch, determined by seed and epoch, and each rank's part of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,28 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """Which samples each batch of one rank holds.
+    """Assigns the samples of an epoch to the batches of one rank.
 
-    A global batch is `batch_size * world_size` samples that follow each other in the epoch's permutation; rank r takes the r-th
-    part of it. The last one is smaller: with `pad`, every rank takes equally many of it, and what is missing is repeated from the
-    start of the epoch; without, the parts differ by at most one sample, and a rank whose part is empty has one batch less.
+    A global batch is the next `batch_size * world_size` samples of the epoch's permutation, and rank r reads
+    its r-th part. The last global batch may be smaller. With `pad`, all ranks read equally many samples of
+    it, and samples from the start of the epoch fill it up. Without `pad`, the parts differ by at most one
+    sample, and a rank whose part is empty has one batch less.
+
+    Args:
+        samples: Number of samples.
+        batch_size: Samples of a batch, per rank.
+        shuffle: Whether each epoch has its own random permutation; if not, the samples keep their order.
+        seed: Seed of the permutations.
+        rank: Rank of this process, from 0.
+        world_size: Number of ranks.
+        pad: Whether to repeat samples in a smaller last batch.
+
+    Raises:
+        ValueError: `batch_size` is below 1, or `rank` is not below `world_size`.
     """
 
     samples: int
-    batch_size: int  # per rank
+    batch_size: int
     shuffle: bool
     seed: int
     rank: int = 0
@@ -31,23 +44,31 @@ class Order:
             raise ValueError(f"rank must lie between 0 and world_size - 1 = {self.world_size - 1}, got {self.rank}")
 
     @property
-    def _rest(self) -> int:
+    def _remainder(self) -> int:
         return self.samples % (self.batch_size * self.world_size)
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
-        whole = self.samples // (self.batch_size * self.world_size)
-        return whole + (self._rest > (0 if self.pad else self.rank))
+        """Number of batches of this rank in an epoch."""
+        complete = self.samples // (self.batch_size * self.world_size)
+        return complete + (self._remainder > (0 if self.pad else self.rank))
 
     def epoch(self, epoch: int) -> np.ndarray:
-        """The permutation of an epoch: [samples], int32 where that suffices."""
+        """Return the permutation of an epoch: int32 [samples], or int64 from 2**31 samples on."""
         rows = np.arange(self.samples, dtype=np.int32 if self.samples < 2**31 else np.int64)
-        if self.shuffle:  # the same order, whichever the type
+        if self.shuffle:  # the order does not depend on the type
             np.random.Generator(np.random.PCG64([self.seed, epoch])).shuffle(rows)
         return rows
 
     def batch(self, permutation: np.ndarray, number: int) -> np.ndarray:
-        """The samples of this rank's batch `number` under an epoch's permutation: int64 [batch]."""
+        """Return the samples of one batch of this rank.
+
+        Args:
+            permutation: The permutation of the epoch (see `epoch`). [samples].
+            number: Number of the batch, from 0.
+
+        Returns:
+            Indices of the samples. int64 [batch].
+        """
         return self._batch(permutation, number).astype(np.int64)
 
     def _batch(self, permutation: np.ndarray, number: int) -> np.ndarray:

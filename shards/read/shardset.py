@@ -1,4 +1,4 @@
-"""The local reader: indexes are read at once, tars mapped when first needed, samples gathered straight into a batch."""
+"""Random access to the samples of a shard set on disk, by memory-mapping its tar files."""
 
 from __future__ import annotations
 
@@ -21,48 +21,78 @@ from shardwave.shards.format import index, manifest
 from shardwave.shards.format.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
 from shardwave.shards.format.records import SampleMeta
 
-SLOW = 1 << 20  # bytes per millisecond; memory is faster
+SLOW = 1 << 20  # bytes per millisecond; a slower copy has waited for the disk or for page faults
 
 
 class ShardSet:
-    """A finished shard set on disk, as `open_set` opens it; `view` reads the indexes of what it is asked for."""
+    """A finished shard set on disk. `open_set` creates it; `view` gives access to its samples.
 
-    local = True  # all files are there from the start
+    Args:
+        path: Folder of the set's files.
+        contents: The checked manifest.
 
-    def __init__(self, path: Path, found: dict[str, Any]):
+    Attributes:
+        location: Folder or URL of the set, for messages.
+        manifest: Contents of `manifest.json`.
+        classes: Class names, sorted; a sample's `cls` is an index into them.
+        feature_names: Names of the audio features, or of the table's columns if the set was built from a
+            table.
+        fields: Type and shape of every field.
+        fingerprint: Hash of the configuration and the format.
+        set_id: Hash of the content, labels and splits (see `manifest.set_id`).
+        splits: Names of the splits: train, val, test, then the folds in numerical order.
+    """
+
+    local = True  # whether all files are on disk when the set is opened
+
+    def __init__(self, path: Path, contents: dict[str, Any]) -> None:
         self.path = path
-        self.location = str(path)  # what people call the set: its folder, or the URL it is read from
-        self.manifest = found
-        self.classes: list[str] = found["classes"]
-        self.feature_names: list[str] = found["feature_names"]
-        self.fields: dict[str, dict[str, Any]] = found["fields"]
-        self.fingerprint: str = found["fingerprint"]
-        self.set_id: str = found["set_id"]  # of its content, labels and splits (see `manifest.set_id`)
-        self.splits: list[str] = sorted(found["splits"], key=_split_order)
+        self.location = str(path)
+        self.manifest = contents
+        self.classes: list[str] = contents["classes"]
+        self.feature_names: list[str] = contents["feature_names"]
+        self.fields: dict[str, dict[str, Any]] = contents["fields"]
+        self.fingerprint: str = contents["fingerprint"]
+        self.set_id: str = contents["set_id"]
+        self.splits: list[str] = sorted(contents["splits"], key=_split_order)
 
-    def bring(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
-        """Let the files with `suffix` of these shards be in `path`: those of a set on disk are."""
+    def ensure_local(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
+        """Fetch the files of some shards that are missing in `path`. Does nothing for a set on disk.
 
-    def bring_all(self) -> None:
-        """Let all files be in `path`."""
+        Args:
+            entries: Manifest entries of the shards.
+            suffix: Suffix of the files: `.tar`, `.index` or `.idx`.
+        """
+
+    def ensure_all_local(self) -> None:
+        """Fetch all files of the set that are missing in `path`."""
         for suffix in (INDEX, DALI_INDEX, TAR):
-            self.bring(manifest.entries(self.manifest), suffix)
+            self.ensure_local(manifest.entries(self.manifest), suffix)
 
     @property
     def config(self) -> SpectrogramConfig | None:
-        """The spectrogram's parameters; None for sets that were not made from audio."""
+        """Spectrogram configuration; None if the set was not built from audio."""
         config = self.manifest["config"]
         return SpectrogramConfig(**config) if manifest.is_spectrogram(config) else None
 
     @property
     def views(self) -> list[str]:
-        """The views that the set holds: `full`, and `slice` where there are slices."""
+        """Views that the set holds: `full`, and `slice` if it has slices."""
         return [view for view in VIEWS if any(view in views for views in self.manifest["splits"].values())]
 
     def view(self, splits: str | Sequence[str], view: str = "full") -> View:
-        """The samples of one view (or `both`: full, then slice) of one split, or of several one after another."""
-        wanted = [splits] if isinstance(splits, str) else list(splits)
-        for name in wanted:
+        """Open the samples of one view of one or several splits.
+
+        Args:
+            splits: A split, or several; the samples of several follow one another.
+            view: `full`, `slice`, or `both` (of each split first full, then slice).
+
+        Raises:
+            UsageError: The set has no such split or view.
+            ShardwaveError: An index is missing, damaged or does not fit the manifest.
+        """
+        names = [splits] if isinstance(splits, str) else list(splits)
+        for name in names:
             if name not in self.manifest["splits"]:
                 raise UsageError(f"{self.location} has no split {name}: it has {', '.join(self.splits)}")
         if view not in (*VIEWS, "both"):
@@ -70,22 +100,31 @@ class ShardSet:
         if view != "both" and view not in self.views:
             raise UsageError(f"{self.location} has no {view} view: it has {', '.join(self.views)}; build it with --slices")
         views = VIEWS if view == "both" else (view,)
-        entries = [entry for name in wanted for each in views for entry in self.manifest["splits"][name].get(each, [])]
+        entries = [entry for name in names for each in views for entry in self.manifest["splits"][name].get(each, [])]
         return View(self, entries)
 
 
 class View:
-    """Samples in a fixed order: those of its shards, one shard after another.
+    """Random access to the samples of some shards, in the order of the shards.
 
-    Memory use does not grow with the set but for 24 bytes a sample and 4 for each array field: the tars are mapped, the page
-    cache is shared with others.
+    The tars are memory-mapped: a view takes 24 bytes per sample and 4 more per array field; the data are in
+    the page cache, which all processes share.
+
+    Args:
+        shards: The set.
+        entries: Manifest entries of the shards.
+
+    Attributes:
+        set: The set.
+        cls: Class index of each sample, -1 if it has no label. int64 [samples].
+        clip: Number of each sample's clip. int64 [samples].
     """
 
-    def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]):
+    def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]) -> None:
         self.set = shards
         self._entries = list(entries)
         self._mapping = threading.Lock()
-        self._cold = True  # the last rows came slower than memory is: from disk, or mapped for the first time
+        self._cold = True  # whether the last copy was slow: read from disk, or mapped for the first time
         self._arrays = {
             name: (np.dtype(field["dtype"]), tuple(field["shape"]))
             for name, field in shards.fields.items()
@@ -93,10 +132,10 @@ class View:
         }
         self._files = [(f"{shards.path}/{entry['file']}", int(entry["bytes"])) for entry in entries]
         self._maps: list[mmap.mmap | None] = [None] * len(self._files)
-        self._addresses = np.zeros(len(self._files), np.int64)  # where each tar is mapped; 0: not yet
+        self._addresses = np.zeros(len(self._files), np.int64)  # of each mapped tar; 0: not mapped yet
         sizes = [int(entry["samples"]) for entry in entries]
-        shards.bring(self._entries, INDEX)
-        # Before memory is taken for what the manifest says
+        shards.ensure_local(self._entries, INDEX)
+        # Before the arrays below: a wrong number of samples in the manifest must not exhaust the memory
         self._stamps = [
             _check_files(path, entry, len(shards.fields), shards.local)
             for (path, _), entry in zip(self._files, entries, strict=True)
@@ -104,42 +143,44 @@ class View:
         self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         self.cls = np.empty(sum(sizes), np.int64)
         self.clip = np.empty(sum(sizes), np.int64)
-        self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}  # of the data, in its tar
+        # Offset of each sample's data in its tar, in blocks
+        self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}
         self._read_indexes(np.cumsum([0, *sizes]).tolist())
 
     def _read_indexes(self, starts: list[int]) -> None:
-        """Take what is needed of the indexes; that of shard n begins at row starts[n]. Threads would wait for each other here.
+        """Fill `cls`, `clip` and `_block` from the indexes; shard n begins at row starts[n].
 
-        What compiled code later uses without looking is checked here: classes, clip numbers, and offsets (in `index.read`).
+        Compiled code later uses classes, clip numbers and offsets without a check, so they are checked here
+        and in `index.read`. Threads would not make this faster: it holds the interpreter lock.
         """
         lengths = {name: NPY_HEADER + dtype.itemsize * math.prod(shape) for name, (dtype, shape) in self._arrays.items()}
         for number, (path, _) in enumerate(self._files):
             rows = slice(starts[number], starts[number + 1])
-            found = _open_index(path, self._entries[number])
-            if len(found):
-                low, high = int(found.cls.min()), int(found.cls.max())
+            contents = _open_index(path, self._entries[number])
+            if len(contents):
+                low, high = int(contents.cls.min()), int(contents.cls.max())
                 if low < -1 or high >= len(self.set.classes):
                     bad = low if low < -1 else high
                     raise ShardwaveError(
                         f"{path}: the index names class {bad}, the set has {len(self.set.classes)} classes: build the set again"
                     )
-                if found.clip.min() < 0:
-                    raise ShardwaveError(f"{path}: the index names clip {found.clip.min()}: build the set again")
-            self.cls[rows], self.clip[rows] = found.cls, found.clip
+                if contents.clip.min() < 0:
+                    raise ShardwaveError(f"{path}: the index names clip {contents.clip.min()}: build the set again")
+            self.cls[rows], self.clip[rows] = contents.cls, contents.clip
             for name, block in self._block.items():
-                if name not in found.offset:
+                if name not in contents.offset:
                     raise ShardwaveError(f"{path}: the index lacks the field {name} of the manifest: build the set again")
-                if name in lengths and (found.length[name] != lengths[name]).any():
+                if name in lengths and (contents.length[name] != lengths[name]).any():
                     dtype, shape = self._arrays[name]
-                    wanted = f"{name} ({dtype} {list(shape)})"
-                    raise ShardwaveError(f"{path}: the index does not fit the field {wanted}: run verify")
-                np.right_shift(found.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
+                    declared = f"{name} ({dtype} {list(shape)})"
+                    raise ShardwaveError(f"{path}: the index does not fit the field {declared}: run verify")
+                np.right_shift(contents.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
 
     def __len__(self) -> int:
         return len(self.cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self.set, self._entries)  # another process maps the files for itself
+        return View, (self.set, self._entries)  # each process maps the files itself
 
     def gather(
         self,
@@ -147,9 +188,24 @@ class View:
         fields: Sequence[str] = ("npy",),
         out: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
-        """The array `fields` of samples `indices`, in that order: {field: [len(indices), *shape]}, into `out` where given."""
+        """Copy array fields of some samples into one array per field.
+
+        Args:
+            indices: Indices of the samples, in any order. [rows].
+            fields: Names of the fields.
+            out: Arrays to write to, by field; by default they are allocated.
+
+        Returns:
+            The arrays by field, [rows, *shape of the field].
+
+        Raises:
+            IndexError: An index is outside the view.
+            UsageError: The set has no such array field.
+            ValueError: An array of `out` has another shape or type than the field.
+            ShardwaveError: A shard is missing, truncated or was changed.
+        """
         rows = np.asarray(indices, np.int64)
-        if len(rows) and rows.view(np.uint64).max() >= len(self):  # a negative number is a huge one there
+        if len(rows) and rows.view(np.uint64).max() >= len(self):  # unsigned: a negative index is too large
             raise IndexError(f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}")
         from shardwave.shards.read.gather import copy_rows
 
@@ -157,7 +213,7 @@ class View:
         mapped = self._addresses[shard]
         if not mapped.all():
             numbers = np.unique(shard[mapped == 0]).tolist()
-            self.set.bring([self._entries[number] for number in numbers], TAR)
+            self.set.ensure_local([self._entries[number] for number in numbers], TAR)
             for number in numbers:
                 self._map(number)
             mapped = self._addresses[shard]
@@ -179,61 +235,65 @@ class View:
         return gathered
 
     def _read_ahead(self, shard: np.ndarray, offset: np.ndarray, length: int) -> None:
-        """Ask for all rows of a batch at once: on disk, many reads in flight are faster than one page fault after another."""
+        """Request all rows of a batch at once: concurrent reads are faster than consecutive page faults."""
         for number, start in zip(shard.tolist(), offset.tolist(), strict=True):
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
             self._mapped_file(number).madvise(mmap.MADV_WILLNEED, page, start + length + NPY_HEADER - page)
 
     def data(self, i: int, field: str) -> memoryview:
-        """The bytes of an array field of sample `i`, where they lie in the mapped shard (without the NumPy header)."""
+        """Return the bytes of an array field of sample `i`, without NumPy header, in the mapped shard."""
         dtype, shape = self._arrays[field]
         start = int(self._block[field][i]) * BLOCK + NPY_HEADER
         return memoryview(self._mapped(i))[start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))]
 
     def meta(self, i: int) -> SampleMeta:
-        """Return the json field of sample `i`; raises ShardwaveError, naming the shard, where it is damaged."""
+        """Return the json field of sample `i`.
+
+        Raises:
+            ShardwaveError: The field is damaged; the message names the shard.
+        """
         start, mapped = int(self._block["json"][i]) * BLOCK, self._mapped(i)
         where = f"{self._files[self._shard[i]][0]}: the json field of sample {i}"
         try:
-            length = int(mapped[start - BLOCK + 124 : start - BLOCK + 135], 8)  # as its tar header says
+            length = int(mapped[start - BLOCK + 124 : start - BLOCK + 135], 8)  # size in the tar header
         except ValueError:
             raise ShardwaveError(f"{where} is damaged: it has no tar header: run verify") from None
         return typed.check(typed.parse(mapped[start : start + length], where), SampleMeta, where, "run verify")
 
     def key(self, i: int) -> str:
-        """Return the key of sample `i`, from the name of its json member."""
+        """Return the key of sample `i`."""
         start = (int(self._block["json"][i]) - 1) * BLOCK
         name = self._mapped(i)[start : start + 100].split(b"\0", 1)[0]
         return name.decode("ascii", "backslashreplace").removesuffix(".json")
 
     def split_and_shard(self, i: int) -> tuple[str, str]:
-        """Return the split of sample `i`, and the name of its shard."""
+        """Return the split of sample `i` and the file name of its shard."""
         name = self._entries[self._shard[i]]["file"]
         return name.split("-")[0], name
 
     def check_files(self) -> None:
-        """Check that the shards are the files that were opened, as every epoch does; no byte of them is read.
+        """Check that every shard is still the file that was opened, without reading its contents.
 
-        A shard that is cut while it is mapped ends the process by SIGBUS at the next access: no reader can prevent that, so that
-        sets must not be changed while they are read. What was replaced or rewritten is noticed here. Of a set at a URL, all
-        shards that are not here yet are fetched.
+        Each epoch calls this. It detects shards that were replaced or rewritten. It cannot protect an epoch
+        that is running: if a mapped shard is truncated, the next access ends the process by SIGBUS. Of a set
+        at a URL, missing shards are fetched.
 
         Raises:
-            ShardwaveError: names the shard that is missing, of another length, or not the file that was opened.
+            ShardwaveError: A shard is missing, has another size, or is not the file that was opened.
         """
-        self.set.bring(self._entries, TAR)
+        self.set.ensure_local(self._entries, TAR)
         for number, (path, size) in enumerate(self._files):
             self._check_stamp(number, _check_size(path, size))
 
     def _check_stamp(self, number: int, now: _Stamp) -> None:
-        """Compare a shard's file with the one that was opened, or note it where none was yet."""
+        """Compare a shard's file with the one that was opened; the first call records it."""
         before, path = self._stamps[number], self._files[number][0]
         if before is None:
             self._stamps[number] = now
         elif before != now:
             raise ShardwaveError(
-                f"{path}: the shard was replaced or changed while the set was open: let nothing write into a set that is being "
-                "read, and start again"
+                f"{path}: the shard was replaced or changed while the set was open: start again, and do not "
+                "write into a set that is being read"
             )
 
     def _mapped(self, i: int) -> mmap.mmap:
@@ -247,11 +307,11 @@ class View:
             mapped = self._maps[number]
             if mapped is None:
                 path, size = self._files[number]
-                self.set.bring([self._entries[number]], TAR)
+                self.set.ensure_local([self._entries[number]], TAR)
                 _check_size(path, size)
                 _allow_files(len(self._files))
                 with open(path, "rb", opener=regular_file.opener) as file:
-                    self._check_stamp(number, _stamp(os.fstat(file.fileno())))  # of the very file that is mapped
+                    self._check_stamp(number, _stamp(os.fstat(file.fileno())))  # of the file that is mapped
                     try:
                         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
                     except (OSError, ValueError) as error:
@@ -262,7 +322,7 @@ class View:
 
 
 def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) -> _Stamp | None:
-    """Check the size of a shard's index, and of the tar where that must be there already (its stamp is returned then)."""
+    """Check the size of a shard's index and, if the set is on disk, of its tar; returns the tar's stamp."""
     columns, where = index.file_bytes(entry["samples"], fields), path.removesuffix(TAR) + INDEX
     try:
         size = os.stat(where).st_size
@@ -270,20 +330,22 @@ def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) 
         raise ShardwaveError(
             f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
         ) from None
-    if not columns <= size <= columns + index.HEADER_ROOM:
+    if not columns <= size <= columns + index.MAX_HEADER:
         raise ShardwaveError(
             f"{where}: the index is truncated or not the one of the manifest: {size} bytes, where the "
-            f"manifest names {entry['samples']} samples"
+            f"manifest names {entry['samples']} samples: restore the file, or build the set again"
         )
     return _check_size(path, int(entry["bytes"])) if local else None
 
 
 def _open_index(path: str, entry: Mapping[str, Any]) -> index.Index:
-    """The index of the shard `path`, checked against the manifest."""
-    found = index.read(path.removesuffix(TAR) + INDEX)
-    if (found.tar_blake3, found.tar_bytes, len(found)) != (entry["blake3"], entry["bytes"], entry["samples"]):
-        raise ShardwaveError(f"{path}: the index is stale (it belongs to another file than the manifest names): restore it")
-    return found
+    """Read the index of the shard `path` and check it against the manifest."""
+    contents = index.read(path.removesuffix(TAR) + INDEX)
+    if (contents.tar_blake3, contents.tar_bytes, len(contents)) != (entry["blake3"], entry["bytes"], entry["samples"]):
+        raise ShardwaveError(
+            f"{path}: the index is stale (it belongs to another tar than the manifest names): restore it, or build the set again"
+        )
+    return contents
 
 
 _Stamp = tuple[int, int, int, int]  # device, inode, bytes, time of the last change in ns
@@ -294,24 +356,25 @@ def _stamp(status: os.stat_result) -> _Stamp:
 
 
 def _check_size(path: str, size: int) -> _Stamp:
-    """Check that the file is `size` bytes long; returns what tells it from another one."""
+    """Check that the file has `size` bytes; returns its stamp."""
     try:
         status = os.stat(path)
     except OSError as error:
         raise ShardwaveError(f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again") from None
     if status.st_size != size:
         raise ShardwaveError(
-            f"{path}: the shard is truncated or not the one the manifest names ({status.st_size} bytes, not {size})"
+            f"{path}: the shard is truncated or not the one of the manifest ({status.st_size} bytes, not "
+            f"{size}): restore it, or build the set again"
         )
     return _stamp(status)
 
 
 def _allow_files(count: int) -> None:
-    """A mapped file holds a descriptor: raise this process's soft limit where the set has more shards than that."""
+    """Raise the soft limit of open files if it is too low: each mapped shard holds a descriptor."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 512
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = count + 512
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
 
 

@@ -1,4 +1,4 @@
-"""Reading from a pipe, HTTP or an object store: a webdataset pipeline with our openers, checks and split over ranks."""
+"""Sequential reading of shards from a pipe, HTTP or an object store, as a webdataset pipeline."""
 
 from __future__ import annotations
 
@@ -24,11 +24,28 @@ Sample = dict[str, Any]
 
 
 class Stream(IterableDataset):
-    """Decoded samples {"__key__", "npy": array, "cls": int, "json": dict, ...} from shards that are read once, front to back.
+    """Iterates over the decoded samples of shards, which are read once from front to back.
 
-    Shards go in an order fixed by (seed, epoch); of it rank r of n takes every n-th, of those each DataLoader worker its share. A
-    buffer of `shuffle` samples mixes them (0: all in their own order). Raises ShardwaveError where a shard is not read in full.
-    `urls` may be paths, URLs and, as in webdataset, `pipe:COMMAND`, which runs the command: never take them from a file.
+    A sample is a dict of its fields, such as {"__key__": str, "npy": array, "cls": int, "json": dict}.
+    Rank r of n reads every n-th shard, and each `DataLoader` worker its share of those. Iterating raises
+    ShardwaveError if a shard cannot be read completely or differs from `expected`.
+
+    Args:
+        urls: Paths or URLs of the shards, or `pipe:COMMAND` as in webdataset. That runs the command, so do
+            not read `urls` from a file that you do not trust.
+        expected: Manifest entry of each shard, to check its size.
+        shuffle: Size of the buffer that shuffles samples. Shards are then also read in an order determined by
+            `seed` and the epoch (see `set_epoch`). 0 keeps the order of shards and samples.
+        seed: Seed of the order.
+        rank: Rank of this process if `world_size` is given; by default that of torch.distributed.
+        world_size: Number of ranks; by default that of torch.distributed.
+        timeout: Time without a byte after which a connection is given up, in seconds.
+        retries: Number of consecutive failed attempts to resume an interrupted read before it is given up.
+        verify: Whether to check the BLAKE3 digest of each shard against `expected` at its end.
+
+    Raises:
+        UsageError: There are no shards, or fewer than ranks.
+        ValueError: `expected` has another length than `urls`.
     """
 
     def __init__(
@@ -43,7 +60,7 @@ class Stream(IterableDataset):
         timeout: float = 30.0,
         retries: int = 8,
         verify: bool = False,
-    ):
+    ) -> None:
         if not urls:
             raise UsageError("a stream needs at least one shard")
         if expected is not None and len(expected) != len(urls):
@@ -51,18 +68,18 @@ class Stream(IterableDataset):
         if world_size is not None and world_size > len(urls):
             raise UsageError(f"{len(urls)} shards cannot be split over {world_size} ranks: build with more --min-shards")
         self.urls = list(urls)
-        self.expected = list(expected) if expected is not None else None  # the manifest's entries of the shards
+        self.expected = list(expected) if expected is not None else None
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.timeout = timeout  # seconds without a byte
+        self.timeout = timeout
         self.retries = retries
-        self.verify = verify  # the BLAKE3 digest of every shard, at its end
+        self.verify = verify
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration runs."""
+        """Set the epoch, which determines the order of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Sample]:
@@ -74,7 +91,7 @@ class Stream(IterableDataset):
         return iter(webdataset.DataPipeline(*stages, webdataset.map(_decoded)))
 
     def _shards(self) -> Iterator[int]:
-        """The numbers of the shards that this rank and worker read."""
+        """Yield the numbers of the shards that this rank and worker read."""
         rank, world_size, worker, workers = pytorch_worker_info()
         if self.world_size is not None:
             rank, world_size = self.rank or 0, self.world_size
@@ -84,27 +101,30 @@ class Stream(IterableDataset):
         yield from map(int, numbers[rank::world_size][worker::workers])
 
     def _files(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """The members of the shards, as webdataset's `group_by_keys` takes them ({} ends a shard)."""
+        """Yield the members of the shards for webdataset's `group_by_keys`; {} ends a shard."""
         for number in numbers:
             url = self.urls[number]
             entry = self.expected[number] if self.expected is not None else None
-            source = _Watched(open_url(url, timeout=self.timeout, retries=self.retries, commands=True), hashed=self.verify)
+            stream = open_url(url, timeout=self.timeout, retries=self.retries, commands=True)
+            source = _CountedStream(stream, hashed=self.verify)
             try:
                 for member in members(source, url):  # type: ignore[arg-type]
                     yield {"fname": member.name, "data": member.data, "__url__": url}
             finally:
                 source.close()
             if entry is not None and source.position != entry["bytes"]:
-                raise ShardwaveError(f"{url}: {source.position} bytes, where the manifest says {entry['bytes']}")
+                raise ShardwaveError(
+                    f"{url}: {source.position} bytes, but the manifest says {entry['bytes']}: copy or build the set there again"
+                )
             if entry is not None and self.verify and source.hexdigest() != entry["blake3"]:
-                raise ShardwaveError(f"{url}: its bytes are not those that the manifest names (BLAKE3)")
+                raise ShardwaveError(f"{url}: the BLAKE3 digest differs from the manifest: copy or build the set there again")
             yield {}
 
 
-class _Watched:
-    """A stream's bytes counted and, if asked for, hashed."""
+class _CountedStream:
+    """A stream that counts the bytes that are read and, with `hashed`, computes their digest."""
 
-    def __init__(self, stream: Any, *, hashed: bool):
+    def __init__(self, stream: Any, *, hashed: bool) -> None:
         self._stream = stream
         self._hash = blake3() if hashed else None
         self.position = 0
@@ -125,17 +145,28 @@ class _Watched:
 
 
 def stream(location: Path | str, splits: str | Sequence[str], view: str = "full", **options: Any) -> Stream:
-    """Stream one view of splits of the set in the folder or at the URL `location`; `options` are those of `Stream`."""
+    """Stream one view of one or several splits of a shard set.
+
+    Args:
+        location: Folder or URL of the set.
+        splits: A split, or several.
+        view: `full` or `slice`.
+        **options: Arguments of `Stream`, except `urls` and `expected`.
+
+    Raises:
+        UsageError: There is no set at `location`, or it has no such split or view.
+        ShardwaveError: The manifest is damaged, of another format, or cannot be read.
+    """
     base = str(location).rstrip("/")
-    base = base if is_url(base) else os.path.abspath(base)  # a folder, whatever its name looks like
-    how = {name: options[name] for name in ("timeout", "retries") if name in options}
-    found = manifest.parse(read_url(f"{base}/{MANIFEST}", **how), f"{base}/{MANIFEST}")
+    base = base if is_url(base) else os.path.abspath(base)  # a folder's name may look like a command
+    retry_options = {name: options[name] for name in ("timeout", "retries") if name in options}
+    contents = manifest.parse(read_url(f"{base}/{MANIFEST}", **retry_options), f"{base}/{MANIFEST}")
     entries = []
     for name in [splits] if isinstance(splits, str) else splits:
-        if view not in found["splits"].get(name, {}):
-            known = ", ".join(f"{split} ({', '.join(views)})" for split, views in found["splits"].items())
+        if view not in contents["splits"].get(name, {}):
+            known = ", ".join(f"{split} ({', '.join(views)})" for split, views in contents["splits"].items())
             raise UsageError(f"{location} has no {view} view of split {name}: it has {known}")
-        entries += found["splits"][name][view]
+        entries += contents["splits"][name][view]
     return Stream([f"{base}/{entry['file']}" for entry in entries], expected=entries, **options)
 
 

@@ -1,4 +1,4 @@
-"""A view as a `torch.utils.data.IterableDataset` of single samples, for programs with a `DataLoader` of their own."""
+"""A view as a `torch.utils.data.IterableDataset`, for programs with their own `DataLoader`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch.utils.data import IterableDataset, get_worker_info
 from shardwave.shards.read.loader import Loader
 from shardwave.shards.read.shardset import View
 
-CHUNK = 64  # samples that are copied at a time
+CHUNK = 64  # samples read at a time
 
 
 class ViewDataset(IterableDataset[dict[str, Any]]):
-    """Iterates the samples of a view; the workers of a `DataLoader` share them.
+    """Iterates over the samples of a view. Each worker of a `DataLoader` reads its share of them.
 
-    A sample is a dict of its array fields as tensors, and of the integers "cls" (class index, -1 if unlabelled) and "clip".
+    A sample is a dict of its array fields as tensors, and the integers "cls" (class index, -1 if unlabelled)
+    and "clip" (number of the clip).
 
     Args:
         view: The samples.
         fields: Array fields to read.
-        shuffle: Shuffle the samples in an order that follows from `seed` and the epoch (see `set_epoch`).
+        shuffle: Shuffle the samples in an order determined by `seed` and the epoch (see `set_epoch`).
         seed: Seed of the order.
 
     Example:
@@ -40,7 +41,7 @@ class ViewDataset(IterableDataset[dict[str, Any]]):
         return len(self.view)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration. Call it before the workers of a `DataLoader` start."""
+        """Set the epoch, which determines the order. Call it before the workers of a `DataLoader` start."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -61,5 +62,5 @@ class ViewDataset(IterableDataset[dict[str, Any]]):
             labels, clips = batch["cls"].tolist(), batch["clip"].tolist()
             arrays = {name: batch[name] for name in self.fields}
             for i in range(len(labels)):
-                # A copy: the buffer of the batch is used again once the batch is gone
+                # Clone: the loader reuses the buffer of a batch that is no longer referenced
                 yield {**{name: torch.clone(values[i]) for name, values in arrays.items()}, "cls": labels[i], "clip": clips[i]}

@@ -124,7 +124,7 @@ def test_wrong_bytes_are_never_used(built: Path, cache: Path) -> None:
     name = "train-slice-0001.tar"
     with serve(built, {(name, number): "wrong" for number in (1, 2)}) as server:
         opened = open_set(server.url)
-        with pytest.raises(ShardwaveError, match=f"{name}: its bytes are not those that the manifest names"):
+        with pytest.raises(ShardwaveError, match=f"{name}: fetched twice, the BLAKE3 digest differs from the manifest"):
             opened.view("train", "slice").check_files()
         assert name not in fetched(opened.path) and not list(cache.rglob("*.tmp"))
         assert (images(opened) == images(open_set(built))).all()  # the third time it is right
@@ -181,7 +181,7 @@ def test_the_limit_evicts_what_was_used_longest_ago_and_is_not_in_use(
 
     def fill(url: str) -> CachedSet:
         opened = CachedSet(url)
-        opened.bring_all()
+        opened.ensure_all_local()
         return opened
 
     def kept() -> list[str]:
