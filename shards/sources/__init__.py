@@ -1,4 +1,4 @@
-"""Sources: what lies in a folder or a table becomes clips; one file each."""
+"""Sources of clips: audio folders, label files and tables of features."""
 
 from __future__ import annotations
 
@@ -18,16 +18,29 @@ _log = logging.getLogger(__name__)
 
 
 def check_regular(path: AnyPath, option: str) -> None:
-    """Raise UsageError where `path`, named by `option`, is a pipe, a socket or a device: reading it might never end."""
+    """Check that a path is not a pipe, a socket or a device, because reading one may never end.
+
+    Args:
+        path: The path; URLs and paths that do not exist pass the check.
+        option: The command-line option that names the path, for the message.
+
+    Raises:
+        UsageError: `path` is a pipe, a socket or a device.
+    """
     if isinstance(path, Path) and path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{option} must be a regular file, got {path}: it is a pipe, a socket or a device")
 
 
 def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
-    """List the clips of a folder of audio, sorted by path and segment.
+    """List the clips of an audio folder, sorted by path and segment.
 
-    They are those that `options.labels` names; or else every audio file, with its class as `options.label_from` or the folder's
-    layout (`layouts`) says. `options` may replace group and split, and choose classes.
+    With `options.labels`, the clips are those named in the label file. Otherwise every audio file is a clip,
+    and its class comes from `options.label_from` or from the layout of the folder
+    (`shardwave.shards.sources.layouts`).
+
+    Args:
+        audio: The audio folder.
+        options: Label file, column names, expressions for class, group and split, and the selected classes.
 
     Raises:
         UsageError: The folder, the label file or an option is not usable.
@@ -39,12 +52,12 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     start = time.perf_counter()
     if options.labels is not None:
         check_regular(as_path(options.labels), "--labels")
-        clips, how = csv_labels.read(audio, as_path(options.labels), options), f"named by {options.labels}"
+        clips, how = csv_labels.read(audio, as_path(options.labels), options), f"named in {options.labels}"
     elif options.label_from is not None:
         class_folders.check_folder(audio)
         clips, how = [Clip(path) for path in class_folders.audio_files(audio)], "every audio file"
         if not clips:
-            raise UsageError(f"no audio files in {audio}: give the folder that holds them")
+            raise UsageError(f"{audio} contains no audio files: give the folder that contains them")
     else:
         clips, how = layouts.read(audio, options)
     named = [f"--{name}-column" for name in ("path", "label", "group") if getattr(options, f"{name}_column") is not None]
@@ -52,7 +65,7 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
         raise UsageError(f"{named[0]} names a column of a table: give --labels CSV too (or --table FILE)")
     where = str(options.labels or audio)
     clips = clip_list.with_folder_splits(values_from.apply(clips, options, audio), where)
-    clips = [clips[number] for number in clip_list.of_classes(clips, options.classes)]
+    clips = [clips[number] for number in clip_list.select_classes(clips, options.classes)]
     clip_list.check_splits(clips, where)
     _log.info("%s: %d clips, %s, in %.2f s", audio, len(clips), how, time.perf_counter() - start)
     return clips

@@ -1,4 +1,4 @@
-"""A folder per class: `blues/a.wav` is a clip of class `blues`; and what all sources need to know of a folder."""
+"""Layout with one folder per class (`blues/a.wav`), and the list of audio files for all sources."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from shardwave.shards.storage.any_path import AnyPath, UPath
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
-    """The clips of audio files whose class is the folder that they lie in.
+    """Make a clip of every audio file, with the name of its folder as the class.
 
     Args:
-        audio: The folder, for messages.
-        paths: The audio files below it (`audio_files`).
+        audio: The audio folder, for messages.
+        paths: Audio files relative to `audio`, as returned by `audio_files`.
 
     Raises:
-        UsageError: There are no files, files without a folder, or folders that are folds or splits and not classes.
+        UsageError: There are no files, some files are directly in `audio`, or the folders are named as folds
+            or splits.
     """
     if not paths:
-        raise UsageError(f"no audio files in {audio}: give the folder that holds them (WAV, AU, AIFF, FLAC, OGG, MP3)")
+        raise UsageError(f"{audio} contains no audio files: give the folder that contains them (WAV, AU, AIFF, FLAC, OGG, MP3)")
     loose = [path for path in paths if "/" not in path]
     if loose:
         raise UsageError(
-            f"{len(loose)} audio files lie directly in {audio} ({loose[0]}): put each into a folder named as its class, "
-            "or give --labels CSV, or --label-from REGEX where the class is part of the file name"
+            f"{len(loose)} audio files are directly in {audio} ({loose[0]}): put each into a folder "
+            "named after its class, or give --labels CSV, or --label-from REGEX if the class is part of the file name"
         )
     clips = [Clip(path, label=path.split("/")[-2]) for path in paths]
     names = sorted({clip.label for clip in clips if clip.label is not None})
@@ -37,7 +38,7 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
         folders = [name for name in names if meaning(name) is not None]
         if len({meaning(name) for name in folders}) > 1:
             raise UsageError(
-                f"{audio}: the folders {', '.join(folders[:4])}{', ...' if len(folders) > 4 else ''} that hold the files are "
+                f"{audio}: the folders {', '.join(folders[:4])}{', ...' if len(folders) > 4 else ''} with the files are "
                 f"{kind}, not classes: give --labels CSV with the class of each file, or --label-from REGEX that finds the class "
                 "in the paths"
             )
@@ -53,61 +54,62 @@ def check_folder(audio: AnyPath) -> None:
 
 
 def audio_files(audio: AnyPath) -> list[str]:
-    """List every file below a folder that looks like audio.
+    """List all files below a folder that are audio by suffix or content.
 
-    Hidden files and folders are passed over. Links that cannot be followed, files whose content cannot be read and whose name is
-    no audio file's, and links to folders that were listed already are passed over too, and named in a remark.
+    Hidden files and folders are skipped. Broken links, unreadable files without an audio suffix, and links to
+    folders that are already listed are skipped with a message.
 
     Args:
-        audio: the folder, or its URL.
+        audio: The folder or its URL.
 
     Returns:
         Paths relative to `audio`, with forward slashes, sorted.
 
     Raises:
-        ShardwaveError: a folder below `audio` cannot be read, so that its clips would be missing.
+        ShardwaveError: A folder below `audio` cannot be read.
     """
     from shardwave.preprocess.audio.containers import identify
     from shardwave.preprocess.audio.decode import SUFFIXES, looks_like_audio
 
     if isinstance(audio, UPath):
-        shown = [path for path in any_path.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
+        visible = [path for path in any_path.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
         return sorted(
             path
-            for path in shown
+            for path in visible
             if Path(path).suffix.lower() in SUFFIXES or identify(any_path.read_bytes(audio / path, 0, 4_096))
         )
-    found: list[str] = []
+    audio_paths: list[str] = []
     unreadable: list[str] = []
-    again: list[str] = []
-    seen: set[str] = set()
-    for folder, below, names in os.walk(audio, onerror=_unreadable_folder, followlinks=True):
-        within = os.path.relpath(folder, audio).replace(os.sep, "/") + "/"
-        within = "" if within == "./" else within
+    repeated: list[str] = []
+    visited: set[str] = set()
+    for folder, subfolders, names in os.walk(audio, onerror=_raise_unreadable_folder, followlinks=True):
+        prefix = os.path.relpath(folder, audio).replace(os.sep, "/") + "/"
+        prefix = "" if prefix == "./" else prefix
         real = os.path.realpath(folder)
-        if real in seen:  # also a link back up
-            below.clear()
-            again.append(within)
+        if real in visited:  # a second link to a folder, or a link to a parent folder
+            subfolders.clear()
+            repeated.append(prefix)
             continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))  # which of two links comes first must not vary
+        visited.add(real)
+        # Sorted, because the first of two links to a folder decides the paths of its clips.
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in names:
             if name.startswith("."):
                 continue
             path = os.path.join(folder, name)
             if looks_like_audio(path):
-                found.append(within + name)
-            elif not os.access(path, os.R_OK):  # dangling links too
-                unreadable.append(within + name)
-    for paths, what in ((unreadable, "cannot be read"), (again, "leads to a folder that is listed already")):
+                audio_paths.append(prefix + name)
+            elif not os.access(path, os.R_OK):  # broken links too
+                unreadable.append(prefix + name)
+    for paths, reason in ((unreadable, "cannot be read"), (repeated, "leads to a folder that is already listed")):
         if paths:
-            more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-            say(f"{audio}: passed over, for it {what}: {min(paths)}{more}")
-    return sorted(found)
+            more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+            say(f"{audio}: skipped {min(paths)}{more}: it {reason}")
+    return sorted(audio_paths)
 
 
-def _unreadable_folder(error: OSError) -> None:
-    if os.path.basename(error.filename) != "lost+found":  # the file system's own
+def _raise_unreadable_folder(error: OSError) -> None:
+    if os.path.basename(error.filename) != "lost+found":  # made by the file system, readable by root only
         raise ShardwaveError(
             f"{error.filename}: the folder cannot be read ({error.strerror}): make it readable, or move it out of AUDIO"
         )

@@ -1,4 +1,4 @@
-"""What is done with the clips of a data set once they are known: splits from folder names, a choice of classes, checks."""
+"""Operations on a list of clips: splits from folder names, selection of classes, checks."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ _FOLD_FOLDER = re.compile(r"fold[ _-]?([0-9]{1,4})", re.IGNORECASE)
 
 
 def fold_of_folder(name: str) -> int | None:
-    """The fold that a folder's name means, as in UrbanSound8K: `fold7`."""
+    """Return the fold number of a folder name such as `fold7` (UrbanSound8K); None for other names."""
     match = _FOLD_FOLDER.fullmatch(name)
     return int(match[1]) if match and int(match[1]) <= MAX_FOLD else None
 
 
 def split_of_folder(name: str) -> str | None:
-    """The split that a folder's name means: `training`, `val`, ..."""
+    """Return the split of a folder name such as `training` or `val`; None for other names."""
     return SPLIT_NAMES.get(name.lower())
 
 
 def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
-    """Take folds or splits from the folders (`fold1/`, `train/`) where labelled clips have neither and all lie in such folders.
+    """Assign folds or splits by folder names (`fold1/`, `train/`).
 
-    Folders that would break a group are not taken, and a message says so.
+    The clips are returned unchanged if one has a fold or split already, if none has a label, if a clip is in
+    no such folder, if all have the same value, or if no folder is named as the training split. They are also
+    unchanged, with a message, if the folders would put the clips of a group into different folds or splits.
+
+    Args:
+        clips: The clips; their paths contain the folder names.
+        where: The folder or label file that they come from, for messages.
     """
     if any(clip.fold is not None or clip.split is not None for clip in clips) or all(clip.label is None for clip in clips):
         return clips
     meanings: dict[str, Callable[[str], object]] = {"fold": fold_of_folder, "split": split_of_folder}
     for field, meaning in meanings.items():
-        values = [next(filter(_given, map(meaning, clip.path.split("/")[:-1])), None) for clip in clips]
+        values = [next(filter(_is_given, map(meaning, clip.path.split("/")[:-1])), None) for clip in clips]
         if None in values or len(set(values)) < 2 or (field == "split" and "train" not in values):
             continue
         changes: list[dict[str, Any]] = [{field: value} for value in values]
@@ -45,22 +51,26 @@ def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
         try:
             check_splits(changed, where)
         except UsageError as error:
-            say(f"{where}: the {field}s that the folders name are not used: {error}")
+            say(f"{where}: {field}s from folder names are not used: {error}")
             return clips
-        say(f"{where}: the {field}s are those that the folders name ({', '.join(sorted(map(str, set(values))))})")
+        say(f"{where}: {field}s are read from folder names ({', '.join(sorted(map(str, set(values))))})")
         return changed
     return clips
 
 
-def _given(value: object) -> bool:
+def _is_given(value: object) -> bool:
     return value is not None
 
 
-def of_classes(clips: Sequence[Clip], classes: str | None) -> list[int]:
-    """Indices of the clips of the classes that `--classes` names (separated by commas), and of clips without a class.
+def select_classes(clips: Sequence[Clip], classes: str | None) -> list[int]:
+    """Return the indices of the clips of selected classes; clips without a class are always included.
+
+    Args:
+        clips: All clips.
+        classes: Class names separated by commas, as given to `--classes`; None selects all clips.
 
     Raises:
-        UsageError: A class has no clip.
+        UsageError: A class has no clip, or `classes` contains no name.
     """
     if classes is None:
         return list(range(len(clips)))
@@ -71,25 +81,42 @@ def of_classes(clips: Sequence[Clip], classes: str | None) -> list[int]:
         names = sorted(known)
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise UsageError(f"--classes must name classes of the data, got {', '.join(unknown) or 'none'}: there are {shown}")
-    left = known.total() - sum(known[name] for name in set(chosen))
-    say(f"--classes: {left} clips of {len(known) - len(set(chosen))} other classes are left out")
+    omitted = known.total() - sum(known[name] for name in set(chosen))
+    say(f"--classes: {omitted} clips of {len(known) - len(set(chosen))} other classes are omitted")
     return [number for number, clip in enumerate(clips) if clip.label is None or clip.label in chosen]
 
 
 def check_unique(clips: Sequence[Clip], where: Callable[[int], str]) -> None:
-    """Raise UsageError where two clips are the same file or the same segment of it; `where(i)` names the place of clip i."""
+    """Check that no two clips are the same file or the same segment of a file.
+
+    Args:
+        clips: The clips.
+        where: Returns the location of clip i in its table, for the message.
+
+    Raises:
+        UsageError: Two clips are equal.
+    """
     seen: dict[tuple[str, float, float], int] = {}
     for number, clip in enumerate(clips):
         first = seen.setdefault(clip.identity, number)
         if first != number:
             raise UsageError(
-                f"{where(number)}: {clip.name} stands already in {where(first)}; rows may name one file several times "
-                "if columns start and end (seconds) say which segment each row labels"
+                f"{where(number)}: {clip.name} is already named in {where(first)}; rows may name a file "
+                "several times only if the columns start and end (seconds) give a different segment in each row"
             )
 
 
 def check_splits(clips: Sequence[Clip], where: str) -> None:
-    """Raise UsageError for a group in two splits or folds, for folds and splits given in part only, and for both together."""
+    """Check the folds and splits that the clips are given with.
+
+    Args:
+        clips: The clips.
+        where: The folder or table that they come from, for messages.
+
+    Raises:
+        UsageError: The clips of a group are in different splits or folds, only some clips have a fold or
+            split, or the clips have both.
+    """
     for field in ("fold", "split"):
         values = [getattr(clip, field) for clip in clips]
         without = sum(value is None for value in values)
@@ -98,13 +125,13 @@ def check_splits(clips: Sequence[Clip], where: str) -> None:
                 f"{where}: {field} must be given for every clip or for none, {without} of {len(clips)} have none "
                 f"(the first: {clips[values.index(None)].name})"
             )
-        sides: dict[str, object] = {}
+        values_of_groups: dict[str, object] = {}
         for clip, value in zip(clips, values, strict=True):
-            side = sides.setdefault(clip.effective_group, value)
-            if side != value:
+            expected = values_of_groups.setdefault(clip.effective_group, value)
+            if expected != value:
                 group = f"file {clip.path}" if clip.group is None else f"group {clip.group!r}"
                 raise UsageError(
-                    f"{where}: clips of one group must lie in one {field}, got {group} in {field} {side} and {value}"
+                    f"{where}: clips of one group must be in one {field}, got {group} in {field} {expected} and {value}"
                 )
     if clips and clips[0].fold is not None and clips[0].split is not None:
-        raise UsageError(f"{where}: give either a fold column or a split column, not both: drop the one that is not meant")
+        raise UsageError(f"{where}: clips must have a fold or a split, not both: remove one of the columns")

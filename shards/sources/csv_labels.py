@@ -1,4 +1,4 @@
-"""A label file: a table with a column of audio files and a column of classes, and of folds, groups, splits or segments."""
+"""Label files: tables of audio files with their classes and optional folds, groups, splits and segments."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from shardwave.shards.storage.any_path import AnyPath
 
 
 def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
-    """Read the clips that a label file names, sorted by path and segment.
+    """Read the clips of a label file, sorted by path and segment.
 
-    A value of the path column is a path below `audio`, or the end of one: a file's name, with or without its suffix, in any
-    folder, where exactly one file fits. A file that does not exist is named all the same: decoding it quarantines the clip.
+    A value of the path column is a path relative to `audio`, or the last part of such a path, with or without
+    the suffix, if it matches exactly one file. Rows of files that do not exist are kept: the build
+    quarantines their clips.
 
     Args:
         audio: The folder that the paths are relative to.
-        labels: A CSV or Parquet file (`text_table.read`), whose columns `table_columns.find` finds.
-        options: Names of columns (path_column, ...); a label_from makes the label column unnecessary.
+        labels: A CSV or Parquet file; see `text_table.read` for the format and `table_columns.find` for the
+            columns.
+        options: Names of columns (`path_column`, ...). The label column is optional if `label_from` is given.
 
     Raises:
-        UsageError: The table cannot be read, has no rows or no column of paths or classes, holds a value that is not allowed,
-            names a clip twice, or names no file that exists.
+        UsageError: The table cannot be read, has no rows or no column of paths or classes, contains a value
+            that is not allowed, names a clip twice, or names no existing file.
     """
     options = options or BuildOptions()
     check_folder(audio)
@@ -42,21 +44,21 @@ def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -
         if column is None and not (role == "label" and options.label_from is not None):
             what = "audio files" if role == "path" else "classes"
             raise UsageError(
-                f"{table.name} has no column of {what}: it has {table_columns.shown_columns(table)}; "
-                f"name one with --{role}-column, or give the first line path,label[,fold][,group][,split][,start][,end]"
+                f"{table.name} has no column of {what}: it has {table_columns.format_columns(table)}; "
+                f"name one with --{role}-column, or write the first line path,label[,fold][,group][,split][,start][,end]"
             )
     if not table.rows:
-        raise UsageError(f"{table.name} names no clips: give one line per clip below the header")
-    table_columns.tell(table, columns, columns.others)
+        raise UsageError(f"{table.name} has no rows: add one line per clip below the header")
+    table_columns.report(table, columns, columns.others)
     assert columns.path is not None
     paths = _paths(audio, table, columns)
-    clips = [table_columns.clip(table, columns, row, path) for row, path in enumerate(paths)]
+    clips = [table_columns.parse_clip(table, columns, row, path) for row, path in enumerate(paths)]
     check_unique(clips, table.where)
     return sorted(clips, key=lambda clip: clip.identity)
 
 
 def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> list[str]:
-    """The path of every row's file, relative to `audio`; raises UsageError where no file exists."""
+    """Find the file of every row, relative to `audio`; raises UsageError if none exists or one is ambiguous."""
     assert columns.path is not None
     paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
     if isinstance(audio, Path):
@@ -67,35 +69,38 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
         absent = [row for row, path in enumerate(paths) if path not in listed]
     if not absent:
         return paths
-    by_end = _by_name(audio_files(audio))
-    by_name, missing = [], []
+    files_by_end = _index_by_end(audio_files(audio))
+    found_by_name, missing = [], []
     for row in absent:
         for path in dict.fromkeys((paths[row], paths[row].strip(), paths[row].replace("\\", "/"))):
-            fitting = by_end.get(unicodedata.normalize("NFC", path), [])
-            if len(fitting) > 1:
-                fitting = _in_named_folder(fitting, table_columns.clip(table, columns, row, path)) or fitting
-            if len(fitting) > 1:
+            matches = files_by_end.get(unicodedata.normalize("NFC", path), [])
+            if len(matches) > 1:
+                matches = _in_named_folder(matches, table_columns.parse_clip(table, columns, row, path)) or matches
+            if len(matches) > 1:
                 raise UsageError(
-                    f"{table.where(row)}: {path} fits {len(fitting)} files below {audio} ({fitting[0]}, {fitting[1]}, ...): "
+                    f"{table.where(row)}: {path} matches {len(matches)} files below {audio} ({matches[0]}, {matches[1]}, ...): "
                     "give the path of one, relative to AUDIO"
                 )
-            if fitting:
-                paths[row] = fitting[0]
-                by_name.append(row)
+            if matches:
+                paths[row] = matches[0]
+                found_by_name.append(row)
                 break
         else:
             missing.append(row)
-    torn = next((row for row in missing if "\n" in paths[row]), None)
-    if torn is not None:
-        raise UsageError(f"{table.where(torn)}: the path spans several lines ({paths[torn][:40]!r}): is a quote left open?")
+    multiline = next((row for row in missing if "\n" in paths[row]), None)
+    if multiline is not None:
+        raise UsageError(
+            f"{table.where(multiline)}: the path spans several lines ({paths[multiline][:40]!r}): is a quote not closed?"
+        )
     if len(missing) == len(paths):
         raise UsageError(
             f"{table.name}: none of the {len(paths)} files exists below {audio} (the first: {paths[0]}); "
             "paths are relative to AUDIO"
         )
-    if by_name:
-        first = table.rows[by_name[0]][columns.path]
-        say(f"{table.name}: {len(by_name)} files were found by their names below {audio} ({first}: {paths[by_name[0]]})")
+    if found_by_name:
+        row = found_by_name[0]
+        example = f"{table.rows[row][columns.path]}: {paths[row]}"
+        say(f"{table.name}: {len(found_by_name)} files were found by their names below {audio} ({example})")
     if missing:
         say(f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})")
     return paths
@@ -104,7 +109,7 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
 def _relative(value: str, where: str) -> str:
     parts = value.split("/")
     if value.startswith("/") or ".." in parts:
-        raise UsageError(f"{where}: path must be relative to AUDIO and stay below it, got {value}")
+        raise UsageError(f"{where}: path must be relative to AUDIO and without '..', got {value}")
     path = "/".join(part for part in parts if part not in ("", "."))
     if not path.strip():
         raise UsageError(f"{where}: path is empty")
@@ -112,24 +117,24 @@ def _relative(value: str, where: str) -> str:
 
 
 def _in_named_folder(files: list[str], clip: Clip) -> list[str]:
-    """Those of the files that lie in a folder named as the clip's fold, split or class."""
-    found = []
+    """Return those of the files that are in a folder named after the fold, split or class of the clip."""
+    matches = []
     for file in files:
         folders = file.split("/")[:-1]
         same_fold = clip.fold is not None and clip.fold in map(fold_of_folder, folders)
         same_split = clip.split is not None and clip.split in map(split_of_folder, folders)
         if same_fold or same_split or clip.label in folders:
-            found.append(file)
-    return found
+            matches.append(file)
+    return matches
 
 
-def _by_name(files: Iterable[str]) -> dict[str, list[str]]:
-    """Files by every end of their path, with and without the suffix: `a/b.wav` by a/b.wav, a/b, b.wav and b."""
-    found: dict[str, list[str]] = {}
+def _index_by_end(files: Iterable[str]) -> dict[str, list[str]]:
+    """Index files by all ends of their paths: `a/b.wav` by a/b.wav, a/b, b.wav and b."""
+    index: dict[str, list[str]] = {}
     for file in files:
         parts = unicodedata.normalize("NFC", file).split("/")
         for i in range(len(parts)):
             end = "/".join(parts[i:])
             for name in {end, os.path.splitext(end)[0]}:
-                found.setdefault(name, []).append(file)
-    return found
+                index.setdefault(name, []).append(file)
+    return index

@@ -1,4 +1,4 @@
-"""A table of features (CSV or Parquet): one row a clip, numeric columns are features."""
+"""Tables of features (CSV or Parquet): one row per clip, one numeric column per feature."""
 
 from __future__ import annotations
 
@@ -19,60 +19,73 @@ _NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-
 
 
 class Table(NamedTuple):
-    """The rows of a table, sorted by path and segment."""
+    """Clips and features of a table, sorted by path and segment.
+
+    Attributes:
+        clips: One clip per row.
+        features: float32 [rows, columns].
+        names: Names of the feature columns.
+    """
 
     clips: list[Clip]
-    features: np.ndarray  # float32 [rows, columns]
-    names: list[str]  # of the columns
+    features: np.ndarray
+    names: list[str]
 
 
 def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
-    """Read a table of features, one row a clip.
+    """Read a table of features with one row per clip.
 
-    Columns of paths, classes, groups, folds, splits and segments are found as in a label file (`table_columns.find`); without
-    paths a row is named by its number. Of the other columns those that hold numbers are features, unless their name says that
-    they number the rows or name the class in another way; a message names what is left out.
+    The columns of paths, classes, groups, folds, splits and segments are found as in a label file
+    (`table_columns.find`). Without a column of paths, a clip is named after its row number. All other numeric
+    columns are features, except row numbers and columns whose names describe clips, such as `class_id`; a
+    message names the omitted columns.
+
+    Args:
+        table: The CSV or Parquet file.
+        options: Names of columns, expressions for class, group and split, and the selected classes.
 
     Raises:
-        UsageError: The table is not readable, a column or value is missing, or a feature is not a finite number.
+        UsageError: The table cannot be read, a column or value is missing, or a feature is not a finite
+            number.
     """
     options = options or BuildOptions()
     source = text_table.read(table, "--table")
     columns = table_columns.find(source, options)
     if columns.label is None and options.label_from is None:
         raise UsageError(
-            f"{source.name} has no column of classes: it has {table_columns.shown_columns(source)}; name one with --label-column"
+            f"{source.name} has no column of classes: it has {table_columns.format_columns(source)}; name one with --label-column"
         )
     if not source.rows:
-        raise UsageError(f"{source.name} has no rows")
+        raise UsageError(f"{source.name} has no rows: add one line per clip below the header")
     features: dict[str, np.ndarray] = {}
-    left_out = []
+    omitted = []
     for index in columns.others:
         name = source.columns[index]
-        values = None if table_columns.is_row_number(name) or table_columns.means_clip(name) else _feature(source, index)
+        values = None if table_columns.is_row_number(name) or table_columns.describes_clip(name) else _feature(source, index)
         if values is None:
-            left_out.append(index)
+            omitted.append(index)
         else:
             features[name] = values
-    table_columns.tell(source, columns, left_out, "no features")
+    table_columns.report(source, columns, omitted, "not used as features")
     if not features:
-        raise UsageError(f"{source.name} has no numeric columns beside those that describe clips: it needs one per feature")
+        raise UsageError(f"{source.name} has no numeric columns that can be features: add one per feature")
     paths = [f"row{i:09d}" for i in range(len(source.rows))]
     if columns.path is not None:
         paths = [value.strip() or path for value, path in zip(source.column(columns.path), paths, strict=True)]
-    clips = [table_columns.clip(source, columns, row, path) for row, path in enumerate(paths)]
+    clips = [table_columns.parse_clip(source, columns, row, path) for row, path in enumerate(paths)]
     clip_list.check_unique(clips, source.where)
     clips = values_from.apply(clips, options, None)
-    chosen = sorted(clip_list.of_classes(clips, options.classes), key=lambda row: clips[row].identity)
-    clips = [clips[row] for row in chosen]
+    selected = sorted(clip_list.select_classes(clips, options.classes), key=lambda row: clips[row].identity)
+    clips = [clips[row] for row in selected]
     clip_list.check_splits(clips, source.name)
-    return Table(clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[chosen]), list(features))
+    return Table(clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[selected]), list(features))
 
 
 def _feature(table: TextTable, index: int) -> np.ndarray | None:
-    """A column as float32; None where it is no column of numbers: where no value is a number, or most are some other text.
+    """Parse a column as float32; None if no value is a number or more than half are other text.
 
-    Raises UsageError, naming the line, where it is one but for a value that is missing, not finite or not a number.
+    Raises UsageError, with the line, if a column of numbers contains a value that is missing, infinite or not
+    a number.
     """
     texts = table.column(index)
     numbers = np.array([float(text) if _NUMBER.fullmatch(text) else np.nan for text in texts])

@@ -1,4 +1,4 @@
-"""Tables as text: the one reader of `--labels` and `--table`, for CSV (strict) and Parquet files."""
+"""Reader of the tables given to `--labels` and `--table`: strict CSV, and Parquet."""
 
 from __future__ import annotations
 
@@ -18,48 +18,56 @@ PARQUET_MAGIC, ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table whose values are text exactly as the file has them; an empty text is a missing value."""
+    """A table of text values, unchanged from the file; an empty value is missing.
 
-    name: str  # of the file, for messages
-    columns: list[str]  # without surrounding whitespace; "" for a column without a name
-    rows: list[list[str]]  # each as long as `columns`
-    numbers: list[int]  # of each row: the line on which it begins (CSV), or 1, 2, ... (Parquet)
-    unit: str = "line"  # what `numbers` counts: line or row
+    Attributes:
+        name: File name, for messages.
+        columns: Column names without surrounding whitespace; "" for a column without a name.
+        rows: Values, one list per row, each as long as `columns`.
+        numbers: For each row, the line on which it begins (CSV), or 1, 2, ... (Parquet).
+        unit: "line" or "row", as counted by `numbers`.
+    """
+
+    name: str
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: list[int]
+    unit: str = "line"
 
     def where(self, row: int) -> str:
-        """Name the place of a row in a message: `labels.csv line 7`."""
+        """Return the location of a row for a message: `labels.csv line 7`."""
         return f"{self.name} {self.unit} {self.numbers[row]}"
 
     def column(self, index: int) -> list[str]:
-        """The values of one column."""
+        """Return the values of a column."""
         return [row[index] for row in self.rows]
 
 
 def read(location: AnyPath, option: str) -> TextTable:
-    """Read a CSV file (UTF-8; commas, tabs or semicolons) or a Parquet file; the content decides which it is.
+    """Read a CSV file (UTF-8; commas, tabs or semicolons) or a Parquet file, recognised by its content.
 
     Args:
         location: The file, on disk or in an object store.
-        option: The command line's option that named it, for messages.
+        option: The command-line option that names the file, for messages.
 
     Raises:
-        UsageError: The file is not readable as such a table. The message names the line: a row with more or fewer values than
-            the header has columns, a quote that is not closed, bytes that are not UTF-8, a NUL byte. Two columns of one name are
-            refused too.
+        UsageError: The file cannot be read, a row has more or fewer values than the header has columns, a
+            quote is not closed, the text is not UTF-8 or contains a NUL byte, or two columns have the same
+            name. The message names the line or row of a wrong value.
     """
     try:
         data = any_path.read_bytes(location)
     except OSError as error:
         raise UsageError(f"{option} must be a readable file, got {location}: {error.strerror or error}") from None
     table = _parquet(str(location), data) if data.startswith(PARQUET_MAGIC) else _csv(str(location), data)
-    twice = next((name for i, name in enumerate(table.columns) if name and name in table.columns[:i]), None)
-    if twice is not None:
-        raise UsageError(f"{location}: two columns have the name {twice!r}: rename or remove one")
+    repeated = next((name for i, name in enumerate(table.columns) if name and name in table.columns[:i]), None)
+    if repeated is not None:
+        raise UsageError(f"{location}: two columns have the name {repeated!r}: rename or remove one")
     return table
 
 
-def header(location: AnyPath) -> list[str]:
-    """The column names of a CSV file; empty where it is not readable as one."""
+def read_header(location: AnyPath) -> list[str]:
+    """Read the column names of a CSV file; an empty list if the file cannot be read as CSV."""
     try:
         text = _text(str(location), any_path.read_bytes(location))
         return [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])]
@@ -68,7 +76,7 @@ def header(location: AnyPath) -> list[str]:
 
 
 def _text(name: str, data: bytes) -> str:
-    """The text of a CSV file; raises UsageError where it is not UTF-8."""
+    """Decode a CSV file; raises UsageError if it is not UTF-8 text."""
     if data.startswith(ZIP_MAGIC):
         raise UsageError(f"{name} is a spreadsheet or an archive, not CSV or Parquet: save the table as CSV (UTF-8)")
     nul = data.find(b"\0")
@@ -86,7 +94,7 @@ def _text(name: str, data: bytes) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """What separates the columns, by the first line: tabs, or commas, or semicolons where there is no comma."""
+    """Guess the delimiter from the first line: a tab if present, a semicolon if there is no comma."""
     first = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
     return "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
 
@@ -114,17 +122,19 @@ def _csv(name: str, data: bytes) -> TextTable:
             line = reader.line_num + 1
     except csv.Error as error:
         raise UsageError(
-            f'{name} line {line}: a quote (") that begins there is not closed as CSV asks for ({error}): '
-            "close it, or write quotes inside of a value twice"
+            f'{name} line {line}: a quote (") that begins on this line is not closed ({error}): '
+            "close it, or double the quotes inside the value"
         ) from None
     return TextTable(name, columns, rows, lines)
 
 
 def _wrong_length(where: str, row: list[str], columns: list[str], delimiter: str) -> str:
-    few = f"{len(row)} value{'s' if len(row) > 1 else ''} under {len(columns)} column{'s' if len(columns) > 1 else ''}"
-    remedy = f"put a value that holds {DELIMITERS[delimiter]} into quotes" if len(row) > len(columns) else "give every column one"
+    counts = f"{len(row)} value{'s' if len(row) > 1 else ''} under {len(columns)} column{'s' if len(columns) > 1 else ''}"
+    remedy = "add the missing values"
+    if len(row) > len(columns):
+        remedy = f"quote values that contain {DELIMITERS[delimiter]}"
     shown = ", ".join(map(repr, row[:6])) + (", ..." if len(row) > 6 else "")
-    return f"{where}: {few} ({shown}): {remedy}"
+    return f"{where}: {counts} ({shown}): {remedy}"
 
 
 def _parquet(name: str, data: bytes) -> TextTable:
@@ -139,13 +149,15 @@ def _parquet(name: str, data: bytes) -> TextTable:
     rows = [list(row) for row in zip(*columns, strict=True)]
     nul = next((number for number, row in enumerate(rows, 1) if any("\0" in value for value in row)), None)
     if nul is not None:
-        raise UsageError(f"{name} row {nul}: a value holds a NUL character: remove it")
-    return TextTable(name, [str(one).strip() for one in table.column_names], rows, list(range(1, len(rows) + 1)), "row")
+        raise UsageError(f"{name} row {nul}: a value contains a NUL character: remove it")
+    return TextTable(name, [str(column).strip() for column in table.column_names], rows, list(range(1, len(rows) + 1)), "row")
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """A Parquet column as text: missing values and NaN are empty; whole numbers have no decimal point, also where a data frame
-    made floats of them because some are missing.
+    """Convert a Parquet column to text; missing values and NaN become empty.
+
+    Floats that are all integers are written without a decimal point: pandas stores integers with missing
+        values as floats.
     """
     numbers = [value for value in values if isinstance(value, float) and value == value]
     whole = bool(numbers) and all(value.is_integer() for value in numbers)

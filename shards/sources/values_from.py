@@ -1,4 +1,4 @@
-"""Class, group and split of clips from their paths by regular expressions, or from the tags inside of the files."""
+"""Class, group and split of clips from regular expressions on their paths or from tags in the audio files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ TAG = "tag:"
 
 
 def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> list[Clip]:
-    """Set what `--label-from`, `--group-from` and `--split-from` give; `audio` is the folder of the paths (None: a table's rows).
+    """Set class, group and split of clips as `--label-from`, `--group-from` and `--split-from` define.
+
+    Args:
+        clips: The clips.
+        options: `label_from`, `group_from` and `split_from`: a regular expression whose first group is the
+            value, or `tag:NAME` for a tag of the audio file.
+        audio: Folder of the audio files; None for the rows of a table, which have no tags.
 
     Raises:
-        UsageError: An expression is not one, or finds nothing in some of the paths; a tag is missing in some of the files.
+        UsageError: An expression is invalid or does not match all paths, or a tag is missing in some of the
+            files.
     """
     for field in ("label", "group", "split"):
         source: str | None = getattr(options, f"{field}_from")
@@ -38,14 +45,14 @@ def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> li
             values = _matches(clips, source, option)
         if field == "split":
             values = [parse_split(value, f"{option} in {clip.path}") for clip, value in zip(clips, values, strict=True)]
-        other: dict[str, Any] = {"fold": None} if field == "split" else {}  # a clip has either
+        other: dict[str, Any] = {"fold": None} if field == "split" else {}  # a clip has either a fold or a split
         changes: list[dict[str, Any]] = [{field: value, **other} for value in values]
         clips = [dataclasses.replace(clip, **change) for clip, change in zip(clips, changes, strict=True)]
     return clips
 
 
 def _matches(clips: Sequence[Clip], pattern: str, option: str) -> list[str | None]:
-    """The first group of the expression in each path."""
+    """Return the first group of the regular expression in each path."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -56,42 +63,43 @@ def _matches(clips: Sequence[Clip], pattern: str, option: str) -> list[str | Non
         )
     matches = (expression.search(clip.path) for clip in clips)
     values = [(match[1] or "").strip() or None if match else None for match in matches]
-    _refuse_missing(clips, values, f"{option} {pattern!r} finds no value in", "paths", "mend the expression, or name other files")
+    _refuse_missing(clips, values, f"{option} {pattern!r} finds no value in", "paths", "correct the expression")
     return values
 
 
 def _tags(clips: Sequence[Clip], name: str, option: str, audio: AnyPath | None) -> list[str | None]:
-    """The tag of each file. A file that does not exist or is empty has None: it is quarantined when it is decoded."""
+    """Read the tag of each clip's file; None for missing and empty files, which the build quarantines."""
     if audio is None:
-        raise UsageError(f"{option} {TAG}{name} reads audio files: a --table has none, give --group-column or an expression")
+        raise UsageError(f"{option} {TAG}{name} reads audio files: a --table has none, give an expression instead")
     files = list(dict.fromkeys(clip.path for clip in clips))
     with ThreadPoolExecutor(16 if isinstance(audio, UPath) else 1, "tags") as pool:
-        found = dict(zip(files, pool.map(lambda path: read_tag(audio / path, name), files), strict=True))
-    absent = {path for path in files if found[path] is None and not _has_bytes(audio / path)}
+        tags = dict(zip(files, pool.map(lambda path: read_tag(audio / path, name), files), strict=True))
+    absent = {path for path in files if tags[path] is None and not _has_bytes(audio / path)}
     present = [clip for clip in clips if clip.path not in absent]
-    values = [found[clip.path] for clip in present]
-    _refuse_missing(present, values, f"{option}: there is no tag {name!r} in", "files", "write the tag, or name other files")
-    return [found[clip.path] for clip in clips]
+    values = [tags[clip.path] for clip in present]
+    problem, remedy = f"{option}: there is no tag {name!r} in", "write the tag, or give a regular expression"
+    _refuse_missing(present, values, problem, "files", remedy)
+    return [tags[clip.path] for clip in clips]
 
 
-def _refuse_missing(clips: Sequence[Clip], values: Sequence[object], what: str, noun: str, remedy: str) -> None:
+def _refuse_missing(clips: Sequence[Clip], values: Sequence[object], problem: str, noun: str, remedy: str) -> None:
     missing = [clip.path for clip, value in zip(clips, values, strict=True) if value is None]
     if missing:
-        raise UsageError(f"{what} {len(missing)} of {len(clips)} {noun} (the first: {missing[0]}): {remedy}")
+        raise UsageError(f"{problem} {len(missing)} of {len(clips)} {noun} (the first: {missing[0]}): {remedy}")
 
 
 def _has_bytes(path: AnyPath) -> bool:
-    found = any_path.stat(path)
-    return found is not None and found.size > 0
+    status = any_path.stat(path)
+    return status is not None and status.size > 0
 
 
 def read_tag(path: AnyPath, name: str) -> str | None:
-    """The first value of a tag such as `artist` (ID3, MP4, Vorbis comments, APE, ...); None without a readable one."""
+    """Read the first value of a tag such as `artist` (ID3, MP4, Vorbis comments, APE, ...), or None."""
     import mutagen
     from mutagen.easyid3 import EasyID3
     from mutagen.id3 import ID3
 
-    if isinstance(path, Path) and not os.path.isfile(path):  # a named pipe would wait for a writer
+    if isinstance(path, Path) and not os.path.isfile(path):  # opening a named pipe would block
         return None
     try:
         source: Any = path if isinstance(path, Path) else io.BytesIO(any_path.read_bytes(path))
@@ -99,8 +107,8 @@ def read_tag(path: AnyPath, name: str) -> str | None:
             tags = getattr(mutagen.File(source, easy=True), "tags", None)
         except mutagen.MutagenError:
             tags = None
-        tags = ID3(source) if tags is None else tags  # before data that mutagen does not know
-        if isinstance(tags, ID3):  # also of WAV and AIFF, for which mutagen has no easy names
+        tags = ID3(source) if tags is None else tags  # may precede unknown audio data
+        if isinstance(tags, ID3):  # mutagen has no easy names for the ID3 tags of WAV and AIFF
             tags = {name: EasyID3.Get[name](tags, name)}
         values = tags.get(name) or []
     except (mutagen.MutagenError, OSError, KeyError, ValueError):

@@ -201,7 +201,7 @@ def test_a_folder_without_one_usable_file(tmp_path: Path) -> None:
         (lambda audio: None, "AUDIO must be a folder"),
         (lambda audio: audio.mkdir(), "no audio files in"),
         (lambda audio: [write_clip(audio / "one" / f"{i}.wav", i) for i in range(4)], "at least two classes, got one: 'one'"),
-        (lambda audio: write_clip(audio / "a.wav", 0), "lie directly in"),
+        (lambda audio: write_clip(audio / "a.wav", 0), "are directly in"),
     ],
 )
 def test_bad_input_leaves_nothing_behind(tmp_path: Path, make, told: str) -> None:  # type: ignore[no-untyped-def]

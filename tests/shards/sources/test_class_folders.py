@@ -48,7 +48,7 @@ def test_folders_without_clips_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no audio files"):
         discover(tmp_path)
     write_clip(tmp_path / "a.wav", 0)
-    with pytest.raises(UsageError, match="1 audio files lie directly in"):
+    with pytest.raises(UsageError, match="1 audio files are directly in"):
         read(tmp_path)
 
 

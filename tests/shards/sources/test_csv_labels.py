@@ -89,15 +89,15 @@ def test_any_text_survives(tmp_path: Path) -> None:
         ("a/é.wav,b/x y.wav\nrock,pop\n", "has no column of audio files: it has a/é.wav, b/x y.wav"),  # no header
         ("path,note\nb/x y.wav,a\n", "has no column of classes"),
         ("", "it has no columns"),
-        ("path,label\n", "names no clips"),
-        ("path,label\n,\n\n", "names no clips"),
+        ("path,label\n", "has no rows"),
+        ("path,label\n,\n\n", "has no rows"),
         ("path,label\nb/none.wav,a\nnone.wav,b\n", "none of the 2 files exists"),
-        ("path,label\nb/x y.wav,a\n\nb/x y.wav,b\n", "labels.csv line 4: b/x y.wav stands already in {labels} line 2"),
-        ("path,label\nb/x y.wav,a\n./b/x y.wav,b\n", "b/x y.wav stands already"),
+        ("path,label\nb/x y.wav,a\n\nb/x y.wav,b\n", "labels.csv line 4: b/x y.wav is already named in {labels} line 2"),
+        ("path,label\nb/x y.wav,a\n./b/x y.wav,b\n", "b/x y.wav is already named"),
         ("path,label\n,a\n", "line 2: path is empty"),
         ("path,label\n../b.wav,a\n", "must be relative to AUDIO"),
         ("path,label\n/etc/passwd,a\n", "must be relative to AUDIO"),
-        ("path,label\nx y.wav,c\n", "line 2: x y.wav fits 2 files below"),
+        ("path,label\nx y.wav,c\n", "line 2: x y.wav matches 2 files below"),
         ("path,label,fold\nb/x y.wav,a,one\n", "line 2: fold must be a whole number from 0 to 9999, got one"),
         ("path,label,fold\nb/x y.wav,a,-1\n", "fold must be a whole number from 0 to 9999, got -1"),
         ("path,label,fold\nb/x y.wav,a,1.5\n", "fold must be a whole number from 0 to 9999, got 1.5"),
@@ -109,8 +109,8 @@ def test_any_text_survives(tmp_path: Path) -> None:
         ("path,label\nb/x y.wav,pop, dance\n", "line 2: 3 values under 2 columns ('b/x y.wav', 'pop', ' dance')"),
         ("path,label\na/é.wav,c\n\nb/x y.wav\n", "line 4: 1 value under 2 columns ('b/x y.wav')"),
         ("path;label\nb/x y.wav;a;b\n", "line 2: 3 values under 2 columns"),
-        ('path,label\na/é.wav,c\nb/x y.wav,"pop\na/x y.wav,rock\n', 'line 3: a quote (") that begins there is not closed'),
-        ('path,label\nb/x y.wav,"pop\na/x y.wav,rock\na/é.wav,"c"\n', 'line 2: a quote (") that begins there'),
+        ('path,label\na/é.wav,c\nb/x y.wav,"pop\na/x y.wav,rock\n', 'line 3: a quote (") that begins on this line is not closed'),
+        ('path,label\nb/x y.wav,"pop\na/x y.wav,rock\na/é.wav,"c"\n', 'line 2: a quote (") that begins on this line'),
         ('path,label\nb/x y.wav,"pop" rock\n', 'line 2: a quote (")'),
         ('path,label\nb/x y.wav,"pop\na/é.wav,rock"\n', "line 2: the label spans several lines"),
         ('path,label\n"b/none.wav,a\na/é.wav",rock\nb/x y.wav,c\n', "line 2: the path spans several lines"),
@@ -125,7 +125,7 @@ def test_any_text_survives(tmp_path: Path) -> None:
         ("path,label,start\na/é.wav,c,0:30\n", "start must be a time in seconds from 0, such as 2.5, got 0:30"),
         ("path,label,end\na/é.wav,c,nan\n", "end must be a time in seconds"),
         ("path,label,end\na/é.wav,c,1e999\n", "end must be a time in seconds"),
-        ("path,label,start,end\na/é.wav,c,0,2\na/é.wav,d,,2\n", "line 3: a/é.wav (0 s to 2 s) stands already in"),
+        ("path,label,start,end\na/é.wav,c,0,2\na/é.wav,d,,2\n", "line 3: a/é.wav (0 s to 2 s) is already named in"),
     ],
 )
 def test_wrong_files_are_named(folder: Path, text: str, told: str) -> None:
@@ -138,10 +138,10 @@ def test_wrong_files_are_named(folder: Path, text: str, told: str) -> None:
     ("text", "told"),
     [
         ("path,label,fold\nb/x y.wav,a,1\na/x y.wav,b,\n", "fold must be given for every clip or for none, 1 of 2 have none"),
-        ("path,label,fold,group\nb/x y.wav,a,1,g\na/x y.wav,b,2,g\n", "clips of one group must lie in one fold, got group 'g'"),
-        ("path,label,split,group\nb/x y.wav,a,train,g\na/x y.wav,b,test,g\n", "clips of one group must lie in one split"),
+        ("path,label,fold,group\nb/x y.wav,a,1,g\na/x y.wav,b,2,g\n", "clips of one group must be in one fold, got group 'g'"),
+        ("path,label,split,group\nb/x y.wav,a,train,g\na/x y.wav,b,test,g\n", "clips of one group must be in one split"),
         ("path,label,split,fold\nb/x y.wav,a,train,1\n", "not both"),
-        ("path,label,fold,start\na/é.wav,a,1,0\na/é.wav,b,2,3\n", "must lie in one fold, got file a/é.wav in fold 1 and 2"),
+        ("path,label,fold,start\na/é.wav,a,1,0\na/é.wav,b,2,3\n", "must be in one fold, got file a/é.wav in fold 1 and 2"),
     ],
 )
 def test_folds_and_splits_that_contradict_themselves(folder: Path, text: str, told: str) -> None:
@@ -247,9 +247,7 @@ def test_urbansound8k(tmp_path: Path) -> None:
     """Its folds are folders, `start` and `end` are times in the recordings that the files were cut from."""
     audio = touch(tmp_path / "audio", *(f"fold{k}/{k}-3-0-{i}.wav" for k in range(1, 11) for i in range(2)))
     touch(audio, "fold10/same.wav", "fold2/same.wav")
-    with pytest.raises(
-        UsageError, match="the folders fold1, fold10, fold2, fold3, ... that hold the files are folds, not classes"
-    ):
+    with pytest.raises(UsageError, match="the folders fold1, fold10, fold2, fold3, ... with the files are folds, not classes"):
         discover(audio)
     rows = [f"{k}-3-0-{i}.wav,{k},90.5,94.5,1,{k},{i},{'dog' if i else 'drill'}" for k in range(1, 11) for i in range(2)]
     rows += [f"same.wav,7,0,4,1,{k},0,drill" for k in (2, 10)]

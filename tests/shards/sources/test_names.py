@@ -118,7 +118,7 @@ def test_tables_and_label_files_must_be_files(tmp_path: Path) -> None:
     assert build(audio, tmp_path / "set", CONFIG, ALL)["clips"] == 6  # that labels.csv is none
     write_clip(audio / "loose.wav", 5)
     os.mkfifo(audio / "other.csv")
-    with pytest.raises(UsageError, match="lie directly in"):
+    with pytest.raises(UsageError, match="are directly in"):
         build(audio, tmp_path / "set2", CONFIG, ALL)
 
 
@@ -156,8 +156,8 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, capsys: pytest.Captur
     (audio / "b" / "up").symlink_to(audio)
     assert class_folders.audio_files(audio) == [f"{name}/{clip}.wav" for name in "ab" for clip in range(3)]
     told = capsys.readouterr().err
-    assert "passed over, for it cannot be read: c\n" in told
-    assert "passed over, for it leads to a folder that is listed already: aa/ and 1 more" in told
+    assert "skipped c: it cannot be read\n" in told
+    assert "skipped aa/ (and 1 more): it leads to a folder that is already listed" in told
 
 
 def test_files_that_went_while_it_is_built_are_quarantined(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_reads_a_table_sorted_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = table.read(gtzan(tmp_path / "t.csv"))
     assert found.names == ["length", "mean", "var"]
-    assert "column filename is read as path; no features: note" in capsys.readouterr().err
+    assert "column filename is read as path; not used as features: note" in capsys.readouterr().err
     assert [clip.path for clip in found.clips[:2]] == ["blues.00000.wav", "blues.00001.wav"]
     assert found.clips[0].label == "rock"
     assert found.features.dtype == np.float32 and np.allclose(found.features[7], [661794, 1, -7])
@@ -126,7 +126,7 @@ def test_columns_that_number_rows_or_name_classes_are_no_features(
     rows = [f"{i},{'ab'[i // 10]}{i}.wav,{i * 7 % 5},{'ab'[i // 10]},1" for i in range(20)]
     found = table.read(written(tmp_path, "\n".join([f"{name},filename,f1,label,group", *rows])))
     assert found.names == ["f1"]
-    assert f"no features: {name or 'a column without a name'}\n" in capsys.readouterr().err
+    assert f"not used as features: {name or 'a column without a name'}\n" in capsys.readouterr().err
 
 
 def test_rows_without_paths_are_numbered(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_values_from_paths_and_a_choice_of_classes(tmp_path: Path, capsys: pytes
         (split, label) for split in ("test", "train") for label in "aacc"
     ]
     assert found.features[:, 0].tolist() == [0, 1, 0, 1] * 2
-    assert "--classes: 4 clips of 1 other classes are left out" in capsys.readouterr().err
+    assert "--classes: 4 clips of 1 other classes are omitted" in capsys.readouterr().err
     with pytest.raises(UsageError, match="--group-from tag:artist reads audio files: a --table has none"):
         table.read(tmp_path / "t.csv", BuildOptions(label_from="/(.)-", group_from="tag:artist"))
 
@@ -176,7 +176,7 @@ def test_values_from_paths_and_a_choice_of_classes(tmp_path: Path, capsys: pytes
         ("a,label\nk,x\nl,y\n", {}, "has no numeric columns"),
         ("a,label\n,x\n,y\n", {}, "has no numeric columns"),
         ("a,label\n", {}, "has no rows"),
-        ("a,label,path\n1,x,p\n2,y,p\n", {}, "line 3: p stands already in .*t.csv line 2"),
+        ("a,label,path\n1,x,p\n2,y,p\n", {}, "line 3: p is already named in .*t.csv line 2"),
         ("a,label,fold\n1,x,1\n2,y,b\n", {}, "line 3: fold must be a whole number"),
         ("a,label\n1,x,2\n", {}, "line 2: 3 values under 2 columns"),
         ("a,a,label\n1,2,x\n", {}, "two columns have the name 'a'"),

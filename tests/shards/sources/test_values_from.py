@@ -63,7 +63,7 @@ def test_values_from_paths(tmp_path: Path) -> None:
         ),
         (
             {"label_from": "-([a-z]+)-", "group_from": "/([a-z]+)-", "split_from": "^([a-z]+)/"},
-            "clips of one group must lie in one",
+            "clips of one group must be in one",
         ),
         ({"label_from": "-([a-z]+)-", "group_from": "tag:artist"}, None),  # empty files: no tag is expected
     ],
@@ -93,9 +93,9 @@ def test_folds_and_splits_of_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
     audio = touch(tmp_path / "x", *NAMES)
     clips = found(audio, label_from="-([a-z]+)-")
     assert {(clip.path.split("/")[0], clip.split) for clip in clips} == {("training", "train"), ("dev", "val")}
-    assert "the splits are those that the folders name (train, val)" in capsys.readouterr().err
+    assert "splits are read from folder names (train, val)" in capsys.readouterr().err
     assert {clip.split for clip in found(audio, label_from="-([a-z]+)-", group_from="/([a-z]+)-")} == {None}
-    assert "the splits that the folders name are not used" in capsys.readouterr().err
+    assert "splits from folder names are not used" in capsys.readouterr().err
     folds = touch(tmp_path / "y", *(f"audio/fold{k}/{word}-{k}.wav" for k in (1, 2, 10) for word in ("yes", "no")))
     assert {clip.fold for clip in found(folds, label_from="/([a-z]+)-")} == {1, 2, 10}
 
@@ -105,14 +105,14 @@ def test_folds_and_splits_of_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (
             ("fold1/a.wav", "fold2/b.wav", "fold3/c.wav"),
-            "the folders fold1, fold2, fold3 that hold the files are folds, not classes",
+            "the folders fold1, fold2, fold3 with the files are folds, not classes",
         ),
         (("x/Fold 1/a.wav", "x/Fold_02/b.wav"), "are folds, not classes: give --labels CSV"),
         (
             ("dog/train/a.wav", "dog/test/b.wav", "cat/train/c.wav", "cat/test/d.wav"),
-            "the folders test, train that hold the files are splits",
+            "the folders test, train with the files are splits",
         ),
-        (("val/a.wav", "test/b.wav"), "the folders test, val that hold the files are splits, not classes"),
+        (("val/a.wav", "test/b.wav"), "the folders test, val with the files are splits, not classes"),
         (("data/train/a.wav", "data/test/b.wav"), "training clips must lie in a folder named as their class"),
     ],
 )
@@ -132,7 +132,7 @@ def test_class_folders_in_folders_of_folds_and_splits(tmp_path: Path) -> None:
 def test_choice_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audio = touch(tmp_path / "x", *(f"{label}/{n}.wav" for label in ("dog", "cat", "cow, brown", "bee") for n in "012"))
     assert {clip.label for clip in found(audio, classes='dog, "cow, brown"')} == {"dog", "cow, brown"}
-    assert "--classes: 6 clips of 2 other classes are left out" in capsys.readouterr().err
+    assert "--classes: 6 clips of 2 other classes are omitted" in capsys.readouterr().err
     with pytest.raises(UsageError, match="--classes must name classes of the data, got Dog, cow: there are bee, cat, cow, brown"):
         found(audio, classes="Dog,cow,cat")
     (tmp_path / "labels.csv").write_text("path,label\ndog/0.wav,dog\ncat/0.wav,cat\nbee/0.wav,\n")
