@@ -405,7 +405,7 @@ HYPERPARAMETERS = options(
         "--frequency-mask", type=float, help="Largest height of a masked frequency band, as a fraction of the image; 0: off."
     ),
     click.option("--time-mask", type=float, help="Largest width of a masked time interval, as a fraction of the image; 0: off."),
-    click.option("--average-decay", type=float, help="Decay per step of the exponential moving average of the weights; 0: off."),
+    click.option("--ema-decay", type=float, help="Decay per step of the exponential moving average of the weights; 0: off."),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="Schedule of the learning rate."),
 )
 

@@ -76,7 +76,7 @@ def demo(
     if folds:
         say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
     plain = {"schedule": "none", "dropout": 0.3, "weight_decay": 1e-4, "label_smoothing": 0.0, "time_shift": False}
-    plain |= {"epochs": 6, "average_decay": 0.0}  # the defaults are for more epochs
+    plain |= {"epochs": 6, "ema_decay": 0.0}  # the defaults are for more epochs
     config_cnn = defaults("cnn", **plain, val_fold=val_fold)
     run("cnn", "the report's two-convolution network", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):

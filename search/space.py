@@ -243,6 +243,6 @@ def parameters(model: str) -> dict[str, type]:
     whole: dict[str, tuple[str, ...]] = {"mlp": ("hidden_size", "hidden_layers"), "cnn-plus": ("conv1_kernel", "conv1_channels")}
     whole["vgg16"] = whole["mlp"]
     whole["cnn"] = (*whole["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
-    rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "average_decay")
+    rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema_decay")
     masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
     return {**dict.fromkeys(("batch_size", *whole.get(model, ())), int), **dict.fromkeys((*rates, *masks), float)}

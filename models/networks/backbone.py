@@ -1,4 +1,4 @@
-"""The frozen part of VGG16, computed once: a derived shard set of its outputs, which trainings of the head then read."""
+"""Weights of the frozen part of VGG16, and derived shard sets that store its outputs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,19 @@ from shardwave.shards.read.shardset import ShardSet, View
 
 _log = logging.getLogger(__name__)
 BATCH = 16  # images
-_REMEDY = "give --weights FILE (a state dict of torchvision's vgg16), or --weights none for untrained convolutions"
+_REMEDY = "use --weights FILE (a state dict of torchvision's vgg16), or --weights none for random weights"
 
 
 def load(weights: str) -> Vgg16Backbone:
-    """The frozen part with `weights`: `default` (torchvision's VGG16_Weights, downloaded or from its cache), `none`, or a file.
+    """Load the frozen part of VGG16.
 
-    Raises ShardwaveError where they cannot be had: never untrained weights unasked.
+    Args:
+        weights: "default" (torchvision's `VGG16_Weights.DEFAULT`, from torchvision's cache or downloaded),
+            "none" (untrained), or the path of a state dict of torchvision's vgg16.
+
+    Raises:
+        ShardwaveError: The weights cannot be downloaded, or the file is damaged or has other weights.
+        UsageError: The file does not exist.
     """
     backbone = Vgg16Backbone()
     if weights == "none":
@@ -45,7 +51,7 @@ def load(weights: str) -> Vgg16Backbone:
             backbone.features.load_state_dict(features)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise ShardwaveError(f"--weights {weights}: not the weights of torchvision's vgg16 ({reason})") from None
+            raise ShardwaveError(f"--weights {weights}: not the weights of torchvision's vgg16 ({reason}): {_REMEDY}") from None
     channels_last(backbone)
     return backbone
 
@@ -56,31 +62,44 @@ def _downloaded() -> dict[str, Tensor]:
     try:
         return VGG16_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        raise ShardwaveError(f"the weights of VGG16 are not cached here and cannot be downloaded ({error}): {_REMEDY}") from None
+        raise ShardwaveError(
+            f"the weights of VGG16 are not in torchvision's cache and cannot be downloaded ({error}): {_REMEDY}"
+        ) from None
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UsageError(f"--weights must be default, none or a file, got {path}: there is no such file")
+        raise UsageError(f"--weights must be default, none or a file, got {path}, which does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its parsers raise
-        raise ShardwaveError(f"--weights {path} is damaged, or no state dict ({type(error).__name__})") from error
+    except Exception as error:  # the errors of torch.load have no common base class
+        raise ShardwaveError(f"--weights {path} is damaged, or not a state dict ({type(error).__name__}): {_REMEDY}") from error
     if not isinstance(state, dict) or not any(str(name).startswith("features.") for name in state):
-        raise ShardwaveError(f"--weights {path}: no state dict of torchvision's vgg16 (it has no features.*)")
+        raise ShardwaveError(f"--weights {path}: not a state dict of torchvision's vgg16 (no keys features.*): {_REMEDY}")
     return state
 
 
 def derived_set(
     source: ShardSet, backbone: Vgg16Backbone, precision: str, device: torch.device
 ) -> tuple[ShardSet, dict[str, Any]]:
-    """The set of the frozen part's outputs beside `source` (`SET.vgg16-<hash>`), computed where it is not there yet.
+    """Open the derived set of the outputs of the frozen part, `SET.vgg16-<hash>` beside `source`.
 
-    The hash covers the set id of `source`: a set that was relabelled or rebuilt to other bytes has outputs of its own.
+    The set is computed if it does not exist. The hash covers the set id of `source`, the weights and the
+    precision. Outputs are stored as float16 [25088], which rounds them by at most 2^-11 of their value.
 
-    Also what it took: {seconds, samples, cached}. Outputs are float16 [25088], within 2^-11 of what was computed.
+    Args:
+        source: Set of images.
+        backbone: Frozen part of VGG16.
+        precision: Name of Lightning's precision.
+        device: Device that computes the outputs.
+
+    Returns:
+        The derived set, and the cost: `seconds`, `samples`, and `cached`, whether the set existed before.
+
+    Raises:
+        ShardwaveError: The folder of `source` is not writable.
     """
-    about = {
+    identity = {
         "kind": "backbone",
         "architecture": "vgg16",
         "cut": "avgpool",
@@ -90,19 +109,17 @@ def derived_set(
         "precision": f"{precision}, stored as float16",
         "source": source.set_id,
     }
-    name = hashlib.sha256(repr(sorted(about.items())).encode()).hexdigest()[:12]
+    name = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = source.path.with_name(f"{source.path.name}.vgg16-{name}")
     samples = sum(entry["samples"] for entry in manifest.entries(source.manifest))
     begin, cached = time.perf_counter(), True
-    try:  # of several trainings that want the same outputs, one computes them and the others wait
-        held = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
+    try:  # if several trainings need the same outputs, one computes them and the others wait
+        lock = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
     except OSError as error:
-        raise ShardwaveError(
-            f"{folder} cannot be written beside its shard set ({error.strerror}): copy the set to a folder that can be"
-        ) from None
-    with held:
+        raise ShardwaveError(f"{folder} cannot be written ({error.strerror}): copy the shard set to a writable folder") from None
+    with lock:
         if not (folder / MANIFEST).exists():
-            say(f"vgg16: computing the frozen part for {samples} images into {folder}, once for all trainings")
+            say(f"vgg16: computing the outputs of the frozen part for {samples} images, once, into {folder}")
             cached = False
             network = backbone.to(device)
             arrays: dict[tuple[str, str], Any] = {
@@ -110,14 +127,23 @@ def derived_set(
                 for split, views in source.manifest["splits"].items()
                 for view in views
             }
-            write_array_set(folder, source, arrays, about, device=device.type)
+            write_array_set(folder, source, arrays, identity, device=device.type)
             backbone.to("cpu")
-    _log.info("vgg16: outputs of the frozen part %s %s", "kept from before in" if cached else "written to", folder)
+    _log.info("vgg16: outputs of the frozen part %s %s", "found in" if cached else "written to", folder)
     return open_set(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
 
 
 class Outputs:
-    """The frozen part's outputs for a view, as an array of which one batch at a time exists. Shape: float16 [samples, 25088]."""
+    """Array-like of the outputs of the frozen part for a view: float16 [samples, 25088].
+
+    Rows are computed on access, in batches; only the last batch is held in memory.
+
+    Args:
+        view: View of images.
+        backbone: Frozen part of VGG16, on `device`.
+        precision: Name of Lightning's precision.
+        device: Device that computes the outputs.
+    """
 
     def __init__(self, view: View, backbone: Vgg16Backbone, precision: str, device: torch.device) -> None:
         self.view, self.backbone, self.precision, self.device = view, backbone, precision, device
@@ -138,7 +164,7 @@ class Outputs:
 
 
 def join(head: nn.Module, state: dict[str, Tensor]) -> Vgg16:
-    """The whole network from a trained head and the frozen part's weights."""
+    """Build the complete VGG16 from a trained head and the state dict of the frozen part."""
     assert isinstance(head, Vgg16Head)
     backbone = Vgg16Backbone()
     backbone.load_state_dict(state)
@@ -147,10 +173,10 @@ def join(head: nn.Module, state: dict[str, Tensor]) -> Vgg16:
 
 
 def check_set(source: ShardSet, config: TrainConfig) -> None:
-    """The frozen part wants images."""
+    """Raise UsageError if `source` has no images."""
     field = source.fields.get("npy")
     if field is None or field["dtype"] != "uint8" or len(field["shape"]) != 2:
-        raise UsageError(f"model {config.model} needs images, the shard set {source.location} has none: build it from audio")
+        raise UsageError(f"model {config.model} needs images, but {source.location} has none: build a set from audio")
 
 
 def _digest(backbone: Vgg16Backbone) -> str:

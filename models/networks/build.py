@@ -1,4 +1,4 @@
-"""Builds the network that a training configuration describes."""
+"""Construction of a network from its training settings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from shardwave.models.training.config import TrainConfig
 
 
 def build_model(config: TrainConfig, inputs: Inputs) -> Network:
-    """Return the network that `config` describes, its weights drawn from config.seed.
+    """Build the network of `config`, with initial weights drawn from `config.seed`.
 
-    It maps a raw batch, uint8 [batch, frequency, time] or float [batch, features], to logits [batch, classes].
+    Args:
+        config: Training settings; `model` and the hyper-parameters of the network are used.
+        inputs: Description of the network's input.
+
+    Returns:
+        A network that maps a raw batch, uint8 [batch, frequency, time] or float [batch, features], to logits
+        [batch, classes].
+
+    Raises:
+        UsageError: The network is unknown, does not accept the shape of the inputs or has invalid options.
     """
     torch.default_generator.manual_seed(config.seed)
     if ":" in config.model:
@@ -25,7 +34,16 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Network:
 
 
 class OwnNetwork(Network):
-    """A user's module between the standardised inputs and the logits."""
+    """Wrap a module of the user, which maps standardised inputs to logits.
+
+    Args:
+        inputs: Description of the network's input.
+        config: Training settings; `model` names the function that builds the module, called with the shape of
+            one input, the number of classes and `network_options`.
+
+    Raises:
+        UsageError: The function does not return an `nn.Module`, or the logits have a wrong shape.
+    """
 
     def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
         super().__init__(inputs)
@@ -34,7 +52,7 @@ class OwnNetwork(Network):
         if not isinstance(self.body, nn.Module):
             raise UsageError(f"{config.model} must return an nn.Module, got {type(self.body).__name__}")
         self.body.eval()
-        with torch.no_grad():  # also gives lazy modules their shapes
+        with torch.no_grad():  # also initialises lazy modules
             logits = self.body(torch.zeros(2, *shape))
         if tuple(logits.shape) != (2, inputs.classes):
             expected = f"[batch, {inputs.classes}]"

@@ -1,4 +1,4 @@
-"""The report's CNN: two convolutions, each with ReLU and 2x2 max pooling, flattened into an MLP."""
+"""Convolutional network with two convolutions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from shardwave.models.training.config import TrainConfig
 
 
 class Cnn(Network):
-    """Shape: uint8 [batch, frequency, time] -> [batch, classes].
+    """Two convolutions with 2x2 max pooling and ReLU, then a perceptron.
 
-    Convolutions keep the image's size (zero padding), square kernels of odd or even size; pooling comes before ReLU,
-    which gives the same values (both are monotone) for a quarter of the work.
+    Maps uint8 [batch, frequency, time] to logits [batch, classes]. Zero padding keeps the size of the image
+    in each convolution. ReLU follows the pooling: both are monotone, so the order does not change the values,
+    and ReLU has a quarter of the elements to process.
+
+    Args:
+        inputs: Description of the input.
+        config: Training settings; the kernels, the channels and the fields of the perceptron are used.
+
+    Raises:
+        UsageError: A kernel is larger than its input.
     """
 
     def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
@@ -25,8 +33,8 @@ class Cnn(Network):
             kernel = getattr(config, name)
             if kernel > size:
                 raise UsageError(
-                    f"{name} {kernel} is larger than the {size} pixels that reach it from {height}x{width} images: "
-                    "use a smaller kernel, or shards with a larger --image-size"
+                    f"{name} {kernel} is larger than its input of {size} pixels ({height}x{width} images): "
+                    "use a smaller kernel, or build the set with a larger --image-size"
                 )
             layers += [nn.Conv2d(before, channels, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
             before, size = channels, size // 2

@@ -1,4 +1,4 @@
-"""A compact modern network for spectrograms: strided blocks with batch normalisation, pooled over frequency, then over time."""
+"""Compact convolutional network with batch normalisation and global pooling."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ BLOCKS = 4
 
 
 class CnnPlus(Network):
-    """Shape: uint8 [batch, frequency, time] -> [batch, classes].
+    """Four convolutional blocks, global pooling, dropout and a linear layer.
 
-    Convolution, batch normalisation, ReLU and 2x2 average pooling, four times, the width doubling; the first convolution has
-    stride 2. Pooled as in PANNs (Kong et al. 2020): mean over frequency, then maximum plus mean over time.
+    Maps uint8 [batch, frequency, time] to logits [batch, classes]. A block consists of a convolution, batch
+    normalisation, ReLU and 2x2 average pooling; each block has twice the channels of the one before. The
+    first convolution has stride 2. The global pooling is that of PANNs (Kong et al. 2020): the mean over
+    frequency, then the sum of the maximum and the mean over time.
+
+    Args:
+        inputs: Description of the input.
+        config: Training settings; `conv1_kernel`, `conv1_channels` and `dropout` are used.
+
+    Raises:
+        UsageError: The images are smaller than 32x32 pixels.
     """
 
     def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
@@ -24,7 +33,8 @@ class CnnPlus(Network):
         if min(inputs.shape) < smallest:
             height, width = inputs.shape
             raise UsageError(
-                f"cnn-plus needs images of at least {smallest}x{smallest}, got {height}x{width}: use a larger --image-size"
+                f"cnn-plus needs images of at least {smallest}x{smallest}, got {height}x{width}: "
+                "build the set with a larger --image-size"
             )
         layers: list[nn.Module] = []
         before, after = 1, config.conv1_channels
@@ -42,7 +52,7 @@ class CnnPlus(Network):
 
 
 class _Pool(nn.Module):
-    """[batch, channels, frequency, time] -> [batch, channels]."""
+    """Pool [batch, channels, frequency, time] to [batch, channels]."""
 
     def forward(self, values: Tensor) -> Tensor:
         frames = values.mean(2)

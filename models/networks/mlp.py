@@ -1,4 +1,4 @@
-"""The report's MLP: features -> hidden layers of equal width, ReLU, dropout -> classes."""
+"""Multi-layer perceptron on feature vectors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from shardwave.models.training.config import TrainConfig
 
 
 class Mlp(Network):
-    """Shape: float32 [batch, features] -> [batch, classes]. Inputs are standardised by training statistics kept as buffers."""
+    """Multi-layer perceptron: float32 [batch, features] -> logits [batch, classes].
+
+    Args:
+        inputs: Description of the input.
+        config: Training settings; `hidden_layers`, `hidden_size` and `dropout` are used.
+    """
 
     def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
         super().__init__(inputs)

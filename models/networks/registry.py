@@ -1,4 +1,7 @@
-"""Networks by name. Imports no torch, since the command line reads it."""
+"""Registry of networks by name.
+
+The command line imports this module, so it does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,31 @@ from shardwave.common.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-Factory = Callable[..., "nn.Module"]  # (shape of one input, number of classes, **options)
+Factory = Callable[..., "nn.Module"]  # (shape of one input, number of classes, **network_options)
 _IMAGE_OPTIONS = ("time_shift", "frequency_mask", "time_mask")
 _CONVOLUTIONS = ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
-    """A network that can be trained by its name."""
+    """Describe a network that can be trained by its name.
 
-    make: str | Callable[..., Any]  # (Inputs, TrainConfig) -> Network, or its "module:name"
-    field: str = "npy"  # array field of the samples that it takes
-    train_view: str = "slice"  # that `auto` stands for if the set has slices
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # values of TrainConfig that differ from its own
-    unused: tuple[str, ...] = ()  # hyper-parameters that have no effect
+    Args:
+        make: Callable `(Inputs, TrainConfig) -> Network`, or its name as "module:name".
+        field: Array field of the samples that the network takes as its input.
+        train_view: View that `train_view="auto"` selects if the set has slices.
+        defaults: Values of `TrainConfig` fields that replace the dataclass defaults.
+        unused: Hyper-parameters that have no effect on this network.
+    """
+
+    make: str | Callable[..., Any]
+    field: str = "npy"
+    train_view: str = "slice"
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
 
-# docs/defaults.md says what the defaults were compared with
+# docs/defaults.md describes the comparisons behind these values
 NETWORKS: dict[str, NetworkSpec] = {
     "mlp": NetworkSpec(
         "shardwave.models.networks.mlp:Mlp",
@@ -45,7 +56,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         "shardwave.models.networks.cnn:Cnn",
         defaults={
             "epochs": 15, "dropout": 0.5, "weight_decay": 0.05, "label_smoothing": 0.1, "time_shift": True,
-            "average_decay": 0.98, "schedule": "one-cycle",
+            "ema_decay": 0.98, "schedule": "one-cycle",
         },
     ),
     "vgg16": NetworkSpec("shardwave.models.networks.vgg16:Vgg16Head", unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)),
@@ -55,7 +66,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         defaults={
             "epochs": 100, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
             "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True, "frequency_mask": 0.125, "time_mask": 0.1875,
-            "average_decay": 0.98, "schedule": "one-cycle",
+            "ema_decay": 0.98, "schedule": "one-cycle",
         },
         unused=("hidden_size", "hidden_layers", "conv2_kernel", "conv2_channels"),
     ),
@@ -67,19 +78,19 @@ _registered: dict[str, Factory] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all networks, also those of other packages."""
+    """Return the names of all networks, including those that other packages register by entry points."""
     return (*NETWORKS, *plugins.names("networks"))
 
 
 def find(name: str) -> NetworkSpec:
-    """Return the network of a name.
+    """Return the specification of a network.
 
     Args:
-        name: A name of `NETWORKS`, an entry point of the group `shardwave.networks` that names a `NetworkSpec`, or
-            "module:function" of a user's own function (see `shardwave.train`).
+        name: A key of `NETWORKS`, an entry point of the group `shardwave.networks` that refers to a
+            `NetworkSpec`, or "module:function" of an own network (see `shardwave.train`).
 
     Raises:
-        UsageError: There is no such network.
+        UsageError: No network has this name, or the entry point does not refer to a `NetworkSpec`.
     """
     if name in NETWORKS:
         return NETWORKS[name]
@@ -89,17 +100,18 @@ def find(name: str) -> NetworkSpec:
     if spec is None:
         raise UsageError(f"model must be one of {', '.join(names())}, got {name}")
     if not isinstance(spec, NetworkSpec):
-        raise UsageError(
-            f"the entry point {name} of the group shardwave.networks must name a NetworkSpec, got {type(spec).__name__}"
-        )
+        raise UsageError(f"entry point {name} of group shardwave.networks must refer to a NetworkSpec, got {type(spec).__name__}")
     return spec
 
 
 def register(factory: Factory) -> str:
-    """Make a function known in this process, and return the name by which `find` knows it.
+    """Register a function that builds a network, for this process.
 
-    A function of a module that can be imported is found in every process; one of a notebook or script, or inside a function,
-    only where it was registered.
+    Other processes can only import functions of a module. A function that is defined in a notebook, in a
+    script or in another function must be registered in each process that uses it.
+
+    Returns:
+        The name "module:function", which `find` and `TrainConfig.model` accept.
     """
     name = f"{factory.__module__}:{factory.__qualname__}"
     _registered[name] = factory
@@ -107,15 +119,15 @@ def register(factory: Factory) -> str:
 
 
 def registered(name: str) -> Factory | None:
-    """Return the function that was registered under a name in this process, if there is one."""
+    """Return the function registered under `name` in this process, or None."""
     return _registered.get(name)
 
 
 def imported(name: str) -> Callable[..., Any]:
-    """Return what "module:name" names.
+    """Return the object that "module:name" refers to: a registered function, or an imported one.
 
     Raises:
-        UsageError: It cannot be imported, and was not registered in this process.
+        UsageError: The object is not registered in this process and cannot be imported.
     """
     if name in _registered:
         return _registered[name]

@@ -1,6 +1,7 @@
-"""VGG16 (Simonyan & Zisserman 2015) with its convolutions frozen and its classifier replaced by a three-layer MLP.
+"""VGG16 (Simonyan & Zisserman 2015) with frozen convolutions and a multi-layer perceptron as the classifier.
 
-The frozen part's outputs are computed once (`shardwave.models.networks.backbone`); what is trained is the head.
+Only the classifier is trained. `shardwave.models.networks.backbone` computes and stores the outputs of the
+frozen part.
 """
 
 from __future__ import annotations
@@ -11,22 +12,29 @@ from torch import Tensor, nn
 
 from shardwave.models.networks.mlp import Mlp
 
-SIZE = 224  # pixels that the weights expect
-OUTPUTS = 512 * 7 * 7  # values that the convolutions and their average pooling leave
+SIZE = 224  # pixels; height and width of the images that torchvision's weights were trained on
+OUTPUTS = 512 * 7 * 7  # values per image after the convolutions and the average pooling
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for values in 0 to 1
 
 
 class Vgg16Head(Mlp):
-    """The classifier: Linear, ReLU, dropout, twice, and Linear. Shape: float [batch, 25088] -> [batch, classes]."""
+    """Trained classifier of VGG16: float [batch, 25088] -> logits [batch, classes].
+
+    Args:
+        inputs: Description of the input, the outputs of `Vgg16Backbone`.
+        config: Training settings; `hidden_layers`, `hidden_size` and `dropout` are used.
+    """
 
     def prepare(self, batch: Tensor) -> Tensor:
-        return batch.to(self.mean.dtype)  # as torchvision's classifier takes them
+        """Convert the dtype. As in torchvision's VGG16, the outputs of the frozen part are not standardised."""
+        return batch.to(self.mean.dtype)
 
 
 class Vgg16Backbone(nn.Module):
-    """torchvision's `features` and `avgpool`, frozen; built without weights: load them, or `initialise`.
+    """Frozen part of VGG16: torchvision's `features` and `avgpool`.
 
-    Shape: uint8 [batch, frequency, time] -> float [batch, 25088].
+    Maps uint8 [batch, frequency, time] to float [batch, 25088]. A new object has uninitialised weights: load
+    a state dict into `features`, or call `initialise`.
     """
 
     mean: Tensor
@@ -36,7 +44,7 @@ class Vgg16Backbone(nn.Module):
         super().__init__()
         from torchvision.models import vgg16
 
-        with torch.device("meta"):  # the classifier that is thrown away has nine tenths of the weights
+        with torch.device("meta"):  # allocates no classifier, which has 90 % of the weights and is not used
             full = vgg16(weights=None)
         self.features, self.pool = full.features.to_empty(device="cpu"), full.avgpool
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
@@ -45,7 +53,7 @@ class Vgg16Backbone(nn.Module):
         self.eval()
 
     def initialise(self, seed: int = 0) -> None:
-        """Untrained weights, as torchvision draws them (He et al. 2015, fan out)."""
+        """Draw random weights as torchvision does (He et al. 2015, fan out)."""
         generator = torch.Generator().manual_seed(seed)
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
@@ -54,13 +62,15 @@ class Vgg16Backbone(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def train(self, mode: bool = True) -> Vgg16Backbone:
-        return super().train(False)  # frozen: it has no dropout or statistics to switch, and stays so
+        """Stay in evaluation mode, since the module is frozen."""
+        return super().train(False)
 
     def forward(self, batch: Tensor) -> Tensor:
+        """Map images, uint8 [batch, frequency, time], to outputs, float [batch, 25088]."""
         return torch.flatten(self.pool(self.features(self.prepare(batch))), 1)
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """Levels to 224x224 (antialiased bilinear), three equal channels, ImageNet's normalisation."""
+        """Convert uint8 [batch, frequency, time] to [batch, 3, 224, 224] with ImageNet's normalisation."""
         grey = batch.to(self.mean.dtype).unsqueeze(1) / 255
         if grey.shape[-2:] != (SIZE, SIZE):
             grey = F.interpolate(grey, (SIZE, SIZE), mode="bilinear", antialias=True)
@@ -68,9 +78,11 @@ class Vgg16Backbone(nn.Module):
 
 
 class Vgg16(nn.Module):
-    """Backbone and trained head together, for images of which no outputs are cached.
+    """Complete VGG16: uint8 [batch, frequency, time] -> logits [batch, classes].
 
-    Shape: uint8 [batch, frequency, time] -> [batch, classes].
+    Args:
+        backbone: Frozen part.
+        head: Trained classifier.
     """
 
     def __init__(self, backbone: Vgg16Backbone, head: Vgg16Head) -> None:
@@ -78,4 +90,5 @@ class Vgg16(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, batch: Tensor) -> Tensor:
+        """Map images, uint8 [batch, frequency, time], to logits [batch, classes]."""
         return self.head(self.backbone(batch))

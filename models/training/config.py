@@ -1,4 +1,7 @@
-"""What a training is told: one frozen dataclass, and each model's defaults. Imports neither torch nor lightning."""
+"""Training settings and the default values of each model.
+
+The command line imports this module, so it imports neither torch nor lightning.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,13 @@ MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel", "conv1_channels",
     "conv2_channels", "hidden_layers",
 )  # fmt: skip
-REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "average_decay", "schedule")
+REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "ema_decay", "schedule")
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
     "precision": PRECISIONS, "folds": (None, "all"),
 }  # fmt: skip
-_WHOLE = {  # the least value
+_MINIMA = {  # of integer fields
     "epochs": 1, "batch_size": 1, "hidden_size": 1, "hidden_layers": 0, "conv1_kernel": 1, "conv2_kernel": 1,
     "conv1_channels": 1, "conv2_channels": 1, "devices": 1, "nodes": 1,
 }  # fmt: skip
@@ -32,97 +35,157 @@ _WHOLE = {  # the least value
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training. `config.defaults(model)` gives each model's own starting values; images mask and shift only for the CNNs."""
+    """Settings of one training. `defaults(model)` returns them with the default values of a model.
 
-    model: str  # a name of `models.networks.registry`
-    epochs: int = 10  # the schedule is laid out over these
-    stop_after: int | None = None  # epochs; stop there though the schedule is longer (retraining for a chosen number of epochs)
-    batch_size: int = 32  # samples, over all devices of all nodes together
-    hidden_size: int = 128  # width of each hidden layer
+    The values are checked when the object is built; an invalid one raises `UsageError`.
+
+    Args:
+        model: Name of a network (see `shardwave.models.networks.registry`), or "module:function" of an own
+            network.
+        epochs: Passes over the training data. The learning rate schedule spans all of them.
+        stop_after: Number of epochs after which training stops, at most `epochs`; None trains all epochs. The
+            schedule still spans `epochs`.
+        batch_size: Samples per training step, summed over all devices of all nodes.
+        hidden_size: Width of each hidden layer.
+        hidden_layers: Number of hidden layers.
+        dropout: Dropout probability after each hidden layer; of `cnn-plus`, before the output layer.
+        learning_rate: Learning rate of AdamW; the peak value if `schedule` is not "none".
+        weight_decay: Weight decay of AdamW, applied to weights, not to biases and normalisation parameters.
+        conv1_kernel: Side of the square kernel of the first convolution, in pixels.
+        conv2_kernel: Side of the square kernel of the second convolution, in pixels.
+        conv1_channels: Output channels of the first convolution; `cnn-plus` doubles them in each block.
+        conv2_channels: Output channels of the second convolution.
+        label_smoothing: Label smoothing (Szegedy et al. 2016), from 0 to below 1.
+        mixup: Alpha of the distribution Beta(alpha, alpha) of mixup (Zhang et al. 2018); 0 disables it.
+        time_shift: Whether to roll each training image along time by a random amount.
+        frequency_mask: Maximum height of the frequency mask (SpecAugment, Park et al. 2019), as a fraction of
+            the image height.
+        time_mask: Maximum width of the time mask (SpecAugment, Park et al. 2019), as a fraction of the image
+            width.
+        ema_decay: Decay per step of the exponential moving average of the weights, which is then scored and
+            saved in place of the weights; 0 disables it.
+        schedule: Learning rate schedule, "none" or "one-cycle".
+        train_view: View of the training samples: "slice", "full", "both", or "auto": the view of the model's
+            `NetworkSpec` if the set has slices, otherwise "full".
+        select_by: Score that selects the epoch: "full", "slice_mean", or "auto": "full" if `train_view` is
+            "full", otherwise "slice_mean".
+        val_fold: Number of the fold used for validation.
+        test_fold: Number of the fold held out for testing.
+        folds: "all" cross-validates: each fold is tested once. None trains once.
+        seed: Seed of the initial weights, the sample order, dropout and augmentation.
+        device: "auto", "cpu" or "cuda".
+        devices: Number of devices on each node.
+        nodes: Number of machines; the program is started on each of them.
+        strategy: Name of Lightning's strategy for several devices.
+        precision: Name of Lightning's precision, one of `PRECISIONS`.
+        weights: Weights of the frozen part of `vgg16`: "default" (torchvision's), "none" (untrained) or a
+            file.
+        field: Array field of the samples that an own network takes; None: "npy".
+        network_options: Keyword arguments of an own network.
+    """
+
+    model: str
+    epochs: int = 10
+    stop_after: int | None = None
+    batch_size: int = 32
+    hidden_size: int = 128
     hidden_layers: int = 2
-    dropout: float = 0.3  # after each hidden layer
-    learning_rate: float = 1e-3  # AdamW; the peak where there is a schedule
-    weight_decay: float = 1e-4  # AdamW's, on weights and not on biases and norms
-    conv1_kernel: int = 5  # pixels, square
+    dropout: float = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    conv1_kernel: int = 5
     conv2_kernel: int = 5
-    conv1_channels: int = 16  # cnn-plus: the first block's, doubled with each block
+    conv1_channels: int = 16
     conv2_channels: int = 32
-    label_smoothing: float = 0.0  # Szegedy et al. 2016
-    mixup: float = 0.0  # alpha of Beta(alpha, alpha), Zhang et al. 2018; 0 = off
-    time_shift: bool = False  # images rolled along time by a random amount
-    frequency_mask: float = 0.0  # widest band masked (SpecAugment, Park et al. 2019), fraction of the image's height
-    time_mask: float = 0.0  # likewise of its width
-    average_decay: float = 0.0  # exponential moving average of weights, per step; 0 = off
-    schedule: str = "none"  # one of SCHEDULES
-    train_view: str = "auto"  # one of TRAIN_VIEWS; auto: that of the model where there are slices, else full
-    select_by: str = "auto"  # one of SELECT_BY; auto: what matches train_view
-    val_fold: int | None = None  # validate on this fold
-    test_fold: int | None = None  # hold this one out
-    folds: str | None = None  # "all": each fold as test in turn
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    time_shift: bool = False
+    frequency_mask: float = 0.0
+    time_mask: float = 0.0
+    ema_decay: float = 0.0
+    schedule: str = "none"
+    train_view: str = "auto"
+    select_by: str = "auto"
+    val_fold: int | None = None
+    test_fold: int | None = None
+    folds: str | None = None
     seed: int = 0
-    device: str = "auto"  # one of DEVICES
-    devices: int = 1  # how many, on each node; several by Lightning's strategy
-    nodes: int = 1  # machines, on each of which the program is started
-    strategy: str = "auto"  # Lightning's name
-    precision: str = "32-true"  # one of PRECISIONS
-    weights: str = "default"  # vgg16: default (torchvision's), none, or a file
-    field: str | None = None  # of an own network: the array field of the samples that it takes; None: npy
-    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)  # keyword arguments of an own network
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    weights: str = "default"
+    field: str | None = None
+    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         find(self.model)
         if ":" not in self.model and (self.field or self.network_options):
-            raise UsageError(f"field and network_options are for own networks, not for model {self.model}")
+            raise UsageError(f"field and network_options apply to own networks only, not to model {self.model}: remove them")
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
             require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
-        for name, least in _WHOLE.items():
+        for name, minimum in _MINIMA.items():
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            require(whole and value >= least, f"{name} must be a whole number, {least} or more", value)
+            is_integer = isinstance(value, int) and not isinstance(value, bool)
+            require(is_integer and value >= minimum, f"{name} must be an integer, {minimum} or more", value)
         require(
             self.stop_after is None or 1 <= self.stop_after <= self.epochs,
-            "stop_after must lie between 1 and epochs",
+            "stop_after must be between 1 and epochs",
             self.stop_after,
         )
-        for name in ("dropout", "label_smoothing", "frequency_mask", "time_mask", "average_decay"):
-            require(0 <= getattr(self, name) < 1, f"{name} must lie between 0 and 1 (1 excluded)", getattr(self, name))
+        for name in ("dropout", "label_smoothing", "frequency_mask", "time_mask", "ema_decay"):
+            require(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1", getattr(self, name))
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         for name in ("weight_decay", "mixup", "seed"):
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
             require((getattr(self, name) or 0) >= 0, f"{name} must be 0 or more", getattr(self, name))
         if self.folds == "all" and (self.val_fold, self.test_fold) != (None, None):
-            raise UsageError("folds all takes each fold in turn: give it without --val-fold and --test-fold")
+            raise UsageError("--folds all tests every fold: use it without --val-fold and --test-fold")
         if self.folds == "all" and self.devices * self.nodes > 1:
-            raise UsageError("folds all trains one fold after another on one device: give it without --devices and --nodes")
+            raise UsageError("--folds all trains on one device: use it without --devices and --nodes")
         if self.test_fold is not None and self.test_fold == self.val_fold:
             raise UsageError(f"val_fold and test_fold must differ, got {self.val_fold} for both")
 
     def params(self) -> dict[str, Any]:
-        """Hyper-parameters under their option names, as result.json stores them."""
+        """Return the hyper-parameters by field name, as result.json stores them."""
         return {**{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}, **self.network_options}
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:
-    """The model's default training with `changes` applied; an unknown option raises UsageError."""
+    """Return the default settings of a model.
+
+    Args:
+        model: Name of a network, or "module:function" of an own network.
+        **changes: Fields of `TrainConfig` with the values that replace the defaults.
+
+    Raises:
+        UsageError: The model, a field or a value is invalid.
+    """
     unknown = sorted(set(changes) - {field.name for field in dataclasses.fields(TrainConfig)})
     if unknown:
-        raise UsageError(f"unknown training option {unknown[0]}: choose from {', '.join(sorted((*MODEL_FIELDS, *REGULARISERS)))}")
+        choices = ", ".join(sorted((*MODEL_FIELDS, *REGULARISERS)))
+        raise UsageError(f"unknown training option {unknown[0]}: choose from {choices}")
     return TrainConfig(**{"model": model, **find(model).defaults, **changes})
 
 
 def field_of(config: TrainConfig) -> str:
-    """Return the array field of the samples that the model takes."""
+    """Return the name of the array field that the model takes as its input."""
     return config.field or find(config.model).field
 
 
 def defaults_table() -> list[list[str]]:
-    """Return each model's defaults as text: a head row of models, then a row per option; "-" where a model does not use it."""
+    """Return the default values of all models as a table of text.
+
+    The first row holds the names of the models, each other row one option; "-" marks an option that a model
+    ignores.
+    """
     rows = [["", *NETWORKS], ["--train-view", *(spec.train_view for spec in NETWORKS.values())]]
     for name in ("epochs", *MODEL_FIELDS, *REGULARISERS):
         values = [getattr(defaults(model), name) for model in NETWORKS]
-        shown = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
-        cells = ["-" if name in spec.unused else text for spec, text in zip(NETWORKS.values(), shown, strict=True)]
+        texts = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
+        cells = ["-" if name in spec.unused else text for spec, text in zip(NETWORKS.values(), texts, strict=True)]
         rows.append([f"--{name.replace('_', '-')}", *cells])
     return rows

@@ -45,7 +45,7 @@ class Learner(nn.Module):
         super().__init__()
         self.config, self.network, self.field = config, network, field
         self.steps_per_epoch, self.train_view, self.views, self.selected = steps_per_epoch, train_view, views, selected
-        self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.average_decay else None
+        self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.ema_decay else None
         self.steps = 0  # taken since the start of training; with the seed it fixes every random draw of a step
         self.rank = 0
         self._forget()
@@ -89,7 +89,7 @@ class Learner(nn.Module):
         """To be called once the optimiser has stepped."""
         self.steps += 1
         if self.average is not None:
-            decay = min(self.config.average_decay, (1 + self.steps) / (10 + self.steps))  # the first weights are soon forgotten
+            decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))  # the first weights are soon forgotten
             with torch.no_grad():
                 for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
                     if mean.is_floating_point():

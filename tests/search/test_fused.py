@@ -28,7 +28,7 @@ def config(**changes: Any) -> TrainConfig:
 
 PLAIN = {"hidden_size": 7, "learning_rate": 1e-3, "weight_decay": 0.0}
 SMOOTHED = {"hidden_size": 12, "learning_rate": 3e-3, "weight_decay": 0.1, "label_smoothing": 0.1}
-AVERAGED = {"hidden_size": 16, "learning_rate": 5e-3, "weight_decay": 1e-4, "average_decay": 0.9, "schedule": "one-cycle"}
+AVERAGED = {"hidden_size": 16, "learning_rate": 5e-3, "weight_decay": 1e-4, "ema_decay": 0.9, "schedule": "one-cycle"}
 
 
 @pytest.fixture(autouse=True)

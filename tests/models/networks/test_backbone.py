@@ -88,7 +88,7 @@ def test_weights_that_cannot_be_had_are_one_clear_line(images: Path, tmp_path: P
     with pytest.raises(UsageError, match="--weights must be default, none or a file, got .*no.pth"):
         TrainingData(images, config)
     (tmp_path / "bad.pth").write_bytes(b"not weights")
-    with pytest.raises(ShardwaveError, match="is damaged, or no state dict"):
+    with pytest.raises(ShardwaveError, match="is damaged, or not a state dict"):
         TrainingData(images, dataclasses.replace(config, weights=str(tmp_path / "bad.pth")))
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ShardwaveError, match="not the weights of torchvision's vgg16"):
@@ -96,7 +96,9 @@ def test_weights_that_cannot_be_had_are_one_clear_line(images: Path, tmp_path: P
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing answers there: offline
-    with pytest.raises(ShardwaveError, match="not cached here and cannot be downloaded .*give --weights FILE") as caught:
+    with pytest.raises(
+        ShardwaveError, match="not in torchvision.s cache and cannot be downloaded .*use --weights FILE"
+    ) as caught:
         TrainingData(images, dataclasses.replace(config, weights="default"))
     assert "\n" not in str(caught.value)
 

@@ -33,16 +33,16 @@ def test_the_lean_path_does_not_import_lightning() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be a whole number, 1 or more, got 0"),
-        ({"hidden_layers": -1}, "hidden_layers must be a whole number, 0 or more, got -1"),
+        ({"epochs": 0}, "epochs must be an integer, 1 or more, got 0"),
+        ({"hidden_layers": -1}, "hidden_layers must be an integer, 0 or more, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
         ({"precision": "8-bit"}, "precision must be one of 32-true, .*, got 8-bit"),
         ({"folds": "some"}, "folds must be one of all, got some"),
         ({"folds": "all", "val_fold": 0}, "without --val-fold and --test-fold"),
         ({"val_fold": 2, "test_fold": 2}, "val_fold and test_fold must differ, got 2 for both"),
-        ({"epochs": 3, "stop_after": 4}, "stop_after must lie between 1 and epochs, got 4"),
-        ({"conv1_kernel": 2.5}, "conv1_kernel must be a whole number"),
+        ({"epochs": 3, "stop_after": 4}, "stop_after must be between 1 and epochs, got 4"),
+        ({"conv1_kernel": 2.5}, "conv1_kernel must be an integer"),
     ],
 )
 def test_rules_are_named(options: dict[str, object], message: str) -> None:

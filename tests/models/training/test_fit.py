@@ -31,7 +31,7 @@ REGULARISED = {
     "time_shift": True,
     "frequency_mask": 0.2,
     "time_mask": 0.2,
-    "average_decay": 0.9,
+    "ema_decay": 0.9,
     "schedule": "one-cycle",
 }
 

@@ -40,7 +40,7 @@ def pause(self):
     time.sleep(slow)
 Learner.after_step = pause
 config = defaults("cnn-plus", epochs=4, batch_size=3, conv1_channels=4, val_fold=1, device="cpu", mixup=0.3, time_shift=True,
-                  average_decay=0.9, schedule="one-cycle", seed=3, train_view="both")
+                  ema_decay=0.9, schedule="one-cycle", seed=3, train_view="both")
 train(set_path, config, out, resume=resume, save_seconds=0.0)
 """
 
@@ -180,8 +180,8 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
     [
         ({"model": "mlp"}, {"features": False}, "model mlp needs field features.npy, .* has npy: build it with --features"),
         ({"model": "cnn"}, {"images": False}, "model cnn needs field npy, .* has features.npy: build it from audio"),
-        ({"model": "cnn", "conv1_kernel": 40}, {}, "conv1_kernel 40 is larger than the 32 pixels that reach it"),
-        ({"model": "cnn", "conv2_kernel": 17}, {}, "conv2_kernel 17 is larger than the 16 pixels that reach it"),
+        ({"model": "cnn", "conv1_kernel": 40}, {}, "conv1_kernel 40 is larger than its input of 32 pixels"),
+        ({"model": "cnn", "conv2_kernel": 17}, {}, "conv2_kernel 17 is larger than its input of 16 pixels"),
         ({"model": "cnn-plus"}, {"size": 16}, "cnn-plus needs images of at least 32x32, got 16x16"),
         ({"model": "cnn", "train_view": "slice"}, {"slices": 0}, "the shard set has no slices; use --train-view full"),
         ({"model": "cnn", "select_by": "slice_mean"}, {"slices": 0}, "the shard set has no slices; use --select-by full"),
@@ -190,12 +190,12 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
         ({"model": "mlp", "val_fold": None}, {}, "has folds 1, 2: give --val-fold K, --test-fold K or --folds all"),
         ({"model": "mlp", "val_fold": None, "test_fold": 1}, {}, "leave none to train on"),
         ({"model": "mlp", "val_fold": None, "folds": "all"}, {}, "three folds or more, .* has 2"),
-        ({"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2}, {}, "give it without --devices and --nodes"),
-        ({"model": "mlp", "nodes": 0}, {}, "nodes must be a whole number, 1 or more, got 0"),
-        ({"model": "mlp", "batch_size": 0}, {}, "batch_size must be a whole number, 1 or more, got 0"),
-        ({"model": "mlp", "dropout": 1.0}, {}, "dropout must lie between 0 and 1"),
+        ({"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2}, {}, "use it without --devices and --nodes"),
+        ({"model": "mlp", "nodes": 0}, {}, "nodes must be an integer, 1 or more, got 0"),
+        ({"model": "mlp", "batch_size": 0}, {}, "batch_size must be an integer, 1 or more, got 0"),
+        ({"model": "mlp", "dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
         ({"model": "resnet"}, {}, "model must be one of mlp, cnn, vgg16, cnn-plus, got resnet"),
-        ({"model": "mlp", "hiden_size": 3}, {}, "unknown training option hiden_size: choose from average_decay, batch_size"),
+        ({"model": "mlp", "hiden_size": 3}, {}, "unknown training option hiden_size: choose from batch_size, conv1_channels"),
     ],
 )
 def test_bad_input_is_one_clear_line(
