@@ -1,1 +1,1 @@
-"""Throughput of every stage beside its floor and its peers, and search quality on recorded curves."""
+"""Throughput of every stage beside baselines, limits and peers, and search quality on recorded learning curves."""

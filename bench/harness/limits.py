@@ -1,22 +1,179 @@
-"""What the hardware could do at best, measured beside what is done: transforms, copies, disk reads, products, bandwidth."""
+"""Rates of this machine from which limits are computed, and reference programs that stages use as baselines.
+
+A limit is a bound that cannot be exceeded: the work that every program must do (bytes, floating-point operations), divided
+by the rate of the resource that does it. A baseline is a program, and another program can be faster.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from shardwave.bench.harness.timing import Case
+
 N_FFT, HOP = 2_048, 512  # samples
+FFT_OPERATIONS = 2 * N_FFT * 11 - 4 * N_FFT + 6  # of a real FFT of N_FFT = 2 ** 11 samples, see `stft_operations`
 BLOCK = 128  # frames transformed at once: input and output fit the second-level cache
+RESOURCES = {  # fields of Machine
+    "memory": "memory copy",
+    "cache": "copy within caches",
+    "disk_write": "disk write",
+    "disk_read": "disk read",
+    "flops": "float32 operations",
+    "digest": "BLAKE3",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Rates of this machine with all cores at work; each is the fastest of several measurements.
+
+    Args:
+        memory: Bytes per second copied from arrays larger than the caches into buffers that stay in a cache.
+        cache: Bytes per second copied between buffers that stay in a cache.
+        disk_write: Bytes per second written sequentially and synced.
+        disk_read: Bytes per second read sequentially from files that are not in the page cache.
+        flops: Floating-point operations per second of a large float32 matrix product.
+        digest: Bytes per second of BLAKE3.
+    """
+
+    memory: float
+    cache: float
+    disk_write: float
+    disk_read: float
+    flops: float
+    digest: float
+
+    def least(self, **work: float) -> tuple[float, str]:
+        """Return the seconds that `work` takes at least, and the resource that takes them.
+
+        Resources can work at the same time, so the slowest one alone gives the bound.
+
+        Args:
+            **work: Bytes or operations by the name of the resource, a field of this class.
+        """
+        return max((amount / getattr(self, resource), resource) for resource, amount in work.items())
+
+    def limit_case(self, prefix: str, work: float, params: dict[str, Any], **amounts: float) -> Case:
+        """Return the case that records the limit of a group of cases.
+
+        Args:
+            prefix: Text before the name of the resource in the case's name.
+            work: Units of work that `amounts` belong to.
+            params: Parameters of the group.
+            **amounts: Bytes or operations by resource, as for `least`.
+        """
+        seconds, resource = self.least(**amounts)
+        params = {**params, "resource": resource, "rate": getattr(self, resource), "amount": amounts[resource]}
+        return Case(f"{prefix}limit: {RESOURCES[resource]}", "limit", work=work, params=params, least=seconds)
+
+
+def measure_machine(folder: Path, workers: int, quick: bool = False) -> Machine:
+    """Measure the rates of this machine.
+
+    Args:
+        folder: Folder for temporary files, on the disk that is measured.
+        workers: Threads, one per core.
+        quick: Whether to measure with small amounts of work, in about a second.
+    """
+    large, seconds = (1 << 26, 0.2) if quick else (1 << 29, 2.0)
+    with ThreadPoolExecutor(workers) as pool:
+        memory = _copy_rate(pool, workers, large // workers, 1, seconds)
+        cache = _copy_rate(pool, workers, 1 << 18, 64, seconds)
+        digest = _digest_rate(pool, workers, seconds)
+        disk_write, disk_read = _disk_rates(pool, workers, folder, large // workers, seconds)
+    sizes = (1_024,) if quick else (1_024, 2_048)
+    flops = max(operations / _fastest(run, seconds) for run, operations in (matmul("cpu", None, size) for size in sizes))
+    return Machine(memory, cache, disk_write, disk_read, flops, digest)
+
+
+def _fastest(work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None) -> float:
+    """Seconds of the fastest call among those of the next `seconds`, at least three, the first of which does not count."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        before()
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _copy_rate(pool: ThreadPoolExecutor, workers: int, size: int, passes: int, seconds: float) -> float:
+    """Bytes per second that all threads copy, each from its own `size` bytes into a buffer that stays in a cache."""
+    block = min(size, 1 << 18)
+    sources = [np.ones(size // block * block, np.uint8).reshape(-1, block) for _ in range(workers)]
+    targets = [np.empty(block, np.uint8) for _ in range(workers)]
+
+    def copy_blocks(source: np.ndarray, target: np.ndarray) -> None:
+        for _ in range(passes):
+            for row in source:
+                np.copyto(target, row)
+
+    copied = workers * passes * sources[0].nbytes
+    return copied / _fastest(lambda: list(pool.map(copy_blocks, sources, targets)), seconds)
+
+
+def _digest_rate(pool: ThreadPoolExecutor, workers: int, seconds: float) -> float:
+    """Bytes per second that all threads digest, each from a buffer that stays in a cache."""
+    from blake3 import blake3
+
+    block = np.ones(1 << 18, np.uint8).data
+    passes = 64
+
+    def digest(_: int) -> None:
+        state = blake3()
+        for _ in range(passes):
+            state.update(block)
+
+    return workers * passes * len(block) / _fastest(lambda: list(pool.map(digest, range(workers))), seconds)
+
+
+def _disk_rates(pool: ThreadPoolExecutor, workers: int, folder: Path, size: int, seconds: float) -> tuple[float, float]:
+    """Bytes per second written (synced) and read, a file of `size` bytes per thread; reads are inf without a droppable cache."""
+    data = np.random.default_rng(0).integers(0, 256, size, np.uint8).data
+    paths = [folder / f"disk-{number}" for number in range(workers)]
+    try:
+        written = _fastest(lambda: list(pool.map(lambda path: write_file(path, data), paths)), seconds)
+        if not drop_from_cache(paths):
+            return workers * size / written, float("inf")
+        reads = _fastest(lambda: list(pool.map(lambda path: read_files([path]), paths)), seconds, lambda: drop_from_cache(paths))
+        return workers * size / written, workers * size / reads
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def stft_operations(seconds: float, rate: int) -> float:
+    """Return the floating-point operations of the FFTs of a clip's spectrogram.
+
+    The count of one FFT is that of the split-radix algorithm for real input of N samples, 2 N log2 N - 4 N + 6
+    (Sorensen et al., Real-valued fast Fourier transform algorithms, 1987).
+
+    Args:
+        seconds: Length of the clip.
+        rate: Sample rate in Hz.
+    """
+    return float((1 + int(seconds * rate) // HOP) * FFT_OPERATIONS)
 
 
 def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], None]:
-    """`work(clips)`: the real transforms of that many clips, `torch.fft.rfft` of frames [BLOCK, N_FFT], all memory warm.
+    """Return `work(clips)`, which computes the real FFTs of that many clips with `torch.fft.rfft`.
 
-    The result's memory comes back from the allocator for the next block; an `out=` tensor costs torch a copy more.
+    Frames are [BLOCK, N_FFT] and stay in memory. The memory of a result is reused by the allocator for the next block;
+    an `out=` tensor would cost torch one more copy.
+
+    Args:
+        seconds: Length of a clip.
+        rate: Sample rate in Hz.
+        threads: Threads that torch uses.
     """
     import torch
 
@@ -39,7 +196,14 @@ def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], No
 
 
 def gather(source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], size: int, batch: int) -> Callable[..., None]:
-    """`work(order)`: for every i of `order`, copy `size` bytes from offsets[i] = (file, byte) of `source` into batches."""
+    """Return `work(order)`, which copies the samples of `order` into batches with one thread.
+
+    Args:
+        source: Arrays of bytes, one per file.
+        offsets: File and first byte of every sample.
+        size: Bytes of a sample.
+        batch: Samples of a batch.
+    """
     out = np.empty((batch, size), np.uint8)
 
     def work(order: np.ndarray) -> None:
@@ -52,25 +216,27 @@ def gather(source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], siz
 
 
 def read_files(paths: Sequence[Path], block: int = 1 << 20) -> int:
-    """Read all bytes of `paths` into one buffer, in blocks; how many there were."""
+    """Read all bytes of `paths` into one buffer of `block` bytes and return their number."""
     buffer = memoryview(bytearray(block))
     total = 0
     for path in paths:
         with open(path, "rb", buffering=0) as file:
-            while got := file.readinto(buffer):
-                total += got
+            while count := file.readinto(buffer):
+                total += count
     return total
 
 
 def write_file(path: Path, data: memoryview) -> None:
-    """Write `data` to a new file and sync it: the disk's own speed."""
+    """Write `data` to a new file and sync it."""
     with open(path, "wb", buffering=0) as file:
-        file.write(data)
+        remaining = data
+        while remaining:  # one call writes 2 GB at most
+            remaining = remaining[file.write(remaining) :]
         os.fsync(file.fileno())
 
 
 def drop_from_cache(paths: Sequence[Path]) -> bool:
-    """Ask the kernel to forget the pages of `paths`; False where the system cannot."""
+    """Drop the pages of `paths` from the page cache; return False if the system cannot."""
     if not hasattr(os, "posix_fadvise"):
         return False
     for path in paths:
@@ -81,16 +247,30 @@ def drop_from_cache(paths: Sequence[Path]) -> bool:
 
 
 def matmul(device: str, dtype: Any, size: int) -> tuple[Callable[[], object], float]:
-    """A product of two [size, size] matrices, and its floating-point operations."""
+    """Return a function that multiplies two [size, size] matrices, and its floating-point operations.
+
+    Args:
+        device: Device of torch.
+        dtype: Type of the elements; None is float32.
+        size: Rows and columns of each matrix.
+    """
     import torch
 
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = torch.empty(size, size, device=device, dtype=dtype)
+    a, b = (torch.randn(size, size, device=device).to(dtype or torch.float32) for _ in range(2))
+    out = torch.empty(size, size, device=device, dtype=a.dtype)
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
 
 
 def convolution(device: str, dtype: Any, batch: int, channels: int, side: int) -> tuple[Callable[[], object], float]:
-    """A 3x3 convolution of [batch, channels, side, side] to as many channels (VGG's shape), and its floating-point operations."""
+    """Return a function that computes a 3x3 convolution, and its floating-point operations.
+
+    Args:
+        device: Device of torch.
+        dtype: Type of the elements.
+        batch: Images.
+        channels: Channels of the input and of the output.
+        side: Height and width in pixels.
+    """
     import torch
 
     image = torch.randn(batch, channels, side, side, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -104,7 +284,7 @@ def convolution(device: str, dtype: Any, batch: int, channels: int, side: int) -
 
 
 def copy(device: str, size: int) -> tuple[Callable[[], object], float]:
-    """A copy of `size` bytes within `device`, and the bytes read and written."""
+    """Return a function that copies `size` bytes within `device`, and the bytes that it reads and writes."""
     import torch
 
     source = torch.ones(size, dtype=torch.uint8, device=device)

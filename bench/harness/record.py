@@ -1,11 +1,11 @@
-"""One measured case as one JSON line (DESIGN §2, bench `records.jsonl`): all repeats, and what they ran on."""
+"""Records of measured cases: one JSON line each in `records.jsonl`, with all repeats and the environment."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -13,12 +13,18 @@ from shardwave.common import regular_file, typed
 from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, UsageError
 
-ROLES = ("ours", "peer", "floor")
+ROLES = ("ours", "peer", "baseline", "limit")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # units; in every other unit more is better
 
 
 class Way(TypedDict):
-    """Where a record stands on a clip's way from its file into a training."""
+    """Step that a record measures on the way of a 30 s clip from its file through a training.
+
+    Args:
+        step: Name of the step.
+        work: Units of work per clip, in the record's unit times seconds.
+        when: Whether the step is done once or in every epoch.
+    """
 
     step: str
     work: float
@@ -26,7 +32,7 @@ class Way(TypedDict):
 
 
 class Params(TypedDict, total=False):
-    """What was measured; the fields that reports make use of, others are allowed."""
+    """Fields of `params` that reports use; other fields are allowed."""
 
     way: Way
     parts: dict[str, float]
@@ -42,14 +48,14 @@ class RecordRow(TypedDict):
 
     stage: str
     case: str
-    role: Literal["ours", "peer", "floor"]
+    role: Literal["ours", "peer", "baseline", "limit"]
     unit: str
     repeats: list[float]
     median: float | None
     q1: float | None
     q3: float | None
     n: typed.Count
-    of_floor: float | None
+    of_limit: float | None
     params: Params
     environment: dict[str, Any]
     commit: str | None
@@ -62,16 +68,31 @@ FIELDS = tuple(RecordRow.__annotations__)
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A case of a stage: its repeats in `unit`, or the reason why it was not run."""
+    """Repeats of one case, or the reason why it was skipped.
+
+    Args:
+        stage: Stage of the case.
+        case: Name of the case, unique in the stage and unit.
+        role: One of ROLES.
+        unit: Unit of the repeats.
+        repeats: Measured values; a computed limit has one.
+        params: Parameters of the case.
+        of_limit: Fraction of the limit that the median reaches, at most 1; None if there is no limit.
+        skipped: Reason why there are no repeats.
+        environment: Machine, library versions, commit and date.
+
+    Raises:
+        UsageError: The role is unknown, the record has both or neither of repeats and a reason, or `of_limit` is above 1.
+    """
 
     stage: str
     case: str
-    role: str  # one of ROLES
+    role: str
     unit: str
     repeats: Sequence[float] = ()
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
-    of_floor: float | None = None  # fraction of what the hardware could do, 1 = at the floor
-    skipped: str | None = None  # why there are no repeats
+    of_limit: float | None = None
+    skipped: str | None = None
     environment: dict[str, Any] = dataclasses.field(default_factory=environment)
 
     def __post_init__(self) -> None:
@@ -79,50 +100,53 @@ class Record:
             raise UsageError(f"role must be one of {', '.join(ROLES)}, got {self.role}")
         if bool(self.repeats) == bool(self.skipped):
             raise UsageError(f"{self.stage}/{self.case}: a record has either repeats or the reason why it was skipped")
+        if self.of_limit is not None and self.of_limit > 1:
+            raise UsageError(f"{self.stage}/{self.case}: of_limit must be at most 1, got {self.of_limit:.4g}")
 
     @property
     def median(self) -> float:
-        """The middle of the repeats, in `unit`; NaN for a skipped case."""
+        """Median of the repeats, in `unit`; NaN for a skipped case."""
         return statistics.median(self.repeats) if self.repeats else float("nan")
 
     def row(self) -> dict[str, Any]:
-        """The JSON object that `records.jsonl` holds."""
+        """Return the record as a line of `records.jsonl`."""
         q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
         median = self.median if self.repeats else None
-        figures = {"median": median, "q1": q1, "q3": q3, "of_floor": self.of_floor}
-        about = {"commit": self.environment.get("commit"), "date": self.environment.get("date"), "n": len(self.repeats)}
-        values = {**vars(self), **about, "repeats": [_round(value) for value in self.repeats]}
+        figures = {"median": median, "q1": q1, "q3": q3, "of_limit": self.of_limit}
+        origin = {"commit": self.environment.get("commit"), "date": self.environment.get("date"), "n": len(self.repeats)}
+        values = {**vars(self), **origin, "repeats": [_round(value) for value in self.repeats]}
         values |= {name: _round(value) for name, value in figures.items()}
         return {name: values[name] for name in FIELDS}
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """First and third quartile (linear interpolation, as NumPy's default)."""
+    """Return the first and the third quartile by linear interpolation, as NumPy's default."""
     if len(values) == 1:
         return values[0], values[0]
     q1, _, q3 = statistics.quantiles(values, n=4, method="inclusive")
     return q1, q3
 
 
-def against_floor(records: Iterable[Record], floors: Sequence[str]) -> list[Record]:
-    """The records of one group of cases, each with its fraction of the best of the cases named in `floors`.
+def with_limit(record: Record, limit: float) -> Record:
+    """Return the record with the fraction of `limit` that its median reaches.
 
-    All must share one unit. For rates the fraction is ours / floor, for times floor / ours.
+    A median beyond the limit shows that the rate behind the limit was measured too low. The record then has no `of_limit`,
+    and `params["limit_exceeded"]` is the fraction.
+
+    Args:
+        record: Measured or skipped record.
+        limit: Bound of its values, in its unit: the highest rate, or the shortest time.
     """
-    rows = list(records)
-    best = [row for row in rows if row.case in floors and row.repeats]
-    if not best:
-        return rows
-    unit, lower = best[0].unit, best[0].unit in LOWER_IS_BETTER
-    floor = (min if lower else max)(row.median for row in best)
-    for i, row in enumerate(rows):
-        if row.repeats and row.unit == unit:
-            rows[i] = dataclasses.replace(row, of_floor=floor / row.median if lower else row.median / floor)
-    return rows
+    if not record.repeats:
+        return record
+    fraction = limit / record.median if record.unit in LOWER_IS_BETTER else record.median / limit
+    if fraction > 1:
+        return dataclasses.replace(record, params={**record.params, "limit_exceeded": _round(fraction)})
+    return dataclasses.replace(record, of_limit=fraction)
 
 
 def append(path: Path, record: Record) -> None:
-    """Add one line; a run that is interrupted keeps what it measured."""
+    """Append one line to the file `path`."""
     with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(record.row(), ensure_ascii=False) + "\n")
 
@@ -131,7 +155,7 @@ def read(path: Path | str) -> list[dict[str, Any]]:
     """Read the rows of a `records.jsonl` (or of the folder that holds one).
 
     Raises:
-        ShardwaveError: there is none, or it is damaged; names the file, the line and the field.
+        ShardwaveError: The file cannot be read, or a record is damaged. The message names the file, the line and the field.
     """
     path = Path(path)
     file = path / "records.jsonl" if path.is_dir() else path
@@ -142,7 +166,7 @@ def read(path: Path | str) -> list[dict[str, Any]]:
     rows = typed.lines(data, RecordRow, file, "measure again")
     for number, row in enumerate(rows, 1):
         if not row["skipped"] and None in (row["median"], row["q1"], row["q3"]):
-            raise ShardwaveError(f"{file}: record {number} is damaged: it has neither figures nor the reason why: measure again")
+            raise ShardwaveError(f"{file}: record {number} is damaged: neither a median nor a reason to skip: measure again")
         if "way" in row["params"] and not (row["median"] or 0) > 0 and not row["skipped"]:
             raise ShardwaveError(f"{file}: record {number} is damaged: its median must be above 0: measure again")
     return [dict(row) for row in rows]

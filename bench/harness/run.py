@@ -82,9 +82,9 @@ def throughput(
 
 def _line(record: Record) -> str:
     """A record for the terminal."""
-    name = f"  {record.role:5s} {record.case}"
+    name = f"  {record.role:8s} {record.case}"
     if record.skipped:
         return f"{name}: not run, {record.skipped}"
     row = record.row()
-    of_floor = f", {record.of_floor:.2f} of the floor" if record.of_floor is not None and record.role != "floor" else ""
-    return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_floor}"
+    of_limit = "" if record.of_limit is None else f", {record.of_limit:.2g} of the limit"
+    return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_limit}"

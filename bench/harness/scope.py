@@ -8,6 +8,7 @@ import importlib.util
 from pathlib import Path
 
 from shardwave.bench.harness import audio
+from shardwave.bench.harness.limits import Machine, measure_machine
 from shardwave.bench.harness.pool import Pool
 from shardwave.bench.harness.timing import Plan
 
@@ -40,8 +41,13 @@ class Scope:
         return self._clips[1]
 
     @functools.cached_property
+    def machine(self) -> Machine:
+        """Rates of this machine, measured once per run."""
+        return measure_machine(self.room("machine"), self.workers, self.quick)
+
+    @functools.cached_property
     def pool(self) -> Pool:
-        """Worker processes for all stages, started when first asked for; `close` ends them."""
+        """Worker processes of all stages, started at first use; `close` ends them."""
         return Pool(self.workers)
 
     def close(self) -> None:

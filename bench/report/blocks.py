@@ -32,7 +32,7 @@ class Bar:
     """One bar from `start`, the whiskers from `low` to `high`, and the note beside it."""
 
     label: str
-    kind: str  # CSS classes: ours, peer, floor, or part with a colour
+    kind: str  # CSS classes: a role of a record, or part with a colour
     value: float
     note: str
     low: float = 0.0

@@ -65,11 +65,11 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
     different = [key for key in ("cpu", "cores", "gpu") if first.get(key) != second.get(key)]
     if different:
         told = ", ".join(f"{key} {first.get(key)} and {second.get(key)}" for key in different)
-        notes.append(f"The machines differ ({told}): compare fractions of the floor, not rates.")
-    floors = [one for one in changes if one["role"] == "floor" and one["verdict"] != "same"]
-    if floors:
-        told = "; ".join(f"{one['case']} x{one['ratio']:.2f}" for one in floors[:4])
-        notes.append(f"{len(floors)} floors moved too ({told}): part of the change may be the machine's.")
+        notes.append(f"The machines differ ({told}): compare the fractions of the limit, not the rates.")
+    references = [one for one in changes if one["role"] in ("baseline", "limit") and one["verdict"] != "same"]
+    if references:
+        examples = "; ".join(f"{one['case']} x{one['ratio']:.2f}" for one in references[:4])
+        notes.append(f"{len(references)} baselines or limits changed ({examples}): the machine may be the reason.")
     return notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from shardwave.bench.report.quality import quality, verdict
 
 Row = dict[str, Any]
 EPOCHS = 10  # of a training, in the sentence that names the bottleneck (the commands' default)
+FAR = 3  # a limit this many times as long as the other bars of its chart is only in the table
 TITLES = {
     "decode": "Decoding",
     "preprocess": "Precompute: files to images",
@@ -29,24 +31,24 @@ DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are no c
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """The bottleneck of a clip's way from file to a trained epoch, and what is farthest from its floor."""
+    """The bottleneck of a clip's way from file to a trained epoch, and the step that is farthest from its limit."""
     measured = [row for row in rows if not row["skipped"]]
     sentences = []
     way = _way(measured)
     if way:
         total = sum(seconds for _, _, seconds in way)
         name, row, seconds = max(way, key=lambda part: part[2])
-        floor = f", at {number(row['of_floor'])} of what this machine can do there" if row["of_floor"] is not None else ""
+        limit = "" if row["of_limit"] is None else f", at {number(row['of_limit'])} of its limit on this machine"
         epochs = f" through {EPOCHS} epochs" if any(part[1]["params"]["way"]["when"] == "epoch" for part in way) else ""
         sentences.append(
             f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip costs "
-            f"from file{epochs}{floor}."
+            f"from file{epochs}{limit}."
         )
-    ours = [row for row in measured if row["role"] == "ours" and row["of_floor"] is not None and row["params"].get("way")]
+    ours = [row for row in measured if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")]
     if ours:
-        worst = min(ours, key=lambda row: row["of_floor"])
+        worst = min(ours, key=lambda row: row["of_limit"])
         where = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
-        sentences.append(f"Farthest from its floor: {where}, {number(worst['of_floor'])} of it.")
+        sentences.append(f"Farthest from its limit: {where}, {number(worst['of_limit'])} of it.")
     sentences += verdict([row for row in measured if row["stage"] == "search-quality"])
     if len(measured) < len(rows):
         skipped = f"{len(rows) - len(measured)} of {len(rows)} cases were not run"
@@ -116,6 +118,8 @@ def _bars(rows: Sequence[Row]) -> list[Block]:
         groups.setdefault((group, row["unit"]), []).append(bar)
     blocks: list[Block] = []
     for (group, unit), bars in groups.items():
+        longest = max((bar.value for bar in bars if bar.kind != "limit"), default=math.inf)
+        bars = [bar for bar in bars if bar.kind != "limit" or bar.value <= FAR * longest]
         bars.sort(key=lambda bar: ROLES.index(bar.kind))
         better = "less is better" if unit in LOWER_IS_BETTER else "more is better"
         blocks.append(Bars(group or "Measured", f"{unit}; {better}", bars))
@@ -127,8 +131,8 @@ def _note(row: Row) -> str:
     parts = [number(row["median"])]
     if row["params"].get("sample_bytes"):
         parts.append(f"{number(row['median'] * row['params']['sample_bytes'] / 1e9)} GB/s")
-    if row["of_floor"] is not None and row["role"] != "floor":
-        parts.append(f"{number(row['of_floor'], 2)} of floor")
+    if row["of_limit"] is not None:
+        parts.append(f"{number(row['of_limit'], 2)} of limit")
     return " · ".join([*parts, f"n {row['n']}"])
 
 
@@ -136,10 +140,10 @@ def _figures(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
         about = ", ".join(f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN)
-        floor = number(row["of_floor"]) if row["of_floor"] is not None else ""
+        limit = "" if row["of_limit"] is None else number(row["of_limit"])
         spread = f"{number(row['q1'])} to {number(row['q3'])}"
-        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), floor, row["unit"], about))
-    return Table(("case", "role", "median", "quartiles", "n", "of floor", "unit", "parameters"), cells, (2, 3, 4, 5))
+        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), limit, row["unit"], about))
+    return Table(("case", "role", "median", "quartiles", "n", "of limit", "unit", "parameters"), cells, (2, 3, 4, 5))
 
 
 def _scale(rows: Sequence[Row]) -> list[Block]:

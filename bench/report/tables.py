@@ -59,11 +59,11 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
         if row["skipped"]:
             cells.append((row["case"], row["role"], "not run: " + row["skipped"], "", "", ""))
             continue
-        floor = number(row["of_floor"], 2) if row["of_floor"] is not None and row["role"] != "floor" else ""
+        limit = "" if row["of_limit"] is None else number(row["of_limit"], 2)
         spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
-        cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), floor))
+        cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), limit))
     where = "<br>".join(sorted({_origin(row) for row in mine}))
-    return table(("case", "", "median", "quartiles", "n", "of floor"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
+    return table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
 
 
 def _origin(row: dict[str, Any]) -> str:

@@ -33,9 +33,10 @@ print(json.dumps([fit(data, config).seconds["total"], threads]))
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """For the MLP and the CNN: seconds of a training with default threads and with fixed numbers, beside a process per core.
+    """Measure trainings of the MLP and of the CNN while one other process per core works without a pause.
 
-    Those processes never wait. `of_floor` is the time of the best fixed number, divided by the case's own.
+    Yields:
+        Seconds of a training with the default number of threads and with fixed numbers of threads.
     """
     from shardwave.bench.stages.training import labelled_set
 
@@ -65,7 +66,7 @@ def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Recor
     most = case(f"{model}: {counts[-1]} threads that spin", "peer", OMP_NUM_THREADS=str(counts[-1]), **SPINNING)
     cases = [case(f"{model}: default threads", "ours"), *fixed, most]
     with neighbours(scope.workers):
-        yield from timed(STAGE, UNIT, cases, scope.plan, floors=[each.name for each in fixed])
+        yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Tabular features with the images, on the same transform; beside librosa's functions called one by one."""
+"""Tabular features computed with the images from the same transform, and librosa's functions called one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from shardwave.bench.harness.record import Record
 from shardwave.bench.harness.scope import Scope, missing
 from shardwave.bench.harness.timing import Case, timed
-from shardwave.bench.stages.preprocess import engine_case, fft_floor, pooled_case
+from shardwave.bench.stages.preprocess import engine_case, fft_baseline, fft_limit, pooled_case
 from shardwave.preprocess.config import SpectrogramConfig
 
 STAGE, UNIT = "features", "x real time"
@@ -19,10 +19,15 @@ SETS = {
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Files to features on all cores; the image alone beside them, so that the features' own cost shows."""
+    """Measure files to images and features on all cores, and to images alone.
+
+    Yields:
+        Records in seconds of audio per second.
+    """
     clips = scope.audio[: scope.workers * scope.pick(2, 25)]
     cases = [
-        *fft_floor(scope),
+        *fft_baseline(scope),
+        fft_limit(scope),
         *(engine_case(scope, f"numba cpu: {name}", "numba", config, clips) for name, config in SETS.items()),
     ]
     peer, absent = "librosa.feature, one by one, whole clip", missing("librosa", "bench")

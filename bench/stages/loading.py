@@ -64,11 +64,19 @@ def _case(
     role: str,
     run: Callable[[], object],
     before: Callable[[], object] | None = None,
+    rate: float | None = None,
     **more: Any,
 ) -> Case:
-    """A case of the group of `params`, which goes through all their samples."""
+    """Return a case that goes through all samples of `params`; `rate` is the bytes per second of its limit."""
     params = {**params, **more}
-    return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before)
+    least = None if rate is None else params["samples"] * params["sample_bytes"] / rate
+    return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before, least=least)
+
+
+def _limit(scope: Scope, params: dict[str, Any], resource: str) -> Case:
+    """Return the case of the limit of a group: every byte of a sample is moved once."""
+    amounts = {resource: params["samples"] * params["sample_bytes"]}
+    return scope.machine.limit_case(f"{params['group']}: ", params["samples"], params, **amounts)
 
 
 def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
@@ -81,7 +89,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
         peers.litdata_write(images, count, folder / "litdata")
     mapped, places = _members(tars)
     order = np.random.default_rng(0).permutation(count)
-    large = count > SMALL
+    large, rate = count > SMALL, scope.machine.memory
     for batch in (32,) if scope.quick else (32, 256):
         params = {**about, "group": f"{count:,} samples, batches of {batch}", "batch_size": batch, "cache": "warm"}
         way: dict[str, Any] = (
@@ -89,22 +97,24 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
         )
         copy = functools.partial(limits.gather(mapped, places, size, batch), order)
         cases = [
-            _case(params, "memcpy gather", "floor", copy),
-            _case(params, "ours, one process", "ours", _ours(folder / "set", batch, 1), threads=1, **way),
+            _case(params, "memcpy gather", "baseline", copy, rate=rate),
+            _case(params, "ours, one process", "ours", _ours(folder / "set", batch, 1), rate=rate, threads=1, **way),
+            _limit(scope, params, "memory"),
         ]
         if (threads := scope.workers) > 1:
-            cases.append(
-                _case(params, f"ours, {threads} threads", "ours", _ours(folder / "set", batch, threads), threads=threads)
-            )
+            run = _ours(folder / "set", batch, threads)
+            cases.append(_case(params, f"ours, {threads} threads", "ours", run, rate=rate, threads=threads))
         for workers in (0,) if scope.quick else (0, scope.workers):
-            cases += _peers(folder, tars, params, workers, scope.pick(32, PNG_FILES), absent is None)
+            cases += _peers(folder, tars, params, workers, scope.pick(32, PNG_FILES), absent is None, rate)
         if absent:
             cases.append(Case(f"{params['group']}: LitData", "peer", skipped=absent))
         minimum, limit = 3 if large else scope.plan.minimum, scope.pick(6, 80 if large else 120)
         yield from timed(STAGE, UNIT, cases, scope.plan, minimum=minimum, seconds=scope.pick(2, 20), limit=limit)
 
 
-def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool) -> list[Case]:
+def _peers(
+    folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool, rate: float
+) -> list[Case]:
     """Stock loaders with so many worker processes (0: in this one); on a part of a large set those that are slow, and no faster
     for a smaller one.
     """
@@ -116,11 +126,12 @@ def _peers(folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: 
     stock = peers.webdataset_epoch([str(tar) for tar in part], batch, workers)
     png = peers.image_folder_epoch(folder / "png", batch, workers, few)
     cases = [
-        _case(params, f"webdataset, {how}", "peer", stock, samples=streamed),
+        _case(params, f"webdataset, {how}", "peer", stock, rate=rate, samples=streamed),
         _case(params, f"PNG folder, ImageFolder, {how}", "peer", png, samples=few),
     ]
     if litdata:
-        cases.append(_case(params, f"LitData, {how}", "peer", peers.litdata_epoch(folder / "litdata", batch, workers)))
+        epoch = peers.litdata_epoch(folder / "litdata", batch, workers)
+        cases.append(_case(params, f"LitData, {how}", "peer", epoch, rate=rate))
     return cases
 
 
@@ -149,15 +160,18 @@ def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator
         yield Record(STAGE, f"{group}: ours", "ours", UNIT, skipped=reason)
         return
 
+    rate = scope.machine.disk_read
+
     def drop() -> None:
         gc.collect()  # pages that are still mapped stay
         limits.drop_from_cache(tars)
 
     stock = peers.webdataset_epoch([str(tar) for tar in tars], 32, 0)
     cases = [
-        _case(params, "disk read, in order", "floor", lambda: limits.read_files(tars), drop),
-        _case(params, "ours, one process", "ours", lambda: _ours(tars[0].parent, 32, 1)(), drop),
-        _case(params, "webdataset, one process", "peer", stock, drop),
+        _case(params, "disk read, in order", "baseline", lambda: limits.read_files(tars), drop, rate),
+        _case(params, "ours, one process", "ours", lambda: _ours(tars[0].parent, 32, 1)(), drop, rate),
+        _case(params, "webdataset, one process", "peer", stock, drop, rate),
+        _limit(scope, params, "disk_read"),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
 
@@ -170,6 +184,7 @@ def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Ite
 
     group = f"{about['samples']:,} samples, batches of 32, HTTP"
     params = {**about, "group": group, "batch_size": 32, "server": "http.server, same machine"}
+    rate = scope.machine.memory
     with serving(tars[0].parent) as url:
         urls = [f"{url}/{tar.name}" for tar in tars]
         samples = stream(url, "train", shuffle=peers.SHUFFLE)
@@ -181,11 +196,16 @@ def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Ite
                 pass
 
         if shutil.which("curl"):
-            stock = _case(params, "webdataset", "peer", peers.webdataset_epoch(urls, 32, 0))
+            stock = _case(params, "webdataset", "peer", peers.webdataset_epoch(urls, 32, 0), rate=rate)
         else:
             reason = "webdataset reads HTTP through the command curl, which is not installed"
             stock = Case(f"{group}: webdataset", "peer", skipped=reason)
-        cases = [_case(params, "bytes alone", "floor", lambda: _fetch(urls)), _case(params, "ours", "ours", ours), stock]
+        cases = [
+            _case(params, "bytes alone", "baseline", lambda: _fetch(urls), rate=rate),
+            _case(params, "ours", "ours", ours, rate=rate),
+            stock,
+            _limit(scope, params, "memory"),
+        ]
         yield from timed(STAGE, UNIT, cases, scope.plan)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from shardwave.bench.harness import limits, process
 from shardwave.bench.harness.audio import CLASSES, RATE, SECONDS, repeat_clips
-from shardwave.bench.harness.record import Record, against_floor
+from shardwave.bench.harness.record import Record
 from shardwave.bench.harness.scope import NO_CUDA, Scope, missing
 from shardwave.bench.harness.timing import Case, timed
 from shardwave.common.errors import BadAudio
@@ -27,12 +27,20 @@ SETS = {
 }
 
 BUILDS, BESIDE = "Whole builds by the command line", " (beside the builds)"
+VIEWS = 11  # images of a clip that a build writes
 HEADLINE = "numba cpu: full + 10 slices"  # what stands for the precompute on a clip's way
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Engines, peers and floor in turn; then whole builds: rate, start to first shard, memory."""
-    cases = [*fft_floor(scope), *_peers(scope), *_engines(scope, "cpu")]
+    """Measure engines, peers and the FFT alone; then whole builds: rate, start to first shard, memory.
+
+    The limit of files to images is the operations of the FFTs or one copy of the files' bytes. A build also writes,
+    syncs and digests its images.
+
+    Yields:
+        Records in seconds of audio per second, in seconds, and in MB.
+    """
+    cases = [*fft_baseline(scope), fft_limit(scope), *_peers(scope), *_engines(scope, "cpu")]
     if not scope.quick:  # seconds a clip
         case = engine_case(scope, "reference cpu: full", "reference", WHOLE, scope.audio[: scope.workers])
         cases.append(dataclasses.replace(case, once=True))
@@ -86,10 +94,26 @@ def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[
     return work
 
 
-def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
-    """Only the transforms, all cores: one process per core, and one process with a thread per core; the faster one counts.
+def _least(scope: Scope, paths: Sequence[Path]) -> float:
+    """Seconds that images of `paths` take at least on the CPU: the FFTs, or one copy of the files' bytes."""
+    operations = len(paths) * limits.stft_operations(SECONDS, RATE)
+    return scope.machine.least(flops=operations, cache=sum(path.stat().st_size for path in paths))[0]
 
-    `group` and `beside` (a part of the name) tell several measurements of one stage apart.
+
+def fft_limit(scope: Scope) -> Case:
+    """Return the case of the limit of files to images on the CPU."""
+    count, size = len(scope.audio), sum(path.stat().st_size for path in scope.audio)
+    operations = count * limits.stft_operations(SECONDS, RATE)
+    return scope.machine.limit_case("", count * SECONDS, parameters(scope, count), flops=operations, cache=size)
+
+
+def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
+    """Return cases of the FFTs alone on all cores: with a process per core, and with a thread per core.
+
+    Args:
+        scope: Scope of the run.
+        group: Group of the cases in the report, if it is not the default one.
+        beside: Suffix of the names, which differ within a stage.
     """
     count = len(scope.audio)
     params = {**parameters(scope, count), "n_fft": limits.N_FFT, "hop_length": limits.HOP, **({"group": group} if group else {})}
@@ -97,11 +121,14 @@ def fft_floor(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     scope.pool.each([1] * scope.workers, *job)
     shares = [2] * (count // 2) + [1] * (count % 2)
     threads = limits.fft_setup(SECONDS, RATE, scope.workers)
+    least, _ = scope.machine.least(flops=count * limits.stft_operations(SECONDS, RATE))
+
+    def processes() -> list[Any]:
+        return list(scope.pool.map(shares, *job))
+
     return [
-        Case(
-            f"FFT alone, a process per core{beside}", "floor", lambda: list(scope.pool.map(shares, *job)), count * SECONDS, params
-        ),
-        Case(f"FFT alone, a thread per core{beside}", "floor", lambda: threads(count), count * SECONDS, params),
+        Case(f"FFT alone, a process per core{beside}", "baseline", processes, count * SECONDS, params, least=least),
+        Case(f"FFT alone, a thread per core{beside}", "baseline", lambda: threads(count), count * SECONDS, params, least=least),
     ]
 
 
@@ -119,8 +146,9 @@ def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk
     names = [str(path) for path in paths]
     scope.pool.each([[names[i % len(names)]] for i in range(scope.workers)], setup, *arguments)
     tasks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
-    work = len(names) * SECONDS
-    return Case(name, role, lambda: list(scope.pool.map(tasks, setup, *arguments)), work, parameters(scope, len(names)))
+    work, least = len(names) * SECONDS, _least(scope, paths)
+    params = parameters(scope, len(names))
+    return Case(name, role, lambda: list(scope.pool.map(tasks, setup, *arguments)), work, params, least=least)
 
 
 def parameters(scope: Scope, clips: int) -> dict[str, Any]:
@@ -141,12 +169,13 @@ def _peers(scope: Scope) -> list[Case]:
     cases.append(pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup))
     if missing("nvidia.dali", "dali") is None:
         dali = spectrogram.DaliPipeline([str(path) for path in clips], scope.workers)
-        cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, len(clips) * SECONDS, parameters(scope, len(clips))))
+        work, params = len(clips) * SECONDS, parameters(scope, len(clips))
+        cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, work, params, least=_least(scope, clips)))
     return cases
 
 
 def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
-    """What our users come from, where librosa is installed; see `fft_floor` for `group` and `beside`."""
+    """What our users come from, where librosa is installed; see `fft_baseline` for `group` and `beside`."""
     from shardwave.bench.peers import spectrogram
 
     if missing("librosa", "bench"):
@@ -177,16 +206,22 @@ def _builds(scope: Scope) -> Iterator[Record]:
         clear()
         return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
 
+    images = float(count * VIEWS * WHOLE.image_size**2)  # bytes
+    bytes_ = {"disk_write": images, "digest": images}
+    operations = {"flops": count * limits.stft_operations(SECONDS, RATE)}
+
     def case(options: str) -> Case:
         name = f"shard command: full + 10 slices{options}"
-        return Case(name, "ours", lambda: seen[options].append(build(options)), count * SECONDS, params, clear)
+        work, least = count * SECONDS, scope.machine.least(**({} if "cuda" in options else operations), **bytes_)[0]
+        return Case(name, "ours", lambda: seen[options].append(build(options)), work, params, clear, least=least)
 
     starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
     times = scope.pick(1, 5)
     cases = [case(options) for options in seen]
-    beside = [*fft_floor(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
+    beside = [*fft_baseline(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
     limit = scope.pick(8, 240)
-    records = timed(STAGE, UNIT, [*beside, *cases], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
+    bound = scope.machine.limit_case("build: ", count * SECONDS, params, **operations, **bytes_)
+    records = timed(STAGE, UNIT, [*beside, *cases, bound], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
     for options, builds in seen.items():
         name = f"shard command, once started: full + 10 slices{options}"
         start = starts[options]
@@ -196,7 +231,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
             records.append(Record(STAGE, name, "ours", UNIT, rates, told))
         else:
             records.append(Record(STAGE, name, "ours", UNIT, params=told, skipped="too little work to tell from the start-up"))
-    yield from against_floor(records, [record.case for record in records if record.role == "floor"])
+    yield from records
     for options, builds in seen.items():
         firsts = [watched.first for watched in builds]
         yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})

@@ -89,9 +89,25 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
         convolution = limits.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
         peaks.append((f"convolution peak, {channels} channels", convolution, {"channels": channels, "side": side}))
     return [
-        Case(name, "floor", run, operations / per_sample, {**params, "flops_per_sample": per_sample})
+        Case(name, "baseline", run, operations / per_sample, {**params, "flops_per_sample": per_sample})
         for name, (run, operations), params in peaks
     ]
+
+
+def least_seconds(scope: Scope, device: str, config: TrainConfig, operations: float) -> float | None:
+    """Return the seconds that `operations` take at least, or None on a GPU and for other types than float32.
+
+    The peak of the machine is measured on the CPU in float32.
+    """
+    return scope.machine.least(flops=operations)[0] if device == "cpu" and config.precision == "32-true" else None
+
+
+def limit_cases(
+    scope: Scope, device: str, config: TrainConfig, prefix: str, work: float, params: dict[str, Any], operations: float
+) -> list[Case]:
+    """Return the case of the limit, if `least_seconds` gives one."""
+    known = least_seconds(scope, device, config, operations) is not None
+    return [scope.machine.limit_case(prefix, work, params, flops=operations)] if known else []
 
 
 def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, Any]) -> float:
@@ -114,18 +130,23 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
         "group": name, "model": config.model, "batch_size": batch_size, "shape": list(data.inputs.shape), "steps": count,
         "device": data.device.type, "precision": config.precision,
     }  # fmt: skip
+    flops = _flops_per_sample(data, config, one)
+    operations = flops * count * batch_size
+    least = least_seconds(scope, data.device.type, config, operations)
     way = {"way": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}} if name == HEADLINE else {}
 
     def case(what: str, batches: Callable[[], Iterable[dict[str, Any]]], **more: Any) -> Case:
-        return Case(f"{name}: {what}", "ours", steps(data, config, batches), count * batch_size, {**params, **more})
+        run = steps(data, config, batches)
+        return Case(f"{name}: {what}", "ours", run, count * batch_size, {**params, **more}, least=least)
 
     cases = [
         case("from shards", lambda: itertools.islice(from_shards, count)),
         case("from a resident copy", lambda: itertools.islice(from_copy, count)),
         case("one synthetic batch", lambda: itertools.repeat(one, count), **way),
     ]
-    for peak in peaks(data.device.type, _flops_per_sample(data, config, one), scope.quick):
+    for peak in peaks(data.device.type, flops, scope.quick):
         cases.append(dataclasses.replace(peak, name=f"{name}: {peak.name}", params={**peak.params, "group": name}))
+    cases += limit_cases(scope, data.device.type, config, f"{name}: ", count * batch_size, params, operations)
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(1, 15))
     if scope.quick and name == HEADLINE:  # an epoch of it takes longer than all the rest
         return
@@ -135,7 +156,7 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     spent = {"training steps": middle["step"], "waiting for data": middle["data_wait"], "validation": middle["validation"]}
     spent["start and the rest"] = max(0.0, middle["total"] - sum(spent.values()))
     parts = {part: seconds / epochs for part, seconds in spent.items()}
-    params = {**params, "parts": parts, "full": "An epoch", "epochs": epochs, "samples": len(data.train)}
+    params = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
     yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], params)
 
 

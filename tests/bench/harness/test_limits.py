@@ -1,4 +1,4 @@
-"""Floors do the work that they claim."""
+"""Baselines do the work that they claim, and limits follow from the rates of the machine."""
 
 import numpy as np
 import torch
@@ -18,6 +18,24 @@ def test_gather_copies_the_bytes_in_the_order_asked_for(tmp_path):
 
     limits.gather([part.view(Watched) for part in data], [(0, 10), (1, 20), (1, 0)], 5, 2)(np.array([2, 0, 1]))
     assert [row.tolist() for row in seen] == [list(range(100, 105)), list(range(10, 15)), list(range(120, 125))]
+
+
+def test_the_slowest_resource_gives_the_limit():
+    machine = limits.Machine(memory=10.0, cache=20.0, disk_write=2.0, disk_read=4.0, flops=100.0, digest=5.0)
+    assert machine.least(disk_write=8, digest=10) == (4.0, "disk_write")
+    case = machine.limit_case("build: ", 30, {"clips": 1}, flops=1_000, disk_read=4)
+    assert (case.name, case.role, case.least, case.work) == ("build: limit: float32 operations", "limit", 10.0, 30)
+    assert case.params == {"clips": 1, "resource": "flops", "rate": 100.0, "amount": 1_000}
+
+
+def test_rates_of_the_machine_are_positive_and_leave_no_file(tmp_path):
+    machine = limits.measure_machine(tmp_path, 2, quick=True)
+    assert all(rate > 1e6 for rate in vars(machine).values()) and not list(tmp_path.iterdir())
+
+
+def test_operations_of_a_transform_are_below_the_textbook_count():
+    frames = 1 + 22_050 // 512
+    assert frames * 2 * 2048 < limits.stft_operations(1.0, 22_050) < frames * 2.5 * 2048 * 11
 
 
 def test_reading_and_writing_take_all_bytes(tmp_path):

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from shardwave.bench.harness.record import FIELDS, Record, against_floor, append, quartiles, read
+from shardwave.bench.harness.record import FIELDS, ROLES, Record, append, quartiles, read, with_limit
+from shardwave.bench.report.tables import RESULTS
 from shardwave.common.errors import ShardwaveError, UsageError
 
 
@@ -24,23 +25,36 @@ def test_skipped_record_tells_why_and_measures_nothing():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"role": "mine", "repeats": [1.0]}, {"role": "ours"}, {"role": "ours", "repeats": [1.0], "skipped": "why"}]
+    "fields",
+    [
+        {"role": "mine", "repeats": [1.0]},
+        {"role": "ours"},
+        {"role": "ours", "repeats": [1.0], "skipped": "why"},
+        {"role": "ours", "repeats": [1.0], "of_limit": 1.1},
+    ],
 )
 def test_records_that_make_no_sense_are_refused(fields):
     with pytest.raises(UsageError):
         Record("s", "c", fields.pop("role"), "s", **fields)
 
 
-def test_fraction_of_the_best_floor_for_rates_and_for_times():
-    rates = [
-        Record("s", "a", "ours", "samples/s", [50.0]),
-        Record("s", "f", "floor", "samples/s", [100.0]),
-        Record("s", "g", "floor", "samples/s", [80.0]),
-    ]
-    assert [row.of_floor for row in against_floor(rates, ["f", "g"])] == [0.5, 1.0, 0.8]
-    times = [Record("s", "a", "ours", "s", [4.0]), Record("s", "f", "floor", "s", [1.0])]
-    assert [row.of_floor for row in against_floor(times, ["f"])] == [0.25, 1.0]
-    assert [row.of_floor for row in against_floor(times[:1], ["f"])] == [None]
+def test_fraction_of_the_limit_for_rates_and_for_times():
+    assert with_limit(Record("s", "a", "ours", "samples/s", [50.0]), 100.0).of_limit == 0.5
+    assert with_limit(Record("s", "a", "ours", "s", [4.0]), 1.0).of_limit == 0.25
+    assert with_limit(Record("s", "a", "ours", "s", skipped="no GPU"), 1.0).of_limit is None
+
+
+def test_a_median_beyond_the_limit_has_no_fraction_of_it():
+    record = with_limit(Record("s", "a", "ours", "samples/s", [150.0], {"size": 3}), 100.0)
+    assert (record.of_limit, record.params) == (None, {"size": 3, "limit_exceeded": 1.5})
+
+
+def test_stored_records_use_the_roles_and_stay_within_their_limits():
+    for path in sorted(RESULTS.glob("*.jsonl")):
+        for row in read(path):
+            assert row["role"] in ROLES
+            assert row["of_limit"] is None or 0 < row["of_limit"] <= 1, (path.name, row["case"])
+            assert row["of_limit"] is None or row["role"] != "limit", "a limit is no fraction of itself"
 
 
 def test_quartiles_agree_with_numpy():

@@ -24,8 +24,9 @@ def test_records_report_and_summary_of_a_run(tmp_path, monkeypatch, capsys):
     )
     assert all(tuple(row) == FIELDS for row in rows)
     decode = {row["role"]: row for row in rows if row["stage"] == "decode"}
-    assert set(decode) == {"ours", "peer", "floor"} and decode["ours"]["n"] >= 3
-    assert decode["ours"]["of_floor"] == pytest.approx(decode["ours"]["median"] / decode["floor"]["median"], rel=1e-3)
+    assert set(decode) == {"ours", "peer", "baseline", "limit"} and decode["ours"]["n"] >= 3
+    assert decode["ours"]["of_limit"] == pytest.approx(decode["ours"]["median"] / decode["limit"]["median"], rel=1e-3)
+    assert decode["limit"]["params"]["resource"] == "cache" and decode["limit"]["n"] == 1
     assert decode["ours"]["params"]["audio"].startswith("synthetic")
     assert {row["stage"] for row in rows} == {"decode", "transfer"}
     assert (out / "report.html").read_text().startswith("<!doctype html>")

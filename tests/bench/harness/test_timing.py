@@ -39,16 +39,21 @@ def test_what_is_done_before_a_repeat_is_not_timed():
     assert max(measure([case], Plan(minimum=2, maximum=2, warmup=0))["c"]) < 0.04
 
 
-def test_rates_times_and_skipped_cases_become_records_held_against_the_floor():
+def test_rates_times_and_skipped_cases_become_records_with_fractions_of_their_limits():
     cases = [
-        Case("ours", "ours", lambda: Seconds(0.5), work=100),
-        Case("floor", "floor", lambda: Seconds(0.25), work=100),
-        Case("absent", "peer", skipped="not installed"),
+        Case("ours", "ours", lambda: Seconds(0.5), work=100, least=0.2),
+        Case("reference", "baseline", lambda: Seconds(0.25), work=100),
+        Case("absent", "peer", skipped="not installed", least=0.2),
+        Case("limit: memory copy", "limit", lambda: pytest.fail("a computed limit is not run"), work=100, least=0.2),
     ]
     plan = Plan(minimum=1, maximum=1, warmup=0)
-    ours, floor, absent = timed("s", "samples/s", cases, plan)
-    assert (ours.median, floor.median, ours.of_floor) == (200.0, 400.0, 0.5)
-    assert (list(absent.repeats), absent.skipped) == ([], "not installed")
+    ours, reference, absent, limit = timed("s", "samples/s", cases, plan)
+    assert (ours.median, ours.of_limit) == (200.0, 0.4)
+    assert (reference.median, reference.of_limit) == (400.0, None), "a baseline is no limit"
+    assert (list(limit.repeats), limit.role, limit.of_limit) == ([500.0], "limit", None)
+    assert (list(absent.repeats), absent.skipped, absent.of_limit) == ([], "not installed", None)
+    (seconds,) = timed("s", "s", [Case("a", "ours", lambda: Seconds(10.0), least=4.0)], plan)
+    assert seconds.of_limit == 0.4
     (per_trial,) = timed("s", "s/trial", [Case("a", "ours", lambda: Seconds(10.0), work=20)], plan)
     assert per_trial.median == 0.5
     (milliseconds,) = timed("s", "ms", [Case("a", "ours", lambda: Seconds(0.01))], plan)

@@ -47,13 +47,13 @@ def test_small_changes_and_single_repeats_need_more():
     assert change(row(100), row(70))["verdict"] == "slower"
 
 
-def test_moved_floors_and_other_machines_are_said(tmp_path, monkeypatch):
-    before = records(tmp_path / "a", f=("samples/s", "floor", [100, 100, 100]))
-    other = Record("s", "f", "floor", "samples/s", [300, 300, 300], environment={"cpu": "another", "cores": 64, "gpu": []})
+def test_changed_baselines_and_other_machines_are_said(tmp_path, monkeypatch):
+    before = records(tmp_path / "a", f=("samples/s", "baseline", [100, 100, 100]))
+    other = Record("s", "f", "baseline", "samples/s", [300, 300, 300], environment={"cpu": "another", "cores": 64, "gpu": []})
     (tmp_path / "b").mkdir()
     append(tmp_path / "b" / "records.jsonl", other)
     notes = compare(before, tmp_path / "b")["notes"]
-    assert "machines differ" in notes[0] and "floors moved" in notes[1]
+    assert "machines differ" in notes[0] and "baselines or limits changed" in notes[1]
 
 
 def test_records_without_a_common_case_are_refused(tmp_path):

@@ -43,11 +43,11 @@ def bench(tmp_path_factory):
     """Records of every kind."""
     folder = tmp_path_factory.mktemp("measured")
     images, batches = way("Computing images", 30, "once"), way("Loading batches", 10, "epoch")
-    parts = {"parts": {"training steps": 2.0, "waiting for data": 1.0}, "full": "An epoch"}
+    parts = {"parts": {"training steps": 2.0, "waiting for data": 1.0}, "whole": "An epoch"}
     growth = {"axis": "clips", "measure": "seconds", "points": [[10, 1.0], [100, 9.6]]}
     rows = [
         Record("preprocess", "torch cpu: full", "ours", "x real time", [3000.0, 3100.0, 2900.0], images, 0.3),
-        Record("preprocess", "FFT <alone>", "floor", "x real time", [10_000.0, 10_100.0], {}, 1.0),
+        Record("preprocess", "FFT <alone>", "baseline", "x real time", [10_000.0, 10_100.0], {}),
         Record("loading", "ours", "ours", "samples/s", [1000.0, 1100.0], {"sample_bytes": 262144, **batches}, 0.25),
         Record("training", "cnn: one epoch", "ours", "s", [3.0], parts),
         Record("scale", "build over clips", "ours", "exponent", [0.98], growth),
@@ -63,9 +63,9 @@ def test_the_summary_names_the_bottleneck_with_figures(bench):
     # 30 s at 3000 x real time are 10 ms, ten epochs of ten samples at 1050 samples/s are 95.2 ms
     assert summary[0] == (
         "Loading batches is your bottleneck: 90 % of the 105 ms that a 30 s clip costs from file through 10 epochs, "
-        "at 0.25 of what this machine can do there."
+        "at 0.25 of its limit on this machine."
     )
-    assert summary[1] == "Farthest from its floor: Loading batches, ours, 0.25 of it."
+    assert summary[1] == "Farthest from its limit: Loading batches, ours, 0.25 of it."
     assert summary[2].startswith("1 of 6 cases were not run")
 
 
@@ -164,7 +164,7 @@ def test_the_page_in_a_browser(bench, runs, tmp_path):
     assert light.getpixel((3, 3)) == (255, 255, 255)
     assert max(dark.getpixel((3, 3))) < 60
     colours = {colour for _, colour in light.getcolors(1 << 20)}
-    assert {(0, 114, 178), (138, 148, 158)} <= colours, "the bars of ours and of the floor are drawn"
+    assert {(0, 114, 178), (138, 148, 158)} <= colours, "the bars of ours and of the baseline are drawn"
     browse("--print-to-pdf=" + str(tmp_path / "page.pdf"), page.as_uri())
     assert Path(tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
 
