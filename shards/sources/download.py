@@ -1,4 +1,4 @@
-"""One file over HTTP: progress, resume from where it stopped, retries with growing pauses, checksum."""
+"""Download of one file over HTTP with progress, resume, retries with increasing pauses, and checksum."""
 
 from __future__ import annotations
 
@@ -30,11 +30,26 @@ CHUNK = 1 << 18  # bytes
 def download(
     url: str, target: Path, sha256: str | None = None, *, attempts: int = 6, timeout: float = 30.0, pause: float = 1.0
 ) -> Path:
-    """Fetch `url` into `target`, which appears only when complete and, where `sha256` is given, right.
+    """Download a file; `target` is created only when the file is complete and its checksum is correct.
 
-    What arrived lies in `.{name}.part` and is continued by the next attempt or the next run, if the server still has the same
-    file. `attempts` counts failures in a row without a new byte; between them it waits `pause` seconds, doubled each time.
-    Raises ShardwaveError when the server refuses, the attempts are used up, the disk is full or the checksum is wrong.
+    Incomplete data is kept in `.{name}.part`. The next attempt or the next run continues it if the server
+    still has the same file.
+
+    Args:
+        url: Address, http:// or https://.
+        target: The file to create.
+        sha256: Expected checksum in hexadecimal; None skips the check.
+        attempts: Number of consecutive failures without a new byte after which the download fails.
+        timeout: Timeout of the connection and of each read, in seconds.
+        pause: Pause after the first failure, in seconds; doubled after each further failure.
+
+    Returns:
+        `target`.
+
+    Raises:
+        UsageError: `url` is neither http:// nor https://.
+        ShardwaveError: The server refuses the request, all attempts have failed, another run is downloading
+            the file, the disk is full, or the checksum is wrong.
     """
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--url must begin with http:// or https://, got {url}")
@@ -49,7 +64,7 @@ def download(
             ) from None
 
         def attempt() -> bool:
-            """Whether the file is complete; raises TryLater where not a byte came."""
+            """Return whether the file is complete; raises TryLater if no byte was received."""
             before = part.stat().st_size
             try:
                 _attempt(url, file, part, timeout)
@@ -59,10 +74,10 @@ def download(
                 raise
             return True
 
-        remedy = "; run the command again to go on, or get the file by hand and use --from"
+        remedy = "; run the command again to continue, or download the file by hand and use --from"
         while not retry(mask_url(url), attempt, lambda error: isinstance(error, TryLater), retries=attempts - 1, pause=pause,
                         remedy=remedy):  # fmt: skip
-            time.sleep(pause)  # some bytes came: the attempts are counted anew
+            time.sleep(pause)  # bytes were received: the count of attempts restarts
         file.flush()
         os.fsync(file.fileno())
     if sha256 is not None:
@@ -73,91 +88,103 @@ def download(
 
 
 def check(path: Path, sha256: str, url: str) -> None:
-    """Compare a finished download with its published checksum; a wrong one is removed, so that the next run starts anew."""
-    found = digest(path)
-    if found != sha256.lower():
+    """Compare a downloaded file with its published checksum; a file with a wrong checksum is removed.
+
+    Args:
+        path: The file.
+        sha256: Expected checksum in hexadecimal.
+        url: Address of the file, for the message.
+
+    Raises:
+        ShardwaveError: The checksum is wrong.
+    """
+    actual = digest(path)
+    if actual != sha256.lower():
         path.unlink()
         _validator(path).unlink(missing_ok=True)
         raise ShardwaveError(
-            f"{url}: wrong checksum, expected sha256 {sha256.lower()}, got {found}; "
-            "the file was removed: try again or name a mirror with --url"
+            f"{url}: wrong checksum, expected sha256 {sha256.lower()}, got {actual}; "
+            "the file was removed: run the command again or give a mirror with --url"
         )
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     sha = hashlib.sha256()
-    with open(path, "rb") as file, progress(path.stat().st_size, f"checking {path.name.strip('.')}") as shown:
+    with open(path, "rb") as file, progress(path.stat().st_size, f"checking {path.name.strip('.')}") as progress_bar:
         while chunk := file.read(1 << 22):
             sha.update(chunk)
-            shown.update(len(chunk))
+            progress_bar.update(len(chunk))
     return sha.hexdigest()
 
 
-def progress(total: int | None, what: str, start: int = 0) -> Any:
-    """A progress bar in bytes with rate and time left, shown after a second."""
-    return bar(total=total, initial=start, desc=what, unit="B", unit_scale=True, delay=1.0, leave=False)
+def progress(total: int | None, description: str, start: int = 0) -> Any:
+    """Return a progress bar in bytes, with rate and remaining time, that appears after one second."""
+    return bar(total=total, initial=start, desc=description, unit="B", unit_scale=True, delay=1.0, leave=False)
 
 
 def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
-    """One connection: append to `part` what is missing. Returns when the file is complete, raises TryLater when it is not."""
-    have = part.stat().st_size
-    known = _read_validator(part) if have else {}
-    if have and (known.get("url") != mask_url(url) or not known.get("validator")):
-        have = _restart(file)  # another file's beginning, or nothing to tell whether it is
+    """Append the missing bytes to `part` over one connection; raises TryLater if some are still missing."""
+    size = part.stat().st_size
+    known = _read_validator(part) if size else {}
+    if size and (known.get("url") != mask_url(url) or not known.get("validator")):
+        size = _restart(file)  # the part belongs to another file, or this cannot be excluded
     request = urllib.request.Request(url, headers={"User-Agent": "shardwave"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if size:
+        request.add_header("Range", f"bytes={size}-")
         request.add_header("If-Range", known["validator"])
     with _errors(url), urllib.request.urlopen(request, timeout=timeout) as response:
         start, total = _extent(response)
-        if have and (start != have or (known.get("total") is not None and total != known["total"])):
-            have = _restart(file)  # the server sends the whole file, or another one
+        if size and (start != size or (known.get("total") is not None and total != known["total"])):
+            size = _restart(file)  # the server sends the whole file, or another file
             if start != 0:
                 raise TryLater("the server's file has changed")
         free = shutil.disk_usage(part.parent).free
-        if total is not None and total - have > free:
+        if total is not None and total - size > free:
             raise ShardwaveError(
-                f"{part.parent}: {(total - have) / 1e6:.0f} MB are to come, {free / 1e6:.0f} MB are free; "
-                "make room or choose another --out"
+                f"{part.parent}: {(total - size) / 1e6:.0f} MB remain to be downloaded, {free / 1e6:.0f} MB are free; "
+                "free disk space or choose another --out"
             )
         atomic.write_json(_validator(part), {"url": mask_url(url), "validator": _identity(response), "total": total})
-        with progress(total, part.name.removeprefix(".").removesuffix(".part"), have) as shown:
+        with progress(total, part.name.removeprefix(".").removesuffix(".part"), size) as progress_bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 file.flush()
-                have += len(chunk)
-                shown.update(len(chunk))
-    if total is not None and have < total:
-        raise TryLater(f"the connection was cut after {have / 1e6:.1f} of {total / 1e6:.1f} MB")
+                size += len(chunk)
+                progress_bar.update(len(chunk))
+    if total is not None and size < total:
+        raise TryLater(f"the connection was cut after {size / 1e6:.1f} of {total / 1e6:.1f} MB")
 
 
 @contextlib.contextmanager
 def _errors(url: str) -> Iterator[None]:
-    """Sort what may go wrong on the way into ShardwaveError (final) and TryLater (worth another attempt)."""
+    """Convert errors of a request to TryLater (another attempt may succeed) or ShardwaveError (final)."""
     try:
         yield
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing left at that place: the part is longer than the file
+        if error.code == 416:  # range not satisfiable: the part is longer than the file
             raise TryLater("the server's file has changed") from None
         if error.code in STATUSES:
             raise TryLater(f"the server answered {error.code} {error.reason}", error.headers.get("Retry-After")) from None
         raise ShardwaveError(
             f"{url}: the server answered {error.code} {error.reason}; "
-            "name a mirror with --url, or get the file by hand and use --from"
+            "give a mirror with --url, or download the file by hand and use --from"
         ) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise ShardwaveError(f"{url}: the server's certificate is not trusted ({error.reason.verify_message})") from None
+            raise ShardwaveError(
+                f"{url}: the server's certificate is not trusted ({error.reason.verify_message}); "
+                "give a mirror with --url, or download the file by hand and use --from"
+            ) from None
         raise TryLater(f"no connection ({error.reason})") from None
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
         raise TryLater(f"the connection broke ({error or type(error).__name__})") from None
     except OSError as error:
-        raise ShardwaveError(f"{url}: {error.strerror or error} while writing; make room or choose another --out") from None
+        raise ShardwaveError(f"{url}: {error.strerror or error} while writing; free disk space or choose another --out") from None
 
 
 def _extent(response: Any) -> tuple[int, int | None]:
-    """(first byte, total size) of what the server is about to send; the size is None where it does not say."""
+    """Return the position of the first byte of a response and the total size of the file (None: unknown)."""
     length = response.headers.get("Content-Length")
     if response.status != 206:
         return 0, int(length) if length else None
@@ -168,7 +195,7 @@ def _extent(response: Any) -> tuple[int, int | None]:
 
 
 def _identity(response: Any) -> str | None:
-    """What tells this file from a later one at the same address: a strong ETag, or the date."""
+    """Return the identity of the file's version: the strong ETag, or else the date; None without either."""
     etag: str | None = response.headers.get("ETag")
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
@@ -185,5 +212,5 @@ def _validator(part: Path) -> Path:
 def _read_validator(part: Path) -> dict[str, Any]:
     try:
         return dict(typed.read(_validator(part), DownloadRecord))
-    except (OSError, DamagedFile):  # the download begins anew
+    except (OSError, DamagedFile):  # without a readable validator the download restarts
         return {}

@@ -1,4 +1,4 @@
-"""`fetch`: a known data set downloaded or recognised in a folder, and its labels written in our CSV form."""
+"""`fetch`: download a known data set, or recognise it in a folder, and write its label file."""
 
 from __future__ import annotations
 
@@ -17,36 +17,56 @@ from shardwave.shards.sources.extract import extract
 from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote
 from shardwave.shards.storage import atomic
 
-OPTIONAL = ("fold", "group", "split")  # columns of labels.csv that are written where a clip has them
+OPTIONAL = ("fold", "group", "split")  # columns of labels.csv, written if a clip has a value
 COUNTED = "the number of clips was checked instead"
 
 
 def fetch(
     name: str, out: Path | str, source: Path | str | None = None, split: str | None = None, url: str | None = None
 ) -> dict[str, Any]:
-    """Bring a known data set into `out` and write `out/labels.csv`; see `fetch_data_set`."""
+    """Fetch a known data set by name; see `fetch_data_set` for the result and the errors.
+
+    Args:
+        name: Name of the data set, one of `known.NAMES` or of an installed extension.
+        out: Folder of the audio and of `labels.csv`.
+        source: Folder or archive that already contains the data set; None downloads it.
+        split: Name of one of the data set's splits; None selects the first.
+        url: Address that replaces the known ones.
+    """
     return fetch_data_set(known.get(name), Path(out), None if source is None else Path(source), split, url)
 
 
 def fetch_data_set(
     data_set: DataSet, out: Path, source: Path | None = None, split: str | None = None, url: str | None = None
 ) -> dict[str, Any]:
-    """Download, check and unpack `data_set` into `out`, or take it from `source` (a folder, or the archive); write the labels.
+    """Download, check and unpack a data set, or read it from `source`, and write `out/labels.csv`.
 
-    Paths in labels.csv are relative to the returned `audio` (`out`, or the folder given as `source`, which is left as it is).
-    `split` is one of the data set's (default: its first). `url` replaces the addresses known; `#sha256=…` behind it replaces
-    the published checksum. Returns audio, labels, clips, classes, splits or folds, groups, notes, checksum, licence
-    and citation.
+    Args:
+        data_set: The data set.
+        out: Folder of the unpacked audio and of `labels.csv`.
+        source: Folder or archive that already contains the data set; None downloads it. A folder is not
+            changed.
+        split: Name of one of the data set's splits; None selects the first.
+        url: Address that replaces the known ones; a suffix `#sha256=...` replaces the published checksum.
+
+    Returns:
+        `name`, `audio` (folder that the paths in labels.csv are relative to: `out`, or `source` if it is a
+        folder), `labels` (path), `split`, `clips` (number), `classes`, `splits` or `folds` (clips of each, if
+        there are any), `groups` (number or None), `notes`, `checksum` (result of the check), `licence` and
+        `citation`.
+
+    Raises:
+        UsageError: An argument is invalid, or `source` does not exist.
+        ShardwaveError: The download, the check or the extraction fails, or the folder does not contain the
+            data set.
     """
     split = split or next(iter(data_set.splits))
     if split not in data_set.splits:
         raise UsageError(f"--split of {data_set.name} must be one of {', '.join(data_set.splits)}, got {split}")
     if source is not None and url is not None:
-        raise UsageError(
-            "--from and --url exclude each other: name a folder that has the data set, or a place to download it from"
-        )
+        raise UsageError("--from and --url cannot be used together: give the folder or archive of the data set, or its address")
     if source is not None and not source.exists():
-        raise UsageError(f"--from {source}: no such file or folder")
+        raise UsageError(f"--from must be an existing file or folder, got {source}")
     say(
         data_set.title,
         f"  home      {data_set.homepage}",
@@ -56,20 +76,20 @@ def fetch_data_set(
     folder, checksum = _obtain(data_set, out, source, url)
     root = data_set.root(folder)
     if root is None:
-        raise ShardwaveError(f"{folder}: {data_set.name} is not here; expected {data_set.layout}")
-    reading = _placed(data_set.read(root, split), root.relative_to(folder))
+        raise ShardwaveError(f"{folder} does not contain {data_set.name}: expected {data_set.layout}")
+    reading = _with_prefix(data_set.read(root, split), root.relative_to(folder))
     if not reading.clips:
-        raise ShardwaveError(f"{folder}: no clip of the split {split} was found; expected {data_set.layout}")
+        raise ShardwaveError(f"{folder} contains no clips of the split {split}: expected {data_set.layout}")
     if COUNTED in checksum:
         _check_count(data_set, root)
     labels = out / "labels.csv"
     out.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(labels, table(reading.clips).encode())
+    atomic.write_bytes(labels, label_csv(reading.clips).encode())
     for note in reading.notes:
         say(f"  note      {note}")
     say(f"  labels    {labels}: {len(reading.clips):,} clips")
-    where = f"{shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}"
-    say(f"  next      shardwave shard {where} --preset {data_set.preset}")
+    arguments = f"{shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}"
+    say(f"  next      shardwave shard {arguments} --preset {data_set.preset}")
     counts = {
         "splits": collections.Counter(clip.split for clip in reading.clips if clip.split),
         "folds": collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None),
@@ -90,8 +110,8 @@ def fetch_data_set(
     }
 
 
-def table(clips: list[Clip]) -> str:
-    """`clips` as CSV text: path, label, and of fold, group and split those that occur."""
+def label_csv(clips: list[Clip]) -> str:
+    """Format clips as CSV text: path, label, and fold, group and split if at least one clip has them."""
     columns = [name for name in OPTIONAL if any(getattr(clip, name) is not None for clip in clips)]
     rows = [
         [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
@@ -101,7 +121,7 @@ def table(clips: list[Clip]) -> str:
 
 
 def _obtain(data_set: DataSet, out: Path, source: Path | None, url: str | None) -> tuple[Path, str]:
-    """The folder that holds the data set, and what is known of its checksum; downloads and unpacks where need be."""
+    """Download and unpack the data set if necessary; returns its folder and the result of the check."""
     if source is not None and source.is_dir():
         return source, "not checked (a folder)"
     if source is not None:
@@ -114,7 +134,7 @@ def _obtain(data_set: DataSet, out: Path, source: Path | None, url: str | None) 
 
 
 def _download(data_set: DataSet, out: Path, url: str | None) -> str:
-    """Download and unpack from the first place that has the archive; returns what is known of its checksum."""
+    """Download and unpack from the first address that works; returns the result of the check."""
     remotes = data_set.remotes
     if url is not None:
         address, _, stated = url.partition("#sha256=")
@@ -124,7 +144,8 @@ def _download(data_set: DataSet, out: Path, url: str | None) -> str:
         say(f"  download  {remote.url} (about {data_set.megabytes} MB)")
         archive = out / data_set.archive
         try:
-            if not archive.exists():  # under its final name it is complete: an earlier run stopped before it was unpacked
+            # A file of this name is complete: an earlier run stopped before it was unpacked.
+            if not archive.exists():
                 download(remote.url, archive, remote.sha256)
             elif remote.sha256 is not None:
                 check(archive, remote.sha256, remote.url)
@@ -142,7 +163,7 @@ def _download(data_set: DataSet, out: Path, url: str | None) -> str:
 
 
 def _unpack(archive: Path, out: Path, keep: bool) -> None:
-    """Unpack and remove the archive; a right one (`keep`) that a full disk kept from being unpacked stays for the next run."""
+    """Unpack and remove the archive; with `keep`, it remains for the next run if unpacking fails."""
     try:
         extract(archive, out)
     except ShardwaveError:
@@ -155,21 +176,23 @@ def _unpack(archive: Path, out: Path, keep: bool) -> None:
 def _archive_checksum(data_set: DataSet, archive: Path) -> str:
     if data_set.sha256 is None:
         return "no published checksum"
-    found = digest(archive)
-    return f"sha256 {found} verified" if found == data_set.sha256 else f"sha256 {found} is not the published {data_set.sha256}"
+    actual = digest(archive)
+    if actual == data_set.sha256:
+        return f"sha256 {actual} verified"
+    return f"sha256 {actual} is not the published {data_set.sha256}"
 
 
 def _check_count(data_set: DataSet, root: Path) -> None:
-    """What stands in for a checksum where none is published."""
-    found = len(data_set.read(root, next(iter(data_set.splits))).clips)
-    if found != data_set.clips:
+    """Check the number of clips instead of a checksum."""
+    count = len(data_set.read(root, next(iter(data_set.splits))).clips)
+    if count != data_set.clips:
         raise ShardwaveError(
-            f"{root}: {found} clips, the published {data_set.name} has {data_set.clips}; "
-            f"remove the folder and download it again or, if this is what you want, use it with --from {root}"
+            f"{root}: {count} clips, the published {data_set.name} has {data_set.clips}; "
+            f"remove the folder and download it again, or use the folder as it is with --from {root}"
         )
 
 
-def _placed(reading: Reading, below: Path) -> Reading:
-    """`reading` with its paths relative to the folder above the root."""
-    prefix = "" if below == Path(".") else f"{below.as_posix()}/"
+def _with_prefix(reading: Reading, root: Path) -> Reading:
+    """Return the reading with paths relative to the folder that contains the data set's `root`."""
+    prefix = "" if root == Path(".") else f"{root.as_posix()}/"
     return Reading([Clip(prefix + c.path, c.label, c.fold, c.group, c.split) for c in reading.clips], reading.notes)

@@ -1,8 +1,8 @@
-"""The demo's audio: synthetic genres that differ in rhythm, harmony and timbre, and overlap.
+"""Audio of the demo: synthetic genres with overlapping distributions of rhythm, harmony and timbre.
 
-Every artist belongs to one genre and mostly plays its rhythm, harmony and timbre, but each of the three is borrowed from
-another genre one time in six (`BORROW`): no model can know all, which is what makes the scores of the demo worth looking at.
-Clips of one artist share those choices, so they form a group (`group` column) that a split must not tear apart.
+Every artist belongs to one genre. Each of its rhythm, harmony and timbre is drawn from a random genre with
+probability `BORROW`, so that no model can reach a perfect score. The clips of one artist share these choices
+and form a group, which must stay in one split.
 """
 
 from __future__ import annotations
@@ -22,22 +22,34 @@ from shardwave.shards.storage import atomic
 RATE = 22_050  # Hz
 SECONDS = 30.0
 BORROW = 1 / 6
-ARTISTS, CLIPS = 12, 3  # of each genre, of each artist
+ARTISTS, CLIPS = 12, 3  # artists per genre, clips per artist
 
 
 @dataclasses.dataclass(frozen=True)
 class Genre:
-    """Distributions of a genre: beats per minute (low, high), a drum pattern of 8 steps per voice, chords and a timbre."""
+    """Distributions of rhythm, harmony and timbre of a genre.
+
+    Attributes:
+        bpm: Lowest and highest tempo, in beats per minute.
+        kick: Drum pattern, one character per eighth note of a bar; 'x' is a hit.
+        snare: Drum pattern, as `kick`.
+        hat: Drum pattern, as `kick`.
+        swing: Delay of every second eighth note, in eighth notes.
+        chords: Chords in semitones above the root, one per bar.
+        harmonics: Amplitudes of the partials.
+        decay: Time constant of the decay of a note, in seconds; higher partials decay faster.
+        noise: Standard deviation of the background noise, relative to full scale.
+    """
 
     bpm: tuple[float, float]
-    kick: str  # 'x' = a hit on that eighth
+    kick: str
     snare: str
     hat: str
-    swing: float  # delay of every second eighth, in eighths
-    chords: tuple[tuple[int, ...], ...]  # semitones over the root, one chord a bar
-    harmonics: tuple[float, ...]  # amplitude of each partial
-    decay: float  # seconds until a note has fallen by e
-    noise: float  # noise floor relative to full scale
+    swing: float
+    chords: tuple[tuple[int, ...], ...]
+    harmonics: tuple[float, ...]
+    decay: float
+    noise: float
 
 
 def _hits(kick: str, snare: str, hat: str, bpm: tuple[float, float], swing: float = 0.0) -> dict[str, Any]:
@@ -83,9 +95,20 @@ GENRES = {
 
 
 def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float = SECONDS, seed: int = 0) -> Path:
-    """Write `artists` x `clips` WAV files (16 bit, mono, 22,050 Hz) of each genre under `out`, then `labels.csv`; its path.
+    """Write WAV files (16 bit, mono, 22,050 Hz) of all genres and their label file.
 
-    The same arguments give the same bytes. `labels.csv` is written last: where it stands, the set is complete and left alone.
+    The same arguments give the same bytes. `labels.csv` is written last; if it exists with the same content
+    and all audio files exist, nothing is written.
+
+    Args:
+        out: Folder of the audio and of `labels.csv`.
+        artists: Artists per genre.
+        clips: Clips per artist.
+        seconds: Length of a clip, in seconds.
+        seed: Seed of the random choices.
+
+    Returns:
+        The path of `labels.csv`.
     """
     labels = out / "labels.csv"
     rows = [
@@ -107,12 +130,12 @@ def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float =
 
 
 def _artist(name: str, rng: np.random.Generator) -> Genre:
-    """The genre as this artist plays it: rhythm, harmony or timbre may be another's."""
+    """Draw an artist of a genre; its rhythm, harmony or timbre may be those of other genres."""
 
-    def drawn() -> Genre:
+    def draw() -> Genre:
         return GENRES[str(rng.choice(list(GENRES)))] if rng.random() < BORROW else GENRES[name]
 
-    rhythm, harmony, timbre = drawn(), drawn(), drawn()
+    rhythm, harmony, timbre = draw(), draw(), draw()
     partials = tuple(float(a * np.exp(rng.normal(0, 0.35))) for a in timbre.harmonics)
     bpm = rng.normal(np.mean(rhythm.bpm), np.ptp(rhythm.bpm) / 2)
     return dataclasses.replace(
@@ -126,7 +149,7 @@ def _artist(name: str, rng: np.random.Generator) -> Genre:
 
 
 def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """One recording: float32 [time] within [-1, 1]."""
+    """Synthesise one clip: float32 [samples] from -1 to 1."""
     total = round(seconds * RATE)
     audio = rng.normal(0, genre.noise, total)
     eighth = 30 / max(40.0, rng.uniform(*genre.bpm))  # seconds
@@ -135,7 +158,7 @@ def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
     drums = {"kick": _kick(rng), "snare": _snare(rng), "hat": _hat(rng)}
     notes: dict[int, np.ndarray] = {}
     drum_level = rng.uniform(0.25, 0.6)
-    phase = rng.uniform(0, eighth * steps)  # the clip starts anywhere in a bar
+    phase = rng.uniform(0, eighth * steps)  # the clip starts at a random position of a bar
     for step in range(int((seconds + phase) / eighth) + 1):
         bar, beat = divmod(step, steps)
         start = round((step * eighth + (genre.swing * eighth if beat % 2 else 0) - phase + rng.normal(0, 0.004)) * RATE)
@@ -154,7 +177,7 @@ def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def _note(pitch: int, genre: Genre) -> np.ndarray:
-    """A plucked note of a MIDI pitch: decaying partials, the higher the faster."""
+    """Synthesise a plucked note of a MIDI pitch; higher partials decay faster. Returns float64 [samples]."""
     time = np.arange(round(min(3.0, 4 * genre.decay) * RATE)) / RATE
     frequency = 440.0 * 2 ** ((pitch - 69) / 12)
     sound = np.zeros_like(time)

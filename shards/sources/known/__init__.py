@@ -1,6 +1,7 @@
-"""Known data sets by name, one file each; `get` imports only the one asked for.
+"""Known data sets by name, one module each.
 
-Another package adds one by an entry point of the group `shardwave.datasets` that names a `DataSet`.
+Another package adds a data set with an entry point of the group `shardwave.datasets` that refers to a
+`DataSet`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NAMES = ("gtzan", "esc50", "esc10", "fsdd", "speech-commands")
 
 
 def get(name: str) -> DataSet:
-    """Return the data set of that name."""
+    """Return a data set by its name; raises UsageError for an unknown name."""
     if name not in NAMES:
         extension: DataSet | None = plugins.load("datasets", name)
         if extension is None:

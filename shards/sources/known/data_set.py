@@ -1,4 +1,4 @@
-"""What is known of a published data set: where it lies, what it may be used for, its layout, its official splits."""
+"""Description of a published data set: addresses, licence, layout and official splits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shardwave.shards.clip import Clip
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-    """A place to download from; without a published checksum the number of clips is what is checked."""
+    """Address of an archive and its checksum; without a checksum, the number of clips is checked instead."""
 
     url: str
     sha256: str | None = None
@@ -19,7 +19,7 @@ class Remote:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """The clips of a data set (paths relative to its root) and what a user should know about them."""
+    """Clips of a data set, with paths relative to its root, and notes for the user."""
 
     clips: list[Clip]
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -27,35 +27,52 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """One published data set. `find` and `read` are its layout; everything else is said to the user or checked."""
+    """A published data set.
+
+    Attributes:
+        name: Name for `fetch`.
+        title: Full name.
+        homepage: Address of the home page.
+        licence: Licence, with restrictions of use.
+        citation: Reference.
+        remotes: Addresses of the archive, tried in this order.
+        archive: File name of the archive.
+        megabytes: Size of the download in MB.
+        clips: Number of clips of the complete data set, as read with the first split.
+        layout: Description of the files that `find` looks for, for messages.
+        preset: Value for `shard --preset`.
+        splits: Names and descriptions of the splits; the first is the default.
+        find: Returns whether a folder is the root of the data set.
+        read: Reads the clips from the root, with the split of the given name.
+    """
 
     name: str
     title: str
     homepage: str
     licence: str
     citation: str
-    remotes: tuple[Remote, ...]  # tried in this order
-    archive: str  # the downloaded file's name
-    megabytes: int  # size of the download
-    clips: int  # clips in the complete set, whatever the split
-    layout: str  # what `find` looks for, in words
-    preset: str  # of `shard --preset`
-    splits: dict[str, str]  # name -> what it is; the first is the default
-    find: Callable[[Path], bool]  # does the data set's root lie at this very folder?
-    read: Callable[[Path, str], Reading]  # (root, split) -> clips
+    remotes: tuple[Remote, ...]
+    archive: str
+    megabytes: int
+    clips: int
+    layout: str
+    preset: str
+    splits: dict[str, str]
+    find: Callable[[Path], bool]
+    read: Callable[[Path, str], Reading]
 
     @property
     def sha256(self) -> str | None:
-        """The published checksum of the archive, where there is one."""
+        """The published SHA-256 of the archive; None if there is none."""
         return next((remote.sha256 for remote in self.remotes if remote.sha256), None)
 
     def root(self, folder: Path) -> Path | None:
-        """Where the data set lies: `folder` itself or up to two levels below it."""
+        """Find the root of the data set in `folder` or at most two levels below it; None if there is none."""
         return next((candidate for candidate in _folders(folder, 2) if self.find(candidate)), None)
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """`folder`, then the folders below it, the shallow ones first."""
+    """Yield `folder` and the folders at most `depth` levels below it, level by level."""
     level = [folder] if folder.is_dir() else []
     for _ in range(depth + 1):
         yield from level
@@ -65,7 +82,12 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def missing_note(listed: int, missing: list[str]) -> list[str]:
-    """The note for clips that a list names and the folder lacks; empty when all are there."""
+    """Return a note on listed clips that are missing in the folder; an empty list if none is.
+
+    Args:
+        listed: Number of listed clips.
+        missing: Paths of the missing ones.
+    """
     if not missing:
         return []
-    return [f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); they are left out"]
+    return [f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); they are omitted"]

@@ -1,4 +1,4 @@
-"""ESC-10: 400 recordings of 10 of ESC-50's classes, marked in its table; or the first release's class folders."""
+"""ESC-10: 400 recordings of 10 classes, as a subset of ESC-50 or in its own first release."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA_SET = dataclasses.replace(
     esc50.DATA_SET,
     name="esc10",
     title="ESC-10, the 10-class subset of ESC-50",
-    licence="CC BY 3.0; each clip's author stands in the LICENSE file",
+    licence="CC BY 3.0; the author of each clip is named in the LICENSE file",
     clips=400,
     layout="ESC-50's meta/esc50.csv beside audio/ (or the first release's class folders `001 - Dog bark`, …)",
     find=_find,

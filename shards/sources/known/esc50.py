@@ -1,4 +1,4 @@
-"""ESC-50: 2,000 environmental recordings of 5 s, 50 classes, 5 official folds; ESC-10 is part of it."""
+"""ESC-50: 2,000 environmental recordings of 5 s, 50 classes, 5 official folds; ESC-10 is a subset."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TABLE = Path("meta") / "esc50.csv"
 
 
 def find_table(folder: Path) -> bool:
-    """Is this the root of the second release: meta/esc50.csv beside audio/?"""
+    """Return whether a folder is the root of the second release: meta/esc50.csv and audio/."""
     return (folder / TABLE).is_file() and (folder / "audio").is_dir()
 
 
 def read_table(root: Path, only_esc10: bool) -> Reading:
-    """Clips of the second release: fold and source recording come from meta/esc50.csv."""
+    """Read the clips of the second release; the group is the source recording."""
     with open(root / TABLE, newline="") as file:
         rows = list(csv.DictReader(file))
     needed = {"filename", "fold", "category", "esc10", "src_file"}
@@ -37,7 +37,7 @@ def read_table(root: Path, only_esc10: bool) -> Reading:
 
 
 def find_folders(folder: Path) -> bool:
-    """Is this the root of the first release: class folders such as `001 - Dog bark` with `1-100032-A.ogg` in them?"""
+    """Return whether a folder is the root of the first release: `001 - Dog bark/1-100032-A.ogg`, ..."""
     return any(
         FILE.fullmatch(file.name)
         for child in folder.iterdir()
@@ -47,7 +47,7 @@ def find_folders(folder: Path) -> bool:
 
 
 def read_folders(root: Path) -> Reading:
-    """Clips of the first release: everything stands in the names."""
+    """Read the clips of the first release; class, fold and group are from the folder and file names."""
     clips = []
     for folder in sorted(root.iterdir()):
         named = FOLDER.fullmatch(folder.name)
@@ -71,7 +71,7 @@ DATA_SET = DataSet(
     name="esc50",
     title="ESC-50: dataset for environmental sound classification",
     homepage="https://github.com/karolpiczak/ESC-50",
-    licence="CC BY-NC 3.0 (the ESC-10 part CC BY 3.0); each clip's author stands in the LICENSE file",
+    licence="CC BY-NC 3.0 (the ESC-10 part CC BY 3.0); the author of each clip is named in the LICENSE file",
     citation="K. J. Piczak: ESC: Dataset for environmental sound classification. ACM MM 2015. DOI 10.1145/2733373.2806390",
     remotes=(Remote("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"),),
     archive="ESC-50-master.zip",

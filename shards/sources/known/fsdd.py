@@ -1,4 +1,4 @@
-"""FSDD, the free spoken digit data set: 3,000 recordings at 8 kHz of 6 speakers saying 0 to 9, 50 times each."""
+"""FSDD, the Free Spoken Digit Dataset: 3,000 recordings at 8 kHz; 6 speakers say each digit 50 times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _read(root: Path, split: str) -> Reading:
             clips.append(Clip(file.name, digit, group=speaker))
         else:
             clips.append(Clip(file.name, digit, split="test" if number < TEST else "train"))
-    notes = [] if split == "speaker" else ["every speaker is in training and test (see --split speaker for unseen speakers)"]
+    notes = [] if split == "speaker" else ["all speakers are in both train and test (--split speaker allows splits by speaker)"]
     return Reading(clips, notes)
 
 
@@ -48,7 +48,7 @@ DATA_SET = DataSet(
     preset="speech",
     splits={
         "official": "recordings 0 to 4 of each speaker and digit are the test set",
-        "speaker": "no split in the labels, `group` is the speaker: validation and test hear unseen voices",
+        "speaker": "no split in the labels; `group` is the speaker, so that a split by group has unseen speakers in val and test",
     },
     find=_find,
     read=_read,

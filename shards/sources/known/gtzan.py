@@ -1,4 +1,4 @@
-"""GTZAN: 1,000 excerpts of 30 s in 10 genres, one of them broken, with a random and a fault-filtered split."""
+"""GTZAN: 1,000 excerpts of 30 s in 10 genres, one of them unreadable; random or fault-filtered split."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
-BROKEN = "jazz.00054"  # does not decode in the copies in circulation
+BROKEN = "jazz.00054"  # cannot be decoded in the published archives
 SHA256 = "24347e0223d2ba798e0a558c4c172d9d4a19c00bb7963fe055d183dadb4ef2c6"  # of the original genres.tar.gz
 _NAME = re.compile(r"(?P<genre>[a-z]+)\.(?P<number>\d{5})\.(wav|au|mp3|flac|ogg)")
 
-# The fault-filtered split of Kereliuk, Sturm and Larsen (2015): repetitions, distortions and artists shared between the
-# parts taken out by hand, 443 + 197 + 290 tracks of 1,000. Track numbers of each genre as ranges, both ends included.
+# Fault-filtered split of Kereliuk, Sturm and Larsen (2015), without repetitions, distortions and artists in
+# several splits: 443 + 197 + 290 of 1,000 tracks. Track numbers of each genre as ranges, both ends included.
 FILTERED = {
     "train": {
         "blues": "29-49 73-97",
@@ -56,7 +56,7 @@ FILTERED = {
 
 
 def filtered_split() -> dict[str, str]:
-    """Track ("blues.00029") -> train, val or test; tracks left out as faulty do not occur."""
+    """Return the split (train, val, test) of each track ("blues.00029") that is not excluded as faulty."""
     return {
         f"{genre}.{number:05d}": assigned
         for assigned, genres in FILTERED.items()
@@ -78,17 +78,17 @@ def _read(root: Path, split: str) -> Reading:
             if match and match["genre"] == genre:
                 tracks[f"{genre}.{match['number']}"] = f"{genre}/{file.name}"
     broken = tracks.pop(BROKEN, None)
-    notes = [f"{broken} is left out: a known broken file"] if broken else []
+    notes = [f"{broken} is omitted: the file is known to be unreadable"] if broken else []
     if split == "random":
         notes.append(
-            "repetitions and several tracks of one artist make scores on a random split come out too high (see --split filtered)"
+            "scores on a random split are too high because of repetitions and tracks of one artist (see --split filtered)"
         )
         return Reading([Clip(path, track.split(".")[0]) for track, path in tracks.items()], notes)
     assigned = filtered_split()
     assigned.pop(BROKEN)
     clips = [Clip(tracks[track], track.split(".")[0], split=part) for track, part in assigned.items() if track in tracks]
     faulty = sum(track not in assigned for track in tracks)
-    notes.append(f"{faulty} tracks are left out as faulty (Kereliuk, Sturm and Larsen, 2015)")
+    notes.append(f"{faulty} tracks are omitted as faulty (Kereliuk, Sturm and Larsen, 2015)")
     return Reading(clips, notes + missing_note(len(assigned), sorted(set(assigned) - set(tracks))))
 
 
@@ -103,7 +103,7 @@ DATA_SET = DataSet(
         "Split `filtered`: C. Kereliuk, B. L. Sturm, J. Larsen: Deep learning and music adversaries. "
         "IEEE Transactions on Multimedia 17(11), 2015."
     ),
-    remotes=(  # the first is the curators' own and says no checksum; the others are known to be the original archive
+    remotes=(  # the first is the curators' own, without a checksum; the others are the original archive
         Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
         Remote("https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
         Remote("http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
@@ -114,7 +114,7 @@ DATA_SET = DataSet(
     layout="genre folders with blues/blues.00000.wav … (genres/ or genres_original/)",
     preset="music",
     splits={
-        "random": "no split in the labels: `shard --val-fraction --test-fraction` draws one by track",
+        "random": "no split in the labels; `shard --val-fraction --test-fraction` draws one by track",
         "filtered": "the fault-filtered split, 442 + 197 + 290 tracks",
     },
     find=_find,

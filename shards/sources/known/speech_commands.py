@@ -1,4 +1,4 @@
-"""Speech Commands v0.02: 105,829 utterances of one second, 35 words, 2,618 speakers, official lists for validation and test."""
+"""Speech Commands v0.02: 105,829 utterances of one second, 35 words, 2,618 speakers, official splits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from shardwave.shards.clip import Clip
 from shardwave.shards.sources.known.data_set import DataSet, Reading, Remote, missing_note
 
-LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # what neither names is training
+LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # all other files are in train
 
 
 def _find(folder: Path) -> bool:
@@ -43,7 +43,7 @@ DATA_SET = DataSet(
     archive="speech_commands_v0.02.tar.gz",
     megabytes=2_429,
     clips=105_829,
-    layout="validation_list.txt and testing_list.txt beside a folder per word",
+    layout="validation_list.txt, testing_list.txt and one folder per word",
     preset="speech",
     splits={"official": "the official validation and test lists; `group` is the speaker"},
     find=_find,

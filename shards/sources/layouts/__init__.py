@@ -1,7 +1,8 @@
-"""Layouts of a folder: recognised by what lies in it, one file each; the last is a folder per class.
+"""Layouts of audio folders, one module each.
 
-A layout is `read(audio, paths) -> clips or None`, `paths` being every audio file below `audio`; the first that answers wins.
-A label file in the folder (`csv_inside`) comes before all of them.
+The module of a layout has a function `read(audio, paths)`, which returns clips, or None if the audio files
+`paths` below `audio` have another layout. A label file in the folder (`csv_inside`) has priority, then the
+first layout that matches; the default is one folder per class.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.storage.any_path import AnyPath
 
-LABEL_FILE = "by the label file in it"
+LABEL_FILE = "named in its label file"
 
 
 def read(audio: AnyPath, options: BuildOptions) -> tuple[list[Clip], str]:
-    """Clips of `audio`, sorted by path, and the layout that fits, in words."""
+    """Read the clips of a folder, sorted by path; returns also a description of the layout."""
     from shardwave.common.messages import say
     from shardwave.shards.sources import class_folders, csv_labels
     from shardwave.shards.sources.layouts import csv_inside, esc_names, fold_folders, split_folders

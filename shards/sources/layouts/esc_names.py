@@ -1,5 +1,6 @@
-"""ESC's file names, wherever the files lie: {fold}-{Freesound clip}-{take}-{target}.wav, in its first release without the
-target, in folders such as `001 - Dog bark`.
+"""Layout by the file names of ESC-50 and ESC-10: {fold}-{Freesound clip}-{take}-{target}.wav.
+
+File names of the first release have no target; their folders are named after the class: `001 - Dog bark`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ CLASSES = (
     "door wood knock", "mouse click", "keyboard typing", "door wood creaks", "can opening",
     "washing machine", "vacuum cleaner", "clock alarm", "clock tick", "glass breaking",
     "helicopter", "chainsaw", "siren", "car horn", "engine", "train", "church bells", "airplane", "fireworks", "hand saw",
-)  # fmt: skip  # by ESC-50's target number
+)  # fmt: skip  # indexed by the target of ESC-50
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
-    """Clips with fold, group and class; None unless every file is named so and its class is known (by number or folder)."""
+    """Read clips with fold, group and class; None unless all file names match and all classes are known."""
     clips = []
     for path in paths:
         *folders, file = path.split("/")
@@ -38,6 +39,6 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
         if label is None:
             return None
         clips.append(Clip(path, label, fold=int(name["fold"]), group=name["clip"]))
-    if len({clip.fold for clip in clips}) < 2:  # a part of the data set: nothing to cross-validate over
+    if len({clip.fold for clip in clips}) < 2:  # one fold of the data set cannot be cross-validated
         clips = [dataclasses.replace(clip, fold=None) for clip in clips]
     return clips or None

@@ -1,4 +1,4 @@
-"""`fold1/`, `fold2/`, ... above the class folders: the fold is the outer folder, the class the inner one."""
+"""Layout with class folders in folders of folds: `fold1/dog/a.wav`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shardwave.shards.storage.any_path import AnyPath
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
-    """Clips with fold and class; None unless all files lie in class folders in two or more folders named as folds."""
+    """Read clips with fold and class; None unless all files are in class folders of at least two folds."""
     clips = []
     for path in paths:
         *outer, label, _ = path.split("/") if path.count("/") > 1 else ("", "", "")

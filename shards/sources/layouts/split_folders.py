@@ -1,4 +1,4 @@
-"""`train/`, `val/` and `test/` above the class folders; a test folder without them (Kaggle's) holds clips to be predicted."""
+"""Layout with class folders in `train/`, `val/` and `test/`; clips in `test/` may be unlabelled (Kaggle)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ REMEDY = "or give --labels CSV, or --label-from REGEX"
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
-    """Clips with split and class; None unless all files lie in folders named as splits, `train` and another one among them.
+    """Read clips with split and class.
 
-    These folders lie in `audio` or in the one folder that holds everything (`data/train/dog/a.wav`).
+    The folders of the splits are in `audio`, or in a single folder that contains all files
+    (`data/train/dog/a.wav`).
+
+    Args:
+        audio: The folder, for messages.
+        paths: The audio files below it.
+
+    Returns:
+        The clips; None unless all files are in folders named as splits, with `train` and at least one other.
 
     Raises:
-        UsageError: Training clips lie in no class folder, or val or test have a class that training lacks.
+        UsageError: A training clip is in no class folder, or val or test have a class that train lacks.
     """
     folders = [path.split("/")[:-1] for path in paths]
     depth = 0
@@ -32,14 +40,14 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     classes = {clip.label for clip in clips if clip.split == "train"}
     if None in classes:
         loose = next(clip.path for clip in clips if clip.split == "train" and clip.label is None)
-        raise UsageError(f"{audio}: training clips must lie in a folder named as their class, got {loose}; {REMEDY}")
+        raise UsageError(f"{audio}: training clips must be in a folder named after their class, got {loose}; {REMEDY}")
     for split in ("val", "test"):
         names = {clip.label for clip in clips if clip.split == split}
         strange = sorted(name or "no class folder" for name in names - classes)
-        if split == "test" and not names & classes:  # unlabelled: whatever folders there are, they are no classes
+        if split == "test" and not names & classes:  # unlabelled: its folders are not classes
             clips = [Clip(clip.path, split=split) if clip.split == split else clip for clip in clips]
         elif strange:
             raise UsageError(
-                f"{audio}: the {split} folder has what the training folder lacks: {', '.join(strange[:5])}; {REMEDY}"
+                f"{audio}: the {split} folder has clips of classes that train lacks: {', '.join(strange[:5])}; {REMEDY}"
             )
     return clips

@@ -93,7 +93,7 @@ def test_gtzan_layouts_and_both_splits(tmp_path: Path, below: str) -> None:
     filtered = fetch.fetch("gtzan", tmp_path / "filtered", source=audio, split="filtered")
     assert filtered["splits"] == {"test": 290, "train": 442, "val": 197}
     assert {clip.split for clip in labelled(filtered)} == {"train", "val", "test"}
-    assert any("70 tracks are left out as faulty" in note for note in filtered["notes"])
+    assert any("70 tracks are omitted as faulty" in note for note in filtered["notes"])
 
 
 def test_a_part_of_gtzan_is_taken_with_a_note(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_esc10_first_release(tmp_path: Path) -> None:
     if ESC10.is_dir():
         assert clips == csv_labels.read(ESC10, ESC10 / "labels.csv") and len(clips) == 400
     assert len(result["folds"]) == 5 and result["groups"] < len(clips)
-    with pytest.raises(ShardwaveError, match="esc50 is not here"):  # ten classes are no ESC-50
+    with pytest.raises(ShardwaveError, match="does not contain esc50"):  # ten classes are no ESC-50
         fetch.fetch("esc50", tmp_path / "out", source=audio)
 
 
@@ -216,8 +216,8 @@ def test_kaggle_folders_with_an_unlabelled_test_folder(tmp_path: Path, test_file
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("train/a.wav", "test/b.wav"), "training clips must lie in a folder named as their class"),
-        (("train/rock/a.wav", "train/jazz/a.wav", "val/pop/b.wav"), "the val folder has what the training folder lacks: pop"),
+        (("train/a.wav", "test/b.wav"), "training clips must be in a folder named after their class"),
+        (("train/rock/a.wav", "train/jazz/a.wav", "val/pop/b.wav"), "the val folder has clips of classes that train lacks: pop"),
         (("train/rock/a.wav", "train/jazz/a.wav", "val/b.wav"), "lacks: no class folder"),
         (("train/rock/a.wav", "train/jazz/a.wav", "test/rock/b.wav", "test/polka/c.wav"), "the test folder.*polka"),
     ],

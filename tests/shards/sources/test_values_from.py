@@ -113,7 +113,7 @@ def test_folds_and_splits_of_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
             "the folders test, train with the files are splits",
         ),
         (("val/a.wav", "test/b.wav"), "the folders test, val with the files are splits, not classes"),
-        (("data/train/a.wav", "data/test/b.wav"), "training clips must lie in a folder named as their class"),
+        (("data/train/a.wav", "data/test/b.wav"), "training clips must be in a folder named after their class"),
     ],
 )
 def test_folders_that_are_no_classes(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
