@@ -8,6 +8,7 @@ import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import NPY_HEADER, padded
 from shardwave.shards.format.records import PlanHead, PlanLine
 from shardwave.shards.storage import any_path, atomic
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ def file_crc32(path: AnyPath) -> int:
     Raises:
         OSError: the file cannot be read, or it is not a regular file.
     """
-    if isinstance(path, UPath):
+    if not isinstance(path, Path):
         return zlib.crc32(any_path.read_bytes(path))
     crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
     with open(path, "rb", buffering=0, opener=regular_file.opener) as file:

@@ -11,9 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any
 
 from shardwave.common.errors import DamagedFile, ShardwaveError
 from shardwave.preprocess.config import SpectrogramConfig
@@ -25,6 +23,9 @@ from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.storage import any_path, atomic, scratch
 from shardwave.shards.storage.any_path import AnyPath
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 _log = logging.getLogger(__name__)
 TOGETHER, SMALL = 16, 8 << 20  # clips fetched at a time, of up to so many bytes each
 
@@ -35,7 +36,7 @@ def open_unit(audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramCo
 
     What was written is removed where the context ends with an exception.
     """
-    remote = isinstance(audio, UPath) or isinstance(folder, UPath)
+    remote = not isinstance(audio, Path) or not isinstance(folder, Path)
     with scratch.folder() if remote else contextlib.nullcontext(Path()) as work:
         if isinstance(folder, Path):
             writer = UnitWriter(folder, unit, config)
@@ -57,7 +58,7 @@ class UnitClips:
 
     def __init__(self, audio: AnyPath, clips: Sequence[PlannedClip], work: Path):
         self._clips = clips
-        self._remote = audio if isinstance(audio, UPath) else None
+        self._remote = audio if not isinstance(audio, Path) else None
         self._paths = [
             audio / planned.clip.path if isinstance(audio, Path) else work / f"clip-{i}" for i, planned in enumerate(clips)
         ]

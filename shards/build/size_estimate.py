@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.build.unit import array_fields, sample_meta
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 LARGE, LARGE_SHARE = 100e6, 10  # bytes of a set, and of it to the audio's, from which on remedies are named
 SMALL = 128  # pixels; the image size that is named then
@@ -222,7 +223,7 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
 
 def free_bytes(out: AnyPath) -> int | None:
     """Bytes free where `out` lies, or will lie; None for an object store."""
-    if isinstance(out, UPath):
+    if not isinstance(out, Path):
         return None
     out = out.absolute()
     return shutil.disk_usage(next(folder for folder in (out, *out.parents) if folder.exists())).free

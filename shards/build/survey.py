@@ -13,7 +13,7 @@ from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.probe import Header, probe
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.clip import Clip
-from shardwave.shards.storage.any_path import AnyPath, ObjectFile, UPath
+from shardwave.shards.storage.any_path import AnyPath, ObjectFile
 
 MOST = 500  # headers read
 MOST_REMOTE = 100  # of objects in a store: each is a request or two
@@ -64,7 +64,7 @@ def take(audio: AnyPath, clips: Sequence[Clip], *, whole: bool = False) -> Surve
     """Read the headers of `clips`, which lie below `audio`: of all where there are at most MOST (or with `whole`), else of MOST
     of them. Which ones follows from the sorted list alone.
     """
-    remote = isinstance(audio, UPath)
+    remote = not isinstance(audio, Path)
     most = MOST_REMOTE if remote else MOST
     count = len(clips) if whole else min(len(clips), most)
     rows = np.arange(count) if count == len(clips) else np.linspace(0, len(clips) - 1, count).astype(np.int64)

@@ -23,7 +23,7 @@ from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.unit import Unit
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -42,7 +42,7 @@ class Job:
     @property
     def remote(self) -> bool:
         """Whether clips or shards lie in an object store."""
-        return isinstance(self.audio, UPath) or isinstance(self.folder, UPath)
+        return not isinstance(self.audio, Path) or not isinstance(self.folder, Path)
 
     @property
     def disk(self) -> Path:

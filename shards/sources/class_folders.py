@@ -10,7 +10,7 @@ from shardwave.common.messages import say
 from shardwave.shards.clip import Clip
 from shardwave.shards.sources.clip_list import fold_of_folder, split_of_folder
 from shardwave.shards.storage import any_path
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 
 def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
@@ -71,7 +71,7 @@ def audio_files(audio: AnyPath) -> list[str]:
     from shardwave.preprocess.audio.containers import identify
     from shardwave.preprocess.audio.decode import SUFFIXES, looks_like_audio
 
-    if isinstance(audio, UPath):
+    if not isinstance(audio, Path):
         visible = [path for path in any_path.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
         return sorted(
             path

@@ -16,7 +16,7 @@ from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.sources.table_columns import parse_split
 from shardwave.shards.storage import any_path
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 TAG = "tag:"
 
@@ -72,7 +72,7 @@ def _tags(clips: Sequence[Clip], name: str, option: str, audio: AnyPath | None) 
     if audio is None:
         raise UsageError(f"{option} {TAG}{name} reads audio files: a --table has none, give an expression instead")
     files = list(dict.fromkeys(clip.path for clip in clips))
-    with ThreadPoolExecutor(16 if isinstance(audio, UPath) else 1, "tags") as pool:
+    with ThreadPoolExecutor(16 if not isinstance(audio, Path) else 1, "tags") as pool:
         tags = dict(zip(files, pool.map(lambda path: read_tag(audio / path, name), files), strict=True))
     absent = {path for path in files if tags[path] is None and not _has_bytes(audio / path)}
     present = [clip for clip in clips if clip.path not in absent]

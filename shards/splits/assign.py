@@ -20,9 +20,9 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
     """The split of each clip: `fold<k>` where clips bear folds, else `train`, `val` or `test`.
 
     Splits that the data set gives are kept; where it gives no `val`, that is drawn from `train`. What is drawn is stratified by
-    class, never breaks a group, and depends on sorted paths and seed alone: by scikit-learn's StratifiedGroupKFold where groups
-    hold several clips; by a systematic sample where each clip is a group of its own, and of more than BALANCED_GROUPS groups,
-    each of which then counts for the class of its first clip. Raises UsageError where a side would be empty.
+    class, never breaks a group, and depends on sorted paths and seed alone: by a systematic sample of the groups, or, if a group
+    holds clips of several classes, by scikit-learn's StratifiedGroupKFold. More than BALANCED_GROUPS groups are always sampled;
+    each then counts for the class of its first clip. Raises UsageError if a split would be empty.
     """
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 <= fraction < 1:
@@ -88,7 +88,8 @@ def _draw(clips: Sequence[Clip], sides: list[str], name: str, fraction: float, s
         raise UsageError(f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or other groups")
     if np.bincount(label).max() < 2:
         raise UsageError(f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips")
-    if len(size) == len(rows) or len(size) > BALANCED_GROUPS:
+    mixed = len(np.unique(np.stack([group, label]), axis=1).T) > len(size)
+    if not mixed or len(size) > BALANCED_GROUPS:
         taken = _sample(label[first], size, fraction, seed % 2**32)[group]
     else:
         taken = _balance(label, group, fraction, seed % 2**32)

@@ -16,17 +16,18 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from upath import UPath
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from shardwave.common import regular_file
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.format.layout import check_url, is_url
 from shardwave.shards.storage.retry import one_line, retry
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 T = TypeVar("T")
-AnyPath = Path | UPath
+AnyPath: TypeAlias = "Path | UPath"
 _FINAL = (  # of a store's errors and of defects; others may pass
     FileNotFoundError, FileExistsError, PermissionError, ShardwaveError, TypeError, AttributeError, KeyError, NotImplementedError,
 )  # fmt: skip
@@ -47,10 +48,12 @@ def as_path(location: AnyPath | str) -> AnyPath:
         UsageError: the URL's scheme is not one of `layout.SCHEMES`, or its package is missing.
     """
     if not is_url(location):
-        return location if isinstance(location, UPath) else Path(location)
+        return Path(location) if isinstance(location, str | Path) else location
     url = check_url(str(location))
     if url.lower().startswith("file:"):
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    from upath import UPath  # builds of local files do without it
+
     try:
         path = UPath(url.rstrip("/"), use_listings_cache=False)
         _ = path.fs  # paths below it share the file system
@@ -102,7 +105,7 @@ def list_files(folder: UPath) -> dict[str, FileInfo]:
 
 def stats(folder: AnyPath, files: Iterable[str]) -> Iterator[FileInfo | None]:
     """Yield what is known of each file, named relative to `folder`; a URL is listed once."""
-    return map(list_files(folder).get if isinstance(folder, UPath) else lambda name: _local_info(f"{folder}/{name}"), files)
+    return map(list_files(folder).get if not isinstance(folder, Path) else lambda name: _local_info(f"{folder}/{name}"), files)
 
 
 def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.shards.storage import any_path
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 
 
 def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting: bool = True) -> None:
@@ -17,7 +17,7 @@ def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting:
     With `lasting`, it is on disk when this returns. Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and
     the temporary file is removed.
     """
-    if isinstance(path, UPath):
+    if not isinstance(path, Path):
         any_path.write(path, bytes(data))
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -59,7 +59,7 @@ def replace(temporary: Path, path: Path) -> None:
 
 def sync(path: AnyPath) -> None:
     """Make a file's bytes, or renames within a folder, last."""
-    if isinstance(path, UPath):
+    if not isinstance(path, Path):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

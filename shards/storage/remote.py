@@ -6,11 +6,12 @@ import contextlib
 import http.client
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import IO, Any
 
 from shardwave.common import regular_file
 from shardwave.common.errors import ShardwaveError
-from shardwave.shards.storage.any_path import ObjectFile, UPath, as_path
+from shardwave.shards.storage.any_path import ObjectFile, as_path
 from shardwave.shards.storage.retry import RETRIES, STATUSES, TryLater, retry
 
 _FAILURES = (OSError, http.client.HTTPException, EOFError, TryLater)  # URLError and timeouts are OSErrors
@@ -121,8 +122,8 @@ def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, command
         return HttpStream(url, timeout=timeout, retries=retries)
     path = as_path(url)
     try:
-        return ObjectFile(path, _BLOCK, 1) if isinstance(path, UPath) else open(path, "rb", opener=regular_file.opener)
+        return ObjectFile(path, _BLOCK, 1) if not isinstance(path, Path) else open(path, "rb", opener=regular_file.opener)
     except FileNotFoundError as error:
-        raise ShardwaveError(f"{url} does not exist" if isinstance(path, UPath) else f"{url}: {error.strerror}") from None
+        raise ShardwaveError(f"{url} does not exist" if not isinstance(path, Path) else f"{url}: {error.strerror}") from None
     except OSError as error:
         raise ShardwaveError(f"{url}: {error.strerror or error}") from None

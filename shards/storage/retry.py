@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, TypeVar
 
 from shardwave.common.errors import ShardwaveError
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 RETRIES = 8
@@ -38,6 +39,8 @@ def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException
     Raises:
         ShardwaveError: All retries failed.
     """
+    import tenacity  # every build imports this module, few retry
+
     wait = tenacity.wait_exponential(multiplier=PAUSE if pause is None else pause, max=LONGEST_PAUSE)
 
     def error_of(state: tenacity.RetryCallState) -> BaseException | None:
