@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.build import executors, lock, plan, survey
@@ -19,7 +20,7 @@ from shardwave.shards.build.builder import BuildOptions, build
 from shardwave.shards.format.layout import LOCK
 from shardwave.shards.sources import discover
 from shardwave.shards.storage import any_path, scratch
-from shardwave.shards.storage.any_path import UPath, as_path
+from shardwave.shards.storage.any_path import as_path
 from tests.shards import s3
 from tests.shards.build.test_builder import digests
 from tests.shards.conftest import CONFIG, RATE, labelled, write_clip

@@ -11,6 +11,7 @@ import mutagen
 import pytest
 import soundfile
 from mutagen.id3 import ID3, TPE1
+from upath import UPath
 
 from shardwave.common.errors import UsageError
 from shardwave.shards.build.options import BuildOptions
