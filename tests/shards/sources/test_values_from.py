@@ -18,7 +18,7 @@ from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.sources import discover
 from shardwave.shards.sources.values_from import read_tag
-from shardwave.shards.storage.any_path import AnyPath, UPath
+from shardwave.shards.storage.any_path import AnyPath
 from tests.shards.conftest import write_clip
 
 
