@@ -336,8 +336,8 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     if png is not None and key is None:
         raise UsageError("--png needs --key; use --sheet to draw samples of every class")
     if against is not None:
-        report = compare_audio.against(shard_set, against, key)
-        write_line(compare_audio.report(report))
+        report = compare_audio.compare(shard_set, against, key)
+        write_line(compare_audio.describe(report))
         return report
     if key is not None:
         sample = lookup.sample(shard_set, key)

@@ -46,7 +46,7 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     lookup.sample("set", key)
     figures.draw_sample("set", key, "one.png")
     figures.draw_sheet("set", "sheet.png")
-    assert compare_audio.against("set", "audio", clips=2)["verdict"] == "identical"
+    assert compare_audio.compare("set", "audio", clips=2)["verdict"] == "identical"
     write_images(Path("images"), ["train", "val"], clips=4)
     train("images", defaults("mlp", epochs=1, hidden_size=4, device="cpu"), "run")
     assert result.read("run")["state"] == "COMPLETE" and checkpoint.load("run/checkpoint.ckpt").classes

@@ -1,0 +1,1 @@
+"""Inspection of shard sets: summaries, single samples, figures, comparison with the audio."""

@@ -1,4 +1,4 @@
-"""Pictures of samples: one spectrogram with its axes and slices, and a contact sheet of every class."""
+"""Figures of samples: the spectrogram of a clip with its slices, and a contact sheet of all classes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = "magma"
-MOST_SLICES = 40  # drawn of one clip
-TILE, GAP, LABEL = 1.2, 0.06, 1.5  # inches on the contact sheet: a picture, between two, the room for a class name
+MAX_SLICES = 40  # number of slices drawn
+TILE, GAP, LABEL = 1.2, 0.06, 1.5  # contact sheet, inches: image side, gap between images, width of class names
 INK, FAINT = "#222222", "#777777"
 
 
 def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
-    """Draw the full view of a clip, and below it its slices, into the file `png`.
+    """Draw the full view of a clip, with its slices below it, into a PNG file.
 
     Args:
         set_path: The set's folder or URL.
-        key: A sample's key, or the clip's path.
+        key: Key of a sample of the clip, or the path of the clip.
         png: The file to write.
 
     Returns:
-        `key`, `png`, `slices` (their number) and the metadata of the full view.
+        `key`, `png`, `slices` (number) and the metadata of the full view.
+
+    Raises:
+        UsageError: The set contains no spectrograms, or there is no such sample.
     """
     from matplotlib.figure import Figure
 
@@ -47,22 +50,22 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     view, row = find_clip(opened, key)
     meta, clip = view.meta(row), int(view.clip[row])
     image = view.gather([row])["npy"][0]
-    every = _slices(opened, clip)
-    slices = every[:MOST_SLICES]
+    all_slices = _slices(opened, clip)
+    slices = all_slices[:MAX_SLICES]
     columns = min(10, len(slices)) or 1
     lines = -(-len(slices) // columns)
     figure = Figure(figsize=(11, 5.2 + 1.55 * lines), layout="constrained")
     grid = figure.add_gridspec(1 + lines, columns, height_ratios=[4.2, *[1.35] * lines])
-    whole = figure.add_subplot(grid[0, :])
-    shown = _spectrogram(whole, image, config, meta["start"], meta["start"] + meta["length"])
-    whole.set_xlabel("time (s)", fontsize=9, color=INK)
-    whole.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
-    whole.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
+    full = figure.add_subplot(grid[0, :])
+    artist = _spectrogram(full, image, config, meta["start"], meta["start"] + meta["length"])
+    full.set_xlabel("time (s)", fontsize=9, color=INK)
+    full.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
+    full.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
     rate = [f"{meta['source_rate']:,} Hz at the source"] if meta.get("source_rate") else []
-    about = [f"{meta['length']:.2f} s", *rate, view.key(row)]
-    about += [one_line(f"{name} {meta[name]}") for name in ("group", "fold") if meta[name] is not None]
-    whole.text(0, 1.02, "  ·  ".join(about), transform=whole.transAxes, color=FAINT, fontsize=9)
-    bar = figure.colorbar(shown, ax=whole, pad=0.01, aspect=28)
+    details = [f"{meta['length']:.2f} s", *rate, view.key(row)]
+    details += [one_line(f"{name} {meta[name]}") for name in ("group", "fold") if meta[name] is not None]
+    full.text(0, 1.02, "  ·  ".join(details), transform=full.transAxes, color=FAINT, fontsize=9)
+    bar = figure.colorbar(artist, ax=full, pad=0.01, aspect=28)
     bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
     bar.ax.tick_params(labelsize=8, length=2)
     bar.outline.set_visible(False)
@@ -76,19 +79,27 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
         axes.set_xticks([start, stop], [f"{start:.2f}", f"{stop:.2f} s" if last else ""], fontsize=7)
         for side, label in zip(("left", "right"), axes.get_xticklabels(), strict=True):
             label.set(horizontalalignment=side)
-        whole.axvline(start, color="white", alpha=0.35, linewidth=0.6)
+        full.axvline(start, color="white", alpha=0.35, linewidth=0.6)
         if column == 0:
-            part = "" if len(slices) == len(every) else f" ({len(slices)} of {len(every)})"
+            part = "" if len(slices) == len(all_slices) else f" ({len(slices)} of {len(all_slices)})"
             axes.set_ylabel(f"slices{part}", fontsize=9, color=INK)
     figures.save(figure, png, dpi=150)
-    return {"key": view.key(row), "png": str(png), "slices": len(every), **meta}
+    return {"key": view.key(row), "png": str(png), "slices": len(all_slices), **meta}
 
 
 def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
-    """Draw a contact sheet: `per_class` clips of every class, evenly spread over the set.
+    """Draw a contact sheet with clips of every class, evenly spread over the set, into a PNG file.
+
+    Args:
+        set_path: The set's folder or URL.
+        png: The file to write.
+        per_class: Maximum number of clips per class.
 
     Returns:
-        `png`, `samples` and `classes` (numbers of both).
+        `png`, and the numbers of `samples` and `classes`.
+
+    Raises:
+        UsageError: The set contains no spectrograms.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -100,11 +111,11 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
     config = _config(opened)
     view = opened.view(opened.splits, "full")
     names = [*opened.classes, *([UNLABELLED] if (view.cls == -1).any() else [])]
-    blocks = 1 if len(names) <= 12 else 2 if len(names) <= 40 else 3  # classes side by side, so that the sheet stays readable
+    blocks = 1 if len(names) <= 12 else 2 if len(names) <= 40 else 3  # columns of classes
     lines = -(-len(names) // blocks)
     dpi = 150 if blocks == 1 else 100
     block_width = LABEL + per_class * (TILE + GAP) + 0.25
-    width, height = blocks * block_width, 0.45 + lines * (TILE + 0.3)  # inches, as everything on the sheet
+    width, height = blocks * block_width, 0.45 + lines * (TILE + 0.3)  # inches, like all lengths here
     figure = Figure(figsize=(width, height), dpi=dpi)
     axis = f"time to the right, 0 to {config.sample_rate / 2000:g} kHz upwards ({config.frequency_scale})"
 
@@ -139,7 +150,15 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
 
 
 def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
-    """Where frequencies lie on the image: row 0 is the centre of the lowest row, rows may be fractional."""
+    """Return the image rows of frequencies.
+
+    Args:
+        config: The settings of the spectrogram.
+        hz: Frequencies in Hz.
+
+    Returns:
+        Fractional rows, of the shape of `hz`; 0 is the centre of the row of the lowest frequencies.
+    """
     size = config.image_size
     if config.frequency_scale == "log":
         low, high = np.log(filters.LOG_LOWEST), np.log(config.sample_rate / 2)
@@ -150,11 +169,11 @@ def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
 
 
 def _spectrogram(axes: Axes, image: np.ndarray, config: SpectrogramConfig, start: float, stop: float, ticks: bool = True) -> Any:
-    """The image with seconds along and frequencies up; returns the artist, in dB."""
+    """Draw an image with axes of time (s) and frequency (Hz); returns the artist, whose values are in dB."""
     size = len(image)
     decibel = image.astype(np.float32) / 255 * -config.floor_db + config.floor_db
     extent = (start, stop, -0.5, size - 0.5)
-    shown = axes.imshow(decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent)
+    artist = axes.imshow(decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent)
     hz = _ticks(config)
     labels = [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in hz]
     axes.set_yticks(row_of(config, hz), labels if ticks else [])
@@ -162,33 +181,33 @@ def _spectrogram(axes: Axes, image: np.ndarray, config: SpectrogramConfig, start
     axes.tick_params(colors=INK, labelsize=8, length=2)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    return shown
+    return artist
 
 
 def _ticks(config: SpectrogramConfig) -> np.ndarray:
-    """Round frequencies (Hz) that fit the scale."""
+    """Choose round frequencies (Hz) for the axis."""
     nyquist = config.sample_rate / 2
     if config.frequency_scale == "linear":
         step = next(step for step in (100, 200, 500, 1000, 2000, 5000, 10_000, 50_000) if nyquist / step <= 8)
         return np.arange(0, nyquist + 1, step, dtype=float)
-    found = np.array([base * 10.0**power for power in range(1, 6) for base in (1, 2, 5)])
+    ticks = np.array([base * 10.0**power for power in range(1, 6) for base in (1, 2, 5)])
     lowest = 20 if config.frequency_scale == "log" else 200
-    return found[(found >= lowest) & (found <= nyquist)]
+    return ticks[(ticks >= lowest) & (ticks <= nyquist)]
 
 
 def _slices(opened: ShardSet, clip: int) -> list[tuple[SampleMeta, np.ndarray]]:
-    """(metadata, image) of the clip's slices, in order."""
+    """Read metadata and images of the slices of a clip, in order."""
     if "slice" not in opened.views:
         return []
     view = opened.view(opened.splits, "slice")
     rows = np.flatnonzero(view.clip == clip)
-    found = [(view.meta(int(row)), view.gather([int(row)])["npy"][0]) for row in rows]
-    return sorted(found, key=lambda pair: pair[0]["slice"] or 0)
+    slices = [(view.meta(int(row)), view.gather([int(row)])["npy"][0]) for row in rows]
+    return sorted(slices, key=lambda pair: pair[0]["slice"] or 0)
 
 
 def _config(opened: ShardSet) -> SpectrogramConfig:
     if opened.config is None or "npy" not in opened.fields:
-        raise UsageError(f"{opened.path} holds no spectrograms: there is nothing to draw")
+        raise UsageError(f"{opened.path} contains no spectrograms: only sets of spectrograms can be drawn")
     return opened.config
 
 

@@ -1,4 +1,4 @@
-"""Find one sample of a shard set, and describe it."""
+"""Search for a sample of a shard set and its description."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
 
     Args:
         opened: The set.
-        key: The sample's key, or the path of a clip below the audio folder, which means the clip's full view.
+        key: Key of the sample, or the path of a clip relative to the audio folder, which selects its full
+            view.
 
     Returns:
-        The view that holds the sample, and its row there.
+        The view that contains the sample, and its row in the view.
 
     Raises:
-        UsageError: There is no such sample, or the path is that of a file with several labelled segments.
+        UsageError: There is no such sample, or the path is of a file with several labelled segments.
     """
     segments = []
     for split in opened.splits:
@@ -38,9 +39,9 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
                 if name == "full" and view.meta(row).get("path") == key:
                     segments.append((view, row, clip_of_sample(view.meta(row))))
     if len(segments) > 1:
-        shown = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
+        examples = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
         more = ", ..." if len(segments) > 5 else ""
-        raise UsageError(f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(shown)}{more}")
+        raise UsageError(f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(examples)}{more}")
     if segments:
         return segments[0][:2]
     example = opened.view(opened.splits[0], "full")
@@ -50,7 +51,7 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
 
 
 def find_clip(opened: ShardSet, key: str) -> tuple[View, int]:
-    """Find the full view of a clip, by a key or a path that `find` understands; returns the view and the row there."""
+    """Find the full view of the clip of a sample, given as for `find`; returns the view and the row in it."""
     view, row = find(opened, key)
     clip = int(view.clip[row])
     full = opened.view(view.split_and_shard(row)[0], "full")
@@ -62,11 +63,15 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
 
     Args:
         set_path: The set's folder or URL.
-        key: The sample's key, or the path of a clip, which means its full view.
+        key: Key of the sample, or the path of a clip, which selects its full view.
 
     Returns:
-        `key, split, cls, clip, shard, slices` (of the same clip), the sample's json field, and `values`: for each array field its
-        dtype, shape and least, mean and greatest value.
+        `key`, `split`, `cls`, `clip`, `shard`, `slices` (number of slices of the clip), the values of the
+        sample's json field, and `values`: dtype, shape, and least, mean and greatest value of each array
+        field.
+
+    Raises:
+        UsageError: There is no such sample, or the path is of a file with several labelled segments.
     """
     opened = open_set(set_path)
     view, row = find(opened, key)
@@ -91,14 +96,14 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
     }
 
 
-def describe_sample(found: dict[str, Any]) -> str:
-    """Format what `sample` returned as text for a terminal."""
-    lines = [one_line(found["key"])]
-    names = [name for name in found if name not in ("key", "values")]
-    width = max(map(len, [*names, *found["values"]]))
-    lines += [f"  {name.ljust(width)}  {'-' if found[name] is None else one_line(str(found[name]))}" for name in names]
-    for name, about in found["values"].items():
-        shape = " x ".join(map(str, about["shape"]))
-        spread = "" if about["min"] is None else f", {about['min']:.4g} to {about['max']:.4g}, mean {about['mean']:.4g}"
-        lines.append(f"  {name.ljust(width)}  {about['dtype']} {shape}{spread}")
+def describe_sample(details: dict[str, Any]) -> str:
+    """Format the result of `sample` as text for a terminal."""
+    lines = [one_line(details["key"])]
+    names = [name for name in details if name not in ("key", "values")]
+    width = max(map(len, [*names, *details["values"]]))
+    lines += [f"  {name.ljust(width)}  {'-' if details[name] is None else one_line(str(details[name]))}" for name in names]
+    for name, field in details["values"].items():
+        shape = " x ".join(map(str, field["shape"]))
+        spread = "" if field["min"] is None else f", {field['min']:.4g} to {field['max']:.4g}, mean {field['mean']:.4g}"
+        lines.append(f"  {name.ljust(width)}  {field['dtype']} {shape}{spread}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is in a shard set: counts, durations, what was quarantined, and whether samples still fit the audio they came from."""
+"""Summary of a shard set: counts, durations, source rates, groups and quarantined files."""
 
 from __future__ import annotations
 
@@ -21,31 +21,42 @@ UNLABELLED = "(unlabelled)"
 
 
 def summary(set_path: Path | str) -> dict[str, Any]:
-    """Counts per class, split and view, durations (seconds), source rates (Hz), groups, and what was quarantined and why."""
+    """Summarise a shard set.
+
+    Args:
+        set_path: The set's folder or URL.
+
+    Returns:
+        `path`, `set_id`, values of the manifest (`fingerprint`, `engine`, `device`, `clips`, `audio_seconds`,
+        `classes`, `config`, `fields`), `bytes` of all shards, `date`, `counts` (split, view and class to
+        number of samples), `durations` (total, min, median and max in seconds), `source_rates` (Hz to number
+        of clips), `groups` (number per split), `absent` (classes without clips per split), and the entries of
+        `quarantined` and `remarks`.
+    """
     opened = open_set(set_path)
     counts: dict[str, dict[str, dict[str, int]]] = {}
     lengths: list[float] = []
     rates: collections.Counter[str] = collections.Counter()
     groups: dict[str, set[str]] = {}
     names = [*opened.classes, UNLABELLED]
-    with bar(total=opened.manifest["clips"], desc="inspect", unit="clip", delay=2.0, leave=False) as shown:
+    with bar(total=opened.manifest["clips"], desc="inspect", unit="clip", delay=2.0, leave=False) as progress_bar:
         for split in opened.splits:
             counts[split] = {}
             for view_name in opened.manifest["splits"][split]:
                 view = opened.view(split, view_name)
-                tally = np.bincount(view.cls % len(names), minlength=len(names))  # -1, unlabelled, counts as the last
+                tally = np.bincount(view.cls % len(names), minlength=len(names))  # -1 (unlabelled) is counted last
                 counts[split][view_name] = {name: int(n) for name, n in zip(names, tally, strict=True) if n or name != UNLABELLED}
                 if view_name != "full":
                     continue
                 for i in range(len(view)):
                     meta = view.meta(i)
-                    if meta.get("length"):  # rows of a table have none
+                    if meta.get("length"):  # clips of a table have no length
                         lengths.append(float(meta["length"]))
                     if meta.get("source_rate"):
                         rates[str(meta["source_rate"])] += 1
                     if meta.get("group") is not None:
                         groups.setdefault(split, set()).add(str(meta["group"]))
-                    shown.update()
+                    progress_bar.update()
     return {
         "path": str(set_path),
         "set_id": opened.set_id,
@@ -57,7 +68,7 @@ def summary(set_path: Path | str) -> dict[str, Any]:
         "counts": counts,
         "durations": _spread(lengths),
         "source_rates": dict(rates.most_common()),
-        "groups": {split: len(found) for split, found in groups.items()},
+        "groups": {split: len(names) for split, names in groups.items()},
         "absent": _absent(counts, opened.classes),
         "quarantined": quarantine.quarantined(opened.path),
         "remarks": quarantine.remarks(opened.path),
@@ -65,30 +76,35 @@ def summary(set_path: Path | str) -> dict[str, Any]:
 
 
 def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
-    """Classes that a split with labelled clips has none of: what is not there cannot be learned, or scored."""
-    found = {}
+    """Return the classes without clips of each split that has labelled clips."""
+    absent = {}
     for split, views in counts.items():
         full = views.get("full", {})
         lacking = [name for name in classes if not full.get(name)]
         if lacking and len(lacking) < len(classes):
-            found[split] = lacking
-    return found
+            absent[split] = lacking
+    return absent
 
 
 def _spread(lengths: Sequence[float]) -> dict[str, float] | None:
     if not lengths:
         return None
     values = np.asarray(lengths)
-    found = {"total": values.sum(), "min": values.min(), "median": np.median(values), "max": values.max()}
-    return {name: round(float(value), 3) for name, value in found.items()}
+    spread = {"total": values.sum(), "min": values.min(), "median": np.median(values), "max": values.max()}
+    return {name: round(float(value), 3) for name, value in spread.items()}
 
 
-def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
-    """`found` (from `summary`) as text for a terminal."""
-    config, spread = found["config"], found["durations"]
-    length = f", {_time(found['audio_seconds'])} of audio" if spread else ""
-    head = [f"{found['path']}: {found['clips']:,} clips, {len(found['classes'])} classes{length}"]
-    lines = {"stored as": f"{_fields(found['fields'])}, {found['bytes'] / 1e6:,.1f} MB"}
+def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
+    """Format the result of `summary` as text for a terminal.
+
+    Args:
+        details: The summary.
+        quarantined_lines: Maximum number of quarantined clips to list.
+    """
+    config, spread = details["config"], details["durations"]
+    length = f", {_time(details['audio_seconds'])} of audio" if spread else ""
+    head = [f"{details['path']}: {details['clips']:,} clips, {len(details['classes'])} classes{length}"]
+    lines = {"stored as": f"{_fields(details['fields'])}, {details['bytes'] / 1e6:,.1f} MB"}
     if manifest.is_spectrogram(config):
         sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
         fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
@@ -96,26 +112,30 @@ def describe(found: dict[str, Any], quarantined_lines: int = 10) -> str:
             f"{config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
             f"{config['frequency_scale']} frequency, floor {config['floor_db']:g} dB, {sliced}{fit}"
         )
-    lines["set id"] = found["set_id"]
-    if found["engine"]:
-        lines["built with"] = f"{found['engine']} on {found['device']}, {found['date']}, fingerprint {found['fingerprint']}"
+    lines["set id"] = details["set_id"]
+    if details["engine"]:
+        lines["built with"] = (
+            f"{details['engine']} on {details['device']}, {details['date']}, fingerprint {details['fingerprint']}"
+        )
     if spread:
         varied = f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
         lines["durations"] = f"{spread['min']:g} s each" if spread["min"] == spread["max"] else varied
-    lines["source rates"] = ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in found["source_rates"].items())
-    lines["groups"] = ", ".join(f"{split}: {n:,}" for split, n in found["groups"].items())
+    lines["source rates"] = ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in details["source_rates"].items())
+    lines["groups"] = ", ".join(f"{split}: {n:,}" for split, n in details["groups"].items())
     head += [f"  {name:12s} {text}" for name, text in lines.items() if text]
-    aside, noted = found["quarantined"], found["remarks"]
-    absent = ((split, ", ".join(map(one_line, names))) for split, names in found["absent"].items())
-    tail = [f"  take care    {split} has no clip of {names}" for split, names in absent]
-    tail += [f"  quarantined  {len(aside)} clip{'s' if len(aside) > 1 else ''}" if aside else "  quarantined  nothing"]
-    tail += [f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}" for entry in aside[:quarantined_lines]]
-    if len(aside) > quarantined_lines:
-        tail.append(f"    … and {len(aside) - quarantined_lines} more in {QUARANTINE}")
-    if noted:
-        first = f"the first: {one_line(_clip_name(noted[0]))}: {one_line(noted[0]['remark'])}"
-        tail.append(f"  remarks      {len(noted)} clip{'s' if len(noted) > 1 else ''} used all the same; {first}; see {REMARKS}")
-    return "\n".join([*head, "", *_table(found["counts"], found["classes"]), "", *tail])
+    quarantined, remarks = details["quarantined"], details["remarks"]
+    absent = ((split, ", ".join(map(one_line, names))) for split, names in details["absent"].items())
+    tail = [f"  warning      {split} has no clips of {names}" for split, names in absent]
+    count = len(quarantined)
+    tail += [f"  quarantined  {count} clip{'s' if count > 1 else ''}" if count else "  quarantined  nothing"]
+    tail += [f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}" for entry in quarantined[:quarantined_lines]]
+    if count > quarantined_lines:
+        tail.append(f"    … and {count - quarantined_lines} more in {QUARANTINE}")
+    if remarks:
+        first = f"the first: {one_line(_clip_name(remarks[0]))}: {one_line(remarks[0]['remark'])}"
+        clips = f"{len(remarks)} clip{'s' if len(remarks) > 1 else ''}"
+        tail.append(f"  remarks      {clips} used in spite of a remark; {first}; see {REMARKS}")
+    return "\n".join([*head, "", *_table(details["counts"], details["classes"]), "", *tail])
 
 
 def _clip_name(entry: dict[str, Any]) -> str:
@@ -123,7 +143,7 @@ def _clip_name(entry: dict[str, Any]) -> str:
 
 
 def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> list[str]:
-    """Classes down, splits and their views across, sums at the end and below."""
+    """Format the table of counts: one row per class, one column per split and view, and totals."""
     columns = [(split, view) for split, views in counts.items() for view in views]
     names = [*classes, *([UNLABELLED] if any(UNLABELLED in counts[p][v] for p, v in columns) else [])]
     cells = [[counts[p][v].get(name, 0) for p, v in columns] for name in names]
@@ -141,9 +161,9 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     def line(name: str, row: list[str]) -> str:
         return "  " + name.ljust(left) + "".join(cell.rjust(width + 2) for cell, width in zip(row, widths, strict=True))
 
-    shown = [name if i == 0 or header[i - 1] != name else "" for i, name in enumerate(header)]
+    splits = [name if i == 0 or header[i - 1] != name else "" for i, name in enumerate(header)]
     body = [line(name, row) for name, row in zip([*names, "total"], text, strict=True)]
-    return [line("", shown), line("class", top[1]), rule, *body[:-1], rule, body[-1]]
+    return [line("", splits), line("class", top[1]), rule, *body[:-1], rule, body[-1]]
 
 
 def _fields(fields: dict[str, dict[str, Any]]) -> str:

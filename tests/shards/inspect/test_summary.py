@@ -89,7 +89,7 @@ def test_classes_that_a_split_lacks_are_named(audio: Path, tmp_path: Path) -> No
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]))
     build(audio, tmp_path / "set", CONFIG, dataclasses.replace(OPTIONS, labels=tmp_path / "labels.csv"))
     found = summary.summary(tmp_path / "set")
-    assert found["absent"] == {"val": ["high"]} and "val has no clip of high" in summary.describe(found)
+    assert found["absent"] == {"val": ["high"]} and "val has no clips of high" in summary.describe(found)
 
 
 @pytest.mark.parametrize("scale", FREQUENCY_SCALES)
@@ -148,26 +148,26 @@ def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
 
 
 def test_against_the_same_audio_is_identical(built: Path, audio: Path) -> None:
-    found = compare_audio.against(built, audio)
+    found = compare_audio.compare(built, audio)
     assert found["verdict"] == "identical" and found["clips"] == 12 and found["samples"] == 60 == found["identical"]
     assert found["compared_with"] == found["built_with"] == "reference on cpu"
-    one = compare_audio.against(built, audio, "train/high/h 1.wav")
-    assert one["clips"] == 1 and one["samples"] == 5 and compare_audio.report(one).startswith("identical: 1 clips, 5 samples")
+    one = compare_audio.compare(built, audio, "train/high/h 1.wav")
+    assert one["clips"] == 1 and one["samples"] == 5 and compare_audio.describe(one).startswith("identical: 1 clips, 5 samples")
 
 
 def test_against_changed_audio(built: Path, audio: Path, tmp_path: Path) -> None:
     changed = tmp_path / "audio"
     shutil.copytree(audio, changed)
     tone(changed / "train" / "high" / "h 1.wav", 1_500, 1.0, 99)
-    other = compare_audio.against(built, changed, "train/high/h 1.wav")
+    other = compare_audio.compare(built, changed, "train/high/h 1.wav")
     assert other["verdict"] == "different" and other["worst"]["levels"] > 4 and "h-1" in other["worst"]["key"]
     (changed / "train" / "high" / "h 2.wav").unlink()
-    some = compare_audio.against(built, changed, clips=16)
+    some = compare_audio.compare(built, changed, clips=16)
     assert some["missing"] == ["train/high/h 2.wav"] and some["clips"] == 15 and some["verdict"] == "different"
-    with pytest.raises(UsageError, match="is not there; give the folder the set was built from"):
-        compare_audio.against(built, changed, "train/high/h 2.wav")
-    with pytest.raises(UsageError, match="must name the folder of audio"):
-        compare_audio.against(built, tmp_path / "absent")
+    with pytest.raises(UsageError, match="the folder does not contain .*; give the folder that the set was built from"):
+        compare_audio.compare(built, changed, "train/high/h 2.wav")
+    with pytest.raises(UsageError, match="must be the audio folder"):
+        compare_audio.compare(built, tmp_path / "absent")
 
 
 def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
     (folder / "low" / "broken.wav").unlink()
     build(folder, tmp_path / "set", dataclasses.replace(CONFIG, slice_seconds=0.25), OPTIONS)
     tone(folder / "high" / "h 1.wav", 2_100, 0.5, 1)
-    found = compare_audio.against(tmp_path / "set", folder, "high/h 1.wav")
+    found = compare_audio.compare(tmp_path / "set", folder, "high/h 1.wav")
     assert found["verdict"] == "different" and found["unlike"]
 
 
@@ -192,7 +192,7 @@ def test_against_with_a_device_that_is_not_here(built: Path, audio: Path, tmp_pa
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest.update(engine="torch", device="cuda")
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    found = compare_audio.against(copy, audio, clips=4)
+    found = compare_audio.compare(copy, audio, clips=4)
     assert found["built_with"] == "torch on cuda" and found["compared_with"] == "numba on cpu"
     assert found["verdict"] in ("within tolerance", "identical")
 
@@ -204,10 +204,10 @@ def test_sets_without_images(tmp_path: Path) -> None:
     found = summary.summary(tmp_path / "set")
     assert found["clips"] == 20 and found["durations"] is None
     assert "features.npy float32" in summary.describe(found)
-    with pytest.raises(UsageError, match="holds no spectrograms"):
+    with pytest.raises(UsageError, match="contains no spectrograms"):
         figures.draw_sheet(tmp_path / "set", tmp_path / "x.png")
-    with pytest.raises(UsageError, match="was not made from audio"):
-        compare_audio.against(tmp_path / "set", tmp_path)
+    with pytest.raises(UsageError, match="was not built from audio"):
+        compare_audio.compare(tmp_path / "set", tmp_path)
 
 
 def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:

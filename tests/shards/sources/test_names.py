@@ -30,7 +30,7 @@ from shardwave.shards.build.task import Builder, Job
 from shardwave.shards.build.unit import Units
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD
-from shardwave.shards.inspect.compare_audio import against
+from shardwave.shards.inspect.compare_audio import compare
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.sources import class_folders
@@ -235,7 +235,7 @@ def test_every_name_survives(tmp_path: Path) -> None:
     assert sorted(clip.path for clip in plan.read(tmp_path / "set" / "inputs.jsonl").clips.clips) == sorted(
         [*paths, *(entry["path"] for entry in bad)]
     )
-    assert against(tmp_path / "set", audio, clips=100)["verdict"] == "identical"
+    assert compare(tmp_path / "set", audio, clips=100)["verdict"] == "identical"
 
 
 def test_csv_reads_back_as_written(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_one_clip_of_many_of_a_file_is_found(audio: Path, tmp_path: Path) -> Non
     view = opened.view("train")
     key = next(view.key(row) for row in range(len(view)) if view.meta(row).get("segment") == [0.5, 1.25])
     assert figures.draw_sample(tmp_path / "set", f"{key}_s001", tmp_path / "one.png")["start"] == 0.5
-    found = compare_audio.against(tmp_path / "set", audio)
+    found = compare_audio.compare(tmp_path / "set", audio)
     assert found["verdict"] == "identical" and found["clips"] == len(GOOD) + 1 and found["samples"] == 4 * found["clips"]
 
 
