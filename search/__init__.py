@@ -1,1 +1,1 @@
-"""Hyper-parameter search: one space per model, one interface, one file per backend."""
+"""Hyper-parameter search: search spaces, budgets, backends and worker processes."""

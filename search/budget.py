@@ -1,4 +1,4 @@
-"""The budget of a search, and what each backend offers to spend it."""
+"""The budget of a search, and the schedulers and samplers of each backend."""
 
 from __future__ import annotations
 
@@ -15,43 +15,62 @@ SAMPLERS = {"ray": ("random", "grid", "tpe"), "optuna": ("tpe", "random", "grid"
 
 @dataclasses.dataclass(frozen=True)
 class SearchBudget:
-    """How much is searched, and how. `None` takes the backend's default (the first of `SCHEDULERS` and `SAMPLERS`)."""
+    """Number and length of the trials of a search, and the algorithms that choose and stop them.
 
-    trials: int = 20  # in total, for every backend and sampler
-    epochs: int = 10  # at most, per trial
-    jobs: int | None = None  # trials at a time; None = one per core
+    Attributes:
+        trials: Total number of trials.
+        epochs: Maximum number of epochs per trial.
+        jobs: Number of trials that run concurrently; None: one per core.
+        scheduler: Early-stopping algorithm; None: the first of `SCHEDULERS` for the backend.
+        grace: Number of epochs for which no trial is stopped.
+        reduction: Reduction factor of successive halving: each rung continues one in `reduction` trials.
+        sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
+        gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU.
+    """
+
+    trials: int = 20
+    epochs: int = 10
+    jobs: int | None = None
     scheduler: str | None = None
-    grace: int = 1  # epochs that every trial runs
-    reduction: int = 3  # successive halving keeps one in `reduction`
+    grace: int = 1
+    reduction: int = 3
     sampler: str | None = None
-    gpus_per_trial: float = 0.0  # a fraction shares one GPU between trials
+    gpus_per_trial: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.trials >= 1, "trials must be 1 or more", self.trials)
         require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
         require(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
-        require(1 <= self.grace <= self.epochs, f"grace must lie between 1 and epochs ({self.epochs})", self.grace)
+        require(1 <= self.grace <= self.epochs, f"grace must be between 1 and epochs ({self.epochs})", self.grace)
         require(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
         require(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
 
     def resolve(self, backend: str) -> SearchBudget:
-        """This budget with the backend's defaults filled in; raises `UsageError` for what the backend cannot do."""
+        """Return a copy with the defaults of `backend` in place of None, and at most as many jobs as trials.
+
+        Raises:
+            UsageError: If the backend is unknown or lacks the scheduler or the sampler.
+        """
         schedulers, samplers = offers(backend)
         scheduler, sampler = self.scheduler or schedulers[0], self.sampler or samplers[0]
-        for name, value, offered, valid in (
+        for name, value, offered, all_offers in (
             ("scheduler", scheduler, schedulers, SCHEDULERS),
             ("sampler", sampler, samplers, SAMPLERS),
         ):
             if value not in offered:
-                others = [other for other in BACKENDS if value in valid[other]]
-                hint = f"; --backend {' or '.join(others)} has it" if others else ""
+                others = [other for other in BACKENDS if value in all_offers[other]]
+                hint = f"; --backend {' or '.join(others)} supports it" if others else ""
                 raise UsageError(f"{name} of backend {backend} must be one of {', '.join(offered)}, got {value}{hint}")
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
 
 
 def offers(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the schedulers and the samplers of a backend, the defaults first; raises UsageError if there is no such backend."""
+    """Return the names of the schedulers and of the samplers of a backend, the default first in each.
+
+    Raises:
+        UsageError: If there is no such backend.
+    """
     if backend in BACKENDS:
         return SCHEDULERS[backend], SAMPLERS[backend]
     extension = plugins.load("backends", backend)

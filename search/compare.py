@@ -1,4 +1,4 @@
-"""Searches side by side: value over time and over epochs, epochs, overhead. Reads run folders; imports nothing heavy."""
+"""Comparison of searches by their run folders: value over time and epochs, cost, overhead."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from shardwave.search.trial_log import read_trials
 
 
 def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
-    """One row per search, in the order given; `steps` holds [seconds, epochs spent, best value] after every epoch.
+    """Compare searches.
 
-    `overhead_per_trial` and `seconds_per_trial` are wall seconds; `seconds_to_best` counts from the first trial's start.
+    Args:
+        folders: Run folders of searches.
+
+    Returns:
+        A row per search, in the same order. `seconds`, `overhead` and their quotients per trial are wall times;
+        `seconds_to_best` counts from the start of the first trial; `steps` holds [seconds, epochs of all trials, best
+        value] after every epoch.
+
+    Raises:
+        UsageError: If a folder contains a run of another command.
     """
     rows = []
     for folder in map(Path, folders):
         result = read(folder)
         if result["command"] != "search":
-            raise UsageError(f"{folder} holds a run of `{result['command']}`: only searches can be compared")
+            raise UsageError(f"{folder} contains a run of `{result['command']}`: give run folders of `search`")
         trials = read_trials(folder)
         steps, seconds = best_so_far(trials), result["seconds"]
         rows.append(
@@ -35,14 +44,14 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
                 "seconds_per_trial": seconds["total"] / max(1, len(trials)),
                 "overhead": seconds["overhead"],
                 "overhead_per_trial": seconds["overhead"] / max(1, len(trials)),
-                "seconds_to_best": _reached(steps, trials),
+                "seconds_to_best": _seconds_to_best(steps, trials),
                 "steps": [list(step) for step in steps],
             }
         )
     return rows
 
 
-def _reached(steps: Sequence[tuple[float, int, float]], trials: Sequence[Trial]) -> float | None:
-    """When the best value was first reached, in seconds since the first trial's start."""
+def _seconds_to_best(steps: Sequence[tuple[float, int, float]], trials: Sequence[Trial]) -> float | None:
+    """Return the time from the start of the first trial to the best value, in seconds; None without values."""
     best = max((value for trial in trials for value in trial.values), default=None)
     return next((seconds for seconds, _, value in steps if value == best), None)

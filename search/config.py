@@ -1,4 +1,4 @@
-"""What a search is told: one frozen dataclass. Light: no heavy imports."""
+"""Settings of a search. Does not import torch or a backend."""
 
 from __future__ import annotations
 
@@ -13,26 +13,56 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.objective import fusable
 from shardwave.search.space import Dimension
 
-EPOCHS = {
-    "cnn-plus": 30,
-    "other": 10,
-}  # of a trial; cnn-plus trains on whole clips, a tenth as many steps an epoch as on ten slices
+# default epochs per trial; cnn-plus trains on full clips and has a tenth of the steps per epoch of ten slices
+EPOCHS = {"cnn-plus": 30, "other": 10}
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig:
-    """One search. What is None takes the default of the backend, the model or the machine."""
+    """Settings of a search.
+
+    Attributes:
+        model: Name of the model.
+        backend: "optuna", "ray", "random", or a name of the entry points `shardwave.backends`.
+        trials: Total number of trials.
+        epochs: Maximum number of epochs per trial; None: 30 for cnn-plus, 10 for the other models.
+        jobs: Number of trials that run concurrently; None: one per GPU, or one per core.
+        scheduler: Early-stopping algorithm; None: the default of the backend, see
+            `shardwave.search.budget.SCHEDULERS`.
+        grace: Number of epochs for which no trial is stopped.
+        reduction: Reduction factor of successive halving: each rung continues one in `reduction` trials.
+        sampler: Algorithm that chooses parameters; None: the default of the backend, see
+            `shardwave.search.budget.SAMPLERS`.
+        space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
+            space.
+        val_fold: Fold used for validation.
+        test_fold: Fold used for the test.
+        train_view: View that the model is trained on, see `TrainConfig`.
+        select_by: Score that is maximized, see `TrainConfig`.
+        seed: Seed of the samplers and of the trainings; trial n is trained with seed + n.
+        device: "auto", "cpu" or "cuda".
+        precision: Precision of the training, see `TrainConfig`.
+        weights: Pretrained weights, see `TrainConfig`.
+        storage: Backend optuna: URL of a storage that several machines share.
+        study: Backend optuna: name of the study in `storage`.
+        address: Backend ray: address of a running cluster.
+        fused: Train with compiled steps on the CPU; None: for mlp, if `device` is not "cuda" and `precision`
+            and `train_view` are supported.
+        gpus_per_trial: GPUs per trial; None: the GPUs divided evenly by the jobs, at most one.
+        field: Field of the samples that the model is trained on, see `TrainConfig`.
+        network_options: Options of a user's own network, see `TrainConfig`.
+    """
 
     model: str
-    backend: str = "optuna"  # one of budget.BACKENDS
-    trials: int = 20  # in total
-    epochs: int | None = None  # of a trial that is not stopped; None: EPOCHS
-    jobs: int | None = None  # trials at a time; None: one per core, or one per GPU
+    backend: str = "optuna"
+    trials: int = 20
+    epochs: int | None = None
+    jobs: int | None = None
     scheduler: str | None = None
     grace: int = 1
     reduction: int = 3
     sampler: str | None = None
-    space: Mapping[str, Dimension] | Path | str | None = None  # dimensions by name, or a YAML file
+    space: Mapping[str, Dimension] | Path | str | None = None
     val_fold: int | None = None
     test_fold: int | None = None
     train_view: str = "auto"
@@ -41,16 +71,16 @@ class SearchConfig:
     device: str = "auto"
     precision: str = "32-true"
     weights: str = "default"
-    storage: str | None = None  # optuna
-    study: str | None = None  # optuna
-    address: str | None = None  # ray
-    fused: bool | None = None  # compiled training steps on the CPU; None: for the MLP, unless device is cuda
-    gpus_per_trial: float | None = None  # ray; None: the GPUs shared evenly by the jobs
-    field: str | None = None  # as in TrainConfig, as the next one
+    storage: str | None = None
+    study: str | None = None
+    address: str | None = None
+    fused: bool | None = None
+    gpus_per_trial: float | None = None
+    field: str | None = None
     network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def training(self) -> TrainConfig:
-        """What every trial has in common."""
+        """Return the training settings that all trials share."""
         names = (
             "val_fold",
             "test_fold",
@@ -68,15 +98,20 @@ class SearchConfig:
 
     @property
     def trial_epochs(self) -> int:
-        """Epochs of a trial that is not stopped."""
+        """Maximum number of epochs per trial."""
         return EPOCHS.get(self.model, EPOCHS["other"]) if self.epochs is None else self.epochs
 
     def budget(self) -> SearchBudget:
-        """The budget with everything resolved for this backend and machine, or cluster; raises `UsageError`."""
+        """Return the budget with the defaults of the backend and the jobs and GPUs of the machine or cluster.
+
+        Raises:
+            UsageError: If a setting is invalid, or the backend or the model does not support it.
+        """
         device = self.training().device
         if self.fused and not fusable(self.training()):
             raise UsageError(
-                f"--fused: not for model {self.model} with precision {self.precision}: perceptrons alone (mlp, the head of vgg16)"
+                f"--fused does not support model {self.model} with precision {self.precision} and train view "
+                f"{self.train_view}: use mlp or vgg16, 32-true or 64-true, not both views; or omit --fused"
             )
         if self.fused and self.device == "cuda":
             raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")
@@ -95,26 +130,31 @@ class SearchConfig:
         ).resolve(self.backend)
 
     def _cluster(self, device: str) -> tuple[int, int]:
-        """GPUs that trials may use, and CPUs, of all nodes."""
+        """Return the number of GPUs that trials may use and of CPUs, summed over the nodes of the cluster."""
         from shardwave.search.backends.ray.backend import cluster_resources
 
         resources = cluster_resources(str(self.address))
         return 0 if device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
     def fuses(self) -> bool:
-        """Whether `shardwave.search.fused` trains the trials; by default those of an MLP in float32 or float64."""
+        """Return whether `shardwave.search.fused` trains the trials, see attribute `fused`."""
         if self.fused is not None:
             return self.fused
         return self.model == "mlp" and self.device != "cuda" and fusable(dataclasses.replace(self, fused=False).training())
 
 
 def count_gpus(device: str) -> int:
-    """GPUs that trials may use: 0 for the CPU. Machines without a driver do not pay for importing torch."""
+    """Return the number of GPUs that trials may use.
+
+    Raises:
+        UsageError: If `device` is "cuda" and PyTorch finds no CUDA device.
+    """
+    # importing torch takes long and is not needed without a driver
     if device == "cpu" or (device == "auto" and not Path("/proc/driver/nvidia/version").exists()):
         return 0
     import torch
 
     count = torch.cuda.device_count()
     if device == "cuda" and not count:
-        raise UsageError("device cuda: PyTorch sees no CUDA device here; use --device cpu or auto")
+        raise UsageError("device cuda: PyTorch finds no CUDA device; use --device cpu or auto")
     return count

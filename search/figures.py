@@ -1,4 +1,4 @@
-"""A search's figures: what was found when and at what cost, and which parameters mattered. Drawn without a display."""
+"""Figures of a search: progress, parameters, importance of the parameters, cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
 
 
 def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
-    """Best value over time and over epochs spent."""
+    """Plot the best value over time and over the epochs of all trials."""
     figure = Figure(figsize=(10, 4), layout="tight")
     over_time, over_epochs = figure.subplots(1, 2, sharey=True)
     steps = best_so_far(trials)
@@ -35,7 +35,7 @@ def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 
 def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
-    """Each parameter against the value that trials reached."""
+    """Plot the best value of each trial against each searched parameter."""
     names = list(space.dimensions)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -59,7 +59,7 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 
 
 def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
-    """Value against trainable parameters and against seconds: what more model buys."""
+    """Plot the best value of each trial against its trainable parameters and its duration."""
     figure = Figure(figsize=(10, 4), layout="tight")
     size, seconds = figure.subplots(1, 2, sharey=True)
     _scatter(size, trials, lambda trial: trial.info.get("parameters"))
@@ -73,7 +73,7 @@ def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 
 def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
-    """Share of the values' variance that each parameter explains by itself (see `explained`)."""
+    """Plot the share of the variance that each parameter explains alone, see `explained`."""
     shares = explained(trials, space)
     names = sorted(shares, key=lambda name: shares[name])
     figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="tight")
@@ -84,8 +84,17 @@ def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 
 
 def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
-    """Adjusted R² of the best value on one parameter: means of categories, a parabola for numbers (their logarithm where that is
-    what was drawn uniformly); 0 where it explains no more than chance would, or where trials are too few."""
+    """Return the adjusted R² of a regression of the trials' best values on each parameter alone.
+
+    The regression has a mean per value of a `Choice`, and is quadratic in a number (in its logarithm for `LogUniform`).
+
+    Args:
+        trials: The trials; failed ones are ignored.
+        space: The search space.
+
+    Returns:
+        Adjusted R² by parameter; 0 if it is negative or there are too few trials.
+    """
     usable = _usable(trials)
     if not usable:
         return dict.fromkeys(space.dimensions, 0.0)
@@ -95,14 +104,14 @@ def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
         if isinstance(dimension, Choice):
             design = np.array([[trial.params[name] == value for value in dimension.values] for trial in usable], float)
         else:
-            place = np.array([trial.params[name] for trial in usable], float)
-            place = np.log(place) if isinstance(dimension, LogUniform) else place
-            design = np.stack([np.ones_like(place), place, place**2], 1)
-        shares[name] = _adjusted(design, values)
+            x = np.array([trial.params[name] for trial in usable], float)
+            x = np.log(x) if isinstance(dimension, LogUniform) else x
+            design = np.stack([np.ones_like(x), x, x**2], 1)
+        shares[name] = _adjusted_r2(design, values)
     return shares
 
 
-def _adjusted(design: np.ndarray, values: np.ndarray) -> float:
+def _adjusted_r2(design: np.ndarray, values: np.ndarray) -> float:
     if values.var() == 0:
         return 0.0
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
@@ -121,13 +130,11 @@ def _position(dimension: Any, value: Any) -> float:
     return dimension.values.index(value) if isinstance(dimension, Choice) else value
 
 
-def _scatter(axes: Any, trials: Sequence[Trial], place: Any) -> None:
+def _scatter(axes: Any, trials: Sequence[Trial], x: Any) -> None:
     for state in COLOURS:
-        shown = [
-            (place(trial), trial.value) for trial in trials if trial.state == state and trial.values and place(trial) is not None
-        ]
-        if shown:
-            axes.scatter(*zip(*shown, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8)
+        points = [(x(trial), trial.value) for trial in trials if trial.state == state and trial.values and x(trial) is not None]
+        if points:
+            axes.scatter(*zip(*points, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8)
     axes.grid(alpha=0.3)
 
 

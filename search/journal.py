@@ -1,4 +1,4 @@
-"""Optuna's journal, made to survive full disks and kills: no half lines, and a torn last line is removed."""
+"""Optuna's journal storage with protection against incomplete lines, which full disks and killed processes leave."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ import filelock
 from shardwave.common.errors import ShardwaveError
 from shardwave.search import line_file
 
-BEGINNING = b'{"op_code"'  # of every line
+BEGINNING = b'{"op_code"'  # first bytes of every line
 
 
 def open_journal(path: Path, shared: bool) -> Any:
-    """Open a journal as Optuna's storage.
+    """Open a journal as an Optuna storage.
 
     Args:
-        path: The file; it is made where it is missing.
-        shared: Several searches append to it, each under a lock (`path` with .lock) and synchronised with the disk. The
-            journal in a run folder has one writer, and what a power failure costs is rebuilt from trials.jsonl.
+        path: The file; a missing file is created.
+        shared: Several searches append to the file: every append holds the lock file `<path>.lock` and is synchronized
+            to the disk. A journal that is not shared has one writer and can be rebuilt from trials.jsonl.
+
+    Returns:
+        An `optuna.storages.JournalStorage`.
 
     Raises:
-        ShardwaveError: A line of a shared journal is damaged that is not the last one, or the file is no journal.
+        ShardwaveError: If a shared file is not a journal, or a line before the last one is damaged.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -37,18 +40,18 @@ def open_journal(path: Path, shared: bool) -> Any:
             lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
             with lock:
                 if shared:
-                    line_file.cut_torn_line(path, BEGINNING)
+                    line_file.remove_incomplete_line(path, BEGINNING)
                 line_file.append(path, lines.encode(), sync=shared)
 
     backend = Journal(str(path))
     if os.access(path, os.W_OK):
         with lock:
-            line_file.cut_torn_line(path, BEGINNING)
+            line_file.remove_incomplete_line(path, BEGINNING)
     try:
         return JournalStorage(backend)
-    except Exception as error:  # Optuna replays the journal, and raises whatever a damaged line leads to
+    except Exception as error:  # Optuna replays the journal; a damaged line can raise any exception
         if not shared:
             raise
         number = line_file.first_damaged_line(path)
-        where = f"line {number} is damaged or no line of a journal" if number else f"it cannot be replayed ({error!r})"
-        raise ShardwaveError(f"--storage journal:{path}: {where}; restore the file from a copy, or name another file") from error
+        reason = f"line {number} is damaged or no line of a journal" if number else f"it cannot be replayed ({error!r})"
+        raise ShardwaveError(f"--storage journal:{path}: {reason}; restore a copy of the file or use another file") from error

@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow: whole lines or nothing, also on a full disk, and a torn last line removed."""
+"""Append-only files of JSON lines: atomic appends and removal of an incomplete last line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from shardwave.common.messages import say
 
 
 def append(path: Path, lines: bytes, sync: bool = False) -> None:
-    """Append whole lines; when they do not fit on the disk, the file is left as it was.
+    """Append lines to a file; on an error, such as a full disk, the file keeps its former content.
+
+    Args:
+        path: The file.
+        lines: Complete lines, each with its newline.
+        sync: Synchronize the file to the disk.
 
     Raises:
-        OSError: The lines could not be written; `filename` names the file.
+        OSError: If the lines cannot be written; its `filename` is `path`.
     """
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
-        left = memoryview(lines)
+        unwritten = memoryview(lines)
         try:
-            while left:
-                left = left[file.write(left) or 0 :]
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) or 0 :]
             if sync:
                 os.fsync(file.fileno())
         except OSError as error:
@@ -31,15 +36,17 @@ def append(path: Path, lines: bytes, sync: bool = False) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def cut_torn_line(path: Path, beginning: bytes) -> int:
-    """Remove the last line if it has no newline or is not JSON, as a full disk, a kill or a power failure leaves it, and say so.
+def remove_incomplete_line(path: Path, beginning: bytes) -> int:
+    """Remove the last line if it has no newline or is not a JSON object, and print a message.
+
+    Full disks, killed processes and power failures leave such lines.
 
     Args:
         path: The file; it may be missing. The caller holds the lock of its writers.
-        beginning: What every line begins with. A file whose first line does not is somebody else's and stays as it is.
+        beginning: First bytes of every line. A file with another beginning is not changed.
 
     Returns:
-        The number of bytes removed.
+        The number of removed bytes.
     """
     with contextlib.suppress(FileNotFoundError), open(path, "r+b") as file:
         size = file.seek(0, os.SEEK_END)
@@ -52,19 +59,19 @@ def cut_torn_line(path: Path, beginning: bytes) -> int:
             return 0
         file.truncate(start)
         os.fsync(file.fileno())
-        say(f"{path}: removed a last line that was cut off ({size - start} bytes; a full disk or a kill leaves such)")
+        say(f"{path}: removed an incomplete last line of {size - start} bytes, left by a full disk or a killed process")
         return size - start
     return 0
 
 
 def first_damaged_line(path: Path) -> int | None:
-    """The number (from 1) of the first line that is not a JSON object, None if there is none."""
+    """Return the number (from 1) of the first line that is not a JSON object; None if all lines are."""
     with open(path, "rb") as file:
         return next((number for number, line in enumerate(file, 1) if not is_json(line)), None)
 
 
 def is_json(line: bytes) -> bool:
-    """Whether a line is a JSON object."""
+    """Return whether a line is a JSON object."""
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:

@@ -1,5 +1,7 @@
-"""The training of a model as a search objective: data opened once per worker, the best trial's weights kept. Light until a
-worker runs it."""
+"""Training of a model as the objective of a search.
+
+Heavy imports are inside the functions because the main process does not train.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,23 @@ if TYPE_CHECKING:
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.training.fit import FitResult
 
-KEPT = "kept"  # folder of the trials' checkpoints while a search runs
+KEPT = "kept"  # subfolder of the run folder for checkpoints of trials, removed when the search is complete
 
 
 @dataclasses.dataclass
 class TrainingObjective:
-    """A training with a trial's hyper-parameters, by `shardwave.models.training.fit` or `shardwave.search.fused`; trial n trains with seed config.seed + n.
+    """Objective that trains a model with the hyper-parameters of a trial.
 
-    `folder`: where the weights of the best trial of this process are kept (`kept/trial-<n>.ckpt`, its history beside it).
-    `fused`: train with `shardwave.search.fused` what it can train. It is pickled to workers as these four fields; each worker opens the
-    shard set by its path or URL.
+    Trial n is trained with the seed config.seed + n. Each process opens the shard set once, and keeps the
+    checkpoint of its own best trial in `<folder>/kept/trial-<n>.ckpt`, with the history of the training in
+    `trial-<n>.json`.
+
+    Attributes:
+        path: Path or URL of the shard set.
+        config: Settings that all trials share.
+        folder: The run folder; None: no checkpoints are kept.
+        fused: Train with `shardwave.search.fused` if it supports the trial, else with
+            `shardwave.models.training.fit`.
     """
 
     path: Path | str
@@ -38,11 +47,11 @@ class TrainingObjective:
 
     def __post_init__(self) -> None:
         self._data: TrainingData | None = None
-        self._kept: tuple[float, int] | None = None  # value and minus the trial's number
+        self._kept: tuple[float, int] | None = None  # value and negative number of the kept trial
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """See `Objective`; the last ones compile, or load what they compiled."""
+        """Modules to import before the workers are forked; some compile functions on import."""
         return (
             "shardwave.models.training.fit",
             "shardwave.shards.read.gather",
@@ -51,12 +60,12 @@ class TrainingObjective:
 
     @property
     def threads(self) -> int | None:
-        """CPU threads that are of use to a trial: a small perceptron's steps are too short for a second one."""
+        """CPU threads per trial: 1 for mlp, whose steps are too short for two threads; else None."""
         return 1 if self.config.model == "mlp" else None
 
     @property
     def terms(self) -> dict[str, Any]:
-        """What all processes of a study must agree on: the set, the model, the folds, the score, the seed."""
+        """Settings that all machines of a study must have in common, by name."""
         from shardwave.models.runs.clip_table import some
         from shardwave.shards.read.open_set import open_set
 
@@ -75,11 +84,12 @@ class TrainingObjective:
         }
 
     def prepare(self) -> None:
-        """Open the data."""
+        """Open the shard set."""
         self.data  # noqa: B018
 
     @property
     def data(self) -> TrainingData:
+        """The training data, opened on first use."""
         if self._data is None:
             from shardwave.models.data.training_data import TrainingData
 
@@ -87,15 +97,15 @@ class TrainingObjective:
         return self._data
 
     def config_of(self, trial: int, params: dict[str, Any]) -> TrainConfig:
-        """The training of trial number `trial`."""
+        """Return the settings of a trial; parameters unknown to `TrainConfig` become network options."""
         known = {field.name for field in dataclasses.fields(self.config)}
-        own = {name: value for name, value in params.items() if name not in known}
-        options = {**self.config.network_options, **own}
+        unknown = {name: value for name, value in params.items() if name not in known}
+        options = {**self.config.network_options, **unknown}
         changes = {name: value for name, value in params.items() if name in known}
         return dataclasses.replace(self.config, seed=self.config.seed + trial, network_options=options, **changes)
 
     def __getstate__(self) -> dict[str, Any]:
-        """An own network of a notebook or script, which workers cannot import, is pickled with the objective."""
+        # workers cannot import a network that is defined in a notebook or script: pickle it by value
         state = {**self.__dict__, "_data": None, "_kept": None}
         network = registry.registered(self.config.model)
         return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
@@ -107,7 +117,7 @@ class TrainingObjective:
             registry.register(cloudpickle.loads(network))
 
     def __call__(self, params: dict[str, Any], report: Report) -> None:
-        """Train; see `Objective`. Tells the number of trainable parameters, the best epoch and its scores in `report.info`."""
+        """Train one trial; `report.info` receives the number of parameters, the best epoch and its scores."""
         config = self.config_of(report.trial, params)
         report.info["parameters"] = self.parameters(config)
         progress = Progress(report)
@@ -116,7 +126,7 @@ class TrainingObjective:
             raise progress.stopped
 
     def fit(self, config: TrainConfig, report: Progress | None = None) -> FitResult:
-        """Train once."""
+        """Train once with the settings `config`."""
         if self.fused and fusable(config):
             from shardwave.search.fused.mlp import fit
         else:
@@ -124,17 +134,23 @@ class TrainingObjective:
         return fit(self.data, config, report=report)
 
     def parameters(self, config: TrainConfig) -> int:
-        """Trainable parameters of the model that `config` describes."""
+        """Return the number of trainable parameters of the model that `config` describes."""
         import torch
 
         from shardwave.models.networks.base import parameters
         from shardwave.models.networks.build import build_model
 
-        with torch.device("meta"):  # shapes alone
+        with torch.device("meta"):  # allocates no memory
             return parameters(build_model(config, self.data.inputs))
 
     def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
-        """Write a trial's weights if it is the best of this process so far, in place of the one before."""
+        """Replace the kept checkpoint if this trial is the best of this process so far.
+
+        Args:
+            trial: Number of the trial.
+            config: Its training settings.
+            result: Its result; the trials are ranked by `result.value`, equal ones by the lower number.
+        """
         rank = (result.value, -trial)
         if self.folder is None or (self._kept is not None and rank <= self._kept):
             return
@@ -143,15 +159,15 @@ class TrainingObjective:
         folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
         data = self.data
-        about = checkpoint.describe(data, result.best_epoch)
-        told = {
+        description = checkpoint.describe(data, result.best_epoch)
+        record = {
             "history": result.history,
             "selected": data.selected,
             "epoch": result.best_epoch,
             "parameters": self.parameters(config),
         }
-        (folder / f"trial-{trial}.json").write_text(json.dumps(told))
-        checkpoint.save(folder / f"trial-{trial}.ckpt", result.state_dict, data.inputs, config, about)
+        (folder / f"trial-{trial}.json").write_text(json.dumps(record))
+        checkpoint.save(folder / f"trial-{trial}.ckpt", result.state_dict, data.inputs, config, description)
         if self._kept is not None:
             for suffix in ("ckpt", "json"):
                 os.unlink(folder / f"trial-{-self._kept[1]}.{suffix}")
@@ -159,9 +175,13 @@ class TrainingObjective:
 
 
 class Progress:
-    """A training's report, passed on to a trial's report; notes the best epoch and its scores in the trial's info.
+    """Callback of a training that forwards each epoch to a trial's `Report`.
 
-    The best epoch has the highest value, of equals the lowest validation loss, as in `shardwave.models.training.history`.
+    It stores the best epoch and its scores in `report.info`. The best epoch has the highest value and, of
+    equal values, the lowest validation loss, as in `shardwave.models.training.history`.
+
+    Attributes:
+        stopped: The exception with which the report stopped the trial, or None.
     """
 
     def __init__(self, report: Report) -> None:
@@ -170,6 +190,16 @@ class Progress:
         self.stopped: TrialStopped | None = None
 
     def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> bool:
+        """Report an epoch.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            value: Value to maximize.
+            scores: Scores of the epoch; `seconds` holds the time so far by kind.
+
+        Returns:
+            Whether the training must stop.
+        """
         rank = (value, -scores.get("val_loss", 0.0))
         if self._best is None or rank > self._best:
             self._best = rank
@@ -183,6 +213,6 @@ class Progress:
 
 
 def fusable(config: TrainConfig) -> bool:
-    """Whether `shardwave.search.fused` can train this: a perceptron, without mixup (which works on a model's own batch)."""
+    """Return whether `shardwave.search.fused` supports `config`: perceptron, float32 or float64, no mixup."""
     plain = not config.mixup and config.train_view != "both"
     return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")

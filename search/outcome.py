@@ -1,4 +1,4 @@
-"""What a search leaves behind: its summary, the best trial as a run (checkpoint, scores, history), figures."""
+"""Results of a search: summary, checkpoint and scores of the best trial, figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPORARY = re.compile(r"\.(result\.json|checkpoint\.ckpt|[a-z]+\.png|trial-\d+\
 
 
 class KeptTrial(TypedDict):
-    """What `objective.TrainingObjective.keep` writes beside a trial's checkpoint."""
+    """Content of `trial-<n>.json`, which `TrainingObjective.keep` writes."""
 
     epoch: typed.Count
     selected: str
@@ -33,9 +33,15 @@ class KeptTrial(TypedDict):
 
 
 def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict[str, Any]:
-    """The fields of result.json that follow from the trials alone. `total`: seconds of the whole command.
+    """Return the fields of result.json that depend on the trials alone.
 
-    seconds.overhead is the wall time that no job spent in training steps or validation: total - (step + validation) / jobs.
+    Args:
+        trials: The trials that ended.
+        budget: The resolved budget.
+        total: Wall time of the command, in seconds.
+
+    Returns:
+        The fields; `seconds.overhead` is total - (step + validation) / jobs.
     """
     spent = {kind: sum(trial.spent.get(kind, 0.0) for trial in trials) for kind in ("step", "validation", "data_wait")}
     run = sum(trial.epochs for trial in trials)
@@ -53,9 +59,11 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
 
 
 def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
-    """Remove what a killed search, or one whose disk was full, left in its run folder; the caller holds its lock.
+    """Remove the temporary files and superseded checkpoints that a killed search left in its run folder.
 
-    That is: temporary files, and weights of trials other than the best of those that ended (`trials`).
+    Args:
+        out: The run folder; the caller holds its lock.
+        trials: The trials that ended; the checkpoint of the best one is kept.
     """
     best = best_trial(trials)
     keep = {f"trial-{best.trial}.ckpt", f"trial-{best.trial}.json"} if best else set()
@@ -64,38 +72,43 @@ def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
             continue
         with os.scandir(folder) as entries:
             for entry in entries:
-                left = TEMPORARY.fullmatch(entry.name) or unwanted.fullmatch(entry.name)
-                if left and entry.name not in keep and entry.is_file(follow_symlinks=False):
+                stale = TEMPORARY.fullmatch(entry.name) or unwanted.fullmatch(entry.name)
+                if stale and entry.name not in keep and entry.is_file(follow_symlinks=False):
                     os.unlink(entry.path)
 
 
-def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, retrain: bool, score_test: bool) -> dict[str, Any]:
-    """Put the best trial's checkpoint into `out` and return its fields of result.json (those of a training).
+def best_run(
+    objective: TrainingObjective, searched: SearchResult, out: Path, *, retrain: bool, score_test: bool
+) -> dict[str, Any]:
+    """Write the checkpoint of the best trial to the run folder.
 
-    A trial that ended in this folder was kept; another (run on another machine) is trained again if `retrain`,
-    which on the same device and versions gives the same weights.
+    The checkpoint of a trial that ran on another machine is missing; training the trial again gives the same weights
+    on the same device with the same versions.
 
     Args:
-        objective: What the trials trained.
-        found: How the search ended.
-        out: The search's run folder.
-        retrain: Train the best trial again where its weights are not here; false for a search that was interrupted.
-        score_test: Score the checkpoint on the clips that were held out (of an interrupted search it is not scored).
+        objective: Objective of the search.
+        searched: Result of the search.
+        out: The run folder.
+        retrain: Train the best trial again if its checkpoint is missing; False for an interrupted search.
+        score_test: Also score the checkpoint on the test clips; without effect unless `retrain` is set.
+
+    Returns:
+        The fields of result.json that describe the training; empty if no trial succeeded.
     """
-    best = found.best
+    best = searched.best
     if best is None:
         return {}
     kept = out / KEPT / f"trial-{best.trial}"
     fields: dict[str, Any] = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
     if not kept.with_suffix(".ckpt").exists() and retrain:
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
-        local = dataclasses.replace(objective)  # keeps whatever it completes
+        local = dataclasses.replace(objective)  # a copy keeps its first trial, whatever other trials the original kept
         local.keep(best.trial, config, local.fit(config))
     if kept.with_suffix(".ckpt").exists():
-        about = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")
-        entry: Mapping[str, Any] = next((entry for entry in about["history"] if entry["epoch"] == about["epoch"]), {})
+        record = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")
+        entry: Mapping[str, Any] = next((entry for entry in record["history"] if entry["epoch"] == record["epoch"]), {})
         fields |= {name: entry[name] for name in ("per_class", "confusion") if name in entry}
-        fields |= {"selected_by": about["selected"], "history": about["history"], "parameters": about["parameters"]}
+        fields |= {"selected_by": record["selected"], "history": record["history"], "parameters": record["parameters"]}
         if retrain:
             os.replace(kept.with_suffix(".ckpt"), out / CHECKPOINT)
             shutil.rmtree(out / KEPT)
@@ -108,7 +121,7 @@ def best_run(objective: TrainingObjective, found: SearchResult, out: Path, *, re
 
 
 def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any]) -> None:
-    """Add the scores of the checkpoint in `out` on the clips that the search held out."""
+    """Add to `fields` the scores of the checkpoint in `out` on the test clips."""
     from shardwave.models.evaluation.evaluate import score
     from shardwave.models.runs import checkpoint
 
@@ -119,7 +132,7 @@ def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any])
 
 
 def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Space) -> None:
-    """The search's figures, and those of the best trial's training."""
+    """Write the figures of the search and of the training of its best trial to `out`."""
     from shardwave.models.runs import figures as training_figures
     from shardwave.search import figures
 

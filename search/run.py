@@ -1,4 +1,4 @@
-"""`search SET`: a backend, a space and a model's training brought together; leaves a run folder (DESIGN §2)."""
+"""The hyper-parameter search: runs the trials and writes a run folder."""
 
 from __future__ import annotations
 
@@ -30,14 +30,26 @@ from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
 
 _log = logging.getLogger(__name__)
-_FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")  # what a resumed search may change
+# settings that a resumed search may change; the space itself is compared separately
+_FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")
 
 
 def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False) -> dict[str, Any]:
-    """Search hyper-parameters of `config.model` on a shard set, and return what result.json holds.
+    """Search the hyper-parameters of a model on a shard set.
 
-    `resume` goes on with a search in `out`: finished trials are kept, those that were running are run again. Ctrl-C leaves a
-    valid result (state INTERRUPTED) and raises KeyboardInterrupt; a search whose trials all failed raises ShardwaveError.
+    Args:
+        set_path: Path or URL of the shard set.
+        config: Settings of the search.
+        out: The run folder.
+        resume: Continue the search in `out`: finished trials are kept, interrupted trials run again.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        UsageError: If a setting is invalid, or differs from those of the resumed search.
+        ShardwaveError: If all trials failed, or the search could not continue.
+        KeyboardInterrupt: On Ctrl-C or SIGTERM, after a result with the state INTERRUPTED was written.
     """
     started = time.perf_counter()
     set_path, out = located(set_path), Path(out).resolve()
@@ -46,7 +58,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
     backend = make_backend(config.backend, storage=config.storage, study=config.study, address=config.address)
     shard_set = open_set(set_path)
-    roles = resolve(shard_set.splits, config.val_fold, config.test_fold)
+    folds = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
         clips = clip_table.clip_table(shard_set, field_of(training))
         fields = {
@@ -56,7 +68,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "config": _plain(config),
             "space": space.describe(),
             **clip_table.about(shard_set, clips),
-            "folds": roles._asdict(),
+            "folds": folds._asdict(),
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
             "started": (earlier or {}).get("started", time.time()),
@@ -67,50 +79,51 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             clip_table.check_same_set(earlier, out, shard_set, field_of(training))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
-        before = fields["seconds"].get("total", 0.0)
+        earlier_seconds = fields["seconds"].get("total", 0.0)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
         fields["threads"] = threads(objective, budget.jobs or 1)  # of each trial
-        threading.Thread(target=_import_late, args=(bool(roles.test),)).start()
-        with Result(out, "search", **fields) as written:
+        threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
+        with Result(out, "search", **fields) as result:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1) as progress:
                 log = TrialLog(out, Progress(progress))
                 outcome.remove_leftovers(out, log.trials)
-                found = backend.run(objective, space, budget, config.seed, log)
-            written.fields |= outcome.summary(found.trials, budget, before + time.perf_counter() - started)
-            if found.state == "FAILED":
-                raise ShardwaveError(f"{found.error}; see {out / 'trials.jsonl'}")
-            written.fields |= outcome.best_run(
-                objective, found, out, retrain=found.state == "COMPLETE", score_test=bool(roles.test)
+                searched = backend.run(objective, space, budget, config.seed, log)
+            result.fields |= outcome.summary(searched.trials, budget, earlier_seconds + time.perf_counter() - started)
+            if searched.state == "FAILED":
+                raise ShardwaveError(f"{searched.error}; see {out / 'trials.jsonl'}")
+            result.fields |= outcome.best_run(
+                objective, searched, out, retrain=searched.state == "COMPLETE", score_test=bool(folds.test)
             )
-            outcome.draw(out, written.fields, found.trials, space)
-            written.fields["seconds"]["total"] = before + time.perf_counter() - started
-            if found.state == "INTERRUPTED":
+            outcome.draw(out, result.fields, searched.trials, space)
+            result.fields["seconds"]["total"] = earlier_seconds + time.perf_counter() - started
+            if searched.state == "INTERRUPTED":
                 raise KeyboardInterrupt
-        return written.fields
+        return result.fields
 
 
 class Progress:
-    """Keeps a bar of ended trials, with the best value so far."""
+    """Listener of a `TrialLog` that shows the number of ended trials and the best value in a progress bar."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._ended: dict[int, Trial] = {}
 
     def __call__(self, trial: Trial) -> None:
+        """Update the bar if `trial` has ended."""
         if trial.state == "RUNNING" or trial.trial in self._ended:
             return
         self._ended[trial.trial] = trial
-        about = f"{trial.epochs} epochs in {trial.seconds:.1f} s, best value {trial.value}, {trial.params}"
-        _log.info("trial %d %s: %s", trial.trial, trial.state, trial.error or about)
+        summary = f"{trial.epochs} epochs in {trial.seconds:.1f} s, best value {trial.value}, {trial.params}"
+        _log.info("trial %d %s: %s", trial.trial, trial.state, trial.error or summary)
         best = best_trial(list(self._ended.values()))
         if best is not None:
             self._progress.set_postfix(best=f"{best.value:.4f}", trial=best.trial, refresh=False)
         self._progress.update()
 
 
-def _import_late(scores_test: bool) -> None:
-    """Import what is used at the end, in a thread: this process has little to do while its workers import and train."""
+def _import_modules(scores_test: bool) -> None:
+    """Import the modules used at the end of the search; a thread does this while the workers train."""
     import shardwave.models.runs.figures
     import shardwave.search.figures
 
@@ -126,16 +139,16 @@ def _plain(config: SearchConfig) -> dict[str, Any]:
 
 
 def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
-    """A resumed search goes on with what it began with."""
+    """Raise UsageError if the settings or the space of a resumed search have changed."""
     if earlier.get("command") != "search":
         raise UsageError(
-            f"--resume: the run folder holds a run of `{earlier.get('command')}`, not of `search`: choose another --out"
+            f"--resume: the run folder contains a run of `{earlier.get('command')}`, not `search`; use another --out"
         )
     was, now = earlier["config"], fields["config"]
     for name in now:
         if name not in _FREE and was.get(name) != now[name]:
             changed = f"with {name} {was.get(name)}, not {now[name]}"
-            raise UsageError(f"--resume: the search was started {changed}; give the same options, or another --out")
+            raise UsageError(f"--resume: the search was started {changed}; use the same options or another --out")
     if earlier["space"] != fields["space"]:
         raise UsageError(
             f"--resume: the search was started with another space ({earlier['space']}, now {fields['space']}); use another --out"

@@ -1,7 +1,7 @@
-"""Search spaces: one per model, given once, translated by every backend; a YAML file may override them.
+"""Search spaces: the default space of each model and YAML files that override it.
 
-Light: no heavy imports, since `cli.py` and every backend read it. Sampling is the standard library's `random.Random` seeded by
-text, which is the same on every platform and Python version.
+Points are drawn with `random.Random` seeded by text, which gives the same values on every platform and Python
+version. This module avoids heavy imports because the command line and every backend import it.
 """
 
 from __future__ import annotations
@@ -23,43 +23,70 @@ Value = int | float | str | bool
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of `values`, each equally likely and drawn anew for every trial."""
+    """Categorical parameter: each trial draws one of `values` with equal probability.
+
+    Attributes:
+        values: The candidate values.
+    """
 
     values: tuple[Value, ...]
 
     def draw(self, generator: random.Random) -> Value:
+        """Draw a value."""
         return generator.choice(self.values)
 
     def allows(self, value: Any) -> bool:
+        """Return whether `value` is one of `values`."""
         return value in self.values
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid(Choice):
-    """One of `values`; together with the space's other grids it spans cells that are covered evenly."""
+    """Categorical parameter whose values are covered evenly.
+
+    The `Grid` parameters of a space form cells, one for each combination of their values. The random and grid
+    samplers use every cell once before they use any cell again; the model-based samplers treat a `Grid` as a
+    `Choice`.
+
+    Attributes:
+        values: The candidate values.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """A float, uniform in [low, high]."""
+    """Float parameter, uniformly distributed in [low, high].
+
+    Attributes:
+        low: Lower bound, inclusive.
+        high: Upper bound, inclusive.
+    """
 
     low: float
     high: float
 
     def draw(self, generator: random.Random) -> Value:
+        """Draw a value."""
         return min(max(generator.uniform(self.low, self.high), self.low), self.high)
 
     def allows(self, value: Any) -> bool:
+        """Return whether `value` is a number in [low, high]."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform(Uniform):
-    """A float whose logarithm is uniform in [log low, log high]; 0 < low."""
+    """Float parameter whose logarithm is uniformly distributed in [log(low), log(high)].
+
+    Attributes:
+        low: Lower bound, inclusive, greater than 0.
+        high: Upper bound, inclusive.
+    """
 
     def draw(self, generator: random.Random) -> Value:
-        drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
-        return min(max(drawn, self.low), self.high)
+        """Draw a value."""
+        value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        return min(max(value, self.low), self.high)
 
 
 Dimension = Choice | Uniform
@@ -95,30 +122,41 @@ SPACES: dict[str, dict[str, Dimension]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The dimensions that are searched, and the parameters that are held fixed; both by hyper-parameter name."""
+    """Search space of a model.
+
+    Attributes:
+        dimensions: The searched parameters, by name.
+        fixed: Values of the parameters that are not searched, by name.
+    """
 
     dimensions: Mapping[str, Dimension]
     fixed: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.dimensions:
-            raise UsageError("the search space is empty: leave at least one parameter to search, or use `train` for one training")
+            raise UsageError("the search space is empty: search a parameter, or use `train` instead")
 
     def cells(self) -> list[dict[str, Value]]:
-        """All combinations of the grid dimensions, in order; one empty cell when there is no grid."""
+        """Return all combinations of the `Grid` values, in order; one empty cell without `Grid`."""
         grids = {name: dimension.values for name, dimension in self.dimensions.items() if isinstance(dimension, Grid)}
         return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
 
     def point(self, trial: int, seed: int, *, shuffle: bool = True) -> dict[str, Value]:
-        """Parameters of trial number `trial` (from 0), a function of (trial, seed) alone.
+        """Return the parameters of a trial; they depend on the arguments alone.
 
-        Every grid cell comes once before any comes twice (in a new random order each time round, or in order without `shuffle`);
-        all other dimensions are drawn anew.
+        Args:
+            trial: Number of the trial, from 0.
+            seed: Seed of the search.
+            shuffle: Use the grid cells in a new random order in every pass over them, instead of in their
+                order.
+
+        Returns:
+            The value of every searched and fixed parameter, by name.
         """
         cells = self.cells()
-        turn, position = divmod(trial, len(cells))
+        cycle, position = divmod(trial, len(cells))
         if shuffle:
-            random.Random(f"cells {seed} {turn}").shuffle(cells)
+            random.Random(f"cells {seed} {cycle}").shuffle(cells)
         values = {**self.fixed, **cells[position]}
         for name, dimension in self.dimensions.items():
             if not isinstance(dimension, Grid):
@@ -126,13 +164,14 @@ class Space:
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
     def describe(self) -> dict[str, Any]:
-        """The space as a JSON object: `{name: {kind: [its fields]}}`, or the value of a fixed parameter."""
+        """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
         rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()}
-        return json.loads(json.dumps({**rules, **self.fixed}))  # tuples become lists, as in what a file gives back
+        # tuples become lists, so that the result is equal to the content of a file
+        return json.loads(json.dumps({**rules, **self.fixed}))
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Space:
-        """The space that `describe` describes."""
+        """Create the space that `describe` returned as `description`."""
         kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Grid, Uniform, LogUniform)}
         dimensions: dict[str, Dimension] = {}
         for name, rule in description.items():
@@ -142,7 +181,7 @@ class Space:
         return cls(dimensions, {name: value for name, value in description.items() if name not in dimensions})
 
     def contains(self, params: Mapping[str, Any]) -> bool:
-        """Whether `params` names exactly this space's parameters, each with a value the space allows."""
+        """Return whether `params` has exactly the parameters of this space, each with an allowed value."""
         if set(params) != {*self.dimensions, *self.fixed}:
             return False
         if any(params[name] != value for name, value in self.fixed.items()):
@@ -157,11 +196,13 @@ def space_for(
 
     Args:
         model: Name of the model.
-        override: Dimensions that are searched instead of the default ones, or a YAML file of dimensions that replace single ones.
-        fixed: Parameters that are not searched.
+        override: A mapping replaces the default dimensions. A YAML file changes single parameters and keeps
+            the other defaults.
+        fixed: Values of parameters that are not searched.
 
     Raises:
-        UsageError: The file cannot be read, names an unknown parameter, or has a rule that is not valid.
+        UsageError: If the model is unknown, no parameter is searched, or the file cannot be read, names an
+            unknown parameter or contains an invalid rule.
     """
     find(model)
     if isinstance(override, Mapping):
@@ -189,7 +230,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UsageError(f"--space {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of UTF-8, of dates, of deep nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: invalid UTF-8 or date
         raise UsageError(f"--space {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
         raise UsageError(f"--space {path} must map parameter names to rules ({_RULES})")
@@ -197,7 +238,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimension | Value:
-    """One entry of a space file."""
+    """Parse one entry of a space file; returns a dimension, or the value of a fixed parameter."""
     where = f"--space {path}: {name}"
     types = parameters(model)
     if name not in types:
@@ -207,16 +248,16 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
         return _value(where, kind, rule)
     if len(rule) != 1 or next(iter(rule)) not in KINDS:
         raise UsageError(f"{where} must be one of {_RULES}; got {rule}")
-    key, given = next(iter(rule.items()))
-    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise UsageError(f"{where}: {key} takes a list, got {given}")
-    values = tuple(_value(where, kind, value) for value in given)
+    key, arguments = next(iter(rule.items()))
+    if not isinstance(arguments, Sequence) or isinstance(arguments, str) or not arguments:
+        raise UsageError(f"{where}: {key} takes a list, got {arguments}")
+    values = tuple(_value(where, kind, value) for value in arguments)
     if key in ("grid", "choice"):
         if len(set(values)) != len(values):
-            raise UsageError(f"{where}: {key} names a value twice: {list(values)}")
+            raise UsageError(f"{where}: {key} contains a value twice: {list(values)}")
         return KINDS[key](values)
     if kind is not float:
-        raise UsageError(f"{where} takes whole numbers: give it a grid or a choice, not {key}")
+        raise UsageError(f"{where} takes whole numbers: use grid or choice, not {key}")
     if len(values) != 2 or not float(values[0]) < float(values[1]):
         raise UsageError(f"{where}: {key} takes [low, high] with low < high, got {list(values)}")
     low, high = float(values[0]), float(values[1])
@@ -226,7 +267,7 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
 
 
 def _value(where: str, kind: type, value: Any) -> Value:
-    """`value` as `kind`; YAML reads 1e-4 as text, so numbers may be given as text."""
+    """Convert `value` to `kind`; accepts numbers as text because YAML reads 1e-4 as text."""
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
@@ -239,10 +280,13 @@ def _value(where: str, kind: type, value: Any) -> Value:
 
 
 def parameters(model: str) -> dict[str, type]:
-    """Every hyper-parameter that a space for `model` may name, with its type."""
-    whole: dict[str, tuple[str, ...]] = {"mlp": ("hidden_size", "hidden_layers"), "cnn-plus": ("conv1_kernel", "conv1_channels")}
-    whole["vgg16"] = whole["mlp"]
-    whole["cnn"] = (*whole["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
+    """Return the hyper-parameters that a space for `model` may contain, with their types."""
+    integers: dict[str, tuple[str, ...]] = {
+        "mlp": ("hidden_size", "hidden_layers"),
+        "cnn-plus": ("conv1_kernel", "conv1_channels"),
+    }
+    integers["vgg16"] = integers["mlp"]
+    integers["cnn"] = (*integers["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
     rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema_decay")
     masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
-    return {**dict.fromkeys(("batch_size", *whole.get(model, ())), int), **dict.fromkeys((*rates, *masks), float)}
+    return {**dict.fromkeys(("batch_size", *integers.get(model, ())), int), **dict.fromkeys((*rates, *masks), float)}

@@ -1,4 +1,4 @@
-"""Trials: their records, how an objective reports their progress, and the result of a search."""
+"""Trials: their records, the interface of an objective, and the result of a search."""
 
 from __future__ import annotations
 
@@ -12,56 +12,79 @@ MAX_ATTEMPTS = 3  # a trial whose worker dies this often is FAILED
 
 
 class TrialStopped(Exception):
-    """Raised by `report` when the scheduler ends the trial; an objective lets it pass."""
+    """Raised by a `Report` when the scheduler stops the trial; an objective must not suppress it."""
 
 
 @dataclasses.dataclass
 class Trial:
-    """One trial, as a line of `trials.jsonl` holds it; higher values are better."""
+    """One trial, with the fields of a line of `trials.jsonl`.
 
-    trial: int  # its number, from 0
+    Attributes:
+        trial: Number of the trial, from 0.
+        params: Hyper-parameters, by name.
+        state: RUNNING; COMPLETE, PRUNED or FAILED after the end.
+        values: Objective value of each epoch; higher is better.
+        times: Time from the start of the trial to each value, in seconds.
+        start: Start of the last attempt, in Unix time.
+        seconds: Duration, in seconds.
+        worker: Process that runs the trial, as HOST:PID.
+        attempt: Number of the attempt, from 1; a trial is repeated when its worker dies.
+        error: Reason of the failure.
+        spent: Time by kind (step, validation, data_wait), in seconds.
+        info: Further results of the objective, such as the number of parameters.
+    """
+
+    trial: int
     params: dict[str, Any]
-    state: str = "RUNNING"  # COMPLETE, PRUNED or FAILED once it has ended
-    values: list[float] = dataclasses.field(default_factory=list)  # one per epoch
-    times: list[float] = dataclasses.field(default_factory=list)  # seconds from the start to each value
-    start: float = dataclasses.field(default_factory=time.time)  # Unix time
+    state: str = "RUNNING"
+    values: list[float] = dataclasses.field(default_factory=list)
+    times: list[float] = dataclasses.field(default_factory=list)
+    start: float = dataclasses.field(default_factory=time.time)
     seconds: float = 0.0
     worker: str = ""
     attempt: int = 1
     error: str | None = None
-    spent: dict[str, float] = dataclasses.field(default_factory=dict)  # seconds by kind: step, validation, data_wait
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the objective tells beyond: parameters, …
+    spent: dict[str, float] = dataclasses.field(default_factory=dict)
+    info: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
+        """Number of epochs with a value."""
         return len(self.values)
 
     @property
     def value(self) -> float | None:
-        """The best value so far."""
+        """Highest value so far; None before the first epoch."""
         return max(self.values, default=None)
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch (from 1) of the best value; where several share it, the one that the objective names, or the first."""
+        """Epoch (from 1) in `info["best_epoch"]`, or first with the highest value; None without values."""
         if not self.values:
             return None
         return self.info.get("best_epoch") or self.values.index(max(self.values)) + 1
 
     def row(self) -> dict[str, Any]:
-        """The trial as a JSON object (DESIGN §2, trials.jsonl)."""
+        """Return the trial as an object of `trials.jsonl`."""
         fields = dataclasses.asdict(self)
-        first = {name: fields.pop(name) for name in ("trial", "params", "state")}
-        return {**first, "value": self.value, "epochs": self.epochs, **fields}
+        leading = {name: fields.pop(name) for name in ("trial", "params", "state")}
+        return {**leading, "value": self.value, "epochs": self.epochs, **fields}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Trial:
+        """Create a trial from an object of `trials.jsonl`."""
         return cls(**{field.name: row[field.name] for field in dataclasses.fields(cls) if field.name in row})
 
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """A trial to run: its number, its parameters, and which attempt this is."""
+    """A trial to run.
+
+    Attributes:
+        trial: Number of the trial, from 0.
+        params: Hyper-parameters, by name.
+        attempt: Number of the attempt, from 1.
+    """
 
     trial: int
     params: dict[str, Any]
@@ -70,60 +93,93 @@ class Assignment:
 
 @dataclasses.dataclass
 class SearchResult:
-    """How a search ended, with every trial in order of its number."""
+    """Result of a search.
 
-    state: str  # COMPLETE, FAILED (no trial succeeded) or INTERRUPTED
+    Attributes:
+        state: COMPLETE, FAILED (no trial succeeded) or INTERRUPTED.
+        trials: The trials that ended, in order of their numbers.
+        seconds: Wall time of the search, in seconds.
+        error: Reason of a failure.
+    """
+
+    state: str
     trials: list[Trial]
-    seconds: float  # wall time of `run`
+    seconds: float
     error: str | None = None
 
     @property
     def best(self) -> Trial | None:
+        """The best trial, see `best_trial`."""
         return best_trial(self.trials)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the greatest value among those that completed or were stopped early; the lowest number breaks a tie."""
+    """Return the COMPLETE or PRUNED trial with the highest value, of equal ones the first, or None."""
     usable = [trial for trial in trials if trial.state in ("COMPLETE", "PRUNED") and trial.values]
     return max(usable, key=lambda trial: (trial.value, -trial.trial), default=None)
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[tuple[float, int, float]]:
-    """After every epoch of a search, in order of time: (seconds since the first trial's start, epochs spent, best value)."""
+    """Return the best value over time.
+
+    Returns:
+        For every epoch of every trial, in order of time: seconds since the start of the first trial, epochs
+            of all
+        trials so far, highest value so far.
+    """
     origin = min((trial.start for trial in trials), default=0.0)
-    told = sorted(
-        (trial.start + at - origin, value) for trial in trials for at, value in zip(trial.times, trial.values, strict=True)
+    timed_values = sorted(
+        (trial.start + elapsed - origin, value)
+        for trial in trials
+        for elapsed, value in zip(trial.times, trial.values, strict=True)
     )
     steps, best = [], -math.inf
-    for spent, (seconds, value) in enumerate(told, 1):
+    for epochs, (seconds, value) in enumerate(timed_values, 1):
         best = max(best, value)
-        steps.append((seconds, spent, best))
+        steps.append((seconds, epochs, best))
     return steps
 
 
 class Report(Protocol):
-    """What an objective tells its trial's progress to."""
+    """Callback with which an objective reports the value of an epoch.
+
+    Attributes:
+        trial: Number of the trial.
+        info: Further results, stored with the trial; the objective may add entries.
+    """
 
     trial: int
-    info: dict[str, Any]  # the objective may write here; stored with the trial
+    info: dict[str, Any]
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
-        """Tell the value after `epoch` (1, 2, 3, …) and the seconds spent so far by kind. Raises `TrialStopped` to end the
-        trial."""
+        """Report a value.
+
+        Args:
+            epoch: Number of the epoch: 1, 2, 3, …
+            value: Value after the epoch; higher is better.
+            spent: Time since the start of the trial by kind, in seconds.
+
+        Raises:
+            TrialStopped: If the scheduler stops the trial.
+            ValueError: If an epoch is missing or repeated, or the value is not finite.
+        """
 
 
 class Objective(Protocol):
-    """`objective(params, report)`: any function; it runs in a worker process, to which it (and not its data) is pickled.
+    """Function whose reported values a search maximizes; it is pickled to the worker processes.
 
-    It may also offer `modules` (names to import, once, before workers are forked: importing them must not start threads nor touch
-    a GPU), `threads` (that are of use to one trial) and `prepare()` (called once in each worker).
+    Optional attributes: `modules`, names of modules that are imported once before the workers are forked
+    (importing them must neither start threads nor use a GPU); `threads`, the number of CPU threads per trial;
+    `prepare()`, which each worker calls once; `terms`, the settings that all machines of a shared study must
+    have in common.
     """
 
-    def __call__(self, params: dict[str, Any], report: Report) -> None: ...
+    def __call__(self, params: dict[str, Any], report: Report) -> None:
+        """Run one trial with the hyper-parameters `params`, and call `report` after every epoch."""
 
 
 def check_report(last_epoch: int, epoch: int, value: float) -> int:
-    """Return `epoch`; raises `ValueError` unless it follows `last_epoch` and `value` is a finite number."""
+    """Return `epoch`; raises `ValueError` unless `epoch` is `last_epoch + 1` and `value` is finite."""
     if epoch != last_epoch + 1:
         raise ValueError(f"an objective reports epochs 1, 2, 3, …; epoch {epoch} came after {last_epoch}")
     if not math.isfinite(value):
@@ -132,7 +188,19 @@ def check_report(last_epoch: int, epoch: int, value: float) -> int:
 
 
 def final_state(trial: Trial, state: str, error: str | None, epochs: int) -> tuple[str, str | None]:
-    """The state and the error of an ended trial: complete if it was stopped in its last epoch, failed if it has no value."""
+    """Correct the state and the error with which a trial ended.
+
+    Args:
+        trial: The trial.
+        state: State that was reported.
+        error: Error that was reported.
+        epochs: Maximum number of epochs.
+
+    Returns:
+        The state and the error: COMPLETE for a trial pruned after its last epoch, FAILED for a completed
+            trial without
+        values, else `state`.
+    """
     if state == "PRUNED" and trial.epochs >= epochs:
         state = "COMPLETE"
     if state == "COMPLETE" and not trial.values:

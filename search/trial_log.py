@@ -1,5 +1,4 @@
-"""The record of a search: `trials.jsonl` (a line when a trial ends) and `started.jsonl` (a line when one starts, for
-`--resume`)."""
+"""The record of a search: `trials.jsonl`, a line per ended trial, and `started.jsonl`, a line per started attempt."""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from shardwave.shards.storage.atomic import json_bytes
 
 T = TypeVar("T")
 TRIALS, STARTED = "trials.jsonl", "started.jsonl"
-BEGINNING = b'{"trial"'  # of every line of both
+BEGINNING = b'{"trial"'  # first bytes of every line of both files
 
 
 class TrialInfo(TypedDict):
-    """What an objective tells of a trial beyond its values; more than these fields are allowed."""
+    """Further results of an objective; other fields are allowed."""
 
     best_epoch: NotRequired[typed.Count | None]
     scores: NotRequired[dict[str, float | None]]
@@ -30,7 +29,7 @@ class TrialInfo(TypedDict):
 
 
 class TrialRow(TypedDict):
-    """A line of trials.jsonl (see `shardwave.search.trial.Trial`)."""
+    """A line of trials.jsonl, see `shardwave.search.trial.Trial`."""
 
     trial: typed.Count
     params: dict[str, int | float | str | bool | None]
@@ -58,22 +57,34 @@ class StartedRow(TypedDict):
 
 
 class TrialLog:
-    """Every trial of a search, in memory and (with a folder) on disk; the one place where they change.
+    """The trials of a search, in memory and optionally in a run folder; all changes of trials use this class.
 
-    `listener(trial)` is called after every change, for progress.
+    Args:
+        folder: The run folder; trials that it contains are read. None: the trials are not written.
+        listener: Called with a trial after each of its changes.
+
+    Attributes:
+        finished: The trials that ended, by number.
+        running: The running trials, by number.
+
+    Raises:
+        DamagedFile: If `trials.jsonl` contains a trial with different numbers of times and values.
     """
 
     def __init__(self, folder: Path | None = None, listener: Callable[[Trial], None] | None = None) -> None:
         self.listener = listener
         self.finished: dict[int, Trial] = {}
         self.running: dict[int, Trial] = {}
-        self._lost: dict[int, Assignment] = {}  # started in an earlier run, never ended
+        self._lost: dict[int, Assignment] = {}  # trials that an earlier process did not finish
         self.folder = folder
-        self._mended: set[str] = set()  # files whose torn last line was removed
+        self._repaired: set[str] = set()  # files checked for an incomplete last line
         if folder is not None:
             for ended in _read(folder / TRIALS, TrialRow):
                 if len(ended["times"]) != len(ended["values"]):
-                    raise DamagedFile(f"{folder / 'trials.jsonl'} is damaged: trial {ended['trial']} has not one time a value")
+                    raise DamagedFile(
+                        f"{folder / TRIALS} is damaged: trial {ended['trial']} has {len(ended['times'])} times for "
+                        f"{len(ended['values'])} values"
+                    )
                 self.finished[ended["trial"]] = Trial.from_row(ended)
             for row in _read(folder / STARTED, StartedRow):
                 if row["trial"] not in self.finished:
@@ -81,19 +92,19 @@ class TrialLog:
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials that ended, in order of their numbers."""
+        """Trials that ended, in order of their numbers."""
         return [self.finished[number] for number in sorted(self.finished)]
 
     def lost(self) -> list[Assignment]:
-        """Trials that an earlier run started and did not end, as their next attempts."""
+        """Return the next attempts of the trials that an earlier process started and did not finish."""
         return [self._lost[number] for number in sorted(self._lost)]
 
     def start(self, assignment: Assignment, worker: str) -> Trial:
-        """A trial starts, or starts anew."""
+        """Record the start of an attempt at a trial."""
         trial = Trial(assignment.trial, assignment.params, worker=worker, attempt=assignment.attempt)
         self.running[trial.trial] = trial
         self._append(STARTED, {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
-        self._tell(trial)
+        self._notify(trial)
         return trial
 
     def report(
@@ -104,7 +115,21 @@ class TrialLog:
         spent: Mapping[str, float] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> Trial:
-        """A running trial has a value for its next epoch."""
+        """Record the value of a running trial's next epoch.
+
+        Args:
+            number: Number of the trial.
+            epoch: Number of the epoch, from 1.
+            value: Value after the epoch.
+            spent: Time spent so far by kind, in seconds.
+            info: Further results, added to those of the trial.
+
+        Returns:
+            The trial.
+
+        Raises:
+            ValueError: If an epoch is missing or repeated, or the value is not finite.
+        """
         trial = self.running[number]
         check_report(trial.epochs, epoch, value)
         trial.values.append(float(value))
@@ -112,47 +137,51 @@ class TrialLog:
         if spent:
             trial.spent = {kind: round(seconds, 6) for kind, seconds in spent.items()}
         trial.info.update(info or {})
-        self._tell(trial)
+        self._notify(trial)
         return trial
 
     def end(self, number: int, state: str, error: str | None = None) -> Trial:
-        """A running trial ends as COMPLETE, PRUNED or FAILED: its line is written."""
+        """Record the end of a running trial as COMPLETE, PRUNED or FAILED."""
         trial = self.running.pop(number)
         trial.state, trial.error = state, error
         trial.seconds = trial.seconds or round(time.time() - trial.start, 6)
         return self.add(trial)
 
     def add(self, trial: Trial) -> Trial:
-        """A trial that has ended, here or on another machine of the same study."""
+        """Record a trial that has ended, also one of another machine of the same study."""
         self.finished[trial.trial] = trial
         self._append(TRIALS, trial.row())
-        self._tell(trial)
+        self._notify(trial)
         return trial
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        """Append a line, after removing half a line that an earlier run left."""
+        """Append a line to a file; before the first one, remove an incomplete last line."""
         if self.folder is None:
             return
-        if name not in self._mended:
-            line_file.cut_torn_line(self.folder / name, BEGINNING)
-            self._mended.add(name)
+        if name not in self._repaired:
+            line_file.remove_incomplete_line(self.folder / name, BEGINNING)
+            self._repaired.add(name)
         line_file.append(self.folder / name, json_bytes(redact_values(row)), sync=name == TRIALS)
 
-    def _tell(self, trial: Trial) -> None:
+    def _notify(self, trial: Trial) -> None:
         if self.listener is not None:
             self.listener(trial)
 
 
 def read_trials(folder: Path | str) -> list[Trial]:
-    """The trials of a search's run folder, in order of their numbers."""
+    """Return the trials in the run folder of a search, in order of their numbers.
+
+    Raises:
+        ShardwaveError: If the folder contains no trials.jsonl.
+    """
     folder = Path(folder)
     if not (folder / TRIALS).exists():
-        raise ShardwaveError(f"{folder} holds no trials.jsonl: it is not a search's run folder, or no trial has ended")
+        raise ShardwaveError(f"{folder} contains no trials.jsonl: it is not a run folder of `search`, or no trial has ended")
     return TrialLog(folder).trials
 
 
 def _read(path: Path, kind: type[T]) -> list[T]:
-    """Read the rows of a JSON-lines file; a damaged line is passed over, and named unless it is the last, cut off by a kill."""
+    """Read the rows of a JSON-lines file; damaged lines are skipped, with a message unless it is the last line."""
     if not path.exists():
         return []
     rows = []
@@ -163,5 +192,5 @@ def _read(path: Path, kind: type[T]) -> list[T]:
             rows.append(typed.check(typed.parse(line, where), kind, where))
         except DamagedFile as error:
             if number < len(lines):
-                say(f"{error}: passed over, a search that goes on runs its trial again")
+                say(f"{error}: the line is skipped, and --resume runs its trial again")
     return rows

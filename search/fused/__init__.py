@@ -1,1 +1,1 @@
-"""A compiled trainer for multi-layer perceptrons; it does what `shardwave.models.training.fit` does, in less time."""
+"""A compiled trainer for multi-layer perceptrons, equivalent to `shardwave.models.training.fit` but faster."""

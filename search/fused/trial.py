@@ -1,4 +1,4 @@
-"""The state of one multi-layer perceptron that the compiled trainer trains."""
+"""State of a perceptron during training with the compiled trainer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from shardwave.models.training.precision import DTYPES
 
 
 class FusedTrial:
-    """A Learner whose parameters lie in one flat tensor, with the state of its optimiser.
+    """A perceptron with flat parameters and the state of its optimizer.
+
+    Args:
+        config: Settings of the training.
+        data: The training data.
 
     Attributes:
-        values, gradients, means, squares: Parameters and AdamW's state, flat: per layer weight [out, in] and bias
-            [out]. The parameters of the Learner's network are views of `values`.
-        widths: int64 [layers + 1]; of the input and of each layer's output.
-        generator: Draws the dropout masks.
+        learner: The `Learner`; the parameters of its network are views of `values`.
+        values: Parameters, flat: weight [out, in] and bias [out] of each layer.
+        gradients: Gradients, of the same layout.
+        means: AdamW's running means of the gradients, of the same layout.
+        squares: AdamW's running means of the squared gradients, of the same layout.
+        widths: int64 [layers + 1], the widths of the input and of each layer's output.
+        generator: Random generator of the dropout masks.
     """
 
     def __init__(self, config: TrainConfig, data: TrainingData) -> None:
@@ -35,11 +42,19 @@ class FusedTrial:
         self.generator = np.random.Generator(np.random.SFC64(config.seed))
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step (from 0)."""
+        """Return the learning rate of a step, counted from 0."""
         factor = self.learner.one_cycle(step) if self.config.schedule == "one-cycle" else 1.0
         return self.config.learning_rate * factor
 
     def draw_masks(self, steps: int, samples: int) -> np.ndarray:
-        """Draw which hidden units dropout keeps; uint8 [steps, samples * hidden units], layer after layer in each row."""
+        """Draw dropout masks.
+
+        Args:
+            steps: Number of steps.
+            samples: Samples per step.
+
+        Returns:
+            uint8 [steps, samples * hidden units], 1 for a kept unit; each row holds the layers one after another.
+        """
         shape = (steps, samples * int(self.widths[1:-1].sum()))
         return (self.generator.random(shape, np.float32) < 1.0 - self.config.dropout).view(np.uint8)

@@ -101,10 +101,10 @@ def test_a_torn_line_of_the_record(tmp_path: Path, capfd: pytest.CaptureFixture[
     first, second, *others = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:-30] + b"\n" + b"".join(others)[:-10])
     assert len(read_trials(tmp_path)) == 2 and path.read_bytes().endswith(others[-1][:-10])  # reading changes nothing
-    assert "trials.jsonl line 2 is damaged: not JSON: passed over" in capfd.readouterr().err
+    assert "trials.jsonl line 2 is damaged: not JSON: the line is skipped" in capfd.readouterr().err
     trials = backend("random", tmp_path)
     assert [trial.trial for trial in trials] == list(range(TRIALS)) and len(read_trials(tmp_path)) == TRIALS
-    assert "removed a last line that was cut off" in capfd.readouterr().err
+    assert "removed an incomplete last line" in capfd.readouterr().err
 
 
 def test_a_shared_journal(tmp_path: Path) -> None:

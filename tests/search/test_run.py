@@ -217,19 +217,19 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         ({"backend": "hyperopt"}, "backend must be one of ray, optuna, random, got hyperopt"),
         (
             {"scheduler": "asha"},
-            "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna has it",
+            "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna supports it",
         ),
         ({"sampler": "tpe"}, "sampler of backend random must be one of random, grid, got tpe"),
         ({"trials": 0}, "trials must be 1 or more, got 0"),
         ({"jobs": 0}, "jobs must be 1 or more, got 0"),
-        ({"grace": 4}, r"grace must lie between 1 and epochs \(3\), got 4"),
+        ({"grace": 4}, r"grace must be between 1 and epochs \(3\), got 4"),
         ({"reduction": 1}, "reduction must be 2 or more, got 1"),
         ({"model": "rnn"}, "model must be one of"),
         ({"val_fold": 9}, "--val-fold must be one of the set's folds 1, 2, 3, got 9"),
         ({"storage": "sqlite:///x.db"}, "backend random does not take --storage"),
         ({"model": "cnn", "fused": True}, "--fused: not for model cnn with precision"),
         ({"fused": True, "device": "cuda"}, "--fused trains on the CPU: leave out --fused or --device cuda"),
-        ({"device": "cuda"}, "device cuda: PyTorch sees no CUDA device here"),
+        ({"device": "cuda"}, "device cuda: PyTorch finds no CUDA device"),
     ],
 )
 def test_wrong_usage(feature_set: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
