@@ -19,9 +19,9 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
         folders: Run folders of searches.
 
     Returns:
-        A row per search, in the same order. `seconds`, `overhead` and their quotients per trial are wall times;
-        `seconds_to_best` counts from the start of the first trial; `steps` holds [seconds, epochs of all trials, best
-        value] after every epoch.
+        A row per search, in the same order. `seconds`, `overhead` and their quotients per trial are wall
+        times; `seconds_to_best` counts from the start of the first trial; `steps` holds [seconds, epochs of
+        all trials, best value] after every epoch.
 
     Raises:
         UsageError: If a folder contains a run of another command.
@@ -30,7 +30,7 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
     for folder in map(Path, folders):
         result = read(folder)
         if result["command"] != "search":
-            raise UsageError(f"{folder} contains a run of `{result['command']}`: give run folders of `search`")
+            raise UsageError(f"{folder} contains a run of `{result['command']}`: use folders of `search`")
         trials = read_trials(folder)
         steps, seconds = best_so_far(trials), result["seconds"]
         rows.append(
@@ -52,6 +52,6 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
 
 
 def _seconds_to_best(steps: Sequence[tuple[float, int, float]], trials: Sequence[Trial]) -> float | None:
-    """Return the time from the start of the first trial to the best value, in seconds; None without values."""
+    """Return the seconds from the start of the first trial to the best value; None without values."""
     best = max((value for trial in trials for value in trial.values), default=None)
     return next((seconds for seconds, _, value in steps if value == best), None)

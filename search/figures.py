@@ -86,7 +86,8 @@ def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
     """Return the adjusted R² of a regression of the trials' best values on each parameter alone.
 
-    The regression has a mean per value of a `Choice`, and is quadratic in a number (in its logarithm for `LogUniform`).
+    The regression has a mean per value of a `Choice`, and is quadratic in a number (in its logarithm for
+    `LogUniform`).
 
     Args:
         trials: The trials; failed ones are ignored.
@@ -132,7 +133,8 @@ def _position(dimension: Any, value: Any) -> float:
 
 def _scatter(axes: Any, trials: Sequence[Trial], x: Any) -> None:
     for state in COLOURS:
-        points = [(x(trial), trial.value) for trial in trials if trial.state == state and trial.values and x(trial) is not None]
+        ended = [trial for trial in trials if trial.state == state and trial.values and x(trial) is not None]
+        points = [(x(trial), trial.value) for trial in ended]
         if points:
             axes.scatter(*zip(*points, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8)
     axes.grid(alpha=0.3)

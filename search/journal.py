@@ -1,4 +1,4 @@
-"""Optuna's journal storage with protection against incomplete lines, which full disks and killed processes leave."""
+"""Optuna's journal storage with removal of incomplete lines, left by full disks and killed processes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def open_journal(path: Path, shared: bool) -> Any:
 
     Args:
         path: The file; a missing file is created.
-        shared: Several searches append to the file: every append holds the lock file `<path>.lock` and is synchronized
-            to the disk. A journal that is not shared has one writer and can be rebuilt from trials.jsonl.
+        shared: Several searches append to the file: every append holds the lock file `<path>.lock` and is
+            synchronized to the disk. A journal that is not shared has one writer and can be rebuilt from
+            trials.jsonl.
 
     Returns:
         An `optuna.storages.JournalStorage`.
@@ -53,5 +54,7 @@ def open_journal(path: Path, shared: bool) -> Any:
         if not shared:
             raise
         number = line_file.first_damaged_line(path)
-        reason = f"line {number} is damaged or no line of a journal" if number else f"it cannot be replayed ({error!r})"
-        raise ShardwaveError(f"--storage journal:{path}: {reason}; restore a copy of the file or use another file") from error
+        damage = f"line {number} is damaged or no line of a journal"
+        reason = damage if number else f"it cannot be replayed ({error!r})"
+        remedy = "restore a copy of the file or use another file"
+        raise ShardwaveError(f"--storage journal:{path}: {reason}; {remedy}") from error

@@ -59,7 +59,8 @@ def remove_incomplete_line(path: Path, beginning: bytes) -> int:
             return 0
         file.truncate(start)
         os.fsync(file.fileno())
-        say(f"{path}: removed an incomplete last line of {size - start} bytes, left by a full disk or a killed process")
+        cause = "left by a full disk or a killed process"
+        say(f"{path}: removed an incomplete last line of {size - start} bytes, {cause}")
         return size - start
     return 0
 

@@ -82,8 +82,8 @@ def best_run(
 ) -> dict[str, Any]:
     """Write the checkpoint of the best trial to the run folder.
 
-    The checkpoint of a trial that ran on another machine is missing; training the trial again gives the same weights
-    on the same device with the same versions.
+    The checkpoint of a trial that ran on another machine is missing; training the trial again gives the same
+    weights on the same device with the same versions.
 
     Args:
         objective: Objective of the search.
@@ -102,7 +102,7 @@ def best_run(
     fields: dict[str, Any] = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
     if not kept.with_suffix(".ckpt").exists() and retrain:
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
-        local = dataclasses.replace(objective)  # a copy keeps its first trial, whatever other trials the original kept
+        local = dataclasses.replace(objective)  # has no kept trial yet, so it keeps this one
         local.keep(best.trial, config, local.fit(config))
     if kept.with_suffix(".ckpt").exists():
         record = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")

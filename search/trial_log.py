@@ -1,4 +1,4 @@
-"""The record of a search: `trials.jsonl`, a line per ended trial, and `started.jsonl`, a line per started attempt."""
+"""The record of a search: a line per ended trial in `trials.jsonl`, per attempt in `started.jsonl`."""
 
 from __future__ import annotations
 
@@ -176,12 +176,14 @@ def read_trials(folder: Path | str) -> list[Trial]:
     """
     folder = Path(folder)
     if not (folder / TRIALS).exists():
-        raise ShardwaveError(f"{folder} contains no trials.jsonl: it is not a run folder of `search`, or no trial has ended")
+        raise ShardwaveError(
+            f"{folder} contains no {TRIALS}: it is not a run folder of `search`, or no trial has ended; choose another"
+        )
     return TrialLog(folder).trials
 
 
 def _read(path: Path, kind: type[T]) -> list[T]:
-    """Read the rows of a JSON-lines file; damaged lines are skipped, with a message unless it is the last line."""
+    """Read a JSON-lines file; skips damaged lines, with a message except for the last line."""
     if not path.exists():
         return []
     rows = []

@@ -1,1 +1,1 @@
-"""A compiled trainer for multi-layer perceptrons, equivalent to `shardwave.models.training.fit` but faster."""
+"""A compiled trainer for perceptrons, equivalent to `shardwave.models.training.fit` but faster."""

@@ -1,8 +1,8 @@
 """Training of a multi-layer perceptron on the CPU with compiled loops and BLAS, without autograd.
 
-The overhead of calls dominates a small model's step in PyTorch; here one call performs a few dozen steps. The result is
-equal to that of `shardwave.models.training.fit` up to rounding. With dropout it is equal in distribution only, because
-another generator draws the masks.
+The overhead of calls dominates a small model's step in PyTorch; here one call performs a few dozen steps. The
+result is equal to that of `shardwave.models.training.fit` up to rounding. With dropout it is equal in
+distribution only, because another generator draws the masks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from shardwave.search.fused.trial import FusedTrial
 
 SAMPLES = 1024  # maximum number of samples per call, unless one step has more
 _MATH = {"contract", "arcp", "reassoc", "nsz"}  # changes rounding but keeps NaN and infinity
-_part = numba.njit(fastmath=_MATH, error_model="numpy")  # checks for division by zero would prevent vectorization
+# error_model: checks for division by zero would prevent vectorization
+_part = numba.njit(fastmath=_MATH, error_model="numpy")
 
 
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
@@ -72,7 +73,7 @@ def train_epoch(trial: FusedTrial, epoch: int) -> float:
 
 @_part
 def _adamw(values, gradients, means, squares, step, rate, decay):
-    """Update flat parameters by AdamW (Loshchilov & Hutter 2019) with PyTorch's defaults; `step` counts from 1."""
+    """Update parameters by AdamW (Loshchilov & Hutter 2019), PyTorch's defaults; `step` counts from 1."""
     kind = values.dtype.type
     beta1, beta2, epsilon = kind(0.9), kind(0.999), kind(1e-8)
     rest1, rest2 = kind(1 - 0.9), kind(1 - 0.999)

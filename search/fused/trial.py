@@ -54,7 +54,8 @@ class FusedTrial:
             samples: Samples per step.
 
         Returns:
-            uint8 [steps, samples * hidden units], 1 for a kept unit; each row holds the layers one after another.
+            uint8 [steps, samples * hidden units], 1 for a kept unit; each row holds the layers one after
+            another.
         """
         shape = (steps, samples * int(self.widths[1:-1].sum()))
         return (self.generator.random(shape, np.float32) < 1.0 - self.config.dropout).view(np.uint8)

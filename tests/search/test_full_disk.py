@@ -149,7 +149,10 @@ def test_lines_that_do_not_fit(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(path)], preexec_fn=lambda: limited(50), cwd=ROOT, capture_output=True, text=True
     )
     assert f"File too large: '{path}'" in done.stderr and path.read_bytes() == b'{"trial": 1}\n'
-    assert line_file.cut_torn_line(path, b'{"trial"') == 0 and line_file.cut_torn_line(tmp_path / "none", b"{") == 0
+    assert (
+        line_file.remove_incomplete_line(path, b'{"trial"') == 0
+        and line_file.remove_incomplete_line(tmp_path / "none", b"{") == 0
+    )
 
 
 @contextlib.contextmanager

@@ -79,5 +79,5 @@ def test_the_best_so_far() -> None:
 
 
 def test_a_folder_without_trials(tmp_path: Path) -> None:
-    with pytest.raises(ShardwaveError, match="holds no trials.jsonl"):
+    with pytest.raises(ShardwaveError, match="contains no trials.jsonl"):
         read_trials(tmp_path)
