@@ -1,1 +1,1 @@
-"""Audio to images and features: decoding, the spectrogram's definition, one file per engine."""
+"""Compute spectrogram images and features from audio files."""

@@ -1,4 +1,4 @@
-"""Settings of the spectrogram that follow from the clips' lengths and rates, and presets of them for kinds of sound."""
+"""Automatic spectrogram settings, chosen from clip lengths and sample rates, and presets for kinds of sound."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 
 AUTO = "auto"
-SAMPLE_RATE = 22_050  # Hz; what `auto` never exceeds
-SLICES = 10  # what `auto` never exceeds
-SHORTEST_SLICE = 0.5  # seconds
-PRESETS: dict[str, dict[str, Any]] = {  # measured in docs/how-to.md, but for music
+SAMPLE_RATE = 22_050  # Hz; largest automatic sample rate
+SLICES = 10  # largest automatic number of slices
+SHORTEST_SLICE = 0.5  # seconds; shortest automatic slice
+PRESETS: dict[str, dict[str, Any]] = {  # docs/how-to.md has measurements of all except music
     "music": {"image_size": 128, "frequency_scale": "mel", "features": True},
     "sound": {"image_size": 64, "frequency_scale": "mel", "features": True},
     "speech": {"window_seconds": 0.032, "image_size": 64, "frequency_scale": "mel", "slices": 0, "features": True},
@@ -24,12 +24,12 @@ PRESETS: dict[str, dict[str, Any]] = {  # measured in docs/how-to.md, but for mu
 
 @dataclasses.dataclass(frozen=True)
 class AutoConfig:
-    """A SpectrogramConfig some of whose numbers the clips decide.
+    """Spectrogram settings of which some are chosen from the clips.
 
     Args:
-        values: Fields of SpectrogramConfig. `auto` stands for a number that the clips decide, as it does for `sample_rate`,
-            `slices` and `fit_seconds` where they are not given. `window_seconds`, which a preset may hold, stands for the
-            `n_fft` nearest to it, a power of two, and a quarter of that as `hop_length`.
+        values: Fields of `SpectrogramConfig`. The value `auto` means that the field is chosen from the clips; it is the
+            default of `sample_rate`, `slices` and `fit_seconds`. The additional key `window_seconds` sets `n_fft` to the
+            nearest power of two and `hop_length` to a quarter of it.
 
     Raises:
         UsageError: A value is not valid.
@@ -38,19 +38,26 @@ class AutoConfig:
     values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self.resolve((), ())  # wrong values are refused before any file is looked at
+        self.resolve((), ())  # raises UsageError before any file is read
 
     @property
     def slice_seconds(self) -> float | None:
-        """Seconds of a slice, where they are fixed."""
+        """Return the fixed length of a slice in seconds, or None."""
         return self.values.get("slice_seconds")
 
     def resolve(self, seconds: Iterable[float], rates: Iterable[int]) -> SpectrogramConfig:
-        """Choose the open numbers for clips of these lengths and rates (Hz), in any order.
+        """Choose the automatic values for a set of clips.
 
-        `sample_rate`: 22,050 Hz, or the median of `rates` where that is lower. `fit_seconds`: the lengths' 95th percentile with
-        fit pad, their median with crop. `slices`: ten, or as many as are at least SHORTEST_SLICE (within 2 %) and a window long
-        in nine of ten clips; 0 instead of 1.
+        `sample_rate` is 22,050 Hz, or the median of `rates` if that is lower. `fit_seconds` is the 95th percentile of the
+        lengths for fit `pad` and their median for `crop`. `slices` is 10, or the largest number for which the slices of
+        nine of ten clips are at least `SHORTEST_SLICE` (within 2 %) and one window long; 0 if that number is 1.
+
+        Args:
+            seconds: Lengths of the clips in seconds, in any order.
+            rates: Sample rates of the clips in Hz, in any order.
+
+        Returns:
+            The complete settings.
         """
         values = {name: value for name, value in self.values.items() if value != AUTO}
         lengths, rates = sorted(seconds), sorted(rates)
@@ -75,7 +82,11 @@ class AutoConfig:
 
 
 def preset_values(name: str | None) -> dict[str, Any]:
-    """The settings of a preset, none for None; raises UsageError for an unknown name."""
+    """Return the settings of a preset, or no settings for None.
+
+    Raises:
+        UsageError: There is no preset of this name.
+    """
     if name is None:
         return {}
     if name not in PRESETS:
@@ -84,5 +95,5 @@ def preset_values(name: str | None) -> dict[str, Any]:
 
 
 def _quantile(ordered: list[Any], share: float) -> Any:
-    """The value at `share` of the way through the sorted list: always one of its values."""
+    """Return the element of a sorted list at the quantile `share`, without interpolation."""
     return ordered[int(share * (len(ordered) - 1))]

@@ -1,4 +1,4 @@
-"""The spectrogram's parameters, with their units; checked when built."""
+"""Parameters of the spectrogram."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FITS = ("stretch", "pad", "crop")
 
 
 class Limits(NamedTuple):
-    """What of an audio file is accepted; a file beyond it is quarantined."""
+    """Limits of an audio file; a file that exceeds one is quarantined."""
 
-    seconds: float = 3_600.0  # longest clip
-    missing_seconds: float = 0.1  # most that may be missing of what the file states that it holds
+    seconds: float = 3_600.0  # length of a clip
+    missing_seconds: float = 0.1  # length stated by the file that is missing or cannot be decoded
 
 
 DEFAULTS = Limits()
@@ -25,23 +25,26 @@ DEFAULTS = Limits()
 
 @dataclasses.dataclass(frozen=True)
 class SpectrogramConfig:
-    """What turns a clip into images and features; every engine takes it, every shard set stores it.
+    """Parameters of the images and features of a clip.
 
-    Frames are counted as in `librosa.stft(center=True)`: 1 + samples // hop_length.
+    A clip has 1 + samples // hop_length STFT frames, as in `librosa.stft(center=True)`.
+
+    Raises:
+        UsageError: A value is not valid.
     """
 
     sample_rate: int = 22_050  # Hz
-    n_fft: int = 2_048  # samples; also the window's length (periodic Hann)
+    n_fft: int = 2_048  # samples; also the length of the window (periodic Hann)
     hop_length: int = 512  # samples
     frequency_scale: str = "linear"  # one of FREQUENCY_SCALES
     image_size: int = 512  # pixels, both axes
-    floor_db: float = -80.0  # dB relative to the clip's maximum; level 0
-    slices: int = 10  # equal parts of a clip; 0 = none
-    slice_seconds: float | None = None  # seconds; replaces `slices` when given
-    slice_overlap: float = 0.0  # share of slice_seconds that a slice has in common with the next, 0 to below 1
-    fit: str = "stretch"  # one of FITS: what happens to clips that are not fit_seconds long, see `fitted`
-    fit_seconds: float | None = None  # seconds; with fit pad and crop
-    features: bool = False  # tabular features beside the images
+    floor_db: float = -80.0  # dB relative to the maximum of the clip; pixel value 0
+    slices: int = 10  # number of equal slices of a clip; 0: none
+    slice_seconds: float | None = None  # seconds; replaces `slices` if given
+    slice_overlap: float = 0.0  # share of a slice of slice_seconds that the next slice repeats, 0 to below 1
+    fit: str = "stretch"  # one of FITS; treatment of clips that are not fit_seconds long, see `fitted`
+    fit_seconds: float | None = None  # seconds; needed by fit pad and crop
+    features: bool = False  # compute feature vectors in addition to the images
 
     def __post_init__(self) -> None:
         require(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
@@ -57,7 +60,7 @@ class SpectrogramConfig:
             "image_size must be a multiple of 4 between 8 and 4096",
             self.image_size,
         )
-        require(-120 <= self.floor_db < 0, "floor_db must lie between -120 (single precision ends there) and 0", self.floor_db)
+        require(-120 <= self.floor_db < 0, "floor_db must lie between -120 and 0 (0 excluded)", self.floor_db)
         require(0 <= self.slices <= 1_000, "slices must lie between 0 and 1000", self.slices)
         narrow = self.sample_rate <= 100 * self.n_fft
         require(
@@ -82,14 +85,17 @@ class SpectrogramConfig:
 
     @property
     def bins(self) -> int:
-        """Frequency bins of the STFT: n_fft / 2 + 1."""
+        """Return the number of frequency bins of the STFT, n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
     def fitted(self, samples: int) -> int:
-        """Samples that are transformed of a clip of `samples`.
+        """Return the number of samples after fitting a clip.
 
-        `stretch`: all of it. `pad`: a clip shorter than fit_seconds is followed by silence. `crop`: likewise, and of a longer
-        clip the first fit_seconds are taken. Fitting what was fitted changes nothing.
+        `stretch` keeps the length. `pad` appends silence to clips shorter than `fit_seconds`. `crop` does the same and
+        cuts longer clips at `fit_seconds`.
+
+        Args:
+            samples: Length of the clip at `sample_rate`.
         """
         if self.fit_seconds is None:
             return samples
@@ -97,13 +103,24 @@ class SpectrogramConfig:
         return length if self.fit == "crop" else max(samples, length)
 
     def frames(self, samples: int) -> int:
-        """STFT frames of a clip of `samples` (what is under n_fft after fitting is zero-padded to it)."""
+        """Return the number of STFT frames of a clip of `samples` samples.
+
+        A clip that is shorter than n_fft after fitting is zero-padded to n_fft.
+        """
         return 1 + max(self.fitted(samples), self.n_fft) // self.hop_length
 
     def slice_bounds(self, samples: int) -> list[tuple[int, int]]:
-        """Frame ranges [start, stop) of the slices of a clip of `samples`, within the fitted clip (DESIGN §3, Slices).
+        """Return the frame ranges of the slices of a clip.
 
-        Empty when slices are off. A slice that would begin in the silence that `fit` added is left out.
+        Slice i of S slices holds the frames from floor(i T / S) to floor((i + 1) T / S) of the T frames of the fitted
+        clip, at least one. Slices of `slice_seconds` follow each other with `slice_overlap`. A slice that would begin in
+        the silence that `fit` adds is dropped.
+
+        Args:
+            samples: Length of the clip at `sample_rate`, before fitting.
+
+        Returns:
+            (start, stop) of each slice in frames, stop excluded; an empty list if there are no slices.
         """
         total = self.frames(samples)
         if self.slice_seconds is not None:
@@ -118,7 +135,14 @@ class SpectrogramConfig:
         return bounds
 
     def unused(self, samples: int) -> tuple[int, int]:
-        """Samples at the end of a clip that are in no `full` view, and in none of its slices (0 where there are no slices)."""
+        """Return the number of samples at the end of a clip that its views do not show.
+
+        Args:
+            samples: Length of the clip at `sample_rate`, before fitting.
+
+        Returns:
+            Samples that the full view does not show, and samples that no slice shows (0 if there are no slices).
+        """
         fitted, bounds = self.fitted(samples), self.slice_bounds(samples)
         sliced = min(fitted, bounds[-1][1] * self.hop_length) if bounds else samples
         return max(0, samples - fitted), max(0, samples - sliced)

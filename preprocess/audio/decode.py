@@ -1,6 +1,7 @@
-"""Any audio file to mono float32 at one rate.
+"""Decode audio files to mono samples at one rate.
 
-Channels are averaged; where the rate differs, soxr's HQ resampler follows. The content decides what a file is, not its name.
+Channels are averaged. If the rate differs, soxr resamples with quality HQ. The format is recognised by the content of a file, not
+by its name.
 """
 
 from __future__ import annotations
@@ -32,22 +33,25 @@ SUFFIXES = frozenset((
 ))  # fmt: skip
 
 BLOCK = 1 << 18  # frames that are resampled at a time
-WHOLE = 1 << 22  # frames of a block that is not resampled: a clip of three minutes at 22,050 Hz is one
+WHOLE = 1 << 22  # frames of a block that is not resampled; three minutes at 22,050 Hz
 
 
 class Decoded(NamedTuple):
     """A decoded clip."""
 
-    samples: np.ndarray  # float32 [time] (or int16, where integers were wanted), mono, at the rate asked for
+    samples: np.ndarray  # float32 [time] (int16 if integers were requested), mono, at the requested rate
     source_rate: int  # Hz, of the file
     channels: int  # of the file
     seconds: float  # of the clip
-    crc32: int | None = None  # of the file's bytes, where that was asked for and came with reading them
-    remark: str | None = None  # what was wrong with a file that is used all the same
+    crc32: int | None = None  # of the file's bytes, if it was requested and all bytes were read
+    remark: str | None = None  # defect of a file that is used nevertheless
 
 
 def looks_like_audio(path: Path | str) -> bool:
-    """Tell whether a file is to be decoded or quarantined, and not passed over: its name or its first bytes say audio."""
+    """Return whether the suffix or the first bytes of a file are those of an audio format.
+
+    Such files are decoded or quarantined; a build ignores all others.
+    """
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
     try:
@@ -72,20 +76,21 @@ def decode(
 
     Args:
         path: The file.
-        sample_rate: Rate of the result, in Hz.
-        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in cache, but many threads
-            of one process wait for each other at every piece.
-        summed: Return the file's CRC-32 too, if its bytes are all read anyway.
-        integers: Return 16-bit mono samples that are at `sample_rate` as they are.
-        start: Begin of the segment, in seconds; None for the file's.
-        end: End of the segment, in seconds; None for the file's.
-        limits: What of a file is accepted.
+        sample_rate: Rate of the result in Hz.
+        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in cache, but threads of
+            one process wait for each other at every piece.
+        summed: Compute the CRC-32 of the file too, if decoding reads all its bytes.
+        integers: Return 16-bit mono samples at `sample_rate` as int16, without conversion.
+        start: Start of the segment in seconds; None for the start of the file.
+        end: End of the segment in seconds; None for the end of the file.
+        limits: Limits beyond which a file is refused.
 
     Returns:
-        The clip. Its `remark` says what is missing, if that is no more than the limits allow.
+        The clip. Its `remark` states what is missing, if that is within the limits.
 
     Raises:
-        BadAudio: The file is no audio, damaged, cut, too long, or ends before the segment; the message is the reason.
+        BadAudio: The file is not audio, is damaged, truncated or too long, or ends before the segment; the message is the
+            reason.
     """
     begin = time.perf_counter()
     with opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
@@ -116,7 +121,15 @@ def decode(
 
 @contextlib.contextmanager
 def opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
-    """Open a regular file; what the operating system reports becomes BadAudio."""
+    """Open a regular file as a context manager.
+
+    Args:
+        path: The file.
+        kind: Class of the file object.
+
+    Raises:
+        BadAudio: The operating system cannot open or read the file, or it is not a regular file.
+    """
     try:
         with kind(path, opener=regular_file.opener) as file:
             yield file
@@ -129,7 +142,7 @@ def opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
 
 
 def _segment(seconds: float, start: float | None, end: float | None) -> tuple[float, float]:
-    """The part of a file of that many seconds that a clip is."""
+    """Return start and end in seconds of a segment of a file that is `seconds` long; raises BadAudio if it is not valid."""
     first, last = start or 0.0, seconds if end is None else end
     if first >= seconds:
         raise BadAudio(f"the segment begins at {first:g} s, the file ends at {round(seconds, 3):g} s")
@@ -145,9 +158,9 @@ def _minutes(seconds: float) -> str:
 
 
 def _resampled(streams: list[Stream], sample_rate: int, first: float, last: float) -> tuple[np.ndarray, float]:
-    """The samples from second `first` to `last` at `sample_rate`, and the seconds of them that the decoder did not give.
+    """Return the samples from second `first` to `last` at `sample_rate`, and the seconds of them that could not be decoded.
 
-    They are collected block by block, so that a long clip is not held twice.
+    Blocks are copied into the result one by one, so that memory never holds a long clip twice.
     """
     size = math.ceil((last - first) * sample_rate) + 2 * len(streams)
     samples, filled, offset, undecoded = np.empty(0, np.float32), 0, 0.0, 0.0
@@ -172,11 +185,11 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
         undecoded += (stop - begin - sum(decoded)) / stream.rate
     if not filled and undecoded:
         raise BadAudio("no samples: nothing can be decoded")
-    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may leave nothing of a few samples
+    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may reduce few samples to none
 
 
 def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]) -> Iterator[np.ndarray]:
-    """The blocks at `sample_rate`; appends the length of each block to `decoded`."""
+    """Yield the blocks resampled to `sample_rate`; append the length of each input block to `decoded`."""
     if rate != sample_rate:
         import soxr
 

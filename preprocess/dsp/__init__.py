@@ -1,0 +1,1 @@
+"""Define filters, resize weights and features."""

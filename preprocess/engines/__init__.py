@@ -1,0 +1,1 @@
+"""Compute images and features with one of several engines."""

@@ -1,4 +1,4 @@
-"""The engine interface: clips in, images (and features) out; what engines share."""
+"""The interface of the engines, and functions that they share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
 NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine numba or torch"
-# Largest sample of a clip; beyond these float32 has no room for powers 80 dB under, or at, the maximum.
+# Bounds of the largest sample of a clip. Below QUIETEST, float32 cannot represent powers 80 dB under the maximum; above
+# LOUDEST, it cannot represent the maximum power.
 QUIETEST, LOUDEST = 1e-9, 1e15
 
 
@@ -26,12 +27,15 @@ class Segment(NamedTuple):
     """A part of an audio file."""
 
     path: Path
-    start: float | None  # seconds; None: the file's beginning
-    end: float | None  # seconds; None: the file's end
+    start: float | None  # seconds; None: start of the file
+    end: float | None  # seconds; None: end of the file
 
 
 class EngineOutput(NamedTuple):
-    """What an engine makes of a batch of clips; row 0 of a clip's features is the whole clip, row 1 + i its slice i."""
+    """Images and features of a batch of clips.
+
+    Row 0 of the features of a clip describes the full clip, row 1 + i its slice i.
+    """
 
     full: np.ndarray  # uint8 [batch, size, size]: [frequency, time], low frequency first
     slices: list[np.ndarray]  # batch x uint8 [slices of the clip, size, size]
@@ -39,7 +43,7 @@ class EngineOutput(NamedTuple):
 
 
 class ClipOutput(NamedTuple):
-    """What `Engine.stream` makes of one file."""
+    """Images and features of one file or segment, with properties of the file."""
 
     full: np.ndarray  # uint8 [size, size]
     slices: np.ndarray  # uint8 [slices, size, size]
@@ -47,36 +51,43 @@ class ClipOutput(NamedTuple):
     samples: int  # at config.sample_rate, before fitting
     source_rate: int  # Hz, of the file
     channels: int  # of the file
-    seconds: float  # of the file
-    crc32: int | None  # of the file's bytes, where that was asked for and came with reading them
-    remark: str | None  # what was wrong with a file that is used all the same
+    seconds: float  # of the clip
+    crc32: int | None  # of the file's bytes, if it was requested and all bytes were read
+    remark: str | None  # defect of a file that is used nevertheless
 
 
 class Engine(ABC):
-    """Computes images and features. Engines never start processes; they may keep buffers between calls."""
+    """Base class of the engines, which compute images and features of clips.
+
+    Engines never start processes; they may keep buffers between calls.
+    """
 
     name: ClassVar[str]  # one of `shardwave.preprocess.engines.registry.ENGINES`
     device: str  # one of `shardwave.preprocess.engines.registry.DEVICES`
-    integers: ClassVar[bool] = False  # clips may be int16 too, whose full scale is 32,768
-    together: ClassVar[int] = 1  # clips that `stream` hands over in one call
+    integers: ClassVar[bool] = False  # accepts int16 clips too, with a full scale of 32,768
+    together: ClassVar[int] = 1  # clips that `stream` passes to one call
     config: SpectrogramConfig
 
     @abstractmethod
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """Images and features of `clips` (each float32 [time], mono at config.sample_rate, finite)."""
+        """Compute the images and features of clips.
+
+        Args:
+            clips: Mono samples at `config.sample_rate`, each float32 [time], finite.
+        """
 
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """Decode and transform files, or segments of files, in their order.
+        """Decode files or segments of files and compute their images and features.
 
         Args:
-            sources: The files and segments.
-            summed: Return the files' CRC-32 too, where that needs no second reading.
-            limits: What of a file is accepted.
+            sources: Files and segments.
+            summed: Compute the CRC-32 of each file too, if decoding reads all its bytes.
+            limits: Limits beyond which a file is refused.
 
         Yields:
-            The number of the source and its output; for a file that cannot be used, its `BadAudio`.
+            (index, output) of each source in order; the output of a file that cannot be used is a `BadAudio`.
         """
         options = {"summed": summed, "integers": self.integers, "limits": limits}
         rest = enumerate(sources)
@@ -98,7 +109,16 @@ class Engine(ABC):
 
 
 def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> Decoded:
-    """Decode a file or a segment of one (see `shardwave.preprocess.audio.decode.decode`)."""
+    """Decode a file or a segment of a file.
+
+    Args:
+        source: The file or segment.
+        sample_rate: Rate of the result in Hz.
+        **options: Further arguments of `shardwave.preprocess.audio.decode.decode`.
+
+    Raises:
+        BadAudio: The file cannot be used.
+    """
     from shardwave.preprocess.audio.decode import decode
 
     if isinstance(source, Segment):
@@ -107,17 +127,24 @@ def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> D
 
 
 def fit_clip(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """The clip [time] as `config.fit` has it: followed by zeros or cut off at `config.fitted(len(clip))` samples."""
+    """Cut or zero-pad a clip [time] to `config.fitted(len(clip))` samples."""
     samples = config.fitted(len(clip))
     return clip[:samples] if samples <= len(clip) else np.pad(clip, (0, samples - len(clip)))
 
 
 def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
-    """The clip as contiguous samples, n_fft or more, divided by 2 ** exponent where the powers of floats would leave a float's
-    range.
+    """Return contiguous samples whose powers are in the range of float32.
 
-    Images are relative to the clip's maximum, so that the division leaves no trace in them; returned are samples (float32, or
-    int16 as they came) and exponent (-15 for int16, mostly 0 for floats).
+    Very quiet or loud samples are divided by a power of two. Images do not change, because they are relative to the maximum
+    of the clip.
+
+    Args:
+        clip: Samples [time], floats or int16.
+        n_fft: Least number of samples; shorter clips are zero-padded.
+
+    Returns:
+        The samples divided by 2 ** exponent (float32, or int16 if the clip is int16), and the exponent (0 for most floats,
+        -15 for int16).
     """
     samples = np.ascontiguousarray(clip, None if clip.dtype == np.int16 else np.float32)
     if len(samples) < n_fft:

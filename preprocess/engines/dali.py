@@ -1,11 +1,11 @@
-"""NVIDIA DALI, on the CPU or a GPU: its own spectrogram, mel filter bank, decibel and resize operators, in two pipelines.
+"""The DALI engine, with the spectrogram, mel, decibel and resize operators of NVIDIA DALI, on the CPU or a GPU.
 
-The first takes audio to lines (decibels, resized along frequency), the second takes lines, whole or one slice's, to images. What
-DALI has no operator for is done between pipelines, on the same device: the `log` bands (one product of matrices) and the
-features.
+The first pipeline computes lines from samples (decibels, resized along frequency). The second resizes the lines of a full clip or
+of a slice to an image. DALI has no operators for `log` bands and features; they are computed between pipelines, on the same
+device.
 
-Files are decoded by our own code: DALI's resampler differs from soxr's by up to 183 levels, it reads no MP3, and one file that it
-cannot decode fails its batch.
+Files are decoded by `shardwave.preprocess.audio`: the result of DALI's resampler differs from that of soxr by up to 183 levels,
+DALI does not read MP3, and one file that it cannot decode fails the whole batch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,24 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.filters import frequency_bands
 from shardwave.preprocess.engines.base import NO_CUDA, NO_DALI, Engine, EngineOutput, conditioned, fit_clip
 
-CLIPS, VIEWS = 8, 64  # at once, in the first and in the second pipeline
+CLIPS, VIEWS = 8, 64  # batch sizes of the first and of the second pipeline
 
 
 class DaliEngine(Engine):
-    """See the module's docstring."""
+    """Compute images and features with NVIDIA DALI.
+
+    Args:
+        config: Parameters of the images and features.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        UsageError: DALI is not installed, or there is no CUDA device.
+    """
 
     name = "dali"
     together = CLIPS
 
-    def __init__(self, config: SpectrogramConfig, device: str):
+    def __init__(self, config: SpectrogramConfig, device: str) -> None:
         try:
             import nvidia.dali
         except ImportError as error:
@@ -45,7 +53,7 @@ class DaliEngine(Engine):
         self._pipelines: dict[str, Any] = {}
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `Engine`."""
+        """Compute the images and features of clips, see `Engine.__call__`."""
         size = self.config.image_size
         full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
         for start in range(0, len(clips), CLIPS):
@@ -56,7 +64,7 @@ class DaliEngine(Engine):
         return EngineOutput(full, slices, features if self.config.features else None)
 
     def _batch(self, clips: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
-        """Images [1 + slices, size, size] and features of up to CLIPS clips."""
+        """Yield images [1 + slices, size, size] and features of each of up to CLIPS clips."""
         ready = [conditioned(fit_clip(clip, self.config), self.config.n_fft) for clip in clips]
         lines, *rest = self._run("samples", [samples for samples, _ in ready])
         if self._bands is not None:
@@ -71,10 +79,10 @@ class DaliEngine(Engine):
             yield own, self._features(rest[0][i], rest[1][i], exponent, parts) if self.config.features else None
 
     def _draw(self, views: list[Any]) -> list[np.ndarray]:
-        """Lines [size, frames, 1] → images [size, size]."""
+        """Resize lines [size, frames, 1] to images [size, size]."""
         contiguous = [np.ascontiguousarray(view) if isinstance(view, np.ndarray) else view.contiguous() for view in views]
-        drawn = self._run("views", contiguous)[0]
-        return [np.array(image if isinstance(image, np.ndarray) else image.cpu())[:, :, 0] for image in drawn]
+        images = self._run("views", contiguous)[0]
+        return [np.array(image if isinstance(image, np.ndarray) else image.cpu())[:, :, 0] for image in images]
 
     def _banded(self, power: Any) -> Any:
         if isinstance(power, np.ndarray):
@@ -95,8 +103,9 @@ class DaliEngine(Engine):
         return features(measures, rates, bounds, self.config).cpu().numpy()
 
     def _run(self, name: str, data: list[Any]) -> list[list[Any]]:
-        """One run of a pipeline on a batch: its outputs, each a list of arrays (torch tensors on a GPU), good until its next
-        run.
+        """Run a pipeline on a batch and return its outputs, each a list of arrays (on a GPU, of tensors).
+
+        The arrays are valid until the next run of the pipeline.
         """
         pipeline = self._pipelines.get(name) or self._pipelines.setdefault(name, self._build(name))
         pipeline.feed_input("input", data)
@@ -117,8 +126,8 @@ class DaliEngine(Engine):
         once = {"prefetch_queue_depth": 1, "exec_async": False, "exec_pipelined": False}
         pipeline = self._dali.Pipeline(batch_size=VIEWS if name == "views" else CLIPS, num_threads=1, **device, **once)
         with pipeline:
-            made = graph[name]()
-            pipeline.set_outputs(*(made if isinstance(made, tuple) else (made,)))
+            outputs = graph[name]()
+            pipeline.set_outputs(*(outputs if isinstance(outputs, tuple) else (outputs,)))
         pipeline.build()
         return pipeline
 
@@ -127,7 +136,7 @@ class DaliEngine(Engine):
         return self._dali.fn.external_source(name="input", dtype=self._dali.types.FLOAT, ndim=dimensions, device=device)
 
     def _from_audio(self) -> Any:
-        """Samples → lines (power where `log` bands follow); with features also power [bins, frames] and samples."""
+        """Build the graph from samples to lines (to power for `log` bands); with features, also power and samples."""
         config, fn = self.config, self._dali.fn
         audio = self._input(1, host=True)
         if self.device == "cuda":
@@ -148,7 +157,7 @@ class DaliEngine(Engine):
         return (lines, power, audio) if config.features else lines
 
     def _lines(self, power: Any) -> Any:
-        """Power [frequency, frames] → decibels relative to the clip's maximum, resized along frequency: [size, frames, 1]."""
+        """Build the graph from power [frequency, frames] to decibels resized along frequency, [size, frames, 1]."""
         fn = self._dali.fn
         level = fn.to_decibels(power, multiplier=10.0, cutoff_db=self.config.floor_db)
         return self._resize(
@@ -156,7 +165,7 @@ class DaliEngine(Engine):
         )
 
     def _images(self) -> Any:
-        """Lines [size, frames, 1] → images [size, size, 1], rounded half up."""
+        """Build the graph from lines [size, frames, 1] to images [size, size, 1], rounded half up."""
         fn, floor = self._dali.fn, self.config.floor_db
         lines = fn.reinterpret(self._input(3), layout="HWC")
         level = (self._resize(lines, resize_x=self.config.image_size) - floor) * (255 / -floor)

@@ -1,4 +1,4 @@
-"""The definition: slow NumPy in double precision. Every other engine is held against it."""
+"""The reference engine, in NumPy and double precision. It defines the images; the tests compare all other engines with it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from shardwave.preprocess.engines.base import Engine, EngineOutput, fit_clip
 
 
 class ReferenceEngine(Engine):
-    """Images by the equations of the design, one clip at a time."""
+    """Compute images and features clip by clip with plain NumPy.
+
+    Args:
+        config: Parameters of the images and features.
+    """
 
     name = "reference"
     device = "cpu"
 
-    def __init__(self, config: SpectrogramConfig):
+    def __init__(self, config: SpectrogramConfig) -> None:
         self.config = config
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `Engine`."""
+        """Compute the images and features of clips, see `Engine.__call__`."""
         size, floor = self.config.image_size, self.config.floor_db
         full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
         for i, clip in enumerate(clips):
@@ -38,7 +42,15 @@ class ReferenceEngine(Engine):
 
 
 def power(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """|STFT|² of a clip [time]: float64 [bins, frames]; centred, reflect padding, periodic Hann."""
+    """Compute the power spectrogram |STFT|², with a periodic Hann window, centred frames and reflect padding.
+
+    Args:
+        clip: Samples [time]; fewer than n_fft are zero-padded to n_fft.
+        config: Transform size and hop.
+
+    Returns:
+        float64 [bins, frames].
+    """
     samples = np.asarray(clip, np.float64)
     samples = np.pad(samples, (0, max(0, config.n_fft - len(samples))))
     samples = np.pad(samples, config.n_fft // 2, mode="reflect")
@@ -49,7 +61,15 @@ def power(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 
 def decibels(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """dB relative to the clip's maximum, no lower than floor_db: float64 [frequency, frames]; a silent clip is all floor."""
+    """Compute decibels relative to the maximum of the clip, clipped at `config.floor_db`.
+
+    Args:
+        clip: Samples [time].
+        config: Parameters of the spectrogram.
+
+    Returns:
+        float64 [frequency, frames]; floor_db everywhere if the clip is silent.
+    """
     bands = frequency_bands(config)
     spectrum = power(clip, config)
     if bands is not None:
@@ -62,18 +82,26 @@ def decibels(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 
 
 def along_frequency(level: np.ndarray, size: int) -> np.ndarray:
-    """dB [frequency, frames] → [size, frames]."""
+    """Resize decibels [frequency, frames] along frequency to [size, frames]."""
     return resize_matrix(level.shape[0], size).astype(np.float64) @ level
 
 
 def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
-    """dB [size, frames] → uint8 [size, size]: resized along time; 0 = the floor, 255 = 0 dB, rounded half up."""
+    """Resize decibels along time and quantise them.
+
+    Args:
+        lines: Decibels [size, frames].
+        floor_db: Level of the pixel value 0 in dB; the pixel value 255 is 0 dB.
+
+    Returns:
+        uint8 [size, size], rounded half up.
+    """
     resized = lines @ resize_matrix(lines.shape[1], len(lines)).astype(np.float64).T
     return np.clip(np.floor((resized - floor_db) * (255 / -floor_db) + 0.5), 0, 255).astype(np.uint8)
 
 
 def _features(clip: np.ndarray, bounds: list[tuple[int, int]], config: SpectrogramConfig) -> np.ndarray:
-    """Features [1 + slices, columns] of a clip from its double-precision spectrum."""
+    """Compute the features [1 + slices, columns] of a clip from its double-precision spectrum."""
     import torch
 
     from shardwave.preprocess.dsp.statistics import features

@@ -1,6 +1,6 @@
-"""The engines by name.
+"""Names of the engines, and their construction.
 
-Another package adds one by an entry point of the group `shardwave.engines` that names a callable
+Another package adds an engine by an entry point of the group `shardwave.engines` that names a callable
 `(config: SpectrogramConfig, device: str) -> Engine` (see `shardwave.preprocess.engines.base`).
 """
 
@@ -22,9 +22,20 @@ NOT_ON_CUDA = "engine {} runs on the CPU only: use --device cpu, or --engine tor
 
 
 def resolve(engine: str, device: str) -> tuple[str, str]:
-    """The (engine, device) that `auto` stands for here; a named one that is not there raises UsageError with the remedy.
+    """Replace `auto` by the name of an engine and of a device.
 
-    Engine `auto` is torch on CUDA and numba on the CPU; device `auto` is cuda where PyTorch sees a device that the engine uses.
+    Engine `auto` is `torch` on CUDA and `numba` on the CPU. Device `auto` is `cuda` if PyTorch sees a CUDA device and the
+    engine can use it, else `cpu`.
+
+    Args:
+        engine: `auto`, one of `ENGINES`, or the name of an extension.
+        device: `auto` or one of `DEVICES`.
+
+    Returns:
+        Names of the engine and of the device.
+
+    Raises:
+        UsageError: The engine or device is unknown or not available; the message contains the remedy.
     """
     if engine not in ("auto", *ENGINES):
         if plugins.load("engines", engine) is None:
@@ -56,7 +67,7 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
 
 
 def automatic(device: str) -> str:
-    """The engine that `auto` stands for on a device."""
+    """Return the name of the engine that `auto` selects on a device."""
     return "torch" if device == "cuda" else "numba"
 
 
@@ -68,7 +79,16 @@ def _importable(module: str) -> bool:
 
 
 def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
-    """Build the named engine on the named device (as `resolve` returns them)."""
+    """Create an engine.
+
+    Args:
+        engine: One of `ENGINES` or the name of an extension, as `resolve` returns it.
+        device: One of `DEVICES`.
+        config: Parameters of the images and features.
+
+    Raises:
+        UsageError: The engine or device is unknown or not available.
+    """
     if engine == "numba":
         from shardwave.preprocess.engines.numba.engine import NumbaEngine
 
@@ -88,5 +108,5 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
     extension = plugins.load("engines", engine)
     if extension is None:
         raise UsageError(f"engine must be one of {', '.join((*ENGINES, *plugins.names('engines')))}, got {engine}")
-    made: Engine = extension(config, device)
-    return made
+    instance: Engine = extension(config, device)
+    return instance

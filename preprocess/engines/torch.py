@@ -1,11 +1,10 @@
-"""The torch engine: framed FFT, powers, logarithm and products with the resize matrices in plain PyTorch, on the CPU or a GPU.
+"""The torch engine: FFT, power, logarithm and resize matrices in plain PyTorch, on the CPU or a GPU.
 
-A clip is computed on its own, so that its bytes do not depend on its neighbours. A clip longer than PART frames is transformed
-twice, part by part: first for its maximum, then for its images, so that temporaries do not grow with the clip.
+Each clip is computed alone, so that its images do not depend on the other clips. A clip longer than PART frames is transformed
+twice, part by part: first for its maximum, then for its images. The size of temporary tensors does not grow with the clip.
 
-On CUDA, files are decoded by a pool of CPU threads, which all engines of a process share. Samples and images pass through pinned
-memory on a stream of the engine's own, a few clips in flight, so that decoding, copying, computing and the caller's writing
-overlap.
+On CUDA, a pool of CPU threads, which all engines of a process share, decodes files. Samples and images are copied through pinned
+memory on a CUDA stream of the engine, for several clips at a time, so that decoding, copying, computing and writing overlap.
 """
 
 from __future__ import annotations
@@ -40,24 +39,32 @@ from shardwave.preprocess.engines.base import (
 )
 from shardwave.preprocess.engines.torch_features import measure, zero_crossing_rate
 
-IN_FLIGHT = 8  # clips
-PART = 1 << 13  # frames whose powers are held at once: 3 minutes, 34 MB
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # samples of frames transformed at once: on the CPU what stays in cache
-ROWS = {"cpu": 64, "cuda": 512}  # of a banded matrix per product: small ones leave out more zeros, large ones start less often
-PIXELS = 1 << 24  # of the views that are drawn together
-PIECE = 1 << 22  # samples decoded at once
+IN_FLIGHT = 8  # clips that are on the device at a time
+PART = 1 << 13  # frames whose powers are in memory at a time: 3 minutes, 34 MB
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # samples of frames in one FFT call; on the CPU they fit in the cache
+ROWS = {"cpu": 64, "cuda": 512}  # rows of a banded matrix per product: few rows skip more zeros, many need fewer calls
+PIXELS = 1 << 24  # pixels of the views that one product computes
+PIECE = 1 << 22  # samples that are decoded at a time
 SILENT = -1e4  # log2 of the maximum power of a silent clip
 
 Block = tuple[slice, slice, torch.Tensor]
 
 
 class TorchEngine(Engine):
-    """See the module's docstring."""
+    """Compute images and features with PyTorch.
+
+    Args:
+        config: Parameters of the images and features.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        UsageError: The device is `cuda` and PyTorch sees no CUDA device.
+    """
 
     name = "torch"
     integers = True
 
-    def __init__(self, config: SpectrogramConfig, device: str):
+    def __init__(self, config: SpectrogramConfig, device: str) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError(NO_CUDA)
         self.config, self.device = config, device
@@ -68,58 +75,70 @@ class TorchEngine(Engine):
         self._across = functools.lru_cache(maxsize=64)(lambda frames: self._blocks(resize(frames, config.image_size)))
         self._window = torch.hann_window(config.n_fft, device=device)
         if device == "cuda":
-            torch.cuda.current_stream().synchronize()  # the tables are there
+            torch.cuda.current_stream().synchronize()  # the engine's own stream must find the tables complete
 
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
-        """See `Engine`."""
+        """Compute the images and features of clips, see `Engine.__call__`."""
         size = self.config.image_size
-        made = [finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]]
-        full = np.stack([output.full for output in made]) if made else np.empty((0, size, size), np.uint8)
-        numbers = [output.features for output in made if output.features is not None]
-        return EngineOutput(full, [output.slices for output in made], numbers if self.config.features else None)
+        outputs = [finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]]
+        full = np.stack([output.full for output in outputs]) if outputs else np.empty((0, size, size), np.uint8)
+        numbers = [output.features for output in outputs if output.features is not None]
+        return EngineOutput(full, [output.slices for output in outputs], numbers if self.config.features else None)
 
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """See `Engine.stream`."""
+        """Decode files and compute their images and features, see `Engine.stream`."""
         if self.device == "cpu":
             return super().stream(sources, summed, limits)
         return enumerate(self.pipelined(sources, summed, limits))
 
     def pipelined(self, sources: Iterable[Path | Segment], summed: bool, limits: Limits) -> Iterator[ClipOutput | BadAudio]:
-        """Outputs in order, files decoded ahead by threads and IN_FLIGHT clips on their way through the device."""
+        """Decode files in threads and compute their images on the device, with up to IN_FLIGHT clips at a time.
+
+        Args:
+            sources: Files and segments.
+            summed: Compute the CRC-32 of each file too, if decoding reads all its bytes.
+            limits: Limits beyond which a file is refused.
+
+        Yields:
+            The output of each source in order; a `BadAudio` for a file that cannot be used.
+        """
         read = functools.partial(
             decode_source, sample_rate=self.config.sample_rate, piece=PIECE, summed=summed, integers=True, limits=limits
         )
-        flying = deque[Callable[[], ClipOutput | BadAudio]]()
+        pending = deque[Callable[[], ClipOutput | BadAudio]]()
         for future in _ahead(read, sources):
             error = future.exception()
-            failed = functools.partial(lambda given: given, error) if isinstance(error, BadAudio) else None
-            flying.append(failed or self._start(future.result()))
-            if len(flying) == IN_FLIGHT:
-                yield flying.popleft()()
-        while flying:
-            yield flying.popleft()()
+            failed = functools.partial(lambda bad_audio: bad_audio, error) if isinstance(error, BadAudio) else None
+            pending.append(failed or self._start(future.result()))
+            if len(pending) == IN_FLIGHT:
+                yield pending.popleft()()
+        while pending:
+            yield pending.popleft()()
 
     def _start(self, decoded: Decoded) -> Callable[[], ClipOutput]:
-        """Begin copying and computing, on CUDA without waiting for the device; returns what waits and gives the output."""
+        """Start the computation of a clip, on CUDA asynchronously; return a function that waits for the output."""
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
-            made = self._compute(self._moved(samples).float(), exponent, bounds)
-            made = [tensor if self._stream is None else _to_host(tensor) for tensor in made]
+            tensors = self._compute(self._moved(samples).float(), exponent, bounds)
+            tensors = [tensor if self._stream is None else _to_host(tensor) for tensor in tensors]
             done = None if self._stream is None else self._stream.record_event()
 
         def finish() -> ClipOutput:
             if done is not None:
                 done.synchronize()
-            images, numbers = made[0].numpy(), made[1].numpy() if self.config.features else None
+            images, numbers = tensors[0].numpy(), tensors[1].numpy() if self.config.features else None
             return ClipOutput(images[0], images[1:], numbers, len(decoded.samples), *decoded[1:])
 
         return finish
 
     def _compute(self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
-        """Samples [time] divided by 2 ** exponent → images uint8 [1 + slices, size, size], features [1 + slices, columns]."""
+        """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].
+
+        `samples` [time] are divided by 2 ** exponent; `bounds` are the frames of the slices.
+        """
         config, half = self.config, self.config.n_fft // 2
         windows = torch.nn.functional.pad(samples[None], (half, half), mode="reflect")[0].unfold(
             0, config.n_fft, config.hop_length
@@ -141,7 +160,10 @@ class TorchEngine(Engine):
         return [images, features(torch.cat(measures).T.contiguous(), rates, bounds, config)]
 
     def _logarithms(self, windows: torch.Tensor, scale: float, measures: list[torch.Tensor] | None) -> torch.Tensor:
-        """Frames [frames, n_fft] → log2 of the powers of bins or bands [frames, rows]; measures of scaled powers are appended."""
+        """Compute log2 of the powers of bins or bands, [frames, rows], of frames [frames, n_fft].
+
+        If `measures` is a list, the measures of the powers times `scale` are appended to it.
+        """
         config = self.config
         levels = torch.empty(len(windows), config.bins if self._bands is None else config.image_size, device=self.device)
         chunk = max(1, CHUNK[self.device] // config.n_fft)
@@ -154,7 +176,7 @@ class TorchEngine(Engine):
         return levels
 
     def _lines(self, levels: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """log2 of powers [frames, rows] → levels from 0.5 at the floor to 255.5 at the peak, [frames, size]."""
+        """Convert log2 of powers [frames, rows] to levels [frames, size], from 0.5 at the floor to 255.5 at the peak."""
         floor = self.config.floor_db / (10 * np.log10(2))  # in powers of two
         lines = product(torch.maximum(levels, peak + floor), self._along, self.config.image_size)
         return torch.add(255.5 + peak * (255 / floor), lines, alpha=-255 / floor)  # one pass over the lines
@@ -162,7 +184,15 @@ class TorchEngine(Engine):
     def _draw(
         self, lines: torch.Tensor, first: int, views: list[tuple[int, int]], images: torch.Tensor, sums: dict[int, torch.Tensor]
     ) -> None:
-        """Draw what the frames `lines`, from frame `first` on, hold of the views; of views begun, `sums` holds levels so far."""
+        """Draw the part of the views that the frames from `first` on show.
+
+        Args:
+            lines: Levels [frames, size] of consecutive frames.
+            first: Number of the first of these frames in the clip.
+            views: Frames [start, stop) of each view.
+            images: Pixels of the views, uint8 [views, size, size], which are written.
+            sums: Levels so far of incomplete views, by their number; updated.
+        """
         size, last = self.config.image_size, first + len(lines)
         alike: dict[int, list[int]] = {}
         for number, (start, stop) in enumerate(views):
@@ -183,7 +213,7 @@ class TorchEngine(Engine):
                     images[number] = image
 
     def _blocks(self, matrix: BandedMatrix) -> list[Block]:
-        """The matrix as blocks of rows: these, the columns that have weights there, and the weights [columns, rows]."""
+        """Return the matrix in blocks: rows, the columns with non-zero weights, and the weights [columns, rows]."""
         ends = matrix.first + matrix.counts
         dense, blocks = matrix.dense(int(ends.max())), []
         for start in range(0, len(dense), ROWS[self.device]):
@@ -193,27 +223,37 @@ class TorchEngine(Engine):
         return blocks
 
     def _moved(self, array: np.ndarray) -> torch.Tensor:
-        """An array on the device; through pinned memory, so that nothing waits for the device."""
+        """Copy an array to the device, through pinned memory, so that the CPU does not wait for the copy."""
         host = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return host if self._stream is None else host.pin_memory().to(self.device, non_blocking=True)
 
 
 def product(values: torch.Tensor, blocks: list[Block], size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """values [..., columns] by the matrix [size, columns] of `blocks`: [..., size] of `dtype`."""
-    made = torch.empty(*values.shape[:-1], size, dtype=dtype, device=values.device)
+    """Multiply values by a banded matrix.
+
+    Args:
+        values: [..., columns].
+        blocks: Blocks of the matrix [size, columns]: rows, columns, weights [columns, rows].
+        size: Number of rows of the matrix.
+        dtype: Type of the result.
+
+    Returns:
+        [..., size].
+    """
+    result = torch.empty(*values.shape[:-1], size, dtype=dtype, device=values.device)
     for rows, columns, weights in blocks:
-        made[..., rows] = values[..., columns] @ weights
-    return made
+        result[..., rows] = values[..., columns] @ weights
+    return result
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """Begin to copy a tensor into pinned memory."""
+    """Start the copy of a tensor into pinned memory."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Products of matrices in full single precision: the rounding of TF32 would show in the features."""
+    """Compute matrix products in full single precision, because the rounding of TF32 is visible in the features."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -223,7 +263,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _ahead(read: Callable[[Any], Decoded], sources: Iterable[Any]) -> Iterator[Future[Decoded]]:
-    """Futures of `read(source)` in order, enough of them ahead to keep the decoding threads at work."""
+    """Yield futures of `read(source)` in order, with enough of them submitted ahead to keep all threads busy."""
     rest, waiting = iter(sources), deque[Future[Decoded]]()
     try:
         waiting.extend(_decoders().submit(read, source) for source in islice(rest, 2 * cores()))

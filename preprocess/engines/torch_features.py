@@ -1,4 +1,4 @@
-"""Per-frame measures in PyTorch, on any device, of which `statistics` makes features."""
+"""Per-frame measures in PyTorch, on any device, from which `statistics` computes features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shardwave.preprocess.dsp.statistics import TINY, ordered
 
 @functools.lru_cache(maxsize=8)
 def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """On the device: mel and chroma filters [bins, 128 + 12], and the bins' frequencies in Hz [bins]."""
+    """Return mel and chroma filters [bins, 128 + 12] and the frequencies of the bins in Hz [bins], on the device."""
     filters = [mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     return torch.tensor(np.concatenate(filters).T, device=device, dtype=dtype), torch.tensor(
@@ -24,7 +24,7 @@ def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) 
 
 
 def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
-    """Compute what the features are made of (the twin of `measures.measure_block`).
+    """Compute the per-frame measures of the features, as `measures.measure_block` does for the numba engine.
 
     Args:
         power: Power spectra [frames, bins].
@@ -49,11 +49,11 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
 
 
 def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramConfig) -> torch.Tensor:
-    """Fraction of sign changes in each centred frame (the twin of `measures.zero_crossings`).
+    """Compute the fraction of sign changes in each centred frame, as `measures.zero_crossings` does for the numba engine.
 
     Args:
-        samples: The clip [time] divided by `scale`, n_fft samples or more; it goes on with its edge samples beyond its ends.
-        scale: What a sample is multiplied by before it is compared with the threshold of 1e-10.
+        samples: The clip [time] divided by `scale`, n_fft samples or more; its edge samples are repeated beyond its ends.
+        scale: Factor of a sample before its comparison with the threshold of 1e-10.
         config: Frame size and hop.
 
     Returns:
@@ -62,5 +62,5 @@ def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramC
     negative = samples < -1e-10 / scale
     changes = torch.nn.functional.pad(negative[1:] != negative[:-1], (config.n_fft // 2, config.n_fft // 2))
     windows = changes.unfold(0, config.n_fft - 1, config.hop_length)
-    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]  # on the CPU a sum converts its part first
+    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]  # on the CPU, a sum converts its input first
     return torch.cat(counts).to(torch.float32) / config.n_fft

@@ -1,0 +1,1 @@
+"""Compute images and features on the CPU, with functions compiled by Numba."""

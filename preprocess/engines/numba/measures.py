@@ -1,8 +1,8 @@
-"""Per-frame measures that the features are made of, compiled: sixteen frames at once, from their power spectra in cache."""
+"""Compiled functions for the per-frame measures of the features, sixteen frames at a time."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,21 +17,21 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 class Tables(NamedTuple):
-    """What `measure_block` looks up, and its scratch."""
+    """Tables and scratch arrays of `measure_block`."""
 
     mel: BandedMatrix
     chroma: np.ndarray  # float32 [bins * 12]: [bin, chroma]
     frequency: np.ndarray  # float32 [bins], Hz
     low: np.ndarray  # int64 [contrast bands]: first bin
     high: np.ndarray  # int64 [contrast bands]: one past the last bin
-    extremes: np.ndarray  # int64 [contrast bands]: how many bins make a peak or a valley
+    extremes: np.ndarray  # int64 [contrast bands]: number of bins of a peak or a valley
     inverse: np.ndarray  # float32 [contrast bands]: 1 / extremes
     kept: np.ndarray  # float32, scratch: largest and smallest magnitudes
     rest: np.ndarray  # float32, scratch: magnitudes that are not among the largest, and not among the smallest
 
 
 def tables(config: SpectrogramConfig) -> Tables:
-    """The tables for a configuration."""
+    """Return the tables for a configuration."""
     low, high, extremes = contrast_bands(config.sample_rate, config.n_fft)
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     mel = whole_vectors(banded(mel_bands(config.sample_rate, config.n_fft, MELS)))
@@ -43,7 +43,7 @@ def tables(config: SpectrogramConfig) -> Tables:
 
 @traced
 def _chroma(power, at, chroma, bins, target, to):
-    """The twelve pitch classes' power."""
+    """Compute the power of the twelve pitch classes."""
     totals = loop(
         bins,
         [0.0] * CHROMA,
@@ -55,7 +55,7 @@ def _chroma(power, at, chroma, bins, target, to):
 
 @traced
 def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, rolloff):
-    """Magnitudes, and from them centroid (Hz), bandwidth (Hz) and the index of the roll-off bin."""
+    """Compute magnitudes, and from them the centroid (Hz), the bandwidth (Hz) and the index of the roll-off bin."""
 
     def moments(i, total, moment):
         magnitude = power.load(at + i * LANES).sqrt()
@@ -79,9 +79,12 @@ def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, 
     target.store(rolloff, below)
 
 
-def _extremes(size: int, more: bool = False):
-    """Of `bins` candidates the `size` largest (one stream of candidates) and the `size` smallest (another) into `kept`, sorted;
-    they stay in registers until the end. `more`: the others go to `rest`, where the candidates may have lain.
+def _extremes(size: int, more: bool = False) -> Any:
+    """Return a traced function that finds the extremes of a band.
+
+    It writes the `size` largest of `bins` values from `peaks` and the `size` smallest of `bins` values from `valleys` to
+    `kept`, sorted. They are in registers until the end. With `more` it writes the other values to `rest`, which may be the
+    same memory as the input.
     """
 
     def extremes(peaks, peak_at, valleys, valley_at, bins, kept, rest):
@@ -97,9 +100,9 @@ def _extremes(size: int, more: bool = False):
                 rest.store((bins + i) * LANES, low)
             return [*tops, *bottoms]
 
-        found = loop(bins, [0.0] * size + [float("inf")] * size, insert)
-        for i, one in enumerate(found):
-            kept.store((i if i < size else MOST + i - size) * LANES, one)
+        values = loop(bins, [0.0] * size + [float("inf")] * size, insert)
+        for i, value in enumerate(values):
+            kept.store((i if i < size else MOST + i - size) * LANES, value)
 
     return traced(extremes)
 
@@ -120,7 +123,7 @@ def _add_to_mean(kept, at, count, inverse, band, target, to):
 
 @inlined
 def _contrast(magnitudes, band, tables, measures, peak, valley):
-    """Means of a band's largest and of its smallest magnitudes."""
+    """Compute the means of the largest and of the smallest magnitudes of a contrast band."""
     first, bins, rest, kept = tables.low[band] * 16, tables.high[band] - tables.low[band], tables.rest, tables.kept
     _begin_mean(measures, peak)
     _begin_mean(measures, valley)
@@ -142,9 +145,15 @@ def _contrast(magnitudes, band, tables, measures, peak, valley):
 
 @inlined
 def measure_block(power, at, tables, magnitudes, measures, to):
-    """Power [bins, 16] from power[at] → measures [rows, 16] from measures[to], in the order of `features.measure_count`.
+    """Compute the measures of sixteen frames.
 
-    `magnitudes` is scratch.
+    Args:
+        power: Array with the powers [bins, 16] from index `at` on.
+        at: Index of the first power.
+        tables: Tables of the configuration.
+        magnitudes: Scratch of [bins, 16] floats.
+        measures: Receives [rows, 16] from index `to` on, in the order of `features.measure_count`.
+        to: Index of the first measure.
     """
     bins, bands = tables.frequency.size, tables.low.size
     for row in range(MELS):
@@ -161,7 +170,7 @@ def measure_block(power, at, tables, magnitudes, measures, to):
 
 @inlined
 def _changes(clip, start, stop):
-    """Sign changes from sample i - 1 to sample i, for i in [start, stop)."""
+    """Count the sign changes from sample i - 1 to sample i, for i in [start, stop)."""
     before, after = clip[start - 1 : stop - 1], clip[start:stop]
     negative = np.float32(-1e-10)
     total = np.int32(0)
@@ -172,11 +181,17 @@ def _changes(clip, start, stop):
 
 @compiled
 def zero_crossings(clip, n_fft, hop, rates):
-    """Fraction of sign changes in each centred frame of a clip whose edge samples go on beyond its ends.
+    """Compute the fraction of sign changes in each centred frame of a clip.
 
-    |sample| ≤ 1e-10 counts as positive.
+    The edge samples are repeated beyond the ends of the clip. A sample of at least -1e-10 counts as positive.
+
+    Args:
+        clip: Samples [time].
+        n_fft: Samples of a frame.
+        hop: Samples between frames.
+        rates: float32 [frames], receives the fractions.
     """
-    low = high = 1  # changes into the samples [low, high) are counted
+    low = high = 1  # `inside` counts the changes into the samples [low, high)
     inside = 0
     for frame in range(rates.size):
         start = frame * hop - n_fft // 2

@@ -1,8 +1,9 @@
-"""Functions compiled by Numba, their machine code kept on disk.
+"""Decorators for functions compiled by Numba, with a cache of the machine code on disk.
 
-Numba notices when the file of a cached function changes, not when a file that it calls into does; so the cache's folder is named
-after a digest of the sources of `preprocess`. Machine code for other processors and other Numba versions lies beside it, as Numba
-itself arranges. Numba is loaded with the first function: `holds_engine` does without.
+Numba recompiles a cached function if its own file changes, but not if the file of a function that it calls changes. The name of
+the cache folder therefore contains a digest of the sources of `preprocess`. Numba itself separates machine code for other
+processors and Numba versions within the folder. Numba is imported when the first function is decorated; `holds_engine` does not
+import it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The first that can be written of NUMBA_CACHE_DIR, the package's own `__pycache__` and the user's cache folder."""
+    """Return the folder of the cache, or None if no folder can be written.
+
+    It is below NUMBA_CACHE_DIR if that is set, else below `__pycache__` of the package or the cache folder of the user.
+    """
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for source in sorted(package.rglob("*.py")):
@@ -36,20 +40,24 @@ def cache_folder() -> Path | None:
 
 
 def holds_engine() -> bool:
-    """Whether machine code of the engine, as its sources are now, is kept."""
+    """Return whether the cache has machine code of the engine for its present sources."""
     folder = cache_folder()
     return folder is not None and any(folder.glob(f"{Path(__file__).parent.name}_*/*.nbi"))
 
 
 def compiled(function: Callable) -> Callable:
-    """`numba.njit` without the GIL; kept on disk where a folder can be written, else compiled in every process."""
+    """Compile a function with `numba.njit(nogil=True)` and cache its machine code on disk.
+
+    If there is no cache folder, the function is compiled in every process.
+    """
     import numba
 
     folder = cache_folder()
     if folder is None:
         return numba.njit(nogil=True)(function)
     settings: Any = numba.config
-    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)  # read when the function is decorated; others keep theirs
+    # Numba reads CACHE_DIR when it decorates the function; the folder of other packages' functions does not change.
+    before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
         return numba.njit(cache=True, nogil=True)(function)
     finally:
@@ -57,7 +65,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def inlined(function: Callable) -> Callable:
-    """A part of compiled functions that is written into each of them: compiled once less than a function that they call."""
+    """Mark a function that Numba inlines into compiled functions, which saves its separate compilation."""
     import numba
 
     return numba.njit(inline="always")(function)

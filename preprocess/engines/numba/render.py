@@ -1,8 +1,8 @@
-"""From power spectra in blocks of sixteen frames to uint8 images: bands, decibels, resize along frequency, resize along time.
+"""Compiled functions that convert power spectra to uint8 images: bands, decibels, resize along frequency and along time.
 
-Arrays: power or bands `[block, row, 16 frames]`; lines `[pixel / 16, frame, 16 pixels]`, the levels of the frames along the
-image's frequency axis, padded to a multiple of sixteen pixels; images `[pixel, time]`. A level is the position between floor and
-maximum: 0 … 255, not rounded.
+Power and bands are arrays `[block, row, 16 frames]`. Lines are arrays `[pixel / 16, frame, 16 pixels]` with the levels of the
+frames along the frequency axis of the image, padded to a multiple of sixteen pixels. Images are arrays `[pixel, time]`. A level
+is the position between floor and maximum, from 0 to 255, not rounded.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from shardwave.preprocess.engines.numba.simd import (
 
 
 def padded(size: int) -> int:
-    """`size` rounded up to whole vectors."""
+    """Round `size` up to a multiple of LANES."""
     return -(-size // LANES) * LANES
 
 
 def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
-    """The matrix with rows of one zero weight added, up to whole vectors of rows."""
+    """Append rows with one zero weight to a matrix until the number of rows is a multiple of LANES."""
     extra = (0, padded(len(matrix.first)) - len(matrix.first))
     counts = np.pad(matrix.counts, extra, constant_values=1)
     return BandedMatrix(np.pad(matrix.first, extra), counts, np.cumsum(counts) - counts, np.pad(matrix.weights, extra))
@@ -39,48 +39,61 @@ def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
 
 @functools.lru_cache(maxsize=256)
 def resize_rows(size_in: int, size_out: int) -> BandedMatrix:
-    """`filters.resize` for the functions here; where no row has more than two weights, all have two."""
-    made = whole_vectors(resize(size_in, size_out))
-    if made.counts.max() > 2 or size_in == 1:
-        return made
-    first = np.minimum(made.first, size_in - 2)
+    """Return the matrix of `filters.resize`, padded by `whole_vectors`.
+
+    If no row has more than two weights, every row gets two, one of which may be zero: `draw_image` is faster then.
+
+    Args:
+        size_in: Pixels or frames before resizing.
+        size_out: Pixels after resizing.
+    """
+    matrix = whole_vectors(resize(size_in, size_out))
+    if matrix.counts.max() > 2 or size_in == 1:
+        return matrix
+    first = np.minimum(matrix.first, size_in - 2)
     weights = np.zeros((len(first), 2), np.float32)
-    weights[np.arange(len(first)), made.first - first] = made.weights[made.starts]
-    both = made.counts == 2
-    weights[both, 1] = made.weights[made.starts[both] + 1]
+    weights[np.arange(len(first)), matrix.first - first] = matrix.weights[matrix.starts]
+    both = matrix.counts == 2
+    weights[both, 1] = matrix.weights[matrix.starts[both] + 1]
     return BandedMatrix(first, np.full(len(first), 2), 2 * np.arange(len(first)), weights.ravel())
 
 
 def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: Index) -> Vector:
-    """Σ weights[start + i] * source[at + 16 i : …]."""
+    """Return the sum over i of weights[start + i] * source[at + 16 i : at + 16 i + 16]."""
     return accumulate(count, lambda i: weights.broadcast(start + i) * source.load(at + i * LANES))
 
 
 @traced
 def weigh(source, at, weights, start, count, target, to):
-    """Into target[to : to + 16] the sum of `count` vectors from source[at], weighted from weights[start]."""
+    """Write to target[to : to + 16] the sum of `count` vectors from source[at], weighted from weights[start]."""
     target.store(to, _weigh(source, at, weights, start, count))
 
 
 @traced
 def _level(power, at, scale, levels, to):
-    """max(0, scale[0] log2(power) + scale[1])."""
+    """Compute the levels max(0, scale[0] log2(power) + scale[1]) of sixteen powers."""
     level = power.load(at).log2() * scale.broadcast(0) + scale.broadcast(1)
     levels.store(to, level.maximum(0.0))
 
 
 @traced
 def _turn_lines(pixels, at, lines, to):
-    """Sixteen pixels of sixteen frames: [pixel, frame] → [frame, pixel]."""
+    """Transpose sixteen pixels of sixteen frames, from [pixel, frame] to [frame, pixel]."""
     for i, line in enumerate(transpose([pixels.load(at + LANES * i) for i in range(LANES)])):
         lines.store(to + LANES * i, line)
 
 
 @compiled
 def draw_lines(power, blocks, scale, along, scratch, lines):
-    """Power [blocks, rows, 16] → lines [tiles, 16 * blocks, 16]; `along` resizes frequency.
+    """Compute lines from power.
 
-    A level is max(0, scale[0] log2(power) + scale[1]); `scratch` holds [rows + 16, 16].
+    Args:
+        power: Powers [blocks, rows, 16].
+        blocks: Number of blocks.
+        scale: Factor and offset from log2 of a power to a level; negative levels become 0.
+        along: Matrix that resizes the rows along frequency, of `resize_rows`.
+        scratch: Scratch [rows + 16, 16].
+        lines: Receives the lines [tiles, 16 * blocks, 16].
     """
     count = scratch.size // 16 - 16
     tile = blocks * 256
@@ -100,7 +113,7 @@ def draw_lines(power, blocks, scale, along, scratch, lines):
 
 @traced
 def _tile(lines, at, first, counts, starts, weights, column, image, to, columns):
-    """Sixteen pixels of sixteen columns of an image, rounded half up."""
+    """Compute sixteen pixels of sixteen columns of an image, rounded half up."""
     pixels = []
     for t in range(LANES):
         pixels.append(
@@ -112,7 +125,7 @@ def _tile(lines, at, first, counts, starts, weights, column, image, to, columns)
 
 @traced
 def _tile_of_pairs(lines, at, first, weights, column, image, to, columns):
-    """`_tile` where every column is made of two frames."""
+    """Compute the same as `_tile` if every column is the weighted sum of two frames."""
     pixels = []
     for t in range(LANES):
         frame, weight = at + first.index(column + t) * LANES, (column + t) * 2
@@ -124,8 +137,16 @@ def _tile_of_pairs(lines, at, first, weights, column, image, to, columns):
 
 @compiled
 def draw_image(lines, blocks, tiles, first_frame, along, image, at):
-    """Lines from `first_frame` on → uint8 [16 * tiles, columns] from image[at]; `along` resizes time, its columns count from
-    that frame.
+    """Compute the image of a range of frames from their lines.
+
+    Args:
+        lines: Lines [tiles, 16 * blocks, 16].
+        blocks: Number of blocks.
+        tiles: Number of tiles, each of sixteen pixels along frequency.
+        first_frame: First frame of the image.
+        along: Matrix that resizes the frames from `first_frame` on along time, of `resize_rows`.
+        image: Receives the pixels, uint8 [16 * tiles, columns], from index `at` on.
+        at: Index of the first pixel.
     """
     columns = along.first.size
     pairs = along.weights.size == 2 * columns and along.starts[columns - 1] == 2 * columns - 2 and along.counts.max() == 2

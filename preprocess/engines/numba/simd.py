@@ -1,9 +1,9 @@
-"""Explicit SIMD for Numba: a Python function over vectors of sixteen floats is traced, once, into LLVM instructions.
+"""Explicit SIMD for Numba: Python functions on vectors of sixteen floats, which are traced into LLVM instructions.
 
-In a function decorated with `@traced` array arguments come as `Pointer` and integers as `Index`; every operation on what they
-load emits one instruction, Python's own loops and branches run at compile time. Called from a `@compiled` function it is a
-straight run of vector instructions. LLVM spreads the sixteen lanes over the registers that the processor has (one of AVX-512,
-two of AVX2, four of SSE or NEON).
+A function decorated with `@traced` receives arrays as `Pointer` and integers as `Index`. Each operation on the vectors that it
+loads emits one instruction; Python loops and branches run at compile time. A `@compiled` function can call it; the call becomes a
+sequence of vector instructions. LLVM maps the sixteen lanes to the registers of the processor (one of AVX-512, two of AVX2, four
+of SSE or NEON).
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ _TWO_THIRDS = 0x3F2AAAAB  # bits of 2/3, where the mantissa's range [2/3, 4/3) b
 
 
 def aligned(size: int) -> np.ndarray:
-    """Float32 [size], not filled, from a vector's boundary on: elsewhere every vector crosses a cache line, which costs a
-    quarter of the speed.
+    """Return an uninitialised array, float32 [size], that starts at a multiple of the size of a vector.
+
+    In an array that is not aligned, every vector crosses a cache line, which takes a third more time.
     """
-    room = np.empty(4 * size + 4 * LANES, np.uint8)
-    start = -room.ctypes.data % (4 * LANES)
-    return room[start : start + 4 * size].view(np.float32)
+    memory = np.empty(4 * size + 4 * LANES, np.uint8)
+    start = -memory.ctypes.data % (4 * LANES)
+    return memory[start : start + 4 * size].view(np.float32)
 
 
 class Index:
-    """A traced integer."""
+    """A traced integer.
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
+    Args:
+        builder: Emits the instructions.
+        value: The int64 value.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
     def __add__(self, other: Index | int) -> Index:
@@ -56,9 +62,14 @@ class Index:
 
 
 class Vector:
-    """Sixteen traced floats."""
+    """Sixteen traced floats.
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
+    Args:
+        builder: Emits the instructions.
+        value: The vector value.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
     def __add__(self, other: Vector | float) -> Vector:
@@ -74,29 +85,29 @@ class Vector:
         return Vector(self.builder, self.builder.fdiv(self.value, self._value(other), flags=_FLAGS))
 
     def sqrt(self) -> Vector:
-        """Square root, rounded correctly."""
+        """Return the correctly rounded square root of each lane."""
         kind = ir.FunctionType(_FLOATS, [_FLOATS])
         return Vector(
             self.builder, self.builder.call(self.builder.module.declare_intrinsic("llvm.sqrt.v16f32", (), kind), [self.value])
         )
 
     def below(self, other: Vector) -> Vector:
-        """1.0 where smaller than `other`, else 0.0."""
+        """Return 1.0 in each lane that is less than that of `other`, else 0.0."""
         return Vector(self.builder, self.builder.uitofp(self.builder.fcmp_ordered("<", self.value, other.value), _FLOATS))
 
     def minimum(self, other: Vector) -> Vector:
-        """The smaller, lane by lane."""
+        """Return the minimum of each lane."""
         return Vector(
             self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), self.value, other.value)
         )
 
     def maximum(self, other: Vector | float) -> Vector:
-        """The larger, lane by lane."""
+        """Return the maximum of each lane."""
         value = self._value(other)
         return Vector(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, value), self.value, value))
 
     def log2(self) -> Vector:
-        """Base-2 logarithm of positive numbers to 1.5e-5; zero gives -127 or less."""
+        """Return the base-2 logarithm of positive numbers with an absolute error of 1.5e-5; of zero, -127 or less."""
         builder = self.builder
         bits = builder.bitcast(self.value, _INTEGERS)
         exponent = builder.ashr(builder.sub(bits, _integers(_TWO_THIRDS)), _integers(23))
@@ -111,38 +122,43 @@ class Vector:
 
 
 class Pointer:
-    """A traced contiguous array; indices count its elements."""
+    """A traced contiguous array; indices count its elements.
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value):
+    Args:
+        builder: Emits the instructions.
+        value: Pointer to the first element.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
     def load(self, index: Index | int) -> Vector:
-        """Sixteen consecutive floats, or int16 as floats."""
+        """Load sixteen consecutive floats, or int16 converted to floats."""
         if self.value.type.pointee == _INT16:
             shorts = self.builder.load(self._vector_at(index, _SHORTS), align=2)
             return Vector(self.builder, self.builder.sitofp(shorts, _FLOATS))
         return Vector(self.builder, self.builder.load(self._vector_at(index, _FLOATS), align=4))
 
     def broadcast(self, index: Index | int) -> Vector:
-        """One float in every lane."""
+        """Load one float into every lane."""
         empty = ir.Constant(_FLOATS, ir.Undefined)
         first = self.builder.insert_element(empty, self.builder.load(self._at(index)), _INT32(0))
         return Vector(self.builder, self.builder.shuffle_vector(first, empty, _integers(0)))
 
     def index(self, index: Index | int) -> Index:
-        """One int64, as an index."""
+        """Load one int64 as an index."""
         return Index(self.builder, self.builder.load(self._at(index)))
 
     def store(self, index: Index | int, vector: Vector) -> None:
-        """Write sixteen floats."""
+        """Store sixteen floats."""
         self.builder.store(vector.value, self._vector_at(index, _FLOATS), align=4)
 
     def fill(self, index: Index | int, value: float) -> None:
-        """Write one constant sixteen times."""
+        """Store one constant sixteen times."""
         self.store(index, Vector(self.builder, _floats(value)))
 
     def store_bytes(self, index: Index | int, value: ir.Value) -> None:
-        """Write sixteen bytes."""
+        """Store sixteen bytes."""
         self.builder.store(value, self._vector_at(index, _BYTES), align=1)
 
     def _at(self, index: Index | int) -> ir.Value:
@@ -153,16 +169,16 @@ class Pointer:
 
 
 def transpose(rows: Sequence[Vector]) -> list[Vector]:
-    """Sixteen vectors as rows → their sixteen columns."""
+    """Return the sixteen columns of sixteen vectors that are rows."""
     builder = rows[0].builder
     return [Vector(builder, value) for value in _transpose(builder, [row.value for row in rows])]
 
 
 def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
-    """Like `transpose`, with every number in [0, 256) cut to its whole part."""
+    """Return the rows of sixteen vectors that are columns, with their numbers in [0, 256) truncated to bytes."""
     builder, words, quarter = columns[0].builder, [], LANES // 4
     whole = [builder.fptosi(column.value, _INTEGERS) for column in columns]
-    for first in range(0, LANES, 4):  # four columns' bytes in one word of each row
+    for first in range(0, LANES, 4):  # each word holds the bytes of one row and four columns
         shifted = [builder.shl(value, _integers(8 * i)) for i, value in enumerate(whole[first : first + 4])]
         words.append(builder.or_(builder.or_(shifted[0], shifted[1]), builder.or_(shifted[2], shifted[3])))
     left, right = (_interleaved(builder, words[i], words[i + 1], _INTEGERS) for i in (0, 2))
@@ -177,26 +193,35 @@ def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
 
 
 def _interleaved(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir.VectorType) -> list[ir.Value]:
-    """The first halves of two vectors of `kind` (of which they are bits), element by element in turn, and the second halves."""
+    """Interleave the elements of the first halves of two vectors, which are cast to `kind`, and of the second halves."""
     one, other = builder.bitcast(one, kind), builder.bitcast(other, kind)
-    return [builder.shuffle_vector(one, other, mask) for mask in _turns(kind.count)]
+    return [builder.shuffle_vector(one, other, mask) for mask in _masks(kind.count)]
 
 
 def _transpose(builder: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
     half = LANES // 2
     for _ in range(4):  # log2(LANES) perfect shuffles
-        values = [builder.shuffle_vector(values[i], values[i + half], mask) for i in range(half) for mask in _turns(LANES)]
+        values = [builder.shuffle_vector(values[i], values[i + half], mask) for i in range(half) for mask in _masks(LANES)]
     return values
 
 
-def _turns(count: int) -> list[ir.Constant]:
-    """Masks that take elements of two vectors of `count` in turn: of their first halves, of their second halves."""
+def _masks(count: int) -> list[ir.Constant]:
+    """Return the shuffle masks that interleave the first halves and the second halves of two vectors of `count`."""
     kind = ir.VectorType(_INT32, count)
     return [ir.Constant(kind, [start + i // 2 + i % 2 * count for i in range(count)]) for start in (0, count // 2)]
 
 
 def loop(count: Index, initial: Sequence[Vector | float], step: Callable[..., Sequence[Vector]]) -> list[Vector]:
-    """Repeat `state = step(i, *state)` for i in [0, count), count at least 1; the state stays in registers."""
+    """Emit a loop `state = step(i, *state)` whose state is in registers.
+
+    Args:
+        count: Number of repetitions, at least 1; i runs from 0 to count - 1.
+        initial: The state before the loop.
+        step: Function that returns the next state.
+
+    Returns:
+        The state after the loop.
+    """
     builder = count.builder
     before, body = builder.block, builder.append_basic_block("loop")
     builder.branch(body)
@@ -206,9 +231,9 @@ def loop(count: Index, initial: Sequence[Vector | float], step: Callable[..., Se
     updated = step(Index(builder, i), *(Vector(builder, value) for value in state))
     i.add_incoming(_INT64(0), before)
     i.add_incoming(following, builder.block)
-    for phi, first, then in zip(state, initial, updated, strict=True):
+    for phi, first, result in zip(state, initial, updated, strict=True):
         phi.add_incoming(first.value if isinstance(first, Vector) else _floats(first), before)
-        phi.add_incoming(then.value, builder.block)
+        phi.add_incoming(result.value, builder.block)
     after = builder.append_basic_block("after")
     builder.cbranch(builder.icmp_signed("<", following, count.value), body, after)
     builder.position_at_end(after)
@@ -216,12 +241,16 @@ def loop(count: Index, initial: Sequence[Vector | float], step: Callable[..., Se
 
 
 def accumulate(count: Index, term: Callable[[Index], Vector]) -> Vector:
-    """The sum of term(i) for i in [0, count), count at least 1."""
+    """Emit a loop that sums term(i) for i in [0, count), with `count` at least 1, and return the sum."""
     return loop(count, [0.0], lambda i, total: [total + term(i)])[0]
 
 
 def traced(function: Callable[..., None]) -> Callable[..., Any]:
-    """Make a function over `Pointer` and `Index` callable from `@compiled` code; see the module's docstring."""
+    """Make a function on `Pointer` and `Index` callable from `@compiled` functions.
+
+    Args:
+        function: Emits instructions for its arguments: a `Pointer` for each array, an `Index` for each integer.
+    """
 
     def typed(*arguments: types.Type) -> Any:
         signature = types.void(*(types.int64 if isinstance(kind, types.Integer) else kind for kind in arguments))
@@ -234,9 +263,8 @@ def traced(function: Callable[..., None]) -> Callable[..., Any]:
 
     parameters = ", ".join(inspect.signature(function).parameters)
     namespace: dict[str, Any] = {"typed": typed}
-    exec(
-        f"def {function.__name__}(typingctx, {parameters}): return typed({parameters})", namespace
-    )  # Numba reads the parameters' names
+    # Numba reads the names of the parameters, so that a function with *arguments would not do.
+    exec(f"def {function.__name__}(typingctx, {parameters}): return typed({parameters})", namespace)
     return intrinsic(namespace[function.__name__])
 
 

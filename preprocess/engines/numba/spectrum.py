@@ -1,4 +1,4 @@
-"""A clip's spectra, block by block: transform, bands and measures of sixteen frames while they are in cache."""
+"""Compiled function for the spectra, bands and measures of a clip, sixteen frames at a time while they are in the cache."""
 
 from __future__ import annotations
 
@@ -25,11 +25,26 @@ def _raise(peak, values, at):
 def analyse(
     clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures
 ):
-    """The largest power (or band, where there are bands) in the clip's blocks [first_block, first_block + blocks), of `frames`
-    frames in all; `clip` as `load_hops` takes it.
+    """Compute the spectra of some blocks of sixteen frames of a clip.
 
-    Block b's power [bins, 16] goes to power[b * power_step :], its `count` bands to banded[b * banded_step :], its measures to
-    measures [blocks, rows, 16] (none where `tables` is None), b from 0. A step of 0 uses one block's place over and over.
+    Args:
+        clip: Samples as float32 [time] and as int16 [time], one of which is empty.
+        first_block: Number of the first block.
+        blocks: Number of blocks.
+        frames: Number of frames of the whole clip.
+        plan: Plan of the transform.
+        scratch: Hop buffer, scratch for mirrored samples, and work buffer of the transform.
+        power: Receives the power [bins, 16] of block b, counted from 0, at b * power_step.
+        power_step: Distance between blocks in `power`; 0: each block overwrites the one before.
+        bands: Weights of the frequency bands.
+        count: Number of bands; 0: none.
+        banded: Receives the bands [count, 16] of block b at b * banded_step.
+        banded_step: Distance between blocks in `banded`; 0: each block overwrites the one before.
+        tables: Tables of the measures; None: no measures.
+        measures: Receives the measures [blocks, rows, 16].
+
+    Returns:
+        The largest power, or the largest band if there are bands.
     """
     hops, mirror, work = scratch
     result = np.float32(0)

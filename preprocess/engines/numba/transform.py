@@ -1,14 +1,15 @@
-"""Power spectra of sixteen frames at once: the vector lanes are frames, so that no step but the first moves data between lanes.
+"""Compiled functions for the power spectra of sixteen frames at a time.
 
-A real transform of N samples is a complex one of M = N / 2 (even samples real, odd samples imaginary), decimated in frequency
-with radices 8, 4 and 2; the last step takes the real spectrum out of it (Press et al., Numerical Recipes, §12.3) and squares it.
-The first step takes the window along; after it the parts of M / 8 stay in the first-level cache until they are done. Sixteen
-lanes of interleaved real and imaginary vectors: point i of the work buffer lies at 32 i (real) and 32 i + 16 (imaginary).
+The lanes of a vector are frames, so that only the first step moves data between lanes. A real transform of N samples is computed
+by a complex transform of M = N / 2 points (even samples real, odd samples imaginary), decimated in frequency with radices 8, 4
+and 2. The last step derives the real spectrum from it (Press et al., Numerical Recipes, §12.3) and squares it. The first step
+also applies the window; after it, each part of M / 8 points is completed while it is in the first-level cache. Point i of the
+work buffer is a vector of sixteen real parts at 32 i and one of sixteen imaginary parts at 32 i + 16.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,21 +23,26 @@ Complex = tuple[Vector, Vector]
 
 
 class Plan(NamedTuple):
-    """Everything the transform of one size looks up; all arrays are read only."""
+    """Tables of the transform of one size; all arrays are read only."""
 
     hop: int  # samples
-    columns: int  # hops kept per block, a multiple of LANES
+    columns: int  # hops of a block in the hop buffer, a multiple of LANES
     window: np.ndarray  # float32 [n_fft], periodic Hann / 2
-    sample_at: np.ndarray  # int64 [n_fft]: where lane 0's sample lies in the hop buffer
+    sample_at: np.ndarray  # int64 [n_fft]: index of the sample of lane 0 in the hop buffer
     radices: np.ndarray  # int64 [stages]
-    twiddle_at: np.ndarray  # int64 [stages]: first float of the stage's twiddles
+    twiddle_at: np.ndarray  # int64 [stages]: index of the first twiddle factor of the stage
     twiddles: np.ndarray  # float32, per stage [j, p, (cos, sin)]
-    position: np.ndarray  # int64 [M]: where frequency k lies in the work buffer, in floats
-    turns: np.ndarray  # float32 [M / 2 + 1, 2]: exp(-2πik / N)
+    position: np.ndarray  # int64 [M]: index of frequency k in the work buffer
+    real_twiddles: np.ndarray  # float32 [M / 2 + 1, 2]: exp(-2πik / N)
 
 
 def plan(n_fft: int, hop: int) -> Plan:
-    """The plan for transforms of `n_fft` (a power of two, 16 or more) samples every `hop` samples."""
+    """Return the plan of transforms.
+
+    Args:
+        n_fft: Samples of a frame, a power of two, 16 or more.
+        hop: Samples between frames.
+    """
     points = n_fft // 2
     radices = _radices(points)
     twiddles: list[np.ndarray] = []
@@ -53,7 +59,7 @@ def plan(n_fft: int, hop: int) -> Plan:
     position[frequency] = np.arange(points) * _POINT
     n = np.arange(n_fft)
     columns = -(-(LANES - 1 + -(-n_fft // hop)) // LANES) * LANES
-    made = Plan(
+    return Plan(
         hop,
         columns,
         (0.25 - 0.25 * np.cos(2 * np.pi * n / n_fft)).astype(np.float32),
@@ -64,7 +70,6 @@ def plan(n_fft: int, hop: int) -> Plan:
         position,
         _cos_sin(np.arange(points // 2 + 1) / n_fft).ravel(),
     )
-    return made
 
 
 def _radices(points: int) -> list[int]:
@@ -81,7 +86,7 @@ def _cos_sin(turns: np.ndarray) -> np.ndarray:
 
 
 def _dft(x: list[Complex]) -> list[Complex]:
-    """Forward transform of 1, 2, 4 or 8 points by halving."""
+    """Compute the forward transform of 1, 2, 4 or 8 points by halving."""
     if len(x) == 1:
         return x
     even, odd = _dft(x[0::2]), _dft(x[1::2])
@@ -91,7 +96,7 @@ def _dft(x: list[Complex]) -> list[Complex]:
         eighth = 8 * k // len(x)
         if eighth == 1:
             r, i = (r + i) * _HALF, (i - r) * _HALF
-        elif eighth == 3:  # the turned point is (r, -i)
+        elif eighth == 3:  # the rotated point is (r, -i)
             r, i = (i - r) * _HALF, (r + i) * _HALF
         if eighth == 0 or eighth == 1:
             low, high = [*low, (er + r, ei + i)], [*high, (er - r, ei - i)]
@@ -102,7 +107,8 @@ def _dft(x: list[Complex]) -> list[Complex]:
     return low + high
 
 
-def _store_turned(work: Pointer, at: Index, step: Index, y: list[Complex], twiddles: Pointer, first: Index) -> None:
+def _store_rotated(work: Pointer, at: Index, step: Index, y: list[Complex], twiddles: Pointer, first: Index) -> None:
+    """Store points at `at`, `at` + `step`, ..., multiplied by twiddle factors except the first."""
     work.store(at, y[0][0])
     work.store(at + LANES, y[0][1])
     for p, (r, i) in enumerate(y[1:]):
@@ -114,18 +120,18 @@ def _store_turned(work: Pointer, at: Index, step: Index, y: list[Complex], twidd
 
 @traced
 def _first_butterfly(hops, sample_at, window, j, quarter, work, twiddles, twiddle):
-    """Radix 8 on points j + q M/8, read from the hop buffer through the window."""
+    """Transform the points j + q M/8 with radix 8; they are windowed samples of the hop buffer."""
     points = []
     for q in range(8):
         n = j * 2 + quarter * (2 * q)
         points.append(tuple(hops.load(sample_at.index(n + odd)) * window.broadcast(n + odd) for odd in (0, 1)))
-    _store_turned(work, j * _POINT, quarter * _POINT, _dft(points), twiddles, twiddle)
+    _store_rotated(work, j * _POINT, quarter * _POINT, _dft(points), twiddles, twiddle)
 
 
-def _butterfly(radix: int):
+def _butterfly(radix: int) -> Any:
     def butterfly(work, at, step, twiddles, twiddle):
         points = [(work.load(at + step * q), work.load(at + step * q + LANES)) for q in range(radix)]
-        _store_turned(work, at, step, _dft(points), twiddles, twiddle)
+        _store_rotated(work, at, step, _dft(points), twiddles, twiddle)
 
     return traced(butterfly)
 
@@ -134,11 +140,11 @@ _butterfly8, _butterfly4, _butterfly2 = _butterfly(8), _butterfly(4), _butterfly
 
 
 @traced
-def _real_power(work, at, opposite, turns, k, power, low, high, peak):
-    """Points k and M - k of the complex transform → |X[k]|², |X[M - k]|² of the real one, and the running maximum."""
+def _real_power(work, at, opposite, twiddles, k, power, low, high, peak):
+    """Compute |X[k]|² and |X[M - k]|² from points k and M - k of the complex transform, and raise the maximum `peak`."""
     ar, ai = work.load(at), work.load(at + LANES)
     br, bi = work.load(opposite), work.load(opposite + LANES)
-    c, s = turns.broadcast(k * 2), turns.broadcast(k * 2 + 1)
+    c, s = twiddles.broadcast(k * 2), twiddles.broadcast(k * 2 + 1)
     er, ei, r, i = ar + br, ai - bi, ai + bi, br - ar
     tr, ti = r * c - i * s, r * s + i * c
     xr, xi, yr, yi = er + tr, ei + ti, er - tr, ei - ti
@@ -149,8 +155,8 @@ def _real_power(work, at, opposite, turns, k, power, low, high, peak):
 
 
 @traced
-def _turn_tile(samples, start, hop, hops, to, columns):
-    """Sixteen samples of sixteen hops: [hop, sample] → [sample, hop]."""
+def _transpose_tile(samples, start, hop, hops, to, columns):
+    """Transpose sixteen samples of sixteen hops, from [hop, sample] to [sample, hop]."""
     for i, row in enumerate(transpose([samples.load(start + hop * j) for j in range(LANES)])):
         hops.store(to + columns * i, row)
 
@@ -161,10 +167,11 @@ def _copy(source, start, target, to):
 
 
 @inlined
-def _turn(samples, start, hop, hops, to, columns):
+def _transpose(samples, start, hop, hops, to, columns):
+    """Transpose all samples of sixteen hops, from [hop, sample] to [sample, hop]."""
     whole = hop - hop % 16
     for m in range(0, whole, 16):
-        _turn_tile(samples, start + m, hop, hops, to + m * columns, columns)
+        _transpose_tile(samples, start + m, hop, hops, to + m * columns, columns)
     for m in range(whole, hop):
         for j in range(16):
             hops[to + m * columns + j] = samples[start + j * hop + m]
@@ -172,7 +179,7 @@ def _turn(samples, start, hop, hops, to, columns):
 
 @inlined
 def _fill(clip, start, count, scratch):
-    """Samples start, start + 1, … of the clip into scratch; mirrored beyond its ends, 0 where even the mirror ends."""
+    """Copy `count` samples from index `start` on to `scratch`; mirror the clip at its ends, with 0 beyond its mirror image."""
     last = clip.size - 1
     for i in range(count):
         n = start + i
@@ -185,8 +192,15 @@ def _fill(clip, start, count, scratch):
 
 @inlined
 def load_hops(clip, first_frame, fresh, plan, hops, scratch):
-    """Make `hops` [hop, columns] hold the samples of the sixteen frames from `first_frame`; not `fresh`: it holds the sixteen
-    before. `clip`: its samples as float32 [time] and as int16 [time], one of which is empty: compiled once for both.
+    """Load the samples of sixteen frames into the hop buffer.
+
+    Args:
+        clip: Samples as float32 [time] and as int16 [time], one of which is empty; so the function is compiled only once.
+        first_frame: Number of the first frame.
+        fresh: Whether the hop buffer is empty; else it holds the sixteen frames before `first_frame`.
+        plan: Plan of the transform.
+        hops: Hop buffer, float32 [hop, columns].
+        scratch: Scratch for samples at the ends of the clip, float32 [16 * hop].
     """
     hop, columns = plan.hop, plan.columns
     floats, shorts = clip
@@ -204,16 +218,25 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
                 _fill(shorts, start, tile, scratch)
             else:
                 _fill(floats, start, tile, scratch)
-            _turn(scratch, 0, hop, hops, c * 16, columns)
+            _transpose(scratch, 0, hop, hops, c * 16, columns)
         elif shorts.size:
-            _turn(shorts, start, hop, hops, c * 16, columns)
+            _transpose(shorts, start, hop, hops, c * 16, columns)
         else:
-            _turn(floats, start, hop, hops, c * 16, columns)
+            _transpose(floats, start, hop, hops, c * 16, columns)
 
 
 @inlined
 def power_block(hops, plan, work, power, at, peak):
-    """Power spectra of the sixteen frames in `hops`: float32 [bins, 16] from power[at]; `peak` [16] rises with them."""
+    """Compute the power spectra of the sixteen frames in the hop buffer.
+
+    Args:
+        hops: Hop buffer, float32 [hop, columns].
+        plan: Plan of the transform.
+        work: Work buffer, float32 [16 * n_fft].
+        power: Receives the powers, float32 [bins, 16], from index `at` on.
+        at: Index of the first power.
+        peak: Largest power of each lane, float32 [16]; updated.
+    """
     points = plan.window.size // 2
     size = points // 8
     twiddles = plan.twiddles
@@ -224,16 +247,17 @@ def power_block(hops, plan, work, power, at, peak):
         for stage in range(1, plan.radices.size):
             radix = plan.radices[stage]
             step = extent // radix
-            turn = plan.twiddle_at[stage]
+            first = plan.twiddle_at[stage]
             for start in range(part * size, (part + 1) * size, extent):
                 for j in range(step):
                     if radix == 8:
-                        _butterfly8(work, (start + j) * 32, step * 32, twiddles, turn + 14 * j)
+                        _butterfly8(work, (start + j) * 32, step * 32, twiddles, first + 14 * j)
                     elif radix == 4:
-                        _butterfly4(work, (start + j) * 32, step * 32, twiddles, turn + 6 * j)
+                        _butterfly4(work, (start + j) * 32, step * 32, twiddles, first + 6 * j)
                     else:
-                        _butterfly2(work, (start + j) * 32, step * 32, twiddles, turn + 2 * j)
+                        _butterfly2(work, (start + j) * 32, step * 32, twiddles, first + 2 * j)
             extent = step
     for k in range(points // 2 + 1):
         opposite = plan.position[points - k] if k else plan.position[0]
-        _real_power(work, plan.position[k], opposite, plan.turns, k, power, at + k * 16, at + (points - k) * 16, peak)
+        to, mirror = at + k * 16, at + (points - k) * 16
+        _real_power(work, plan.position[k], opposite, plan.real_twiddles, k, power, to, mirror, peak)
