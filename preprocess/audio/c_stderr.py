@@ -1,4 +1,4 @@
-"""Silence for C libraries that write to the C standard error: libmpg123, inside libsndfile, comments on sound MP3 files too."""
+"""Suppression of messages that C libraries write to standard error, as libmpg123 in libsndfile does even for valid MP3 files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _before: int | None = None
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Meanwhile C's `stderr` leads to /dev/null. Python's `sys.stderr` and file descriptor 2 stay what they are, so that bars and
-    tracebacks of other threads still show; overlapping uses by several threads end with the last of them.
+    """Redirect the `stderr` stream of C to /dev/null within the context.
+
+    Python's `sys.stderr` and file descriptor 2 do not change, so that progress bars and tracebacks of other threads are still
+    visible. If several threads use the context at a time, the redirection ends with the last one.
     """
     global _depth, _before
     stream, null = _streams()
@@ -37,7 +39,7 @@ def silenced() -> Iterator[None]:
 
 @functools.cache
 def _streams() -> tuple[ctypes.c_void_p, Any]:
-    """The C library's variable `stderr` (a FILE *), and an open FILE * on /dev/null."""
+    """Return the variable `stderr` of the C library (a FILE *) and an open FILE * on /dev/null."""
     library = ctypes.CDLL(None)
     library.fopen.restype, library.fopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_char_p)
     name = "__stderrp" if sys.platform == "darwin" else "stderr"

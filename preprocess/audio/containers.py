@@ -1,7 +1,7 @@
-"""What an audio file's own bytes say: its kind, where its samples lie, and whether the lengths that its header states are true.
+"""Identify audio files by their bytes, and find the samples of WAV, AU and AIFF files.
 
-libsndfile believes a header or silently shortens what it reads, so WAV, AU and AIFF chunks are walked here first. A length that a
-streaming writer left open is no statement: the samples then reach to the end of the file.
+libsndfile trusts the header, or returns fewer samples without an error. The lengths in WAV, AU and AIFF headers are therefore
+compared with the size of the file first. If a streaming writer left a length open, the samples extend to the end of the file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.mpeg import find_frame
 from shardwave.preprocess.audio.pcm import Samples
 
-OPEN = 0x7F00_0000  # from here on a length is one that a streaming writer left open, if the file holds less
-_UNKNOWN = 0xFFFF_FFFF  # a length of RF64, BW64 (the true one stands in the chunk ds64) and AU
-_JUNK = 4_096  # bytes; so much (and no more than a sixteenth of the samples) may follow the samples unexplained
+OPEN = 0x7F00_0000  # least length that means "open", if the file holds less; streaming writers leave such values
+_UNKNOWN = 0xFFFF_FFFF  # unknown length in RF64, BW64 (the chunk ds64 has the true one) and AU
+_JUNK = 4_096  # most bytes of unknown kind, and at most a sixteenth of the samples, that may follow the samples
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-_GUID_REST = bytes.fromhex("000000001000800000aa00389b71")  # of a GUID that begins with a format's code
+_GUID_REST = bytes.fromhex("000000001000800000aa00389b71")  # end of a GUID that begins with the code of a format
 _FORMATS = {1: "iu", 3: "f"}  # WAV: PCM (8 bits are unsigned), IEEE float
 _MPEG_FORMATS = (0x50, 0x55)  # WAV: MPEG layers I and II, layer III
 _BITS = {"i": (16, 24, 32), "u": (8,), "f": (32, 64)}
@@ -31,7 +31,7 @@ _MAGIC = (
     (b".snd", "au"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "tagged"),
     (b"caff", "other"), (b"Creative Voice File", "other"), (b"riff.\x91\xcf\x11\xa5\xd6\x28\xdb", "other"),
 )  # fmt: skip
-_FOREIGN = (  # what a file that is not read here begins with (at an offset), and its name
+_FOREIGN = (  # offset and first bytes of formats that only FFmpeg reads, and their names
     *(
         (4, b"ftyp" + brand, "MP4 or M4A (AAC or ALAC)")
         for brand in (b"M4A", b"M4B", b"M4P", b"mp4", b"iso", b"qt  ", b"dash", b"3gp")
@@ -59,24 +59,24 @@ FOREIGN_SUFFIXES = {
 
 
 class Layout(NamedTuple):
-    """Where the samples of a WAV, AU or AIFF file lie."""
+    """Position of the samples in a WAV, AU or AIFF file. If all positions are None, libsndfile decodes the file."""
 
-    pcm: Samples | None = None  # uncompressed
-    mpeg: tuple[int, int] | None = None  # first and last byte + 1 of an MPEG stream
-    rebuilt: bytes | None = None  # a compressed file whose header did not tell its length, with one that does
-    missing: float = 0.0  # seconds that the header states and the file does not hold
-    reason: str | None = None  # why they are missing
+    pcm: Samples | None = None  # uncompressed samples
+    mpeg: tuple[int, int] | None = None  # bytes [start, stop) of an MPEG stream
+    rebuilt: bytes | None = None  # the file with a corrected header, if a compressed file has a wrong or open length
+    missing: float = 0.0  # seconds that the header states and the file does not contain
+    reason: str | None = None  # reason for missing seconds
 
 
 def identify(head: bytes) -> str | None:
-    """Tell the kind of audio file by its first bytes.
+    """Identify the kind of an audio file by its first bytes.
 
     Args:
         head: The first 4 KiB, or all bytes of a smaller file.
 
     Returns:
-        wav, au, aiff, flac, ogg, mpeg, tagged (an ID3 tag first), other (what libsndfile reads beside these), foreign (audio that
-        only FFmpeg reads), or None.
+        `wav`, `au`, `aiff`, `flac`, `ogg`, `mpeg`, `tagged` (begins with an ID3 tag), `other` (further formats of
+        libsndfile), `foreign` (formats that only FFmpeg reads), or None if the file is no audio.
     """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "wav"
@@ -91,7 +91,7 @@ def identify(head: bytes) -> str | None:
 
 
 def foreign_name(head: bytes) -> str | None:
-    """Name the format of a file that is not read here, by its first bytes; None where they are no such format's."""
+    """Return the name of a format that only FFmpeg reads, by the first bytes of a file; None for all other files."""
     for offset, magic, name in _FOREIGN:
         if head.startswith(magic, offset):
             return name
@@ -99,11 +99,11 @@ def foreign_name(head: bytes) -> str | None:
 
 
 def _adts_frames(head: bytes) -> int:
-    """The ADTS frames that follow each other from the start."""
+    """Return the number of consecutive ADTS frames at the start."""
     position = frames = 0
     while head[position : position + 1] == b"\xff" and len(head) > position + 6 and head[position + 1] & 0xF6 == 0xF0:
         length = (head[position + 3] & 3) << 11 | head[position + 4] << 3 | head[position + 5] >> 5
-        if length < 7:  # of the header alone
+        if length < 7:  # the header alone has 7 bytes
             break
         position += length
         frames += 1
@@ -111,10 +111,15 @@ def _adts_frames(head: bytes) -> int:
 
 
 def layout(file: FileIO, kind: str, size: int) -> Layout:
-    """Find the samples of a file of kind wav, au or aiff and compare the lengths that it states with its `size` in bytes.
+    """Find the samples of a WAV, AU or AIFF file and compare the stated length with the size of the file.
+
+    Args:
+        file: The open file.
+        kind: `wav`, `au` or `aiff`.
+        size: Size of the file in bytes.
 
     Raises:
-        BadAudio: It has no samples, or holds more than its header states.
+        BadAudio: The file has no samples, an invalid header, or more samples than its header states.
     """
     return {"wav": _wav, "au": _au, "aiff": _aiff}[kind](file, size)
 
@@ -125,7 +130,7 @@ def _read(file: FileIO, offset: int, count: int) -> bytes:
 
 
 def _chunk(file: FileIO, offset: int, size: int, order: str) -> tuple[bytes, int] | None:
-    """Identifier and length of the RIFF or IFF chunk at `offset`; None where no chunk that fits in the file begins."""
+    """Return identifier and length of the RIFF or IFF chunk at `offset`; None if there is no chunk that fits in the file."""
     head = _read(file, offset, 8)
     if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
         return None
@@ -134,7 +139,7 @@ def _chunk(file: FileIO, offset: int, size: int, order: str) -> tuple[bytes, int
 
 
 def _held(stated: int, held: int, byte_rate: float) -> tuple[int, float, str | None]:
-    """Bytes of samples that are there of those stated, seconds that are missing, and why."""
+    """Return the bytes of samples that the file holds of the stated ones, the missing seconds, and the reason."""
     if stated <= 0:
         raise BadAudio("no samples")
     if held <= 0:
@@ -146,20 +151,20 @@ def _held(stated: int, held: int, byte_rate: float) -> tuple[int, float, str | N
 
 
 def _check_rest(file: FileIO, end: int, size: int, order: str | None, claimed: int) -> None:
-    """What follows the samples must be chunks (where the format has them), a tag, zeros or a little junk: not more samples."""
+    """Raise BadAudio if further samples follow byte `end`, and not only chunks, tags, zeros or a few unknown bytes."""
     while order and end + 8 <= size:
-        at = end + (end % 2 if _read(file, end, 1) == b"\0" else 0)
-        chunk = _chunk(file, at, size, order)
+        start = end + (end % 2 if _read(file, end, 1) == b"\0" else 0)
+        chunk = _chunk(file, start, size, order)
         if chunk is None:
             break
-        end = at + 8 + chunk[1]
+        end = start + 8 + chunk[1]
     rest = size - end
     if rest <= min(_JUNK, max(claimed // 16, 8)):
         return
     head = _read(file, end, 1 << 16)
     if head.startswith(_TAGS) or not head.strip(b"\0"):
         return
-    raise BadAudio(f"its header lies: it states {claimed} bytes of samples, but {rest} more follow")
+    raise BadAudio(f"its header is wrong: it states {claimed} bytes of samples, but {rest} more bytes follow")
 
 
 def _wav(file: FileIO, size: int) -> Layout:
@@ -266,6 +271,6 @@ def _aiff(file: FileIO, size: int) -> Layout:
 
 
 def _extended(data: bytes) -> int:
-    """An 80-bit floating-point number, rounded; 0 where it is none that a rate can be."""
+    """Return an 80-bit floating-point number, rounded; 0 if it cannot be a sample rate."""
     exponent, mantissa = struct.unpack(">HQ", data)
     return round(mantissa * 2.0 ** (exponent - 16_446)) if 16_383 <= exponent < 16_383 + 32 else 0

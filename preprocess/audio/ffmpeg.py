@@ -1,4 +1,4 @@
-"""What only FFmpeg reads (AAC, ALAC, WMA, ...), through the optional package PyAV."""
+"""Decode formats that only FFmpeg reads (AAC, ALAC, WMA, ...) with the optional package PyAV."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from shardwave.common.errors import BadAudio
 
 REMEDY = "{} is not read here: pip install 'shardwave[av]', or convert the file to FLAC or WAV"
-_STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that state a length; elsewhere it is an estimate
+_STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that state a length; for others it is an estimate
 
 
 def open_stream(
     path: str, name: str, stack: contextlib.ExitStack, estimate: bool = False
 ) -> tuple[tuple[int, int, int, Callable[[int, int, int], Iterator[np.ndarray]], str], float, str | None]:
-    """Decode a file's first audio stream.
+    """Open the first audio stream of a file.
 
     Args:
         path: The file.
-        name: Its format, for messages.
+        name: Name of its format, for messages.
         stack: Closes the file.
-        estimate: Take the length that the file states, if it does, and do not decode the file to find out.
+        estimate: Use the length that the file states, if any, instead of decoding the file to measure it.
 
     Returns:
-        The stream (rate in Hz, channels, frames, blocks, reader), seconds that are missing of the length that the container
-        states, and why.
+        The fields of a `Stream` (rate in Hz, channels, frames, blocks, reader), the missing seconds of the length that the
+        container states, and the reason.
 
     Raises:
         BadAudio: PyAV is not installed, or FFmpeg cannot decode the file.
@@ -69,7 +69,7 @@ def open_stream(
 
     if estimate and length > 0:
         return (rate, channels, round(length * rate), blocks, "FFmpeg"), 0.0, None
-    frames = sum(len(samples) for samples in decoded())  # the file is decoded twice, and never held whole
+    frames = sum(len(samples) for samples in decoded())  # decoding the file twice needs less memory
     if not frames:
         raise BadAudio("no samples")
     missing = max(0.0, stated - frames / rate) if is_stated else 0.0

@@ -1,7 +1,7 @@
-"""FLAC: finds the streams of a file and how many samples each holds, by its last frame (RFC 9639).
+"""Find the streams of a FLAC file and the number of samples of each, from its last frame (RFC 9639).
 
-libsndfile needs a sample count in the header and reads no more than that. A writer that could not seek leaves it open, joined
-files hold several headers, and in a truncated file the count is too large.
+libsndfile needs the number of samples in the header and reads no more than that. Streaming writers leave it open, concatenated
+files have several headers, and in a truncated file the number is too large.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from shardwave.preprocess.audio.mpeg import Bytes
 _HEADER = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker, then type and length of the first metadata block
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # samples by code
-_TAIL = 1 << 16  # bytes before the end in which the last frame is looked for, if the header does not state the longest one
+_TAIL = 1 << 16  # bytes at the end that are searched for the last frame, if the header does not state the longest frame
 _COUNT = (1 << 36) - 1
 
 
 class FlacStream(NamedTuple):
-    """One stream, whose header states the samples that it holds."""
+    """One FLAC stream, with a header that states the number of its samples."""
 
-    data: bytes | None  # None: the file, from its first byte to its last, as it is
+    data: bytes | None  # None: all bytes of the file, unchanged
     rate: int  # Hz
     channels: int
     samples: int  # per channel
-    missing: int  # samples that its own header stated and that are not there, or those of a frame that is cut
-    reason: str | None  # why they are missing
+    missing: int  # samples that the original header states but the stream lacks, or those of a truncated frame
+    reason: str | None  # reason for missing samples
 
 
 class _Frame(NamedTuple):
@@ -50,7 +50,7 @@ def streams(data: Bytes) -> list[FlacStream]:
         The streams in order; most files hold one.
 
     Raises:
-        BadAudio: A header is cut, or no frame follows one.
+        BadAudio: A header is truncated, or no frame follows it.
     """
     starts = [match.start() for match in _HEADER.finditer(data)]
     if not starts:
@@ -93,17 +93,17 @@ def _stream(data: memoryview, alone: bool = False) -> FlacStream:
 
 
 def _frames(data: memoryview, begin: int, tail: int, block: int, channels: int) -> list[_Frame]:
-    """The frames that begin in the last `tail` bytes. `block`: samples of all frames but the last, 0 where they vary."""
-    found = []
+    """Return the frames in the last `tail` bytes; `block` is the number of samples per frame, 0 if it varies."""
+    frames = []
     for match in _SYNC.finditer(data, max(begin, len(data) - tail)):
         frame = _frame(data, match.start(), block, channels)
         if frame is not None:
-            found.append(frame)
-    return found
+            frames.append(frame)
+    return frames
 
 
 def _frame(data: memoryview, position: int, block: int, channels: int) -> _Frame | None:
-    """Parse the frame header at `position` (RFC 9639, section 9.1); None where it is none of a stream with these channels."""
+    """Parse the frame header at `position` (RFC 9639, section 9.1); return None if there is none with `channels` channels."""
     head = bytes(data[position : position + 16])
     if len(head) < 6 or head[3] & 1:
         return None
@@ -117,13 +117,13 @@ def _frame(data: memoryview, position: int, block: int, channels: int) -> _Frame
     number = head[4] & (0x7F >> ones)
     for byte in head[5 : 4 + count]:
         number = number << 6 | byte & 0x3F
-    at = 4 + count
+    end = 4 + count
     samples = _BLOCKS[size]
     if size in (6, 7):
-        samples = int.from_bytes(head[at : at + size - 5], "big") + 1
-        at += size - 5
-    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-    if len(head) <= at or _crc8(head[:at]) != head[at]:
+        samples = int.from_bytes(head[end : end + size - 5], "big") + 1
+        end += size - 5
+    end += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if len(head) <= end or _crc8(head[:end]) != head[end]:
         return None
     is_variable = head[1] & 1
     return _Frame(position, number if is_variable else number * (block or samples), samples)
@@ -140,7 +140,7 @@ def _crc8(data: bytes) -> int:
 
 @functools.cache
 def _crc16_table() -> list[int]:
-    """For each 16-bit word its remainder after 16 zero bits, by the polynomial x^16 + x^15 + x^2 + 1."""
+    """Return the CRC remainder of each 16-bit word for the polynomial x^16 + x^15 + x^2 + 1."""
     table = np.arange(1 << 16, dtype=np.uint32)
     for _ in range(16):
         table = np.where(table & 0x8000, table << 1 ^ 0x18005, table << 1)
@@ -148,7 +148,7 @@ def _crc16_table() -> list[int]:
 
 
 def _is_whole(frame: bytes) -> bool:
-    """Whether a frame's checksum is there, at the end of the bytes or before something else."""
+    """Return whether a valid checksum ends the frame, at the end of the bytes or before other bytes."""
     table, crc = _crc16_table(), 0
     words = b"\0" + frame if len(frame) % 2 else frame  # a zero in front does not change the remainder
     for word in struct.unpack(f">{len(words) // 2}H", words):

@@ -1,8 +1,8 @@
-"""MPEG audio, layers I to III: finds the frames of a file, whatever its tags and headers state.
+"""Find the frames of MPEG audio files, layers I to III.
 
-The length of such a file is known only from its frames. A Xing, Info or VBRI header states a count, which may be absent, too
-small (files that were joined) or too large (files that were cut); decoders that trust it, or estimate the length from the bit
-rate, lose samples.
+Only the frames determine the length of such a file. The count of a Xing, Info or VBRI header can be absent, too small
+(concatenated files) or too large (truncated files). Decoders that trust it, or that estimate the length from the bit rate, lose
+samples.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from shardwave.common.errors import BadAudio
 
 Bytes = bytes | mmap.mmap
 JUNK = 4_096  # bytes of no known kind that may follow the last frame
-DECODER_DELAY = 529  # samples that a layer III decoder adds at the start (LAME's tag counts the encoder's delay alone)
-_KBPS = {  # (version 1?, layer) -> kbit/s by index
+DECODER_DELAY = 529  # samples that a layer III decoder adds at the start; the LAME tag has only the delay of the encoder
+_KBPS = {  # kbit/s by (is version 1, layer) and index
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -28,7 +28,7 @@ _KBPS = {  # (version 1?, layer) -> kbit/s by index
 
 
 class Kind(NamedTuple):
-    """What all frames of a stream have in common."""
+    """Properties that are the same for all frames of a stream."""
 
     layer: int
     rate: int  # Hz
@@ -40,16 +40,16 @@ class Kind(NamedTuple):
 
 
 class MpegStream(NamedTuple):
-    """The frames of a file and what is known of their samples."""
+    """The frames of a file and properties of their samples."""
 
-    data: bytes | memoryview  # the frames alone, without tags and header frame
+    data: bytes | memoryview  # all frames, without tags and header frame
     kind: Kind
     frames: int
     largest: int  # bytes of the longest frame
-    skip: int  # samples to drop at the start: encoder and decoder delay, where a LAME tag states it
-    drop: int  # samples to drop at the end, likewise
-    missing: int  # samples that are lost: a frame that is cut, frames that the header counts, damaged bytes
-    reason: str | None  # why they are missing
+    skip: int  # samples to drop at the start: delay of encoder and decoder, if a LAME tag states it
+    drop: int  # samples to drop at the end: padding of the encoder, if a LAME tag states it
+    missing: int  # samples lost by a truncated frame, by damaged bytes, or by frames that only the header counts
+    reason: str | None  # reason for missing samples
 
 
 @functools.lru_cache(maxsize=1 << 12)  # the frames of a file have few different headers
@@ -60,7 +60,7 @@ def frame_header(head: bytes) -> tuple[int, Kind] | None:
         head: Four bytes.
 
     Returns:
-        The frame's length in bytes and its kind; None where the bytes are no header, or one of free format.
+        Length of the frame in bytes and its kind; None if the bytes are no header, or one of free format.
     """
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
@@ -77,32 +77,32 @@ def frame_header(head: bytes) -> tuple[int, Kind] | None:
 
 
 def find_frame(data: Bytes, start: int, kind: Kind | None = None, following: int = 2) -> int:
-    """Find the first frame at or after `start` that further frames of its kind follow.
+    """Find the first frame at or after `start` that further frames of the same kind follow.
 
     Args:
         data: The file's bytes.
-        start: First position to look at.
-        kind: The kind that the frame must have; None for any.
-        following: Frames that must follow, as far as the bytes reach.
+        start: First position of the search.
+        kind: Kind of the frame; None for any.
+        following: Number of frames that must follow, unless the file ends before.
 
     Returns:
-        The position, or -1.
+        The position of the frame, or -1.
     """
     position = data.find(b"\xff", start)
     while position >= 0:
-        at, found, wanted = position, 0, kind
-        while (header := frame_header(data[at : at + 4])) and header[1] == (wanted or header[1]):
-            at, found, wanted = at + header[0], found + 1, header[1]
-            if found > following or at >= len(data):
+        end, frames, wanted = position, 0, kind
+        while (header := frame_header(data[end : end + 4])) and header[1] == (wanted or header[1]):
+            end, frames, wanted = end + header[0], frames + 1, header[1]
+            if frames > following or end >= len(data):
                 break
-        if found > following or (found > 1 and at >= len(data)) or (found and at == len(data)):
+        if frames > following or (frames > 1 and end >= len(data)) or (frames and end == len(data)):
             return position
         position = data.find(b"\xff", position + 1)
     return -1
 
 
 def skip_id3(data: Bytes, position: int) -> int:
-    """Return the position after the ID3v2 tags at `position`, of which a file may have several, with footers and padding."""
+    """Return the position after the ID3v2 tags at `position`, including footers and padding."""
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
         size = sum((byte & 127) << shift for byte, shift in zip(data[position + 6 : position + 10], (21, 14, 7, 0), strict=True))
         position += 10 + size + (10 if data[position + 5] & 0x10 else 0)
@@ -116,10 +116,10 @@ def read(data: Bytes) -> MpegStream:
         data: The file's bytes; it may begin with tags or in the middle of a frame.
 
     Returns:
-        The stream. `missing` counts samples that are known to be lost.
+        The frames, and the number of samples that are lost.
 
     Raises:
-        BadAudio: There is no frame, or the rate or the number of channels changes.
+        BadAudio: There is no frame, or the layer, the rate or the number of channels changes.
     """
     first = find_frame(data, _skip_zeros(data, skip_id3(data, 0)))
     if first < 0:
@@ -170,7 +170,7 @@ def read(data: Bytes) -> MpegStream:
 
 
 def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
-    """What a file's first frame states: (frames, or 0; samples to skip, and to drop; whether it is a header and no audio)."""
+    """Return the statements of the first frame: frames or 0, samples to skip and to drop, whether it is a header frame."""
     if kind.layer == 3:
         side = {(1, False): 9, (2, False): 17, (1, True): 17, (2, True): 32}[kind.channels, kind.samples == 1_152]
         if frame[4 + side : 8 + side] in (b"Xing", b"Info") and len(frame) >= 12 + side:
@@ -194,7 +194,7 @@ def _skip_zeros(data: Bytes, position: int) -> int:
 
 
 def _skip_tag(data: Bytes, position: int) -> int:
-    """Return the position after the tags at `position` that may lie between and after frames; to the end, where one is cut."""
+    """Return the position after the tags at `position`; the end of the file if a tag is truncated."""
     while True:
         start = position
         head = data[position : position + 32]
@@ -208,7 +208,7 @@ def _skip_tag(data: Bytes, position: int) -> int:
             is_header = len(head) == 32 and head[23] & 0x20
             position += 32 + (int.from_bytes(head[12:16], "little") if is_header or len(head) < 32 else 0)
         elif head.startswith(b"LYRICSBEGIN"):
-            ends = [at + 9 for mark in (b"LYRICS200", b"LYRICSEND") if (at := data.find(mark, position)) >= 0]
+            ends = [end + 9 for mark in (b"LYRICS200", b"LYRICSEND") if (end := data.find(mark, position)) >= 0]
             position = min(ends, default=len(data))
         if position == start:
             return min(position, len(data))

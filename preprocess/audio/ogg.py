@@ -1,4 +1,4 @@
-"""Ogg: splits a file into the logical streams that follow each other in it (RFC 3533); libsndfile reads only the first."""
+"""Split Ogg files into their logical streams (RFC 3533), of which libsndfile reads only the first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BEGIN, _END = 2, 4  # flags of a page
 
 
 class OggStream(NamedTuple):
-    """The pages of one logical audio stream; of FLAC, the stream without its pages."""
+    """One logical audio stream."""
 
-    data: bytes | None  # None: all bytes of the file, as they are
+    data: bytes | None  # pages of the stream (for FLAC, the stream without pages); None: all bytes of the file
     codec: str
-    missing: int  # samples of a page that is cut
-    reason: str | None
+    missing: int  # samples of a truncated page
+    reason: str | None  # defect of the stream
 
 
 class _Page(NamedTuple):
@@ -38,11 +38,11 @@ def streams(data: Bytes) -> list[OggStream]:
         data: The file's bytes.
 
     Returns:
-        The streams in order. Chained files hold several; other streams beside them, such as video, are passed over.
+        The audio streams in order; concatenated files have several. Other streams, such as video, are ignored.
 
     Raises:
-        BadAudio: The last page is cut without saying how many samples it held, bytes between pages are none, or no stream is
-            audio.
+        BadAudio: The last page is truncated and its number of samples is unknown, bytes between pages belong to no page, or
+            there is no audio stream.
     """
     pages, cut = _pages(data)
     links: list[list[_Page]] = []
@@ -57,8 +57,7 @@ def streams(data: Bytes) -> list[OggStream]:
         missing = cut.granule - pages[-1].granule if cut.serial == pages[-1].serial and cut.granule > 0 else 0
         if not (cut.flags & _END and missing > 0):
             raise BadAudio(f"truncated: the last Ogg page is cut, at byte {cut.position}, and the stream has no end")
-    made = [_stream(data, link, len(links) == 1) for link in links]
-    audio = [stream for stream in made if stream is not None]
+    audio = [stream for link in links if (stream := _stream(data, link, len(links) == 1)) is not None]
     if not audio:
         raise BadAudio("an Ogg file without a Vorbis, Opus or FLAC stream")
     if cut is not None:
@@ -67,7 +66,7 @@ def streams(data: Bytes) -> list[OggStream]:
 
 
 def _pages(data: Bytes) -> tuple[list[_Page], _Page | None]:
-    """The whole pages, and the header of the last one if that is cut."""
+    """Return all complete pages, and the header of the last page if it is truncated."""
     pages: list[_Page] = []
     position = 0
     while position < len(data):
@@ -78,9 +77,9 @@ def _pages(data: Bytes) -> tuple[list[_Page], _Page | None]:
                 break
             if len(rest) < 27 and b"OggS".startswith(rest[:4]):
                 raise BadAudio(f"truncated: the last Ogg page is cut, at byte {position}")
-            again = data.find(b"OggS", position)
-            held = f"{(len(data) if again < 0 else again) - position} bytes are no Ogg page"
-            raise BadAudio(f"damaged: at byte {position} of {len(data)}, {held}")
+            following = data.find(b"OggS", position)
+            count = (len(data) if following < 0 else following) - position
+            raise BadAudio(f"damaged: at byte {position} of {len(data)}, {count} bytes are no Ogg page")
         if len(head) < 27:
             raise BadAudio(f"truncated: the last Ogg page is cut, at byte {position}")
         _, _, flags, granule, serial, _, _, segments = struct.unpack("<4sBBqIIIB", head)
@@ -96,7 +95,7 @@ def _pages(data: Bytes) -> tuple[list[_Page], _Page | None]:
 
 
 def _stream(data: Bytes, link: list[_Page], alone: bool) -> OggStream | None:
-    """The audio stream among the pages of one link; None where it has none."""
+    """Return the audio stream in the pages of one link, or None."""
     codecs = {}
     for page in link:
         if page.flags & _BEGIN:
@@ -115,7 +114,7 @@ def _stream(data: Bytes, link: list[_Page], alone: bool) -> OggStream | None:
     reason = None if own[-1].flags & _END else "the Ogg stream has no end mark"
     if codec == "FLAC":
         bodies = [data[page.position + page.head : page.position + page.size] for page in own]
-        bodies[0] = bodies[0][9:]  # the mapping's version and number of header packets
+        bodies[0] = bodies[0][9:]  # without the version and the number of header packets of the mapping
         return OggStream(b"".join(bodies), codec, 0, reason)
     last = link[-1]
     if alone and len(own) == len(link) and last.position + last.size == len(data):

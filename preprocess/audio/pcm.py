@@ -1,5 +1,6 @@
-"""Uncompressed samples to mono float32, piece by piece as they are read: a piece stays in cache until it is converted (and
-summed up, where a checksum is wanted).
+"""Convert uncompressed samples to mono float32.
+
+Samples are read in pieces, which are small enough to be in the CPU cache until they are converted and added to the checksum.
 """
 
 from __future__ import annotations
@@ -14,58 +15,78 @@ import numpy as np
 
 from shardwave.common.errors import BadAudio
 
-NATIVE = {  # ends of the `Samples` that need no conversion
+NATIVE = {  # types by (kind, bits, big_endian) of samples that need no conversion
     ("f", 32, sys.byteorder == "big"): np.float32,
-    ("i", 16, sys.byteorder == "big"): np.int16,  # where integers are wanted
+    ("i", 16, sys.byteorder == "big"): np.int16,  # only if integers are requested
 }
-LOUDEST = 1e12  # beyond this a float sample is no sound
+LOUDEST = 1e12  # largest valid float sample
 
 
 class Samples(NamedTuple):
-    """Where a file's uncompressed samples lie, and what they are."""
+    """Position and format of the uncompressed samples of a file."""
 
     offset: int  # bytes
     frames: int
     channels: int
     rate: int  # Hz
     kind: str  # i (signed), u (unsigned) or f (floating point)
-    bits: int  # 8, 16, 24, 32 or 64, as many as they take up
+    bits: int  # size of a sample in the file: 8, 16, 24, 32 or 64
     big_endian: bool
 
     @property
     def name(self) -> str:
-        """What they are, for people."""
+        """Return the name of the format, for example `16-bit`."""
         return f"{self.bits}-bit{' float' if self.kind == 'f' else ''}"
 
 
 class SummedFile(FileIO):
-    """A file and the CRC-32 of what was read into buffers, which is the file's where that was all of it, in its order."""
+    """A file that computes the CRC-32 of the bytes that `readinto` reads.
+
+    It is the CRC-32 of the file if all bytes are read once and in order.
+    """
 
     crc32 = 0
 
     def sum_up(self, count: int | None = None) -> None:
-        """Read `count` bytes, or to the end, for the checksum alone; raises OSError where that fails."""
+        """Read bytes only for the checksum.
+
+        Args:
+            count: Number of bytes; None: all bytes up to the end of the file.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
         buffer = memoryview(bytearray(1 << 16))
-        while count != 0 and (got := self.readinto(buffer[:count])):
-            count = None if count is None else count - got
+        while count != 0 and (size := self.readinto(buffer[:count])):
+            count = None if count is None else count - size
 
     def readinto(self, target: Any, /) -> int:
-        """Read into `target` (a memoryview) and sum up what came."""
+        """Read into `target` (a memoryview) and add the bytes to the checksum; return their number."""
         count = super().readinto(target) or 0
         self.crc32 = zlib.crc32(target[:count], self.crc32)
         return count
 
 
 def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bool = False) -> Iterator[np.ndarray]:
-    """Mono float32 blocks of `frames` frames, read in pieces of `size` samples; full scale is 1, channels are averaged.
-    `integers`: mono samples of 16 bits as they are, int16, where they have this machine's byte order.
+    """Read uncompressed samples and average their channels.
 
-    Raises BadAudio where a float is no number or absurdly large, or where the file has become shorter.
+    Args:
+        file: The open file.
+        pcm: Position and format of the samples.
+        frames: Length of a block in frames.
+        size: Samples that are read and converted at a time.
+        integers: Return 16-bit mono samples in the byte order of this machine as int16, without conversion.
+
+    Yields:
+        Mono blocks [frames], float32 with a full scale of 1, or int16.
+
+    Raises:
+        BadAudio: A float sample is NaN, infinite or too large, or the file has become shorter.
     """
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
     skip = 1 if width == 3 and not pcm.big_endian else 0
-    raw = np.empty(count * channels * width + 1, np.uint8)  # a byte more, which three bytes read as four may touch
+    raw = np.empty(count * channels * width + 1, np.uint8)  # 24-bit samples are read as 32 bits, up to one byte further
     samples = _view(raw, pcm, count)
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
     full_scale = 1 if pcm.kind == "f" else 1 << (31 if width == 3 else pcm.bits - 1)
@@ -75,8 +96,8 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
     file.seek(pcm.offset)
     for start in range(0, pcm.frames, frames):
         mono = np.empty(min(frames, pcm.frames - start), native or np.float32)
-        for at in range(0, len(mono), count):
-            part = mono[at : at + count]
+        for offset in range(0, len(mono), count):
+            part = mono[offset : offset + count]
             if native is not None:
                 _fill(file, part.data.cast("B"))
                 if native is np.float32:
@@ -93,19 +114,19 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
 
 
 def check_range(samples: np.ndarray) -> None:
-    """Raise BadAudio where samples are no numbers or no sound."""
+    """Raise BadAudio if a sample is NaN, infinite or larger than LOUDEST."""
     if not max(samples.max(), -samples.min()) <= LOUDEST:
         raise BadAudio("NaN, infinite or absurdly large samples")
 
 
 def _view(raw: np.ndarray, pcm: Samples, count: int) -> np.ndarray:
-    """The samples [count, channels] in `raw`; three bytes as the upper ones of four that overlap their neighbour's."""
+    """Return a view of `raw` as samples [count, channels]; 24-bit samples are the upper bytes of overlapping 32-bit ones."""
     width, order = pcm.bits // 8, ">" if pcm.big_endian else "<"
     kind = np.dtype(f"{order}{pcm.kind}{4 if width == 3 else width}")
     return np.ndarray((count, pcm.channels), kind, raw.data, 0, (pcm.channels * width, width))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a double beyond float32's range becomes infinite, which is noticed
+@np.errstate(over="ignore", invalid="ignore")  # a double beyond the range of float32 becomes infinite; `check_range` finds it
 def _average(values: np.ndarray, part: np.ndarray, scale: np.float32, middle: np.float32) -> None:
     part[...] = values[:, 0]
     if middle:

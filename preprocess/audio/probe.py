@@ -1,4 +1,4 @@
-"""Length, rate and channels of an audio file, without decoding it."""
+"""Read the length, rate and channels of audio files without decoding them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from shardwave.preprocess.audio.c_stderr import silenced
 from shardwave.preprocess.audio.decode import opened
 from shardwave.preprocess.audio.streams import open_source
 
-_LONGEST = 1 << 40  # samples; what states more has no length that could be believed
+_LONGEST = 1 << 40  # largest credible number of samples in a header
 
 
 class Header(NamedTuple):
-    """What is known of a file's audio without decoding it."""
+    """Properties of an audio file that are known without decoding it."""
 
     seconds: float
-    rate: int  # Hz, of the first stream where there are several
+    rate: int  # Hz, of the first stream
     channels: int
 
 
 def probe(file: Path | str | IO[bytes]) -> Header:
-    """Find the length of an audio file.
+    """Read the length, rate and channels of an audio file.
 
     Args:
-        file: A path: then the length is that of what `decode` gives (of formats that only FFmpeg reads, what the container
-            states). Or an open file that can be sought in, such as an object in a store: then it is what the header states; for
-            MP3 libsndfile's estimate.
+        file: A path or a seekable open file. For a path, the length is that of the result of `decode` (for formats that only
+            FFmpeg reads, the length that the container states). For an open file, it is the length that the header states;
+            for MP3, an estimate of libsndfile.
 
     Raises:
-        BadAudio: It is not a regular file, cannot be read, or is no audio.
+        BadAudio: The file is not regular, cannot be read, or is no audio.
     """
     if isinstance(file, Path | str):
         with opened(file, FileIO) as regular, contextlib.ExitStack() as stack:
@@ -42,9 +42,9 @@ def probe(file: Path | str | IO[bytes]) -> Header:
 
     try:
         with silenced():
-            found = soundfile.info(file)
+            info = soundfile.info(file)
     except soundfile.LibsndfileError as error:
         raise BadAudio(f"cannot be decoded: {error.error_string}") from error
-    if not 0 < found.frames < _LONGEST or found.samplerate <= 0:
-        raise BadAudio(f"its header states {found.frames} frames at {found.samplerate} Hz")
-    return Header(found.frames / found.samplerate, found.samplerate, found.channels)
+    if not 0 < info.frames < _LONGEST or info.samplerate <= 0:
+        raise BadAudio(f"its header states {info.frames} frames at {info.samplerate} Hz")
+    return Header(info.frames / info.samplerate, info.samplerate, info.channels)

@@ -1,8 +1,8 @@
-"""The streams of samples in an audio file: opened, measured and ready to be decoded to their ends.
+"""Open the streams of samples in an audio file and determine their lengths.
 
-Uncompressed WAV, AU and AIFF are converted by `pcm`. FLAC, Ogg and MPEG audio are first split into streams whose lengths are
-known (`flac`, `ogg`, `mpeg`), which libsndfile decodes. What only FFmpeg reads (AAC, WMA, ...) is decoded by PyAV where that is
-installed (`ffmpeg`).
+Uncompressed WAV, AU and AIFF files are converted by `pcm`. FLAC, Ogg and MPEG files are first split into streams of known length
+(`flac`, `ogg`, `mpeg`), which libsndfile decodes. Formats that only FFmpeg reads (AAC, WMA, ...) are decoded by PyAV (`ffmpeg`),
+if it is installed.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from shardwave.preprocess.audio.containers import FOREIGN_SUFFIXES, foreign_name
 from shardwave.preprocess.audio.mpeg import Bytes
 from shardwave.preprocess.audio.pcm import Samples, SummedFile, check_range, mono_blocks
 
-RATES = (1_000, 1_000_000)  # Hz; what a header may state
-CHANNELS = 1_024
-MAPPED = 1 << 26  # bytes from which on a file is mapped and not read
-HEAD = 4_096  # bytes by which a file is identified
-PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB, of 16 bits, stay in cache until they are converted
+RATES = (1_000, 1_000_000)  # Hz; lowest and highest valid rate
+CHANNELS = 1_024  # largest valid number of channels
+MAPPED = 1 << 26  # bytes; larger files are mapped instead of read
+HEAD = 4_096  # bytes that identify a file
+PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB of 16-bit samples are in the cache until they are converted
 
 
 class Stream(NamedTuple):
-    """One stream of samples in a file; most files hold one.
+    """One stream of samples in a file; most files have one.
 
-    `blocks(first, last, size)` yields the mono samples of these frames, at most about `size` at a time: float32 [n], or int16 if
-    they may stay what they are.
+    `blocks(first, last, size)` yields the mono samples of frames [first, last), about `size` at a time: float32 [n], or int16
+    if that was requested.
     """
 
     rate: int  # Hz
     channels: int
     frames: int
     blocks: Callable[[int, int, int], Iterator[np.ndarray]]
-    reader: str  # what decodes it, for the log
+    reader: str  # name of the decoder, for the log
 
 
 class Source(NamedTuple):
-    """What an opened file holds."""
+    """The streams of an open file."""
 
     streams: list[Stream]
     missing: float = 0.0  # seconds
-    reason: str | None = None  # why they are missing, or what else is wrong
+    reason: str | None = None  # reason for missing seconds, or another defect
     crc32: int | None = None
-    sums: bool = False  # whether decoding all of it sums up the file's bytes too, but for those behind the samples
+    sums: bool = False  # whether decoding all samples computes the CRC-32 of all bytes up to the end of the samples
 
     @property
     def seconds(self) -> float:
-        """Length of all streams together."""
+        """Return the total length of all streams in seconds."""
         return sum(stream.frames / stream.rate for stream in self.streams)
 
 
@@ -70,21 +70,21 @@ def open_source(
     *,
     estimate: bool = False,
 ) -> Source:
-    """Find the streams of an opened file.
+    """Find the streams of an open file.
 
     Args:
-        file: The file, at its start; a `SummedFile` if its CRC-32 is wanted.
+        file: The file, at its start; a `SummedFile` to compute its CRC-32.
         name: Its path.
-        stack: Closes what is opened here; the streams can be decoded until then.
+        stack: Closes the streams, which can be decoded until then.
         piece: Uncompressed samples that are read and converted at a time.
-        integers_at: Rate in Hz at which 16-bit mono samples stay what they are.
-        estimate: Believe the length that a file states which only FFmpeg reads, and do not decode it to find out.
+        integers_at: Rate in Hz at which 16-bit mono samples are returned as int16; None: at no rate.
+        estimate: Use the length that a file states which only FFmpeg reads, instead of decoding it to measure the length.
 
     Returns:
-        The streams, and what the file states that is not there.
+        The streams, and the seconds that the file states but does not contain.
 
     Raises:
-        BadAudio: The file is no audio, or damaged so that no stream of it can be decoded.
+        BadAudio: The file is no audio, or is damaged so that none of its streams can be decoded.
     """
     try:
         return _open(file, name, stack, piece, integers_at)
@@ -103,16 +103,16 @@ def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, inte
     if kind == "tagged":
         return _tagged(file, name, stack, piece, integers_at)
     if kind in ("wav", "au", "aiff"):
-        found = layout(file, kind, size)
-        if found.pcm is not None:
-            stream = _pcm_stream(file, found.pcm, kind, piece, found.pcm.rate == integers_at)
-            return Source([stream], found.missing, found.reason, sums=True)
-        if found.mpeg is not None:
-            file.seek(found.mpeg[0])
-            source = _mpeg_source(file.read(found.mpeg[1] - found.mpeg[0]), stack)
-            return source._replace(missing=source.missing + found.missing, reason=source.reason or found.reason)
-        sound = _sound_stream(file if found.rebuilt is None else _memory_file(found.rebuilt, stack), stack)
-        return Source([sound], found.missing, found.reason)
+        samples = layout(file, kind, size)
+        if samples.pcm is not None:
+            stream = _pcm_stream(file, samples.pcm, kind, piece, samples.pcm.rate == integers_at)
+            return Source([stream], samples.missing, samples.reason, sums=True)
+        if samples.mpeg is not None:
+            file.seek(samples.mpeg[0])
+            source = _mpeg_source(file.read(samples.mpeg[1] - samples.mpeg[0]), stack)
+            return source._replace(missing=source.missing + samples.missing, reason=source.reason or samples.reason)
+        sound = _sound_stream(file if samples.rebuilt is None else _memory_file(samples.rebuilt, stack), stack)
+        return Source([sound], samples.missing, samples.reason)
     if kind == "foreign":
         raise UnknownEncoding(foreign_name(head))
     if kind is None:
@@ -129,7 +129,7 @@ def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, inte
 
 
 def _content(file: FileIO, size: int) -> Bytes:
-    """All bytes of a file; those of a large one are mapped, so that they take no memory of the process."""
+    """Return all bytes of a file; large files are mapped, so that they need no memory of the process."""
     if size > MAPPED:
         return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     file.seek(0)
@@ -153,51 +153,51 @@ def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, in
 
 
 def _encoded(file: FileIO | None, data: Bytes, kind: str, stack: contextlib.ExitStack) -> Source:
-    """Find the streams of a FLAC, Ogg or MPEG file; `file`: what holds exactly these bytes, if there is one."""
+    """Find the streams of a FLAC, Ogg or MPEG file; `file` is an open file with exactly these bytes, or None."""
     if kind == "mpeg":
         return _mpeg_source(data, stack)
     if kind == "flac":
         return _flac_source(file, data, stack)
-    made, missing, reasons = [], 0.0, []
+    streams, missing, reasons = [], 0.0, []
     for part in ogg.streams(data):
         if part.codec == "FLAC":
             source = _flac_source(None, part.data or b"", stack)
-            made += source.streams
+            streams += source.streams
             missing += source.missing
             reasons += [source.reason, part.reason]
             continue
-        made.append(_sound_stream(file if part.data is None and file else _memory_file(part.data or data, stack), stack))
-        missing += part.missing / made[-1].rate
+        streams.append(_sound_stream(file if part.data is None and file else _memory_file(part.data or data, stack), stack))
+        missing += part.missing / streams[-1].rate
         reasons.append(part.reason)
-    return Source(made, missing, next(filter(None, reasons), None))
+    return Source(streams, missing, next(filter(None, reasons), None))
 
 
 def _flac_source(file: FileIO | None, data: Bytes, stack: contextlib.ExitStack) -> Source:
     parts = flac.streams(data)
-    made = [
+    streams = [
         _sound_stream(_memory_file(part.data or data, stack) if file is None or part.data is not None else file, stack)
         for part in parts
     ]
     return Source(
-        made, sum(part.missing / part.rate for part in parts), next((part.reason for part in parts if part.reason), None)
+        streams, sum(part.missing / part.rate for part in parts), next((part.reason for part in parts if part.reason), None)
     )
 
 
 def _mpeg_source(data: Bytes, stack: contextlib.ExitStack) -> Source:
-    """The stream of an MPEG file's frames.
+    """Open the stream of the frames of an MPEG file.
 
-    libsndfile estimates the length of frames without a header from the first one and the file's size, and reads no more than
-    that. Zeros behind them, which take no space and are never reached, make the estimate large enough.
+    Without a header frame, libsndfile estimates the length from the first frame and the size of the file, and reads no more
+    than that. Zeros after the frames make the estimate large enough; they are sparse and never decoded.
     """
-    found = mpeg.read(data)
-    sound = _memory_file(found.data, stack, (found.frames + 8) * found.largest)
-    samples = found.frames * found.kind.samples
-    stream = _sound_stream(sound, stack, samples, found.skip, max(found.skip + 1, samples - found.drop))
-    return Source([stream], found.missing / found.kind.rate, found.reason)
+    content = mpeg.read(data)
+    sound = _memory_file(content.data, stack, (content.frames + 8) * content.largest)
+    samples = content.frames * content.kind.samples
+    stream = _sound_stream(sound, stack, samples, content.skip, max(content.skip + 1, samples - content.drop))
+    return Source([stream], content.missing / content.kind.rate, content.reason)
 
 
 def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: int = 0) -> FileIO:
-    """A file in memory (or a temporary one, where the system has none) with `data`, made longer by zeros up to `size` bytes."""
+    """Create a file in memory with `data`, extended by zeros to `size` bytes; a temporary file if there are no memory files."""
     if hasattr(os, "memfd_create"):
         file: FileIO = stack.enter_context(FileIO(os.memfd_create("shardwave"), "r+"))
     else:
@@ -213,7 +213,7 @@ def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: in
 
 
 def _pcm_stream(file: FileIO, pcm: Samples, kind: str, piece: int, integers: bool) -> Stream:
-    """The stream of uncompressed samples."""
+    """Open the stream of uncompressed samples."""
 
     def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
         width = pcm.bits // 8 * pcm.channels
@@ -230,10 +230,11 @@ def _pcm_stream(file: FileIO, pcm: Samples, kind: str, piece: int, integers: boo
 def _sound_stream(
     file: FileIO, stack: contextlib.ExitStack, frames: int | None = None, skip: int = 0, end: int | None = None
 ) -> Stream:
-    """The stream that libsndfile decodes: `frames`, if it does not know how many there are, less the first `skip` and those from
-    `end` on.
+    """Open a stream that libsndfile decodes.
+
+    `frames` is the length if libsndfile does not know it. The first `skip` frames and those from `end` on are dropped.
     """
-    import soundfile  # here: 40 ms that a folder of uncompressed files need not wait for
+    import soundfile  # takes 40 ms, which a folder of uncompressed files does not need
 
     file.seek(0)
     try:
@@ -255,8 +256,8 @@ def _sound_stream(
                 with silenced():
                     part = sound.read(out=buffer[: min(size, stop - position)])
             except soundfile.LibsndfileError as error:
-                told = f"decoding fails between sample {position} and {min(position + size, stop)} of {total}"
-                raise BadAudio(f"damaged: {told} ({error.error_string})") from error
+                interval = f"between sample {position} and {min(position + size, stop)} of {total}"
+                raise BadAudio(f"damaged: decoding fails {interval} ({error.error_string})") from error
             if not len(part):
                 return
             kept = part[max(0, skip + first - position) :]
