@@ -1,0 +1,1 @@
+"""Timing, records, worker processes and limits that the stages share."""

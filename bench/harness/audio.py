@@ -1,4 +1,4 @@
-"""The audio that is measured on: 30 s clips, 16-bit 22.05 kHz mono WAV, cut from real music where it is at hand."""
+"""Audio for the measurements: 30 s clips, 16-bit mono WAV at 22.05 kHz, cut from real music if there is any."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from shardwave.preprocess.audio.decode import decode
 
 RATE = 22_050  # Hz
 SECONDS = 30.0
-MUSIC = Path(__file__).resolve().parents[3] / "shared" / "data" / "music"  # real recordings, where they are at hand
-CLASSES = 2  # folders the clips are spread over, so that a labelled shard set can be built from few of them
+MUSIC = Path(__file__).resolve().parents[3] / "shared" / "data" / "music"  # real recordings, if present
+CLASSES = 2  # class folders of the clips
 
 
 def make_clips(folder: Path, count: int, seconds: float = SECONDS, music: Path = MUSIC) -> tuple[list[Path], str]:
-    """Write `count` different clips under `folder`/<class>/ and return their paths, and where the sound came from.
+    """Write different clips into class folders.
 
-    Clip i is the window that starts i / count of the way through the recordings in `music` (laid end to end, mixed to mono);
-    without recordings, chords of decaying partials over noise.
+    Clip i is the window that starts at i / count of the concatenated recordings. Without recordings, clips are chords of
+    decaying partials with noise.
+
+    Args:
+        folder: Folder of the class folders.
+        count: Number of clips.
+        seconds: Length of a clip.
+        music: Folder of recordings.
+
+    Returns:
+        The paths of the clips, and a description of the source of the sound.
     """
     import soundfile
 
@@ -41,7 +50,10 @@ def make_clips(folder: Path, count: int, seconds: float = SECONDS, music: Path =
 
 
 def repeat_clips(clips: Sequence[Path], folder: Path, count: int) -> list[Path]:
-    """`count` clips under `folder`, by repeating `clips` under new names (hard links: no bytes are copied)."""
+    """Link `clips` repeatedly under `folder` until there are `count` files, and return their paths.
+
+    Files are hard links: no bytes are copied.
+    """
     paths = []
     for i in range(count):
         path = folder / clips[i % len(clips)].parent.name / f"clip.{i:06d}{clips[0].suffix}"
@@ -52,7 +64,7 @@ def repeat_clips(clips: Sequence[Path], folder: Path, count: int) -> list[Path]:
 
 
 def _recordings(music: Path) -> tuple[np.ndarray | None, str]:
-    """All recordings of `music` as one float32 [time] at RATE, or None where there are none."""
+    """Concatenate the recordings of `music` to float32 [time] at RATE; None if there are none."""
     suffixes = (".wav", ".flac", ".ogg", ".mp3", ".au", ".aiff")
     paths = [path for path in sorted(music.glob("*")) if path.suffix.lower() in suffixes]
     if not paths:
@@ -62,7 +74,7 @@ def _recordings(music: Path) -> tuple[np.ndarray | None, str]:
 
 
 def _synthetic(number: int, length: int) -> np.ndarray:
-    """float32 [time]: half-second chords of decaying partials, over pink-ish noise; different for every `number`."""
+    """Synthesise float32 [time]: half-second chords of decaying partials with noise, seeded by `number`."""
     rng = np.random.default_rng(number)
     beat = RATE // 2
     time = np.arange(beat, dtype=np.float32) / RATE

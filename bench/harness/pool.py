@@ -1,4 +1,4 @@
-"""Worker processes that stay warm between repeats, in the environment of a build's processes."""
+"""Worker processes that are reused between repeats, with the environment of a build's processes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,41 @@ from typing import Any
 
 from shardwave.shards.build.executors import ProcessPool
 
-PATIENCE = 300  # seconds that workers wait for each other
+BARRIER_SECONDS = 300  # longest wait of the workers for each other
 
 Setup = Callable[..., Callable[[Any], Any]]
-_barrier: Any = None  # in a worker: all the workers of its pool
+_barrier: Any = None  # in a worker: the barrier of all workers of its pool
 
 
 class Pool:
-    """`workers` processes for several jobs. `setup(*arguments)` returns a job; it is called once in every worker."""
+    """Processes that run several jobs.
+
+    `setup(*arguments)` returns a job, a function of one task. It is called once in every worker, and jobs are kept.
+
+    Args:
+        workers: Number of processes.
+    """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._executor = ProcessPool(workers, _start, multiprocessing.get_context("spawn").Barrier(workers))
 
     def map(self, tasks: Sequence[Any], setup: Setup, *arguments: Hashable) -> Iterator[Any]:
-        """The job's results one by one, in the order of the tasks; an idle worker takes the next task."""
+        """Yield the results of the job for `tasks` in their order; an idle worker takes the next task."""
         return self._executor.map(_run, [(setup, arguments, task) for task in tasks])
 
     def each(self, tasks: Sequence[Any], setup: Setup, *arguments: Hashable) -> list[Any]:
-        """One task in every worker, all starting together: warm-up, or equal shares of a fixed amount of work."""
+        """Run one task in every worker, all starting together, and return the results.
+
+        Raises:
+            ValueError: There is not one task per worker.
+        """
         if len(tasks) != self.workers:
             raise ValueError(f"{self.workers} workers need as many tasks, got {len(tasks)}")
         return list(self._executor.map(_run_together, [(setup, arguments, task) for task in tasks]))
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._executor.end()
         self._executor.shutdown(cancel_futures=True)
 
@@ -55,5 +65,5 @@ def _run(call: tuple[Setup, tuple[Hashable, ...], Any]) -> Any:
 
 def _run_together(call: tuple[Setup, tuple[Hashable, ...], Any]) -> Any:
     _job(*call[:2])
-    _barrier.wait(PATIENCE)  # no worker may take two of these
+    _barrier.wait(BARRIER_SECONDS)  # every worker takes one task
     return _run(call)

@@ -1,4 +1,4 @@
-"""A command watched from outside: when its first result appears, how long it takes, how much memory its processes need."""
+"""Run a command and measure its duration, the time of its first result and the memory of its processes."""
 
 from __future__ import annotations
 
@@ -16,64 +16,79 @@ from shardwave.common.errors import ShardwaveError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line as a user runs it, in a fresh process
-FIRST, MEMORY = 0.02, 0.2  # seconds between two looks: whether there is a result; at the peaks of memory
+RESULT_SECONDS, MEMORY_SECONDS = 0.02, 0.2  # intervals between checks for the first result, and of the memory
 
 
 class Watched(NamedTuple):
-    """What was seen of a command that ended well."""
+    """Measurements of a command that succeeded."""
 
     began: float  # Unix time
-    first: float  # seconds until `appeared` was first true; the whole time where it never was
+    first: float  # seconds until `appeared` was first true, or until the end
     seconds: float
-    peak_mb: float  # largest resident set of any one of its processes, but for what grew in its last MEMORY; NaN without /proc
+    peak_mb: float  # largest resident set of a process, sampled every MEMORY_SECONDS; NaN without /proc
 
 
 def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) -> Watched:
-    """Run `command` to its end; ShardwaveError with the last line it wrote where it fails."""
+    """Run `command` to its end.
+
+    Args:
+        command: Program and arguments.
+        appeared: Whether the first result exists.
+
+    Raises:
+        ShardwaveError: The command fails; the message holds the last line of its standard error.
+    """
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": paths}
     began, start = time.time(), time.perf_counter()
     first, peak, measured = None, 0.0, start
     with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True, env=environment) as process,
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True, env=environment) as process,
     ):
         try:
             while _runs(process):
                 now = time.perf_counter()
                 if first is None and appeared():
                     first = now - start
-                if now - measured >= MEMORY:
+                if now - measured >= MEMORY_SECONDS:
                     peak, measured = max(peak, *map(_peak_mb, _family(process.pid))), now
             seconds = time.perf_counter() - start
         finally:
             if process.poll() is None:
                 process.terminate()
-        said.seek(0)
-        message = (said.read().strip().splitlines() or ["no message"])[-1]
+        errors.seek(0)
+        message = (errors.read().strip().splitlines() or ["no message"])[-1]
     if process.returncode:
         raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {message}")
     return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
 
 
 def memory(stage: str, case: str, watched: Sequence[Watched], params: dict[str, Any]) -> Record:
-    """The memory of the largest process of each command as a record."""
+    """Return a record of the memory of the largest process of each command.
+
+    Args:
+        stage: Stage of the record.
+        case: Name of the case.
+        watched: Measurements of the commands.
+        params: Parameters of the case.
+    """
     peaks = [one.peak_mb for one in watched if one.peak_mb == one.peak_mb]
     reason = None if peaks else "this system has no /proc to read memory from"
     return Record(stage, case, "ours", "MB", peaks, params, skipped=reason)
 
 
 def _runs(process: subprocess.Popen) -> bool:
-    """Whether the process still runs after FIRST seconds."""
+    """Whether the process still runs after RESULT_SECONDS."""
     try:
-        process.wait(FIRST)
+        process.wait(RESULT_SECONDS)
     except subprocess.TimeoutExpired:
         return True
     return False
 
 
 def _peak_mb(pid: int) -> float:
-    """A process's VmHWM in MB; 0 once it has ended, or where the system has no /proc."""
+    """Peak resident set of a process in MB (VmHWM); 0 if it has ended or there is no /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -82,7 +97,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and its descendants."""
+    """Process ids of a process and of its descendants."""
     yield pid
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

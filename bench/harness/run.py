@@ -1,4 +1,4 @@
-"""`bench throughput`: run the stages, write every record as it comes."""
+"""`bench throughput`: run the stages and append their records to a file."""
 
 from __future__ import annotations
 
@@ -30,10 +30,24 @@ def throughput(
     music: Path | str = audio.MUSIC,
     folder: Path | str | None = None,
 ) -> dict[str, Any]:
-    """Measure `stages` (none named: all), write records.jsonl and report.html to `out`; `scale` adds cost over clips and workers.
+    """Measure stages and write `records.jsonl` and `report.html`.
 
-    A stage that breaks is recorded as not run with the reason, the others go on, and ShardwaveError is raised at the end.
-    Returns {records, report, cases, skipped, seconds}. `folder` is where temporary files go (some 12 GB in a full run).
+    A stage that fails is recorded as skipped with the reason, and the other stages are measured.
+
+    Args:
+        out: New folder of the results.
+        stages: Stages to measure; None is all stages.
+        quick: Whether to use smaller inputs.
+        scale: Whether to measure the cost of builds over clips and workers too.
+        music: Folder of recordings that the clips are cut from.
+        folder: Folder for temporary files, about 12 GB in a full run; None is the system's.
+
+    Returns:
+        Paths of the records and of the report, number of cases and of skipped cases, and seconds.
+
+    Raises:
+        UsageError: A stage is unknown, or `out` holds records.
+        ShardwaveError: A stage failed.
     """
     from shardwave.models.training.interruption import sigterm_as_interrupt
 
@@ -62,7 +76,7 @@ def throughput(
                     append(path, record)
                     rows.append(record)
                     say(_line(record))
-            except Exception as error:  # one stage's failure must not cost the other stages' half hour; it is raised at the end
+            except Exception as error:  # the other stages take half an hour; the failure is raised at the end
                 reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 append(path, Record(name, name, "ours", "none", skipped=reason))
                 broken.append(f"{name} ({reason})")
@@ -81,10 +95,10 @@ def throughput(
 
 
 def _line(record: Record) -> str:
-    """A record for the terminal."""
+    """Text of a record for the terminal."""
     name = f"  {record.role:8s} {record.case}"
     if record.skipped:
-        return f"{name}: not run, {record.skipped}"
+        return f"{name}: skipped, {record.skipped}"
     row = record.row()
     of_limit = "" if record.of_limit is None else f", {record.of_limit:.2g} of the limit"
     return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_limit}"

@@ -1,4 +1,4 @@
-"""What a stage is given: how much to measure, on what, and where it may write."""
+"""Scope of a run: amount of work, audio, worker processes and temporary folder of the stages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ NO_CUDA = "no CUDA device: PyTorch sees none on this machine"
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """One run of the bench. `folder` is temporary: removed, with all that was made in it, when the run ends."""
+    """Settings and shared resources of one run of the bench.
+
+    Args:
+        folder: Temporary folder, which the caller removes at the end.
+        quick: Whether stages use smaller inputs.
+        workers: Processes or threads of measurements on all cores.
+        clips: Number of 30 s clips.
+        plan: Number of repeats.
+        music: Folder of recordings that the clips are cut from.
+    """
 
     folder: Path
     quick: bool = False
-    workers: int = 1  # processes for what is measured on all cores
-    clips: int = 100  # 30 s clips to measure on
+    workers: int = 1
+    clips: int = 100
     plan: Plan = Plan()
-    music: Path = audio.MUSIC  # real recordings that the clips are cut from
+    music: Path = audio.MUSIC
 
     @functools.cached_property
     def _clips(self) -> tuple[list[Path], str]:
@@ -32,17 +41,17 @@ class Scope:
 
     @property
     def audio(self) -> list[Path]:
-        """The clips, made when first asked for: 30 s, 16-bit 22.05 kHz mono WAV, under class folders."""
+        """Paths of the clips, written at first use: 30 s, 16-bit mono WAV at 22.05 kHz, in class folders."""
         return self._clips[0]
 
     @property
     def audio_source(self) -> str:
-        """Where their sound came from."""
+        """Description of the source of the clips."""
         return self._clips[1]
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """Rates of this machine, measured once per run."""
+        """Rates of this machine, measured once, at first use."""
         return measure_machine(self.room("machine"), self.workers, self.quick)
 
     @functools.cached_property
@@ -51,32 +60,37 @@ class Scope:
         return Pool(self.workers)
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop the worker processes."""
         if "pool" in self.__dict__:
             self.pool.close()
 
     @functools.cached_property
     def cuda(self) -> bool:
-        """Whether torch sees a CUDA device."""
+        """Whether PyTorch sees a CUDA device."""
         import torch
 
         return torch.cuda.is_available()
 
     def pick(self, quick: int, full: int) -> int:
-        """A size, by how much is measured."""
+        """Return `quick` in a quick run, else `full`."""
         return quick if self.quick else full
 
     def room(self, name: str) -> Path:
-        """A folder of this name for a stage's own files."""
+        """Create the temporary folder `name` and return its path."""
         path = self.folder / name
         path.mkdir(parents=True, exist_ok=True)
         return path
 
 
 def missing(module: str, extra: str) -> str | None:
-    """Why a case cannot run: `module`, which our `extra` brings, is not installed; None where it is."""
+    """Return the reason why a case cannot run if `module` is not installed, else None.
+
+    Args:
+        module: Module that the case needs.
+        extra: Extra of our package that installs it.
+    """
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
-        found = None
-    return None if found else f"{module} is not installed: pip install 'shardwave[{extra}]'"
+        spec = None
+    return None if spec else f"{module} is not installed: pip install 'shardwave[{extra}]'"

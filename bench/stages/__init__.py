@@ -1,3 +1,3 @@
-"""The measured stages, one file each: `run(scope)` yields records. Importing this package costs nothing."""
+"""Measured stages, one module each, whose `run(scope)` yields records. This package imports none of them."""
 
 STAGES = ("decode", "preprocess", "features", "writing", "loading", "transfer", "training", "busy", "backbone", "search")

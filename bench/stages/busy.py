@@ -1,4 +1,4 @@
-"""Training beside a busy process: the threads that `train` chooses against every fixed number of threads."""
+"""Training while other processes use all cores: the default number of threads and fixed numbers of threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shardwave.bench.harness.timing import Case, Seconds, timed
 
 STAGE, UNIT = "busy", "s"
 SPIN = "while True: pass"
-SPINNING = {"GOMP_SPINCOUNT": "300000"}  # how GNU's OpenMP waits where nothing tells it to sleep
+SPINNING = {"GOMP_SPINCOUNT": "300000"}  # default of GNU OpenMP
 TRAIN = """
 import json, sys
 from shardwave.models.training.config import defaults
@@ -46,15 +46,22 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Record]:
-    """The cases of one model."""
-    shown = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
+    """Measure the trainings of one model.
+
+    Args:
+        scope: Scope of the run.
+        path: Shard set.
+        model: Model to train.
+        epochs: Epochs of a training.
+    """
+    variables_kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
     command = [sys.executable, "-c", TRAIN, str(path), model, str(epochs)]
 
     def case(name: str, role: str, **variables: str) -> Case:
         params = {"model": model, "epochs": epochs, "neighbours": scope.workers}
 
-        def train() -> Seconds:  # in a process of its own: how threads wait, and how many, is fixed when torch is loaded
-            environment = {**shown, "PYTHONPATH": str(ROOT), **variables}
+        def train() -> Seconds:  # torch reads the OpenMP variables when it is imported
+            environment = {**variables_kept, "PYTHONPATH": str(ROOT), **variables}
             done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True, text=True)
             seconds, params["threads"] = json.loads(done.stdout)
             return Seconds(seconds)
@@ -71,7 +78,7 @@ def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Recor
 
 @contextlib.contextmanager
 def neighbours(count: int) -> Iterator[None]:
-    """So many other processes that use a core each."""
+    """Run `count` processes that use one core each."""
     started = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     try:
         yield

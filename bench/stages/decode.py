@@ -1,4 +1,4 @@
-"""Decoding: audio files to mono float32 at 22,050 Hz, per format; on one core."""
+"""Decoding of audio files to mono float32 at 22,050 Hz, by format, on one core."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _encode(clips: Sequence[Path], folder: Path, layout: tuple[str, str, str, int, int]) -> list[Path]:
-    """`clips` in another format, rate and number of channels."""
+    """Write `clips` in another format, rate and number of channels."""
     suffix, container, encoding, rate, channels = layout
     folder.mkdir(parents=True)
     paths = []
@@ -88,7 +88,7 @@ def _librosa(paths: Sequence[Path]) -> None:
 
 
 def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
-    """The file's bytes (of what is not coded) or libsndfile into a warm buffer, then soxr HQ where the rate differs; no more."""
+    """Return the baseline: read the bytes or run libsndfile into one buffer, then soxr HQ if the rate differs."""
     buffer = np.empty((int(48_000 * SECONDS) + 48_000, 2), np.float32)
     known = {path: soundfile.read(path, dtype="float32", always_2d=True) for path in paths}
     mono = {path: np.ascontiguousarray(samples[:, 0]) for path, (samples, _) in known.items()}

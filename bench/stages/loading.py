@@ -1,4 +1,4 @@
-"""Loading: shuffled batches of 512 x 512 uint8 from local shards, warm and cold, over HTTP; opening a large set."""
+"""Loading of shuffled batches of 512 x 512 uint8 images from local shards and over HTTP; opening of a large set."""
 
 from __future__ import annotations
 
@@ -31,14 +31,18 @@ from shardwave.shards.format.layout import INDEX
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
-SMALL = 2_000  # samples of the set that cold reading and streaming are measured on
-SLICES = 10  # samples of a clip that an epoch loads
-PNG_FILES = 400  # samples that the slow PNG folder is measured on
+SMALL = 2_000  # samples of the set for cold reading and streaming
+SLICES = 10  # samples of a clip in an epoch
+PNG_FILES = 400  # samples of the PNG folder, which is slow
 CLASSES = 10
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Sets of two sizes, two batch sizes each; then cold, streaming, and opening."""
+    """Measure sets of two sizes with two batch sizes, cold files, streaming, and opening.
+
+    Yields:
+        Records in samples per second, and in milliseconds for opening.
+    """
     images = _spectrograms(scope, scope.pick(4, 20))
     for count in (300,) if scope.quick else (SMALL, 20_000):
         folder = scope.room(f"loading-{count}")
@@ -48,12 +52,12 @@ def run(scope: Scope) -> Iterator[Record]:
             yield Record(STAGE, f"{count} samples", "ours", UNIT, skipped=reason)
             continue
         tars = write_images(folder / "set", images, count, SHARD_BYTES)
-        about = {"samples": count, "sample_bytes": images[0].nbytes}
-        yield from _warm(scope, folder, images, tars, about)
+        sizes = {"samples": count, "sample_bytes": images[0].nbytes}
+        yield from _warm(scope, folder, images, tars, sizes)
         gc.collect()
         if count <= SMALL:
-            yield from _cold(scope, tars, about)
-            yield from _streaming(scope, tars, about)
+            yield from _cold(scope, tars, sizes)
+            yield from _streaming(scope, tars, sizes)
         shutil.rmtree(folder)
     yield from _opening(scope)
 
@@ -79,11 +83,11 @@ def _limit(scope: Scope, params: dict[str, Any], resource: str) -> Case:
     return scope.machine.limit_case(f"{params['group']}: ", params["samples"], params, **amounts)
 
 
-def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
-    """From the page cache: ours with one thread and one per core, the peers in one process and with workers, a plain copy."""
-    count, size = about["samples"], about["sample_bytes"]
+def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+    """Records of reads from the page cache: ours with one and all threads, peers without and with workers, a copy."""
+    count, size = sizes["samples"], sizes["sample_bytes"]
     _png_folder(folder / "png", images, scope.pick(64, count))
-    slow = "left out of the quick run: writing its chunks takes too long"
+    slow = "not in the quick run: writing its chunks takes too long"
     absent = slow if scope.quick else missing("litdata", "bench")
     if absent is None:
         peers.litdata_write(images, count, folder / "litdata")
@@ -91,7 +95,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
     order = np.random.default_rng(0).permutation(count)
     large, rate = count > SMALL, scope.machine.memory
     for batch in (32,) if scope.quick else (32, 256):
-        params = {**about, "group": f"{count:,} samples, batches of {batch}", "batch_size": batch, "cache": "warm"}
+        params = {**sizes, "group": f"{count:,} samples, batches of {batch}", "batch_size": batch, "cache": "warm"}
         way: dict[str, Any] = (
             {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
         )
@@ -115,9 +119,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
 def _peers(
     folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool, rate: float
 ) -> list[Case]:
-    """Stock loaders with so many worker processes (0: in this one); on a part of a large set those that are slow, and no faster
-    for a smaller one.
-    """
+    """Cases of stock loaders with `workers` processes (0: this process); slow loaders read a part of a large set."""
     batch, count = params["batch_size"], params["samples"]
     how = f"{workers} workers" if workers else "one process"
     params, few = {**params, "workers": workers}, min(count, png_files)
@@ -136,7 +138,7 @@ def _peers(
 
 
 def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
-    """An epoch of our loader: opened once, shuffled anew every time."""
+    """Return a function that reads one epoch of our loader; every call shuffles anew."""
     from shardwave.shards.read.loader import Loader
     from shardwave.shards.read.open_set import open_set
 
@@ -151,10 +153,10 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
     return run
 
 
-def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
-    """With the files dropped from the page cache before every repeat; opening included."""
-    group = f"{about['samples']:,} samples, batches of 32, cold"
-    params = {**about, "group": group, "batch_size": 32, "cache": "dropped"}
+def _cold(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+    """Records of reads with the files dropped from the page cache before every repeat; opening is included."""
+    group = f"{sizes['samples']:,} samples, batches of 32, cold"
+    params = {**sizes, "group": group, "batch_size": 32, "cache": "dropped"}
     if not limits.drop_from_cache(tars):
         reason = "this system has no way to drop files from the page cache"
         yield Record(STAGE, f"{group}: ours", "ours", UNIT, skipped=reason)
@@ -163,7 +165,7 @@ def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator
     rate = scope.machine.disk_read
 
     def drop() -> None:
-        gc.collect()  # pages that are still mapped stay
+        gc.collect()  # mapped pages are not dropped
         limits.drop_from_cache(tars)
 
     stock = peers.webdataset_epoch([str(tar) for tar in tars], 32, 0)
@@ -176,14 +178,14 @@ def _cold(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator
     yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
-def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Iterator[Record]:
-    """From a local HTTP server: ours, stock webdataset, and fetching the bytes alone."""
+def _streaming(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+    """Records of reads from a local HTTP server: ours, webdataset, and the bytes alone."""
     from torch.utils.data import DataLoader
 
     from shardwave.shards.read.stream import stream
 
-    group = f"{about['samples']:,} samples, batches of 32, HTTP"
-    params = {**about, "group": group, "batch_size": 32, "server": "http.server, same machine"}
+    group = f"{sizes['samples']:,} samples, batches of 32, HTTP"
+    params = {**sizes, "group": group, "batch_size": 32, "server": "http.server, same machine"}
     rate = scope.machine.memory
     with serving(tars[0].parent) as url:
         urls = [f"{url}/{tar.name}" for tar in tars]
@@ -211,7 +213,7 @@ def _streaming(scope: Scope, tars: Sequence[Path], about: dict[str, Any]) -> Ite
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """The address of a plain HTTP server of `folder` in a process of its own, ended with the block."""
+    """Serve `folder` over HTTP in another process during the block; yields the address."""
     command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
@@ -231,7 +233,7 @@ def _fetch(urls: Sequence[str]) -> None:
 
 
 def _opening(scope: Scope) -> Iterator[Record]:
-    """Opening a set of many small samples, up to knowing every class and place."""
+    """Records of opening a set of many small samples, with the classes and offsets of all samples."""
     from shardwave.shards.read.open_set import open_set
 
     count = scope.pick(10_000, 100_000)
@@ -243,14 +245,14 @@ def _opening(scope: Scope) -> Iterator[Record]:
 
 
 def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
-    """A batch of what a stream yields: uint8 [batch, 512, 512] and int64 [batch]."""
+    """Batch of streamed samples: uint8 [batch, 512, 512] and int64 [batch]."""
     import torch
 
     return torch.from_numpy(np.stack([sample["npy"] for sample in samples])), torch.tensor([sample["cls"] for sample in samples])
 
 
 def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
-    """Mapped tars, and (tar, first byte) of every image in them, found by the standard library's tarfile."""
+    """Mapped tars, and (tar, first byte) of every image in them, as the standard library's tarfile reads them."""
     mapped, places = [], []
     for number, tar in enumerate(tars):
         mapped.append(np.memmap(tar, np.uint8, "r"))
@@ -260,22 +262,22 @@ def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
 
 
 def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
-    """The one RGB PNG a sample, in class folders; repeated images are hard links."""
+    """Write one RGB PNG per sample in class folders; repeated images are hard links."""
     from PIL import Image
 
-    made: list[Path] = []
+    written: list[Path] = []
     for i in range(count):
         path = folder / f"class{i % CLASSES}" / f"{i:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if i < min(len(images), PNG_FILES):
             Image.fromarray(images[i]).convert("RGB").save(path)
-            made.append(path)
+            written.append(path)
         else:
-            path.hardlink_to(made[i % len(made)])
+            path.hardlink_to(written[i % len(written)])
 
 
 def _spectrograms(scope: Scope, clips: int) -> np.ndarray:
-    """uint8 [clips x 11, 512, 512]: the images of some of the bench's clips and of their ten slices."""
+    """Images of clips and of their ten slices, uint8 [clips x 11, 512, 512]."""
     config = SpectrogramConfig()
     engine = make_engine("numba", "cpu", config)
     outputs = [engine([decode(path, config.sample_rate).samples]) for path in scope.audio[:clips]]
@@ -283,7 +285,14 @@ def _spectrograms(scope: Scope, clips: int) -> np.ndarray:
 
 
 def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) -> list[Path]:
-    """A set of `count` samples in the full view, which repeat `images` (uint8 [n, ...]); the paths of its tars."""
+    """Write a shard set of full views that repeat `images`, and return the paths of its tars.
+
+    Args:
+        out: Folder of the set.
+        images: uint8 [n, ...].
+        count: Number of samples.
+        shard_bytes: Bytes of images per shard.
+    """
     per_shard = max(1, int(shard_bytes // max(1, images[0].nbytes)))
 
     def row(i: int) -> Row:

@@ -1,4 +1,4 @@
-"""Precompute: files to finished uint8 images on all cores, per engine and set of views, beside peers and the FFT alone."""
+"""Audio files to uint8 images on all cores: every engine and set of views, peers, and the FFT alone."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.registry import CPU_ONLY, make_engine
 
 STAGE, UNIT = "preprocess", "x real time"
-WHOLE = SpectrogramConfig(slices=0)
+FULL = SpectrogramConfig(slices=0)
 SETS = {
-    "full": WHOLE,
+    "full": FULL,
     "full + 10 slices": SpectrogramConfig(),
     "full + 10 slices + features": SpectrogramConfig(features=True),
 }
 
 BUILDS, BESIDE = "Whole builds by the command line", " (beside the builds)"
 VIEWS = 11  # images of a clip that a build writes
-HEADLINE = "numba cpu: full + 10 slices"  # what stands for the precompute on a clip's way
+HEADLINE = "numba cpu: full + 10 slices"  # the record of the step "computing images" of a clip
 
 
 def run(scope: Scope) -> Iterator[Record]:
@@ -41,8 +41,8 @@ def run(scope: Scope) -> Iterator[Record]:
         Records in seconds of audio per second, in seconds, and in MB.
     """
     cases = [*fft_baseline(scope), fft_limit(scope), *_peers(scope), *_engines(scope, "cpu")]
-    if not scope.quick:  # seconds a clip
-        case = engine_case(scope, "reference cpu: full", "reference", WHOLE, scope.audio[: scope.workers])
+    if not scope.quick:  # takes seconds per clip
+        case = engine_case(scope, "reference cpu: full", "reference", FULL, scope.audio[: scope.workers])
         cases.append(dataclasses.replace(case, once=True))
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(3, 60), limit=scope.pick(8, 240))
     yield from timed(STAGE, UNIT, list(_engines(scope, "cuda")), scope.plan)
@@ -50,7 +50,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _engines(scope: Scope, device: str) -> Iterator[Case]:
-    """Files to images by every engine that a device has; slow ones on few clips."""
+    """Cases of all engines of a device; slow engines get fewer clips."""
     for engine in ("numba", "torch", "dali"):
         if engine in CPU_ONLY and device == "cuda":
             continue
@@ -66,13 +66,13 @@ def _engines(scope: Scope, device: str) -> Iterator[Case]:
                 work = functools.partial(streaming(engine, device, config), clips)
                 yield Case(name, "ours", work, len(clips) * SECONDS, params)
             else:
-                few = engine != "numba" and (scope.quick or config != WHOLE)
+                few = engine != "numba" and (scope.quick or config != FULL)
                 clips = scope.audio[: scope.workers * scope.pick(2, 10)] if few else scope.audio
                 yield engine_case(scope, name, engine, config, clips)
 
 
 def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
-    """`streaming` for a process that uses one core."""
+    """Return `streaming` of the engine, with one thread of torch."""
     import torch
 
     torch.set_num_threads(1)
@@ -80,12 +80,12 @@ def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callabl
 
 
 def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
-    """`work(paths)`: the engine's stream over the files, as a build reads it, in this process; the number of images made."""
-    made = make_engine(engine, device, config)
+    """Return `work(paths)`, which reads files through the engine's stream as a build does and returns the number of images."""
+    maker = make_engine(engine, device, config)
 
     def work(paths: Sequence[str | Path]) -> int:
         images = 0
-        for i, output in made.stream(map(Path, paths)):
+        for i, output in maker.stream(map(Path, paths)):
             if isinstance(output, BadAudio):
                 raise RuntimeError(f"{paths[i]}: {output}")
             images += 1 + len(output.slices)
@@ -133,7 +133,17 @@ def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
 
 
 def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path]) -> Case:
-    """An engine on all cores, one in each warm worker process; DALI's takes ten clips at a time, the others two."""
+    """Return the case of an engine with one worker process per core.
+
+    A task is ten clips for DALI, and two clips for other engines.
+
+    Args:
+        scope: Scope of the run.
+        name: Name of the case.
+        engine: Name of the engine.
+        config: Spectrogram configuration.
+        paths: Audio files.
+    """
     chunk = 10 if engine == "dali" else 2
     case = pooled_case(scope, name, "ours", paths, chunk, engine_setup, engine, "cpu", config)
     if name == HEADLINE:
@@ -142,7 +152,19 @@ def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig,
 
 
 def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any) -> Case:
-    """A job over files on all cores; every worker has done one task before."""
+    """Return the case of a job over files with one worker process per core.
+
+    Every worker runs one task before.
+
+    Args:
+        scope: Scope of the run.
+        name: Name of the case.
+        role: Role of the case.
+        paths: Audio files.
+        chunk: Files of a task.
+        setup: Function that returns the job in a worker.
+        *arguments: Arguments of `setup`.
+    """
     names = [str(path) for path in paths]
     scope.pool.each([[names[i % len(names)]] for i in range(scope.workers)], setup, *arguments)
     tasks = [names[i : i + chunk] for i in range(0, len(names), chunk)]
@@ -152,16 +174,16 @@ def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk
 
 
 def parameters(scope: Scope, clips: int) -> dict[str, Any]:
-    """What a record says of the audio measured on."""
-    about = {"clips": clips, "seconds": SECONDS, "image_size": WHOLE.image_size, "workers": scope.workers}
-    return {"group": "Files to results in memory, on all cores", **about, "audio": scope.audio_source}
+    """Return the parameters of records about `clips` clips."""
+    amounts = {"clips": clips, "seconds": SECONDS, "image_size": FULL.image_size, "workers": scope.workers}
+    return {"group": "Files to results in memory, on all cores", **amounts, "audio": scope.audio_source}
 
 
 def _peers(scope: Scope) -> list[Case]:
-    """The peers, each on all cores; slow ones on few clips."""
+    """Cases of the peers on all cores; slow peers get fewer clips."""
     from shardwave.bench.peers import spectrogram
 
-    clips, cases = scope.audio, _report_way(scope)
+    clips, cases = scope.audio, _librosa_figures(scope)
     if missing("librosa", "bench") is None:
         images, some = str(scope.room("images")), clips[: scope.workers * scope.pick(2, 8)]
         cases.append(pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images))
@@ -174,8 +196,8 @@ def _peers(scope: Scope) -> list[Case]:
     return cases
 
 
-def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
-    """What our users come from, where librosa is installed; see `fft_baseline` for `group` and `beside`."""
+def _librosa_figures(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
+    """Case of librosa with matplotlib, if installed; `group` and `beside` as for `fft_baseline`."""
     from shardwave.bench.peers import spectrogram
 
     if missing("librosa", "bench"):
@@ -188,7 +210,7 @@ def _report_way(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
 
 
 def _builds(scope: Scope) -> Iterator[Record]:
-    """Whole builds by the command line, in fresh processes: rate, first shard, memory, and the rate once all has started."""
+    """Records of whole builds in fresh processes: rate, rate without start-up, first shard and memory."""
     count = scope.pick(20, 1000)
     folder = scope.room("build")
     clips = repeat_clips(scope.audio, folder / "audio", count)
@@ -197,7 +219,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
     variants = [""] if scope.quick else ["", " + features", *[", cuda"] * scope.cuda]
     seen: dict[str, list[process.Watched]] = {options: [] for options in variants}
     out = folder / "set"
-    clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # untimed: gigabytes take seconds to remove on some disks
+    clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # removing gigabytes takes seconds and is not timed
 
     def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
         command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out)]
@@ -206,7 +228,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
         clear()
         return process.watch(command, lambda: next(out.glob("*.tar"), None) is not None)
 
-    images = float(count * VIEWS * WHOLE.image_size**2)  # bytes
+    images = float(count * VIEWS * FULL.image_size**2)  # bytes
     bytes_ = {"disk_write": images, "digest": images}
     operations = {"flops": count * limits.stft_operations(SECONDS, RATE)}
 
@@ -218,19 +240,21 @@ def _builds(scope: Scope) -> Iterator[Record]:
     starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
     times = scope.pick(1, 5)
     cases = [case(options) for options in seen]
-    beside = [*fft_baseline(scope, BUILDS, BESIDE), *_report_way(scope, BUILDS, BESIDE)]
+    beside = [*fft_baseline(scope, BUILDS, BESIDE), *_librosa_figures(scope, BUILDS, BESIDE)]
     limit = scope.pick(8, 240)
     bound = scope.machine.limit_case("build: ", count * SECONDS, params, **operations, **bytes_)
     records = timed(STAGE, UNIT, [*beside, *cases, bound], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
     for options, builds in seen.items():
         name = f"shard command, once started: full + 10 slices{options}"
         start = starts[options]
-        told = {**params, "start": start, "start_clips": len(few)}
+        details = {**params, "start": start, "start_clips": len(few)}
         if min(watched.seconds for watched in builds) > 1.5 * start:
             rates = [(count - len(few)) * SECONDS / (watched.seconds - start) for watched in builds]
-            records.append(Record(STAGE, name, "ours", UNIT, rates, told))
+            records.append(Record(STAGE, name, "ours", UNIT, rates, details))
         else:
-            records.append(Record(STAGE, name, "ours", UNIT, params=told, skipped="too little work to tell from the start-up"))
+            records.append(
+                Record(STAGE, name, "ours", UNIT, params=details, skipped="the build is too short to subtract its start-up")
+            )
     yield from records
     for options, builds in seen.items():
         firsts = [watched.first for watched in builds]

@@ -1,4 +1,4 @@
-"""Searches from a fresh process to their result: the MLP's space on features, per backend, beside stock Ray Tune and Optuna."""
+"""Searches of the MLP on features in fresh processes, by backend, and the same searches with stock Ray Tune and Optuna."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from shardwave.bench.harness.scope import Scope, missing
 from shardwave.bench.harness.timing import Case, Plan, Seconds, measure
 
 STAGE = "search"
-LONG = 60  # trials; of so many, starting takes a small part
-ESC10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"  # real clips with folds, where they are at hand
+LONG = 60  # trials of a search in which the start-up is a small part
+ESC10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "esc10"  # real clips with folds, if present
 
 
-class Seen(NamedTuple):
-    """One search in a fresh process, whose start is second 0."""
+class WatchedSearch(NamedTuple):
+    """One search in a fresh process, which starts at second 0."""
 
     values: list[tuple[float, float]]  # (second, value) of every epoch of every trial
     busy: float  # seconds in training steps and validation, divided by the jobs
@@ -30,18 +30,23 @@ class Seen(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Until the last trial's last value: imports and start-up are in it, writing results and drawing figures are not."""
-        return max(at for at, _ in self.values)
+        """Seconds until the last value of a trial, with imports and start-up, without results and figures."""
+        return max(second for second, _ in self.values)
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Seconds per trial, all that starting costs included; overhead per trial; time to the best value; where the time went."""
+    """Measure searches of our backends and of the peers.
+
+    Yields:
+        Records of the seconds per trial with the start-up, the overhead per trial, the trials per minute, the seconds to
+        the best value and, for ours, of the whole command.
+    """
     trials, epochs, jobs = scope.pick(2, 20), scope.pick(2, 10), min(2, scope.workers)
     path, fold, source = _set(scope)
     folder = scope.room("searches")
     arrays = _arrays(path, fold, folder / "features.npz")
-    slow_ray = "left out of the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
-    seen: dict[str, list[Seen]] = {}
+    slow_ray = "not in the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
+    seen: dict[str, list[WatchedSearch]] = {}
 
     def case(name: str, command: Sequence[str], at_once: int, count: int = trials, *, slow: bool = False) -> Case:
         def search() -> Seconds:
@@ -57,7 +62,7 @@ def run(scope: Scope) -> Iterator[Record]:
     def ours(backend: str, at_once: int, count: int = trials, *options: str) -> Case:
         name = f"ours: {backend}, {at_once} job{'s' * (at_once > 1)}{', not fused' if options else ''}"
         name += f", {count} trials" if count == LONG else ""
-        slow = bool(options) and count == LONG  # the minutes go to repeats of the others
+        slow = bool(options) and count == LONG  # takes minutes, so it is measured once
         return case(name, [*our_command(path, fold, backend), *options], at_once, count, slow=slow)
 
     cases = [
@@ -79,54 +84,73 @@ def run(scope: Scope) -> Iterator[Record]:
             yield from _records(each, seen[each.name])
 
 
-def _records(case: Case, seen: list[Seen]) -> Iterator[Record]:
-    """Seconds and overhead per trial, seconds to the best value, where the time went; for ours, seconds of the whole command."""
+def _records(case: Case, seen: list[WatchedSearch]) -> Iterator[Record]:
+    """Records of the searches of one case."""
     middle = sorted(seen, key=lambda one: one.seconds)[len(seen) // 2]
     parts = {
         "training steps and validation": middle.busy,
         "overhead: processes, imports, data, scheduling": middle.seconds - middle.busy,
     }
     trials = case.params["trials"]
-    about = {**case.params, "epochs_run": [len(one.values) for one in seen]}
+    params = {**case.params, "epochs_run": [len(one.values) for one in seen]}
 
     def record(name: str, unit: str, values: list[float], group: str, **more: Any) -> Record:
-        return Record(STAGE, f"{case.name}{name}", case.role, unit, values, {**about, "group": group, **more})
+        return Record(STAGE, f"{case.name}{name}", case.role, unit, values, {**params, "group": group, **more})
 
     seconds = [one.seconds / trials for one in seen]
     yield record("", "s/trial", seconds, "Seconds per trial, start-up included", parts=parts, whole="A search")
     yield record(": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial")
     best = [max(value for _, value in one.values) for one in seen]
-    rates = [60 * trials / (one.seconds - min(at for at, _ in one.values)) for one in seen]
+    rates = [60 * trials / (one.seconds - min(second for second, _ in one.values)) for one in seen]
     yield record(": trials a minute", "trials/min", rates, "Trials a minute from the first value to the last")
-    to_best = [min(at for at, value in one.values if value == top) for one, top in zip(seen, best, strict=True)]
+    to_best = [min(second for second, value in one.values if value == top) for one, top in zip(seen, best, strict=True)]
     yield record(": to its best value", "s", to_best, "Seconds to the best value", best=best)
     if case.role == "ours":
         yield record(": whole command", "s", [one.process for one in seen], "From the command line to result.json and figures")
 
 
 def our_command(path: Path, fold: int | None, backend: str) -> list[str]:
-    """The command line of our search, without the options that `watch` adds; it trains on slices, as the peers do."""
+    """Return the command of our search, without the options that `watch` adds.
+
+    It trains on slices, as the peers do.
+
+    Args:
+        path: Shard set.
+        fold: Fold to validate on; None is the split `val`.
+        backend: Search backend.
+    """
     command = [*process.CLI, "search", str(path), "--model", "mlp", "--backend", backend, "--train-view", "slice"]
     return command if fold is None else [*command, "--val-fold", str(fold)]
 
 
 def stock_command(kind: str, arrays: Path) -> list[str]:
-    """The command line of a peer's search."""
+    """Return the command of a peer's search.
+
+    Args:
+        kind: `ray` or `optuna`.
+        arrays: File of the features.
+    """
     return [sys.executable, "-m", "shardwave.bench.peers.search", kind, str(arrays)]
 
 
-def watch(command: Sequence[str], out: Path, **numbers: int) -> Seen:
-    """Run a search; ours and the peers' take the same options (`numbers` by name) and write trials.jsonl into `out`."""
+def watch(command: Sequence[str], out: Path, **numbers: int) -> WatchedSearch:
+    """Run a search and measure it.
+
+    Args:
+        command: Command of our search or of a peer's.
+        out: Folder that the search writes trials.jsonl into.
+        **numbers: Further options by name.
+    """
     options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
     watched = process.watch([*command, "--out", str(out), *options])
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-    points = [(row["start"] + at, value) for row in rows for at, value in zip(row["times"], row["values"], strict=True)]
+    points = [(row["start"] + time, value) for row in rows for time, value in zip(row["times"], row["values"], strict=True)]
     busy = sum(row["spent"].get(kind, 0.0) for row in rows for kind in ("step", "validation"))
-    return Seen([(at - watched.began, value) for at, value in points], busy / numbers["jobs"], watched.seconds)
+    return WatchedSearch([(time - watched.began, value) for time, value in points], busy / numbers["jobs"], watched.seconds)
 
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:
-    """A shard set with features, the fold to validate on, and what it is: ESC-10 where it is at hand, or the bench's clips."""
+    """Shard set with features, fold to validate on and description of the data: ESC-10 if present, else the bench's clips."""
     from shardwave.bench.stages.training import labelled_set
     from shardwave.preprocess.config import SpectrogramConfig
     from shardwave.shards.build.builder import build
@@ -142,7 +166,7 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
 
 
 def _arrays(path: Path, fold: int | None, out: Path) -> Path:
-    """The same features as the peers' arrays: standardised slices to train on, whole clips to validate on."""
+    """Write the features as arrays for the peers: standardised slices for training, full views for validation."""
     from shardwave.models.data.splits import resolve
     from shardwave.shards.read.open_set import open_set
 

@@ -1,4 +1,4 @@
-"""Training steps per model: from shards, from a resident copy, and on one synthetic batch, so that the cost of data shows."""
+"""Training steps of each model on batches from shards, on batches from a resident copy, and on one synthetic batch."""
 
 from __future__ import annotations
 
@@ -26,13 +26,19 @@ from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.read.resident import Resident
 
 STAGE, UNIT = "training", "samples/s"
-HEADLINE = "cnn 512 x 512"  # stands for training on a clip's way: images of the default size
-IMAGE_SIZE = 128  # pixels; what the guides train with
+HEADLINE = "cnn 512 x 512"  # the record of the step "training" of a clip; images have the default size
+IMAGE_SIZE = 128  # pixels, as in the guides
 BATCH = 32
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Every model at 128 x 128 (the MLP on features, VGG16's head on cached outputs); the CNN also at the full 512."""
+    """Measure every model at 128 x 128 pixels, and the CNN at 512 x 512 too.
+
+    The MLP trains on features, the head of VGG16 on cached outputs.
+
+    Yields:
+        Records in samples per second, and in seconds per epoch.
+    """
     path = labelled_set(scope, IMAGE_SIZE, scope.pick(8, 60))
     for model in ("mlp", "cnn", "cnn-plus"):
         yield from _model(scope, path, config_of(model), model)
@@ -41,13 +47,24 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def config_of(model: str, **changes: Any) -> TrainConfig:
-    """The model's default training; VGG16 untrained, which costs the same and needs no download."""
-    way = {"weights": "none"} if model == "vgg16" else {"train_view": "slice"}  # ten times as many samples as of whole clips
-    return defaults(model, **{"batch_size": BATCH, **way, **changes})
+    """Return the default training of a model, with `changes`.
+
+    VGG16 has random weights, which cost the same and need no download.
+    """
+    # slices give ten times as many samples as full views
+    options = {"weights": "none"} if model == "vgg16" else {"train_view": "slice"}
+    return defaults(model, **{"batch_size": BATCH, **options, **changes})
 
 
 def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) -> Path:
-    """A shard set with features of `clips` of the bench's clips, split into train and val."""
+    """Build a shard set with images and features, split into train and val, at first use; return its path.
+
+    Args:
+        scope: Scope of the run.
+        image_size: Height and width of the images in pixels.
+        clips: Number of clips.
+        slices: Slices of each clip.
+    """
     folder = scope.room(f"labelled-{image_size}-{clips}-{slices}")
     if not (folder / "set" / "manifest.json").exists():
         for path in scope.audio[:clips]:
@@ -61,12 +78,12 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
 
 
 def backbone_set(scope: Scope) -> Path:
-    """A set that is small, since VGG16's convolutions take a fifth of a second an image on two cores."""
+    """Build a small shard set for VGG16, whose convolutions take 0.2 s per image on two cores; return its path."""
     return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
 def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]) -> Callable[[], None]:
-    """`run()` trains through `batches()` once: forward, backward, optimiser, on a model made once."""
+    """Return a function that trains one model through `batches()`: forward, backward and optimiser step."""
     keep_freed_memory()
     learner = data.learner(config, 1).to(data.device)
     optimizer, schedule = learner.optimizers()
@@ -75,13 +92,19 @@ def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterabl
     def run() -> None:
         for batch in batches():
             take_step(learner, learner.training_step(data.to_device(batch)), optimizer, schedule)
-        learner._forget()  # what an epoch gathers for its scores
+        learner._forget()  # scores of the epoch
 
     return run
 
 
 def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
-    """The machine's fastest matrix product and convolutions (float32), as samples/s of a step with `per_sample` operations."""
+    """Return baseline cases: a matrix product and two convolutions in float32.
+
+    Args:
+        device: Device of torch.
+        per_sample: Floating-point operations that count as one sample.
+        quick: Whether to use a smaller matrix.
+    """
     cuda = device == "cuda"
     size = 8_192 if cuda else 1_024 if quick else 2_048
     peaks = [("matrix product peak", limits.matmul(device, torch.float32, size), {"size": size})]
@@ -95,9 +118,15 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
 
 
 def least_seconds(scope: Scope, device: str, config: TrainConfig, operations: float) -> float | None:
-    """Return the seconds that `operations` take at least, or None on a GPU and for other types than float32.
+    """Return the seconds that `operations` take at least, or None without a known peak.
 
-    The peak of the machine is measured on the CPU in float32.
+    The peak is measured on the CPU in float32.
+
+    Args:
+        scope: Scope of the run.
+        device: Device of the training.
+        config: Training; its precision decides whether the peak applies.
+        operations: Floating-point operations.
     """
     return scope.machine.least(flops=operations)[0] if device == "cpu" and config.precision == "32-true" else None
 
@@ -105,13 +134,13 @@ def least_seconds(scope: Scope, device: str, config: TrainConfig, operations: fl
 def limit_cases(
     scope: Scope, device: str, config: TrainConfig, prefix: str, work: float, params: dict[str, Any], operations: float
 ) -> list[Case]:
-    """Return the case of the limit, if `least_seconds` gives one."""
+    """Return the case of the limit in a list, empty if `least_seconds` gives None."""
     known = least_seconds(scope, device, config, operations) is not None
     return [scope.machine.limit_case(prefix, work, params, flops=operations)] if known else []
 
 
 def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, Any]) -> float:
-    """Floating-point operations of a training step (matrix products and convolutions, forward and backward), per sample."""
+    """Floating-point operations of a training step per sample: matrix products and convolutions, both directions."""
     learner = data.learner(config, 1).to(data.device)
     with FlopCounterMode(display=False) as counter:
         learner.training_step(data.to_device(batch)).backward()
@@ -148,7 +177,7 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
         cases.append(dataclasses.replace(peak, name=f"{name}: {peak.name}", params={**peak.params, "group": name}))
     cases += limit_cases(scope, data.device.type, config, f"{name}: ", count * batch_size, params, operations)
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(1, 15))
-    if scope.quick and name == HEADLINE:  # an epoch of it takes longer than all the rest
+    if scope.quick and name == HEADLINE:  # one epoch takes longer than the other cases together
         return
     epochs = scope.pick(1, 3)
     repeats = [fit(data, dataclasses.replace(config, epochs=epochs)).seconds for _ in range(scope.pick(1, 3))]
@@ -161,5 +190,5 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
 
 
 def _steps(scope: Scope, name: str) -> int:
-    """Steps a repeat: about half a second to a few seconds each on two cores."""
+    """Steps of a repeat, which take half a second to a few seconds on two cores."""
     return scope.pick(2, 20) if name in ("mlp", "vgg16 head") else scope.pick(1, 6 if "512" not in name else 2)

@@ -1,4 +1,4 @@
-"""Shard writing: samples in memory to finished, synced tar files; one process."""
+"""Shard writing: samples in memory to synced tar files, in one process."""
 
 from __future__ import annotations
 
