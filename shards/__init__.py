@@ -1,1 +1,1 @@
-"""Shard sets: sample layout, manifest, split, writer, readers, build."""
+"""Shard sets: format, splits, sources, build, readers and storage."""

@@ -1,4 +1,4 @@
-"""Read the lists of files that were quarantined, or used with a remark, when a set was built."""
+"""Lists of the files that a build quarantined or used with a remark."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 
 
 def quarantined(folder: Path | str) -> list[QuarantineEntry]:
-    """Return what was quarantined while the set was built; raises ShardwaveError where the file is damaged."""
+    """Read the quarantined files or segments of a set, with the reasons.
+
+    Args:
+        folder: Folder of the set.
+
+    Raises:
+        ShardwaveError: `quarantine.jsonl` is damaged.
+    """
     return _entries(Path(folder) / QUARANTINE, QuarantineEntry)
 
 
 def remarks(folder: Path | str) -> list[RemarkEntry]:
-    """Return what was wrong with files that are used all the same; raises ShardwaveError where the file is damaged."""
+    """Read the remarks on files or segments that are used although something is wrong with them.
+
+    Args:
+        folder: Folder of the set.
+
+    Raises:
+        ShardwaveError: `remarks.jsonl` is damaged.
+    """
     return _entries(Path(folder) / REMARKS, RemarkEntry)
 
 

@@ -1,4 +1,4 @@
-"""Builds a shard set, or finishes one: the only place where shards meet engines."""
+"""Build a shard set from audio, or continue an interrupted build."""
 
 from __future__ import annotations
 
@@ -39,66 +39,70 @@ def build(
     options: BuildOptions,
     clips: Sequence[Clip] | None = None,
 ) -> dict[str, Any]:
-    """Build a shard set from audio, or finish one that was begun; a finished one is left as it is.
+    """Build a shard set from audio, or continue an interrupted build. Does nothing if the set is finished.
 
-    What `config` leaves to the clips is chosen by their headers and stored as numbers. With `options.address` the nodes of that
-    Ray cluster build the set, to the same bytes; paths must then lie on storage that all of them share.
+    With `options.address`, the nodes of a Ray cluster build the set, with the same bytes. Paths must then be
+    on storage that all nodes share.
 
     Args:
-        audio: The folder of audio, or its URL.
-        out: The set's folder, or its URL.
-        config: The spectrogram's parameters.
-        options: All other options.
-        clips: The clips to build from; None for those that `options.labels` or the folder's layout name.
+        audio: Folder or URL of the audio files.
+        out: Folder or URL of the set.
+        config: Spectrogram configuration. Parameters that an AutoConfig leaves open are chosen from the
+            clips' headers and stored as numbers.
+        options: Other options.
+        clips: The clips; by default those of `options.labels`, or of the audio folder.
 
     Returns:
         The manifest.
 
     Raises:
-        UsageError: An option does not fit, or `out` holds something else.
-        ShardwaveError: The set could not be finished; the same command goes on from there.
-        TooManyBadInputs: It is finished, but more clips than `options.max_bad_fraction` were quarantined.
+        UsageError: An option is not valid, or `out` holds something else or a set of other inputs or options.
+        ShardwaveError: The set could not be finished. Another call with the same arguments continues the
+            build.
+        TooManyBadInputs: The set is finished, but more clips than `options.max_bad_fraction` were
+            quarantined.
     """
     source, target = as_path(audio), as_path(out)
     state = folder.examine(target)
     with contextlib.ExitStack() as stack:
         ray = stack.enter_context(ray_cluster.connected(options.address))
-        if ray is not None:  # its workers stand elsewhere
+        if ray is not None:  # its workers have another working directory
             source, target = source.absolute(), target.absolute()
         engine, device = chosen_engine(options, state, ray)
         inputs = find_inputs(source, config, options, clips)
         job = Job(source, target, inputs.config, engine, device, options.limits)
         workers = stack.enter_context(contextlib.closing(_workers(job, options, ray)))
         if state.manifest is None or options.overwrite:
-            workers.warm_up()  # they load their libraries while this process plans
-            environment()  # kept for the manifest: asking Git and the packages takes a while, and now nobody waits
+            workers.warm_up()  # workers load their libraries while this process plans
+            environment()  # cached for the manifest: it takes a while, and the workers are not ready yet
         planned = make_plan(inputs, options, engine, device)
-        made = None if options.overwrite else folder.finished(target, state, planned, source)
-        if made is not None:
+        contents = None if options.overwrite else folder.finished(target, state, planned, source)
+        if contents is not None:
             say(f"{target} is finished already: nothing to do")
         else:
             stack.enter_context(folder.clear_errors(target))
             any_path.make_folder(target)
             stack.enter_context(lock.hold(target, break_lock=options.break_lock))
-            made = folder.prepare(target, planned, source, overwrite=options.overwrite)
-            if made is None:
+            contents = folder.prepare(target, planned, source, overwrite=options.overwrite)
+            if contents is None:
                 _say_summary(inputs, planned, target)
-                made = _run(job, workers, planned)
-    finish.check_bad(made, options.max_bad_fraction, target)
-    return made
+                contents = _run(job, workers, planned)
+    finish.check_bad(contents, options.max_bad_fraction, target)
+    return contents
 
 
 def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
-    """Say how large the set will be, and what in it the user may not want."""
+    """Print the estimated size of the set, and warnings."""
     if not is_muted():
-        made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
+        summary = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
         remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
-        for line in [*size_estimate.brief(made), *size_estimate.warnings(made, size_estimate.free_bytes(out), remedies)]:
+        free = size_estimate.free_bytes(out)
+        for line in [*size_estimate.brief(summary), *size_estimate.warnings(summary, free, remedies)]:
             say(line)
 
 
 def _workers(job: Job, options: BuildOptions, ray: Any) -> executors.Workers:
-    """Who builds: processes here, threads that share the GPU here, or a cluster."""
+    """Return the workers of a build: of the cluster, threads that share the local GPU, or local processes."""
     if ray is not None:
         return ray_workers.RayWorkers(ray, job, options.workers or ray_workers.cores(ray, job.device))
     if job.device == "cuda":
@@ -114,7 +118,7 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, 
         f"{min(workers.count, len(units))} workers"
     )
     if job.engine == "numba" and len(workers.slots) and not holds_engine():
-        say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
+        say("compiling the engine: some ten seconds, once for each version and processor")
 
     def show(clips: int, audio_seconds: float, bad: int, kept: int) -> None:
         rate = audio_seconds / max(1e-9, time.monotonic() - started)
@@ -127,41 +131,57 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, 
             records = workers.run(units, show)
     finally:
         workers.close()
-        folder.clean_temporaries(out)  # of workers that were lost, or ended
+        folder.clean_temporaries(out)  # of workers that were lost or stopped
     set_storage.check_written(out, records)
     manifest = finish.finish(out, planned, records, job.config)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     _say_unused(manifest)
-    aside = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
-    aside += f"; {manifest['remarks']} used with a remark, see remarks.jsonl" if manifest["remarks"] else ""
-    say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{aside}")
+    notes = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
+    notes += f"; {manifest['remarks']} used with a remark, see remarks.jsonl" if manifest["remarks"] else ""
+    say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{notes}")
     kinds = {json.dumps({**builder, "device_name": None}) for builder in manifest["builders"]}
     if len(kinds) > 1:
-        say(f"{len(kinds)} kinds of machine or of library versions built it (`builders` in the manifest): bytes depend on them")
+        say(
+            f"{len(kinds)} different machines or library versions built the set (`builders` in the manifest): its "
+            "bytes depend on them"
+        )
     return manifest
 
 
 def _say_unused(manifest: dict[str, Any]) -> None:
-    """Say how much of the audio no image shows."""
+    """Print the length of audio that is in no image, by view."""
     for view, option in (("full", "--fit crop"), ("slice", "--slice-seconds")):
         seconds, total = manifest["unused_seconds"][view], manifest["audio_seconds"]
         if seconds > 0:
-            what = "no image of a whole clip" if view == "full" else "no slice"
-            say(f"{seconds:,.1f} s of audio ({100 * seconds / total:.2g} %), at the ends of clips, are in {what} ({option})")
+            images = "no image of a whole clip" if view == "full" else "no slice"
+            share = 100 * seconds / total
+            say(f"{seconds:,.1f} s of audio ({share:.2g} %), at the ends of clips, are in {images} ({option})")
 
 
 def cuda_driver() -> bool:
-    """Whether a CUDA driver can be loaded at all; where it cannot, asking torch would only cost its import."""
+    """Return whether a CUDA driver can be loaded, without the slow import of torch."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        _log.info("device auto: cpu, there is no CUDA driver (libcuda.so.1) here")
+        _log.info("device auto: cpu, as this machine has no CUDA driver (libcuda.so.1)")
         return False
     return True
 
 
 def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple[str, str]:
-    """Engine and device. `auto` is what a finished set was built with: running again does nothing, on any machine."""
+    """Return the engine and the device of a build.
+
+    If a set is finished, `auto` stands for its engine and device, so that a second build does nothing on any
+    machine.
+
+    Args:
+        options: Options of the build.
+        state: State of the output folder.
+        ray: The package ray, connected to a cluster; None for this machine.
+
+    Raises:
+        UsageError: The engine or device is not available.
+    """
     engine, device = options.engine, options.device
     if state.manifest is not None and not options.overwrite:
         engine = state.manifest["engine"] if engine == "auto" else engine

@@ -1,4 +1,4 @@
-"""Who builds the units of a job: processes of this machine, or threads that share its GPU (see `ray_workers` for a cluster)."""
+"""Workers of a build on this machine: processes, or threads that share its GPU. See `ray_workers` for a cluster."""
 
 from __future__ import annotations
 
@@ -25,62 +25,73 @@ from shardwave.shards.build.task import Job
 from shardwave.shards.build.unit import Unit
 from shardwave.shards.storage import scratch
 
-ENVIRONMENT = {  # of a building process: one thread for every library; glibc keeps a clip's megabytes for the next clip
+# Environment of a building process. Libraries use one thread; glibc keeps the memory of a clip for the next clip.
+ENVIRONMENT = {
     **{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")},
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 AGAIN = "run the same command again to finish the set, with fewer --workers if memory ran out"
-ATTEMPTS = 3  # workers that are lost without a finished unit between them, after which a build ends
+ATTEMPTS = 3  # number of consecutive losses of workers, without a finished unit in between, that end a build
 INTERVAL = 0.2  # seconds between updates of the progress
-GPU_THREADS = 4  # units that share a GPU: while one waits for its last batch or hashes what it writes, others compute
+GPU_THREADS = 4  # maximum number of units that share a GPU: while one writes or waits, others compute
 GPU_ROOM = 4 << 30  # bytes of device memory for each of them
 
 Built = tuple[dict[str, Any], bool]  # a unit's record, and whether it was finished before
 
 
 class Workers:
-    """Workers of one job; subclasses say who they are."""
+    """Base class of the workers of one build.
 
-    slots: Any = ()  # a `task.Slot` of each worker that shares memory with this process
+    Args:
+        count: Number of workers.
+    """
 
-    def __init__(self, count: int):
+    slots: Any = ()  # the `task.Slot` of each worker that shares memory with this process
+
+    def __init__(self, count: int) -> None:
         self.count = count
 
     def warm_up(self) -> None:
-        """Start the workers and load their libraries, before the units are known."""
+        """Start the workers and load their libraries."""
 
     def submit(self, unit: Unit) -> Future[Built]:
-        """Build `unit`; the future raises `BrokenProcessPool` where `replace` is to be called."""
+        """Start to build a unit; the future raises `BrokenProcessPool` if a worker was lost (see `replace`)."""
         raise NotImplementedError
 
     def replace(self) -> str:
-        """Start all workers anew after one was lost; returns a message that names the one."""
+        """Restart all workers after one was lost; returns a message that names the lost worker."""
         raise NotImplementedError
 
     def result(self, future: Future[Built]) -> Built:
-        """The result of a finished future."""
+        """Return the result of a finished future.
+
+        Raises:
+            BrokenProcessPool: A worker was lost.
+            ShardwaveError: The unit could not be built.
+        """
         return future.result()
 
     def check(self) -> None:
-        """Look after the workers; called several times a second."""
+        """Check that the workers can make progress. `run` calls this several times per second."""
 
     def close(self) -> None:
-        """End the workers at once."""
+        """Stop the workers immediately."""
 
     def run(self, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]) -> list[dict[str, Any]]:
-        """Build `units`, or keep what was finished before.
+        """Build units, and keep those that were finished before.
 
         Args:
-            units: Each is asked for when a worker is free for it.
-            progress: Called several times a second with the clips done, their seconds, how many of them were quarantined, and
-                the clips of units that were finished before.
+            units: The units; each is read when a worker is free.
+            progress: Called several times per second with the number of clips done, their length in seconds,
+                the number of quarantined clips, and the number of clips in units that were finished before.
 
         Returns:
-            The units' records, in any order.
+            The records of the units, in any order.
 
         Raises:
-            ShardwaveError: A unit could not be built, or workers were lost ATTEMPTS times without a finished unit between.
+            ShardwaveError: A unit could not be built, or workers were lost ATTEMPTS times without a finished
+                unit in between.
         """
         records: list[dict[str, Any]] = []
         done, kept, lost = task.Slot(), 0, 0
@@ -119,9 +130,15 @@ class Workers:
 
 
 class LocalWorkers(Workers):
-    """Processes of this machine, or threads of this process (each with an engine of its own) that share its GPU."""
+    """Workers on this machine.
 
-    def __init__(self, job: Job, count: int, *, threads: bool = False):
+    Args:
+        job: The build.
+        count: Number of workers.
+        threads: Use threads of this process, each with its own engine, instead of processes.
+    """
+
+    def __init__(self, job: Job, count: int, *, threads: bool = False) -> None:
         super().__init__(count)
         self._job, self._threads = job, threads
         self._open()
@@ -138,12 +155,12 @@ class LocalWorkers(Workers):
         )
 
     def warm_up(self) -> None:
-        """See `Workers`."""
+        """Start the processes and load their libraries; threads of this process need no preparation."""
         for _ in range(0 if self._threads else min(self.count, cores())):
             self._executor.submit(task.warm_up)
 
     def submit(self, unit: Unit) -> Future[Built]:
-        """See `Workers`."""
+        """Start to build a unit, see `Workers.submit`."""
         try:
             future = self._executor.submit(task.build, unit)
         except BrokenProcessPool as error:
@@ -153,19 +170,19 @@ class LocalWorkers(Workers):
         return future
 
     def replace(self) -> str:
-        """See `Workers`."""
+        """Restart all workers after one was lost, see `Workers.replace`."""
         processes, slots = self._processes, self.slots
         self.close()
         self._open()
         for slot in slots:
             code = getattr(processes.get(slot.pid), "exitcode", 0) or 0
-            if code not in (0, 1, -signal.SIGTERM):  # those of workers that were ended because of it
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-                return f"a building process {how}{task.last_read(slot)}"
+            if code not in (0, 1, -signal.SIGTERM):  # statuses of the workers that were stopped as a consequence
+                event = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+                return f"a building process {event}{task.last_read(slot)}"
         return "a building process ended"
 
     def close(self) -> None:
-        """See `Workers`."""
+        """Stop the workers immediately."""
         for slot in self.slots:
             slot.stop = True
         if isinstance(self._executor, ProcessPool):
@@ -176,49 +193,52 @@ class LocalWorkers(Workers):
 
 
 class ProcessPool(ProcessPoolExecutor):
-    """An executor whose processes use one thread in every library, run nothing of the main program and end with it.
+    """A process pool for numerical work.
+
+    Its processes use one thread per library, do not import the main program's file, and end when the main
+    process ends.
 
     Args:
-        count: Processes.
-        start: Called in each process with `arguments`.
-        arguments: May hold what `multiprocessing` shares with a process that it starts.
+        count: Number of processes.
+        start: Function that each process calls first, with `arguments`.
+        *arguments: Arguments of `start`; may include shared memory and locks of `multiprocessing`.
     """
 
-    def __init__(self, count: int, start: Callable[..., None], *arguments: Any):
-        context = multiprocessing.get_context("spawn")  # forking a process that holds threads is not safe
+    def __init__(self, count: int, start: Callable[..., None], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")  # forking a process that has threads is not safe
         ended, self._alive = context.Pipe(duplex=False)
         super().__init__(count, context, _start, (ended, start, arguments))
 
     def submit(self, *call: Any, **named: Any) -> Future[Any]:
-        """See `concurrent.futures.Executor`."""
-        with child_environment():  # this may start a process
+        """Schedule a call, as `concurrent.futures.Executor.submit`."""
+        with child_environment():  # submit may start a process
             return super().submit(*call, **named)
 
     def end(self) -> None:
-        """End the processes at once."""
+        """Stop the processes immediately."""
         self._alive.close()
 
 
 def _start(alive: Connection, start: Callable[..., None], arguments: Sequence[Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     threading.Thread(target=_end_with, args=(alive,), daemon=True).start()
     log.set_up()
     start(*arguments)
 
 
 def _end_with(alive: Connection) -> None:
-    """End at once when the main process has ended or wants it: what is half-written bears temporary names only."""
+    """Exit when the main process has ended or calls `end`. Incomplete files have temporary names only."""
     alive.poll(None)
     os._exit(1)
 
 
 @contextlib.contextmanager
 def child_environment() -> Iterator[None]:
-    """Start processes with `ENVIRONMENT`, which libraries read when they are loaded, and without the main program's file."""
+    """Let processes started in the context use `ENVIRONMENT`, and not import the main program's file."""
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     main = sys.modules["__main__"]
     os.environ.update(ENVIRONMENT)
-    sys.modules["__main__"] = types.ModuleType("__main__")  # spawned processes would run its file once more
+    sys.modules["__main__"] = types.ModuleType("__main__")  # otherwise spawned processes run its file again
     try:
         yield
     finally:
@@ -231,7 +251,7 @@ def child_environment() -> Iterator[None]:
 
 
 def gpu_threads() -> int:
-    """Units that this machine's GPU has room for."""
+    """Return the number of units that this machine's GPU builds at the same time, by its free memory."""
     import torch
 
     return max(1, min(GPU_THREADS, torch.cuda.mem_get_info()[0] // GPU_ROOM))

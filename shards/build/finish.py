@@ -1,4 +1,4 @@
-"""Ends a build: quarantine, inputs and, last of all, the manifest."""
+"""Finish a build: write the quarantine, the inputs and, last, the manifest."""
 
 from __future__ import annotations
 
@@ -23,11 +23,25 @@ from shardwave.shards.storage.any_path import AnyPath
 
 
 def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], config: SpectrogramConfig) -> dict[str, Any]:
-    """Write what stands beside the shards from the units' records; returns the manifest."""
+    """Write all files of a set apart from the shards, the manifest last.
+
+    Args:
+        out: Folder or URL of the set.
+        planned: The plan of the build.
+        records: Records of all units.
+        config: Spectrogram configuration.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ShardwaveError: All clips of a class or a split were quarantined. The files of the set are then
+            removed.
+    """
     classes = classes_of(planned.clips.clips)
     records = sorted(records, key=lambda record: record["unit"])
-    quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_place)
-    remarks = sorted((entry for record in records for entry in record["remarks"]), key=_place)
+    quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_segment)
+    remarks = sorted((entry for record in records for entry in record["remarks"]), key=_segment)
     _check_enough(out, planned, classes, quarantined)
     builders: list[dict[str, Any]] = []
     splits: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -60,9 +74,19 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], confi
 
 
 def complete(out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the manifest, which finishes a set, and return it; `fields`: the array fields of a sample."""
+    """Sync the shards and write the manifest, which marks the set as finished.
+
+    Args:
+        out: Folder or URL of the set.
+        described_by: Entries of the manifest, except for those that this function computes.
+        fields: Array fields of the samples.
+        splits: Manifest entries of the shards by split and view.
+
+    Returns:
+        The manifest.
+    """
     arrays = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()}
-    made = {
+    contents = {
         "format": manifest.FORMAT,
         "fingerprint": manifest.fingerprint(described_by["config"]),
         **described_by,
@@ -70,28 +94,28 @@ def complete(out: AnyPath, described_by: Mapping[str, Any], fields: Fields, spli
         "splits": splits,
         "environment": environment(),
     }
-    made["set_id"] = manifest.set_id(made)
-    folder.sync(out, made)
-    manifest.write(out, made)
+    contents["set_id"] = manifest.set_id(contents)
+    folder.sync(out, contents)
+    manifest.write(out, contents)
     folder.remove_build(out)
-    return made
+    return contents
 
 
 def write_lines(path: AnyPath, entries: Sequence[dict[str, Any]]) -> None:
-    """Write one JSON object a line, as quarantine.jsonl ({path, reason}) and remarks.jsonl ({path, remark}) hold them."""
+    """Write a file of one JSON object per line, such as quarantine.jsonl and remarks.jsonl."""
     atomic.write_bytes(path, b"".join(map(atomic.json_bytes, entries)))
 
 
-def _place(entry: dict[str, Any]) -> tuple[str, float, float]:
-    """A clip's file, begin and end."""
+def _segment(entry: dict[str, Any]) -> tuple[str, float, float]:
+    """Return path, start and end of the clip of a quarantine entry."""
     return entry["path"], entry.get("start") or 0.0, entry.get("end") or 0.0
 
 
 def _check_enough(out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]) -> None:
-    """Raise ShardwaveError, and remove what was built, unless every class and every split has a usable clip."""
-    bad = {_place(entry): entry["reason"] for entry in quarantined}
-    places = [(clip.path, clip.start or 0.0, clip.end or 0.0) for clip in planned.clips.clips]
-    good = [i for i, place in enumerate(places) if place not in bad]
+    """Remove the set and raise ShardwaveError unless every class and every split has a usable clip."""
+    bad = {_segment(entry): entry["reason"] for entry in quarantined}
+    segments = [(clip.path, clip.start or 0.0, clip.end or 0.0) for clip in planned.clips.clips]
+    good = [i for i, segment in enumerate(segments) if segment not in bad]
     labels = {planned.clips.clips[i].label for i in good}
     splits = {planned.clips.splits[i] for i in good}
     lacking = [f"class {name}" for name in classes if name not in labels]
@@ -99,23 +123,32 @@ def _check_enough(out: AnyPath, planned: Plan, classes: Sequence[str], quarantin
     if not lacking:
         return
     folder.remove(out, folder.State(plan=planned))
-    what = "every clip" if not good else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
+    scope = "every clip" if not good else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
     first = next(
-        place
-        for place, clip, split in zip(places, planned.clips.clips, planned.clips.splits, strict=True)
-        if place in bad and (not good or f"class {clip.label}" in lacking or f"split {split}" in lacking)
+        segment
+        for segment, clip, split in zip(segments, planned.clips.clips, planned.clips.splits, strict=True)
+        if segment in bad and (not good or f"class {clip.label}" in lacking or f"split {split}" in lacking)
     )
     raise ShardwaveError(
-        f"{what} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first[0]}: {bad[first]}. "
-        "Mend or convert these files, or leave the class out, and run the command again; nothing was kept"
+        f"{scope} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first[0]}: {bad[first]}. "
+        "Repair or convert these files, or omit the class, and run the command again; nothing was kept"
     )
 
 
-def check_bad(made: dict[str, Any], max_bad_fraction: float, out: AnyPath) -> None:
-    """Raise TooManyBadInputs where more clips were quarantined than allowed."""
-    total = made["clips"] + made["quarantined"]
-    if made["quarantined"] > max_bad_fraction * total:
+def check_bad(contents: dict[str, Any], max_bad_fraction: float, out: AnyPath) -> None:
+    """Check the fraction of quarantined clips of a finished set.
+
+    Args:
+        contents: The manifest.
+        max_bad_fraction: Maximum fraction of the clips.
+        out: Folder or URL of the set, for messages.
+
+    Raises:
+        TooManyBadInputs: More clips were quarantined.
+    """
+    total = contents["clips"] + contents["quarantined"]
+    if contents["quarantined"] > max_bad_fraction * total:
         raise TooManyBadInputs(
-            f"{out} is finished, but {made['quarantined']} of {total} clips were quarantined, more than "
-            f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see quarantine.jsonl in it for the reasons"
+            f"{out} is finished, but {contents['quarantined']} of {total} clips were quarantined, more than "
+            f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see the reasons in its quarantine.jsonl"
         )

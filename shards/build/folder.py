@@ -1,4 +1,4 @@
-"""The output folder of a build: whose it is, what state it is in, and what may be removed from it."""
+"""State of the output folder of a build, and removal of its files."""
 
 from __future__ import annotations
 
@@ -37,13 +37,19 @@ from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
 
-PLAN = "plan.jsonl"  # of a build from audio
-WRITTEN = "written.txt"  # the shards so far of a set that is written in one go
+PLAN = "plan.jsonl"  # plan of a build from audio
+WRITTEN = "written.txt"  # stems of the shards of a set that is written without a plan
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What lies in an output folder: nothing yet, a set that is being built (`plan`) or written (`written`), or a whole one."""
+    """State of an output folder. All fields are None if there is no set.
+
+    Args:
+        plan: Plan of a set from audio that is unfinished or finished.
+        manifest: Manifest of a finished set.
+        written: Stems of the shards of an unfinished set that is written without a plan.
+    """
 
     plan: plan.Plan | None = None
     manifest: dict[str, Any] | None = None
@@ -51,7 +57,15 @@ class State:
 
 
 def examine(out: AnyPath) -> State:
-    """The state of the folder (or the URL) `out`; raises UsageError where it holds something else than a shard set."""
+    """Return the state of an output folder.
+
+    Args:
+        out: Folder or URL; it need not exist.
+
+    Raises:
+        UsageError: It is a file, or holds something other than a shard set.
+        ShardwaveError: The files of the set are damaged.
+    """
     if any_path.exists(out) and not any_path.is_dir(out):
         raise UsageError(f"--out must be a folder, got the file {out}")
     if isinstance(out, Path) and (out / BUILD).is_symlink():
@@ -61,10 +75,10 @@ def examine(out: AnyPath) -> State:
     names = any_path.names(out)
     if MANIFEST in names:
         try:
-            found = manifest.read(out)
+            contents = manifest.read(out)
         except UsageError as error:
             raise UsageError(f"--out {out} holds something else ({error}): give a new or empty folder") from None
-        return State(plan.read(out / INPUTS) if INPUTS in names else None, found)
+        return State(plan.read(out / INPUTS) if INPUTS in names else None, contents)
     building = any_path.names(out / BUILD)
     if PLAN in building:
         return State(plan.read(out / BUILD / PLAN))
@@ -79,9 +93,20 @@ def examine(out: AnyPath) -> State:
 
 
 def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) -> dict[str, Any] | None:
-    """Make `out` ready for building `new` (call it under the lock): the manifest where that is finished already, else None.
+    """Prepare an output folder for a build. The caller must hold its lock.
 
-    Raises UsageError where the folder holds a set of other inputs or options; with `overwrite`, that set's files are removed.
+    Args:
+        out: Folder or URL of the set.
+        new: Plan of the build.
+        audio: Folder or URL of the audio files.
+        overwrite: Remove a set in the folder first.
+
+    Returns:
+        The manifest if the set is finished, else None.
+
+    Raises:
+        UsageError: The folder holds a set of other inputs or options, and `overwrite` is not set.
+        ShardwaveError: The set is damaged.
     """
     clean_temporaries(out)
     state = examine(out)
@@ -93,7 +118,7 @@ def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) ->
             f"--out {out} holds an unfinished set that was not built from audio: give another folder, or --overwrite"
         )
     if state.manifest is not None:
-        remove_build(out)  # left where the last build was killed at its very end
+        remove_build(out)  # exists if the last build was killed after it wrote the manifest
         return finished(out, state, new, audio)
     if state.plan is not None:
         _refuse_changes(out, state, state.plan, new, audio)
@@ -104,7 +129,18 @@ def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) ->
 
 
 def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict[str, Any] | None:
-    """The manifest of the set in `out` where that is finished; raises where it is damaged, or of other inputs or options."""
+    """Return the manifest of the set in an output folder if it is finished, else None.
+
+    Args:
+        out: Folder or URL of the set.
+        state: State of the folder.
+        new: Plan of the build.
+        audio: Folder or URL of the audio files.
+
+    Raises:
+        UsageError: The finished set has other inputs or options than `new`.
+        ShardwaveError: A shard of the finished set is missing or damaged.
+    """
     if state.manifest is not None:
         if state.plan is None:
             raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
@@ -119,7 +155,17 @@ def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict
 
 
 def prepare_anew(out: Path, *, overwrite: bool) -> None:
-    """Make `out` ready for a set written in one go (call it under the lock); one that was cut off starts over."""
+    """Prepare an output folder for a set written without a plan. The caller must hold its lock.
+
+    Such a set starts again after an interruption.
+
+    Args:
+        out: Folder of the set.
+        overwrite: Replace a finished set, or one that is being built from audio.
+
+    Raises:
+        UsageError: The folder holds such a set, and `overwrite` is not set.
+    """
     state = examine(out)
     if state.manifest is not None and not overwrite:
         raise UsageError(f"--out {out} holds a finished set: give another folder, or --overwrite")
@@ -131,30 +177,30 @@ def prepare_anew(out: Path, *, overwrite: bool) -> None:
 
 
 def note_written(out: Path, stem: str) -> None:
-    """Note a shard of a set that is written in one go, before it gets its name: it can then be removed if that is cut off."""
+    """Record a shard of a set written without a plan before it is published, so that a later run can remove it."""
     with open(out / BUILD / WRITTEN, "a") as file:
         file.write(f"{stem}\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def sync(out: AnyPath, made: dict[str, Any]) -> None:
-    """Make the shards that the manifest `made` names last, before it says that they are there."""
+def sync(out: AnyPath, contents: dict[str, Any]) -> None:
+    """Write the files of all shards of a manifest to disk (fsync), before the manifest is written."""
     if isinstance(out, Path):
-        with ThreadPoolExecutor(8, "sync") as pool:  # file systems write out together what is synced at the same time
-            list(pool.map(atomic.sync, (out / name for entry in manifest.entries(made) for name, _ in files_of(entry))))
+        with ThreadPoolExecutor(8, "sync") as pool:  # file systems combine concurrent syncs
+            list(pool.map(atomic.sync, (out / name for entry in manifest.entries(contents) for name, _ in files_of(entry))))
         atomic.sync(out)
 
 
 def remove(out: AnyPath, state: State) -> None:
-    """Remove the files of the set in `out`, the manifest first, and nothing that is not the set's."""
+    """Remove the files of a set from an output folder, the manifest first. Other files remain."""
     stems = (
         {entry["file"].removesuffix(TAR) for entry in manifest.entries(state.manifest)} if state.manifest is not None else set()
     )
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
         stems |= {shard_name(split, view, index) for split, index in state.plan.units() for view in VIEWS}
-    if state.manifest is not None:  # from here on the folder is known as ours by this note alone
+    if state.manifest is not None:  # if this is interrupted, WRITTEN is the only evidence of the set
         any_path.make_folder(out / BUILD)
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
     any_path.remove(out, [MANIFEST])
@@ -165,24 +211,24 @@ def remove(out: AnyPath, state: State) -> None:
 
 
 def remove_build(out: AnyPath) -> None:
-    """Remove what is only needed while building."""
+    """Remove the files that are only needed during a build."""
     any_path.remove(
         out / BUILD, [name for name in any_path.names(out / BUILD) if BUILD_FILE.fullmatch(name) or TEMPORARY.fullmatch(name)]
     )
     if isinstance(out, Path):
-        with contextlib.suppress(OSError):  # somebody put something into it
+        with contextlib.suppress(OSError):  # the folder contains other files
             (out / BUILD).rmdir()
 
 
 def clean_temporaries(out: AnyPath) -> None:
-    """Remove what killed processes left half-written (call it under the lock)."""
+    """Remove the temporary files of killed processes. The caller must hold the lock."""
     for folder in (out, out / BUILD):
         any_path.remove(folder, [name for name in any_path.names(folder) if TEMPORARY.fullmatch(name)])
 
 
 @contextlib.contextmanager
 def clear_errors(out: AnyPath) -> Iterator[None]:
-    """Turn a failed write below `out` (a full disk) into one clear line."""
+    """Convert an OSError in the context, such as that of a full disk, to a ShardwaveError of one line."""
     try:
         yield
     except OSError as error:
@@ -193,11 +239,12 @@ def _refuse_changes(out: AnyPath, state: State, old: plan.Plan, new: plan.Plan, 
     crc32 = {planned.clip.path: planned.crc32 for planned in old.clips if planned.crc32 is not None}
     if state.manifest is None:
         for path in (out / BUILD / name for name in any_path.names(out / BUILD) if RECORD.fullmatch(name)):
-            with contextlib.suppress(DamagedFile):  # a record that is not readable counts as not done
+            with contextlib.suppress(DamagedFile):  # the unit of a damaged record is built again
                 crc32.update(typed.check(typed.parse(any_path.read_bytes(path), path), UnitRecord, path)["crc32"])
-    told = plan.changes(old, new, audio, crc32)
-    if told:
-        what = "was built" if state.manifest is not None else "was begun"
+    changes = plan.changes(old, new, audio, crc32)
+    if changes:
+        verb = "was built" if state.manifest is not None else "was begun"
         raise UsageError(
-            f"{out} {what} from other inputs or options: {'; '.join(told)}. Give another --out, or --overwrite to build it anew"
+            f"{out} {verb} from other inputs or options: {'; '.join(changes)}. Give another --out, or --overwrite to "
+            "build it anew"
         )

@@ -1,4 +1,4 @@
-"""One build at a time in one folder, or at one URL."""
+"""Lock that allows one build at a time in a folder or at a URL."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ from shardwave.shards.storage.locks import try_lock
 
 @contextlib.contextmanager
 def hold(folder: AnyPath, *, break_lock: bool = False) -> Iterator[None]:
-    """Hold the lock of a folder that is built into.
+    """Hold the lock of the output folder of a build in the context.
 
-    On this machine it is a file's lock, which ends with its process. At a URL it is an object, which is left where a build is
-    killed: `break_lock` removes it first.
+    On disk it is a file lock, which the system releases when its process ends. At a URL it is an object,
+    which remains if the build is killed.
+
+    Args:
+        folder: Output folder or URL.
+        break_lock: Remove the object of another build first.
 
     Raises:
-        ShardwaveError: Another build holds it.
+        ShardwaveError: Another build holds the lock.
     """
-    path, mine = folder / LOCK, f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}"
+    path, owner = folder / LOCK, f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}"
     if isinstance(path, Path):
         lock = try_lock(path)
         if lock is None:
             raise _refused(folder, path.read_text())
         try:
-            path.write_text(mine)
+            path.write_text(owner)
             yield
         finally:
             lock.release()
@@ -41,12 +45,14 @@ def hold(folder: AnyPath, *, break_lock: bool = False) -> Iterator[None]:
     if break_lock:
         any_path.remove(folder, [LOCK])
     try:
-        any_path.write(path, mine.encode(), new=True)
-    except OSError as error:  # it is there, perhaps by a request of ours whose answer was lost; or the store cannot tell
+        any_path.write(path, owner.encode(), new=True)
+    # The object exists, perhaps by a request of this process whose answer was lost; or the store has no exclusive
+    # writes (ENOSYS)
+    except OSError as error:
         if error.errno == errno.ENOSYS and not any_path.exists(path):
-            any_path.write(path, mine.encode())
+            any_path.write(path, owner.encode())
     holder = any_path.read_bytes(path).decode(errors="replace")
-    if holder != mine:
+    if holder != owner:
         raise _refused(folder, holder, "; if it was killed, give --break-lock")
     try:
         yield
@@ -55,5 +61,5 @@ def hold(folder: AnyPath, *, break_lock: bool = False) -> Iterator[None]:
 
 
 def _refused(folder: AnyPath, holder: str, remedy: str = "") -> ShardwaveError:
-    who = " ".join(holder.split(",")[0].split())[:100]
-    return ShardwaveError(f"another build is writing into {folder} ({who}): wait until it has ended{remedy}")
+    process = " ".join(holder.split(",")[0].split())[:100]
+    return ShardwaveError(f"another build is writing into {folder} ({process}): wait until it has ended{remedy}")

@@ -1,4 +1,4 @@
-"""Options of a build beside the spectrogram's; light to import, for the command line's defaults."""
+"""Options of a build apart from the spectrogram configuration."""
 
 from __future__ import annotations
 
@@ -11,30 +11,60 @@ from shardwave.preprocess.config import Limits
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """How a shard set is built."""
+    """Options of a build.
 
-    labels: Path | str | None = None  # CSV path,label[,fold][,group][,split][,start][,end]; None: the class is the parent folder
+    Args:
+        labels: CSV file path,label[,fold][,group][,split][,start][,end]; None: the class of a clip is its
+            parent folder.
+        engine: Engine that computes the images, or `auto`.
+        device: `cpu`, `cuda` or `auto`.
+        workers: Number of processes; by default one per core. The bytes of the set do not depend on it.
+        seed: Seed of the split and of the order of samples in the shards.
+        shard_mb: Maximum size of a shard in MB (10^6 bytes), by an estimate.
+        min_shards: Minimum number of shards per split and view if there are as many clips; larger sets have a
+            multiple of it.
+        val_fraction: Fraction of the clips in split `val` if the data set gives neither folds nor that split.
+        test_fraction: Fraction of the clips in split `test` if the data set gives neither folds nor that
+            split.
+        overwrite: Replace a set in the output folder.
+        break_lock: Remove the lock that a killed build left at a URL.
+        max_bad_fraction: Fraction of quarantined clips above which a build raises TooManyBadInputs.
+        max_clip_minutes: Maximum length of a clip in minutes; longer clips are quarantined.
+        max_missing_seconds: Maximum length of audio missing at the end of a truncated file, in seconds; clips
+            with more are quarantined.
+        address: HOST:PORT of a Ray cluster, or `auto`; None: this machine only.
+        path_column: Column of the paths in the table of labels or features; by default found by its name.
+        label_column: Column of the labels; by default found by its name.
+        group_column: Column of the groups; by default found by its name.
+        label_from: Source of the labels: a regular expression for the path whose first group is the value, or
+            `tag:NAME`.
+        group_from: Source of the groups, as `label_from`.
+        split_from: Source of the splits, as `label_from`.
+        classes: Names of the classes to use, separated by commas; None: all.
+    """
+
+    labels: Path | str | None = None
     engine: str = "auto"
     device: str = "auto"
-    workers: int | None = None  # processes; None: one per core; changes nothing in the bytes
+    workers: int | None = None
     seed: int = 0
-    shard_mb: float = 256.0  # MB (10^6 bytes); the size that shards stay below
-    min_shards: int = 8  # per split and view, where there are as many clips; a larger set has a multiple
-    val_fraction: float = 0.2  # of the clips, where neither folds nor splits are given
+    shard_mb: float = 256.0
+    min_shards: int = 8
+    val_fraction: float = 0.2
     test_fraction: float = 0.0
     overwrite: bool = False
-    break_lock: bool = False  # remove the lock that a killed build left at a URL
-    max_bad_fraction: float = 0.05  # of the clips; beyond it the exit status is 3
-    max_clip_minutes: float = 60.0  # longer clips are quarantined
-    max_missing_seconds: float = 0.1  # clips of which more is missing are quarantined
-    address: str | None = None  # of a Ray cluster, or `auto`; None: this machine alone
-    path_column: str | None = None  # of the table of labels or features; None: found by its name, as the two below
+    break_lock: bool = False
+    max_bad_fraction: float = 0.05
+    max_clip_minutes: float = 60.0
+    max_missing_seconds: float = 0.1
+    address: str | None = None
+    path_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
-    label_from: str | None = None  # regular expression on the path, its first group is the value; or `tag:NAME`
+    label_from: str | None = None
     group_from: str | None = None
     split_from: str | None = None
-    classes: str | None = None  # names separated by commas; None: all
+    classes: str | None = None
 
     def __post_init__(self) -> None:
         require(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)
@@ -49,5 +79,5 @@ class BuildOptions:
 
     @property
     def limits(self) -> Limits:
-        """What of a file is accepted."""
+        """Limits on the audio files."""
         return Limits(60 * self.max_clip_minutes, self.max_missing_seconds)

@@ -1,4 +1,4 @@
-"""From a folder to a plan: clips are found, settings that they decide are chosen, and every clip gets its place in a shard."""
+"""Prepare a build: find the clips, choose the open settings, and assign every clip to a shard."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ from shardwave.shards.storage.any_path import AnyPath
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The clips of a build and the settings they are built with."""
+    """Clips and settings of a build.
+
+    Args:
+        audio: Folder or URL of the audio files.
+        clips: The clips, sorted by `Clip.identity`.
+        found: Headers of the clips, or of some of them.
+        config: Spectrogram configuration.
+        chosen: Text that names the settings chosen from the headers; empty if there are none.
+    """
 
     audio: AnyPath
-    clips: list[Clip]  # sorted by path
+    clips: list[Clip]
     found: Survey
     config: SpectrogramConfig
-    chosen: str  # what the clips decided, in words; empty: nothing
+    chosen: str
 
 
 def find_inputs(
@@ -36,45 +44,55 @@ def find_inputs(
     options: BuildOptions,
     given: Sequence[Clip] | None = None,
 ) -> Inputs:
-    """Find the clips and settle the settings; the same for the same files and options, wherever and however often it is done.
+    """Find the clips and choose the open settings. The result depends only on the files and the arguments.
 
     Args:
-        audio: The folder of audio.
-        config: The spectrogram's settings, some of which may be left to the clips.
-        options: Name the labels, splits and classes.
-        given: The clips; None for those that `options` and the folder name.
+        audio: Folder or URL of the audio files.
+        config: Spectrogram configuration; an AutoConfig leaves some parameters to be chosen from the clips.
+        options: Options that determine labels, splits and classes.
+        given: The clips; by default those of `options` and the folder.
 
     Raises:
-        UsageError: There is no such folder, or nothing in it to build.
+        UsageError: The folder does not exist, or has no clips.
     """
     class_folders.check_folder(audio)
     clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
     sliced = config.slice_seconds is not None
-    if isinstance(config, SpectrogramConfig):  # headers only serve the summary, or the number of slices
+    if isinstance(config, SpectrogramConfig):  # headers only serve the summary or count slices
         found = survey.NOTHING if is_muted() and not sliced else survey.take(audio, clips, whole=sliced)
         return Inputs(audio, clips, found, config, "")
     found = survey.take(audio, clips, whole=sliced)
-    settled = config.resolve(found.seconds, found.rates.tolist())
-    return Inputs(audio, clips, found, settled, _chosen(config, settled))
+    resolved = config.resolve(found.seconds, found.rates.tolist())
+    return Inputs(audio, clips, found, resolved, _chosen(config, resolved))
 
 
 def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -> plan.Plan:
-    """The plan of a build."""
+    """Assign the clips to splits and shards.
+
+    Args:
+        inputs: Clips and settings.
+        options: Options of the build.
+        engine: Resolved engine.
+        device: Resolved device.
+
+    Raises:
+        UsageError: The clips cannot be split as required, or have only one class.
+    """
     splits = assign.assign(
         inputs.clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
     )
     names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
-    deciding: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
-    deciding |= {name: getattr(options, name) for name in names}
-    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, deciding, inputs.found)
+    recorded: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
+    recorded |= {name: getattr(options, name) for name in names}
+    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.found)
 
 
-def _chosen(config: AutoConfig, settled: SpectrogramConfig) -> str:
-    """The numbers that were left to the clips."""
-    open_ = [name for name in ("sample_rate", "slices", "fit_seconds") if config.values.get(name, "auto") == "auto"]
-    words = {
-        "sample_rate": f"sample rate {settled.sample_rate:,} Hz",
-        "slices": f"{settled.slices or 'no'} slices" if settled.slice_seconds is None else "",
-        "fit_seconds": f"clips fitted to {settled.fit_seconds:g} s" if settled.fit_seconds else "",
+def _chosen(config: AutoConfig, resolved: SpectrogramConfig) -> str:
+    """Return a text with the values of the open settings."""
+    open_names = [name for name in ("sample_rate", "slices", "fit_seconds") if config.values.get(name, "auto") == "auto"]
+    texts = {
+        "sample_rate": f"sample rate {resolved.sample_rate:,} Hz",
+        "slices": f"{resolved.slices or 'no'} slices" if resolved.slice_seconds is None else "",
+        "fit_seconds": f"clips fitted to {resolved.fit_seconds:g} s" if resolved.fit_seconds else "",
     }
-    return ", ".join(words[name] for name in open_ if words[name])
+    return ", ".join(texts[name] for name in open_names if texts[name])

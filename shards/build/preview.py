@@ -1,4 +1,4 @@
-"""`shard --dry-run`: what a build would take and make, and its seconds, measured on a few of the clips."""
+"""Preview of a build (`shard --dry-run`): sizes, settings, and the time, measured on a few of the clips."""
 
 from __future__ import annotations
 
@@ -24,43 +24,54 @@ from shardwave.shards.format.layout import BUILD
 from shardwave.shards.storage import scratch
 from shardwave.shards.storage.any_path import as_path
 
-SECONDS = 1.0  # of measuring
-MOST, ROOM = 200, 100e6  # clips that are measured, and bytes that they may take in a temporary folder
-START = 3.0  # seconds until building processes are at work, and of what is done after them
+SECONDS = 1.0  # duration of the measurement
+MOST, ROOM = 200, 100e6  # maximum number of measured clips, and of bytes of their samples
+START = 3.0  # seconds to start the building processes and to finish the set
 
 
 def preview(
     audio: Path | str, out: Path | str, config: SpectrogramConfig | AutoConfig, options: BuildOptions
 ) -> tuple[size_estimate.Summary, list[str]]:
-    """The summary of the build that `shardwave.shards.build.builder.build` would do with the same arguments, and lines of text for it.
+    """Summarize the build that `builder.build` would do with the same arguments, without writing to `out`.
 
-    Files are found and planned as there; what is measured is written to a temporary folder. Seconds are measured on the CPU of
-    this machine alone, from local files.
+    The time is only estimated for builds on this machine's CPU from files on disk. To measure it, some
+    samples are written to a temporary folder.
+
+    Args:
+        audio: Folder or URL of the audio files.
+        out: Folder or URL of the set.
+        config: Spectrogram configuration.
+        options: Other options.
+
+    Returns:
+        The summary, and lines of text that describe it.
 
     Raises:
-        UsageError: What the build would refuse before it writes.
+        UsageError: An error that the build would raise before it writes.
     """
     target = as_path(out)
     state = folder.examine(target)
     inputs = find_inputs(as_path(audio), config, options)
     engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
     planned = make_plan(inputs, options, engine, device)
-    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
+    summary = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
         job = Job(inputs.audio, Path(), inputs.config, engine, device, options.limits)
-        made = dataclasses.replace(made, seconds=_seconds(job, inputs, planned, made, options.workers or cores()))
+        seconds = _seconds(job, inputs, planned, summary, options.workers or cores())
+        summary = dataclasses.replace(summary, seconds=seconds)
     remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
-    return made, [*size_estimate.describe(made), *size_estimate.warnings(made, size_estimate.free_bytes(target), remedies)]
+    warnings = size_estimate.warnings(summary, size_estimate.free_bytes(target), remedies)
+    return summary, [*size_estimate.describe(summary), *warnings]
 
 
-def _seconds(job: Job, inputs: Inputs, planned: Plan, made: size_estimate.Summary, workers: int) -> float | None:
-    """Seconds that the build would take, by those of some of its clips; None where no header is readable."""
+def _seconds(job: Job, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int) -> float | None:
+    """Estimate the duration of a build in seconds from some of its clips; None if no header is readable."""
     rows = inputs.found.rows[inputs.found.readable]
     if not len(rows):
         return None
     if job.engine == "numba" and not holds_engine():
-        say("the engine's code is compiled first, once for this version on this processor: some ten seconds")
-    with scratch.folder() as name:  # of a killed process it is removed by the next one
+        say("compiling the engine: some ten seconds, once for each version and processor")
+    with scratch.folder() as name:
         (name / BUILD).mkdir()
         builder = Builder(dataclasses.replace(job, folder=name))
         builder.warm_up()
@@ -73,6 +84,7 @@ def _seconds(job: Job, inputs: Inputs, planned: Plan, made: size_estimate.Summar
             builder.build(unit)
             return time.perf_counter() - started
 
-        count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), int(ROOM * made.images["full"] / made.bytes)))
+        max_clips = int(ROOM * summary.images["full"] / summary.bytes)
+        count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), max_clips))
         each = build(1, order[-count:]) / len(order[-count:])
     return START + each * len(planned.clips) / min(workers, cores(), len(planned.units()))

@@ -1,4 +1,4 @@
-"""Fields of a sample from their bytes: NumPy arrays (never pickles), class numbers, JSON."""
+"""Decode the fields of a sample: NumPy arrays (never pickled objects), class indices, JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,19 @@ from shardwave.common.errors import ShardwaveError
 
 
 def decode_field(name: str, data: bytes, where: str) -> Any:
-    """The value of a field: .npy -> array, .cls -> int, .json -> dict, anything else -> the bytes. Raises ShardwaveError."""
+    """Decode a field of a sample.
+
+    Args:
+        name: Name of the field; its suffix determines the type.
+        data: Bytes of the field.
+        where: Name of the sample for messages.
+
+    Returns:
+        An array for `npy`, an int for `cls`, the parsed value for `json`, the bytes for any other suffix.
+
+    Raises:
+        ShardwaveError: The field is damaged.
+    """
     kind = name.rsplit(".", 1)[-1]
     try:
         if kind == "npy":
@@ -40,9 +52,9 @@ def _array(data: bytes) -> np.ndarray:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-@functools.lru_cache(maxsize=256)  # the samples of a set share one
+@functools.lru_cache(maxsize=256)  # the samples of a set have the same header
 def _header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """(shape, whether the first axis is the fastest, dtype) of a NumPy 1.0 header; raises ValueError for objects."""
+    """Return (shape, Fortran order, dtype) of a NumPy 1.0 header; raises ValueError for arrays of objects."""
     stream = io.BytesIO(data)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("not a header of NumPy's format 1.0")

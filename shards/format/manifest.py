@@ -1,4 +1,4 @@
-"""manifest.json: what a finished shard set is. It is written last; a set without one is unfinished."""
+"""The manifest of a shard set, `manifest.json`. It is written last; a set without it is unfinished."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {"cls": {"dtype": "int64", "shape": []},
 
 
 class ShardEntry(TypedDict):
-    """One shard: its tar's name, number of samples and bytes, and the BLAKE3 digest of each of its three files."""
+    """A shard: name, number of samples and bytes of its tar, and the BLAKE3 digests of its three files."""
 
     file: str
     samples: typed.Count
@@ -39,7 +39,7 @@ class ShardEntry(TypedDict):
 
 
 class Field(TypedDict):
-    """Type and shape of a field of every sample."""
+    """Type and shape of a field, equal for all samples."""
 
     dtype: str
     shape: list[Annotated[int, typed.Range(0, 2**31 - 1)]]
@@ -70,19 +70,20 @@ class Manifest(TypedDict):
 
 
 def fingerprint(config: dict[str, Any] | None) -> str:
-    """The hash of a configuration and the format's version: equal for sets that were made the same way."""
+    """Return the hash of a configuration and the format's version, as 16 hexadecimal digits.
+
+    Args:
+        config: Fields of the spectrogram configuration, or None.
+    """
     text = json.dumps({"format": FORMAT, "config": config}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def set_id(manifest: Mapping[str, Any]) -> str:
-    """Hash what a set holds: the digests of its shards by split and view, and its classes.
+    """Return the hash of the shard digests by split and view and of the classes, as 16 hexadecimal digits.
 
-    Shards hold images, features, labels, groups and folds, so that the value changes with content, labels or splits. It does not
-    change when the set is moved, or built to the same bytes by another number of workers.
-
-    Returns:
-        16 hexadecimal digits.
+    Shards contain images, features, labels, groups and folds, so the value changes with content, labels or
+    splits. It does not change if the set is moved, or if another number of workers builds the same bytes.
     """
     digests = {
         split: {view: [shard["blake3"] for shard in shards] for view, shards in views.items()}
@@ -93,18 +94,27 @@ def set_id(manifest: Mapping[str, Any]) -> str:
 
 
 def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the entry of every shard."""
+    """Return the entries of all shards of a manifest."""
     return [entry for views in manifest["splits"].values() for shards in views.values() for entry in shards]
 
 
 def write(folder: AnyPath, manifest: dict[str, Any]) -> None:
-    """Write the manifest, which finishes the set."""
+    """Check a manifest and write it to the folder of its set. This marks the set as finished.
+
+    Raises:
+        ShardwaveError: The manifest does not have the fields of `Manifest`.
+    """
     typed.check(manifest, Manifest, folder / MANIFEST)
     atomic.write_json(folder / MANIFEST, manifest)
 
 
 def read(folder: AnyPath) -> dict[str, Any]:
-    """Read and check a set's manifest; UsageError where there is none, ShardwaveError where it is unfinished or damaged."""
+    """Read and check the manifest of the set in a folder.
+
+    Raises:
+        UsageError: The folder does not exist, is not a shard set, or cannot be read.
+        ShardwaveError: The set is unfinished, or the manifest is damaged or of another format.
+    """
     path = folder / MANIFEST
     try:
         data = any_path.read_bytes(path)
@@ -123,12 +133,12 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     """Parse and check a manifest.
 
     Args:
-        data: the file's content.
-        where: the file's name, for errors.
+        data: Content of the file.
+        where: Name of the file for messages.
 
     Raises:
-        UsageError: it is no manifest of a shard set.
-        ShardwaveError: it is damaged, of another format, or names what no set can hold.
+        UsageError: The file is not the manifest of a shard set.
+        ShardwaveError: The manifest is damaged, of another format, or contradicts itself.
     """
     manifest = typed.parse(data, where)
     if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
@@ -139,8 +149,9 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     expected = fingerprint(manifest["config"])
     if manifest["fingerprint"] != expected:
         raise ShardwaveError(
-            f"{where}: the fingerprint does not fit the configuration (it says {manifest['fingerprint']}, the configuration "
-            f"gives {expected}): the manifest was changed by hand or damaged"
+            f"{where}: the fingerprint does not fit the configuration (it is {manifest['fingerprint']}, the "
+            f"configuration gives {expected}): the manifest was changed by hand or damaged: restore it, or build the set "
+            "again"
         )
     if is_spectrogram(manifest["config"]):
         typed.build(SpectrogramConfig, manifest["config"], f"{where}: its config")
@@ -151,22 +162,22 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     content = set_id(manifest)
     if manifest["set_id"] != content:
         raise ShardwaveError(
-            f"{where}: the set id does not fit the shards and classes that it lists (it says {manifest['set_id']}, they give "
-            f"{content}): the manifest was changed by hand or damaged"
+            f"{where}: the set id does not fit the listed shards and classes (it is {manifest['set_id']}, they "
+            f"give {content}): the manifest was changed by hand or damaged: restore it, or build the set again"
         )
     return manifest
 
 
 def is_spectrogram(config: dict[str, Any] | None) -> bool:
-    """Whether a set's configuration is that of a spectrogram, as sets built from audio have it."""
+    """Return whether a set's configuration is a SpectrogramConfig, as in all sets built from audio."""
     return set(config or {}) == set(SpectrogramConfig.__dataclass_fields__)
 
 
 def _check_parts(manifest: dict[str, Any]) -> None:
-    """Raise ValueError for fields, shards and counts that no reader of ours may trust."""
+    """Raise ValueError for classes, fields or shards that are contradictory or not supported."""
     if len(set(manifest["classes"])) != len(manifest["classes"]):
         raise ValueError("a class is named twice")
-    record = 2 * (BLOCK + BLOCK)  # bytes of a sample at least: cls and json, each with its header
+    record = 2 * (BLOCK + BLOCK)  # minimum size of a sample in bytes: cls and json, each with its tar header
     for name, field in manifest["fields"].items():
         if name in OWN_FIELDS:
             if field != OWN_FIELDS[name]:

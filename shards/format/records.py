@@ -1,4 +1,4 @@
-"""Definitions of the small JSON files and fields of a shard set beside the manifest: a line here is a field there."""
+"""Types of the JSON records of a shard set, apart from the manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shardwave.shards.format.manifest import ShardEntry
 
 Time = Annotated[int, typed.Range(-(2**63), 2**63 - 1)]
 Checksum = Annotated[int, typed.Range(0, 2**32 - 1)]
-Number = Annotated[int, typed.Range(0, 999_999_999)]  # as it fits into a shard's name
+Number = Annotated[int, typed.Range(0, 999_999_999)]  # the maximum that fits into a shard's name
 Split = Annotated[str, typed.Pattern(SPLIT.pattern)]
 
 
@@ -26,7 +26,7 @@ class SampleMeta(TypedDict):
     start: float
     length: float
     source_rate: typed.Count | None
-    segment: NotRequired[list[float | None]]  # of a segment of a file: its begin and end there, in seconds
+    segment: NotRequired[list[float | None]]  # of a segment: start and end in the file, in seconds
 
 
 class QuarantineEntry(TypedDict):
@@ -48,13 +48,13 @@ class RemarkEntry(TypedDict):
 
 
 class PlanHead(TypedDict):
-    """The first line of plan.jsonl and inputs.jsonl."""
+    """First line of plan.jsonl and inputs.jsonl: the options of the build."""
 
     options: dict[str, Any]
 
 
 class PlanLine(TypedDict):
-    """Each other line: a clip (see `clip.Clip` and `plan.PlannedClip`)."""
+    """Other lines of plan.jsonl and inputs.jsonl: a clip (see `clip.Clip` and `plan.PlannedClip`)."""
 
     path: str
     label: str | None
@@ -67,13 +67,13 @@ class PlanLine(TypedDict):
     assigned_split: Split
     unit: Number
     rank: Number
-    bytes: Annotated[int, typed.Range(-1, 2**63 - 1)]  # -1: there was no file
+    bytes: Annotated[int, typed.Range(-1, 2**63 - 1)]  # -1: the file did not exist
     mtime_ns: Time
     crc32: Checksum | None
 
 
 class UnitRecord(TypedDict):
-    """The record of a finished unit, SPLIT-NUMBER.json."""
+    """Record of a finished unit (the shards of all views of some clips), SPLIT-NUMBER.json."""
 
     unit: str
     split: Split
@@ -81,14 +81,14 @@ class UnitRecord(TypedDict):
     audio_seconds: Annotated[float, typed.Range(0)]
     quarantined: list[QuarantineEntry]
     remarks: list[RemarkEntry]
-    unused_seconds: list[Annotated[float, typed.Range(0)]]  # in no full view, and in no slice
+    unused_seconds: list[Annotated[float, typed.Range(0)]]  # audio in no full view, and audio in no slice
     crc32: dict[str, Checksum]
     builder: dict[str, Any]
-    objects: NotRequired[dict[str, list[int | str]]]  # name -> size and version, of a set in a store
+    objects: NotRequired[dict[str, list[int | str]]]  # name -> [size, version], in an object store
 
 
 class DownloadRecord(TypedDict):
-    """What is known of a download that was cut off."""
+    """State of an interrupted download."""
 
     url: str
     validator: str | None

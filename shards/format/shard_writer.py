@@ -1,4 +1,4 @@
-"""One shard: a tar, its field index and DALI's index, written under temporary names and published together."""
+"""Write a shard: a tar, its field index and DALI's index, under temporary names until all are complete."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, sha
 
 
 class ShardWriter:
-    """Writes the samples of one shard; `close` ends the three files, `publish` gives them their names."""
+    """Writes the samples of one shard. Call `add` for each sample, then `close`, then `publish`.
 
-    def __init__(self, folder: Path, split: str, view: str, index: int, fields: Fields):
+    Args:
+        folder: Folder of the set.
+        split: Split of the samples.
+        view: View of the samples.
+        index: Number of the shard.
+        fields: Type and shape of each array field.
+    """
+
+    def __init__(self, folder: Path, split: str, view: str, index: int, fields: Fields) -> None:
         self.folder = folder
         self.view = view
         self.stem = shard_name(split, view, index)
@@ -35,36 +43,47 @@ class ShardWriter:
             *(name for name in self._fields if name != "npy"),
         ]
         self._tar = TarWriter(self._temporary(TAR))
-        self._places: dict[str, list[tuple[int, int]]] = {name: [] for name in self._order}
+        self._positions: dict[str, list[tuple[int, int]]] = {name: [] for name in self._order}
         self._cls: list[int] = []
         self._clip: list[int] = []
         self._keys: list[str] = []
         self._entry: dict[str, Any] = {}
 
     def add(self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-        """Append a sample: its class, its clip's number, its json field and its array fields (dtypes and shapes as declared)."""
+        """Append a sample.
+
+        Args:
+            key: Key of the sample, unique in the set.
+            cls: Class index, -1 if unlabelled.
+            clip: Number of the clip.
+            meta: The json field.
+            arrays: The array fields, with the declared types and shapes.
+
+        Raises:
+            ValueError: An array has another type or shape than declared.
+        """
         for name in self._order:
             if name == "cls":
-                place = self._tar.add(f"{key}.cls", str(cls).encode())
+                position = self._tar.add(f"{key}.cls", str(cls).encode())
             elif name == "json":
-                place = self._tar.add(f"{key}.json", json.dumps(meta).encode())
+                position = self._tar.add(f"{key}.json", json.dumps(meta).encode())
             else:
                 array = arrays[name]
                 dtype, shape = self._fields[name]
                 if array.dtype != dtype or array.shape != shape:
                     raise ValueError(f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}")
                 data = np.ascontiguousarray(array).data.cast("B")
-                place = self._tar.add(f"{key}.{name}", data, self._headers[name])
-            self._places[name].append(place)
+                position = self._tar.add(f"{key}.{name}", data, self._headers[name])
+            self._positions[name].append(position)
         self._cls.append(cls)
         self._clip.append(clip)
         self._keys.append(key)
         self.samples += 1
 
     def close(self) -> dict[str, Any]:
-        """Finish the files under their temporary names; the shard's entry {file, samples, bytes, blake3, ...}."""
+        """Complete the files under their temporary names; returns the shard's `manifest.ShardEntry`."""
         size, digest = self._tar.close()
-        columns = {name: np.array(places, np.int64).reshape(-1, 2) for name, places in self._places.items()}
+        columns = {name: np.array(positions, np.int64).reshape(-1, 2) for name, positions in self._positions.items()}
         index = Index(
             size, digest, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
             {name: column[:, 0] for name, column in columns.items()}, {name: column[:, 1] for name, column in columns.items()},
@@ -80,7 +99,7 @@ class ShardWriter:
         return self._entry
 
     def publish(self) -> None:
-        """Rename the closed files to their final names."""
+        """Rename the files to their final names; call `close` before."""
         for suffix in (INDEX, DALI_INDEX, TAR):
             os.replace(self._temporary(suffix), self.folder / (self.stem + suffix))
 
@@ -95,6 +114,10 @@ class ShardWriter:
 
 
 def files_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the (name, digest) of each of a shard's three files, from its entry."""
+    """Return (name, BLAKE3 digest) of each of the three files of a shard.
+
+    Args:
+        entry: Manifest entry of the shard.
+    """
     stem = str(entry["file"]).removesuffix(TAR)
     return [(stem + TAR, entry["blake3"]), (stem + INDEX, entry["index_blake3"]), (stem + DALI_INDEX, entry["idx_blake3"])]

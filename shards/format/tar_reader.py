@@ -1,6 +1,7 @@
-"""Reads plain tar streams that may come from anybody: what could leave its folder, run code or fill the memory is refused.
+"""Read uncompressed tar streams from untrusted sources.
 
-Only regular files pass, with relative names, of a bounded size, and never a pickle: nothing is unpacked to disk or executed.
+Only regular files of a bounded size with relative names are accepted, and no file types that can run code
+when they are loaded. Nothing is unpacked to disk or executed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import IO, Any, NamedTuple
 from shardwave.common.errors import ShardwaveError
 
 MAX_MEMBER = 256 << 20  # bytes
-MAX_NAME = 64 << 10  # bytes, of an extended header
+MAX_NAME = 64 << 10  # bytes of an extended header
 PICKLES = frozenset({"pickle", "pkl", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "pyc", "py"})
 _EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-_PIECE = 1 << 18  # bytes asked of a stream at a time, at least
+_CHUNK = 1 << 18  # minimum number of bytes of a read
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -24,42 +25,43 @@ class Member(NamedTuple):
     """A file in a tar."""
 
     name: str
-    offset: int  # of its data, bytes
+    offset: int  # position of the data in the tar, in bytes
     data: bytes
 
 
-class _Refused(Exception):
-    """Why a member is refused; raised past `tarfile`, which swallows its own errors at the end of an archive."""
+class _RefusedMember(Exception):
+    """A member was refused. No `tarfile` error: `tarfile` ignores its own errors at the end of an archive."""
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """A header whose size is looked at before any of its data are read."""
+    """A tar header whose size is checked before its data are read."""
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> _BoundedTarInfo:
-        found = super().frombuf(buf, encoding, errors)
-        limit = MAX_NAME if found.type in _EXTENDED else MAX_MEMBER
-        if not 0 <= found.size <= limit:
-            raise _Refused(f"{found.name!r} declares {found.size} bytes, more than {limit}")
-        return found
+        """Parse a header; raises _RefusedMember if its data are too large."""
+        info = super().frombuf(buf, encoding, errors)
+        limit = MAX_NAME if info.type in _EXTENDED else MAX_MEMBER
+        if not 0 <= info.size <= limit:
+            raise _RefusedMember(f"{info.name!r} declares {info.size} bytes, more than {limit}")
+        return info
 
 
-class _Forward:
-    """A stream as `tarfile` wants a file: it tells its place, and seeks ahead. Reads are exact but at the end."""
+class _ForwardFile:
+    """A stream as a file for `tarfile`. It seeks forward only; reads are short only at the end."""
 
-    def __init__(self, stream: IO[bytes]):
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._buffer = memoryview(b"")
-        self._place = 0
+        self._position = 0
         self.tail = b""  # the last bytes that were read, up to a block
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
-    def seek(self, place: int) -> None:
-        if place < self._place:
-            raise tarfile.ReadError(f"would have to go back from byte {self._place} to {place}")
-        while self._place < place and self.read(min(place - self._place, _PIECE)):
+    def seek(self, position: int) -> None:
+        if position < self._position:
+            raise tarfile.ReadError(f"cannot seek back from byte {self._position} to {position}")
+        while self._position < position and self.read(min(position - self._position, _CHUNK)):
             pass
 
     def read(self, size: int) -> bytes:
@@ -67,29 +69,34 @@ class _Forward:
         self._buffer = self._buffer[size:]
         missing = size - len(parts[0])
         while missing:
-            piece = memoryview(self._stream.read(max(missing, _PIECE)))
-            if not piece:
+            chunk = memoryview(self._stream.read(max(missing, _CHUNK)))
+            if not chunk:
                 break
-            parts.append(piece[:missing])
-            self._buffer = piece[missing:]
+            parts.append(chunk[:missing])
+            self._buffer = chunk[missing:]
             missing -= len(parts[-1])
         data = b"".join(parts)
-        self._place += len(data)
+        self._position += len(data)
         self.tail = (self.tail + data)[-512:] if len(data) < 512 else data[-512:]
         return data
 
 
 def members(stream: IO[bytes], where: str) -> Iterator[Member]:
-    """The regular files of an uncompressed tar, in order; `stream` needs `read` only, `where` names it in errors.
+    """Yield the regular files of an uncompressed tar, in order.
 
-    Raises ShardwaveError for a member that is refused, and for a tar that is damaged or ends before its end mark.
+    Args:
+        stream: The tar; only its method `read` is used.
+        where: Name of the tar for messages.
+
+    Raises:
+        ShardwaveError: A member is refused (see `check`), or the tar is damaged or truncated.
     """
-    forward = _Forward(stream)
+    forward = _ForwardFile(stream)
     try:
         with tarfile.open(fileobj=forward, mode="r:", tarinfo=_BoundedTarInfo) as archive:  # type: ignore[call-overload]
             while (info := archive.next()) is not None:
                 check(info.name, info.type, info.size, where)
-                archive.members = []  # it would keep every header
+                archive.members = []  # otherwise it keeps every header in memory
                 if info.isdir():
                     continue
                 forward.seek(info.offset_data)
@@ -97,9 +104,9 @@ def members(stream: IO[bytes], where: str) -> Iterator[Member]:
                 if len(data) != info.size:
                     raise ShardwaveError(f"{where}: truncated in {info.name}")
                 yield Member(info.name, info.offset_data, data)
-        while forward.read(_PIECE):
+        while forward.read(_CHUNK):
             pass
-    except _Refused as refusal:
+    except _RefusedMember as refusal:
         raise ShardwaveError(f"{where}: refused, {refusal}") from None
     except (tarfile.TarError, EOFError, ValueError, UnicodeError) as error:
         raise ShardwaveError(f"{where}: truncated or not a plain tar file ({error})") from None
@@ -108,7 +115,18 @@ def members(stream: IO[bytes], where: str) -> Iterator[Member]:
 
 
 def check(name: str, kind: bytes, size: int, where: str) -> None:
-    """Raise ShardwaveError for a member that is no plain file or folder, that points outside, is a pickle, or is huge."""
+    """Check the header of a tar member.
+
+    Args:
+        name: Name of the member.
+        kind: Type flag of the tar header.
+        size: Declared size in bytes.
+        where: Name of the tar for messages.
+
+    Raises:
+        ShardwaveError: The member is not a plain file or folder, its name points outside the tar, its type
+            can run code when it is loaded, or it is larger than MAX_MEMBER.
+    """
     path = PurePosixPath(name)
     suffixes = {part.lower() for part in path.name.split(".")[1:]}
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:

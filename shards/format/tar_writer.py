@@ -1,4 +1,4 @@
-"""A tar file written straight through: preformatted USTAR headers with fixed times, BLAKE3 digest as it grows.
+"""Write a tar file sequentially, with preformatted USTAR headers, and compute its BLAKE3 digest.
 
 Format: POSIX.1-1988 USTAR, 512-byte blocks (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 """
@@ -11,51 +11,67 @@ from pathlib import Path
 from blake3 import blake3
 
 _ZEROS = bytes(1024)
-_LONG = 1 << 16  # bytes; what is shorter is gathered, what is longer goes to the file uncopied
+_LONG = 1 << 16  # bytes; shorter data are buffered, longer data are written without a copy
 
 
 class TarWriter:
-    """Writes members one after another to `path`; `close` ends the archive and syncs it to disk."""
+    """Writes the members of a tar file one after another; `close` completes it.
 
-    def __init__(self, path: Path):
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0  # bytes
         self._hash = blake3()
         self._file = open(path, "wb", buffering=_LONG)  # noqa: SIM115
-        self._gathered = bytearray()
+        self._buffer = bytearray()
 
     def add(self, name: str, data: bytes | memoryview, head: bytes = b"") -> tuple[int, int]:
-        """Append a member of `head` (short) and `data` (flat bytes); returns the (offset, length) of both together."""
+        """Append a member.
+
+        Args:
+            name: Name of the member, ASCII, at most 99 bytes.
+            data: Content, as flat bytes.
+            head: Short content before `data`.
+
+        Returns:
+            Position in the tar and length of the content (`head` and `data`), in bytes.
+
+        Raises:
+            ValueError: The name is too long, or the content has 8 GiB or more.
+        """
         length = len(head) + len(data)
-        self._gathered += _header(name, length) + head
+        self._buffer += _header(name, length) + head
         if len(data) < _LONG:
-            self._gathered += data
+            self._buffer += data
         else:
-            self._write_gathered()
+            self._write_buffer()
             self._write(data)
-        self._gathered += _ZEROS[: -length % 512]
-        if len(self._gathered) >= _LONG:
-            self._write_gathered()
+        self._buffer += _ZEROS[: -length % 512]
+        if len(self._buffer) >= _LONG:
+            self._write_buffer()
         offset = self.position + 512
         self.position = offset + -(-length // 512) * 512
         return offset, length
 
     def close(self) -> tuple[int, str]:
-        """End the archive; returns its (bytes, digest)."""
-        self._gathered += _ZEROS
+        """Write the end mark and close the file; returns (size in bytes, BLAKE3 digest)."""
+        self._buffer += _ZEROS
         self.position += len(_ZEROS)
-        self._write_gathered()
+        self._write_buffer()
         self._file.close()
         return self.position, self._hash.hexdigest()
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Close and remove the file."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
-    def _write_gathered(self) -> None:
-        self._write(self._gathered)
-        self._gathered = bytearray()
+    def _write_buffer(self) -> None:
+        self._write(self._buffer)
+        self._buffer = bytearray()
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
         self._file.write(data)
@@ -72,7 +88,7 @@ def _header(name: str, size: int) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _template(size: int) -> tuple[bytes, bytes, int]:
-    """The header's bytes from 100 on, before and after the checksum, and the sum of all but the name (checksum as spaces)."""
+    """Return the header from byte 100 on, before and after the checksum, and the checksum without the name."""
     if size >= 8**11:
         raise ValueError(f"USTAR members hold less than 8 GiB, got {size} bytes")
     start = b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"%011o\0" % 0

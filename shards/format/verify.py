@@ -1,4 +1,4 @@
-"""Reads every byte and every sample of a set and holds them against its manifest and indexes; names the bad shard."""
+"""Check every byte and every sample of a shard set against its manifest and indexes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,24 @@ from shardwave.shards.read.shardset import ShardSet
 
 
 def verify(opened: ShardSet) -> dict[str, Any]:
-    """Check every byte of a set; returns {set, fingerprint, set_id, shards, samples, bytes, clips}.
+    """Check every file, sample and field of a set.
 
-    Raises ShardwaveError, naming the shard and what is wrong: a missing or changed file, a sample or a field that is missing,
-    damaged or not as the manifest says, an index that points elsewhere, a key that is there twice, a group in two splits.
+    Args:
+        opened: The set; files of a set at a URL that are missing in the cache are fetched.
+
+    Returns:
+        `set` (folder or URL), `fingerprint` and `set_id`, and the numbers of `shards`, `samples`, `bytes` and
+        `clips`.
+
+    Raises:
+        ShardwaveError: A file is missing or changed; a sample or field is missing, duplicated, damaged or
+            differs from the manifest or the index; or a group is in two splits. The message names the shard.
     """
     opened.ensure_all_local()
-    found = opened.manifest
+    contents = opened.manifest
     shards = [
-        _Shard(opened.path, split, view, entry, found)
-        for split, views in found["splits"].items()
+        _Shard(opened.path, split, view, entry, contents)
+        for split, views in contents["splits"].items()
         for view, entries in views.items()
         for entry in entries
     ]
@@ -42,15 +50,18 @@ def verify(opened: ShardSet) -> dict[str, Any]:
         for shard in shards:
             shard.check(seen)
             progress.update(shard.entry["bytes"])
-    if len(seen.clips) != found["clips"]:
-        raise ShardwaveError(f"{opened.location}: the shards hold {len(seen.clips)} clips, the manifest says {found['clips']}")
+    if len(seen.clips) != contents["clips"]:
+        raise ShardwaveError(
+            f"{opened.location}: the shards hold {len(seen.clips)} clips, but the manifest says "
+            f"{contents['clips']}: build the set again"
+        )
     samples = sum(shard.entry["samples"] for shard in shards)
     counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
-    return {"set": opened.location, "fingerprint": found["fingerprint"], "set_id": found["set_id"], **counts}
+    return {"set": opened.location, "fingerprint": contents["fingerprint"], "set_id": contents["set_id"], **counts}
 
 
 class _Seen(NamedTuple):
-    """What the shards checked so far hold."""
+    """Keys, groups and clips of the shards checked so far."""
 
     keys: set[str]
     groups: dict[str, str]  # group -> split
@@ -58,22 +69,26 @@ class _Seen(NamedTuple):
 
 
 class _Shard:
-    """One tar with its indexes, against its entry in the manifest."""
+    """A shard to be checked against its entry in the manifest."""
 
-    def __init__(self, folder: Path, split: str, view: str, entry: Mapping[str, Any], found: Mapping[str, Any]):
+    def __init__(self, folder: Path, split: str, view: str, entry: Mapping[str, Any], contents: Mapping[str, Any]) -> None:
         self.path = folder / entry["file"]
-        self.split, self.view, self.entry, self.found = split, view, entry, found
-        self.fields = found["fields"]
+        self.split, self.view, self.entry, self.manifest = split, view, entry, contents
+        self.fields = contents["fields"]
 
     def check(self, seen: _Seen) -> None:
-        """Raise ShardwaveError at the first thing that is wrong; adds what the shard holds to `seen`."""
+        """Check the shard and add its keys, groups and clips to `seen`.
+
+        Raises:
+            ShardwaveError: The first error in the shard.
+        """
         for name, digest in files_of(self.entry):
             file = self.path.with_name(name)
             if not file.exists():
-                raise ShardwaveError(f"{file}: missing")
+                raise ShardwaveError(f"{file}: missing: restore it, or build the set again")
             if file_digest(file, blake3.AUTO) != digest:
-                raise ShardwaveError(f"{file}: its bytes are not those that the manifest names (BLAKE3 differs)")
-        places = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
+                raise ShardwaveError(f"{file}: the BLAKE3 digest differs from the manifest: restore it, or build the set again")
+        positions = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
         number, current = -1, ""
         fields: dict[str, bytes] = {}
         with open(self.path, "rb") as file:
@@ -81,50 +96,54 @@ class _Shard:
                 key, _, name = member.name.partition(".")
                 if key != current:
                     if number >= 0:
-                        self._sample(number, current, fields, places, seen)
+                        self._sample(number, current, fields, positions, seen)
                     number, current, fields = number + 1, key, {}
                     if key in seen.keys:
-                        self._bad(f"key {key} is there twice")
+                        self._fail(f"key {key} is there twice")
                     seen.keys.add(key)
                 if name not in self.fields or name in fields:
-                    self._bad(f"{member.name} is not a field of the set, or is there twice")
-                place = (places.offset[name][number], places.length[name][number]) if number < len(places) else None
-                if place != (member.offset, len(member.data)):
-                    self._bad(f"the index does not point at {member.name}")
+                    self._fail(f"{member.name} is not a field of the set, or is there twice")
+                position = (positions.offset[name][number], positions.length[name][number]) if number < len(positions) else None
+                if position != (member.offset, len(member.data)):
+                    self._fail(f"the index does not point at {member.name}")
                 fields[name] = member.data
         if number >= 0:
-            self._sample(number, current, fields, places, seen)
-        if number + 1 != self.entry["samples"] or len(places) != self.entry["samples"]:
-            self._bad(f"{number + 1} samples, {len(places)} in the index, where the manifest says {self.entry['samples']}")
+            self._sample(number, current, fields, positions, seen)
+        if number + 1 != self.entry["samples"] or len(positions) != self.entry["samples"]:
+            self._fail(f"{number + 1} samples, {len(positions)} in the index, but the manifest says {self.entry['samples']}")
 
-    def _sample(self, number: int, key: str, fields: dict[str, bytes], places: index.Index, seen: _Seen) -> None:
+    def _sample(self, number: int, key: str, fields: dict[str, bytes], positions: index.Index, seen: _Seen) -> None:
         missing = [name for name in self.fields if name not in fields]
         if missing:
-            self._bad(f"sample {key} lacks {', '.join(missing)}")
+            self._fail(f"sample {key} lacks {', '.join(missing)}")
         for name, data in fields.items():
             value = decode_field(name, data, f"{self.path}: {key}")
             if isinstance(value, np.ndarray):
-                is_, declared = f"{value.dtype} {list(value.shape)}", f"{self.fields[name]['dtype']} {self.fields[name]['shape']}"
-                if is_ != declared:
-                    self._bad(f"{key}.{name} is {is_}, the manifest says {declared}")
+                actual = f"{value.dtype} {list(value.shape)}"
+                declared = f"{self.fields[name]['dtype']} {self.fields[name]['shape']}"
+                if actual != declared:
+                    self._fail(f"{key}.{name} is {actual}, but the manifest says {declared}")
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
-                    self._bad(f"{key}.{name} holds NaN or infinite values")
+                    self._fail(f"{key}.{name} holds NaN or infinite values")
         where = f"{self.path}: the json field of {key}"
         meta = typed.check(typed.parse(fields["json"], where), SampleMeta, where)
-        self._meta(number, key, meta, int(fields["cls"]), places, seen)
+        self._meta(number, key, meta, int(fields["cls"]), positions, seen)
 
-    def _meta(self, number: int, key: str, meta: SampleMeta, cls: int, places: index.Index, seen: _Seen) -> None:
-        label = None if cls == -1 else self.found["classes"][cls] if 0 <= cls < len(self.found["classes"]) else False
-        if label != meta["label"] or cls != places.cls[number]:
-            self._bad(f"the class of {key} is {cls}, its label {meta['label']!r}, in the index {places.cls[number]}")
+    def _meta(self, number: int, key: str, meta: SampleMeta, cls: int, positions: index.Index, seen: _Seen) -> None:
+        classes = self.manifest["classes"]
+        label = None if cls == -1 else classes[cls] if 0 <= cls < len(classes) else False
+        if label != meta["label"] or cls != positions.cls[number]:
+            self._fail(
+                f"the class of {key} is {cls}, its label {meta['label']!r}, its class in the index {positions.cls[number]}"
+            )
         if meta["view"] != self.view:
-            self._bad(f"{key} is of view {meta['view']}")
-        clip = int(places.clip[number])
+            self._fail(f"{key} is of view {meta['view']}, but the shard of view {self.view}")
+        clip = int(positions.clip[number])
         if seen.clips.setdefault(clip, (meta["path"], self.split)) != (meta["path"], self.split):
-            self._bad(f"{key} is clip {clip}, as is {seen.clips[clip][0]} in {seen.clips[clip][1]}")
+            self._fail(f"{key} is clip {clip}, as is {seen.clips[clip][0]} in {seen.clips[clip][1]}")
         group = f"group {meta['group']}" if meta["group"] is not None else f"path {meta['path']}"
         if seen.groups.setdefault(group, self.split) != self.split:
-            self._bad(f"{group} lies in {seen.groups[group]} and {self.split}")
+            self._fail(f"{group} is in {seen.groups[group]} and {self.split}")
 
-    def _bad(self, what: str) -> None:
-        raise ShardwaveError(f"{self.path}: {what}")
+    def _fail(self, problem: str) -> None:
+        raise ShardwaveError(f"{self.path}: {problem}: build the set again, or restore the file")

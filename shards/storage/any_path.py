@@ -1,7 +1,8 @@
-"""Files on this machine and at URLs (`s3://bucket/prefix`, `gs://…`), the latter through universal_pathlib and fsspec.
+"""Files on disk and at URLs (`s3://bucket/prefix`, `gs://…`), by universal_pathlib and fsspec.
 
-Objects appear whole, so that writing one needs no temporary name. What a store refuses for a while is tried again (`retry`);
-what it goes on refusing is a ShardwaveError of one line.
+A store replaces an object as a whole, so writing one needs no temporary name. Requests to a store that fail
+temporarily are repeated (see `retry`). If they continue to fail, a ShardwaveError with a message of one line
+is raised.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 AnyPath: TypeAlias = "Path | UPath"
-_FINAL = (  # of a store's errors and of defects; others may pass
+_FINAL = (  # errors that another attempt cannot resolve
     FileNotFoundError, FileExistsError, PermissionError, ShardwaveError, TypeError, AttributeError, KeyError, NotImplementedError,
 )  # fmt: skip
 
 
 class FileInfo(NamedTuple):
-    """Size in bytes, time of the last change, and the store's ETag, which changes with the content ("": it has none)."""
+    """Size and version of a file."""
 
-    size: int
-    mtime_ns: int
-    version: str = ""
+    size: int  # bytes
+    mtime_ns: int  # time of the last change, ns since the epoch
+    version: str = ""  # ETag of the store, which changes with the content; "" if there is none
 
 
 def as_path(location: AnyPath | str) -> AnyPath:
-    """Return a location as a path: of this machine (also `file://`), or a UPath for other URLs.
+    """Return a location as a path: a Path for files on disk (also `file://`), a UPath for other URLs.
 
     Raises:
-        UsageError: the URL's scheme is not one of `layout.SCHEMES`, or its package is missing.
+        UsageError: The URL's scheme is not one of `layout.SCHEMES`, or the package for it is missing.
     """
     if not is_url(location):
         return Path(location) if isinstance(location, str | Path) else location
@@ -56,14 +57,14 @@ def as_path(location: AnyPath | str) -> AnyPath:
 
     try:
         path = UPath(url.rstrip("/"), use_listings_cache=False)
-        _ = path.fs  # paths below it share the file system
+        _ = path.fs  # created here, so that paths below it share the file system
         return path
     except (ValueError, ImportError) as error:
         raise UsageError(f"{url}: {one_line(error)}") from None
 
 
 def stat(path: AnyPath) -> FileInfo | None:
-    """Return what is known of a file; None where there is none."""
+    """Return size and version of a file; None if it does not exist."""
     if isinstance(path, Path):
         return _local_info(path) if path.is_file() else None
     info = _info(path)
@@ -71,48 +72,58 @@ def stat(path: AnyPath) -> FileInfo | None:
 
 
 def is_dir(path: AnyPath) -> bool:
-    """Whether there is such a folder; at a URL, whether a file lies below it."""
+    """Return whether a folder exists; at a URL, whether there is a file below it."""
     return path.is_dir() if isinstance(path, Path) else (_info(path) or {}).get("type") == "directory"
 
 
 def exists(path: AnyPath) -> bool:
-    """Whether there is such a file or folder."""
+    """Return whether a file or folder exists."""
     return path.exists() if isinstance(path, Path) else _info(path) is not None
 
 
 def make_folder(folder: AnyPath) -> None:
-    """Make a folder where it is missing; at URLs there are none but in the names of objects."""
+    """Create a folder and its parents if they are missing. Does nothing at a URL: stores have no folders."""
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def names(folder: AnyPath) -> list[str]:
-    """Return the names of what lies directly in a folder; none where there is no such folder."""
+    """Return the names of the files and folders in a folder; an empty list if the folder does not exist."""
     if isinstance(folder, Path):
         return os.listdir(folder) if folder.is_dir() else []
     return sorted({name.split("/")[0] for name in list_files(folder)})
 
 
 def list_files(folder: UPath) -> dict[str, FileInfo]:
-    """Return every file below a URL, by its path relative to it."""
+    """Return size and version of every file below a URL, by its path relative to the URL."""
     try:
-        found = _request(folder, lambda: folder.fs.find(_key(folder), detail=True))
-    except FileNotFoundError:  # no such bucket
+        listing = _request(folder, lambda: folder.fs.find(_key(folder), detail=True))
+    except FileNotFoundError:  # the bucket does not exist
         return {}
-    files = {name[len(_key(folder)) + 1 :]: info for name, info in found.items() if info["type"] == "file"}
+    files = {name[len(_key(folder)) + 1 :]: info for name, info in listing.items() if info["type"] == "file"}
     return {name: _file_info(info) for name, info in files.items() if name and not name.endswith("/")}
 
 
 def stats(folder: AnyPath, files: Iterable[str]) -> Iterator[FileInfo | None]:
-    """Yield what is known of each file, named relative to `folder`; a URL is listed once."""
+    """Yield size and version of each file; None for one that does not exist. A URL is listed once.
+
+    Args:
+        folder: Folder or URL.
+        files: Names of the files, relative to `folder`.
+    """
     return map(list_files(folder).get if not isinstance(folder, Path) else lambda name: _local_info(f"{folder}/{name}"), files)
 
 
 def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) -> bytes:
-    """Return the content of a regular file, or of one at a URL the bytes from `start` to before `end`.
+    """Return the content of a file.
+
+    Args:
+        path: The file.
+        start: First byte to read of a file at a URL; a file on disk is read completely.
+        end: Byte after the last one to read of a file at a URL.
 
     Raises:
-        OSError: it is missing, or not readable.
+        OSError: The file does not exist, is not a regular file, or cannot be read.
     """
     if isinstance(path, Path):
         return regular_file.read_bytes(path)
@@ -120,24 +131,51 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 
 
 def read_many(folder: UPath, files: Sequence[str]) -> list[bytes | None]:
-    """Return the contents of files below a URL, fetched together; None for those that could not be read at once."""
-    found = folder.fs.cat_ranges([f"{_key(folder)}/{name}" for name in files], None, None, on_error="return")
-    return [data if isinstance(data, bytes) else None for data in found]
+    """Fetch files below a URL concurrently, without retries; a file that could not be read yields None.
+
+    Args:
+        folder: The URL.
+        files: Names of the files, relative to `folder`.
+
+    Returns:
+        The contents in the order of `files`.
+    """
+    contents = folder.fs.cat_ranges([f"{_key(folder)}/{name}" for name in files], None, None, on_error="return")
+    return [data if isinstance(data, bytes) else None for data in contents]
 
 
 def fetch(path: UPath, target: Path, size: int) -> None:
-    """Copy a file at a URL to `target`; `size`: the bytes it should have, -1 if not known."""
+    """Copy a file at a URL to disk.
+
+    Args:
+        path: The file at the URL.
+        target: The file on disk.
+        size: Expected size in bytes; -1 if it is not known.
+    """
 
     def copy() -> None:
         path.fs.get_file(_key(path), str(target))
         if size >= 0 and target.stat().st_size != size:
-            raise OSError(f"{target.stat().st_size} bytes came, not {size}: cut off, or changed since it was listed")
+            raise OSError(f"got {target.stat().st_size} bytes, not {size}: cut off, or changed meanwhile")
 
     _request(path, copy)
 
 
 def write(path: UPath, data: bytes | Path, *, new: bool = False) -> FileInfo:
-    """Store bytes, or a copy of a file, at a URL; with `new`, FileExistsError where there is such an object already."""
+    """Store an object at a URL.
+
+    Args:
+        path: URL of the object.
+        data: Its content, or the file with its content.
+        new: Whether to fail if the object exists. Only with bytes as `data`.
+
+    Returns:
+        Size and version of the object.
+
+    Raises:
+        FileExistsError: With `new`, the object exists.
+        ShardwaveError: The bucket does not exist, or the store refuses the request.
+    """
     size = data.stat().st_size if isinstance(data, Path) else len(data)
 
     def send() -> FileInfo:
@@ -147,17 +185,22 @@ def write(path: UPath, data: bytes | Path, *, new: bool = False) -> FileInfo:
             path.fs.pipe_file(_key(path), data, mode="create" if new else "overwrite")
         info = _file_info(path.fs.info(_key(path)))
         if info.size != size:
-            raise OSError(f"the store holds {info.size} bytes, not the {size} that were sent")
+            raise OSError(f"the store holds {info.size} bytes, not the {size} bytes that were sent")
         return info
 
     try:
         return _request(path, send)
     except FileNotFoundError:
-        raise ShardwaveError(f"{path} cannot be written: is there such a bucket?") from None
+        raise ShardwaveError(f"{path} cannot be written: check that the bucket exists") from None
 
 
 def remove(folder: AnyPath, files: Iterable[str]) -> None:
-    """Remove files of a folder, where they are there; at a URL many at a time."""
+    """Remove files of a folder if they exist; at a URL by concurrent requests.
+
+    Args:
+        folder: Folder or URL.
+        files: Names of the files, relative to `folder`.
+    """
 
     def unlink(name: str) -> None:
         path = folder / name
@@ -169,12 +212,21 @@ def remove(folder: AnyPath, files: Iterable[str]) -> None:
 
 
 class ObjectFile(io.RawIOBase):
-    """A file at a URL for what reads and seeks, fetched in blocks of `block` bytes, of which `kept` stay in memory.
+    """A seekable file object for a file at a URL, which is fetched in blocks.
 
-    Libraries may hide what is raised while they read: `error` holds it.
+    Args:
+        path: The file at the URL.
+        block: Size of a block in bytes.
+        kept: Number of blocks kept in memory.
+
+    Attributes:
+        error: The exception of the last failed read; libraries that read the file may hide it.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
     """
 
-    def __init__(self, path: UPath, block: int = 1 << 14, kept: int = 64):
+    def __init__(self, path: UPath, block: int = 1 << 14, kept: int = 64) -> None:
         super().__init__()
         info = stat(path)
         if info is None:
@@ -184,27 +236,31 @@ class ObjectFile(io.RawIOBase):
         self._read = functools.lru_cache(kept)(lambda start: read_bytes(path, start, min(start + block, info.size)))
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
+        """Return the position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Set the position, as `io.IOBase.seek`."""
         self._position = max(0, (0, self._position, self._size)[whence] + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the file goes: callers may take less for its end."""
-        filled, wanted = 0, min(len(buffer), max(0, self._size - self._position))
+        """Fill the buffer. Short reads occur only at the end of the file, as some callers stop at one."""
+        filled, count = 0, min(len(buffer), max(0, self._size - self._position))
         try:
-            while filled < wanted:
+            while filled < count:
                 start, within = self._position - self._position % self._block, self._position % self._block
-                data = self._read(start)[within : within + wanted - filled]
+                data = self._read(start)[within : within + count - filled]
                 if not data:
-                    raise ShardwaveError("a file at a URL has become shorter while it was being read")
+                    raise ShardwaveError("a file at a URL became shorter while it was being read")
                 buffer[filled : filled + len(data)] = data
                 filled, self._position = filled + len(data), self._position + len(data)
         except Exception as error:
@@ -221,10 +277,10 @@ def _info(path: UPath) -> Mapping[str, Any] | None:
 
 
 def _request(path: UPath, action: Callable[[], T]) -> T:
-    """Return what `action` returns, tried again where it fails as connections and stores do."""
+    """Return the result of `action`, which is repeated if it fails for a temporary reason."""
 
     def no_credentials(error: BaseException) -> bool:
-        return type(error).__name__.endswith("CredentialsError")  # every store has a class of its own
+        return type(error).__name__.endswith("CredentialsError")  # each store's package has its own class
 
     def passes(error: BaseException) -> bool:
         final = isinstance(error, _FINAL) or getattr(error, "errno", None) == errno.ENOSYS or no_credentials(error)
@@ -246,10 +302,10 @@ def _key(path: UPath) -> str:
 
 def _local_info(path: Path | str) -> FileInfo | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return FileInfo(found.st_size, found.st_mtime_ns)
+    return FileInfo(status.st_size, status.st_mtime_ns)
 
 
 def _file_info(info: Mapping[str, Any]) -> FileInfo:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a temporary name, fsync, rename, fsync of the folder."""
+"""Atomic writes: a temporary file, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from shardwave.shards.storage.any_path import AnyPath
 
 
 def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting: bool = True) -> None:
-    """Write `data` under a temporary name in the same folder, then rename it to `path`; stores need no such name.
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed.
 
-    With `lasting`, it is on disk when this returns. Whatever ends it before that, a full disk or Ctrl-C, `path` is as it was and
-    the temporary file is removed.
+    If this fails, because of a full disk or Ctrl-C, the temporary file is removed and `path` is unchanged.
+
+    Args:
+        path: The file, or its URL; a store replaces an object as a whole without a temporary file.
+        data: Content of the file.
+        lasting: Whether to wait until file and rename are on disk (fsync).
     """
     if not isinstance(path, Path):
         any_path.write(path, bytes(data))
@@ -32,7 +36,7 @@ def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting:
             sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # of a full disk, for one
+        if isinstance(error, OSError) and error.filename is None:  # such as the error of a full disk
             error.filename = str(path)
         raise
 
@@ -45,20 +49,20 @@ def write_json(path: AnyPath, value: Any) -> None:
 def json_bytes(value: Any, indent: int | None = None) -> bytes:
     r"""Return `value` as JSON in UTF-8 with a final newline.
 
-    Python keeps those bytes of a file name that are not UTF-8 as lone surrogates; they are written as escapes (`\udcff`), which
-    `json.loads` turns back into the same name.
+    Python represents bytes of a file name that are not UTF-8 as lone surrogates. They are written as escapes
+    (`\udcff`), from which `json.loads` restores the name.
     """
     return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Rename a finished, synced file to its final name and make the rename last."""
+    """Rename a complete, synced file to its final name and sync the folder."""
     os.replace(temporary, path)
     sync(path.parent)
 
 
 def sync(path: AnyPath) -> None:
-    """Make a file's bytes, or renames within a folder, last."""
+    """Write the content of a file, or the renames within a folder, to disk (fsync). Does nothing at a URL."""
     if not isinstance(path, Path):
         return
     descriptor = os.open(path, os.O_RDONLY)

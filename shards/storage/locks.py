@@ -1,4 +1,4 @@
-"""Locks between processes, on files of this machine; they end with their process, however that ends."""
+"""Locks between the processes of a machine. The system releases them when their process ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shardwave.common.messages import say
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """Lock a file, which is made where it is missing; None where it is locked. The lock's `release` ends it."""
+    """Lock a file, which is created if needed; returns None if it is locked. `release` unlocks it."""
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -23,7 +23,12 @@ def try_lock(path: Path) -> FileLock | None:
 
 @contextlib.contextmanager
 def exclusive(path: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold the lock of a file, waiting for it; `waiting` is said first, if it must be waited for."""
+    """Hold the lock of a file in the context; waits until it is free.
+
+    Args:
+        path: The file, which is created if needed.
+        waiting: Message to print if the lock is not free.
+    """
     lock = try_lock(path)
     if lock is None:
         if waiting:

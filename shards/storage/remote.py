@@ -1,4 +1,4 @@
-"""Opens files wherever they are, to be read once from front to back; a transfer that breaks goes on where it stopped."""
+"""Open files on disk or at URLs for sequential reading; interrupted transfers are resumed."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from shardwave.shards.storage.any_path import ObjectFile, as_path
 from shardwave.shards.storage.retry import RETRIES, STATUSES, TryLater, retry
 
 _FAILURES = (OSError, http.client.HTTPException, EOFError, TryLater)  # URLError and timeouts are OSErrors
-LARGEST = 1 << 30  # bytes that `read_url` accepts
-_BLOCK = 32 << 20  # bytes fetched from an object store at a time
+LARGEST = 1 << 30  # maximum size for `read_url`, in bytes
+_BLOCK = 32 << 20  # bytes of a request to an object store
 
 
 class HttpStream:
-    """Reads the bytes of `url` exactly once and in order, over as many connections as it takes.
+    """Reads the content of a URL sequentially, and resumes at the same byte after a failure.
 
-    `retries` failures in a row without a single byte end it with ShardwaveError.
+    Args:
+        url: The URL.
+        timeout: Time without a byte after which a connection fails, in seconds.
+        retries: Number of consecutive failures without a byte after which reading raises ShardwaveError.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0, retries: int = RETRIES):
+    def __init__(self, url: str, *, timeout: float = 30.0, retries: int = RETRIES) -> None:
         self.url = url
         self._timeout, self._retries = timeout, retries
         self._position = 0
         self._response: IO[bytes] | None = None
-        self._total: int | None = None  # bytes, where the server says
-        self._version: str | None = None  # changes when the content does
+        self._total: int | None = None  # bytes, if the server reports the size
+        self._version: str | None = None  # ETag or Last-Modified header
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes (all that is left by default), b"" at the end."""
+        """Return up to `size` bytes (by default all remaining ones); b"" at the end."""
         if size < 0:
             return b"".join(iter(lambda: self.read(1 << 20), b""))
         return retry(self.url, lambda: self._read(size), lambda error: isinstance(error, _FAILURES), retries=self._retries)
@@ -59,7 +62,7 @@ class HttpStream:
         return data
 
     def _connect(self) -> IO[bytes]:
-        """A connection that goes on at the position."""
+        """Open a connection at the current position."""
         start = self._position
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-"} if start else {})
         try:
@@ -77,42 +80,52 @@ class HttpStream:
         total = int(length) if length and length.isdigit() else None
         if start and (version, total) != (self._version, self._total):
             response.close()
-            raise ShardwaveError(f"{self.url}: changed while it was being read")
+            raise ShardwaveError(f"{self.url}: changed while it was being read: run the command again")
         self._version, self._total = version, total
-        while start > 0 and not partial:  # the server does not know ranges and begins anew
+        while start > 0 and not partial:  # a server without ranges starts at the first byte
             skipped = response.read(min(start, 1 << 20))
             if not skipped:
-                raise EOFError("cut off before the place to go on from")
+                raise EOFError("cut off before the position to resume from")
             start -= len(skipped)
         return response
 
 
 def read_url(url: str, **options: Any) -> bytes:
-    """Return the content of a manifest or a list of files; `options` are those of `open_url`."""
+    """Return the content of a small file, such as a manifest.
+
+    Args:
+        url: Path or URL of the file.
+        **options: Keyword arguments of `open_url`.
+
+    Raises:
+        UsageError: The URL's scheme is not allowed.
+        ShardwaveError: The file cannot be read, or is larger than LARGEST.
+    """
     with contextlib.closing(open_url(url, **options)) as source:
         data = bytearray()
         while part := source.read(1 << 20):
             data += part
             if len(data) > LARGEST:
-                raise ShardwaveError(f"{url}: larger than {LARGEST >> 20} MiB, which no such file is")
+                raise ShardwaveError(f"{url}: larger than {LARGEST >> 20} MiB: not a file of a shard set")
         return bytes(data)
 
 
 def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, commands: bool = False) -> Any:
-    """Open a file for reading once, from front to back.
+    """Open a file for sequential reading.
 
     Args:
-        url: a path, or a URL with one of `layout.SCHEMES`.
-        timeout: seconds without a byte after which an HTTP connection counts as stalled.
-        retries: failures in a row after which an HTTP transfer is given up.
-        commands: whether `pipe:COMMAND` may be given, which runs COMMAND; only for what the program's own code names.
+        url: A path, or a URL with one of `layout.SCHEMES`.
+        timeout: Time without a byte after which an HTTP connection fails, in seconds.
+        retries: Number of consecutive failures without a byte after which an HTTP transfer is given up.
+        commands: Whether `pipe:COMMAND` is accepted, which runs COMMAND. Do not set it for URLs that were
+            read from files.
 
     Returns:
         A stream with `read` and `close`.
 
     Raises:
-        UsageError: the scheme is not allowed, or its package is not there.
-        ShardwaveError: the file cannot be opened.
+        UsageError: The scheme is not allowed, or the package for it is missing.
+        ShardwaveError: The file cannot be opened.
     """
     if commands and url.startswith("pipe:"):
         import webdataset

@@ -1,4 +1,4 @@
-"""One way of trying again what fails for a while: connections that break, servers and stores that answer 503."""
+"""Retries of actions that fail temporarily, such as broken connections or servers that answer 503."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 RETRIES = 8
-PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds before the first retry, doubled for each of the others, and at most
-STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses worth another attempt
+PAUSE, LONGEST_PAUSE = 0.25, 30.0  # seconds before the first retry (each doubles it), and the maximum
+STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses of temporary failures
 
 
 class TryLater(Exception):
-    """An attempt failed in a way that another may not; `seconds` is how long the server asks to wait."""
+    """An attempt failed, and another may succeed.
 
-    def __init__(self, reason: str, seconds: str | None = None):
+    Args:
+        reason: Reason for messages.
+        seconds: The server's `Retry-After` header.
+    """
+
+    def __init__(self, reason: str, seconds: str | None = None) -> None:
         super().__init__(reason)
         self.seconds = min(60.0, float(seconds)) if seconds and seconds.isdigit() else 0.0
 
@@ -29,12 +34,12 @@ def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException
     """Call `action` until it succeeds and return its result.
 
     Args:
-        name: The file or URL, for messages.
-        action: Called without arguments.
-        passes: Whether an exception may pass; others are raised at once.
-        retries: Calls after the first one.
-        pause: Seconds before the first retry; None: PAUSE.
-        remedy: Ends the message.
+        name: File or URL for messages.
+        action: Function without arguments.
+        passes: Returns whether an exception is temporary; others are raised immediately.
+        retries: Maximum number of calls after the first one.
+        pause: Time before the first retry, in seconds; by default PAUSE. It doubles with each retry.
+        remedy: End of the error message.
 
     Raises:
         ShardwaveError: All retries failed.
@@ -58,5 +63,5 @@ def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException
 
 
 def one_line(error: BaseException | None) -> str:
-    """What an exception says, as one line."""
+    """Return the message of an exception as one line, or its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

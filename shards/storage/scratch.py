@@ -1,7 +1,7 @@
-"""Temporary folders, in the system's temporary folder or elsewhere; those that killed processes left are removed later.
+"""Temporary folders. Those of killed processes are removed when another one is created.
 
-Each has a random name and mode 0700 and is locked while it is in use. Links, and what belongs to others, are never followed or
-removed.
+Each folder has a random name and mode 0700, and is locked while it is in use. Symbolic links and folders of
+other users are never followed or removed.
 """
 
 from __future__ import annotations
@@ -23,28 +23,34 @@ remove = functools.partial(shutil.rmtree, ignore_errors=True)
 
 @contextlib.contextmanager
 def folder(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> Iterator[Path]:
-    """Make a temporary folder, and remove it at the end of the context.
+    """Create a temporary folder, and remove it at the end of the context.
 
     Args:
-        parent: The folder that it lies in; None: the system's temporary folder (TMPDIR).
-        prefix: Beginning of its name; stale folders with this beginning are removed first.
-        clear: Removes a stale folder.
+        parent: Parent folder; by default the system's temporary folder (TMPDIR).
+        prefix: Prefix of the name; stale folders with this prefix are removed first.
+        clear: Function that removes a stale folder.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     remove_stale(parent, prefix, clear)
     descriptor = None
-    while descriptor is None:  # else another process took it for stale before it was locked
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        descriptor = _lock(made, new=True)
+    while descriptor is None:  # None if another process removed the folder as stale before it was locked
+        created = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        descriptor = _lock(created, new=True)
     try:
-        yield made
+        yield created
     finally:
-        remove(made)
+        remove(created)
         os.close(descriptor)
 
 
 def remove_stale(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> None:
-    """Remove the folders of ended processes of this user; see `folder`."""
+    """Remove the temporary folders of this user's processes that have ended.
+
+    Args:
+        parent: Parent folder; by default the system's temporary folder (TMPDIR).
+        prefix: Prefix of the names.
+        clear: Function that removes a folder.
+    """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     pattern = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")  # as `tempfile` names them
     for name in filter(pattern.fullmatch, os.listdir(parent)):
@@ -57,7 +63,7 @@ def remove_stale(parent: Path | None = None, prefix: str = PREFIX, clear: Callab
 
 
 def _lock(folder: Path, new: bool = False) -> int | None:
-    """Lock a folder by the descriptor returned; None if it is in use, gone, a link, or not for this user alone."""
+    """Lock a folder by the returned descriptor; None if it is in use, missing, a link or not private."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -69,7 +75,7 @@ def _lock(folder: Path, new: bool = False) -> int | None:
             locked = folder.exists()
         except BlockingIOError:
             pass
-        except OSError:  # a file system without locks: what is left there by killed processes stays
+        except OSError:  # the file system has no locks: stale folders cannot be recognized there
             locked = new
     if locked:
         return descriptor

@@ -133,7 +133,7 @@ def test_a_store_that_goes_on_failing(clips: tuple[Path, str], proxy: s3.Proxy, 
     proxy.trouble = lambda method, path, n: "cut" if path.startswith("/refusing") and method == "PUT" else None
     with pytest.raises(ShardwaveError, match=rf"{out}/\S+: given up after 8 retries"):
         build(clips[1], out, CONFIG, options())
-    with pytest.raises(ShardwaveError, match="cannot be written: is there such a bucket"):
+    with pytest.raises(ShardwaveError, match="cannot be written: check that the bucket exists"):
         build(clips[1], "s3://no-such-bucket/set", CONFIG, options())
     with pytest.raises(UsageError, match="AUDIO must be a folder, got s3://clips/none: it does not exist"):
         build("s3://clips/none", out, CONFIG, options())

@@ -150,8 +150,8 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
         (lambda members: members[1:], "the index does not point at"),
         (lambda members: [("x.npy", members[0][1]), *members], "lacks cls, json"),
         (lambda members: [*members, ("x.txt", b"")], "x.txt is not a field of the set"),
-        (replaced(1, "npy", saved(np.zeros((16, 32), np.uint8))), "is uint8 [16, 32], the manifest says uint8 [32, 32]"),
-        (replaced(1, "npy", saved(np.zeros((32, 32), np.float32))), "is float32 [32, 32], the manifest says uint8"),
+        (replaced(1, "npy", saved(np.zeros((16, 32), np.uint8))), "is uint8 [16, 32], but the manifest says uint8 [32, 32]"),
+        (replaced(1, "npy", saved(np.zeros((32, 32), np.float32))), "is float32 [32, 32], but the manifest says uint8"),
         (replaced(1, "npy", b"no array"), "field npy is damaged"),
         (replaced(1, "cls", b"7"), "the class of"),
         (replaced(1, "cls", b"x"), "field cls is damaged"),
@@ -198,10 +198,10 @@ def test_a_group_in_two_splits_is_named(copy: Path) -> None:
             if entry["file"] == f"{name}.tar":
                 entry.update(blake3=digest, index_blake3=blake3((copy / f"{name}.index").read_bytes()).hexdigest())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
-    assert "group g lies in train and val" in found(copy)
+    assert "group g is in train and val" in found(copy)
 
 
 def test_a_manifest_that_counts_otherwise(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "clips": 25}))
-    assert "hold 24 clips, the manifest says 25" in found(copy)
+    assert "hold 24 clips, but the manifest says 25" in found(copy)

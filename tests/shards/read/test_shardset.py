@@ -178,12 +178,12 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
     entry, fields = found["splits"]["train"]["full"][0], found["fields"]
     for change, told in (
         ({"format": "shardwave-9"}, "reads format shardwave-2, the set has shardwave-9"),
-        ({"config": config}, f"it says {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
-        ({"fingerprint": "0" * 16}, "it says 0000000000000000"),
-        ({"set_id": "0" * 16}, f"it says 0000000000000000, they give {found['set_id']}"),
+        ({"config": config}, f"it is {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
+        ({"fingerprint": "0" * 16}, "it is 0000000000000000"),
+        ({"set_id": "0" * 16}, f"it is 0000000000000000, they give {found['set_id']}"),
         (
             {"classes": found["classes"][::-1]},
-            f"the set id does not fit the shards and classes that it lists (it says {found['set_id']}",
+            f"the set id does not fit the listed shards and classes (it is {found['set_id']}",
         ),
         ({"splits": {"train": {"full": [{**entry, "file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
         ({"splits": {"../x": {"full": []}}}, "is damaged"),

@@ -112,11 +112,11 @@ def test_small_sets_still_get_both_sides() -> None:
     ("clips", "options", "told"),
     [
         (CLIPS, {"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
-        (CLIPS, {"val_fraction": 0.6, "test_fraction": 0.5}, "must leave something to train on"),
+        (CLIPS, {"val_fraction": 0.6, "test_fraction": 0.5}, "must be below 1"),
         ([Clip("a", "x", fold=1), Clip("b", "y", fold=1)], {}, "at least two folds, got only fold 1"),
         ([Clip("a", "x", group="g"), Clip("b", "y", group="g")], {}, "at least two groups, got 1"),
         ([Clip("a", "x"), Clip("b", "y")], {}, "a class with at least two clips"),
-        ([Clip("a", "x", split="test"), Clip("b", "y", split="val")], {}, "nothing to train on"),
+        ([Clip("a", "x", split="test"), Clip("b", "y", split="val")], {}, "no clip is in split train"),
     ],
 )
 def test_splits_that_cannot_be_made_are_named(clips: list[Clip], options: dict[str, float], told: str) -> None:
