@@ -1,7 +1,7 @@
-"""The accuracy table: each model cross-validated on a data set's folds, over seeds, and what leakage would have flattered.
+"""Accuracy table: every model cross-validated on the folds of a data set, over seeds, and the effect of leakage.
 
-Every run is `shardwave.models.training.train` with `--folds all` (its epochs are not chosen on the fold that is scored), in a folder of its own, so
-that an interrupted table goes on where it stopped.
+Every cross-validation is `shardwave.models.training.train` with `--folds all`, which does not choose epochs on the fold
+that is scored. It has its own folder, so that an interrupted table continues.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from shardwave.shards.storage.atomic import write_bytes, write_json
 SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
 SEEDS = {"mlp": (0, 1, 2), "cnn": (0, 1), "cnn-plus": (0, 1)}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "mlp": {"train_view": "full"},  # features of a whole clip say more than those of its slices
+    "mlp": {"train_view": "full"},  # more accurate than features of slices
     "cnn": {"precision": "bf16-mixed"},
-    # of ESC-10's one-second slices 8 % are digital silence (of the sneezes' a third), which teaches nothing: whole clips
+    # 8 % of the one-second slices of ESC-10 are digital silence (a third of the sneezes)
     "cnn-plus": {"precision": "bf16-mixed", "train_view": "full", "epochs": 100},
 }
-LEAKING = ("mlp",)  # the models of the experiment on leakage
-LEAKS = {"recordings": "recordings apart", "slices": "slices at random"}  # its two ways to draw folds
+LEAKING = ("mlp",)  # models of the leakage experiment
+LEAKS = {"recordings": "recordings apart", "slices": "slices at random"}  # its two assignments of folds
 
 
 def run(
@@ -48,10 +48,22 @@ def run(
     options: dict[str, Any] | None = None,
     jobs: int | None = None,
 ) -> dict[str, Any]:
-    """Cross-validate every model in `seeds` on the clips of `audio`, and write `accuracy.json` and `accuracy.md` into `out`.
+    """Cross-validate models and write `accuracy.json` and `accuracy.md`.
 
-    `work` keeps the shard sets and run folders. `options` changes training options for all runs (device, precision, epochs).
-    `jobs` cross-validations run at a time, each in a process of one thread (None: one per core, or one at a time on a GPU).
+    Args:
+        audio: Folder of audio.
+        labels: CSV file of labels with folds.
+        out: Folder of the two files.
+        work: Folder of the shard sets and run folders.
+        seeds: Seeds by model; None is SEEDS.
+        leakage: Whether to run the leakage experiment.
+        leaking: Models of the leakage experiment.
+        spectrogram: Spectrogram configuration.
+        options: Training options of all runs.
+        jobs: Cross-validations at the same time, each in a process with one thread; None is one per core, or one on a GPU.
+
+    Returns:
+        The contents of `accuracy.json`.
     """
     from shardwave.shards.build.builder import build
     from shardwave.shards.build.options import BuildOptions
@@ -67,40 +79,40 @@ def run(
     count = len(trainings)
     for model in leaking if leakage else ():
         for name in LEAKS:
-            made = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
-            trainings.append(Training(made, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}))
+            slice_set = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
+            trainings.append(Training(slice_set, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}))
     done = _train_all(trainings, jobs)
     runs = iter(done[:count])
     leaks = iter(done[count:])
-    found = {
+    contents = {
         "spectrogram": dataclasses.asdict(spectrogram),
         "rows": [_row(model, [next(runs) for _ in each]) for model, each in chosen.items()],
         "leakage": [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage],
         "environment": environment(),
     }
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "accuracy.json", found)
-    write_bytes(out / "accuracy.md", table(found).encode())
-    return found
+    write_json(out / "accuracy.json", contents)
+    write_bytes(out / "accuracy.md", table(contents).encode())
+    return contents
 
 
 def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One line of the table: each seed's mean over the folds, and the mean and standard deviation of those over seeds."""
+    """Row of the table: mean over the folds for every seed, and the mean and standard deviation of these over the seeds."""
     selected = runs[0]["selected_by"]
-    accuracy = [found["scores"][f"test_{selected}_accuracy"] for found in runs]
+    accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
     return {
         "model": model,
         "score": selected,
-        "seeds": [found["seed"] for found in runs],
+        "seeds": [result["seed"] for result in runs],
         "accuracy": accuracy,
         "mean": statistics.mean(accuracy),
         "deviation": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
-        "f1": statistics.mean(found["scores"][f"test_{selected}_f1"] for found in runs),
-        "validation": statistics.mean(found["scores"][f"val_{selected}_accuracy"] for found in runs),
-        "folds": [[entry["scores"][f"test_{selected}_accuracy"] for entry in found["per_fold"]] for found in runs],
-        "epochs": [[entry["epochs"] for entry in found["per_fold"]] for found in runs],
+        "f1": statistics.mean(result["scores"][f"test_{selected}_f1"] for result in runs),
+        "validation": statistics.mean(result["scores"][f"val_{selected}_accuracy"] for result in runs),
+        "folds": [[entry["scores"][f"test_{selected}_accuracy"] for entry in result["per_fold"]] for result in runs],
+        "epochs": [[entry["epochs"] for entry in result["per_fold"]] for result in runs],
         "parameters": runs[0]["parameters"],
-        "minutes": [found["seconds"]["total"] / 60 for found in runs],
+        "minutes": [result["seconds"]["total"] / 60 for result in runs],
         "params": runs[0]["params"],
         "train_view": runs[0]["config"]["train_view"],
         "precision": runs[0]["config"]["precision"],
@@ -108,13 +120,13 @@ def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _leak(model: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Single slices scored by the same protocol in folds drawn slice by slice, and in folds that keep a recording together."""
+    """Scores of single slices in folds drawn slice by slice, and in folds that keep a recording together."""
     accuracy = {
         kind: {
-            "accuracy": found["scores"]["test_full_accuracy"],
-            "folds": [entry["scores"]["test_full_accuracy"] for entry in found["per_fold"]],
+            "accuracy": result["scores"]["test_full_accuracy"],
+            "folds": [entry["scores"]["test_full_accuracy"] for entry in result["per_fold"]],
         }
-        for kind, found in zip(LEAKS.values(), runs, strict=True)
+        for kind, result in zip(LEAKS.values(), runs, strict=True)
     }
     return {"model": model, "of": "single slices", **accuracy}
 
@@ -128,7 +140,7 @@ class Training(NamedTuple):
     options: dict[str, Any]
 
     def run(self) -> dict[str, Any]:
-        """What its result.json holds; one that was interrupted goes on."""
+        """Run or continue the cross-validation and return its result."""
         from shardwave.models.training.train import train
 
         config = defaults(self.model, **{**self.options, "folds": "all"})
@@ -136,7 +148,7 @@ class Training(NamedTuple):
 
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
-    """Results in order. A process has one core: small networks gain little from a second one."""
+    """Results in the order of `trainings`, from processes with one thread each: small networks gain little from a second."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
     from shardwave.search.config import count_gpus
@@ -145,22 +157,32 @@ def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str
     try:
         done = []
         with bar(total=len(trainings), desc="cross-validations", unit="run", every=1) as progress:
-            for training, found in zip(trainings, pool.map(trainings, _worker), strict=True):
-                done.append(found)
+            for training, result in zip(trainings, pool.map(trainings, _worker), strict=True):
+                done.append(result)
                 progress.update()
-                say(f"accuracy: {training.out.name}, {found['seconds']['total'] / 60:.1f} min")
+                say(f"accuracy: {training.out.name}, {result['seconds']['total'] / 60:.1f} min")
         return done
     finally:
         pool.close()
 
 
 def _worker() -> Callable[[Training], dict[str, Any]]:
-    os.environ["SHARDWAVE_QUIET"] = "1"  # the bars of several processes would write over each other
+    os.environ["SHARDWAVE_QUIET"] = "1"  # progress bars of several processes would overwrite each other
     return Training.run
 
 
 def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 0) -> Path:
-    """A set in which every slice is a clip of its own, in its recording's fold or in one drawn for it (stratified by class)."""
+    """Write a shard set in which every slice is a clip, and return its path.
+
+    Args:
+        shard_set: Set with folds and slices.
+        out: Folder of the new set; a finished one is kept.
+        at_random: Whether a slice gets a random fold, stratified by class, instead of the fold of its recording.
+        seed: Seed of the random folds.
+
+    Raises:
+        UsageError: The set has no folds or no slices.
+    """
     from shardwave.shards.build.writer import Row, write_set
     from shardwave.shards.format.layout import MANIFEST
     from shardwave.shards.read.open_set import open_set
@@ -168,7 +190,7 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     source = open_set(shard_set)
     names = source.splits
     if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
-        raise UsageError(f"the experiment on leakage needs a shard set with folds and slices, got {shard_set}")
+        raise UsageError(f"the leakage experiment needs a shard set with folds and slices, got {shard_set}: build it with both")
     if (out / MANIFEST).exists():
         return out
     view = source.view(names, "slice")
@@ -188,25 +210,29 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
             yield Row(view.key(row), int(view.cls[row]), int(row), meta, arrays)
 
     keep = ("engine", "device", "seed", "classes", "feature_names", "audio_seconds")
-    about = {name: source.manifest[name] for name in keep} | {"clips": len(view)}
-    about["config"] = {**source.manifest["config"], "slices_as_clips": "at random" if at_random else "by recording"}
-    write_set(out, ((fold, "full", 0, rows_of(fold)) for fold in names), fields, about, samples=len(view))
+    entries = {name: source.manifest[name] for name in keep} | {"clips": len(view)}
+    entries["config"] = {**source.manifest["config"], "slices_as_clips": "at random" if at_random else "by recording"}
+    write_set(out, ((fold, "full", 0, rows_of(fold)) for fold in names), fields, entries, samples=len(view))
     return out
 
 
-def table(found: dict[str, Any]) -> str:
-    """The Markdown of an accuracy.json; a row that was measured apart from the others has an environment of its own."""
+def table(contents: dict[str, Any]) -> str:
+    """Return the Markdown of an `accuracy.json`.
+
+    Args:
+        contents: Contents of the file; a row that was measured later has its own `environment`.
+    """
     measured: dict[str, list[str]] = {}
     lines = [
-        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | choosing folds | parameters | precision "
+        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | validation folds | parameters | precision "
         "| minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in found["rows"]:
-        machine = row.get("environment", found["environment"])
+    for row in contents["rows"]:
+        machine = row.get("environment", contents["environment"])
         versions = f"torch {machine['versions'].get('torch')}; {machine['commit']}; {machine['date']}"
-        about = f"{machine['cpu']}, {machine['cores']} cores; {versions}"
-        measured.setdefault(about, []).append(row["model"])
+        origin = f"{machine['cpu']}, {machine['cores']} cores; {versions}"
+        measured.setdefault(origin, []).append(row["model"])
         spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.2f}"
         folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
         lines.append(
@@ -216,19 +242,19 @@ def table(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "In per cent. Each fold k is scored once, by a model trained on all the others; the number of epochs comes from a "
-        "training that validated on fold k mod n + 1 without fold k (its last epoch within one standard error of its best). The "
-        "models' default settings were compared by their mean over such validation folds, each of which is another round's test "
-        "fold, and the rule for the epochs replaced another after a first such table had been seen: the scores are that much "
-        "kinder than on a data set never seen. ± is the deviation over seeds; minutes are of one run, on one core at most.",
+        "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs comes from a training "
+        "that validates on fold k mod n + 1 without fold k (the last epoch within one standard error of the best). The default "
+        "settings of the models were compared by their mean over such validation folds, each of which is the test fold of "
+        "another round, and the rule for the epochs replaced an earlier one after a first table of this kind, so that the "
+        "scores are optimistic to that extent. ± is the standard deviation over seeds; minutes are of one run on at most one core.",
     ]
-    for leak in found["leakage"]:
+    for leak in contents["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
         lines += [
             "",
-            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} where folds are drawn slice by slice, and "
-            f"{100 * apart:.2f} where a recording's slices stay together: {100 * (random - apart):.1f} points flattered.",
+            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} with folds drawn slice by slice, and "
+            f"{100 * apart:.2f} with all slices of a recording in one fold, a difference of {100 * (random - apart):.1f} points.",
         ]
-    for about, models in measured.items():
-        lines += ["", f"{', '.join(models)}: {about}."]
+    for origin, models in measured.items():
+        lines += ["", f"{', '.join(models)}: {origin}."]
     return "\n".join(lines) + "\n"

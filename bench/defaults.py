@@ -1,9 +1,9 @@
-"""Settings of a model compared on validation data, from which its defaults are chosen; no test fold is ever scored.
+"""Comparison of a model's settings on validation data, from which its defaults are chosen; no test fold is scored.
 
-`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends a record per setting.
-A set with folds gives a round per fold: that fold is left out altogether, the next one validates, the others are trained on. Of a
-set without folds, `val` validates: several of them, drawn with other seeds, are several rounds. The accuracy is that of the last
-epoch, so that no lucky epoch is chosen.
+`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends one
+record per setting. A set with folds gives one round per fold: that fold is not used, the next one validates, and the others
+are trained on. In a set without folds, `val` validates, and several sets split with different seeds are several rounds. The
+accuracy is that of the last epoch, so that no epoch is selected by chance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shardwave.bench.report.render import table as markdown_table
 from shardwave.models.training.config import TrainConfig, defaults
 
 STAGE, UNIT = "defaults", "accuracy"
-BASE: dict[str, dict[str, Any]] = {  # what the settings below are changes of
+BASE: dict[str, dict[str, Any]] = {  # SETTINGS change these
     "mlp": {
         "train_view": "full", "batch_size": 32, "epochs": 60, "hidden_size": 512, "hidden_layers": 2, "dropout": 0.5,
         "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1, "mixup": 0.0,
@@ -60,16 +60,16 @@ def compare(
     """Train every setting of `model` and append its record to `out`.
 
     Args:
-        out: The records' file.
+        out: File of the records.
         model: One of BASE.
-        name: What the data are called in the table.
-        sets: Shard sets; see the module on rounds.
-        rounds: At most this many of them.
+        name: Name of the data in the table.
+        sets: Shard sets, which give the rounds.
+        rounds: Maximum number of rounds; None is all.
         seeds: Trainings per setting and round, seeds 0 to seeds - 1.
-        only: Settings whose text contains it.
+        only: Text that the names of the settings to train contain.
 
     Yields:
-        A record per setting; its repeats are the means over rounds, one per seed.
+        One record per setting, whose repeats are the mean over the rounds for each seed.
     """
     chosen = [(path, roles) for path in sets for roles in _rounds(path)][:rounds]
     for setting in SETTINGS[model]:
@@ -80,7 +80,7 @@ def compare(
         for seed in range(seeds):
             accuracy.append([])
             for path, roles in chosen:
-                begin = time.process_time()  # of this process: what else runs on the machine does not count
+                begin = time.process_time()  # other processes do not count
                 accuracy[-1].append(_train(path, roles, defaults(model, **{**BASE[model], **setting}, seed=seed)))
                 spent.append(time.process_time() - begin)
         params = {
@@ -94,30 +94,35 @@ def compare(
 
 
 def describe(setting: dict[str, Any]) -> str:
-    """A setting as the table names it."""
+    """Return the name of a setting in the table."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items()) or "base"
 
 
 def table(rows: Sequence[dict[str, Any]], model: str) -> str:
-    """The Markdown table of a model's records: a row per setting, a column per data set, in per cent."""
-    mine = [row for row in rows if row["params"]["model"] == model]
-    found = {(describe(row["params"]["setting"]), row["params"]["data"]): row for row in mine}
-    names = list(dict.fromkeys(name for _, name in found))
+    """Return the Markdown table of a model: a row per setting, a column per data set, in per cent.
+
+    Args:
+        rows: Records.
+        model: Model of the table.
+    """
+    records = [row for row in rows if row["params"]["model"] == model]
+    by_setting = {(describe(row["params"]["setting"]), row["params"]["data"]): row for row in records}
+    names = list(dict.fromkeys(name for _, name in by_setting))
     cells, counts = [], []
-    for text in dict.fromkeys(text for text, _ in found):
-        present = [found[text, name] for name in names if (text, name) in found]
+    for text in dict.fromkeys(text for text, _ in by_setting):
+        present = [by_setting[text, name] for name in names if (text, name) in by_setting]
         seconds = f"{present[0]['params']['cpu_seconds']:.1f}"
-        cells.append((text, *(_cell(found.get((text, name))) for name in names), seconds))
+        cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), seconds))
     for name in names:
-        params = [row["params"] for row in mine if row["params"]["data"] == name]
+        params = [row["params"] for row in records if row["params"]["data"] == name]
         rounds, seeds = (sorted({each[count] for each in params}) for count in ("rounds", "seeds"))
         counts.append(f"{name}: rounds {_range(rounds)}, seeds {_range(seeds)}")
-    first = mine[0]
-    where = (
+    first = records[0]
+    origin = (
         f"{first['environment']['cpu']}, {first['environment']['cores']} cores; commit {first['commit']}; {first['date'][:10]}"
     )
-    head = ("setting", *names, "CPU seconds a training")
-    note = f"Base: {describe(first['params']['base'])}. {'; '.join(counts)}. {where}."
+    head = ("setting", *names, "CPU seconds per training")
+    note = f"Base: {describe(first['params']['base'])}. {'; '.join(counts)}. {origin}."
     return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
 
 
@@ -151,7 +156,7 @@ def _possible(path: Path, setting: dict[str, Any]) -> bool:
 
 
 def _train(path: Path, roles: Any, config: TrainConfig) -> float:
-    """The last epoch's validation accuracy, of the score that matches the view trained on."""
+    """Validation accuracy of the last epoch, of the score that matches the training view."""
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.training.fit import fit
     from shardwave.search.fused import mlp
@@ -165,7 +170,7 @@ def _train(path: Path, roles: Any, config: TrainConfig) -> float:
 
 
 def main() -> None:
-    """The command line; see the module."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("model", choices=sorted(BASE))

@@ -1,4 +1,4 @@
-"""The main job, once, on a small data set: audio → shards → training → two searches → report, with the seconds of each step."""
+"""`demo`: audio, shards, training, two searches and a report on a small data set, with the seconds of each step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,19 @@ SEARCH_EPOCHS = 10
 def demo(
     out: Path | str, data: Path | str | None, labels: Path | str | None, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Run the whole way under `out` (synthetic genres, or the user's `data`) and return {report, seconds: {step: s}, scores}.
+    """Run all steps and write their results under `out`.
 
-    Steps that an earlier run finished are kept, one that was interrupted goes on: running it again is always safe.
-    Where the labels name folds, the lowest validates.
+    Steps that an earlier run finished are not repeated, and an interrupted step continues. If the labels name folds, the
+    lowest one validates.
+
+    Args:
+        out: Folder of the results.
+        data: Folder of audio; None is synthetic genres.
+        labels: CSV file of labels; None is the class folders.
+        say: Function that shows one message.
+
+    Returns:
+        The path of the report, the seconds by step, and the validation accuracy by run.
     """
     import shardwave.bench.report.page
     from shardwave.models.runs.result import read as read_result
@@ -38,20 +47,20 @@ def demo(
     seconds: dict[str, float] = {}
     scores: dict[str, float] = {}
 
-    def step(name: str, what: str, work: Callable[[], Any]) -> Any:
-        say(f"{name}: {what}")
+    def step(name: str, description: str, work: Callable[[], Any]) -> Any:
+        say(f"{name}: {description}")
         start = time.perf_counter()
         result = work()
         seconds[name] = round(time.perf_counter() - start, 2)
         return result
 
-    def run(name: str, what: str, work: Callable[..., dict[str, Any]]) -> None:
+    def run(name: str, description: str, work: Callable[..., dict[str, Any]]) -> None:
         folder = out / "runs" / name
-        began = (folder / "result.json").exists()
-        if began and (result := read_result(folder))["state"] == "COMPLETE":
-            say(f"{name}: done in an earlier run, kept ({folder})")
+        started = (folder / "result.json").exists()
+        if started and (result := read_result(folder))["state"] == "COMPLETE":
+            say(f"{name}: finished by an earlier run in {folder}")
         else:
-            result = step(name, what, lambda: work(folder, resume=began))
+            result = step(name, description, lambda: work(folder, resume=started))
         selected = result["selected_by"]
         value = result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
         scores[name] = value
@@ -60,29 +69,29 @@ def demo(
     audio = out / "audio" if data is None else Path(data)
     if data is None:
         clips = len(genres.GENRES) * genres.ARTISTS * genres.CLIPS
-        what = f"{clips} clips of {genres.SECONDS:.0f} s in {len(genres.GENRES)} synthetic genres"
-        labels = step("audio", what, lambda: genres.make(audio))
+        description = f"{clips} clips of {genres.SECONDS:.0f} s in {len(genres.GENRES)} synthetic genres"
+        labels = step("audio", description, lambda: genres.make(audio))
     config = AutoConfig({"image_size": IMAGE_SIZE, "features": True})
-    options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a first look goes on without what is set aside, and says so
+    options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a demonstration continues without bad files
     shard_set = out / "set"
     finished = (shard_set / "manifest.json").exists()
     manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
     rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
-    aside = f" ({shard_set / 'quarantine.jsonl'} says why)" if manifest["quarantined"] else ""
-    say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{aside}{rate}")
+    reasons = f" (see {shard_set / 'quarantine.jsonl'})" if manifest["quarantined"] else ""
+    say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{reasons}{rate}")
     step("verify", "every checksum and sample", lambda: verify(open_set(shard_set)))
     folds = sorted(int(name.removeprefix("fold")) for name in manifest["splits"] if name.startswith("fold"))
     val_fold = folds[0] if folds else None
     if folds:
-        say(f"  labels name folds {', '.join(map(str, folds))}: validating on fold {val_fold}")
+        say(f"  the labels name folds {', '.join(map(str, folds))}: fold {val_fold} validates")
     plain = {"schedule": "none", "dropout": 0.3, "weight_decay": 1e-4, "label_smoothing": 0.0, "time_shift": False}
-    plain |= {"epochs": 6, "ema_decay": 0.0}  # the defaults are for more epochs
+    plain |= {"epochs": 6, "ema_decay": 0.0}  # the defaults suit more epochs
     config_cnn = defaults("cnn", **plain, val_fold=val_fold)
-    run("cnn", "the report's two-convolution network", functools.partial(train, shard_set, config_cnn))
+    run("cnn", "a network of two convolutions", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):
         tuned = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold)
-        what = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
-        run(f"mlp-{backend}", what, functools.partial(search, shard_set, tuned))
+        description = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
+        run(f"mlp-{backend}", description, functools.partial(search, shard_set, tuned))
     page = out / "report.html"
     step("report", str(page), lambda: shardwave.bench.report.page.write([out / "runs" / name for name in scores], page))
     say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))

@@ -1,7 +1,8 @@
-"""`python -m shardwave.bench.scale_set`: what a set of a million clips costs to open, shuffle and plan; lines for bench/results.
+"""`python -m shardwave.bench.scale_set`: cost of opening, shuffling and planning a shard set of a million clips.
 
-The set is synthetic: a manifest and indexes as a build with default options writes them, and tars that are holes. Opening,
-shuffling and planning read nothing else. Every repeat is a process of its own, with the files in the page cache.
+The set is synthetic: manifest and indexes are those of a build with default options, and tars are sparse files without
+content, which opening, shuffling and planning do not read. Every repeat runs in a new process with the files in the page
+cache.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from shardwave.shards.read.sampler import Order
 from shardwave.shards.splits.assign import assign
 
 STAGE = "scale-set"
-IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # a build's defaults, and clips of the report's length
-RANKS, BATCH = 8, 32  # of the epoch that is planned
+IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # defaults of a build; 30 s clips
+RANKS, BATCH = 8, 32  # of the planned epoch
 MEASURES = {
     "open": "open", "shuffle": "shuffle", "plan": "plan an epoch", "all": "all three", "cpu": "all three, processor time",
     "peak": "memory",
@@ -40,7 +41,7 @@ SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
 
 
 def write_set(folder: Path, clips: int) -> None:
-    """A set of so many clips in `folder`, shards cut and filled as `shardwave.shards.build.plan` does."""
+    """Write a set of `clips` clips into `folder`, with the shards that `shardwave.shards.build.plan` gives."""
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
     first = 0
     for split, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
@@ -54,11 +55,11 @@ def write_set(folder: Path, clips: int) -> None:
     config = {"synthetic": clips}
     shapes = {"npy": ("uint8", [IMAGE_SIZE, IMAGE_SIZE]), "cls": ("int64", []), "json": ("json", [])}
     fields = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in shapes.items()}
-    about = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
+    origin = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
     counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
     names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
-    made = {**about, **counts, **names, "fields": fields, "splits": splits}
-    manifest.write(folder, {**made, "set_id": manifest.set_id(made)})
+    contents = {**origin, **counts, **names, "fields": fields, "splits": splits}
+    manifest.write(folder, {**contents, "set_id": manifest.set_id(contents)})
 
 
 def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
@@ -74,7 +75,15 @@ def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndar
 
 
 def measure(folder: Path, view: str) -> dict[str, float]:
-    """Seconds to open the set and the training samples of `view`, to shuffle them, to plan an epoch; the process's peak, MB."""
+    """Open a set and its training samples, shuffle them and plan an epoch.
+
+    Args:
+        folder: Shard set.
+        view: View of the samples.
+
+    Returns:
+        Number of samples, seconds by step, processor seconds, and the peak memory of the process in MB.
+    """
     begin, busy = time.perf_counter(), time.process_time()
     samples = open_set(folder).view("train", view)
     opened = time.perf_counter()
@@ -91,59 +100,67 @@ def measure(folder: Path, view: str) -> dict[str, float]:
 
 
 def measure_build(clips: int) -> dict[str, float]:
-    """Seconds and peak (MB) of a build's plan where every clip's side is given; seconds to draw the sides of a tenth of them."""
-    found = [Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)]
+    """Plan a build of clips whose splits are given, and assign the splits of a tenth of the clips.
+
+    Args:
+        clips: Number of clips.
+
+    Returns:
+        Seconds and peak memory in MB of the plan, and seconds of the assignment.
+    """
+    members = [Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)]
     begin = time.perf_counter()
     options = {"seed": 0, "min_shards": 1, "shard_mb": SHARD_MB}
-    made = make(found, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options)
-    shards = len(made.units())
+    plan = make(members, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options)
+    shards = len(plan.units())
     planned, peak = time.perf_counter(), _peak()
     assert shards == -(-clips * SLICES * SAMPLE // (SHARD_MB * 10**6))
-    del made
-    some = [dataclasses.replace(clip, split=None) for clip in found[: clips // 10]]
+    del plan
+    some = [dataclasses.replace(clip, split=None) for clip in members[: clips // 10]]
     start = time.perf_counter()
     assign(some, val_fraction=VAL, test_fraction=0.0, seed=0)
     return {"plan": planned - begin, "peak": peak, "draw": time.perf_counter() - start}
 
 
 def _peak() -> float:
-    """The largest resident set of this process, MB."""
+    """Peak resident set of this process in MB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m shardwave.bench.scale_set", description=__doc__)
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="the .jsonl file to append records to")
-    given = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="File (.jsonl) that records are appended to.")
+    options = parser.parse_args()
 
     def keep(case: str, unit: str, values: list[float], params: dict[str, Any]) -> None:
         record = Record(STAGE, case, "ours", unit, values, params)
-        if given.out is not None:
-            append(given.out, record)
+        if options.out is not None:
+            append(options.out, record)
         print(f"{case}: {record.median:.3f} {unit} of {sorted(round(value, 3) for value in values)}")
 
-    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # a process per repeat
+    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # one process per repeat
     with alone, tempfile.TemporaryDirectory(prefix="shardwave-scale-") as folder:
-        write_set(Path(folder), given.clips)
+        write_set(Path(folder), options.clips)
         files = {suffix: [path.stat().st_size for path in Path(folder).glob(f"*{suffix}")] for suffix in ("tar", "index", "json")}
-        about = {
-            "clips": given.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files["tar"]),
+        settings = {
+            "clips": options.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files["tar"]),
             "tar_gb": sum(files["tar"]) / 1e9, "index_mb": sum(files["index"]) / 1e6, "manifest_mb": sum(files["json"]) / 1e6,
         }  # fmt: skip
         for view in ("full", "slice"):
-            seen = [alone.submit(measure, Path(folder), view).result() for _ in range(given.repeats)]
-            params = {**about, "samples": int(seen[0]["samples"]), "ranks": RANKS, "batch_size": BATCH}
-            for name, what in MEASURES.items():
-                case = f"{given.clips:,} clips, {view} view: {what}"
-                keep(case, "MB" if name == "peak" else "s", [one[name] for one in seen], params)
-        built = alone.submit(measure_build, given.clips).result()
-        keep(f"{given.clips:,} clips: plan a build, sides given", "s", [built["plan"]], about)
-        keep(f"{given.clips:,} clips: plan a build, memory", "MB", [built["peak"]], about)
-        drawn = given.clips // 10
-        keep(f"{drawn:,} clips: draw the sides", "s", [built["draw"]], {**about, "clips": drawn})
+            results = [alone.submit(measure, Path(folder), view).result() for _ in range(options.repeats)]
+            params = {**settings, "samples": int(results[0]["samples"]), "ranks": RANKS, "batch_size": BATCH}
+            for name, measure_name in MEASURES.items():
+                case = f"{options.clips:,} clips, {view} view: {measure_name}"
+                keep(case, "MB" if name == "peak" else "s", [result[name] for result in results], params)
+        built = alone.submit(measure_build, options.clips).result()
+        keep(f"{options.clips:,} clips: plan a build, splits given", "s", [built["plan"]], settings)
+        keep(f"{options.clips:,} clips: plan a build, memory", "MB", [built["peak"]], settings)
+        drawn = options.clips // 10
+        keep(f"{drawn:,} clips: assign splits", "s", [built["draw"]], {**settings, "clips": drawn})
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What users of these tasks run today, each written as its own documents tell them to."""
+"""Other programs for the same tasks, used as their documentation shows."""

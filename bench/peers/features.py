@@ -1,4 +1,4 @@
-"""Tabular features as librosa's documents compute them: one function per feature, each on its own transform of the samples."""
+"""Tabular features by librosa: one function per feature, each of which transforms the samples again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ RATE, N_FFT, HOP = 22_050, 2_048, 512
 
 
 def librosa_setup() -> Callable[[list[str]], None]:
-    """MFCC, chroma, centroid, bandwidth, contrast, roll-off, zero-crossing rate of whole clips; five statistics of each row."""
+    """Return `work(paths)`, which computes the features of whole clips.
+
+    Features are five statistics of MFCC, chroma, centroid, bandwidth, contrast, roll-off and zero-crossing rate.
+    """
     import librosa
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""Loaders of image samples as their documents show them: webdataset, torchvision's ImageFolder, LitData.
+"""Loaders of image samples, used as their documentation shows: webdataset, torchvision's ImageFolder, LitData.
 
-Each returns a function that goes through one shuffled epoch and leaves its workers (where there are any) for the next.
+Every function `*_epoch` returns a function that reads one shuffled epoch. Worker processes are kept for the next epoch.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-SHUFFLE = 1_000  # samples in webdataset's shuffle buffer, as in its documents' examples
+SHUFFLE = 1_000  # samples in webdataset's shuffle buffer, as in its examples
 
 
 def webdataset_epoch(urls: Sequence[str], batch: int, workers: int) -> Callable[[], None]:
-    """`WebDataset(urls).shuffle().decode().to_tuple().batched()`; with workers in a `WebLoader` that rebatches across them."""
+    """Return an epoch of webdataset: `WebDataset(urls).shuffle().decode().to_tuple().batched()`.
+
+    Args:
+        urls: Paths or URLs of the shards.
+        batch: Samples of a batch.
+        workers: Worker processes of a `WebLoader`, which shuffles and batches again; 0 is none.
+    """
     import webdataset as wds
 
     shardshuffle = max(2, len(urls))
@@ -36,7 +42,14 @@ def webdataset_epoch(urls: Sequence[str], batch: int, workers: int) -> Callable[
 
 
 def image_folder_epoch(folder: Path, batch: int, workers: int, samples: int) -> Callable[[], None]:
-    """`ImageFolder(folder, transform=ToTensor())` in a shuffling DataLoader; `samples` of its files, drawn once."""
+    """Return an epoch of `ImageFolder(folder, transform=ToTensor())` in a shuffling DataLoader.
+
+    Args:
+        folder: Class folders of images.
+        batch: Samples of a batch.
+        workers: Worker processes; 0 is none.
+        samples: Number of files, drawn once.
+    """
     import torch
     from torch.utils.data import DataLoader, Subset
     from torchvision import transforms
@@ -51,7 +64,13 @@ def image_folder_epoch(folder: Path, batch: int, workers: int, samples: int) -> 
 
 
 def litdata_write(images: np.ndarray, count: int, out: Path) -> None:
-    """`litdata.optimize`: samples in chunks of 64 MB, one worker."""
+    """Write a data set with `litdata.optimize`, in chunks of 64 MB by one worker.
+
+    Args:
+        images: uint8 [n, height, width], repeated.
+        count: Number of samples.
+        out: Folder of the data set.
+    """
     _quiet_litdata()
     import litdata
 
@@ -61,9 +80,15 @@ def litdata_write(images: np.ndarray, count: int, out: Path) -> None:
 
 
 def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
-    """`StreamingDataset(folder, shuffle=True)` in a `StreamingDataLoader`.
+    """Return an epoch of `StreamingDataset(folder, shuffle=True)` in a `StreamingDataLoader`.
 
-    `batch_decode=0` (one item at a time) is its documents' choice for large samples; the automatic one decodes forty for each.
+    `batch_decode=0`, one item at a time, is what LitData's documentation advises for large samples; the automatic choice
+    decodes forty items for each.
+
+    Args:
+        folder: Data set of `litdata_write`.
+        batch: Samples of a batch.
+        workers: Worker processes; 0 is none.
     """
     _quiet_litdata()
     import litdata
@@ -74,7 +99,7 @@ def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
 
 
 class _LitSample:
-    """Sample i of an array file (a function that LitData's worker process can be handed)."""
+    """Function of sample i of an array file, which can be pickled for LitData's worker process."""
 
     def __init__(self, path: str) -> None:
         self.path = path

@@ -1,8 +1,8 @@
-"""Searches as their documents show them: Ray Tune with a Lightning trainable (the report's way), Optuna with Lightning.
+"""Searches as the documentation shows them: Ray Tune with a Lightning trainable, and Optuna with Lightning.
 
-Run in a fresh process: `python -m shardwave.bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N`. DATA
-holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl gets of every trial the fields of our own that tell its values,
-the time of each, and the seconds spent in epochs.
+`python -m shardwave.bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N` runs one search
+in a fresh process. DATA holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl holds for every trial the values,
+the time of each value and the seconds spent in epochs, in the fields of our trials.jsonl.
 """
 
 from __future__ import annotations
@@ -34,21 +34,24 @@ class Mlp(pl.LightningModule):
         )  # fmt: skip
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        """Return the loss of a batch."""
         x, y = batch
         return nn.functional.cross_entropy(self.network(x), y)
 
     def validation_step(self, batch: Any, index: int) -> None:
+        """Log the loss and the accuracy of a batch."""
         x, y = batch
         logits = self.network(x)
         self.log("val_loss", nn.functional.cross_entropy(logits, y))
         self.log("val_accuracy", (logits.argmax(1) == y).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser."""
         return torch.optim.AdamW(self.parameters(), lr=self.config["learning_rate"], weight_decay=self.config["weight_decay"])
 
 
 class EpochTime(pl.Callback):
-    """Seconds in training and validation epochs (what is not overhead), and each epoch's score and time."""
+    """Callback that records the seconds spent in epochs, and the score and Unix time of each epoch."""
 
     def __init__(self) -> None:
         self.seconds, self._began = 0.0, 0.0
@@ -56,9 +59,11 @@ class EpochTime(pl.Callback):
         self.times: list[float] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock."""
         self._began = time.time()
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Record the epoch."""
         if not trainer.sanity_checking:
             self.seconds += time.time() - self._began
             self._began = time.time()
@@ -67,12 +72,18 @@ class EpochTime(pl.Callback):
 
 
 def row(values: list[float], times: list[float], seconds: float) -> dict[str, Any]:
-    """A trial as trials.jsonl holds it; `times` are Unix times."""
+    """Return a trial as a line of trials.jsonl.
+
+    Args:
+        values: Score of each epoch.
+        times: Unix time of each score.
+        seconds: Seconds spent in epochs.
+    """
     return {"values": values, "times": times, "start": 0.0, "spent": {"step": seconds}}
 
 
 def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, int]:
-    """Training and validation loaders, number of features, number of classes."""
+    """Return the training loader, the validation loader, the number of features and the number of classes."""
     data = np.load(path)
     sets = {
         part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"])) for part in ("train", "val")
@@ -82,7 +93,7 @@ def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, in
 
 
 def train_ray(config: dict[str, Any]) -> None:
-    """The trainable of Ray's Lightning guide."""
+    """Train one configuration, as in Ray's guide for Lightning."""
     from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
     train, val, features, classes = loaders(config["data"], config["batch_size"])
@@ -90,8 +101,8 @@ def train_ray(config: dict[str, Any]) -> None:
 
     class Report(TuneReportCheckpointCallback):
         def _get_report_dict(self, trainer: Any, module: Any) -> Any:
-            found = super()._get_report_dict(trainer, module)
-            return found and {**found, "busy": timer.seconds, "at": time.time()}
+            report = super()._get_report_dict(trainer, module)
+            return report and {**report, "busy": timer.seconds, "at": time.time()}
 
     callbacks = [timer, Report({"accuracy": "val_accuracy"}, on="validation_end")]
     trainer = pl.Trainer(
@@ -101,7 +112,16 @@ def train_ray(config: dict[str, Any]) -> None:
 
 
 def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """`Tuner(...).fit()` with ASHA, one CPU a trial."""
+    """Run `Tuner(...).fit()` with ASHA and one CPU per trial.
+
+    Args:
+        data: File of the arrays.
+        trials: Number of trials.
+        epochs: Largest number of epochs of a trial.
+        jobs: CPUs, and so trials at the same time.
+        seed: Seed of the search.
+        folder: Folder of Ray's results.
+    """
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -135,11 +155,20 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
 
 
 def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """`study.optimize` in one process, TPE, successive halving; the pruning callback of Optuna's Lightning example."""
+    """Run `study.optimize` with TPE, successive halving and the pruning callback of Optuna's Lightning example.
+
+    Args:
+        data: File of the arrays.
+        trials: Number of trials.
+        epochs: Largest number of epochs of a trial.
+        jobs: Threads, and so trials at the same time.
+        seed: Seed of the search.
+        folder: Folder of Lightning's files.
+    """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
 
     class Pruning(pl.Callback):
         def __init__(self, trial: optuna.Trial) -> None:
@@ -168,7 +197,7 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
         try:
             trainer.fit(Mlp(config, features, classes), train, val)
         finally:
-            found.append(row(timer.values, timer.times, timer.seconds))
+            rows.append(row(timer.values, timer.times, timer.seconds))
         return float(trainer.callback_metrics["val_accuracy"])
 
     study = optuna.create_study(
@@ -177,7 +206,7 @@ def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, fol
         pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     )
     study.optimize(objective, n_trials=trials, n_jobs=jobs)
-    return found
+    return rows
 
 
 if __name__ == "__main__":
@@ -187,7 +216,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path)
     for name in ("trials", "epochs", "jobs", "seed"):
         parser.add_argument(f"--{name}", type=int)
-    given = parser.parse_args()
-    search = search_ray if given.kind == "ray" else search_optuna
-    rows = search(given.data, given.trials, given.epochs, given.jobs, given.seed, given.out)
-    (given.out / "trials.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    options = parser.parse_args()
+    search = search_ray if options.kind == "ray" else search_optuna
+    rows = search(options.data, options.trials, options.epochs, options.jobs, options.seed, options.out)
+    (options.out / "trials.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))

@@ -1,6 +1,6 @@
-"""Files to spectrogram images as people make them today: the report's way, librosa with PIL, torchaudio, DALI's operators.
+"""Audio files to spectrogram images by other programs: librosa with matplotlib, librosa with PIL, torchaudio, DALI.
 
-Every function takes one WAV file to one finished 512 x 512 image of a whole clip (no slices); DALI takes batches of files.
+Every program makes one 512 x 512 image of each whole clip, and no slices.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ RATE, N_FFT, HOP, SIZE = 22_050, 2_048, 512, 512
 
 
 def report_setup(out: str) -> Callable[[list[str]], None]:
-    """The librosa.load, stft, power in dB, `specshow` into a figure, saved as PNG, resized to 512 x 512 RGB."""
+    """Return `work(paths)`, which draws spectrograms of librosa with matplotlib and saves them as RGB PNG files.
+
+    Args:
+        out: Folder of the files.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -42,7 +46,11 @@ def report_setup(out: str) -> Callable[[list[str]], None]:
 
 
 def librosa_setup(out: str) -> Callable[[list[str]], None]:
-    """librosa for the transform, PIL for the image: no figure is drawn; one grey PNG a clip."""
+    """Return `work(paths)`, which saves spectrograms of librosa as grey PNG files with PIL.
+
+    Args:
+        out: Folder of the files.
+    """
     import librosa
     from PIL import Image
 
@@ -57,7 +65,7 @@ def librosa_setup(out: str) -> Callable[[list[str]], None]:
 
 
 def torchaudio_setup() -> Callable[[list[str]], None]:
-    """torchaudio's Spectrogram and AmplitudeToDB, torchvision's antialiased resize; uint8 in memory."""
+    """Return `work(paths)`, which computes uint8 images with torchaudio and torchvision's antialiased resize."""
     import soundfile
     import torch
     from torchaudio.transforms import AmplitudeToDB, Spectrogram
@@ -70,7 +78,7 @@ def torchaudio_setup() -> Callable[[list[str]], None]:
     @torch.inference_mode()
     def work(paths: list[str]) -> None:
         for path in paths:
-            samples, _ = soundfile.read(path, dtype="float32")  # torchaudio.load hands on to torchcodec since 2.9
+            samples, _ = soundfile.read(path, dtype="float32")  # since 2.9 torchaudio.load needs torchcodec
             decibels = to_decibels(spectrogram(torch.from_numpy(samples)[None]))
             image = resize(decibels - decibels.amax())
             ((image + 80) * (255 / 80)).round().to(torch.uint8)
@@ -79,7 +87,14 @@ def torchaudio_setup() -> Callable[[list[str]], None]:
 
 
 class DaliPipeline:
-    """DALI's stock pipeline: file reader, audio decoder, spectrogram, to_decibels, resize, cast; all its own operators."""
+    """Pipeline of DALI's own operators: reader, audio decoder, spectrogram, to_decibels, resize, cast.
+
+    Args:
+        paths: Audio files.
+        threads: CPU threads of the pipeline.
+        device: `cpu` or `cuda`.
+        batch: Files of a batch.
+    """
 
     def __init__(self, paths: Sequence[str], threads: int, device: str = "cpu", batch: int = 10) -> None:
         dali: Any = importlib.import_module("nvidia.dali")
@@ -106,7 +121,7 @@ class DaliPipeline:
         self._pipeline.build()
 
     def run(self) -> None:
-        """All files once; two batches are under way at a time and none is left when it returns, so that no run helps the next."""
+        """Process all files once, two batches at a time; no batch is prefetched for the next run."""
         batches = -(-self.clips // self.batch)
         depth = min(2, batches)
         for _ in range(depth):

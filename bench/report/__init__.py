@@ -1,1 +1,1 @@
-"""Report pages: what they say as blocks, and the two ways they are written, HTML and Markdown."""
+"""Reports: their contents as blocks, written as HTML or Markdown."""

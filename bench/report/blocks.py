@@ -1,4 +1,4 @@
-"""What a report is made of. Builders (`records`, `quality`, `runs`) make blocks; `render` writes them."""
+"""Blocks of a report. `records`, `quality` and `runs` build them; `render` writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-COLOURS = 8  # classes c0 to c7 in the page's CSS
+COLOURS = 8  # CSS classes c0 to c7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,20 +19,20 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of cells; columns of numbers are aligned right."""
+    """Rows of cells; numeric columns are aligned right."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    numeric: Sequence[int] = ()  # columns
+    numeric: Sequence[int] = ()  # indices of columns
     caption: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One bar from `start`, the whiskers from `low` to `high`, and the note beside it."""
+    """Bar from `start` with whiskers from `low` to `high` and a note."""
 
     label: str
-    kind: str  # CSS classes: a role of a record, or part with a colour
+    kind: str  # CSS classes: the role of a record, or `part` with a colour
     value: float
     note: str
     low: float = 0.0
@@ -42,7 +42,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-    """Bars on one scale from zero."""
+    """Bars on one scale that starts at zero."""
 
     title: str
     unit: str
@@ -50,36 +50,36 @@ class Bars:
 
     @property
     def top(self) -> float:
-        """The end of the scale."""
+        """End of the scale."""
         return max((max(bar.high, bar.start + bar.value) for bar in self.bars), default=0.0) or 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A curve of (x, y) points, with a band (x, low, high) where it has one."""
+    """Curve of (x, y) points with an optional band of (x, low, high)."""
 
     name: str
     points: Sequence[tuple[float, float]]
     band: Sequence[tuple[float, float, float]] = ()
     dashed: bool = False
-    stairs: bool = False  # the value holds until the next point
+    stairs: bool = False  # constant until the next point
 
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Curves over one pair of axes."""
+    """Curves in one pair of axes."""
 
     title: str
     x: str
     y: str
     lines: Sequence[Line]
     log: bool = False  # both axes
-    mark: float | None = None  # a vertical line at this x
+    mark: float | None = None  # x of a vertical line
 
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """Counts by row and column, shaded by their share of the row."""
+    """Counts by row and column, shaded by their fraction of the row."""
 
     title: str
     rows: str
@@ -90,7 +90,7 @@ class Matrix:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """Blocks that a reader opens when wanted."""
+    """Blocks that are hidden until the reader opens them."""
 
     title: str
     blocks: Sequence[Block]
@@ -101,7 +101,7 @@ Block = Text | Table | Bars | Lines | Matrix | Details
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A whole report: one or two sentences of summary, then blocks under headings."""
+    """Report: sentences of a summary, and blocks under headings."""
 
     title: str
     summary: Sequence[str]
@@ -109,7 +109,13 @@ class Page:
 
 
 def waterfall(title: str, unit: str, parts: Sequence[tuple[str, float]]) -> Bars:
-    """Parts of a whole as bars, each of which starts where the one before it ends."""
+    """Return the parts of a whole as bars, each of which starts at the end of the previous one.
+
+    Args:
+        title: Title of the chart.
+        unit: Unit of the values.
+        parts: Name and value of each part.
+    """
     total = sum(value for _, value in parts) or 1.0
     bars, start = [], 0.0
     for i, (name, value) in enumerate(parts):
@@ -120,7 +126,12 @@ def waterfall(title: str, unit: str, parts: Sequence[tuple[str, float]]) -> Bars
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure for people: three significant digits, thousands set apart."""
+    """Return a value as text with thousands separators; – if it is None or NaN.
+
+    Args:
+        value: Number.
+        digits: Significant digits.
+    """
     if value is None or value != value:
         return "–"
     if value == 0:
@@ -134,12 +145,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def per_cent(value: float | None) -> str:
-    """A share as a percentage."""
+    """Return a fraction as a percentage; – if it is None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def plain(value: Any) -> str:
-    """A parameter's value for people."""
+    """Return the value of a parameter as text."""
     if isinstance(value, list | tuple):
         return ", ".join(map(plain, value)) or "none"
     return number(value) if isinstance(value, float) else str(value)

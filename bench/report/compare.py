@@ -1,4 +1,4 @@
-"""`bench compare A B`: what became faster or slower from A to B, and what is within noise."""
+"""`bench compare A B`: cases that are faster or slower in B than in A."""
 
 from __future__ import annotations
 
@@ -11,37 +11,52 @@ from shardwave.bench.report.blocks import number
 from shardwave.bench.report.render import table
 from shardwave.common.errors import UsageError
 
-SMALL = 0.03  # changes below this are noise whatever the spread
-FEW, UNSURE = 3, 0.20  # a case repeated fewer than FEW times must change by more than UNSURE to count
+SMALL = 0.03  # relative changes below this are noise
+FEW, UNSURE = 3, 0.20  # with fewer than FEW repeats, changes below UNSURE are noise
 
 Row = dict[str, Any]
 
 
 def compare(before: Path | str, after: Path | str) -> dict[str, Any]:
-    """Compare two files (or folders) of records case by case.
+    """Compare two files of records case by case.
 
-    A case changed when its quartile ranges lie apart and its median moved by more than 3 % (20 % where either side has fewer
-    than three repeats); the ratio says how many times as fast it is in `after`. Returns {text (Markdown), faster, slower, same,
-    only_before, only_after, notes}.
+    A case has changed if its interquartile ranges do not overlap and its median differs by more than 3 %, or 20 % if it has
+    fewer than three repeats. The ratio is the speed in `after` divided by the speed in `before`.
+
+    Args:
+        before: File of records, or its folder.
+        after: File of records, or its folder.
+
+    Returns:
+        The comparison as Markdown (`text`), the changes by verdict (`faster`, `slower`, `same`), the cases of one file only
+        (`only_before`, `only_after`), and reasons for doubt (`notes`).
+
+    Raises:
+        UsageError: The files have no measured case in common.
     """
     old, new = _measured(before), _measured(after)
     shared = [key for key in old if key in new]
     if not shared:
         raise UsageError(f"{before} and {after} have no case in common: compare records of the same stages")
     changes = [{"stage": key[0], "case": key[1], "unit": key[2], **change(old[key], new[key])} for key in shared]
-    found: dict[str, Any] = {
+    comparison: dict[str, Any] = {
         name: sorted((one for one in changes if one["verdict"] == name), key=lambda one: one["ratio"], reverse=name == "faster")
         for name in ("faster", "slower", "same")
     }
-    found["only_before"] = [" / ".join(key) for key in old if key not in new]
-    found["only_after"] = [" / ".join(key) for key in new if key not in old]
-    found["notes"] = _notes(old, new, changes)
-    found["text"] = _text(before, after, found)
-    return found
+    comparison["only_before"] = [" / ".join(key) for key in old if key not in new]
+    comparison["only_after"] = [" / ".join(key) for key in new if key not in old]
+    comparison["notes"] = _notes(old, new, changes)
+    comparison["text"] = _text(before, after, comparison)
+    return comparison
 
 
 def change(old: Row, new: Row) -> dict[str, Any]:
-    """How a case changed: medians before and after, ratio (2 = twice as fast), verdict (faster, slower, same)."""
+    """Return the change of a case: medians, ratio of the speeds, verdict (faster, slower, same) and role.
+
+    Args:
+        old: Record before.
+        new: Record after.
+    """
     lower = old["unit"] in LOWER_IS_BETTER
     ratio = old["median"] / new["median"] if lower else new["median"] / old["median"]
     apart = old["q3"] < new["q1"] or new["q3"] < old["q1"]
@@ -54,18 +69,18 @@ def change(old: Row, new: Row) -> dict[str, Any]:
 def _measured(path: Path | str) -> dict[tuple[str, str, str], Row]:
     rows = {(row["stage"], row["case"], row["unit"]): row for row in read(path) if not row["skipped"] and row["median"]}
     if not rows:
-        raise UsageError(f"{path} holds no measured case: every one was skipped, or the run was interrupted")
+        raise UsageError(f"{path} holds no measured case, all were skipped or the run was interrupted: measure again")
     return rows
 
 
 def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
-    """What makes the comparison doubtful."""
+    """Reasons to doubt the comparison."""
     notes = []
     first, second = next(iter(old.values()))["environment"], next(iter(new.values()))["environment"]
     different = [key for key in ("cpu", "cores", "gpu") if first.get(key) != second.get(key)]
     if different:
-        told = ", ".join(f"{key} {first.get(key)} and {second.get(key)}" for key in different)
-        notes.append(f"The machines differ ({told}): compare the fractions of the limit, not the rates.")
+        values = ", ".join(f"{key} {first.get(key)} and {second.get(key)}" for key in different)
+        notes.append(f"The machines differ ({values}): compare the fractions of the limit, not the rates.")
     references = [one for one in changes if one["role"] in ("baseline", "limit") and one["verdict"] != "same"]
     if references:
         examples = "; ".join(f"{one['case']} x{one['ratio']:.2f}" for one in references[:4])
@@ -73,18 +88,18 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _text(before: Path | str, after: Path | str, found: dict[str, Any]) -> str:
-    parts = [f"# {before} → {after}", *found["notes"]]
+def _text(before: Path | str, after: Path | str, comparison: dict[str, Any]) -> str:
+    parts = [f"# {before} → {after}", *comparison["notes"]]
     for name in ("slower", "faster"):
         rows = [
             (one["stage"], one["case"], f"{number(one['before'])} → {number(one['after'])} {one['unit']}", f"x{one['ratio']:.2f}")
-            for one in found[name]
+            for one in comparison[name]
         ]
         shown = table(("stage", "case", "median", "speed"), rows) if rows else "None."
         parts.append(f"## {name.capitalize()} ({len(rows)})\n\n{shown}")
-    same = [one["case"] for one in found["same"]]
+    same = [one["case"] for one in comparison["same"]]
     parts.append(f"## Within noise ({len(same)})\n\n{', '.join(same) or 'None.'}")
     for name, label in (("only_before", "Only before"), ("only_after", "Only after")):
-        if found[name]:
-            parts.append(f"## {label} ({len(found[name])})\n\n" + ", ".join(found[name]))
+        if comparison[name]:
+            parts.append(f"## {label} ({len(comparison[name])})\n\n" + ", ".join(comparison[name]))
     return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""`report`: records and run folders as one self-contained HTML page, or the same as Markdown."""
+"""`report`: records and run folders as one self-contained HTML page and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.storage.atomic import write_bytes
 
 RECORDS, RESULT = "records.jsonl", "result.json"
-MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # of values that fit no page
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # errors of damaged values
 
 
 def write(paths: Sequence[Path | str], out_html: Path | str) -> str:
-    """Report on `paths`, bench records (files or their folders) and run folders, in the page `out_html`.
+    """Write a report on records and run folders.
+
+    Args:
+        paths: Run folders, and files of records or their folders.
+        out_html: File of the page.
 
     Returns:
         The report as Markdown.
 
     Raises:
-        UsageError: a path is neither.
+        UsageError: A path is neither, or `out_html` is a folder.
+        ShardwaveError: A file is damaged.
     """
     if not paths:
         raise UsageError("report needs at least one run folder or bench folder")
@@ -36,15 +41,23 @@ def write(paths: Sequence[Path | str], out_html: Path | str) -> str:
 
 
 def rendered(paths: Sequence[Path | str]) -> tuple[str, str]:
-    """The report as Markdown and as HTML; raises ShardwaveError, naming `paths`, where a file does not hold what it should."""
+    """Return the report as Markdown and as HTML.
+
+    Args:
+        paths: Run folders, and files of records or their folders.
+
+    Raises:
+        UsageError: A path is neither.
+        ShardwaveError: A file is damaged.
+    """
     from shardwave.bench.report import render
 
     try:
         contents = page(paths)
         return render.markdown(contents), render.html(contents)
     except MISFITS as error:
-        named = ", ".join(map(str, paths))
-        raise ShardwaveError(f"{named}: the report cannot be made, a file there is damaged: {_line(error)}") from error
+        names = ", ".join(map(str, paths))
+        raise ShardwaveError(f"{names}: the report cannot be made, a file there is damaged: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:
@@ -52,7 +65,15 @@ def _line(error: Exception) -> str:
 
 
 def page(paths: Sequence[Path | str]) -> Page:
-    """The report's contents."""
+    """Return the contents of the report.
+
+    Args:
+        paths: Run folders, and files of records or their folders.
+
+    Raises:
+        UsageError: A path is neither, or a file of records is empty.
+        ShardwaveError: Records are damaged.
+    """
     from shardwave.bench.report import records, runs
 
     benches: list[tuple[str, list[dict[str, Any]]]] = []
@@ -63,27 +84,27 @@ def page(paths: Sequence[Path | str]) -> Page:
         elif (path / RESULT).exists():
             folders.append((_name(path), path))
         else:
-            what = "does not exist" if not path.exists() else f"holds neither {RESULT} nor {RECORDS}"
-            raise UsageError(f"{path} {what}: name run folders (train, search) or bench folders")
+            problem = "does not exist" if not path.exists() else f"holds neither {RESULT} nor {RECORDS}"
+            raise UsageError(f"{path} {problem}: name run folders (train, search) or bench folders")
     summary: list[str] = []
     sections: list[tuple[str, Sequence[Block]]] = []
     for name, rows in benches:
         if not rows:
-            raise UsageError(f"{name} holds no record: its measurement was interrupted before the first; measure again")
-        several = f"{name}: " if len(benches) > 1 else ""
+            raise UsageError(f"{name} holds no record, its run was interrupted before the first: measure again")
+        prefix = f"{name}: " if len(benches) > 1 else ""
         try:
-            summary += [several + sentence for sentence in records.summary(rows)]
-            sections += [(several + title, blocks) for title, blocks in records.sections(rows)]
+            summary += [prefix + sentence for sentence in records.summary(rows)]
+            sections += [(prefix + title, blocks) for title, blocks in records.sections(rows)]
         except MISFITS as error:
             raise ShardwaveError(f"{name}: the records are damaged ({_line(error)}): measure again") from error
     if folders:
-        sentences, made = runs.sections(folders)
-        summary, sections = [*summary, *sentences], [*sections, *made]
+        sentences, more_sections = runs.sections(folders)
+        summary, sections = [*summary, *sentences], [*sections, *more_sections]
     names = [name for name, _ in [*benches, *folders]]
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return Page(f"Shardwave report: {', '.join(names[:4])}{more}", summary, sections)
 
 
 def _name(path: Path) -> str:
-    found = path.resolve()
-    return found.parent.name if found.name == RECORDS else found.stem if found.suffix == ".jsonl" else found.name
+    full = path.resolve()
+    return full.parent.name if full.name == RECORDS else full.stem if full.suffix == ".jsonl" else full.name

@@ -1,4 +1,4 @@
-"""The picture of the README: throughput of three stages beside other programs, drawn from the records."""
+"""Picture of the README: throughput of three stages and of other programs, drawn from the records."""
 
 from __future__ import annotations
 
@@ -94,7 +94,12 @@ def draw(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> bool:
-    """Write the picture; return whether the file changed."""
+    """Write the picture and return whether the file changed.
+
+    Args:
+        rows: Records, as for `draw`.
+        path: SVG file.
+    """
     from shardwave.shards.storage.atomic import write_bytes
 
     content = draw(rows)

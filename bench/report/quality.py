@@ -1,4 +1,4 @@
-"""Searches replayed on recorded curves as blocks: best value over epochs and time with bands, regret, ranks."""
+"""Blocks of replayed searches: best value over epochs and time with bands, regret, and ranks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ Row = dict[str, Any]
 SHOWN = 6  # curves in a figure
 HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
 ABOUT = (
-    "Only the training is looked up in a table of recorded learning curves; each backend's own samplers, schedulers and "
-    "searchers decide, in simulated time. Bands: quartiles over the seeds. Regret: the table's best value minus the best "
-    "value found. Rank: 1 is best, mean over seeds. “ray objects” are Ray's scheduler and searcher, called by this event "
-    "loop in Tune's place."
+    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers of each backend "
+    "run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the table minus the best value "
+    "of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are Ray's scheduler and searcher, called "
+    "by the event loop of the replay instead of Tune."
 )
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
-    """Per table: what ranks best over all numbers of workers, and random search beside it."""
+    """Return a sentence per table: the best mean rank over all numbers of workers, and that of random search.
+
+    Args:
+        rows: Records of replayed searches.
+    """
     sentences = []
     for table in dict.fromkeys(row["params"]["table"] for row in rows):
-        mine = [row for row in rows if row["params"]["table"] == table]
+        records = [row for row in rows if row["params"]["table"] == table]
         ranks: dict[str, list[float]] = {}
-        for row in mine:
+        for row in records:
             ranks.setdefault(_name(row), []).append(row["params"]["rank"])
         mean = {name: statistics.mean(values) for name, values in ranks.items()}
         best = min(mean, key=lambda name: mean[name])
-        counts = ", ".join(str(count) for count in dict.fromkeys(row["params"]["workers"] for row in mine))
+        counts = ", ".join(str(count) for count in dict.fromkeys(row["params"]["workers"] for row in records))
         chance = "random/random/none"
         plain = f"; {chance} ranks {number(mean[chance])}" if chance in mean else ""
         sentences.append(
@@ -39,27 +43,31 @@ def verdict(rows: Sequence[Row]) -> list[str]:
 
 
 def quality(rows: Sequence[Row]) -> list[Block]:
-    """One part per table and number of workers."""
+    """Return the blocks of every table and number of workers.
+
+    Args:
+        rows: Records of replayed searches.
+    """
     blocks: list[Block] = [Text(ABOUT)]
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["params"]["table"], row["params"]["workers"]), []).append(row)
-    for (table, workers), mine in groups.items():
-        mine.sort(key=lambda row: row["params"]["rank"])
-        about = mine[0]["params"]
+    for (table, workers), records in groups.items():
+        records.sort(key=lambda row: row["params"]["rank"])
+        params = records[0]["params"]
         title = f"{table}, {workers} worker{'s' * (workers != 1)}"
-        shown = _shown(mine)
+        shown = _shown(records)
         for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
             lines = [_best(row, axis) for row in shown]
             blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
         late = [_regret(row) for row in shown]
         blocks.append(Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late))
         caption = (
-            f"{title}: {about['trainings']} x {about['epochs']} epochs to spend, {about['configurations']} configurations "
-            f"recorded, best value {number(about['best'])}"
+            f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, {params['configurations']} configurations "
+            f"recorded, best value {number(params['best'])}"
         )
-        ranked = Table(HEAD, [_figures(row) for row in mine], (1, 2, 3, 4, 5), caption)
-        blocks.append(Details(f"{title}: all {len(mine)}, ranked", [ranked]))
+        ranked = Table(HEAD, [_figures(row) for row in records], (1, 2, 3, 4, 5), caption)
+        blocks.append(Details(f"{title}: all {len(records)}, ranked", [ranked]))
     return blocks
 
 
@@ -70,7 +78,7 @@ def _figures(row: Row) -> tuple[str, ...]:
 
 
 def _shown(ranked: Sequence[Row]) -> list[Row]:
-    """The best of each backend, the baselines, then the best of what is left."""
+    """The best of each backend, the baselines, then the best of the others, up to SHOWN."""
     chosen = []
     for backend in ("optuna/", "ray objects/"):
         chosen += [row for row in ranked if _name(row).startswith(backend)][:1]

@@ -1,4 +1,4 @@
-"""Bench records as blocks: the bottleneck in a sentence, where the time goes, bars per stage, scaling, environment."""
+"""Blocks of bench records: bottleneck, parts of the time, bars of each stage, scaling, and environment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Line, Lines
 from shardwave.bench.report.quality import quality, verdict
 
 Row = dict[str, Any]
-EPOCHS = 10  # of a training, in the sentence that names the bottleneck (the commands' default)
-FAR = 3  # a limit this many times as long as the other bars of its chart is only in the table
+EPOCHS = 10  # epochs of a training in the sentence on the bottleneck; default of the commands
+FAR = 3  # a limit more than this many times as long as the other bars is only in the table
 TITLES = {
     "decode": "Decoding",
     "preprocess": "Precompute: files to images",
@@ -27,11 +27,15 @@ TITLES = {
     "scale": "Cost as work grows",
     "search-quality": "Search quality on recorded curves",
 }
-DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are no column of the figures
+DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are not listed in the table
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """The bottleneck of a clip's way from file to a trained epoch, and the step that is farthest from its limit."""
+    """Return sentences on the bottleneck, the step farthest from its limit, replayed searches and skipped cases.
+
+    Args:
+        rows: Records of one file.
+    """
     measured = [row for row in rows if not row["skipped"]]
     sentences = []
     way = _way(measured)
@@ -41,51 +45,59 @@ def summary(rows: Sequence[Row]) -> list[str]:
         limit = "" if row["of_limit"] is None else f", at {number(row['of_limit'])} of its limit on this machine"
         epochs = f" through {EPOCHS} epochs" if any(part[1]["params"]["way"]["when"] == "epoch" for part in way) else ""
         sentences.append(
-            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip costs "
+            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip takes "
             f"from file{epochs}{limit}."
         )
     ours = [row for row in measured if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")]
     if ours:
         worst = min(ours, key=lambda row: row["of_limit"])
-        where = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
-        sentences.append(f"Farthest from its limit: {where}, {number(worst['of_limit'])} of it.")
+        case = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
+        sentences.append(f"Farthest from its limit: {case}, {number(worst['of_limit'])} of it.")
     sentences += verdict([row for row in measured if row["stage"] == "search-quality"])
     if len(measured) < len(rows):
-        skipped = f"{len(rows) - len(measured)} of {len(rows)} cases were not run"
-        sentences.append(f"{skipped}; the reasons are listed below.")
+        skipped = f"{len(rows) - len(measured)} of {len(rows)} cases were skipped"
+        sentences.append(f"{skipped}; the report lists the reasons.")
     return sentences
 
 
 def sections(rows: Sequence[Row]) -> list[tuple[str, Sequence[Block]]]:
-    """All sections for one file of records."""
+    """Return the sections of one file of records.
+
+    Args:
+        rows: Records.
+    """
     measured = [row for row in rows if not row["skipped"]]
     skipped = [(row["stage"], row["case"], row["role"], row["skipped"]) for row in rows if row["skipped"]]
-    made = [("Where the time goes", _time(measured))]
+    named = [("Parts of the time", _time(measured))]
     for stage in dict.fromkeys(row["stage"] for row in measured):
-        mine = [row for row in measured if row["stage"] == stage]
-        blocks = {"search-quality": quality, "scale": _scale}.get(stage, _measured)(mine)
-        made.append((TITLES.get(stage, stage), blocks))
-    made.append(("Not run", [Table(("stage", "case", "role", "reason"), skipped)] if skipped else []))
-    made.append(("Environment", [environment([row["environment"] for row in rows])]))
-    return [(title, blocks) for title, blocks in made if blocks]
+        records = [row for row in measured if row["stage"] == stage]
+        blocks = {"search-quality": quality, "scale": _scale}.get(stage, _measured)(records)
+        named.append((TITLES.get(stage, stage), blocks))
+    named.append(("Skipped", [Table(("stage", "case", "role", "reason"), skipped)] if skipped else []))
+    named.append(("Environment", [environment([row["environment"] for row in rows])]))
+    return [(title, blocks) for title, blocks in named if blocks]
 
 
 def environment(environments: Sequence[Row]) -> Table:
-    """What it ran on; several values where it differs."""
+    """Return the table of the environment; different values are listed.
+
+    Args:
+        environments: Environments of the records.
+    """
     rows = []
     for key in ("machine", "cpu", "cores", "memory_gb", "cpu_capability", "gpu", "python", "commit"):
-        values = [found.get(key) for found in environments]
+        values = [one.get(key) for one in environments]
         names = dict.fromkeys("unknown" if value is None else plain(value) for value in values)
         rows.append((key.replace("_", " "), "; ".join(names)))
-    dates = sorted({str(found.get("date")) for found in environments})
+    dates = sorted({str(one.get("date")) for one in environments})
     rows.append(("date", " to ".join(dict.fromkeys((dates[0], dates[-1])))))
-    versions = [", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items()) for found in environments]
+    versions = [", ".join(f"{name} {version}" for name, version in one.get("versions", {}).items()) for one in environments]
     rows.append(("versions", "; ".join(dict.fromkeys(versions))))
     return Table(("", ""), rows)
 
 
 def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
-    """(step, record, seconds of a 30 s clip) for the records that stand for a step of its way; epochs count EPOCHS times."""
+    """Step, record and seconds per 30 s clip of the records with a `way`; steps of an epoch count EPOCHS times."""
     ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
     return [(way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1)) for way, row in ways]
 
@@ -96,7 +108,7 @@ def _time(measured: Sequence[Row]) -> list[Block]:
     if way:
         epochs = {"epoch": f", {EPOCHS} epochs", "once": ""}
         parts = [(name + epochs[row["params"]["way"]["when"]], 1000 * seconds) for name, row, seconds in way]
-        blocks.append(waterfall("A 30 s clip, eleven views, from file through training", "ms", parts))
+        blocks.append(waterfall("A 30 s clip with eleven images, from file through training", "ms", parts))
     for row in measured:
         if row["params"].get("parts"):
             whole = row["params"].get("whole", TITLES.get(row["stage"], row["stage"]))
@@ -109,7 +121,7 @@ def _measured(rows: Sequence[Row]) -> list[Block]:
 
 
 def _bars(rows: Sequence[Row]) -> list[Block]:
-    """Bars of one scale per group of cases that share a unit."""
+    """Charts of bars, one for each group and unit."""
     groups: dict[tuple[str, str], list[Bar]] = {}
     for row in rows:
         group = row["params"].get("group", "")
@@ -127,7 +139,7 @@ def _bars(rows: Sequence[Row]) -> list[Block]:
 
 
 def _note(row: Row) -> str:
-    """What stands beside a bar."""
+    """Note of a bar."""
     parts = [number(row["median"])]
     if row["params"].get("sample_bytes"):
         parts.append(f"{number(row['median'] * row['params']['sample_bytes'] / 1e9)} GB/s")
@@ -139,21 +151,21 @@ def _note(row: Row) -> str:
 def _figures(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
-        about = ", ".join(f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN)
+        params = ", ".join(f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN)
         limit = "" if row["of_limit"] is None else number(row["of_limit"])
         spread = f"{number(row['q1'])} to {number(row['q3'])}"
-        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), limit, row["unit"], about))
+        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), limit, row["unit"], params))
     return Table(("case", "role", "median", "quartiles", "n", "of limit", "unit", "parameters"), cells, (2, 3, 4, 5))
 
 
 def _scale(rows: Sequence[Row]) -> list[Block]:
     blocks: list[Block] = []
     for axis in ("clips", "workers"):
-        mine = [row for row in rows if row["params"].get("axis") == axis]
-        lines = [Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"]) for row in mine]
+        records = [row for row in rows if row["params"].get("axis") == axis]
+        lines = [Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"]) for row in records]
         if lines:
-            blocks.append(Lines(f"Cost over {axis}", axis, mine[0]["params"]["measure"], lines, log=True))
+            blocks.append(Lines(f"Cost over {axis}", axis, records[0]["params"]["measure"], lines, log=True))
     blocks += _bars([row for row in rows if row["params"].get("axis") is None])
     if any(row["unit"] == "exponent" for row in rows):
-        blocks.append(Text("Exponent 1: cost grows in step with the work; over workers, -1 would be a perfect speed-up."))
+        blocks.append(Text("Exponent 1 is cost proportional to the work; over workers, -1 is a perfect speed-up."))
     return blocks

@@ -1,4 +1,4 @@
-"""A page as one self-contained HTML file (no network, light and dark, phone and paper) or as Markdown."""
+"""Rendering of a page as one self-contained HTML file or as Markdown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from shardwave.bench.report.svg import plot
 from shardwave.common.printable import printable
 
 BAR = 24  # characters of the longest bar in Markdown
-POINTS = 8  # of a curve that Markdown lists
+POINTS = 8  # points of a curve in Markdown
 
 
 def html(page: Page) -> str:
-    """The page as HTML. Names in it may hold control characters, which are escaped."""
+    """Return the page as HTML, with control characters escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("shardwave.bench.report", ""),
         autoescape=True,
@@ -24,12 +24,12 @@ def html(page: Page) -> str:
     )
     environment.filters.update(kind=lambda block: type(block).__name__, number=number, plot=plot)
     bars = [block for _, blocks in page.sections for block in blocks if isinstance(block, Bars)]
-    key = any(bar.high for block in bars for bar in block.bars)  # of their colours, and of the whiskers
+    key = any(bar.high for block in bars for bar in block.bars)  # whether to show the key of colours and whiskers
     return printable(environment.get_template("page.html").render(page=page, key=key))
 
 
 def markdown(page: Page) -> str:
-    """The page as Markdown: charts become tables."""
+    """Return the page as Markdown, with charts as tables."""
     parts = [f"# {page.title}", *page.summary]
     for title, blocks in page.sections:
         parts += [f"## {title}", *map(_markdown, blocks)]
@@ -37,7 +37,13 @@ def markdown(page: Page) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A Markdown table."""
+    """Return a Markdown table.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells.
+        numeric: Indices of the columns to align right.
+    """
     rule = ["--:" if i in numeric else "---" for i in range(len(head))]
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (head, rule, *rows)
@@ -74,6 +80,6 @@ def _markdown(block: Block) -> str:
 
 
 def _some(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A few points of a curve, the last one included."""
+    """At most POINTS points of a curve, and the last one."""
     chosen = list(points[:: max(1, -(-len(points) // POINTS))])
     return chosen if chosen[-1:] == list(points[-1:]) else [*chosen, points[-1]]

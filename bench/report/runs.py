@@ -1,4 +1,4 @@
-"""Run folders as blocks: a training's curves and confusion matrix, a search's trials, several searches side by side."""
+"""Blocks of run folders: curves and confusion matrix of a training, trials of a search, comparison of searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shardwave.bench.report.blocks import Block, Details, Line, Lines, Matrix, T
 from shardwave.bench.report.records import environment
 
 Result = dict[str, Any]
-LEARNING = "training (while learning)"  # of its own steps, with augmentation and dropout
+LEARNING = "training (while learning)"  # scores of training steps, with augmentation and dropout
 PARTS = {"train": "train (while learning)", "val": "validation", "test": "test"}
 VIEWS = ("full", "slice_mean")
 SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data"}
@@ -21,17 +21,21 @@ COMPARED = (
 
 
 def sections(runs: Sequence[tuple[str, Path]]) -> tuple[list[str], list[tuple[str, Sequence[Block]]]]:
-    """Summary sentences and sections for named run folders (train, search, cross-validation)."""
+    """Return the summary and the sections of run folders.
+
+    Args:
+        runs: Name and folder of each run.
+    """
     from shardwave.models.runs.result import read
 
     results = [(name, folder, read(folder)) for name, folder in runs]
-    searches = {name: folder for name, folder, found in results if "overhead" in found.get("seconds", {})}
-    made: list[tuple[str, Sequence[Block]]] = []
+    searches = {name: folder for name, folder, result in results if "overhead" in result.get("seconds", {})}
+    named: list[tuple[str, Sequence[Block]]] = []
     if len(searches) > 1:
-        made.append(("Searches side by side", _compared(searches)))
-    made += [(name, _blocks(folder, result)) for name, folder, result in results]
-    made.append(("Environment of the runs", [environment([result["environment"] for _, _, result in results])]))
-    return [_sentence(name, result) for name, _, result in results], made
+        named.append(("Searches side by side", _compared(searches)))
+    named += [(name, _blocks(folder, result)) for name, folder, result in results]
+    named.append(("Environment of the runs", [environment([result["environment"] for _, _, result in results])]))
+    return [_sentence(name, result) for name, _, result in results], named
 
 
 def _sentence(name: str, result: Result) -> str:
@@ -47,7 +51,7 @@ def _sentence(name: str, result: Result) -> str:
             f"{result['epochs']['saved']} epochs saved by stopping, {per_cent(seconds['overhead'] / seconds['total'])} of the "
             "time overhead."
         )
-    counted = [  # on the held-out part where there is one
+    counted = [  # test scores first
         f"{per_cent(scores[key])} {part} accuracy ({selected})"
         for part, key in (("test", f"test_{selected}_accuracy"), ("validation", f"val_{selected}_accuracy"))
         if scores.get(key) is not None
@@ -96,7 +100,7 @@ def _history(result: Result) -> list[Block]:
         Lines("Recall and F1, weighted", "epoch", "score", recall, mark=best),
         Lines("Loss", "epoch", "nats", [*line("train_loss", LEARNING), *line("val_loss", "validation")], mark=best),
     ]
-    kept = [Text(f"The dashed upright line is epoch {best}, whose weights were kept.")] if history and best else []
+    kept = [Text(f"The dashed vertical line marks epoch {best}, whose weights were saved.")] if history and best else []
     return [*(chart for chart in charts if chart.lines), *kept]
 
 
@@ -117,7 +121,7 @@ def _scores(result: Result) -> list[Block]:
             if any(value is not None for value in values):
                 rows.append((name, view, *map(per_cent, values)))
     head = ("part", "score", "accuracy", "recall", "F1")
-    return [Table(head, rows, (2, 3, 4), "Scores of the epoch that was kept")] if rows else []
+    return [Table(head, rows, (2, 3, 4), "Scores of the saved epoch")] if rows else []
 
 
 def _folds(folds: Any) -> Table:
@@ -127,11 +131,13 @@ def _folds(folds: Any) -> Table:
         tests = {view: scores.get(f"test_{view}_accuracy") for view in VIEWS}
         accuracy = ", ".join(f"{view} {per_cent(value)}" for view, value in tests.items() if value is not None)
         rows.append((str(fold.get("fold", position)), accuracy))
-    return Table(("fold held out", "accuracy on it"), rows, caption="Each fold scored once, by a model that never saw it")
+    return Table(
+        ("fold held out", "accuracy on it"), rows, caption="Each fold is scored once, by a model trained on the other folds"
+    )
 
 
 def _seconds(result: Result) -> list[Block]:
-    """Seconds of a training or, per job, of a search: steps, validation, waiting, and what is none of these."""
+    """Seconds of a training, or of a search per job: steps, validation, waiting, and the rest."""
     seconds, search = result.get("seconds") or {}, result["command"] == "search"
     total, jobs = seconds.get("total"), (result.get("jobs") or 1) if search else 1
     if not total:
@@ -146,8 +152,8 @@ def _seconds(result: Result) -> list[Block]:
     if search:
         parts.append(("overhead: start, data, scheduling, results", max(0.0, rest)))
     elif rest > 0:
-        parts.append(("all else: start, scores, figures", rest))
-    title = "Where the search's time went" if search else "Where the time went"
+        parts.append(("other: start, scores, figures", rest))
+    title = "Parts of the search's time" if search else "Parts of the time"
     return [waterfall(title, "s", parts)] if search or rest > -0.05 * total else []
 
 
@@ -157,7 +163,7 @@ def _search(folder: Path, result: Result) -> list[Block]:
 
     trials = read_trials(folder) if (folder / "trials.jsonl").exists() else []
     if not trials:
-        return [Text("No trial has ended.")]
+        return [Text("No trial has ended yet.")]
     blocks = _best_values({"best so far": best_so_far(trials)})
     if result.get("best"):
         best = result["best"]
@@ -172,7 +178,7 @@ def _search(folder: Path, result: Result) -> list[Block]:
         cells = (str(trial.trial), trial.state, per_cent(trial.value), str(trial.epochs), number(trial.seconds))
         table.append((*cells, *(plain(trial.params.get(name)) for name in names)))
     head = ("trial", "state", "validation", "epochs", "seconds", *names)
-    shown = Table(head, table, range(2, len(head)), same and f"The same in all: {same}")
+    shown = Table(head, table, range(2, len(head)), same and f"Equal in all trials: {same}")
     return [*blocks, Details(f"All {len(trials)} trials, best first", [shown])]
 
 
@@ -185,17 +191,17 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
         best = per_cent((row["best"] or {}).get("value"))
         counts = (str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]))
         times = (row["seconds"], row["seconds_per_trial"], row["overhead"], row["overhead_per_trial"], row["seconds_to_best"])
-        about = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), best)
-        rows.append((*about, *counts, *map(number, times)))
+        settings = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), best)
+        rows.append((*settings, *counts, *map(number, times)))
     return [Table(COMPARED, rows, range(4, len(COMPARED))), *_best_values(steps)]
 
 
 def _best_values(steps: dict[str, Sequence[Sequence[Any]]]) -> list[Block]:
-    """Charts of the best value over time and over epochs, of named lists of (seconds, epochs, value)."""
+    """Charts of the best value over time and over epochs; steps are (seconds, epochs, value)."""
     return [
         Lines(
             f"Best value over {title}", x, "best validation value so far",
-            [Line(name, [(float(step[i]), step[2]) for step in found], stairs=True) for name, found in steps.items()],
+            [Line(name, [(float(step[i]), step[2]) for step in points], stairs=True) for name, points in steps.items()],
         )
         for i, (title, x) in enumerate((("time", "seconds"), ("epochs spent", "epochs")))
     ]  # fmt: skip

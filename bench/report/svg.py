@@ -1,4 +1,4 @@
-"""Positions in a line chart 360 units wide, so that text stays readable on a phone; `page.html` draws it as inline SVG."""
+"""Positions of a line chart, which `page.html` draws as inline SVG; its width keeps text readable on a phone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from shardwave.bench.report.blocks import COLOURS, Lines, number
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 350, 8, 196  # edges of the plot
-FEW = 12  # points of a curve that are marked
+FEW = 12  # curves with at most this many points get markers
 
 
 def plot(lines: Lines) -> dict[str, Any] | None:
-    """Edges, (position, label) of the ticks, and every curve's points, band and dots; None where there is nothing to draw."""
+    """Return edges, ticks as (position, label), and the points, bands and dots of all curves; None without points.
+
+    Args:
+        lines: Chart.
+    """
     xs = [x for line in lines.lines for x, _ in line.points]
     ys = [y for line in lines.lines for _, y in line.points]
     ys += [edge for line in lines.lines for _, low, high in line.band for edge in (low, high)]
@@ -46,11 +50,11 @@ def plot(lines: Lines) -> dict[str, Any] | None:
 
 
 class _Axis:
-    """Values to positions, from `start` to `stop`."""
+    """Scale that maps values to positions from `start` to `stop`."""
 
     def __init__(self, values: Sequence[float], start: float, stop: float, log: bool) -> None:
         self.log, self.start, self.stop = log, start, stop
-        self.whole = all(float(value).is_integer() for value in values)  # then so are the ticks
+        self.whole = all(float(value).is_integer() for value in values)  # ticks are whole numbers too
         low, high = min(values), max(values)
         if log:
             low, high = math.log10(low), math.log10(high)
@@ -62,27 +66,28 @@ class _Axis:
             self.low = max(self.low, 0.0)
 
     def place(self, value: float) -> float:
+        """Return the position of a value."""
         value = math.log10(max(value, 1e-300)) if self.log else value
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Positions and labels of round values that lie on the axis."""
+        """Return positions and labels of round values."""
         if self.log:
-            found = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
-            found = [value for value in found if self.low <= math.log10(value) <= self.high]
-            if len(found) > 6:
-                found = [value for value in found if f"{value:e}".startswith("1.0")] or found[::2]
+            values = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
+            values = [value for value in values if self.low <= math.log10(value) <= self.high]
+            if len(values) > 6:
+                values = [value for value in values if f"{value:e}".startswith("1.0")] or values[::2]
         else:
             step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
             step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 5)
             step = max(step, 1.0) if self.whole else step
-            found = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [(self.place(value), _short(value)) for value in found]
+            values = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [(self.place(value), _short(value)) for value in values]
 
 
 def _short(value: float) -> str:
-    """A tick's label."""
+    """Label of a tick."""
     for limit, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= limit:
             return f"{value / unit:g}{suffix}"

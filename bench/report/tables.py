@@ -1,8 +1,8 @@
-"""`make bench-tables`: tables in the documents, written from `bench/results/` and never by hand.
+"""`make bench-tables`: write the tables of the documents from `bench/results/`.
 
-A table stands between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`: the cases of STAGE (`*`: of every
-stage) in `bench/results/FILE.jsonl`, those alone whose name the regular expression PATTERN finds where one is given. The file
-`accuracy` is the accuracy table's own (`bench/results/accuracy.json`); of `defaults` STAGE is the model (`shardwave.bench.defaults`).
+A table is the text between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`. It lists the cases of
+STAGE (`*`: all stages) in `bench/results/FILE.jsonl` whose names match the regular expression PATTERN. The FILE `accuracy` is
+`bench/results/accuracy.json`; for the FILE `defaults`, STAGE is a model (`shardwave.bench.defaults`).
 """
 
 from __future__ import annotations
@@ -33,37 +33,54 @@ PLACE = re.compile(
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
-    """`text` with every table written anew."""
+    """Return `text` with all tables written from the records.
 
-    def write(found: re.Match[str]) -> str:
-        if found["file"] == "defaults":
-            table = settings.table(read(_file(results, "defaults.jsonl")), found["stage"])
-        elif found["file"] == "accuracy":
+    Args:
+        text: Markdown.
+        results: Folder of the records.
+
+    Raises:
+        UsageError: A table names a file or cases that do not exist.
+    """
+
+    def write(match: re.Match[str]) -> str:
+        if match["file"] == "defaults":
+            table = settings.table(read(_file(results, "defaults.jsonl")), match["stage"])
+        elif match["file"] == "accuracy":
             table = accuracy.table(json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))).strip()
         else:
-            table = rendered(read(_file(results, f"{found['file']}.jsonl")), found["stage"], found["pattern"])
-        return f"{found['start']}\n{table}\n\n{found['end']}"
+            table = rendered(read(_file(results, f"{match['file']}.jsonl")), match["stage"], match["pattern"])
+        return f"{match['start']}\n{table}\n\n{match['end']}"
 
     return PLACE.sub(write, text)
 
 
 def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = None) -> str:
-    """The Markdown table of a stage's records, and where and when they were measured."""
-    mine = [row for row in rows if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))]
-    if not mine:
+    """Return the Markdown table of a stage, with the machine, the commit and the date.
+
+    Args:
+        rows: Records.
+        stage: Stage, or `*` for all stages.
+        pattern: Regular expression that the names of the cases match.
+
+    Raises:
+        UsageError: No record matches.
+    """
+    records = [row for row in rows if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))]
+    if not records:
         raise UsageError(
-            f"a table asks for stage {stage}{f' and cases like {pattern}' if pattern else ''}, of which there is no record"
+            f"a table has no record of stage {stage}{f' and cases like {pattern}' if pattern else ''}: correct its marker"
         )
     cells = []
-    for row in sorted(mine, key=lambda row: ROLES.index(row["role"])):
+    for row in sorted(records, key=lambda row: ROLES.index(row["role"])):
         if row["skipped"]:
-            cells.append((row["case"], row["role"], "not run: " + row["skipped"], "", "", ""))
+            cells.append((row["case"], row["role"], "skipped: " + row["skipped"], "", "", ""))
             continue
         limit = "" if row["of_limit"] is None else number(row["of_limit"], 2)
         spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
         cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), limit))
-    where = "<br>".join(sorted({_origin(row) for row in mine}))
-    return table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{where}</sub>"
+    origin = "<br>".join(sorted({_origin(row) for row in records}))
+    return table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{origin}</sub>"
 
 
 def _origin(row: dict[str, Any]) -> str:
@@ -74,13 +91,13 @@ def _origin(row: dict[str, Any]) -> str:
 
 
 def stale() -> list[Path]:
-    """Markdown files whose tables are not those of the records."""
+    """Return the Markdown files whose tables differ from the records."""
     documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [path for path in documents if (text := path.read_text(encoding="utf-8")) != filled(text)]
 
 
 def main() -> None:
-    """Write all tables and the picture of the README anew."""
+    """Write all tables and the picture of the README."""
     if picture.write(read(_file(RESULTS, "throughput.jsonl")), ROOT / "docs" / "throughput.svg"):
         print("docs/throughput.svg: drawn", file=sys.stderr)
     for path in stale():
@@ -91,8 +108,8 @@ def main() -> None:
 def _file(results: Path, name: str) -> Path:
     path = results / name
     if not path.exists():
-        known = ", ".join(sorted(found.name for found in results.glob("*.json*"))) or "none"
-        raise UsageError(f"a table asks for bench/results/{name}, which is not there; there are: {known}")
+        known = ", ".join(sorted(file.name for file in results.glob("*.json*"))) or "none"
+        raise UsageError(f"a table names bench/results/{name}, which does not exist; files: {known}")
     return path
 
 

@@ -1,7 +1,7 @@
-"""Recorded learning curves: validation scores and seconds per epoch of points of a search space, looked up by the nearest point.
+"""Tables of recorded learning curves: validation scores and seconds per epoch of points of a search space.
 
-`python -m shardwave.bench.search_quality.curves RUN OUT.jsonl` writes the completed trials of a search as a table, small enough to keep with the project.
-A search that stops nothing records one: `search SET --backend random --scheduler none --trials 400 --jobs 2 --out RUN`.
+`python -m shardwave.bench.search_quality.curves RUN OUT.jsonl` writes the completed trials of a search as a table. A search
+without a scheduler gives complete curves: `search SET --backend random --scheduler none --trials 400 --jobs 2 --out RUN`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from shardwave.search.trial_log import read_trials
 from shardwave.shards.storage.atomic import write_bytes
 
 FORMAT = "shardwave-curves-2"
-DEFAULT = Path(__file__).parents[1] / "curves" / "mlp-esc10.jsonl"  # the table that comes with the project
+DEFAULT = Path(__file__).parents[1] / "curves" / "mlp-esc10.jsonl"  # table of the project
 
 
 class Row(TypedDict):
-    """One configuration; a line of a table."""
+    """Learning curve of one configuration; a line of a table."""
 
     params: dict[str, int | float]
     values: list[float]  # the validation score after each epoch
@@ -34,14 +34,23 @@ class Row(TypedDict):
 
 
 class Head(TypedDict):
-    """The first line of a table; what it says beyond these fields is only shown."""
+    """First line of a table; further fields are not used."""
 
     format: str
-    space: dict[str, Any]  # as `Space.describe` gives it, and in a search's result.json
+    space: dict[str, Any]  # as returned by `Space.describe`
 
 
 class Table:
-    """Learning curves of points of a space."""
+    """Learning curves of points of a space.
+
+    Args:
+        name: Name of the table.
+        space: Search space.
+        rows: Learning curves.
+
+    Raises:
+        UsageError: A combination of categories has no row.
+    """
 
     def __init__(self, name: str, space: Space, rows: Sequence[Row]) -> None:
         if not rows:
@@ -59,7 +68,10 @@ class Table:
             raise UsageError(f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: record more")
 
     def lookup(self, params: Mapping[str, Any]) -> Row:
-        """The recorded row of the same categories whose numbers are nearest in the unit cube (logarithms where drawn so)."""
+        """Return the row with the same categories and the nearest numbers.
+
+        The distance is that of the positions in the unit cube, of logarithms for log-uniform parameters.
+        """
         point = self._unit(params)
         return min(self._cells[self._cell(params)], key=lambda entry: math.dist(entry[0], point))[1]
 
@@ -76,7 +88,7 @@ def read(path: Path) -> Table:
 
     Raises:
         UsageError: There is no table, or it does not cover its space.
-        ShardwaveError: It is damaged.
+        ShardwaveError: The table is damaged.
     """
     space, rows = _read_run(path) if path.is_dir() else _read_file(path)
     try:
@@ -92,11 +104,11 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
         first, _, rest = regular_file.read_bytes(path).partition(b"\n")
     except OSError as error:
         raise UsageError(f"{path}: no table of learning curves there ({error.strerror})") from None
-    found = typed.parse(first, path)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        kind = typed.shown(found.get("format") if isinstance(found, dict) else None)
+    head = typed.parse(first, path)
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        kind = typed.shown(head.get("format") if isinstance(head, dict) else None)
         raise UsageError(f"{path} is not a table of learning curves: its format is {kind}, not {FORMAT}")
-    return typed.check(found, Head, path)["space"], typed.lines(rest, Row, f"{path} below its first line,")
+    return typed.check(head, Head, path)["space"], typed.lines(rest, Row, f"{path} below its first line,")
 
 
 def _read_run(path: Path) -> tuple[dict[str, Any], list[Row]]:
@@ -112,7 +124,13 @@ def _read_run(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 def write(path: Path, head: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Write a table; `head` holds its space, and says what was trained on what."""
+    """Write a table.
+
+    Args:
+        path: File of the table.
+        head: First line, with the space.
+        rows: Learning curves.
+    """
     lines: list[Mapping[str, Any]] = [{**head, "format": FORMAT, "configurations": len(rows)}]
     for row in rows:
         values = [round(value, 4) for value in row["values"]]
@@ -133,8 +151,8 @@ def main(run: Path, out: Path) -> None:
     if out.exists():
         raise UsageError(f"{out} exists: name a new file")
     table = read(run)
-    about, kept = result.read(run), ("model", "fingerprint", "selected_by", "folds", "seed", "space", "environment")
-    write(out, {name: about.get(name) for name in kept}, table.rows)
+    contents, kept = result.read(run), ("model", "fingerprint", "selected_by", "folds", "seed", "space", "environment")
+    write(out, {name: contents.get(name) for name in kept}, table.rows)
     print(f"{out}: {len(table.rows)} configurations of {table.epochs} epochs, the best {table.best}")
 
 

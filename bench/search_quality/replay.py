@@ -1,4 +1,4 @@
-"""`bench search`: backends compared on recorded learning curves, in simulated time; only the training is looked up."""
+"""`bench search`: backends compared in simulated time on recorded learning curves, which replace the trainings."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.trial import Trial
 
 STAGE = "search-quality"
-EPOCHS = 10  # of a full training, where the table has as many
-BUDGET = 20  # full trainings' worth of epochs
+EPOCHS = 10  # of a full training, or all epochs of a shorter table
+BUDGET = 20  # full trainings
 WORKERS = (1, 4, 16)
 GRID = 40  # points of a stored curve
 
@@ -30,18 +30,28 @@ GRID = 40  # points of a stored curve
 class Step(NamedTuple):
     """One epoch of a replayed search."""
 
-    seconds: float  # simulated, since the start
-    epochs: int  # spent so far, this one included
+    seconds: float  # simulated seconds since the start
+    epochs: int  # spent, with this one
     best: float  # best value so far
 
 
 def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: int) -> list[Step]:
-    """Run a search against the table: `workers` at a time, trials of at most `epochs`, until `budget` epochs are spent.
+    """Replay a search on a table.
 
-    The event loop knows what a trial's next epoch is worth only when the simulated clock reaches its end, as in a real search.
+    The driver learns the value of an epoch when the simulated clock reaches its end, as in a real search.
+
+    Args:
+        table: Learning curves.
+        driver: Strategy.
+        workers: Trials at the same time.
+        epochs: Largest number of epochs of a trial.
+        budget: Epochs of all trials together.
+
+    Returns:
+        One step per epoch, in order of time.
     """
     trials: dict[int, Trial] = {}
-    running: list[tuple[float, int, int]] = []  # (when the epoch under way ends, order, trial)
+    running: list[tuple[float, int, int]] = []  # (end of the current epoch, order, trial)
     steps: list[Step] = []
     clock, order, best, idle, begun = 0.0, 0, -math.inf, workers, 0
 
@@ -54,12 +64,12 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
         heapq.heappush(running, (clock + table.lookup(trials[number].params)["seconds"], order, number))
 
     while True:
-        while idle and begun < budget and (asked := driver.ask()) is not None:
-            if asked.trial not in trials:
-                trials[asked.trial] = Trial(asked.trial, asked.params)
-            trials[asked.trial].state = "RUNNING"
+        while idle and begun < budget and (assignment := driver.ask()) is not None:
+            if assignment.trial not in trials:
+                trials[assignment.trial] = Trial(assignment.trial, assignment.params)
+            trials[assignment.trial].state = "RUNNING"
             idle -= 1
-            begin(asked.trial)
+            begin(assignment.trial)
         if not running:
             return steps
         clock, _, number = heapq.heappop(running)
@@ -77,19 +87,31 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
 
 
 def best_at(steps: Sequence[Step], axis: str, points: Sequence[float]) -> np.ndarray:
-    """The best value when `axis` (seconds or epochs) reaches each of `points`; 0 before the first epoch ends."""
+    """Return the best value at each of `points`, 0 before the end of the first epoch.
+
+    Args:
+        steps: Steps of a search.
+        axis: `seconds` or `epochs`.
+        points: Ascending values of the axis.
+    """
     reached = np.searchsorted([getattr(step, axis) for step in steps], points, side="right")
     return np.array([0.0, *(step.best for step in steps)])[reached]
 
 
 def replay_setup(path: str, epochs: int, trainings: int) -> Callable[[tuple[str, int, int]], list[Step]]:
-    """For a worker process: `work((strategy, workers, seed))` replays one search against the table at `path`."""
+    """Return `work((strategy, workers, seed))`, which replays one search, for a worker process.
+
+    Args:
+        path: Table.
+        epochs: Largest number of epochs of a trial.
+        trainings: Budget of a search in full trainings.
+    """
     table = curves.read(Path(path))
     budget = trainings * epochs
 
     def work(task: tuple[str, int, int]) -> list[Step]:
         name, workers, seed = task
-        # as many trials as there are epochs: no strategy runs out of trials before the epochs are spent
+        # one trial per epoch, so that epochs limit the search and trials do not
         driver = strategies.make_driver(name, table.space, SearchBudget(trials=budget, epochs=epochs, jobs=workers), seed)
         return replay_one(table, driver, workers, epochs, budget)
 
@@ -105,19 +127,25 @@ def replay(
     trainings: int = BUDGET,
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Replay every backend x sampler x scheduler on recorded curves; write records and report to `out`.
+    """Replay all strategies on recorded learning curves, and write records and a report.
 
-    A record holds the final regret (best value in the table minus best value found) of every seed, and in its parameters
-    the curves over epochs and over time: [point, q1, median, q3].
+    The repeats of a record are the final regrets (best value of the table minus best value of the search), one per seed.
+    Its parameters hold the best value over epochs and over time as [point, q1, median, q3].
 
     Args:
-        out: A new folder.
-        table: A file of learning curves, or the run folder of a search; None: the table that comes with the project.
-        workers: Simulated workers; each number is a comparison of its own.
+        out: New folder of the results.
+        table: Table of learning curves, or run folder of a search; None is the table of the project.
+        workers: Numbers of simulated workers, compared separately.
         seeds: Searches per strategy, seeds 0 to seeds - 1.
-        epochs: Of a full training; None: EPOCHS, or what the table has.
-        trainings: Every search may spend `trainings` x `epochs` epochs.
-        only: Strategies whose name contains one of these texts.
+        epochs: Epochs of a full training; None is EPOCHS, or all epochs of a shorter table.
+        trainings: Budget of a search in full trainings.
+        only: Texts, one of which the names of the strategies contain.
+
+    Returns:
+        Paths of the records, of the report and of the table, and the number of searches.
+
+    Raises:
+        UsageError: An option is invalid, or `out` holds records.
     """
     from shardwave.bench.harness.pool import Pool
     from shardwave.bench.report.page import write
@@ -130,12 +158,12 @@ def replay(
             raise UsageError(f"{name} must be 1 or more, got {number}")
     chosen = [name for name in strategies.names() if not only or any(text in name for text in only)]
     if not chosen:
-        raise UsageError(f"--only {', '.join(only)} fits none of {', '.join(strategies.names())}")
+        raise UsageError(f"--only {', '.join(only)} matches no strategy; strategies: {', '.join(strategies.names())}")
     if (out / "records.jsonl").exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")
     recorded = curves.read(path)
     if epochs is not None and not 1 <= epochs <= recorded.epochs:
-        raise UsageError(f"--epochs must lie between 1 and {recorded.epochs}, the epochs that {path} holds, got {epochs}")
+        raise UsageError(f"--epochs must be between 1 and {recorded.epochs}, the epochs of {path}, got {epochs}")
     length = epochs or min(EPOCHS, recorded.epochs)
     out.mkdir(parents=True, exist_ok=True)
     total = len(workers) * len(chosen) * seeds
@@ -145,11 +173,11 @@ def replay(
         with bar(total=total, desc="searches replayed", unit="search") as progress:
             for count in workers:
                 tasks = [(name, count, seed) for name in chosen for seed in range(seeds)]
-                found: dict[str, list[list[Step]]] = {name: [] for name in chosen}
+                searches: dict[str, list[list[Step]]] = {name: [] for name in chosen}
                 for task, steps in zip(tasks, pool.map(tasks, *job), strict=True):
-                    found[task[0]].append(steps)
+                    searches[task[0]].append(steps)
                     progress.update()
-                for record in _records(recorded, count, length, trainings, found):
+                for record in _records(recorded, count, length, trainings, searches):
                     append(out / "records.jsonl", record)
     finally:
         pool.close()
@@ -162,13 +190,13 @@ def replay(
     }
 
 
-def _records(table: Table, workers: int, epochs: int, trainings: int, found: dict[str, list[list[Step]]]) -> list[Record]:
-    """One record per strategy: final regrets, curves, mean rank among all strategies over the seeds."""
-    ends = np.array([[steps[-1].best for steps in runs] for runs in found.values()])
-    ranks = dict(zip(found, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 = best; equals share the mean of their ranks
-    last = {"epochs": trainings * epochs, "seconds": max(steps[-1].seconds for runs in found.values() for steps in runs)}
+def _records(table: Table, workers: int, epochs: int, trainings: int, searches: dict[str, list[list[Step]]]) -> list[Record]:
+    """One record per strategy: final regrets, curves, and the mean rank over the seeds."""
+    ends = np.array([[steps[-1].best for steps in runs] for runs in searches.values()])
+    ranks = dict(zip(searches, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 is best; ties get their mean rank
+    last = {"epochs": trainings * epochs, "seconds": max(steps[-1].seconds for runs in searches.values() for steps in runs)}
     records = []
-    for name, runs in found.items():
+    for name, runs in searches.items():
         over: dict[str, list[list[float]]] = {}
         for axis, end in last.items():
             points = [end * (i + 1) / GRID for i in range(GRID)]

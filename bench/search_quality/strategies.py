@@ -1,8 +1,7 @@
-"""What is compared on recorded curves: each backend's own samplers and schedulers as drivers, and two simple baselines.
+"""Strategies for replays: the samplers and schedulers of each backend as drivers, and two baselines.
 
-A driver hands out trials (`ask`), sees every value (`report`, True stops the trial) and every end (`end`). Optuna decides
-through the driver that our backend uses. Ray's scheduler and searcher objects are the very ones our backend hands to Tune; here
-the replay's event loop calls them in Tune's place, which is why they are labelled "ray objects".
+Optuna is driven by the driver of our backend. Ray's scheduler and searcher are the objects that our backend passes to Tune;
+here the event loop of the replay calls them instead of Tune, so reports label them "ray objects".
 """
 
 from __future__ import annotations
@@ -20,36 +19,43 @@ BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the 
 
 
 class Driver(Protocol):
-    """What the event loop needs of a search; `shardwave.search.workers.pool.Driver`s have it."""
+    """Protocol of a strategy, the same as `shardwave.search.workers.pool.Driver`."""
 
     def ask(self) -> Assignment | None:
-        """The next trial, or None when there is none now."""
+        """Return the next trial, or None if there is none now."""
 
     def report(self, trial: Trial) -> bool:
-        """A trial has a new value (its last); True stops it."""
+        """Take the last value of a trial; return whether to stop the trial."""
 
     def end(self, trial: Trial) -> None:
-        """A trial has ended, its state set."""
+        """Take the state of a trial that has ended."""
 
 
 def names() -> list[str]:
-    """`backend/sampler/scheduler` of everything there is, baselines last."""
-    made = [
+    """Return the names of all strategies, `backend/sampler/scheduler`."""
+    strategies = [
         f"{backend}/{sampler}/{scheduler}"
         for backend in ("optuna", "ray", "random")
         for sampler in SAMPLERS[backend]
         for scheduler in SCHEDULERS[backend]
     ]
-    return [*made, BASELINES[1]]
+    return [*strategies, BASELINES[1]]
 
 
 def label(name: str) -> str:
-    """How a report calls a strategy."""
+    """Return the name of a strategy in reports."""
     return name.replace("ray/", "ray objects/", 1) if name.startswith("ray/") else name
 
 
 def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Driver:
-    """The driver of a strategy; `budget.sampler` and `.scheduler` are set from its name."""
+    """Return the driver of a strategy.
+
+    Args:
+        name: Name of the strategy, which sets the sampler and the scheduler.
+        space: Search space.
+        budget: Trials, epochs and jobs.
+        seed: Seed of the search.
+    """
     backend, sampler, scheduler = name.split("/")
     if backend == "baseline":
         return BestOfFirstEpoch(space, budget, seed)
@@ -64,18 +70,20 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
 
 
 class LoggedPoints(PointsDriver):
-    """Our random backend's driver, which keeps the log in which its median rule looks up the other trials."""
+    """Driver of our random backend that keeps the log of trials, which the median rule reads."""
 
     def report(self, trial: Trial) -> bool:
+        """Log the trial, and return whether to stop it."""
         self._log.running[trial.trial] = trial
         return super().report(trial)
 
     def end(self, trial: Trial) -> None:
+        """Log the end of the trial."""
         self._log.finished[trial.trial] = self._log.running.pop(trial.trial)
 
 
 class RayObjects:
-    """Ray's scheduler and searcher as our backend builds them for Tune, called in the order in which Tune calls them."""
+    """Driver of Ray's scheduler and searcher, which calls them in the order in which Tune calls them."""
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
         from shardwave.search.backends.ray.backend import ray_module
@@ -92,15 +100,17 @@ class RayObjects:
         self._live: dict[int, RayTrial] = {}
 
     def ask(self) -> Assignment | None:
+        """Return the next trial of the searcher, or None."""
         trial_id = f"t{len(self._live)}"
         config = self._searcher.suggest(trial_id)
-        if not isinstance(config, dict):  # None: not now; FINISHED: never again
+        if not isinstance(config, dict):  # None: no trial now; FINISHED: no further trial
             return None
         self._live[config["trial"]] = RayTrial(trial_id)
         self._scheduler.on_trial_add(self, self._live[config["trial"]])
         return Assignment(config["trial"], config["params"], config["attempt"])
 
     def report(self, trial: Trial) -> bool:
+        """Pass the value to the scheduler and the searcher, and return whether to stop the trial."""
         live, last = self._live[trial.trial], trial.epochs >= self._epochs
         live.result = {
             "epoch": trial.epochs,
@@ -108,7 +118,7 @@ class RayObjects:
             "training_iteration": trial.epochs,
             "trial_id": live.trial_id,
         }
-        if last:  # our actors say `done` with their last epoch: Tune then asks nobody whether to stop
+        if last:  # our actors report `done` with the last epoch, and Tune then does not ask the scheduler
             return False
         stop = self._scheduler.on_trial_result(self, live, live.result) == self._stop
         if not stop:
@@ -116,6 +126,7 @@ class RayObjects:
         return stop
 
     def end(self, trial: Trial) -> None:
+        """Pass the end of the trial to the scheduler and the searcher."""
         live = self._live[trial.trial]
         if trial.state == "COMPLETE":
             live.result["state"] = trial.state
@@ -124,12 +135,12 @@ class RayObjects:
         live.status = "TERMINATED"
 
     def get_live_trials(self) -> list[RayTrial]:
-        """What schedulers ask Tune's controller for."""
+        """Return the running trials; schedulers call this method of Tune's controller."""
         return [live for live in self._live.values() if live.status == "RUNNING"]
 
 
 class RayTrial:
-    """What Ray's schedulers need of a trial."""
+    """Fields of Tune's trials that schedulers use."""
 
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
@@ -138,10 +149,10 @@ class RayTrial:
 
 
 class BestOfFirstEpoch:
-    """One epoch for every random point, then the best of them to the end: half of the epochs for each of the two steps."""
+    """Baseline that trains random points for one epoch, and the best of them to the end, with half of the epochs each."""
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
-        total = budget.trials  # the caller offers as many trials as there are epochs to spend
+        total = budget.trials  # the replay sets as many trials as epochs
         self._points = [Assignment(number, space.point(number, seed)) for number in range(max(1, total // 2))]
         self._best = max(1, (total - len(self._points)) // max(1, budget.epochs - 1))
         self._waiting = list(reversed(self._points))
@@ -149,6 +160,7 @@ class BestOfFirstEpoch:
         self._chosen = False
 
     def ask(self) -> Assignment | None:
+        """Return the next point, or None until all first epochs have ended."""
         if not self._waiting and not self._chosen and len(self._first) == len(self._points):
             ranked = sorted(self._first, key=lambda number: (self._first[number], -number))
             self._waiting = [self._points[number] for number in ranked[-self._best :]]
@@ -156,10 +168,11 @@ class BestOfFirstEpoch:
         return self._waiting.pop() if self._waiting else None
 
     def report(self, trial: Trial) -> bool:
+        """Return True after the first epoch."""
         if trial.epochs == 1:
             self._first[trial.trial] = trial.values[0]
             return True
         return False
 
     def end(self, trial: Trial) -> None:
-        pass
+        """Do nothing."""

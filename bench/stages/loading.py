@@ -306,9 +306,9 @@ def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) 
         ("train", "full", number, map(row, range(start, min(start + per_shard, count))))
         for number, start in enumerate(range(0, count, per_shard))
     ]
-    about = {
+    manifest = {
         "config": {"bench": "repeated images", "shape": list(images.shape[1:])}, "engine": None, "device": "cpu", "seed": 0,
         "classes": [f"class{i}" for i in range(CLASSES)], "feature_names": [], "clips": count, "audio_seconds": 0.0,
     }  # fmt: skip
-    write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, about, samples=count)
+    write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, manifest, samples=count)
     return sorted(out.glob("*.tar"))

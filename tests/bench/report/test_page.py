@@ -62,11 +62,11 @@ def test_the_summary_names_the_bottleneck_with_figures(bench):
     summary = report.page([bench]).summary
     # 30 s at 3000 x real time are 10 ms, ten epochs of ten samples at 1050 samples/s are 95.2 ms
     assert summary[0] == (
-        "Loading batches is your bottleneck: 90 % of the 105 ms that a 30 s clip costs from file through 10 epochs, "
+        "Loading batches is your bottleneck: 90 % of the 105 ms that a 30 s clip takes from file through 10 epochs, "
         "at 0.25 of its limit on this machine."
     )
     assert summary[1] == "Farthest from its limit: Loading batches, ours, 0.25 of it."
-    assert summary[2].startswith("1 of 6 cases were not run")
+    assert summary[2].startswith("1 of 6 cases were skipped")
 
 
 def test_the_page_is_self_contained_and_complete(bench, runs, tmp_path):

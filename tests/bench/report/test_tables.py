@@ -31,13 +31,13 @@ def test_tables_are_filled_between_their_markers(results):
 
 def test_every_stage_and_chosen_cases(results):
     every = tables.filled(TEXT.replace("run loading", "run *"), results)
-    assert "not run: no CUDA device" in every
+    assert "skipped: no CUDA device" in every
     some = tables.filled(TEXT.replace("run loading", "run loading ^a p.er"), results)
     assert "a peer" in some and "1,240" not in some
 
 
 def test_what_is_not_there_is_said(results):
-    with pytest.raises(UsageError, match="bench/results/other.jsonl, which is not there; there are: run.jsonl"):
+    with pytest.raises(UsageError, match="bench/results/other.jsonl, which does not exist; files: run.jsonl"):
         tables.filled(TEXT.replace("run loading", "other loading"), results)
     with pytest.raises(UsageError, match="no record"):
         tables.filled(TEXT.replace("run loading", "run search"), results)

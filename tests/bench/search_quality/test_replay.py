@@ -131,7 +131,7 @@ def test_replay_writes_records_with_curves_and_ranks(tmp_path, table):
         replay.replay(tmp_path / "out", table)
 
 
-WRONG = [({"seeds": 0}, "--seeds"), ({"only": ("nothing",)}, "--only"), ({"epochs": 99}, "--epochs must lie between 1 and 10")]
+WRONG = [({"seeds": 0}, "--seeds"), ({"only": ("nothing",)}, "--only"), ({"epochs": 99}, "--epochs must be between 1 and 10")]
 
 
 @pytest.mark.parametrize(("options", "rule"), WRONG)
