@@ -1,4 +1,4 @@
-"""CSV text that reads back as it was written, whatever file names and labels hold."""
+"""Write CSV text that every reader parses into the same rows, for all characters in file names and labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    r"""Return `rows` as CSV, one line each, ended by `\n`.
+    r"""Return `rows` as CSV text with the line end `\n`.
 
-    A row with a carriage return is quoted throughout: with this line end Python's writer leaves a lone `\r` unquoted, which every
-    reader takes for the end of the line.
+    All fields of a row with a carriage return are quoted: Python's writer does not quote a single `\r` with this line end, and
+    readers take it for the end of the line.
     """
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
@@ -22,5 +22,5 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
-    """Return `rows` as CSV in UTF-8; of a file name that is not UTF-8, its own bytes."""
+    """Return `rows` as CSV in UTF-8; file names that are not UTF-8 keep their bytes."""
     return csv_text(rows).encode("utf-8", "surrogateescape")

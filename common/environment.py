@@ -1,4 +1,4 @@
-"""What ran: machine, devices, versions, commit and date, as every manifest, result and record stores it."""
+"""Record of the machine, devices, versions, commit and date, which every manifest, result and bench record stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """A fresh record of the environment: {machine, cpu, cores, memory_gb, gpu, python, versions, commit, date}."""
+    """Return a record of the environment at this moment.
+
+    Returns:
+        `machine`, `cpu`, `cores`, `memory_gb`, `gpu` (names), `python`, `versions` (by package), `commit` and `date` (UTC).
+    """
     return {**_static(), "gpu": _gpu_names(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
@@ -37,7 +41,7 @@ def _static() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,7 +56,7 @@ def _cpu_name() -> str:
 
 
 def _gpu_names() -> list[str]:
-    torch = sys.modules.get("torch")  # what never loaded torch never used a GPU: do not pay its import here
+    torch = sys.modules.get("torch")  # if torch is not imported, no GPU was used; importing it takes seconds
     if torch is None or not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,12 +1,12 @@
-"""Errors that end a command with one clear line, and their exit statuses (DESIGN §2)."""
+"""Errors that end a command with a message of one line, and their exit statuses."""
 
 from shardwave.common.redact import redact
 
 
 class ShardwaveError(Exception):
-    """What the arguments alone could not show: a bad file, a full disk.
+    """Base class of errors that end a command, such as a damaged file or a full disk.
 
-    The message is one line that says what to do; passwords in URLs that it holds are masked.
+    The message is one line and contains the remedy. Passwords in its URLs are masked.
     """
 
     exit_status = 1
@@ -16,30 +16,36 @@ class ShardwaveError(Exception):
 
 
 class UsageError(ShardwaveError):
-    """Wrong usage: names the option, its rule, the value received and the valid choices."""
+    """Wrong usage. The message names the option, its rule, the value received and the valid choices."""
 
     exit_status = 2
 
 
 def require(holds: bool, rule: str, value: object) -> None:
-    """Raise UsageError with the rule and the value received unless it holds."""
+    """Raise UsageError unless a rule is satisfied.
+
+    Args:
+        holds: Whether the rule is satisfied.
+        rule: The rule, with the name of the option.
+        value: The value received.
+    """
     if not holds:
         raise UsageError(f"{rule}, got {value}")
 
 
 class DamagedFile(ShardwaveError):
-    """A file that this program wrote does not hold what it should."""
+    """A file that this program wrote has invalid content."""
 
 
 class TooManyBadInputs(ShardwaveError):
-    """The work is finished, but more inputs were set aside than `--max-bad-fraction` allows."""
+    """The build is finished, but more files were quarantined than `--max-bad-fraction` allows."""
 
     exit_status = 3
 
 
 class BadAudio(Exception):
-    """A file that is not usable audio; `str(error)` is the reason recorded in `quarantine.jsonl`."""
+    """An audio file cannot be used; `str(error)` is the reason in `quarantine.jsonl`."""
 
 
 class UnknownEncoding(BadAudio):
-    """Audio that libsndfile does not decode; `str(error)` names its encoding."""
+    """libsndfile cannot decode an audio file; `str(error)` names its encoding."""

@@ -1,4 +1,4 @@
-"""Handlers of the commands: messages, and with `--verbose` what the modules log, on standard error."""
+"""Log handlers of the commands: messages and, with `--verbose`, log records of the modules, on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shardwave.common import messages
 from shardwave.common.printable import printable, write_line
 from shardwave.common.redact import redact
 
-VERBOSE = "SHARDWAVE_VERBOSE"  # environment variables, so that started processes know; "1" = on
+VERBOSE = "SHARDWAVE_VERBOSE"  # environment variables, which child processes inherit; "1" = on
 QUIET = "SHARDWAVE_QUIET"
 
 
@@ -20,7 +20,7 @@ def verbose() -> bool:
 
 
 class _SafeFormatter(logging.Formatter):
-    """Masks passwords, also in tracebacks, and escapes control characters of names."""
+    """Formatter that masks passwords, also in tracebacks, and escapes control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.msg, record.args = printable(record.getMessage(), lines=False), None
@@ -28,20 +28,20 @@ class _SafeFormatter(logging.Formatter):
 
 
 class _MessageHandler(logging.Handler):
-    """Prints messages as plain lines, with passwords in URLs masked."""
+    """Handler that prints messages as plain lines, with passwords in URLs masked."""
 
     def emit(self, record: logging.LogRecord) -> None:
         write_line(redact(record.getMessage()), sys.stderr)
 
 
 def set_up() -> None:
-    """Show messages unless `--quiet` was given, and with `--verbose` what the modules log; once per process."""
+    """Install the handlers: messages unless `--quiet` was given, and log records with `--verbose`."""
     quiet = os.environ.get(QUIET) == "1"
     messages.LOGGER.handlers, messages.LOGGER.propagate = [_MessageHandler()], False
     messages.LOGGER.setLevel(logging.CRITICAL if quiet else logging.INFO)
     if verbose():
         handler = logging.StreamHandler(sys.stderr)
-        start = "\r\x1b[K" if sys.stderr.isatty() else ""  # over a progress bar, not behind it
+        start = "\r\x1b[K" if sys.stderr.isatty() else ""  # overwrite a progress bar
         handler.setFormatter(_SafeFormatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
         logger = logging.getLogger("shardwave")
         logger.handlers, logger.propagate = [handler], False

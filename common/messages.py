@@ -1,7 +1,7 @@
 """Messages to users, through the logger `shardwave.messages`.
 
-A program that imports the package sees none of them unless it configures logging: they have the level INFO. The commands show them
-on standard error (see `log.set_up`).
+They have the level INFO, so that a program that imports the package shows none of them unless it configures logging. The commands
+print them on standard error (see `log.set_up`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _muted = False
 
 
 def say(*lines: str) -> None:
-    """Log a message of one or several lines; line ends within a line, of a file name, are escaped."""
+    """Log a message of one or several lines. Line ends within a line, for example in a file name, are escaped."""
     if not is_muted():
         log_line("\n".join(map(one_line, lines)))
 
 
 def log_line(text: str) -> None:
-    """Log text as it is, and note the time."""
+    """Log text without changes, and record the time in `last_line`."""
     global last_line
     last_line = time.monotonic()
     LOGGER.info("%s", text)
@@ -44,7 +44,7 @@ def is_muted() -> bool:
 
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
-    """Leave out messages, for example about a temporary shard set; progress is still shown."""
+    """Suppress messages within the context, for example about a temporary shard set; progress is still shown."""
     global _muted
     before, _muted = _muted, True
     try:
@@ -54,7 +54,7 @@ def muted() -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as text: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Return a duration as text, for example 8 s, 3 min 20 s or 2 h 5 min."""
     rounded = round(seconds)
     if rounded < 60:
         return f"{rounded} s"

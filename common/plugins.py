@@ -1,4 +1,4 @@
-"""Extensions that other packages offer through entry points, for example in the group `shardwave.networks`."""
+"""Load extensions that other packages provide by entry points, for example in the group `shardwave.networks`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def load(group: str, name: str) -> Any:
             return entry.load()
         except (ImportError, AttributeError) as error:
             raise UsageError(
-                f"{name}, of the package {entry.dist.name if entry.dist else '?'}, cannot be imported: {error}"
+                f"{name} of the package {entry.dist.name if entry.dist else '?'} cannot be imported: {error}"
             ) from error
     return None

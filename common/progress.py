@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal, lines elsewhere, nothing if messages are not shown."""
+"""Progress on standard error: bars on a terminal, else lines; nothing if messages are not shown."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _bars: deque[Any] = deque(maxlen=8)  # the last bars that print lines
 
 
 def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
-    """Return a tqdm bar on standard error; if that is no terminal, one that prints lines.
+    """Return a progress bar of tqdm on standard error, or an object that prints lines if that is no terminal.
 
     Args:
-        every: Units after which a line is printed; a tenth of the total by default.
-        shown: Whether to show anything: of several processes that do the same work, one does.
-        options: Options of tqdm.
+        every: Units between two lines; a tenth of the total by default.
+        shown: Show progress; False for all but one of several processes with the same work.
+        **options: Options of tqdm.
     """
     if "desc" in options:  # the name of a set or of a file
         options["desc"] = one_line(str(options["desc"]))
@@ -43,9 +43,13 @@ def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def heartbeat(name: str) -> Iterator[None]:
-    """Print a line after `SILENCE` seconds without one: the state of the open progress lines, or that `name` is working.
+    """Print a line after `SILENCE` seconds without one, within the context.
 
-    It does nothing on a terminal or if messages are not shown. Of the processes that Lightning starts, one prints.
+    The line is the state of the current progress lines, or else states that `name` is working. Nothing is printed on a terminal
+    or if messages are not shown. Of several processes of Lightning, only the first prints.
+
+    Args:
+        name: Name of the work.
     """
     if messages.is_quiet() or sys.stderr.isatty() or os.environ.get("LOCAL_RANK", "0") != "0":
         yield
@@ -53,14 +57,14 @@ def heartbeat(name: str) -> Iterator[None]:
     ended, begin = threading.Event(), time.monotonic()
 
     def watch() -> None:
-        mine, silence = begin, SILENCE  # the time of the last line printed here; how long to wait for the next
+        last, silence = begin, SILENCE  # time of the last known line; seconds until the next
         while not ended.wait(max(0.05, max(begin, messages.last_line) + silence - time.monotonic())):
-            if max(begin, messages.last_line) > mine:
-                mine, silence = messages.last_line, SILENCE  # another line was printed meanwhile
-            if time.monotonic() - mine >= silence:
+            if max(begin, messages.last_line) > last:
+                last, silence = messages.last_line, SILENCE  # another line was printed meanwhile
+            if time.monotonic() - last >= silence:
                 working = f"{name}: working, {messages.duration(time.monotonic() - begin)} so far"
                 messages.log_line(next((str(bar) for bar in reversed(_bars) if not bar.disable), working))
-                mine, silence = messages.last_line, min(2 * silence, LONGEST)
+                last, silence = messages.last_line, min(2 * silence, LONGEST)
 
     thread = threading.Thread(target=watch, daemon=True, name="heartbeat")
     thread.start()

@@ -1,4 +1,4 @@
-"""Progress bars of tqdm as lines, where standard error is no terminal."""
+"""Progress bars of tqdm as lines, for standard error that is no terminal."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ INTERVAL = 1.0  # minimum seconds from the start of a bar, or from another line,
 
 
 class Lines(tqdm):
-    """Progress as lines: one for each `every` units (default: a tenth of the total), with the time left.
+    """A tqdm bar that prints lines with the remaining time.
 
-    None is printed in the first `SHORT` seconds of the process, nor within `INTERVAL` seconds of another line: then the next
-    update prints it, or the end.
+    No line is printed in the first `SHORT` seconds of the process or within `INTERVAL` seconds of another line; a later update,
+    or the end, prints it then.
+
+    Args:
+        every: Units between two lines; a tenth of the total by default.
     """
 
-    monitor_interval = 0  # no thread that prints too
+    monitor_interval = 0  # without the monitor thread of tqdm, which would print too
 
     def __init__(self, *args: Any, every: float | None = None, **options: Any) -> None:
-        self._steps: float = math.inf  # lines that are printed or passed over: all of them until tqdm is set up
+        self._steps: float = math.inf  # number of lines that are printed or skipped; infinite until tqdm is set up
         super().__init__(*args, **{**options, "file": io.StringIO(), "leave": True, "delay": 0, "mininterval": 0, "miniters": 1})
         self._every = every or (self.total or math.inf) / 10
         self._steps, self._begin = self._passed(), time.monotonic()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Print a line where one is due; `pos` is 0 when the bar is closed: then only if all is done."""
+        """Print a line if one is due. When the bar is closed, `pos` is 0, and a line is printed only at 100 %."""
         now = time.monotonic()
         if self._steps is math.inf or self._passed() <= self._steps or now - messages.started < SHORT:
             return
@@ -40,7 +43,7 @@ class Lines(tqdm):
             messages.log_line(str(self))
 
     def __str__(self) -> str:
-        """The share that is done, the count, what the caller adds, the time left."""
+        """Return the finished share, the count, the postfix and the remaining time as text."""
         spent, done = self.format_dict["elapsed"], self.n - self.initial
         parts = [f"{100 * self.n / self.total:.0f} %"] if self.total else []
         if not self.unit_scale:

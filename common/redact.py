@@ -1,4 +1,4 @@
-"""Masking of passwords, tokens and signatures in URLs, for everything that is printed, logged or written."""
+"""Masking of passwords, tokens and signatures in URLs, for all text that is printed, logged or written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import urllib.parse
 from typing import Any
 
 MASK = "***"
-SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)  # the user's name may be shown
-# Parameters of a query whose values are no secrets; all others are masked, since nobody knows all names of secrets.
+SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)  # user names are not masked
+# Query parameters whose values are no secrets; all others are masked, because the names of secrets are not all known.
 PLAIN = frozenset(
     ("host", "hostaddr", "port", "dbname", "database", "service", "sslmode", "charset", "application_name", "connect_timeout")
     + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
@@ -23,7 +23,7 @@ _IPV6 = re.compile(r"\[[0-9A-Fa-f:.%]+\]")
 
 
 def mask_url(url: str) -> str:
-    """Mask the secrets of a URL: where it is not clear what belongs to a password, more is masked.
+    """Mask the secrets of a URL. If the extent of a password is ambiguous, the larger part is masked.
 
     Args:
         url: The value of an option that takes a URL. Text without `://` is treated as a mistyped URL.
@@ -36,23 +36,23 @@ def mask_url(url: str) -> str:
     if not separator:
         if url.startswith("journal:"):
             return url
-        at = url.rfind("@")
-        return _mask_assignments(url if at < 0 else MASK + url[at:])
+        position = url.rfind("@")
+        return _mask_assignments(url if position < 0 else MASK + url[position:])
     pieces = _pieces(rest, SQL.match(scheme) is not None)
     return f"{scheme}://" + "".join(MASK if hidden else part for part, hidden in pieces)
 
 
 def redact(text: str, *urls: str) -> str:
-    """Mask the secrets of all URLs in a text, and values assigned to a password (`password=…`).
+    """Mask the secrets of all URLs in a text, and values assigned to a password (`password=...`).
 
     Args:
-        text: A message, for example of a database's driver.
-        urls: URLs whose passwords the text may repeat in part, as drivers do when they misread them.
+        text: A message, for example of a database driver.
+        *urls: URLs whose passwords the text may repeat in part, as drivers do if they parse a URL wrongly.
     """
     for secret in sorted({secret for url in urls for secret in _secrets(url)}, key=len, reverse=True):
         text = text.replace(secret, MASK + ("@" if secret.endswith("@") else ""))
     if "://" in text:
-        text = _URL.sub(lambda found: mask_url(found.group()), text)
+        text = _URL.sub(lambda match: mask_url(match.group()), text)
     return _mask_assignments(text) if "=" in text else text
 
 
@@ -68,7 +68,7 @@ def redact_values(value: Any) -> Any:
 
 
 def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
-    """The places in a URL (behind its `://`) that are to be masked."""
+    """Return the intervals [start, stop) to mask in the part of a URL after `://`."""
     spans = []
     fragment = rest.find("#")
     if fragment >= 0 and "=" in rest[fragment:] and not re.fullmatch(r"#sha256=[0-9A-Fa-f]+", rest[fragment:]):
@@ -96,10 +96,10 @@ def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
 
 
 def _user_information(rest: str, query: int, sql: bool) -> int | None:
-    """Where the user information ends: at the last `@`, as a password may hold `@`, `/`, `?` or `#`; None if there is none.
+    """Return the position of the `@` that ends the user information, or None if there is none.
 
-    An `@` in a well-formed query (which begins at `query`) is none, nor one in a path behind a host without a port, except in a
-    database's URL.
+    It is the last `@`, because a password may contain `@`, `/`, `?` or `#`. An `@` in a well-formed query (which begins at
+    `query`) does not count. Neither does one in a path after a host without a port, except in the URL of a database.
     """
     if rest.startswith("/"):
         return None
@@ -114,14 +114,14 @@ def _user_information(rest: str, query: int, sql: bool) -> int | None:
 
 
 def _stray_password(rest: str) -> int | None:
-    """The colon before what should be a port and is none: a password whose `@host` was forgotten."""
-    authority = _IPV6.sub(lambda found: "x" * len(found.group()), re.split(r"[/?#]", rest, maxsplit=1)[0])
+    """Return the position of a colon that no valid port follows, as in `user:password` without `@host`, or None."""
+    authority = _IPV6.sub(lambda match: "x" * len(match.group()), re.split(r"[/?#]", rest, maxsplit=1)[0])
     colon = authority.find(":")
     return None if colon < 0 or re.fullmatch(r"\d*|PORT", authority[colon + 1 :]) else colon
 
 
 def _pieces(rest: str, sql: bool) -> list[tuple[str, bool]]:
-    """A URL behind its `://` in pieces, each with whether it is to be masked."""
+    """Split the part of a URL after `://` into pieces, each with a flag that is True if it must be masked."""
     hidden = [False] * len(rest)
     for start, end in _spans(rest, sql):
         hidden[start:end] = [True] * (end - start)
@@ -130,15 +130,18 @@ def _pieces(rest: str, sql: bool) -> list[tuple[str, bool]]:
 
 
 def _secrets(url: str) -> set[str]:
-    """What a driver may repeat of a URL's secrets: as they are, percent-decoded, and what follows an `@` in a password."""
+    """Return the forms of the secrets of a URL that a driver may print.
+
+    These are the secrets themselves, percent-decoded, and the parts of a password after an `@`.
+    """
     rest = url.partition("://")[2]
-    found = set()
+    secrets = set()
     for part, hidden in _pieces(rest, True):
         if hidden:
-            found |= {part, urllib.parse.unquote(part), urllib.parse.unquote_plus(part)}
-            found |= {piece + "@" for piece in part.split("@")[1:] if piece}
-    return {secret for secret in found if len(secret) >= 3 or secret.endswith("@")}
+            secrets |= {part, urllib.parse.unquote(part), urllib.parse.unquote_plus(part)}
+            secrets |= {piece + "@" for piece in part.split("@")[1:] if piece}
+    return {secret for secret in secrets if len(secret) >= 3 or secret.endswith("@")}
 
 
 def _mask_assignments(text: str) -> str:
-    return _ASSIGNED.sub(lambda found: found.group(1) + MASK, text)
+    return _ASSIGNED.sub(lambda match: match.group(1) + MASK, text)

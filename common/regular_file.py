@@ -1,4 +1,4 @@
-"""Opening files that must be regular: a named pipe, a socket or a device is refused instead of waited for."""
+"""Open regular files only. A named pipe, a socket or a device is an error, because opening one can block."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ NOT_REGULAR = "not a regular file"
 
 
 def opener(path: str, flags: int) -> int:
-    """Open `path` as an `opener` of `open` and `FileIO`; returns the descriptor.
+    """Open a regular file; for the argument `opener` of `open` and `FileIO`.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`.
+
+    Returns:
+        The file descriptor.
 
     Raises:
-        OSError: the file cannot be opened, or it is not a regular file (its `strerror` is then NOT_REGULAR).
+        OSError: The file cannot be opened, or is not regular (`strerror` is then NOT_REGULAR).
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: opening a device may already do something
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device can have side effects
         raise OSError(errno.EINVAL, NOT_REGULAR, path)
-    # The file may have been replaced since: O_NONBLOCK does not wait for a pipe's writer, and changes nothing for regular files.
+    # The file may have been replaced since. O_NONBLOCK prevents waiting for the writer of a pipe; regular files ignore it.
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""JSON files checked by pydantic against typed definitions, so that a wrong value is named together with its file.
+"""Check JSON files against typed definitions with pydantic; an error names the file and the wrong value.
 
-A definition is a `TypedDict`; a field is one line of it. Numbers must be finite and whole numbers fit into 64 bits, nothing is
-converted, and fields that a definition does not name are allowed. `Annotated[int, Range(low, high)]` bounds a number,
-`Annotated[str, Pattern(regex)]` a text.
+A definition is a `TypedDict`. Numbers must be finite, and integers must fit into 64 bits. No value is converted, and fields that
+a definition does not name are allowed. `Annotated[int, Range(low, high)]` bounds a number; `Annotated[str, Pattern(regex)]`
+restricts a text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
-DEEPEST = 100  # levels of nested JSON; what goes over it again, level by level, must not run out of stack
+DEEPEST = 100  # levels of nested JSON; recursive functions on deeper values could exceed the stack
 
 
 class Range(NamedTuple):
@@ -45,7 +45,7 @@ Count = Annotated[int, Range(0, 2**63 - 1)]
 
 
 def shown(value: object) -> str:
-    """`value` as JSON writes it, shortened."""
+    """Return a short text of a JSON value for messages."""
     if isinstance(value, (dict, list)):
         return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
     if value is None or isinstance(value, bool):
@@ -54,10 +54,15 @@ def shown(value: object) -> str:
 
 
 def parse(data: bytes | str, where: object, remedy: str = "") -> Any:
-    """Parse JSON; `where` names the file in errors, `remedy` ends their messages.
+    """Parse JSON.
+
+    Args:
+        data: The text.
+        where: Name of the file, for messages.
+        remedy: End of messages.
 
     Raises:
-        DamagedFile: the data are not JSON, or nested too deeply.
+        DamagedFile: The data are not JSON, or are nested too deeply.
     """
     try:
         value = json.loads(data)
@@ -76,10 +81,16 @@ def parse(data: bytes | str, where: object, remedy: str = "") -> Any:
 
 
 def check(value: Any, kind: type[T], where: object, remedy: str = "") -> T:
-    """Return `value` itself if it is what the definition `kind` says.
+    """Check a JSON value against a definition and return it unchanged.
+
+    Args:
+        value: The value.
+        kind: The definition.
+        where: Name of the file, for messages.
+        remedy: End of messages.
 
     Raises:
-        DamagedFile: names `where`, the field, its rule and the value received; `remedy` ends the message.
+        DamagedFile: The value does not satisfy the definition; the message names the field, its rule and the value received.
     """
     from pydantic import ValidationError
 
@@ -91,24 +102,49 @@ def check(value: Any, kind: type[T], where: object, remedy: str = "") -> T:
 
 
 def read(path: Path, kind: type[T], remedy: str = "") -> T:
-    """Read the JSON file `path` and check it; raises OSError, or DamagedFile as `parse` and `check` do."""
+    """Read a JSON file and check it against a definition.
+
+    Args:
+        path: The file.
+        kind: The definition.
+        remedy: End of messages.
+
+    Raises:
+        OSError: The file cannot be read.
+        DamagedFile: The file is not JSON or does not satisfy the definition.
+    """
     return check(parse(read_bytes(path), path, remedy), kind, path, remedy)
 
 
 def lines(data: bytes, kind: type[T], where: object, remedy: str = "") -> list[T]:
-    """Parse and check the lines of a JSON-lines file; empty ones are left out. Raises DamagedFile as `parse` and `check` do."""
+    """Parse the lines of a JSON-lines file and check each against a definition. Empty lines are ignored.
+
+    Args:
+        data: Content of the file.
+        kind: The definition of a line.
+        where: Name of the file, for messages.
+        remedy: End of messages.
+
+    Raises:
+        DamagedFile: A line is not JSON or does not satisfy the definition.
+    """
     return [
         check(parse(line, f"{where} line {number}", remedy), kind, f"{where} line {number}", remedy)
-        for number, line in enumerate(data.split(b"\n"), 1)  # not splitlines: names may hold other line ends
+        for number, line in enumerate(data.split(b"\n"), 1)  # splitlines would also split at other line ends within names
         if line.strip()
     ]
 
 
 def build(kind: type[T], values: Any, where: object) -> T:
-    """Build the dataclass `kind` from a JSON object of its fields.
+    """Build a dataclass from a JSON object of its fields.
+
+    Args:
+        kind: The dataclass.
+        values: The JSON object.
+        where: Name of the file, for messages.
 
     Raises:
-        DamagedFile: names `where` and the field that is missing, unknown, of another type or refused by the class.
+        DamagedFile: A field is missing, unknown, of another type or refused by the class; the message names it.
     """
     check(values, kind, where)
     try:
@@ -122,7 +158,7 @@ def _end(remedy: str) -> str:
 
 
 def _described(errors: list[Any], value: Any) -> str:
-    """What is wrong, of several errors with the field that lies deepest: other types of a union fail above it."""
+    """Describe the error of the most deeply nested field, because the other types of a union fail at a higher level."""
     names = [_field(error, value) for error in errors]
     number = max(range(len(names)), key=lambda i: len(names[i]))
     name, error = "".join(names[number]).removeprefix("."), errors[number]
@@ -134,7 +170,7 @@ def _described(errors: list[Any], value: Any) -> str:
 
 
 def _field(error: Any, value: Any) -> list[str]:
-    """The steps to the value that an error is about, without those that only name a type of a union."""
+    """Return the path to the value of an error, without the steps that only name a type of a union."""
     steps = []
     for step in error["loc"]:
         try:
@@ -154,7 +190,10 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def _pydantic_type(kind: Any) -> Any:
-    """The type that pydantic checks: scalars are not converted; a TypedDict, which it takes from Python 3.12 on, is a model."""
+    """Return the type that pydantic checks, with strict scalars and a model for each TypedDict.
+
+    pydantic itself accepts TypedDict only from Python 3.12 on.
+    """
     from pydantic import ConfigDict, Field, InstanceOf, create_model
 
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -163,13 +202,13 @@ def _pydantic_type(kind: Any) -> Any:
     if kind in (float, bool):
         return Annotated[kind, Field(strict=True, allow_inf_nan=False if kind is float else None)]
     if kind is str:
-        return InstanceOf[str]  # pydantic's own refuses surrogates, which stand for bytes of a name that are not UTF-8
+        return InstanceOf[str]  # a str of pydantic must not contain surrogates, which file names may have
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         closed = dataclasses.is_dataclass(kind)
         hints = typing.get_type_hints(kind, include_extras=True)
         if closed:
             optional = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2}
-        else:  # not `__optional_keys__`: with postponed annotations it misses NotRequired
+        else:  # `__optional_keys__` lacks the NotRequired fields if annotations are postponed
             optional = {n for n, hint in hints.items() if typing.get_origin(hint) is NotRequired or not kind.__total__}
         fields: Any = {n: (_pydantic_type(hint), None if n in optional else ...) for n, hint in hints.items()}
         config = ConfigDict(arbitrary_types_allowed=True, extra="forbid" if closed else "ignore")

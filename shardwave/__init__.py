@@ -1,6 +1,6 @@
-"""From a folder of audio to a tuned classifier.
+"""Build shard sets of spectrograms from audio, and train and tune classifiers on them.
 
-The functions and classes that are listed in `__all__` are the public Python API:
+The functions and classes in `__all__` are the public Python API:
 
     import shardwave
 
@@ -8,7 +8,7 @@ The functions and classes that are listed in `__all__` are the public Python API
     run = shardwave.train("sets/mine", "mlp", "runs/mlp", epochs=20)
     predictions = shardwave.predict("runs/mlp", "new-audio")
 
-They are imported when they are first used, so that `import shardwave` takes no time.
+They are imported when they are first used, so that `import shardwave` is fast.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Idle OpenMP threads sleep instead of spinning: beside other programs, a spinning thread takes the time that it waits for.
-# GNU's and LLVM's (Intel's) runtimes read these when torch loads them, so they are set before any module imports torch.
+# Idle OpenMP threads sleep instead of spinning, because spinning threads slow down other programs. The OpenMP runtimes of GNU and
+# of LLVM (Intel) read these variables when torch loads them; they must be set before any module imports torch.
 for _name, _value in {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}.items():
     os.environ.setdefault(_name, _value)
 

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Spectrogram:
-    """Images of one clip, as a shard set stores them."""
+    """Images and features of one clip, as a shard set stores them."""
 
-    image: np.ndarray  # uint8 [frequency, time]; row 0 is the lowest frequency, 0 is config.floor_db, 255 is 0 dB
+    image: np.ndarray  # uint8 [frequency, time]; row 0: lowest frequency; value 0: config.floor_db, 255: 0 dB
     slices: np.ndarray  # uint8 [slices, frequency, time]
-    features: np.ndarray | None  # float32 [1 + slices, features] if config.features; row 0 is the clip
+    features: np.ndarray | None  # float32 [1 + slices, features] if config.features; row 0: full clip
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The prediction of a model for one clip."""
 
-    clip: str  # path of the file below the folder, or the number of the array
+    clip: str  # path of the file below the folder, or index of the array
     label: str  # most probable class
     probabilities: dict[str, float]  # by class
 
@@ -49,21 +49,21 @@ class Prediction:
 def build(
     audio: Path | str, out: Path | str, config: SpectrogramConfig | None = None, *, features: bool = True, **options: Any
 ) -> Manifest:
-    """Build a shard set from a folder of audio, or finish one that was interrupted.
+    """Build a shard set from a folder of audio, or finish an interrupted build.
 
     Args:
         audio: Folder of audio, or its URL.
         out: Folder or URL of the set.
-        config: Settings of the spectrogram; by default, the sample rate and the number of slices follow from the clips.
-        features: Compute feature vectors too, if `config` is not given.
+        config: Parameters of the spectrogram; by default, the sample rate and the number of slices are chosen from the clips.
+        features: Compute feature vectors too; ignored if `config` is given.
         **options: Fields of `BuildOptions`, for example `labels`, `val_fraction`, `workers`, `engine`.
 
     Returns:
         The manifest of the set.
 
     Raises:
-        UsageError: An option is not valid, or `out` holds something else.
-        TooManyBadInputs: The set is finished, but more files than `max_bad_fraction` were quarantined.
+        UsageError: An option is not valid, or `out` contains other files.
+        TooManyBadInputs: The set is finished, but a larger share of files than `max_bad_fraction` was quarantined.
 
     Example:
         >>> manifest = shardwave.build("my-audio", "sets/mine", labels="labels.csv")
@@ -80,11 +80,11 @@ def open_set(path: Path | str, *, verify: bool = False) -> ShardSet:
 
     Args:
         path: Folder or URL of the set.
-        verify: Check every byte of it first.
+        verify: Read the whole set and verify its checksums first.
 
     Raises:
-        UsageError: There is no shard set.
-        ShardwaveError: The set is unfinished, damaged, or of another format.
+        UsageError: There is no shard set at `path`.
+        ShardwaveError: The set is unfinished or damaged, or has another format.
     """
     from shardwave.shards.format.verify import verify as verify_set
     from shardwave.shards.read.open_set import open_set
@@ -125,12 +125,12 @@ def as_dataset(
 
 
 def spectrogram(samples: np.ndarray, rate: int, config: SpectrogramConfig | None = None) -> Spectrogram:
-    """Compute the images of one clip, as a build does.
+    """Compute the images and features of one clip, as a build does.
 
     Args:
         samples: float32 [time] or [time, channels]; channels are averaged.
-        rate: Sample rate of `samples` in Hz; they are resampled to `config.sample_rate`.
-        config: Settings; the defaults of `SpectrogramConfig` if None.
+        rate: Sample rate of `samples` in Hz. If it differs from `config.sample_rate`, the samples are resampled.
+        config: Parameters of the spectrogram; the defaults of `SpectrogramConfig` if None.
 
     Raises:
         UsageError: `samples` is empty, has another shape, or holds values that are not finite.
@@ -206,7 +206,7 @@ def evaluate(
     Args:
         run: The run folder.
         shard_set: Folder or URL of the set.
-        splits: Splits to score; all of them by default.
+        splits: Splits to score; all splits by default.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
@@ -241,15 +241,15 @@ def predict(
     from shardwave.models.evaluation import predict as prediction
 
     if isinstance(clips, str | Path):
-        found = prediction.predict_clips(run, clips, device=device, workers=workers)
-        names, classes = [row.source.path for row in found.rows], found.trained.classes
-        probabilities = [row.probabilities for row in found.rows]
+        predictions = prediction.predict_clips(run, clips, device=device, workers=workers)
+        names, classes = [row.source.path for row in predictions.rows], predictions.trained.classes
+        probabilities = [row.probabilities for row in predictions.rows]
     else:
         if rate is None:
-            raise UsageError("rate is needed with arrays: the sample rate of the clips in Hz")
+            raise UsageError("rate is missing: give the sample rate of the arrays in Hz")
         trained = load_model(run)
         if trained.spectrogram is None:
-            raise UsageError(f"the run {run} was trained on a table of features, not on audio")
+            raise UsageError(f"the run {run} was trained on a table of features and cannot classify audio")
         config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
         outputs = [spectrogram(samples, rate, config) for samples in clips]
         names, classes = [str(number) for number in range(len(outputs))], trained.classes
@@ -272,9 +272,9 @@ def _probabilities(trained: Trained, output: Spectrogram, device: str) -> np.nda
         inputs = output.features[1:] if sliced else output.features[:1]
     else:
         inputs = output.slices if sliced else output.image[None]
-    where = resolve_device(device)
+    target = resolve_device(device)
     with torch.inference_mode():
-        logits: Tensor = trained.network.to(where)(torch.from_numpy(np.ascontiguousarray(inputs)).to(where))
+        logits: Tensor = trained.network.to(target)(torch.from_numpy(np.ascontiguousarray(inputs)).to(target))
     return logits.float().softmax(1).mean(0).cpu().numpy()
 
 
@@ -283,7 +283,7 @@ def load_model(run: Path | str, model: Factory | None = None) -> Trained:
 
     Args:
         run: The run folder.
-        model: The function that made the network, if it cannot be imported by its name.
+        model: The function that returns the network, if it cannot be imported by its name.
 
     Returns:
         An object with `network` (an `nn.Module` in evaluation mode from raw batches, uint8 [batch, frequency, time] or float32

@@ -127,7 +127,7 @@ def test_each_kind_is_used_by_name(site: Path, tmp_path: Path) -> None:
 
 def test_an_extension_that_cannot_be_imported_is_named(site: Path, tmp_path: Path) -> None:
     finished = shardwave(site, tmp_path, "fetch", "broken-data", "--out", "x")
-    assert finished.returncode == 2 and "broken-data, of the package tiny-extensions, cannot be imported" in finished.stderr
+    assert finished.returncode == 2 and "broken-data of the package tiny-extensions cannot be imported" in finished.stderr
 
 
 def test_unknown_names_list_extensions_too(site: Path, tmp_path: Path) -> None:

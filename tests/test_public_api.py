@@ -112,7 +112,7 @@ def test_wrong_networks_are_refused(folder: Path) -> None:
         shardwave.train(folder / "set", "none", folder / "wrong")
     with pytest.raises(UsageError, match="are for own networks"):
         shardwave.train(folder / "set", "mlp", folder / "wrong", params={"width": 2})
-    with pytest.raises(UsageError, match="rate is needed"):
+    with pytest.raises(UsageError, match="rate is missing"):
         shardwave.predict(folder / "set", [np.zeros(10)])
 
 

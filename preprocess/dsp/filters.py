@@ -1,4 +1,4 @@
-"""Weight matrices, in NumPy: triangular image resize, log and mel frequency bands, chroma, DCT."""
+"""Weight matrices in NumPy: triangular resize, log and mel frequency bands, chroma and contrast bands."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LOG_LOWEST = 20.0  # Hz, lower edge of the first log band
 
 
 class BandedMatrix(NamedTuple):
-    """A weight matrix whose rows are zero outside one short range of columns each.
+    """A sparse weight matrix with one range of non-zero columns per row.
 
-    Row i has weights[starts[i] : starts[i] + counts[i]] at columns first[i], first[i] + 1, …
+    Row i has weights[starts[i] : starts[i] + counts[i]] at columns first[i], first[i] + 1, ...
     """
 
     first: np.ndarray  # int64 [rows]
@@ -25,7 +25,15 @@ class BandedMatrix(NamedTuple):
     weights: np.ndarray  # float32
 
     def part(self, start: int, stop: int) -> tuple[slice, np.ndarray]:
-        """The rows that have weights in columns [start, stop), and these weights: float32 [rows, stop - start]."""
+        """Return the part of the matrix in some columns.
+
+        Args:
+            start: First column.
+            stop: Last column + 1.
+
+        Returns:
+            The rows that have weights in these columns, and the weights, float32 [rows, stop - start].
+        """
         touched = np.flatnonzero((self.first < stop) & (self.first + self.counts > start))
         rows = slice(int(touched[0]), int(touched[-1]) + 1)
         counts, begin = self.counts[rows], self.starts[rows.start]
@@ -38,7 +46,7 @@ class BandedMatrix(NamedTuple):
         return rows, matrix
 
     def dense(self, columns: int) -> np.ndarray:
-        """The whole matrix, zeros included: float32 [rows, columns]."""
+        """Return the matrix as a dense array, float32 [rows, columns]."""
         matrix = np.zeros((len(self.first), columns), np.float32)
         rows, weights = self.part(0, columns)
         matrix[rows] = weights
@@ -46,7 +54,12 @@ class BandedMatrix(NamedTuple):
 
 
 def banded(matrix: np.ndarray, first: np.ndarray | int = 0) -> BandedMatrix:
-    """Drop the leading and trailing zeros of the rows of `matrix`, whose first columns are `first` of the banded matrix."""
+    """Convert a dense matrix to a banded one, without the leading and trailing zeros of each row.
+
+    Args:
+        matrix: Weights [rows, columns].
+        first: Column of the result for the first column of `matrix`, for all rows or int64 [rows].
+    """
     used = matrix != 0
     lead = np.where(used.any(axis=1), used.argmax(axis=1), 0)
     end = np.where(used.any(axis=1), used.shape[1] - used[:, ::-1].argmax(axis=1), 1)
@@ -58,11 +71,18 @@ def banded(matrix: np.ndarray, first: np.ndarray | int = 0) -> BandedMatrix:
 
 @functools.lru_cache(maxsize=256)
 def resize(size_in: int, size_out: int) -> BandedMatrix:
-    """Antialiased bilinear resize of one axis: triangle filter, half-pixel centres, weights beyond the edge go to the edge
-    pixel.
+    """Return the matrix of an antialiased bilinear resize of one axis.
 
-    The filter's half width is one input pixel when enlarging, `size_in / size_out` when reducing (DALI's triangular filter with
-    antialiasing).
+    The weights are a triangle filter with half-pixel centres. Weights beyond the edge are added to the edge pixel. The half
+    width of the filter is one input pixel for enlarging and `size_in / size_out` for reducing, as in DALI's triangular filter
+    with antialiasing.
+
+    Args:
+        size_in: Pixels before resizing.
+        size_out: Pixels after resizing.
+
+    Returns:
+        Matrix of `size_out` rows and `size_in` columns.
     """
     scale = size_in / size_out
     radius = max(scale, 1.0)
@@ -79,12 +99,16 @@ def resize(size_in: int, size_out: int) -> BandedMatrix:
 
 
 def resize_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """The weights of `resize`, dense: float32 [size_out, size_in]."""
+    """Return the matrix of `resize` as a dense array, float32 [size_out, size_in]."""
     return resize(size_in, size_out).dense(size_in)
 
 
 def frequency_bands(config: SpectrogramConfig) -> np.ndarray | None:
-    """What takes power [bins, time] to the configured frequency axis: float32 [image_size, bins], or None for `linear`."""
+    """Return the matrix that converts power [bins, time] to the frequency scale of `config`.
+
+    Returns:
+        float32 [image_size, bins]; None for `linear`.
+    """
     if config.frequency_scale == "log":
         return log_bands(config.sample_rate, config.n_fft, config.image_size)
     if config.frequency_scale == "mel":
@@ -94,9 +118,18 @@ def frequency_bands(config: SpectrogramConfig) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=8)
 def log_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
-    """Triangular bands spaced evenly in log frequency, 20 Hz to Nyquist: float32 [count, bins].
+    """Return triangular bands that are evenly spaced in log frequency, from 20 Hz to Nyquist.
 
-    Each side of a band is at least one bin wide; a band's weights sum to 1, so that it holds the mean power around its centre.
+    Each side of a band is at least one bin wide. The weights of a band sum to 1, so that a band is the mean power around its
+    centre.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        n_fft: Samples of an STFT frame.
+        count: Number of bands.
+
+    Returns:
+        float32 [count, bins].
     """
     nyquist = sample_rate / 2
     edges = np.geomspace(LOG_LOWEST, nyquist, count + 2)
@@ -113,9 +146,17 @@ def log_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def mel_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
-    """Slaney's mel bands, area-normalised, 0 Hz to Nyquist: float32 [count, bins] (librosa.filters.mel's defaults).
+    """Return Slaney's area-normalised mel bands from 0 Hz to Nyquist, with the defaults of `librosa.filters.mel`.
 
-    Bands narrower than the distance of two bins may hold none: their power is 0, the image's floor.
+    A band that is narrower than the distance of two bins may contain no bin. Its power is 0, which is the floor of the image.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        n_fft: Samples of an STFT frame.
+        count: Number of bands.
+
+    Returns:
+        float32 [count, bins].
     """
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(np.array(sample_rate / 2)), count + 2))
     frequency = np.arange(n_fft // 2 + 1) * (sample_rate / n_fft)
@@ -132,21 +173,28 @@ _MEL_LOG = np.log(6.4) / 27.0  # nepers per mel above
 
 
 def hz_to_mel(hz: np.ndarray) -> np.ndarray:
-    """Slaney's scale (Auditory Toolbox, 1998): linear below 1 kHz, logarithmic above."""
+    """Convert Hz to mel on Slaney's scale (Auditory Toolbox, 1998), linear below 1 kHz and logarithmic above."""
     return np.where(hz < 1000.0, hz / _MEL_LINEAR, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / _MEL_LOG)
 
 
 def mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    """Inverse of `hz_to_mel`."""
+    """Convert mel to Hz, the inverse of `hz_to_mel`."""
     return np.where(mel < 15.0, mel * _MEL_LINEAR, 1000.0 * np.exp((mel - 15.0) * _MEL_LOG))
 
 
 @functools.lru_cache(maxsize=8)
 def chroma_bands(sample_rate: int, n_fft: int) -> np.ndarray:
-    """Ellis's chroma filter bank: float32 [12, bins], C first (librosa.filters.chroma with tuning 0 and its defaults).
+    """Return Ellis's chroma filter bank, with tuning 0 and the other defaults of `librosa.filters.chroma`.
 
-    Gaussian bumps around each pitch class, every bin's twelve weights of unit length, then weighted by a Gaussian of 2 octaves
-    around octave 5.
+    The weights are Gaussians around each pitch class. The twelve weights of a bin have unit norm; they are then weighted by a
+    Gaussian of 2 octaves around octave 5.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        n_fft: Samples of an STFT frame.
+
+    Returns:
+        float32 [12, bins], C first.
     """
     notes = 12 * np.log2(np.arange(1, n_fft) * (sample_rate / n_fft) / (440.0 / 16))
     notes = np.concatenate(([notes[0] - 1.5 * 12], notes))
@@ -162,8 +210,14 @@ def chroma_bands(sample_rate: int, n_fft: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def contrast_bands(sample_rate: int, n_fft: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bands of the spectral contrast: first bin, one past the last bin, number of bins that make a peak or a valley; int64
-    [bands] each.
+    """Return the bands of the spectral contrast.
+
+    Args:
+        sample_rate: Sample rate in Hz.
+        n_fft: Samples of an STFT frame.
+
+    Returns:
+        First bin, last bin + 1, and number of bins of a peak or a valley; int64 [bands] each.
     """
     count = contrast_count(sample_rate)
     edges = np.concatenate(([0.0], CONTRAST_LOWEST * 2.0 ** np.arange(count)))

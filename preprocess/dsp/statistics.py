@@ -1,5 +1,6 @@
-"""Features from per-frame measures, for NumPy's arrays (which need no PyTorch to be loaded) and for tensors on any device: both
-libraries have the functions used here under the same names.
+"""Compute features from per-frame measures, for NumPy arrays and for tensors on any device.
+
+NumPy and PyTorch have the functions used here under the same names. PyTorch is imported only for tensors.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def features(measures: Any, rates: Any, bounds: Sequence[tuple[int, int]], config: SpectrogramConfig) -> Any:
-    """Make a clip's features.
+    """Compute the features of a clip and of its slices.
 
     Args:
-        measures: [rows, frames], rows as in `features.measure_count`.
+        measures: Array or tensor [measures, frames], in the order of `features.measure_count`.
         rates: Zero-crossing rates [frames].
         bounds: Frames [start, stop) of the slices.
-        config: Rate and transform size.
+        config: Sample rate and transform size.
 
     Returns:
-        [1 + slices, columns]: of the whole clip, then of each slice.
+        [1 + slices, columns]; row 0 describes the full clip, row 1 + i slice i.
     """
     xp = _library(measures)
     contrasts = contrast_count(config.sample_rate)
@@ -38,20 +39,27 @@ def features(measures: Any, rates: Any, bounds: Sequence[tuple[int, int]], confi
     rolloff = xp.clip(rolloff, 0, config.bins - 1) * (config.sample_rate / config.n_fft)
     rows = xp.concatenate([mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates[None]])
     views = [(0, rows.shape[1]), *bounds]
-    alike: dict[int, list[int]] = {}
+    by_length: dict[int, list[int]] = {}
     for number, (start, stop) in enumerate(views):
-        alike.setdefault(stop - start, []).append(number)
-    made: list[Any] = [None] * len(views)
-    for length, numbers in alike.items():
+        by_length.setdefault(stop - start, []).append(number)
+    columns: list[Any] = [None] * len(views)
+    for length, numbers in by_length.items():
         starts = [views[number][0] for number in numbers]
         parts = statistics(xp.stack([rows[:, start : start + length] for start in starts]))
         for number, part in zip(numbers, parts, strict=True):
-            made[number] = part
-    return xp.stack(made)
+            columns[number] = part
+    return xp.stack(columns)
 
 
 def statistics(rows: Any) -> Any:
-    """[..., rows, frames] → mean, standard deviation, minimum, median, maximum of each row: [..., rows * 5]."""
+    """Compute mean, standard deviation, minimum, median and maximum of each row.
+
+    Args:
+        rows: Array or tensor [..., rows, frames].
+
+    Returns:
+        [..., rows * 5], with the five statistics of a row side by side.
+    """
     xp = _library(rows)
     values = ordered(rows)
     median = (values[..., rows.shape[-1] // 2] + values[..., (rows.shape[-1] - 1) // 2]) / 2
@@ -62,7 +70,7 @@ def statistics(rows: Any) -> Any:
 
 
 def ordered(values: Any) -> Any:
-    """Sort along the last axis; tensors on the CPU by NumPy, whose vectorised sort takes a thirtieth of PyTorch's time."""
+    """Sort along the last axis. NumPy sorts tensors on the CPU, in a thirtieth of the time of PyTorch."""
     if isinstance(values, np.ndarray):
         return np.sort(values, axis=-1)
     import torch
@@ -81,14 +89,14 @@ def _library(array: Any) -> Any:
 
 
 def _decibels(xp: Any, power: Any) -> Any:
-    """librosa.power_to_db(ref=1, amin=1e-10, top_db=80); the range is the clip's own."""
+    """Convert power to decibels, as `librosa.power_to_db(ref=1, amin=1e-10, top_db=80)`, with the range of the clip."""
     level = 10 * xp.log10(xp.clip(power, AMIN, None))
     return xp.maximum(level, level.max() - TOP_DB)
 
 
 @functools.lru_cache(maxsize=8)
 def _dct(dtype: Any, device: Any) -> Any:
-    """Orthonormal DCT-II: [MFCCS, MELS], on the device where there is one."""
+    """Return the orthonormal DCT-II, an array [MFCCS, MELS], or a tensor on `device` if `dtype` is a type of PyTorch."""
     k, n = np.arange(MFCCS)[:, None], np.arange(MELS)
     matrix = np.cos(np.pi * k * (n + 0.5) / MELS) * np.where(k == 0, np.sqrt(1 / MELS), np.sqrt(2 / MELS))
     if isinstance(dtype, np.dtype):
