@@ -67,7 +67,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "seed": config.seed,
             "config": _plain(config),
             "space": space.describe(),
-            **clip_table.about(shard_set, clips),
+            **clip_table.set_fields(shard_set, clips),
             "folds": folds._asdict(),
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},

@@ -92,7 +92,7 @@ def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterabl
     def run() -> None:
         for batch in batches():
             take_step(learner, learner.training_step(data.to_device(batch)), optimizer, schedule)
-        learner._forget()  # scores of the epoch
+        learner.reset_epoch()  # discards the predictions
 
     return run
 

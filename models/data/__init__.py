@@ -1,0 +1,1 @@
+"""Data of a training: the roles of splits, views and batches."""

@@ -1,4 +1,4 @@
-"""Batches of a view, from disk or from a copy on the device, marked by view where both are mixed."""
+"""Batches of a view, read from the shards or from a copy on the device."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from shardwave.shards.read.loader import Batch, Loader, Source
 from shardwave.shards.read.resident import Resident, fits, size
 from shardwave.shards.read.shardset import ShardSet, View
 
-# What a process copies into its own memory; larger views are gathered from the page cache that processes share
+# Maximum size of a view that a process copies into its own memory. Larger views are read from the page cache,
+# which processes share.
 HOST_BYTES = 64 << 20
 
 
 class Batches(Loader):
-    """A Loader that knows its view; with a `seed` it shuffles.
+    """Loader of the batches of a view.
 
-    `whole` (bool [samples]) marks the whole clips of a mixed view; batches then bear it as "full". Other options: see Loader.
+    Args:
+        view: View to read.
+        source: Where the samples are read from: the view itself, or a copy of it.
+        field: Array field to load.
+        batch_size: Samples per batch.
+        is_full: For a view that mixes full clips and slices, bool [samples]: whether each sample is a full
+            clip. Batches then have the entry "full", bool [batch].
+        seed: Seed of the sample order; None does not shuffle.
+        **options: Further arguments of `Loader`.
     """
 
     def __init__(
@@ -29,30 +38,38 @@ class Batches(Loader):
         field: str,
         batch_size: int,
         *,
-        whole: np.ndarray | None = None,
+        is_full: np.ndarray | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(source, batch_size, fields=(field,), shuffle=seed is not None, seed=seed or 0, **options)
         self.view = view
-        self._whole = None if whole is None else torch.from_numpy(whole)
+        self._is_full = None if is_full is None else torch.from_numpy(is_full)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
-            if self._whole is not None:
-                batch["full"] = self._whole[batch["index"].cpu()].to(batch["cls"].device)
+            if self._is_full is not None:
+                batch["full"] = self._is_full[batch["index"].cpu()].to(batch["cls"].device)
             yield batch
 
 
 def source_of(view: View, device: torch.device, field: str) -> View | Resident:
-    """A copy on the device where it fits (half of what is free on a GPU, HOST_BYTES on the CPU), or else the view itself."""
+    """Return a copy of a view on a device, or the view itself if it is too large.
+
+    A copy takes at most half of the free memory of a GPU, or `HOST_BYTES` on the CPU.
+
+    Args:
+        view: View to copy.
+        device: Device of the copy.
+        field: Array field to copy.
+    """
     if device.type == "cuda":
         return Resident(view, device, (field,)) if fits(view, device, (field,)) else view
     return Resident(view, device, (field,)) if size(view, (field,)) <= HOST_BYTES else view
 
 
-def whole_clips(shard_set: ShardSet, splits: tuple[str, ...]) -> np.ndarray:
-    """For each sample of `shard_set.view(splits, "both")`, whether it is a whole clip. Shape: bool [samples]."""
+def full_samples(shard_set: ShardSet, splits: tuple[str, ...]) -> np.ndarray:
+    """Return whether each sample of `shard_set.view(splits, "both")` is a full clip, bool [samples]."""
     marks = []
     for split in splits:
         for view in ("full", "slice"):

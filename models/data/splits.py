@@ -1,4 +1,4 @@
-"""Which splits of a shard set are trained on, validated on and held out (DESIGN §2, splits)."""
+"""Roles of the splits of a shard set: training, validation and test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from shardwave.common.errors import UsageError
 
 
 class Roles(NamedTuple):
-    """Names of splits. `val` is empty where nothing is chosen any more (retraining for a known number of epochs)."""
+    """Names of the splits for training, validation and test.
+
+    `val` is empty when a model is trained again for a fixed number of epochs.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -17,26 +20,35 @@ class Roles(NamedTuple):
 
 
 def folds(splits: Sequence[str]) -> list[int]:
-    """The set's folds, ascending; empty for a set split into train, val and test."""
+    """Return the numbers of the folds in ascending order; empty for a set with train, val and test splits."""
     return sorted(int(name.removeprefix("fold")) for name in splits if name.startswith("fold"))
 
 
 def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) -> Roles:
-    """The roles that the options give. With a test fold k alone, fold k mod n + 1 validates.
+    """Determine the roles of the splits of a set.
 
-    Raises UsageError where options and set do not fit together.
+    Args:
+        splits: Names of the splits of the set.
+        val_fold: Fold for validation; None with a `test_fold` selects the fold after it (fold 1 after the
+            last).
+        test_fold: Fold that is held out, or None.
+
+    Raises:
+        UsageError: The set has no such folds, has folds and none is given, or leaves no split for training.
     """
     present = folds(splits)
     if not present:
         for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
             if value is not None:
-                raise UsageError(f"{option} {value}: the shard set has no folds, but {', '.join(splits)}; leave the option out")
+                raise UsageError(
+                    f"{option} {value}: the shard set has the splits {', '.join(splits)}, no folds: remove the option"
+                )
         for name, remedy in (("train", "build it from labelled audio"), ("val", "build it with --val-fraction above 0")):
             if name not in splits:
                 raise UsageError(f"the shard set has no split {name}: {remedy}")
         return Roles(("train",), ("val",), ("test",) if "test" in splits else ())
     if val_fold is None and test_fold is None:
-        raise UsageError(f"the shard set has folds {_list(present)}: give --val-fold K, --test-fold K or --folds all")
+        raise UsageError(f"the shard set has folds {_list(present)}: use --val-fold K, --test-fold K or --folds all")
     for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
         if value is not None and value not in present:
             raise UsageError(f"{option} must be one of the set's folds {_list(present)}, got {value}")
@@ -44,17 +56,17 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
         val_fold = following(present, test_fold)
     train = tuple(f"fold{fold}" for fold in present if fold not in (val_fold, test_fold))
     if not train:
-        raise UsageError(f"folds {_list(present)} leave none to train on: --test-fold needs three folds or more")
+        raise UsageError(f"no fold is left for training (folds {_list(present)}): --test-fold needs three folds or more")
     return Roles(train, (f"fold{val_fold}",), () if test_fold is None else (f"fold{test_fold}",))
 
 
 def following(present: Sequence[int], fold: int) -> int:
-    """The fold that validates while `fold` is held out: the next one, in a circle."""
+    """Return the fold after `fold` in `present`; after the last fold, the first one."""
     return present[(list(present).index(fold) + 1) % len(present)]
 
 
 def retraining(splits: Sequence[str], test_fold: int) -> Roles:
-    """All folds but one, which is scored once."""
+    """Return the roles of a training on all folds but the test fold, without validation."""
     return Roles(tuple(f"fold{fold}" for fold in folds(splits) if fold != test_fold), (), (f"fold{test_fold}",))
 
 

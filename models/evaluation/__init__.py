@@ -1,0 +1,1 @@
+"""Scores, prediction and CSV files of clips."""

@@ -1,4 +1,4 @@
-"""CSV files with one row per clip: predictions of a shard set, and the clips that a model gets wrong."""
+"""CSV files with one row per clip: predictions of a shard set, and misclassified clips."""
 
 from __future__ import annotations
 
@@ -21,25 +21,34 @@ ERROR_COLUMNS = (*PREDICTION_COLUMNS, "probability_of_label")
 
 
 class ClipRow(NamedTuple):
-    """A clip and the probabilities of its classes."""
+    """Class probabilities of one clip."""
 
     source: Clip  # its file and segment
     split: str
-    label: str  # empty where unlabelled
-    clip: int  # its number in the set
+    label: str  # empty if unlabelled
+    clip: int  # clip number in the set
     probabilities: np.ndarray  # float64 [classes]
 
     def best(self, classes: Sequence[str]) -> str:
-        """The most probable class."""
+        """Return the most probable class."""
         return classes[int(self.probabilities.argmax())]
 
     def formatted(self) -> list[str]:
-        """The probabilities as a CSV shows them."""
+        """Return the probabilities as text, with six decimals."""
         return [f"{probability:.6f}" for probability in self.probabilities]
 
 
 def clip_rows(predictions: ClipPredictions, view: View, split: str) -> list[ClipRow]:
-    """The clips of `predictions`, made of `view`, with their paths and labels, sorted by path."""
+    """Combine predictions with the paths and labels of the clips.
+
+    Args:
+        predictions: Predictions of clips of `view`.
+        view: View that was predicted.
+        split: Name of the split, stored in the rows.
+
+    Returns:
+        One row per clip, sorted by path.
+    """
     numbers, first = np.unique(view.clip, return_index=True)
     samples = dict(zip(numbers.tolist(), first.tolist(), strict=True))
     rows = []
@@ -49,35 +58,40 @@ def clip_rows(predictions: ClipPredictions, view: View, split: str) -> list[Clip
     return sorted(rows, key=lambda row: row.source.identity)
 
 
-def wrong(rows: Iterable[ClipRow], classes: Sequence[str]) -> list[ClipRow]:
-    """The labelled clips for which another class than their label is the most probable; the most confident first."""
-    found = [row for row in rows if row.label and row.best(classes) != row.label]
-    return sorted(found, key=lambda row: (-float(row.probabilities.max()), row.source.identity))
+def misclassified(rows: Iterable[ClipRow], classes: Sequence[str]) -> list[ClipRow]:
+    """Select the labelled clips with a wrong most probable class, in descending order of confidence."""
+    errors = [row for row in rows if row.label and row.best(classes) != row.label]
+    return sorted(errors, key=lambda row: (-float(row.probabilities.max()), row.source.identity))
 
 
 def write_predictions(path: Path, rows: Iterable[ClipRow], classes: Sequence[str], probabilities: bool) -> None:
-    """Write PREDICTION_COLUMNS, of segments `start` and `end` too, and with `probabilities` one more column per class."""
+    """Write the predictions of clips to a CSV file.
+
+    The columns are `PREDICTION_COLUMNS`; one column per class if `probabilities` is true; `start` and `end`,
+    in seconds, if a clip is a segment of a file.
+    """
     more = (ClipRow.formatted, classes) if probabilities else (lambda row: [], ())
     _write(path, rows, classes, *more)
 
 
 def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) -> None:
-    """Write ERROR_COLUMNS of the rows, in their order, of segments `start` and `end` too.
+    """Write misclassified clips to a CSV file, in the order of `rows`.
 
-    A label that is no class of the model has the probability 0.
+    The columns are `ERROR_COLUMNS`, and `start` and `end`, in seconds, if a clip is a segment of a file. A
+    label that is not a class of the model has the probability 0.
     """
-    number = {name: i for i, name in enumerate(classes)}
+    index = {name: i for i, name in enumerate(classes)}
 
-    def likely(row: ClipRow) -> list[str]:
-        return [f"{row.probabilities[number[row.label]] if row.label in number else 0.0:.6f}"]
+    def label_probability(row: ClipRow) -> list[str]:
+        return [f"{row.probabilities[index[row.label]] if row.label in index else 0.0:.6f}"]
 
-    _write(path, rows, classes, likely, ERROR_COLUMNS[len(PREDICTION_COLUMNS) :])
+    _write(path, rows, classes, label_probability, ERROR_COLUMNS[len(PREDICTION_COLUMNS) :])
 
 
 def _write(
     path: Path, rows: Iterable[ClipRow], classes: Sequence[str], more: Callable[[ClipRow], list[str]], names: Sequence[str]
 ) -> None:
-    """Write PREDICTION_COLUMNS of the rows, the columns `names` that `more` gives, and the segments' begins and ends, if any."""
+    """Write PREDICTION_COLUMNS, the columns `names` with the cells of `more`, and the segment columns."""
     rows = list(rows)
     lines: list[list[str]] = [[*PREDICTION_COLUMNS, *names]]
     for row in rows:
@@ -89,7 +103,7 @@ def _write(
 
 
 def segment_columns(clips: Sequence[Clip]) -> list[list[str]]:
-    """The columns `start` and `end`, each with its name first, if any clip is a segment; else none."""
+    """Return the columns `start` and `end`, each beginning with its name; none if no clip is a segment."""
     if not any(clip.is_segment for clip in clips):
         return []
     times = [("start", [clip.start for clip in clips]), ("end", [clip.end for clip in clips])]
@@ -97,7 +111,7 @@ def segment_columns(clips: Sequence[Clip]) -> list[list[str]]:
 
 
 def join_errors(paths: Sequence[Path], out: Path) -> None:
-    """Join error files into one, the most confident first: those of the folds of a cross-validation."""
+    """Merge the error files of several folds into one, in descending order of confidence."""
     header, rows = list(ERROR_COLUMNS), []
     for path in paths:
         with open(path, newline="", encoding="utf-8") as file:
@@ -108,6 +122,6 @@ def join_errors(paths: Sequence[Path], out: Path) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV in UTF-8 with `\\n` at the ends of its lines, atomically, into a folder that is made where it is missing."""
+    """Write a UTF-8 CSV file with LF line ends, atomically; creates the folder if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, csv_bytes([header, *rows]))

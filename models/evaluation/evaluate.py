@@ -1,4 +1,4 @@
-"""Scores of a trained network on a shard set."""
+"""Evaluation of trained networks on shard sets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from shardwave.shards.format.layout import is_url
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet
 
-KINDS = {"train": "trained", "val": "validation", "test": "test"}  # by what a run used a split for; others are "new"
+# Kind of a split by its role in the run; splits without a role are "new"
+KINDS = {"train": "trained", "val": "validation", "test": "test"}
 
 
-class Scored(NamedTuple):
+class SplitScores(NamedTuple):
+    """Scores and predictions of one split."""
+
     scores: dict[str, float]  # {split}_{score}_{accuracy,recall,f1}
     per_class: dict[str, Any]
     confusion: dict[str, Any]
@@ -36,30 +39,51 @@ class Scored(NamedTuple):
 
 
 def predictions(network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str) -> ClipPredictions:
-    """Mean probabilities of each clip over its samples in `batches`, unlabelled clips included (label -1)."""
+    """Predict the class probabilities of each clip, averaged over its samples.
+
+    Args:
+        network: Maps the raw field to logits [batch, classes]; it is moved to `device` and put in evaluation
+            mode.
+        batches: Batches of one view.
+        field: Array field of the samples that the network takes.
+        device: Device on which the network runs.
+        precision: Name of Lightning's precision.
+
+    Returns:
+        One row per clip, including unlabelled clips (label -1).
+    """
     network = network.to(device, DTYPES[precision]).eval()
-    seen = PredictionAccumulator()
+    accumulator = PredictionAccumulator()
     with torch.inference_mode(), autocast(precision, device):
         for batch in batches:
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-            seen.add(network(moved[field]), moved)
-    return seen.by_clip(labelled=False, alone=True)
+            accumulator.add(network(moved[field]), moved)
+    return accumulator.by_clip(labelled=False, local=True)
 
 
 def score(
     network: nn.Module, views: Mapping[str, Batches], split: str, field: str, device: torch.device, precision: str
-) -> Scored:
-    """Both scores of `views` ("full", "slice"), named after `split`; clips without a label are passed over."""
+) -> SplitScores:
+    """Score a network on the views of one split; unlabelled clips are ignored.
+
+    Args:
+        network: As for `predictions`.
+        views: Batches by view ("full", "slice").
+        split: Prefix of the names of the scores.
+        field: As for `predictions`.
+        device: As for `predictions`.
+        precision: As for `predictions`.
+    """
     return _scored({view: predictions(network, batches, field, device, precision) for view, batches in views.items()}, split)
 
 
-def _scored(found: dict[str, ClipPredictions], split: str) -> Scored:
+def _scored(predicted: dict[str, ClipPredictions], split: str) -> SplitScores:
     values: dict[str, Any] = {"per_class": {}, "confusion": {}}
-    for view, clips in found.items():
-        known = clips.label >= 0
-        add_scores(values, f"{split}_{VIEW_SCORES[view]}", ClipPredictions(*(column[known] for column in clips)))
+    for view, clips in predicted.items():
+        labelled = clips.label >= 0
+        add_scores(values, f"{split}_{VIEW_SCORES[view]}", ClipPredictions(*(column[labelled] for column in clips)))
     per_class, confusion = values.pop("per_class"), values.pop("confusion")
-    return Scored(values, per_class, confusion, found)
+    return SplitScores(values, per_class, confusion, predicted)
 
 
 def evaluate(
@@ -69,27 +93,29 @@ def evaluate(
     device: str = "auto",
     errors: Path | str | None = None,
 ) -> dict[str, Any]:
-    """Score the run's checkpoint on a shard set, split by split.
+    """Score the checkpoint of a run on each split of a shard set.
 
-    Each split is marked by what the run used its clips for: `trained`, `validation`, `test`, `new`, or `mixed`, where only some
-    of its clips were trained on. Splits of the set that the run was started on are known by name, clips of other sets by content
-    (exact copies, see `shardwave.models.runs.clip_table`); `unknown` where the run folder lacks its table of clips. A total over all splits,
-    named `all`, is given only where all of them are of one kind.
+    Each split gets a kind, which states how the run used its clips: "trained", "validation", "test", "new",
+    "mixed" (some of the clips were trained on) or "unknown" (the run folder has no table of clips). Splits of
+    the run's own set are identified by name; clips of other sets are identified by their content, so only
+    exact copies count as trained on (see `shardwave.models.runs.clip_table`). Total scores, named "all", are
+    added if all splits have the same kind.
 
     Args:
-        run: The run folder.
-        set_path: The set's folder or URL.
-        splits: The splits to score; all of the set's by default.
-        device: `auto`, `cpu` or `cuda`.
-        errors: The CSV file to write the wrongly classified clips into, without those that were trained on; by default
+        run: Run folder.
+        set_path: Folder or URL of the set.
+        splits: Splits to score; all splits of the set by default.
+        device: "auto", "cpu" or "cuda".
+        errors: CSV file for the misclassified clips that were not trained on; by default
             `errors-<name of the set>.csv` in the run folder.
 
     Returns:
-        scores, per_class and confusion by split, and `splits`: {split: {kind, clips, trained}}, `trained` being the number of
-        clips that were trained on, None where unknown.
+        `scores`, `per_class` and `confusion` by name, and `splits`: {split: {kind, clips, trained}}.
+        `trained` is the number of clips that were trained on, or None if it is unknown.
 
     Raises:
-        UsageError: The set's settings, classes or fields are not those that the run was trained with.
+        UsageError: The spectrogram settings, classes or fields of the set differ from those of the training,
+            or a split has no labelled samples.
     """
     run = Path(run)
     trained = checkpoint.load(run / checkpoint.NAME)
@@ -97,11 +123,12 @@ def evaluate(
     check_fits(trained, shard_set)
     if list(shard_set.classes) != trained.classes:
         raise UsageError(
-            f"classes differ: the run knows {some(trained.classes)}, the set {set_path} has {some(shard_set.classes)}"
+            f"classes differ: the run has {some(trained.classes)}, {set_path} has {some(shard_set.classes)}: "
+            "use a set with the same classes"
         )
     names = tuple(splits or shard_set.splits)
     where = resolve_device(device)
-    found: dict[str, Scored] = {}
+    scored: dict[str, SplitScores] = {}
     rows: list[clip_csv.ClipRow] = []
     known = _KnownClips(run, trained, shard_set)
     kinds: dict[str, dict[str, Any]] = {}
@@ -109,22 +136,22 @@ def evaluate(
         views = open_views(shard_set, (name,), trained.field, where)
         if not any((batches.view.cls >= 0).any() for batches in views.values()):
             raise UsageError(f"{set_path}: split {name} has no labelled samples to score")
-        found[name] = score(trained.network, views, name, trained.field, where, trained.config.precision)
-        kinds[name], seen = known.describe(name)
+        scored[name] = score(trained.network, views, name, trained.field, where, trained.config.precision)
+        kinds[name], trained_clips = known.describe(name)
         view = SCORE_VIEWS[trained.selected]
         if view in views or (view := "full") in views:
-            clips = clip_csv.clip_rows(found[name].predictions[view], views[view].view, name)
-            rows += [row for row in clips if row.clip not in seen]
-    one_kind = {about["kind"] for about in kinds.values()}
-    if len(names) > 1 and len(one_kind) == 1 and not one_kind & {"mixed", "unknown"}:
-        found["all"] = _scored(_joined([found[name].predictions for name in names]), "all")
-    place = Path(errors) if errors is not None else run / f"errors-{_set_name(set_path)}.csv"
+            clips = clip_csv.clip_rows(scored[name].predictions[view], views[view].view, name)
+            rows += [row for row in clips if row.clip not in trained_clips]
+    distinct = {entry["kind"] for entry in kinds.values()}
+    if len(names) > 1 and len(distinct) == 1 and not distinct & {"mixed", "unknown"}:
+        scored["all"] = _scored(_joined([scored[name].predictions for name in names]), "all")
+    errors_path = Path(errors) if errors is not None else run / f"errors-{_set_name(set_path)}.csv"
     try:
-        clip_csv.write_errors(place, clip_csv.wrong(rows, trained.classes), trained.classes)
+        clip_csv.write_errors(errors_path, clip_csv.misclassified(rows, trained.classes), trained.classes)
     except OSError as error:
         if errors is not None:
             raise
-        say(f"{place} cannot be written ({error.strerror}): name another file with --errors")
+        say(f"{errors_path} cannot be written ({error.strerror}): choose another file with --errors")
     return {
         "command": "evaluate",
         "run": str(run),
@@ -135,15 +162,15 @@ def evaluate(
         "selected_by": trained.selected,
         "splits": kinds,
         **{
-            name: {key: value for scored in found.values() for key, value in getattr(scored, name).items()}
+            name: {key: value for result in scored.values() for key, value in getattr(result, name).items()}
             for name in ("scores", "per_class", "confusion")
         },
-        "errors": str(place),
+        "errors": str(errors_path),
     }
 
 
 class _KnownClips:
-    """Tells which clips of a set a run was trained on."""
+    """Identify the clips of a set that a run was trained on."""
 
     def __init__(self, run: Path, trained: checkpoint.Trained, shard_set: ShardSet) -> None:
         self._set, self._field = shard_set, trained.field
@@ -153,23 +180,23 @@ class _KnownClips:
         self._trained = None if table is None else np.unique(table.of(trained.splits["train"]))
 
     def describe(self, split: str) -> tuple[dict[str, Any], set[int]]:
-        """The split's kind and counts, and the numbers of the clips that were trained on."""
+        """Return the kind and counts of a split, and the numbers of its clips that were trained on."""
         numbers, digests = clip_table.digests(self._set, split, self._field)
         role = self._roles.get(split) if self._same else None
         if role == "train":
-            seen = np.ones(len(numbers), bool)
+            is_trained = np.ones(len(numbers), bool)
         elif self._trained is None:
-            about = {"kind": KINDS[role] if role else "new" if self._same else "unknown", "clips": len(numbers), "trained": None}
-            return about, set()
+            kind = KINDS[role] if role else "new" if self._same else "unknown"
+            return {"kind": kind, "clips": len(numbers), "trained": None}, set()
         else:
-            seen = np.isin(digests, self._trained)
-        kind = KINDS[role] if role else "trained" if seen.all() else "mixed" if seen.any() else "new"
-        about = {"kind": kind, "clips": len(numbers), "trained": int(seen.sum())}
-        return about, set(numbers[seen].tolist())
+            is_trained = np.isin(digests, self._trained)
+        kind = KINDS[role] if role else "trained" if is_trained.all() else "mixed" if is_trained.any() else "new"
+        entry = {"kind": kind, "clips": len(numbers), "trained": int(is_trained.sum())}
+        return entry, set(numbers[is_trained].tolist())
 
 
 def _joined(splits: Sequence[dict[str, ClipPredictions]]) -> dict[str, ClipPredictions]:
-    """The predictions of several splits as one, for the views that all of them have."""
+    """Concatenate the predictions of several splits, for the views that all of them have."""
     views = [view for view in splits[0] if all(view in split for split in splits)]
     return {
         view: ClipPredictions(*(np.concatenate(column) for column in zip(*(split[view] for split in splits), strict=True)))
@@ -182,30 +209,41 @@ def _set_name(set_path: Path | str) -> str:
 
 
 def open_views(shard_set: ShardSet, splits: tuple[str, ...], field: str, device: torch.device) -> dict[str, Batches]:
-    """Batches of each view that all the splits have."""
+    """Open batches of each view that all given splits have.
+
+    Returns:
+        Batches by view ("full", "slice"), in the order of the shards.
+
+    Raises:
+        UsageError: The splits have no view in common.
+    """
     manifest, views = shard_set.manifest["splits"], {}
     for view in VIEW_SCORES:
         if all(manifest.get(name, {}).get(view) for name in splits):
-            found = shard_set.view(splits, view)
+            samples = shard_set.view(splits, view)
             shape = tuple(shard_set.fields[field]["shape"])
-            views[view] = Batches(found, found, field, evaluation_size(shape), pin=device.type == "cuda")
+            views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(f"{shard_set.location}: no samples in split {', '.join(splits)}; it has {', '.join(shard_set.splits)}")
     return views
 
 
 def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
-    """Raise UsageError unless the set holds the field that the network takes, made with the same settings.
+    """Raise UsageError if a set does not fit a trained network.
 
-    Settings that this field does not depend on may differ: `features` for images, the images' size for features.
+    The set must have the field that the network takes, computed with the settings of the training set.
+    Settings that do not affect this field may differ, for example `image_size` if the network takes features.
     """
     field_shape(shard_set, trained.config)
     if trained.fingerprint != manifest.fingerprint(trained.set_config):
-        raise UsageError(f"the run was trained on a set of another format than {shard_set.location} has: train it again")
+        raise UsageError(f"the run was trained on a set of another format than {shard_set.location}: train again")
     different = config_differences(trained.set_config, shard_set.manifest["config"], trained.field)
     if different:
-        told = "; ".join(f"{name} is {_short(before)} in the run, {_short(now)} in the set" for name, before, now in different)
-        raise UsageError(f"{shard_set.location} was not made as the run's set was: {told}; build it with the run's settings")
+        listed = "; ".join(f"{name} is {_short(before)} in the run, {_short(now)} in the set" for name, before, now in different)
+        raise UsageError(
+            f"the settings of {shard_set.location} differ from those of the run: {listed}; "
+            "build the set with the settings of the run"
+        )
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Classes of audio or of a shard set as CSV: `id,class` for audio (the report's Kaggle submission), a row per clip for a set."""
+"""Prediction of the classes of audio files or of a shard set."""
 
 from __future__ import annotations
 
@@ -38,25 +38,31 @@ def predict(
     max_bad_fraction: float = 0.05,
     splits: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Predict a class for every clip of a folder of audio (or one file), or of a shard set, with the run's checkpoint.
+    """Predict the classes of audio files or of the clips of a shard set, and write them to a CSV file.
 
-    The CSV has the columns id,class for audio, id being the path relative to the folder, and path,split,label,class,probability
-    for a shard set, the label being empty where a clip has none. Probabilities are those of the score that the run was selected
-    by. Audio passes through the spectrogram that the run was trained on, in a temporary shard set; files that cannot be read are
-    named and left out.
+    For audio the columns are `id` (path relative to the folder) and `class`. For a shard set they are `path`,
+    `split`, `label` (empty if the clip is unlabelled), `class` and `probability`. The probabilities come from
+    the view whose score selected the checkpoint. Audio is converted into a temporary shard set with the
+    spectrogram settings of the run. Files that cannot be used are reported in messages and are not in the
+    CSV.
 
     Args:
-        run: The run folder.
-        audio_or_set: A folder of audio or one file; or a folder that holds a shard set, or a set's URL.
-        out_csv: The CSV file to write.
-        probabilities: Add one column per class.
-        device: `auto`, `cpu` or `cuda`.
-        workers: Processes that read audio; one per core by default.
-        max_bad_fraction: The fraction of files that may be unreadable.
-        splits: The splits of a shard set to predict; all of them by default.
+        run: Run folder.
+        audio_or_set: Folder of audio, one audio file, or folder or URL of a shard set.
+        out_csv: CSV file to write.
+        probabilities: Whether to add one column of probabilities per class.
+        device: "auto", "cpu" or "cuda".
+        workers: Number of processes that read audio; one per core by default.
+        max_bad_fraction: Largest accepted fraction of files that cannot be used.
+        splits: Splits of the shard set to predict; all by default.
+
+    Returns:
+        A summary: `command`, `run`, `out`, `clips` (number of predicted clips) and `bad` (quarantined files).
 
     Raises:
-        TooManyBadInputs: More than `max_bad_fraction` of the files could not be read; the CSV is written.
+        TooManyBadInputs: The fraction of files that cannot be used exceeds `max_bad_fraction`. The CSV is
+            written.
+        UsageError: The input does not exist, has no audio, or does not fit the run.
     """
     out_csv = Path(out_csv)
     rows, bad, trained, is_set = predict_clips(run, audio_or_set, device=device, workers=workers, splits=splits)
@@ -68,15 +74,15 @@ def predict(
         write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
     total = len(rows) + len(bad)
     if len(bad) > max_bad_fraction * total:
-        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the lines above")
+        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the messages above")
     return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
 
 
-class ClipPredictions(NamedTuple):
-    """Predictions of clips."""
+class PredictedClips(NamedTuple):
+    """Predictions of clips, and the network that made them."""
 
     rows: list[ClipRow]  # sorted by path
-    bad: list[QuarantineEntry]  # files that could not be used, with their reasons; a message names each
+    bad: list[QuarantineEntry]  # files that cannot be used, with the reasons
     trained: checkpoint.Trained
     is_set: bool  # whether the clips are those of a shard set
 
@@ -88,46 +94,51 @@ def predict_clips(
     device: str = "auto",
     workers: int | None = None,
     splits: Sequence[str] | None = None,
-) -> ClipPredictions:
-    """Predict the clips of a folder of audio, of one file or of a shard set. The arguments are those of `predict`."""
+) -> PredictedClips:
+    """Predict the clips of a folder of audio, of one file or of a shard set.
+
+    The arguments are those of `predict`. Files that cannot be used are also reported in messages.
+    """
     run, path = Path(run), Path(audio_or_set)
     trained = checkpoint.load(run / checkpoint.NAME)
     if not is_url(audio_or_set) and not path.exists():
-        raise UsageError(f"{path} does not exist: name a folder of audio, a file, or a shard set")
+        raise UsageError(f"{path} does not exist: give a folder of audio, an audio file or a shard set")
     if is_url(audio_or_set) or (path / MANIFEST).exists():
-        return ClipPredictions(_predicted(trained, open_set(audio_or_set), splits, device), [], trained, True)
+        return PredictedClips(_predicted(trained, open_set(audio_or_set), splits, device), [], trained, True)
     if splits:
-        raise UsageError(f"--split {splits[0]}: {path} is audio, and only a shard set has splits; leave the option out")
+        raise UsageError(f"--split {splits[0]}: {path} is audio, which has no splits; remove the option")
     if trained.spectrogram is None:
         raise UsageError(
-            f"the run {run} was trained on a table of features: give a shard set made by `shard --table`, not {path}"
+            f"the run {run} was trained on a table of features: give a shard set built with --table instead of {path}"
         )
     audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
-        raise UsageError(f"no audio files in {path}: give the folder that holds them")
+        raise UsageError(f"no audio files in {path}: give a folder of audio")
     config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
-    with scratch.folder() as folder:  # of a killed process it is removed by the next one
-        clips = [Clip(name) for name in files]  # unlabelled, whatever folder they lie in
+    with scratch.folder() as folder:
+        clips = [Clip(name) for name in files]  # unlabelled, even in folders that are named like classes
         options = BuildOptions(device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1)
         with muted():
             build(audio, folder / "set", config, options, clips)
         bad = quarantined(folder / "set")
         rows = _predicted(trained, open_set(folder / "set"), None, device)
     for entry in bad:
-        say(f"left out: {one_line(entry['path'])}: {one_line(entry['reason'])}")
-    return ClipPredictions(rows, bad, trained, False)
+        say(f"quarantined: {one_line(entry['path'])}: {one_line(entry['reason'])}")
+    return PredictedClips(rows, bad, trained, False)
 
 
 def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str) -> list[ClipRow]:
-    """The clips of these splits (default: all) with their probabilities, sorted by path."""
+    """Predict the clips of `splits` (default: all) and return them sorted by path."""
     check_fits(trained, shard_set)
-    where = resolve_device(device)
+    resolved = resolve_device(device)
     view = SCORE_VIEWS[trained.selected]
     rows: list[ClipRow] = []
     for name in splits or shard_set.splits:
-        views = open_views(shard_set, (name,), trained.field, where)
+        views = open_views(shard_set, (name,), trained.field, resolved)
         if view not in views:
-            raise ShardwaveError(f"{shard_set.location} has no {view} view in split {name}, by which the run was selected")
-        found = predictions(trained.network, views[view], trained.field, where, trained.config.precision)
-        rows += clip_rows(found, views[view].view, name)
+            raise ShardwaveError(
+                f"split {name} of {shard_set.location} has no {view} view, which the run was selected by: build the set with it"
+            )
+        predicted = predictions(trained.network, views[view], trained.field, resolved, trained.config.precision)
+        rows += clip_rows(predicted, views[view].view, name)
     return sorted(rows, key=lambda row: row.source.identity)

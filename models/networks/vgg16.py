@@ -26,7 +26,7 @@ class Vgg16Head(Mlp):
     """
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """Convert the dtype. As in torchvision's VGG16, the outputs of the frozen part are not standardised."""
+        """Convert the dtype only: torchvision's classifier takes the outputs without standardisation."""
         return batch.to(self.mean.dtype)
 
 

@@ -1,0 +1,1 @@
+"""Files of a run folder: results, checkpoints, clip tables and figures."""

@@ -1,4 +1,4 @@
-"""checkpoint.ckpt: the best epoch's weights and all that rebuilds the network; loads with `weights_only=True`."""
+"""Checkpoints of trained networks: weights of the best epoch, settings and metadata."""
 
 from __future__ import annotations
 
@@ -25,40 +25,55 @@ if TYPE_CHECKING:
 
 FORMAT = "shardwave-model-2"
 NAME = "checkpoint.ckpt"
-LARGEST = 1 << 26  # values of a sample
+LARGEST = 1 << 26  # maximum number of values of a sample
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network and what it was trained on."""
+    """Trained network with the settings and the data it was trained on.
 
-    network: nn.Module  # raw batches -> logits, in evaluation mode, on the CPU
-    field: str  # of the shard set's samples that it takes
+    Args:
+        network: Module from raw batches, uint8 [batch, frequency, time] or float [batch, features], to logits
+            [batch, classes]; in evaluation mode, on the CPU.
+        field: Array field of the samples that the network takes.
+        config: Training settings.
+        classes: Names of the classes.
+        set_id: Set id of the shard set.
+        fingerprint: Fingerprint of the shard set.
+        set_config: Configuration of the shard set, as in its manifest.
+        spectrogram: Fields of `SpectrogramConfig`; None for a set without spectrograms.
+        splits: Splits of the set by their role in the training: "train", "val", "test".
+        selected: Score that selected the epoch, "full" or "slice_mean".
+        epoch: Number of the epoch, from 1.
+    """
+
+    network: nn.Module
+    field: str
     config: TrainConfig
     classes: list[str]
-    set_id: str  # of the shard set
-    fingerprint: str  # of the shard set's configuration
-    set_config: dict[str, Any] | None  # that configuration, as the manifest has it
-    spectrogram: dict[str, Any] | None  # SpectrogramConfig's fields; None for a set of features alone
-    splits: dict[str, list[str]]  # the set's splits by role: train, val, test
-    selected: str  # "full" or "slice_mean"
+    set_id: str
+    fingerprint: str
+    set_config: dict[str, Any] | None
+    spectrogram: dict[str, Any] | None
+    splits: dict[str, list[str]]
+    selected: str
     epoch: int
 
     @property
     def head(self) -> nn.Module:
-        """The part that was trained: of vgg16 the head, which takes the frozen part's outputs."""
+        """Trained part of the network: for vgg16 the head, which takes the outputs of the frozen part."""
         return self.network.head if isinstance(self.network, Vgg16) else self.network
 
 
-def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, about: dict[str, Any]) -> None:
+def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, metadata: dict[str, Any]) -> None:
     """Write a checkpoint, atomically.
 
     Args:
-        path: The file.
-        weights: The state dict of the part that was trained.
-        inputs: What the network takes.
-        config: The training.
-        about: What `describe` returns.
+        path: File to write.
+        weights: State dict of the trained part of the network.
+        inputs: Description of the network's input.
+        config: Training settings.
+        metadata: Return value of `describe`.
     """
     content = {
         "format": FORMAT,
@@ -66,13 +81,22 @@ def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainCo
         "config": dataclasses.asdict(config),
         "inputs": {"field": inputs.field, "shape": list(inputs.shape), "classes": inputs.classes},
         "state_dict": weights,
-        **about,
+        **metadata,
     }
     write(path, content)
 
 
 def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
-    """Return what a checkpoint says of its epoch and data: the set, the splits' roles, of vgg16 the frozen part's state."""
+    """Return the metadata of a checkpoint.
+
+    Args:
+        data: Data of the training.
+        epoch: Number of the epoch, from 1.
+
+    Returns:
+        The fields of `Checkpoint` that describe the set, the roles of its splits and the epoch, and the state
+        dict of the frozen part for vgg16.
+    """
     return {
         "classes": list(data.source.classes),
         "set_id": data.source.set_id,
@@ -87,60 +111,80 @@ def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
 
 
 def write(path: Path, content: Any) -> None:
-    """`torch.save` into memory, then atomically into the file."""
+    """Write `content` with `torch.save`, atomically."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     atomic.write_bytes(path, buffer.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; raises UsageError where there is none, ShardwaveError where it is damaged."""
+    """Read the content of a checkpoint.
+
+    Raises:
+        UsageError: The file does not exist.
+        ShardwaveError: The file is damaged or not a checkpoint.
+    """
     if not path.exists():
         folds = sorted(path.parent.glob(f"fold*/{path.name}"))
         if folds:
-            raise UsageError(f"{path.parent} is a cross-validation: name the run folder of one fold, as {folds[0].parent}")
-        raise UsageError(f"{path.parent} has no {path.name}: train first, or name a run folder that finished an epoch")
+            raise UsageError(f"{path.parent} is a cross-validation: give the run folder of one fold, such as {folds[0].parent}")
+        raise UsageError(f"{path.parent} has no {path.name}: give a run folder with at least one finished epoch")
     try:
         with open(path, "rb", opener=regular_file.opener) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its parsers raise: RuntimeError, UnpicklingError, EOFError, KeyError, ...
+    except Exception as error:  # the errors of torch.load have no common base class
         raise ShardwaveError(
-            f"{path} is damaged, or no checkpoint ({type(error).__name__}): train again, or restore the file"
+            f"{path} is damaged, or not a checkpoint ({type(error).__name__}): train again, or restore the file"
         ) from error
     return content
 
 
 def check_last(path: Path) -> None:
-    """Raise ShardwaveError where the checkpoint `path` that Lightning wrote is damaged, before Lightning falls over it."""
+    """Raise ShardwaveError if a checkpoint that Lightning wrote is damaged."""
     typed.check(read(path), LastCheckpoint, path, "remove it to train from the start, or restore it")
 
 
 def load(path: Path | str) -> Trained:
-    """Rebuild the network of a checkpoint."""
+    """Load the network of a checkpoint.
+
+    Raises:
+        UsageError: The file does not exist, or its network cannot be imported.
+        ShardwaveError: The file is damaged or not a checkpoint of this program.
+    """
     from shardwave.models.networks.build import build_model
 
     path = Path(path)
     content = read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ShardwaveError(f"{path} is not a checkpoint of this program's models (format {FORMAT})")
+        raise ShardwaveError(f"{path} is not a checkpoint of this program (format {FORMAT}): give another file, or train again")
     typed.check(content, Checkpoint, path, "train again, or restore the file")
     config = typed.build(TrainConfig, content["config"], f"{path}: its config")
-    state, about = content["state_dict"], content["inputs"]
-    if about["classes"] != len(content["classes"]) or math.prod(about["shape"]) > LARGEST:
-        raise DamagedFile(f"{path} is damaged: inputs of {about['shape']} and {about['classes']} classes do not fit the others")
+    state, described = content["state_dict"], content["inputs"]
+    if described["classes"] != len(content["classes"]) or math.prod(described["shape"]) > LARGEST:
+        raise DamagedFile(
+            f"{path} is damaged: inputs of {described['shape']} and {described['classes']} classes "
+            "do not fit the other fields; train again, or restore the file"
+        )
     if content["spectrogram"] is not None:
         typed.build(SpectrogramConfig, content["spectrogram"], f"{path}: its spectrogram")
-    field = about["field"]
+    field = described["field"]
     try:
-        inputs = Inputs(field, tuple(about["shape"]), about["classes"], state["mean"], state["std"])
+        inputs = Inputs(field, tuple(described["shape"]), described["classes"], state["mean"], state["std"])
         network: nn.Module = build_model(config, inputs)
         network.load_state_dict(state)
         if "backbone" in content:
             from shardwave.models.networks.backbone import join
 
             network, field = join(network, content["backbone"]), "npy"
-    except (RuntimeError, KeyError, ValueError, TypeError, AssertionError, IndexError) as error:  # of PyTorch, for wrong shapes
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AssertionError,
+        IndexError,
+    ) as error:  # PyTorch raises all of them for wrong shapes
         reason = str(error).strip().split("\n")[-1].strip() or type(error).__name__
-        raise ShardwaveError(f"{path} does not fit its model {config.model}: {reason}") from None
-    known = {each.name: content[each.name] for each in dataclasses.fields(Trained)[3:]}
-    return Trained(network.eval(), field, config, **known)
+        raise ShardwaveError(f"{path} does not fit its model {config.model} ({reason}): train again") from None
+    metadata = {entry.name: content[entry.name] for entry in dataclasses.fields(Trained)[3:]}
+    return Trained(network.eval(), field, config, **metadata)

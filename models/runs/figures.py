@@ -1,4 +1,4 @@
-"""A run's figures: curves over epochs, and the confusion matrix. Drawn without a display, written atomically."""
+"""Figures of a run: curves over epochs and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -11,32 +11,40 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from shardwave.common.printable import one_line
 from shardwave.shards.figures import prepare, save
 
-prepare()  # class names come in any script
+prepare()  # fonts for class names in any script
 NAMES = {"full": "whole clips", "slice_mean": "mean over slices"}
-# Colours: Okabe & Ito, told apart without colour vision, and by line style as well. Scores of training are measured on its own
-# steps, with augmentation and dropout, while weights change.
-_SIDES = (("train", "training (while learning)", "#0072B2"), ("val", "validation", "#D55E00"))
+# Colours of Okabe & Ito, which are distinguishable without colour vision. Training scores are those of the
+# training steps, with augmentation, dropout and changing weights.
+_SPLITS = (("train", "training (while learning)", "#0072B2"), ("val", "validation", "#D55E00"))
 
 
 def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch: int | None, title: str) -> None:
-    """Accuracy, recall and F1, and loss over epochs, training and validation (the report's figures 4, 5, 6 and 8)."""
+    """Draw accuracy, recall and F1, and loss over the epochs, for training and validation.
+
+    Args:
+        path: File to write.
+        history: Entries of the epochs, as in result.json.
+        selected: Score that selected the epoch, "full" or "slice_mean".
+        best_epoch: Epoch to mark, or None.
+        title: Title of the figure.
+    """
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     accuracy, recall, loss = figure.subplots(1, 3)
     epochs = [entry["epoch"] for entry in history]
-    drawn = {(side, score): _scored(history, side, score) for side in ("train", "val") for score in NAMES}
-    for side, name, colour in _SIDES:
+    has_scores = {(split, score): _has_score(history, split, score) for split in ("train", "val") for score in NAMES}
+    for split, name, colour in _SPLITS:
         for score in NAMES:
-            if not drawn[side, score]:
+            if not has_scores[split, score]:
                 continue
-            chosen = score == selected
-            if not chosen and drawn[side, selected] and side == "train":
+            is_selected = score == selected
+            if not is_selected and has_scores[split, selected] and split == "train":
                 continue
-            label, line = f"{name}, {NAMES[score]}", "-" if chosen else ":"
-            _line(accuracy, epochs, history, f"{side}_{score}_accuracy", colour, line, label)
-            if chosen or side == "train":
-                _line(recall, epochs, history, f"{side}_{score}_recall", colour, "-", f"recall, {label}")
-                _line(recall, epochs, history, f"{side}_{score}_f1", colour, "--", f"F1, {label}")
-        _line(loss, epochs, history, f"{side}_loss", colour, "-", name)
+            label, line = f"{name}, {NAMES[score]}", "-" if is_selected else ":"
+            _line(accuracy, epochs, history, f"{split}_{score}_accuracy", colour, line, label)
+            if is_selected or split == "train":
+                _line(recall, epochs, history, f"{split}_{score}_recall", colour, "-", f"recall, {label}")
+                _line(recall, epochs, history, f"{split}_{score}_f1", colour, "--", f"F1, {label}")
+        _line(loss, epochs, history, f"{split}_loss", colour, "-", name)
     for axes, name in ((accuracy, "Accuracy"), (recall, "Recall and F1, weighted by class"), (loss, "Loss (nats)")):
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -52,11 +60,18 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
 
 
 def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str, title: str) -> None:
-    """Accuracy over epochs of each fold's choosing run, training and validation, with their means."""
+    """Draw the accuracy over the epochs for each fold of a cross-validation, and the means over the folds.
+
+    Args:
+        path: File to write.
+        histories: Entries of the epochs of the training that selected the number of epochs, by test fold.
+        selected: Score that selected the number of epochs, "full" or "slice_mean".
+        title: Title of the figure.
+    """
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
-    for side, name, colour in _SIDES:
-        rows = [[entry.get(f"{side}_{selected}_accuracy", float("nan")) for entry in history] for history in histories.values()]
+    for split, name, colour in _SPLITS:
+        rows = [[entry.get(f"{split}_{selected}_accuracy", float("nan")) for entry in history] for history in histories.values()]
         epochs = range(1, 1 + min(map(len, rows)))
         for row in rows:
             axes.plot(epochs, row[: len(epochs)], color=colour, alpha=0.3, linewidth=1)
@@ -71,9 +86,17 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
 
 
 def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: str) -> None:
-    """Clips by true class (rows) and predicted class (columns), each cell with its count, shaded by its share of the row."""
+    """Draw a confusion matrix; cells are shaded by their share of the row.
+
+    Args:
+        path: File to write.
+        matrix: Number of clips by [true class][predicted class].
+        classes: Names of the classes.
+        title: Title of the figure.
+    """
     classes = list(map(one_line, classes))
-    cell, font = (0.55, 9) if len(classes) <= 20 else (0.32, 7)  # inches and points: many classes still fit a screen
+    # Inches and points; with smaller cells, many classes fit on a screen
+    cell, font = (0.55, 9) if len(classes) <= 20 else (0.32, 7)
     size = max(4.5, cell * len(classes) + 2.5)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.subplots()
@@ -92,12 +115,12 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
     save(figure, path, dpi=110)
 
 
-def _scored(history: list[dict[str, Any]], side: str, score: str) -> bool:
-    return any(f"{side}_{score}_accuracy" in entry for entry in history)
+def _has_score(history: list[dict[str, Any]], split: str, score: str) -> bool:
+    return any(f"{split}_{score}_accuracy" in entry for entry in history)
 
 
 def _line(axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str, colour: str, line: str, label: str) -> None:
     values = [entry.get(key) for entry in history]
     if any(value is not None for value in values):
-        shown = [float("nan") if value is None else value for value in values]
-        axes.plot(epochs, shown, line, color=colour, marker="." if len(epochs) < 30 else None, label=label)
+        numbers = [float("nan") if value is None else value for value in values]
+        axes.plot(epochs, numbers, line, color=colour, marker="." if len(epochs) < 30 else None, label=label)

@@ -1,4 +1,4 @@
-"""Definitions of the files of a run folder: a line here is a field there."""
+"""Typed definitions of the files of a run folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from shardwave.common import typed
 
-Scores = dict[str, float | None]  # null: not a number
+Scores = dict[str, float | None]  # None stands for NaN
 Matrix = list[list[typed.Count]]  # [true class, predicted class]
 
 
 class HistoryEntry(TypedDict):
-    """An epoch; besides these fields it has `{split}_{score}_{metric}`."""
+    """Scores of one epoch; it also has fields named `{split}_{score}_{metric}`."""
 
     epoch: typed.Count
     train_loss: float | None
@@ -22,7 +22,7 @@ class HistoryEntry(TypedDict):
 
 
 class BestTrial(TypedDict):
-    """The best trial of a search."""
+    """Best trial of a search."""
 
     trial: typed.Count
     params: dict[str, Any]
@@ -31,14 +31,14 @@ class BestTrial(TypedDict):
 
 
 class Epochs(TypedDict):
-    """Epochs that a search ran, and that stopping saved."""
+    """Number of epochs that a search ran, and that it saved by stopping trials early."""
 
     run: typed.Count
     saved: int
 
 
 class RunResult(TypedDict):
-    """The fields of result.json; all but the first are there once they are known."""
+    """Fields of result.json. Optional fields are written as soon as they are known."""
 
     format: str
     command: str
@@ -79,7 +79,7 @@ class RunResult(TypedDict):
 
 
 class CheckpointInputs(TypedDict):
-    """What a network takes and gives."""
+    """Input and output of the network of a checkpoint."""
 
     field: str
     shape: list[Annotated[int, typed.Range(1, 1 << 26)]]
@@ -87,7 +87,7 @@ class CheckpointInputs(TypedDict):
 
 
 class Checkpoint(TypedDict):
-    """The content of checkpoint.ckpt."""
+    """Content of checkpoint.ckpt."""
 
     format: str
     model: str
@@ -106,7 +106,7 @@ class Checkpoint(TypedDict):
 
 
 class LastCheckpoint(TypedDict):
-    """What this program relies on in last.ckpt, which Lightning writes and reads."""
+    """Fields of last.ckpt that are checked before Lightning reads the file."""
 
     epoch: typed.Count
     global_step: typed.Count

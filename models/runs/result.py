@@ -1,4 +1,4 @@
-"""Run folders: result.json, rewritten whole as a command goes on, so that a reader always finds a valid one (DESIGN §2)."""
+"""result.json of a run folder. Each update replaces the file atomically, so that it is valid at any time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,20 @@ LOCK = ".run.lock"
 
 
 class Result:
-    """A run folder's result, a context manager: RUNNING in it, then COMPLETE, INTERRUPTED (Ctrl-C) or FAILED (with its error)."""
+    """Context manager that writes result.json of a run folder.
+
+    The state is RUNNING inside the `with` block, then COMPLETE, INTERRUPTED (after KeyboardInterrupt or
+    SystemExit) or FAILED (with the error).
+
+    Args:
+        folder: Run folder.
+        command: Name of the command.
+        writes: Whether this process writes the file; of several processes that train together, only one does.
+        **fields: Fields that are known at the start.
+    """
 
     def __init__(self, folder: Path, command: str, writes: bool = True, **fields: Any) -> None:
-        self.folder, self.writes = folder, writes  # of several processes, one writes
+        self.folder, self.writes = folder, writes
         self.fields: dict[str, Any] = {"format": FORMAT, "command": command, "state": "RUNNING", "error": None} | fields
 
     def __enter__(self) -> Result:
@@ -42,45 +52,48 @@ class Result:
             self.update(state="FAILED", error=f"{error}" or kind.__name__)
 
     def update(self, **fields: Any) -> None:
-        """Set fields and write."""
+        """Set fields and write the file."""
         self.fields |= fields
         self.write()
 
     def write(self) -> None:
+        """Write the file, with passwords masked; NaN and infinite values become null."""
         if self.writes:
             fields = redact_values(self.fields)
             try:
                 text = _lines(fields)
-            except ValueError:  # NaN or an infinite value, which JSON does not know: null stands for it
+            except ValueError:  # JSON has no NaN or infinite values
                 text = _lines(json.loads(json.dumps(fields), parse_constant=lambda name: None))
             write_bytes(self.folder / RESULT, text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
 def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
-    """Make the run folder and lock it while the context lasts. The lock of a process that was killed is free.
+    """Create and lock a run folder, inside a `with` block.
 
-    Temporary files that a killed process left in it are removed.
+    The system releases the lock of a killed process. Temporary files of killed processes are removed.
+
+    Args:
+        folder: Run folder.
+        resume: Whether the folder may hold an earlier run.
 
     Yields:
-        The earlier result, where the folder holds one.
+        The content of the earlier result.json, or None.
 
     Raises:
-        UsageError: The folder holds a run and `resume` is false, or it is a file.
-        ShardwaveError: Another process trains or searches in it.
+        UsageError: The folder is a file, or it holds a run and `resume` is false.
+        ShardwaveError: Another process uses the folder.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file: name a folder")
+        raise UsageError(f"--out {folder} is a file: give a folder")
     folder.mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / LOCK)
     if lock is None:
-        raise ShardwaveError(f"another process trains or searches in {folder}: wait until it has ended, or choose another --out")
+        raise ShardwaveError(f"another process trains or searches in {folder}: wait until it ends, or use another --out")
     try:
         earlier = read(folder) if (folder / RESULT).exists() else None
         if earlier is not None and not resume:
-            raise UsageError(
-                f"{folder} already holds a run ({earlier['state']}): give --resume to go on with it, or another --out"
-            )
+            raise UsageError(f"{folder} already holds a run ({earlier['state']}): use --resume to continue it, or another --out")
         for path in [*folder.glob(".*.tmp"), *folder.glob("kept/.*.tmp")]:
             path.unlink(missing_ok=True)
         yield earlier
@@ -89,27 +102,27 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
 
 
 def read(folder: Path | str) -> dict[str, Any]:
-    """Read a run folder's result.
+    """Read result.json of a run folder.
 
     Raises:
-        UsageError: there is none, or another version wrote it.
-        ShardwaveError: it is damaged; names the field.
+        UsageError: The file does not exist or cannot be read, or another version of the program wrote it.
+        ShardwaveError: The file is damaged; the message names the field.
     """
     path = Path(folder) / RESULT
     try:
         result = typed.parse(regular_file.read_bytes(path), path, "restore it, or run again into another folder")
     except FileNotFoundError:
-        raise UsageError(f"{folder} is no run folder: it has no {RESULT}") from None
+        raise UsageError(f"{folder} is not a run folder: it has no {RESULT}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT:
-        found = result.get("format") if isinstance(result, dict) else None
-        raise UsageError(f"{path} has format {typed.shown(found)}, not {FORMAT}: it was written by another version")
+        version = result.get("format") if isinstance(result, dict) else None
+        raise UsageError(f"{path} has format {typed.shown(version)}, not {FORMAT}: it was written by another version")
     return dict(typed.check(result, RunResult, path, "restore it, or run again into another folder"))
 
 
 def _lines(fields: dict[str, Any]) -> str:
-    """JSON with a line per field, and a line per entry of the lists of records (history, per_fold)."""
+    """Format JSON with one line per field and per entry of a list of records (history, per_fold)."""
     rows = []
     for name, value in fields.items():
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,1 @@
+"""Training: settings, loops, cross-validation and recording."""

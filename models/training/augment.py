@@ -1,4 +1,4 @@
-"""Augmentation of batches on their device. All randomness comes from PyTorch's default generator of that device."""
+"""Augmentation of batches on their device, with PyTorch's default generator of that device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def time_shift(images: Tensor) -> Tensor:
-    """Roll each image along time by a random amount. Shape: [batch, 1, frequency, time]."""
+    """Roll each image along time by a random amount: [batch, 1, frequency, time] -> the same shape."""
     batch, _, height, width = images.shape
     shift = torch.randint(width, (batch, 1), device=images.device)
     source = (torch.arange(width, device=images.device) - shift) % width
@@ -15,19 +15,31 @@ def time_shift(images: Tensor) -> Tensor:
 
 
 def mask(images: Tensor, axis: int, widest: float) -> Tensor:
-    """SpecAugment (Park et al. 2019): zero a band of random width, up to `widest` of the axis, at a random place of each image.
+    """Mask a random band of each image (SpecAugment, Park et al. 2019).
 
-    Shape: [batch, 1, frequency, time]; axis 2 or 3. Zero is the training data's mean level.
+    Args:
+        images: Standardised images, [batch, 1, frequency, time].
+        axis: Axis of the band: 2 for frequency, 3 for time.
+        widest: Maximum width of the band, as a fraction of the axis.
+
+    Returns:
+        The masked images. The mask value is 0, the mean level of the training data.
     """
-    from torchaudio.functional import mask_along_axis_iid  # most trainings do without its import
+    from torchaudio.functional import mask_along_axis_iid  # imported late: most models do not use masks
 
     return mask_along_axis_iid(images, int(widest * images.shape[axis]) + 1, 0.0, axis)
 
 
 def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixup (Zhang et al. 2018), one weight per batch.
+    """Mix each sample with another one of the batch (mixup, Zhang et al. 2018), with one weight per batch.
 
-    Returns the mixed samples, the partners' positions (int64 [batch]) and the weight of the own label (0.5 to 1).
+    Args:
+        samples: [batch, ...].
+        alpha: Parameter of Beta(alpha, alpha), from which the weight is drawn.
+
+    Returns:
+        The mixed samples, the index of each sample's partner (int64 [batch]), and the weight of the sample's
+        own label (0.5 to 1).
     """
     weight = torch.distributions.Beta(torch.tensor(alpha, device=samples.device), alpha, validate_args=False).sample()
     weight = torch.maximum(weight, 1 - weight)

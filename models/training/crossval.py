@@ -1,4 +1,4 @@
-"""`--folds all`: each fold is tested once, by a model for which nothing was chosen on it (DESIGN §2, splits)."""
+"""Cross-validation (`--folds all`): each fold is tested once, by a model that was selected without it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.recorder import SAVE_SECONDS
-from shardwave.models.training.run import about, check_same, run
+from shardwave.models.training.run import check_same, run, run_fields
 from shardwave.shards.read.open_set import open_set
 
 
@@ -31,35 +31,51 @@ def cross_validate(
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
 ) -> dict[str, Any]:
-    """Each fold k in turn: train with fold k mod n + 1 as validation, which chooses the number of epochs (`enough_epochs`); train
-    anew on all folds but k for that long; score once on k.
+    """Train and test a model once per fold, and write the mean scores.
 
-    Returns what result.json holds: the folds' mean (`scores`) and standard deviation (`spread`), `per_fold`. Run folders:
-    `foldK/` (the retrained model) and `foldK/choice/`. A resumed one goes on in the fold that was under way.
+    For each fold k of n, a first training without fold k validates on fold k mod n + 1 and selects the number
+    of epochs (see `enough_epochs`). A second training on all folds but k runs for this number of epochs and
+    is scored once on fold k. The run folders are `foldK/choice/` (first training) and `foldK/` (second
+    training).
+
+    Args:
+        set_path: Folder or URL of a set with three folds or more.
+        config: Training settings.
+        out: Run folder.
+        resume: Whether to continue an interrupted cross-validation, within the unfinished fold.
+        command: Name of the command in result.json.
+        save_seconds: Minimum interval between two saved states, in seconds.
+
+    Returns:
+        The content of result.json, with the mean over the folds (`scores`), the standard deviation (`spread`)
+        and the results of each fold (`per_fold`).
+
+    Raises:
+        UsageError: The set has fewer than three folds, or `out` holds a run that cannot be resumed.
     """
     out = Path(out)
     present = folds(open_set(set_path).splits)
     if len(present) < 3:
-        raise UsageError(f"--folds all needs a shard set of three folds or more, {set_path} has {len(present)}")
+        raise UsageError(f"--folds all needs a shard set with three folds or more, {set_path} has {len(present)}")
     with result.open_run(out, resume) as earlier:
         begin = time.perf_counter()
-        data = TrainingData(set_path, _choosing(config, present[0]))
+        data = TrainingData(set_path, _choice_config(config, present[0]))
         if earlier is not None:
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":
                 return earlier
         table = clip_table.clip_table(data.source, data.field)
-        with result.Result(out, command, **about(data, config, table) | {"folds": present}) as written:
+        with result.Result(out, command, **run_fields(data, config, table) | {"folds": present}) as record:
             table.write(out)
             per_fold: list[dict[str, Any]] = []
             for fold in present:
                 per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
-                written.update(per_fold=per_fold)
-                rest = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
+                record.update(per_fold=per_fold)
+                remaining = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
                 accuracy = per_fold[-1]["scores"][f"test_{data.selected}_accuracy"]
                 say(
-                    f"fold {fold}: test accuracy {accuracy:.2%}, {per_fold[-1]['epochs']} epochs by validation"
-                    + (f"; {duration(rest)} left" if rest else "")
+                    f"fold {fold}: test accuracy {accuracy:.2%} after {per_fold[-1]['epochs']} epochs"
+                    + (f"; {duration(remaining)} remaining" if remaining else "")
                 )
             confusion = {
                 name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist()
@@ -67,7 +83,7 @@ def cross_validate(
             }
             seconds = {name: sum(entry["seconds"][name] for entry in per_fold) for name in ("step", "validation", "data_wait")}
             seconds["total"] = time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
-            written.fields |= {
+            record.fields |= {
                 "scores": _over(per_fold, np.mean),
                 "spread": _over(per_fold, np.std),
                 "confusion": confusion,
@@ -82,54 +98,64 @@ def cross_validate(
             figures.folds(out / "curves.png", histories, data.selected, title)
             for entry in per_fold:
                 del entry["choice"]["history"], entry["confusion"]
-        return written.fields
+        return record.fields
 
 
-def _choosing(config: TrainConfig, fold: int) -> TrainConfig:
+def _choice_config(config: TrainConfig, fold: int) -> TrainConfig:
+    """Return the settings of the training that selects the number of epochs for a test fold."""
     return dataclasses.replace(config, folds=None, test_fold=fold)
 
 
 def _fold(
     set_path: Path | str, config: TrainConfig, fold: int, present: list[int], out: Path, resume: bool, save_seconds: float
 ) -> dict[str, Any]:
+    """Select the number of epochs for a test fold, train again, and return the entry of `per_fold`."""
     names = [f"fold{number}" for number in present]
-    choosing = _choosing(config, fold)
-    roles = resolve(names, None, fold)._replace(test=())  # what chooses never sees the test fold
+    choice_config = _choice_config(config, fold)
+    roles = resolve(names, None, fold)._replace(test=())  # the selection does not use the test fold
     title = f"{config.model}, fold {fold}"
     choice = run(
-        TrainingData(set_path, choosing, roles),
-        choosing,
+        TrainingData(set_path, choice_config, roles),
+        choice_config,
         out / "choice",
         resume=resume,
         save_seconds=save_seconds,
-        title=f"{title}, choosing epochs",
-        draws=False,  # the cross-validation's own show them
+        title=f"{title}, selecting epochs",
+        draw_figures=False,  # curves.png of the cross-validation shows all folds
     )
     epochs = enough_epochs(choice["history"], choice["selected_by"])
-    final = dataclasses.replace(choosing, epochs=epochs)  # a schedule runs to its end: it is laid out over them
+    final = dataclasses.replace(choice_config, epochs=epochs)  # the schedule spans these epochs
     data = TrainingData(set_path, final, retraining(names, fold))
-    done = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
+    tested = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
     return {
         "fold": fold,
         "val_fold": following(present, fold),
         "epochs": epochs,
-        "scores": done["scores"],
-        "confusion": {name: matrix for name, matrix in done["confusion"].items() if name.startswith("test_")},
+        "scores": tested["scores"],
+        "confusion": {name: matrix for name, matrix in tested["confusion"].items() if name.startswith("test_")},
         "choice": {"scores": choice["scores"], "history": choice["history"]},
-        "parameters": done["parameters"],
-        "threads": done["threads"],
+        "parameters": tested["parameters"],
+        "threads": tested["threads"],
         "seconds": {
-            name: choice["seconds"][name] + done["seconds"][name] for name in ("total", "step", "validation", "data_wait")
+            name: choice["seconds"][name] + tested["seconds"][name] for name in ("total", "step", "validation", "data_wait")
         },
     }
 
 
 def enough_epochs(history: list[dict[str, Any]], selected: str) -> int:
-    """The last epoch whose validation accuracy lies within one standard error of the best epoch's.
+    """Return the last epoch whose validation accuracy is within one standard error of the best one.
 
-    The one-standard-error rule (Breiman et al. 1984, section 3.4.3), read the way a schedule is: epochs that the clips of one
-    fold (80 of ESC-10: 3.4 points at 90 %) cannot tell apart count as equal, and of equals the one nearest to the schedule's end
-    is what the schedule was made for. The single best of many noisy values is some epoch in its midst, by luck.
+    This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3). Differences below the standard
+    error are not significant for the clips of one fold (80 clips of ESC-10: 3.4 points at 90 %), so such
+    epochs count as equal, and the last one is the closest to the end of the learning rate schedule. The epoch
+    with the highest value is arbitrary among them.
+
+    Args:
+        history: Entries of the epochs, as in result.json.
+        selected: Score that selects the epoch, "full" or "slice_mean".
+
+    Returns:
+        The number of epochs, from 1.
     """
     accuracy = np.array([entry[f"val_{selected}_accuracy"] for entry in history])
     clips = np.sum(history[0]["confusion"][f"val_{selected}"])
@@ -138,7 +164,7 @@ def enough_epochs(history: list[dict[str, Any]], selected: str) -> int:
 
 
 def _over(per_fold: list[dict[str, Any]], statistic: Callable[..., Any]) -> dict[str, float]:
-    """A statistic over folds: the test scores, and the validation scores of the choice."""
+    """Apply `statistic` over the folds to the test scores and to the first trainings' validation scores."""
     rows = [
         {name: value for name, value in entry["scores"].items() if name.startswith("test_")}
         | {name: value for name, value in entry["choice"]["scores"].items() if name.startswith("val_")}

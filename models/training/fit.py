@@ -1,6 +1,7 @@
-"""The lean path: the same Learner trained in a plain loop, without a Trainer's start-up. What a search trial runs.
+"""Training in a plain loop, without the start-up time of Lightning's Trainer; used by search trials.
 
-The same seed gives the same history as `train` (tested): both draw a step's randomness from (seed, step) alone.
+`fit` and `train` compute the same history for the same seed, since the random numbers of a step depend only
+on the seed and the number of the step.
 """
 
 from __future__ import annotations
@@ -19,39 +20,44 @@ from shardwave.models.training.history import History
 from shardwave.models.training.learner import Learner
 from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.models.training.precision import DTYPES, autocast
-from shardwave.models.training.threads import limited, useful_threads
+from shardwave.models.training.threads import limit_threads, useful_threads
 
 Report = Callable[[int, float, dict[str, Any]], bool | None]
-PRECISIONS = tuple(name for name in DTYPES if not name.startswith("16"))  # float16 needs a Trainer's scaling of the loss
+# float16 needs the loss scaling of a Trainer
+PRECISIONS = tuple(name for name in DTYPES if not name.startswith("16"))
 
 
 class FitResult(NamedTuple):
-    history: list[dict[str, Any]]  # per epoch, as in result.json
+    """Result of a training."""
+
+    history: list[dict[str, Any]]  # one entry per epoch, as in result.json
     best_epoch: int
-    value: float  # the best epoch's selected validation accuracy
-    state_dict: dict[str, Tensor]  # of the best epoch's network, on the CPU
+    value: float  # validation accuracy (selected score) of the best epoch; NaN without validation
+    state_dict: dict[str, Tensor]  # network of the best epoch, on the CPU
     seconds: dict[str, float]  # total, step, validation, data_wait
 
 
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
-    """Train once on `data`, which may serve many trainings.
+    """Train once in a plain loop.
 
     Args:
-        data: What is trained on.
-        config: The training.
-        report: Called as `report(epoch, value, scores)` after each epoch (from 1) with the selected validation
-            accuracy and all scores, among them the "seconds" so far. If it returns True, the training ends there.
+        data: Training and validation data; it can be used for several trainings.
+        config: Training settings.
+        report: Called as `report(epoch, value, scores)` after each epoch (counted from 1). `value` is the
+            validation accuracy (selected score); `scores` holds all scores, and the elapsed times under
+            "seconds". If it returns True, training stops.
 
     Returns:
-        The epochs that were run, and the weights of the best of them.
+        The history of the epochs and the weights of the best epoch.
 
     Raises:
+        UsageError: The precision needs loss scaling, or `config` asks for several devices.
         ShardwaveError: The training loss became infinite or NaN.
     """
     if config.precision not in PRECISIONS:
         raise UsageError(f"precision of a trial must be one of {', '.join(PRECISIONS)}, got {config.precision}")
     if config.devices != 1:
-        raise UsageError(f"a trial runs on one device, got --devices {config.devices}")
+        raise UsageError(f"a trial trains on one device, got --devices {config.devices}")
     keep_freed_memory()
     training = data.train_batches(config)
     learner = data.learner(config, len(training)).to(data.device, DTYPES[config.precision])
@@ -70,7 +76,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         learner.eval()
         return training.wait_seconds - waited
 
-    with limited(useful_threads(learner.network, config.batch_size)):
+    with limit_threads(useful_threads(learner.network, config.batch_size)):
         return run_epochs(data, config, learner, train_epoch, report)
 
 
@@ -81,14 +87,21 @@ def run_epochs(
     train_epoch: Callable[[int], float],
     report: Report | None = None,
 ) -> FitResult:
-    """Train and validate epoch after epoch, and keep the weights of the best one.
+    """Train and validate for all epochs, and keep the weights of the best one.
 
     Args:
-        data: What is trained and validated on.
-        config: The training.
-        learner: What is trained, in evaluation mode after each `train_epoch`.
-        train_epoch: Trains the epoch of a number (from 0); returns the seconds for which it waited for data.
+        data: Training and validation data.
+        config: Training settings.
+        learner: Model and its training state; in evaluation mode after each call of `train_epoch`.
+        train_epoch: Trains one epoch, whose number (from 0) it receives, and returns the seconds spent
+            waiting for data.
         report: As for `fit`.
+
+    Returns:
+        The history of the epochs and the weights of the best epoch.
+
+    Raises:
+        ShardwaveError: The training loss became infinite or NaN.
     """
     begin = time.perf_counter()
     seconds = dict.fromkeys(("total", "step", "validation", "data_wait"), 0.0)
@@ -120,13 +133,13 @@ def run_epochs(
 
 
 def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
-    """Take one training step.
+    """Update the weights from the loss of one batch.
 
     Args:
-        learner: What is trained; told when the step is taken.
-        loss: The loss of a batch.
-        optimizer: Of the learner's parameters.
-        schedule: Of the learning rate, a step per batch; None for a constant rate.
+        learner: Learner that computed the loss; its `after_step` is called.
+        loss: Loss of the batch, a scalar.
+        optimizer: Optimiser of the learner.
+        schedule: Learning rate schedule, stepped once; None for a constant rate.
     """
     optimizer.zero_grad()
     loss.backward()

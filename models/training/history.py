@@ -1,4 +1,4 @@
-"""A training's epochs, and which of them is kept."""
+"""History of the epochs of a training, and selection of the best one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ _log = logging.getLogger(__name__)
 
 
 class History:
-    """Epochs as result.json lists them. The best has the highest validation accuracy (selected score), of equals the lowest loss.
+    """Scores of all epochs, and the best epoch.
 
-    Without validation (retraining for a known number of epochs) the last one is kept.
+    The best epoch has the highest validation accuracy; among equal ones, the lowest validation loss. Without
+    validation (retraining for a fixed number of epochs) it is the last epoch.
+
+    Args:
+        selected: Score that selects the epoch, "full" or "slice_mean".
     """
 
     def __init__(self, selected: str) -> None:
@@ -24,19 +28,31 @@ class History:
 
     @property
     def metric(self) -> str:
+        """Name of the validation accuracy that selects the epoch."""
         return f"val_{self.selected}_accuracy"
 
     @property
     def best_epoch(self) -> int | None:
+        """Number of the best epoch, from 1; None before the first epoch."""
         return None if self.best is None else self.best["epoch"]
 
     @property
     def value(self) -> float | None:
-        """The best epoch's validation accuracy; None without validation."""
+        """Validation accuracy of the best epoch; None without validation."""
         return None if self.best is None else self.best.get(self.metric)
 
     def add(self, values: dict[str, Any]) -> bool:
-        """Append an epoch's scores; True where it is the best so far. Raises ShardwaveError for a loss that is no number."""
+        """Append the scores of an epoch.
+
+        Args:
+            values: Scores of the epoch, with "train_loss", and "val_loss" if the epoch was validated.
+
+        Returns:
+            Whether the epoch is the best so far.
+
+        Raises:
+            ShardwaveError: The training loss is infinite or NaN.
+        """
         entry = {"epoch": len(self.entries) + 1, **values}
         if not math.isfinite(entry["train_loss"]):
             raise ShardwaveError(
@@ -55,8 +71,10 @@ class History:
         return entry[self.metric], -entry["val_loss"]
 
     def state(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
         return {"entries": self.entries, "best": self.best_epoch}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Restore a state that `state` returned."""
         self.entries = list(state["entries"])
         self.best = next((entry for entry in self.entries if entry["epoch"] == state["best"]), None)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a model is trained."""
+"""Handling of Ctrl-C and SIGTERM during training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ KINDS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """A context in which a signal can be made to wait until the training's state can be saved.
+    """Context manager that defers SIGINT and SIGTERM until the training state can be saved.
 
-    Once `arm` was called, the first SIGINT or SIGTERM only sets `requested`; a second one raises KeyboardInterrupt at once. The
-    signal handlers of before are restored at the end. In a thread other than the main one signals stay as they are.
+    After a call of `arm`, the first signal only sets `requested`; a second one raises KeyboardInterrupt
+    immediately. The previous signal handlers are restored at the end. Outside the main thread the object has
+    no effect.
     """
 
     def __init__(self) -> None:
@@ -34,13 +35,13 @@ class Interruption:
                 signal.signal(kind, handler)
 
     def arm(self) -> None:
-        """From now on the first signal only sets `requested`. Signals that the process ignores stay ignored."""
+        """Install the handlers. Signals that the process ignores stay ignored."""
         for kind, handler in self._before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(kind, self._note)
 
     def raise_if_requested(self) -> None:
-        """Raise KeyboardInterrupt where a signal has come."""
+        """Raise KeyboardInterrupt if a signal was received."""
         if self.requested:
             raise KeyboardInterrupt
 
@@ -52,7 +53,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM (a cluster's notice) raise KeyboardInterrupt, as Ctrl-C does. Without effect outside the main thread."""
+    """Make SIGTERM, which clusters send before they end a job, raise KeyboardInterrupt inside a `with` block.
+
+    The context manager has no effect outside the main thread.
+    """
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     except ValueError:  # not the main thread

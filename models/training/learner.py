@@ -1,6 +1,7 @@
-"""What training is, apart from the loop that drives it: cross-entropy, AdamW, augmentation on the device, scores by clip.
+"""Training steps, optimiser, augmentation and scores, independent of the training loop.
 
-`shardwave.models.training.lightning_module.Classifier` hands it to Lightning's Trainer, `shardwave.models.training.fit` drives it in a plain loop, without importing Lightning.
+`shardwave.models.training.lightning_module.Classifier` runs a Learner in Lightning's Trainer;
+`shardwave.models.training.fit` runs it in a plain loop, without importing Lightning.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from shardwave.models.networks.base import Network
 from shardwave.models.training import augment
 from shardwave.models.training.config import TrainConfig
 
-WARM_UP = 0.2  # of a one-cycle schedule's steps
+WARM_UP = 0.2  # fraction of the steps of a one-cycle schedule
 VIEW_SCORES = {"full": "full", "slice": "slice_mean"}
 SCORE_VIEWS = {score: view for view, score in VIEW_SCORES.items()}
 
@@ -26,10 +27,19 @@ Batch = dict[str, Tensor]
 
 
 class Learner(nn.Module):
-    """Trains `network` as `config` says.
+    """Compute losses, update the moving average of the weights and collect the scores of an epoch.
 
-    Batches are dicts of raw tensors: `field` [batch, ...], "cls" int64 [batch], "clip" int64 [batch], and "full" bool [batch]
-    where both views are trained on. `views` are those of the validation batches, in order; `selected` chooses the epoch.
+    Batches are dictionaries of raw tensors: `field` [batch, ...], "cls" int64 [batch], "clip" int64 [batch],
+    and "full" bool [batch] if `train_view` is "both".
+
+    Args:
+        config: Training settings.
+        network: Network to train.
+        field: Array field of the samples that the network takes.
+        steps_per_epoch: Number of training batches per epoch.
+        train_view: View of the training samples: "full", "slice" or "both".
+        views: Views of the validation batches, in order.
+        selected: Score that selects the epoch, "full" or "slice_mean".
     """
 
     def __init__(
@@ -46,23 +56,23 @@ class Learner(nn.Module):
         self.config, self.network, self.field = config, network, field
         self.steps_per_epoch, self.train_view, self.views, self.selected = steps_per_epoch, train_view, views, selected
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.ema_decay else None
-        self.steps = 0  # taken since the start of training; with the seed it fixes every random draw of a step
+        self.steps = 0  # since the start of training; the random numbers of a step depend on it and the seed
         self.rank = 0
-        self._forget()
+        self.reset_epoch()
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is scored and kept: the averaged one where weights are averaged."""
+        """Network that is scored and saved: the moving average of the weights, if enabled, or `network`."""
         return self.network if self.average is None else self.average
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy on the CPU of the state of the network that is scored and kept."""
+        """Return a copy of the state dict of `evaluated`, on the CPU."""
         return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
 
     # Training
 
     def training_step(self, batch: Batch) -> Tensor:
-        """The loss of a batch, for the caller to step on."""
+        """Augment a batch and return its loss, a scalar with gradient."""
         config = self.config
         self._seed_step()
         samples, label = self.network.prepare(batch[self.field]), batch["cls"]
@@ -86,10 +96,12 @@ class Learner(nn.Module):
         return loss
 
     def after_step(self) -> None:
-        """To be called once the optimiser has stepped."""
+        """Count a step and update the moving average; to be called after each optimiser step."""
         self.steps += 1
         if self.average is not None:
-            decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))  # the first weights are soon forgotten
+            decay = min(
+                self.config.ema_decay, (1 + self.steps) / (10 + self.steps)
+            )  # smaller at first: reduces the weight of the initial values
             with torch.no_grad():
                 for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
                     if mean.is_floating_point():
@@ -98,7 +110,12 @@ class Learner(nn.Module):
                         mean.copy_(value)
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-        """AdamW, and a schedule to be stepped after each of its steps."""
+        """Create the optimiser (AdamW) and the learning rate schedule.
+
+        Returns:
+            The optimiser, and the schedule, which is stepped after each step of the optimiser, or None for a
+            constant rate.
+        """
         decayed = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim > 1]
         plain = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim <= 1]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
@@ -108,7 +125,11 @@ class Learner(nn.Module):
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self.one_cycle)
 
     def one_cycle(self, step: int) -> float:
-        """Smith 2018, cosine: from 1/25 of the peak up over WARM_UP of the steps, then down to 0."""
+        """Return the learning rate of a step as a fraction of the peak (one-cycle schedule, Smith 2018).
+
+        The rate rises from 1/25 of the peak during the fraction `WARM_UP` of the steps, then falls to 0, both
+        along a cosine.
+        """
         done = min(1.0, step / max(1, self.config.epochs * self.steps_per_epoch))
         if done < WARM_UP:
             return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * done / WARM_UP)) / 2
@@ -123,26 +144,30 @@ class Learner(nn.Module):
     # Validation
 
     def validation_step(self, batch: Batch, view: int) -> None:
-        """Score a batch of the validation view of that number."""
+        """Predict a batch of the validation view with index `view` in `views`."""
         self.validated[view].add(self.evaluated(batch[self.field]), batch)
 
-    # The epoch's scores, once its training and validation are over
+    # Scores of an epoch, after its training and validation
 
     def epoch_scores(self) -> dict[str, Any]:
-        """Flat scores (DESIGN §2), and under "per_class" and "confusion" what they come from; clears what the epoch gathered.
+        """Compute the scores of the epoch and reset the collected predictions.
 
-        Those of training are of its own steps, as augmented and with dropout, weights changing as it goes.
+        The training scores are those of the training steps, with augmentation, dropout and changing weights.
+
+        Returns:
+            Losses and scores by name, for example "val_full_accuracy"; "per_class" and "confusion" by split
+            and score.
         """
         values: dict[str, Any] = {"train_loss": self._mean_loss(), "per_class": {}, "confusion": {}}
         for view in ("full", "slice") if self.train_view == "both" else (self.train_view,):
-            whole = view == "full" if self.train_view == "both" else None
-            metrics.add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(whole))
-        for view, seen in zip(self.views, self.validated, strict=True):
-            predictions = seen.by_clip()
+            full = view == "full" if self.train_view == "both" else None
+            metrics.add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(full))
+        for view, accumulator in zip(self.views, self.validated, strict=True):
+            predictions = accumulator.by_clip()
             metrics.add_scores(values, f"val_{VIEW_SCORES[view]}", predictions)
             if VIEW_SCORES[view] == self.selected:
                 values["val_loss"] = metrics.loss(predictions)
-        self._forget()
+        self.reset_epoch()
         return values
 
     def _mean_loss(self) -> float:
@@ -152,15 +177,18 @@ class Learner(nn.Module):
             mean /= torch.distributed.get_world_size()
         return float(mean)
 
-    def _forget(self) -> None:
+    def reset_epoch(self) -> None:
+        """Discard the losses and predictions of the current epoch."""
         self.losses: list[Tensor] = []
         self.trained = metrics.PredictionAccumulator()
         self.validated = [metrics.PredictionAccumulator() for _ in self.views]
 
-    # What a checkpoint in mid-epoch needs beside the weights
+    # State of an unfinished epoch, which a checkpoint stores beside the weights
 
     def state(self) -> dict[str, Any]:
+        """Return the number of steps and the collected losses and predictions, for a checkpoint."""
         return {"steps": self.steps, "losses": self.losses, "trained": self.trained.parts}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Restore a state that `state` returned."""
         self.steps, self.losses, self.trained.parts = state["steps"], state["losses"], state["trained"]

@@ -1,4 +1,4 @@
-"""One training by Lightning's Trainer, leaving a run folder: result.json, checkpoint.ckpt, clips.npz, errors.csv, figures."""
+"""Training with Lightning's Trainer, which writes the files of a run folder."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from shardwave.models.training.learner import SCORE_VIEWS, Learner
 from shardwave.models.training.lightning_module import Classifier
 from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.models.training.recorder import LAST, Recorder
-from shardwave.models.training.threads import limited, useful_threads
+from shardwave.models.training.threads import limit_threads, useful_threads
 
-_FREE = ("device", "devices", "nodes", "strategy")  # what a resumed run may change
+_FREE = ("device", "devices", "nodes", "strategy")  # fields that may change when a run is resumed
 
 
 def run(
@@ -44,49 +44,58 @@ def run(
     command: str = "train",
     save_seconds: float,
     title: str | None = None,
-    draws: bool = True,
+    draw_figures: bool = True,
 ) -> dict[str, Any]:
-    """Train once on opened data. Of the processes of several devices, the first one locks and writes the run folder.
+    """Train once with Lightning's Trainer and write a run folder.
+
+    If several processes train together, only the first one locks and writes the run folder.
 
     Args:
-        data: The data, opened for `config`.
-        config: The training.
-        out: The run folder.
-        resume: Go on with an interrupted run in `out`.
-        command: The name of the command in result.json.
-        save_seconds: The least time between two saved states.
-        title: The text beside the progress bar; the model by default.
-        draws: Whether to draw figures.
+        data: Data that was opened for `config`.
+        config: Training settings.
+        out: Run folder.
+        resume: Whether to continue an interrupted run in `out`.
+        command: Name of the command in result.json.
+        save_seconds: Minimum interval between two saved states, in seconds.
+        title: Text beside the progress bar; the name of the model by default.
+        draw_figures: Whether to draw curves.png and confusion.png.
 
     Returns:
-        What result.json holds.
+        The content of result.json. A process other than the first one returns it without scores.
+
+    Raises:
+        UsageError: `out` holds a run, and `resume` is false or the run was started with other settings or
+            another set.
+        ShardwaveError: The training loss became infinite or NaN, a file is damaged, or another process uses
+            `out`.
+        KeyboardInterrupt: Training was interrupted; its state is saved.
     """
-    primary = _is_first(config)
+    primary = _is_primary(config)
     finished = None if primary or not _is_complete(out, resume) else result.read(out)
     with result.open_run(out, resume) if primary else contextlib.nullcontext(finished) as earlier:
         if earlier is not None:
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":
                 return earlier
-        begin = time.perf_counter() - (earlier or {}).get("seconds", {}).get("total", 0.0)  # of before an interruption
+        begin = time.perf_counter() - (earlier or {}).get("seconds", {}).get("total", 0.0)  # includes earlier attempts
         table = clip_table.clip_table(data.source, data.field) if primary else None
-        kept = {}  # until the saved state is read, the result shows what it goes on with
+        saved = {}  # shown by the result until the saved state is read
         if earlier is not None and (out / LAST).exists():
-            kept = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier}
-        with result.Result(out, command, writes=primary, **about(data, config, table), **kept) as written:
+            saved = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier}
+        with result.Result(out, command, writes=primary, **run_fields(data, config, table), **saved) as record:
             if table is not None:
                 table.write(out)
-            recorder = Recorder(written, data, config, save_seconds, title or config.model, begin)
+            recorder = Recorder(record, data, config, save_seconds, title or config.model, begin)
             learner = _fit(data, config, out, recorder, resume)
             if not primary:
-                return written.fields
+                return record.fields
             best = recorder.history.best
             assert best is not None
             trained = checkpoint.load(out / checkpoint.NAME)
             test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
-            clip_csv.write_errors(out / clip_csv.ERRORS, _wrong(data, trained, test.predictions), trained.classes)
+            clip_csv.write_errors(out / clip_csv.ERRORS, _misclassified(data, trained, test.predictions), trained.classes)
             scores = {name: value for name, value in best.items() if name not in ("epoch", "per_class", "confusion")}
-            written.fields |= {
+            record.fields |= {
                 "best_epoch": best["epoch"],
                 "scores": scores | test.scores,
                 "per_class": best["per_class"] | test.per_class,
@@ -95,23 +104,23 @@ def run(
                 "parameters": parameters(learner.network),
                 "seconds": recorder.seconds | ({"backbone": data.backbone_cost} if data.backbone_cost else {}),
             }
-            if draws:
-                _draw(out, config, data, written.fields)
-            written.fields["seconds"]["total"] = time.perf_counter() - begin
+            if draw_figures:
+                _draw(out, config, data, record.fields)
+            record.fields["seconds"]["total"] = time.perf_counter() - begin
         (out / LAST).unlink(missing_ok=True)
-        return written.fields
+        return record.fields
 
 
 def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder, resume: bool) -> Learner:
-    """Train by a Trainer, from the saved state on where there is one."""
+    """Train with a Trainer, from the saved state if there is one."""
     keep_freed_memory()
     last = out / LAST if resume and (out / LAST).exists() else None
     if last is not None:
-        checkpoint.check_last(last)  # a damaged one is named, before Lightning falls over it
+        checkpoint.check_last(last)  # Lightning's own errors do not name the file
     elif resume and recorder.result.writes:
-        say(f"{out} holds no saved state: the training starts anew at epoch 1")
+        say(f"{out} holds no saved state: training starts from epoch 1")
     with warnings.catch_warnings(), _quiet():
-        # about DataLoader workers, log intervals and the like: our reader has its own
+        # warnings about DataLoader workers and log intervals do not apply to Batches
         warnings.filterwarnings("ignore", module="lightning")
         trainer = pl.Trainer(
             accelerator="gpu" if data.device.type == "cuda" else "cpu",
@@ -134,35 +143,37 @@ def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder,
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
         threads = useful_threads(learner.network, config.batch_size // trainer.world_size)
         recorder.result.fields["threads"] = threads
-        with recorder.interruption, _exit_as_interrupt(trainer), limited(threads):
+        with recorder.interruption, _exit_as_interrupt(trainer), limit_threads(threads):
             trainer.fit(Classifier(learner, data), ckpt_path=last, weights_only=True)
     recorder.interruption.raise_if_requested()
     return learner
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints, written under a temporary name in the run folder itself and renamed."""
+    """Lightning plugin that writes checkpoints atomically, under a temporary name in the run folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint atomically."""
         write_checkpoint(Path(path), checkpoint)
 
 
-def _wrong(data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]) -> list[clip_csv.ClipRow]:
-    """The validation and test clips that the trained network gets wrong, by the score that selected it."""
+def _misclassified(data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]) -> list[clip_csv.ClipRow]:
+    """Return the misclassified validation and test clips, by the view whose score selected the network."""
     view = SCORE_VIEWS[data.selected]
     rows: list[clip_csv.ClipRow] = []
-    for names, views, found in ((data.roles.val, data.val, None), (data.roles.test, data.test, test.get(view))):
+    for names, views, predicted in ((data.roles.val, data.val, None), (data.roles.test, data.test, test.get(view))):
         if names and view in views:
             batches = data.evaluation_batches(views[view])
-            found = found or predictions(trained.head, batches, data.field, data.device, trained.config.precision)
-            rows += clip_csv.clip_rows(found, views[view], ", ".join(names))
-    return clip_csv.wrong(rows, trained.classes)
+            predicted = predicted or predictions(trained.head, batches, data.field, data.device, trained.config.precision)
+            rows += clip_csv.clip_rows(predicted, views[view], ", ".join(names))
+    return clip_csv.misclassified(rows, trained.classes)
 
 
-def _is_first(config: TrainConfig) -> bool:
-    """Whether this process, of those that train together, is the one that writes.
+def _is_primary(config: TrainConfig) -> bool:
+    """Return whether this process is the one that writes the run folder.
 
-    Lightning starts this program once per device; on several nodes people do (MASTER_ADDR, NODE_RANK), or torchrun or SLURM.
+    Lightning starts the program once per device. On several nodes the user (with NODE_RANK), torchrun or
+    SLURM starts it once per node.
     """
     node = (
         next((os.environ[name] for name in ("NODE_RANK", "GROUP_RANK") if name in os.environ), "0") if config.nodes > 1 else "0"
@@ -171,31 +182,44 @@ def _is_first(config: TrainConfig) -> bool:
 
 
 def _is_complete(out: Path, resume: bool) -> bool:
-    """Whether there is nothing to resume: then no process may wait for the others."""
+    """Return whether the run is complete, in which case no process may wait for the others."""
     return resume and (out / result.RESULT).exists() and result.read(out)["state"] == "COMPLETE"
 
 
-def about(data: TrainingData, config: TrainConfig, table: clip_table.ClipTable | None) -> dict[str, Any]:
-    """What result.json says of a training before it starts."""
+def run_fields(data: TrainingData, config: TrainConfig, table: clip_table.ClipTable | None) -> dict[str, Any]:
+    """Return the fields of result.json that are known before a training starts.
+
+    Args:
+        data: Data of the training.
+        config: Training settings.
+        table: Table of the clips of the set; None omits the number of clips.
+    """
     return {
         "model": config.model,
         "params": config.params(),
         "seed": config.seed,
         "config": dataclasses.asdict(config),
-        **clip_table.about(data.source, table),
+        **clip_table.set_fields(data.source, table),
         "folds": {role: list(names) for role, names in data.roles._asdict().items()},
         "selected_by": data.selected,
     }
 
 
 def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData, out: Path) -> None:
-    """Raise UsageError where the run in `out` was started with another configuration or on another shard set."""
+    """Raise UsageError if an earlier run cannot be resumed, since its settings or its shard set differ.
+
+    Args:
+        earlier: Content of result.json of the earlier run.
+        config: Current training settings.
+        data: Current data.
+        out: Run folder of the earlier run.
+    """
     before, now = earlier["config"], dataclasses.asdict(config)
     for name in now:
         if name not in _FREE and before.get(name) != now[name]:
             raise UsageError(
                 f"--resume: the run was started with {name} {before.get(name)}, not {now[name]}; "
-                "give the same options, or another --out"
+                "use the same options, or another --out"
             )
     clip_table.check_same_set(earlier, out, data.source, data.field)
 
@@ -205,8 +229,8 @@ def _draw(out: Path, config: TrainConfig, data: TrainingData, fields: dict[str, 
 
     title = f"{config.model} on {Path(data.path).name}"
     figures.curves(out / "curves.png", fields["history"], data.selected, fields["best_epoch"], title)
-    for side, name in (("test", "test"), ("val", "validation"), ("train", "training")):
-        matrix = fields["confusion"].get(f"{side}_{data.selected}")
+    for split, name in (("test", "test"), ("val", "validation"), ("train", "training")):
+        matrix = fields["confusion"].get(f"{split}_{data.selected}")
         if matrix is not None:
             text = f"{title}: {name}, {figures.NAMES[data.selected]}, epoch {fields['best_epoch']}"
             figures.confusion(out / "confusion.png", matrix, list(data.source.classes), text)
@@ -215,7 +239,7 @@ def _draw(out: Path, config: TrainConfig, data: TrainingData, fields: dict[str, 
 
 @contextlib.contextmanager
 def _exit_as_interrupt(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning turns KeyboardInterrupt into SystemExit: raise KeyboardInterrupt again."""
+    """Raise KeyboardInterrupt in place of the SystemExit that Lightning raises after an interruption."""
     try:
         yield
     except SystemExit:
@@ -226,7 +250,7 @@ def _exit_as_interrupt(trainer: pl.Trainer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning announces devices and tips on standard error at every start; errors still show."""
+    """Silence Lightning's messages about devices and tips; errors are still shown."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

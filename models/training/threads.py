@@ -1,4 +1,4 @@
-"""How many CPU threads a training uses."""
+"""Number of CPU threads of a training."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 
 from shardwave.models.networks.base import Network, parameters
 
-SHARE = 64_000_000  # multiplications of a batch's forward pass that make another thread worth its cost
+SHARE = 64_000_000  # multiplications in the forward pass of a batch, per thread
 
 
 def useful_threads(network: Network, batch_size: int) -> int:
     """Return the number of CPU threads that speed up the training steps of a network.
 
-    A network of images uses every thread that PyTorch has: a batch is billions of multiplications. A perceptron uses one per
-    `SHARE` multiplications of a batch (its parameters times its samples), at least one; measured on two cores, two threads made a
-    step of 11 million multiplications slower by half (2.7 ms against 1.8), one of 150 million as fast, one of 290 million faster
-    by a quarter. The environment's OMP_NUM_THREADS, where it is set, is used instead.
+    A network for images uses all threads of PyTorch: a batch takes billions of multiplications. A perceptron
+    uses one thread per `SHARE` multiplications of a batch (parameters times samples). Measured on two cores,
+    the second thread slows a step of 11 million multiplications down by half (2.7 ms instead of 1.8 ms), does
+    not change the time of a step of 150 million, and speeds a step of 290 million up by a quarter. If the
+    environment variable OMP_NUM_THREADS is set, all threads of PyTorch are used.
 
     Args:
-        network: What is trained.
-        batch_size: Samples of a step on this device.
+        network: Network to train.
+        batch_size: Samples per step on this device.
 
     Returns:
-        At least 1, at most the threads that PyTorch has now.
+        At least 1, at most the current number of threads of PyTorch.
     """
     available = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ or network.images:
@@ -35,8 +36,8 @@ def useful_threads(network: Network, batch_size: int) -> int:
 
 
 @contextlib.contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """Let PyTorch use this many CPU threads inside the block."""
+def limit_threads(threads: int) -> Iterator[None]:
+    """Set the number of CPU threads of PyTorch inside a `with` block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""Train a model on a shard set: once, or over its folds."""
+"""Training of a model on a shard set, once or by cross-validation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,26 @@ def train(
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
 ) -> dict[str, Any]:
-    """Train as `config` says on the shard set, and return what result.json holds.
+    """Train a model on a shard set and write a run folder.
 
-    Ctrl-C and SIGTERM save the state, leave a valid result (state INTERRUPTED) and raise KeyboardInterrupt.
+    On Ctrl-C or SIGTERM the function saves the training state, writes result.json with the state INTERRUPTED
+    and raises KeyboardInterrupt.
 
     Args:
-        set_path: The set's folder or URL.
-        config: The training; `folds` "all" cross-validates.
-        out: The run folder.
-        resume: Go on with an interrupted run in `out`, also in the middle of an epoch.
-        command: The name of the command in result.json.
-        save_seconds: The least time between two saved states.
+        set_path: Folder or URL of the set.
+        config: Training settings; `folds="all"` cross-validates.
+        out: Run folder.
+        resume: Whether to continue an interrupted run in `out`, also within an epoch.
+        command: Name of the command in result.json.
+        save_seconds: Minimum interval between two saved states, in seconds.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        UsageError: The set does not fit the settings, or `out` holds a run that cannot be resumed with them.
+        ShardwaveError: The training loss became infinite or NaN, a file is damaged, or another process uses
+            `out`.
     """
     with sigterm_as_interrupt():
         if config.folds == "all":

@@ -72,15 +72,15 @@ def test_the_same_set_rebuilt_or_moved_is_the_same(interrupted: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"row3_label": "a", "row4_label": "b", "row6_label": "b"}, ": 3 of 20 clips have other labels; give the set of before"),
-        ({"row5_split": "train", "row6_split": "val"}, ": 2 of 20 clips lie in another split; give"),
-        ({"row2_x": 99}, ": 1 of 20 clips are gone or have other content, 1 are new; give"),
+        ({"row3_label": "a", "row4_label": "b", "row6_label": "b"}, ": 3 of 20 clips have other labels; use the earlier set"),
+        ({"row5_split": "train", "row6_split": "val"}, ": 2 of 20 clips are in another split; use"),
+        ({"row2_x": 99}, ": 1 of 20 clips are missing or have other content, 1 are new; use"),
         (
             {"row2_x": 99, "row3_label": "a"},
-            ": 1 of 20 clips are gone or have other content, 1 are new; 1 of 20 clips have other",
+            ": 1 of 20 clips are missing or have other content, 1 are new; 1 of 20 clips have other",
         ),
-        ({"row3_label": "c"}, ": classes were 2 (a, b), now 3 (a, b, c); 1 of 20 clips have other labels; give"),
-        ({"row3_path": "z.wav"}, ": the same clips, labels and splits, but other paths, groups, order, slices or fields; give"),
+        ({"row3_label": "c"}, ": classes were 2 (a, b), now 3 (a, b, c); 1 of 20 clips have other labels; use"),
+        ({"row3_path": "z.wav"}, ": same clips, labels and splits, but other paths, groups, order, slices or fields; use"),
     ],
 )
 def test_another_set_is_refused_with_what_differs(interrupted: Path, tmp_path: Path, changes: dict[str, Any], told: str) -> None:
@@ -90,7 +90,7 @@ def test_another_set_is_refused_with_what_differs(interrupted: Path, tmp_path: P
 def test_without_the_table_of_clips_the_numbers_are_compared(interrupted: Path, tmp_path: Path) -> None:
     shutil.copytree(interrupted / "run", tmp_path / "run")
     (tmp_path / "run" / "clips.npz").unlink()
-    with pytest.raises(UsageError, match="clips by split were train 16, val 4, now train 17, val 3; give"):
+    with pytest.raises(UsageError, match="clips by split were train 16, val 4, now train 17, val 3; use"):
         train(table(tmp_path, row5_split="train"), MLP, tmp_path / "run", resume=True)
     (tmp_path / "run" / "clips.npz").write_bytes(b"half")
     with pytest.raises(ShardwaveError, match="clips.npz is damaged"):
@@ -102,7 +102,7 @@ def test_other_settings_are_all_named(make_set: Callable[..., Path], tmp_path: P
     found = train(make_set(tmp_path / "one", ["train", "val"], clips=2), config, tmp_path / "run")
     (tmp_path / "run" / "result.json").write_text(json.dumps(found | {"state": "INTERRUPTED"}))
     other = make_set(tmp_path / "other", ["train", "val"], clips=2, size=64, slices=2)
-    with pytest.raises(UsageError, match="image_size was 32, now 64; slices was 3, now 2; give"):
+    with pytest.raises(UsageError, match="image_size was 32, now 64; slices was 3, now 2; use"):
         train(other, config, tmp_path / "run", resume=True)
 
 
@@ -120,7 +120,7 @@ def test_a_cross_validation_is_resumed_on_its_set_alone(
     with pytest.raises(KeyboardInterrupt):
         cross_validate(make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2), config, tmp_path / "run")
     shutil.rmtree(tmp_path / "set")
-    with pytest.raises(UsageError, match="another set .*6 of 6 clips are gone or have other content, 6 are new"):
+    with pytest.raises(UsageError, match="another set .*6 of 6 clips are missing or have other content, 6 are new"):
         cross_validate(
             make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2, seed=1), config, tmp_path / "run", resume=True
         )

@@ -75,7 +75,7 @@ def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space:
     out = tmp_path / "run"
     search(feature_set, config(space=space, trials=3), out)
     first = (out / "trials.jsonl").read_text()
-    with pytest.raises(UsageError, match="already holds a run .COMPLETE.: give --resume"):
+    with pytest.raises(UsageError, match="already holds a run .COMPLETE.: use --resume"):
         search(feature_set, config(space=space, trials=3), out)
     again = search(feature_set, config(space=space, trials=3), out, resume=True)
     assert again["trials"] == 3 and (out / "trials.jsonl").read_text() == first
@@ -130,7 +130,7 @@ def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: 
         == 2
     )
     shutil.copytree(tables["corrected"], tmp_path / "set")
-    with pytest.raises(UsageError, match="on another set .*: 4 of 30 clips have other labels; give the set of before"):
+    with pytest.raises(UsageError, match="on another set .*: 4 of 30 clips have other labels; use the earlier set"):
         search(tmp_path / "set", config(trials=3, val_fold=None, train_view="auto"), tmp_path / "run", resume=True)
 
 

@@ -26,7 +26,7 @@ def test_numbers_that_are_not_consecutive_go_round_all_the_same() -> None:
 def test_a_plain_split() -> None:
     assert resolve(["train", "val", "test"], None, None) == Roles(("train",), ("val",), ("test",))
     assert resolve(["train", "val"], None, None).test == ()
-    with pytest.raises(UsageError, match="--val-fold 1: the shard set has no folds, but train, val"):
+    with pytest.raises(UsageError, match="--val-fold 1: the shard set has the splits train, val, no folds"):
         resolve(["train", "val"], 1, None)
     with pytest.raises(UsageError, match="no split val: build it with --val-fraction"):
         resolve(["train"], None, None)

@@ -199,9 +199,11 @@ def test_one_file_and_a_folder_of_nothing_usable(
 
 def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_set: Callable[..., Path], tmp_path: Path) -> None:
     other = make_set(tmp_path / "other", ["train", "val"], clips=2)
-    with pytest.raises(UsageError, match="was not made .* was: fit is crop .*; slices is 2 in the run, 3 in the set; build"):
+    with pytest.raises(
+        UsageError, match="differ from those of the run: fit is crop .*; slices is 2 in the run, 3 in the set; build"
+    ):
         evaluate(run[0], other)  # that it has features, too, is nothing to images
-    with pytest.raises(UsageError, match="was not made as the run's set was"):
+    with pytest.raises(UsageError, match="differ from those of the run"):
         predict(run[0], other, tmp_path / "out.csv")
     linear = SpectrogramConfig(image_size=16, slices=2)
     build(audio, tmp_path / "linear", linear, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
@@ -219,7 +221,7 @@ def test_what_does_not_fit_is_refused(audio: Path, run: tuple[Path, Path], make_
     config = CONFIG
     build(three / "audio", three / "set", config, BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1))
     with pytest.raises(
-        UsageError, match=r"classes differ: the run knows 2 \(high tone, low\), .* has 3 \(high tone, low, middle\)"
+        UsageError, match=r"classes differ: the run has 2 \(high tone, low\), .* has 3 \(high tone, low, middle\)"
     ):
         evaluate(run[0], three / "set")
     with pytest.raises(UsageError, match="does not exist"):
@@ -232,10 +234,10 @@ def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Pat
     broken = tmp_path / "checkpoint.ckpt"
     content = (run[0] / "checkpoint.ckpt").read_bytes()
     broken.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ShardwaveError, match="is damaged, or no checkpoint"):
+    with pytest.raises(ShardwaveError, match="is damaged, or not a checkpoint"):
         predict(tmp_path, run[1], tmp_path / "out.csv")
     torch.save({"state_dict": {}}, broken)
-    with pytest.raises(ShardwaveError, match="not a checkpoint of this program's models"):
+    with pytest.raises(ShardwaveError, match="not a checkpoint of this program"):
         evaluate(tmp_path, run[1])
     changed = torch.load(run[0] / "checkpoint.ckpt", weights_only=True)
     changed["config"]["hidden_size"] = 99

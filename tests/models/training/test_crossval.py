@@ -52,7 +52,7 @@ def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(who
 
 
 def test_a_cross_validation_has_no_model_of_its_own(folded: Path, whole: Path) -> None:
-    with pytest.raises(UsageError, match="is a cross-validation: name the run folder of one fold, as .*fold1"):
+    with pytest.raises(UsageError, match="is a cross-validation: give the run folder of one fold, such as .*fold1"):
         evaluate(whole, folded, device="cpu")
     kinds = {name: about["kind"] for name, about in evaluate(whole / "fold2", folded, device="cpu")["splits"].items()}
     assert kinds == {"fold1": "trained", "fold2": "test", "fold3": "trained", "fold4": "trained"}

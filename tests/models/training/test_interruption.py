@@ -58,7 +58,7 @@ def goes_on(folded: Path, out: Path, whole: dict[str, Any], capfd: pytest.Captur
         assert checkpoint.load(out / checkpoint.NAME).epoch == stopped["best_epoch"]
     capfd.readouterr()
     resumed = train(folded, CONFIG, out, resume=True)
-    assert f"goes on after {epochs} of 3 epochs" in capfd.readouterr().err
+    assert f"resuming after {epochs} of 3 epochs" in capfd.readouterr().err
     assert resumed["history"] == whole["history"] and resumed["scores"] == whole["scores"]
     assert not (out / LAST).exists() and not list(out.glob(".*.tmp"))
 
@@ -100,7 +100,7 @@ def test_a_signal_in_a_validation_lets_it_end_and_says_so(
     with pytest.raises(KeyboardInterrupt):
         train(folded, CONFIG, tmp_path / "run")
     monkeypatch.undo()
-    assert "the validation of this epoch is finished, then the state is saved" in capfd.readouterr().err
+    assert "the state is saved after the validation of this epoch" in capfd.readouterr().err
     goes_on(folded, tmp_path / "run", whole, capfd, 2)
 
 
@@ -143,7 +143,7 @@ def test_a_second_signal_during_saving_leaves_the_earlier_state_or_none(
     monkeypatch.undo()
     assert sent == [1, 2] and not list(out.glob(".*.tmp")) and (out / LAST).exists() == (save_seconds == 0)
     assert train(folded, CONFIG, out, resume=True)["history"] == whole["history"]
-    told = "goes on after 1 of 3 epochs" if save_seconds == 0 else "holds no saved state: the training starts anew at epoch 1"
+    told = "resuming after 1 of 3 epochs" if save_seconds == 0 else "holds no saved state: training starts from epoch 1"
     assert told in capfd.readouterr().err
 
 
@@ -169,7 +169,7 @@ def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
     assert result.read(tmp_path / "run" / "fold2")["state"] == "INTERRUPTED" and (tmp_path / "run" / "fold2" / LAST).exists()
     capfd.readouterr()
     resumed = train(folded, config, tmp_path / "run", resume=True)
-    assert f"{tmp_path / 'run' / 'fold2'}: goes on after 0 of" in capfd.readouterr().err
+    assert f"{tmp_path / 'run' / 'fold2'}: resuming after 0 of" in capfd.readouterr().err
     assert resumed["scores"] == whole["scores"] and resumed["state"] == "COMPLETE"
 
 

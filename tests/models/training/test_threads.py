@@ -15,7 +15,7 @@ from shardwave.models.networks.base import Inputs
 from shardwave.models.networks.build import build_model
 from shardwave.models.training.config import defaults
 from shardwave.models.training.fit import fit
-from shardwave.models.training.threads import limited, useful_threads
+from shardwave.models.training.threads import limit_threads, useful_threads
 from shardwave.models.training.train import train
 
 FEATURES = Inputs("features.npy", (130,), 10, torch.zeros(130), torch.ones(130))
@@ -57,13 +57,13 @@ def test_small_models_use_one_thread(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     config = defaults(model, **options)
-    with limited(8):
+    with limit_threads(8):
         assert useful_threads(build_model(config, inputs), config.batch_size) == threads
 
 
 def test_the_users_number_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with limited(3):
+    with limit_threads(3):
         assert useful_threads(build_model(defaults("mlp"), FEATURES), 32) == 3
 
 
@@ -73,7 +73,7 @@ def test_results_do_not_depend_on_the_number(model: str, folded: Path, monkeypat
     config = defaults(model, epochs=2, batch_size=8, val_fold=1, device="cpu", hidden_size=32, conv1_channels=4)
     data, losses = TrainingData(folded, config), []
     for threads in (1, 4):
-        with limited(threads):
+        with limit_threads(threads):
             losses.append([entry["train_loss"] for entry in fit(data, config).history])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
@@ -82,7 +82,7 @@ def test_a_run_tells_how_many_it_used_and_leaves_the_number_as_it_was(
     folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with limited(2):
+    with limit_threads(2):
         small = {"epochs": 1, "val_fold": 1, "device": "cpu", "hidden_size": 8, "conv1_channels": 4}
         for model, threads in (("mlp", 1), ("cnn-plus", 2)):
             found = train(folded, defaults(model, **small), tmp_path / model)

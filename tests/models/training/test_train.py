@@ -161,7 +161,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_of_before(tmp_path: 
 def test_resume_refuses_another_configuration_and_returns_a_finished_run(folded: Path, tmp_path: Path) -> None:
     config = {**SMALL, "epochs": 1, "val_fold": 1}
     first = train(folded, defaults("mlp", **config), tmp_path / "run")
-    with pytest.raises(UsageError, match="already holds a run .COMPLETE.: give --resume"):
+    with pytest.raises(UsageError, match="already holds a run .COMPLETE.: use --resume"):
         train(folded, defaults("mlp", **config), tmp_path / "run")
     assert train(folded, defaults("mlp", **config), tmp_path / "run", resume=True) == first
     with pytest.raises(UsageError, match="started with hidden_size 16, not 32"):
@@ -183,12 +183,12 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
         ({"model": "cnn", "conv1_kernel": 40}, {}, "conv1_kernel 40 is larger than its input of 32 pixels"),
         ({"model": "cnn", "conv2_kernel": 17}, {}, "conv2_kernel 17 is larger than its input of 16 pixels"),
         ({"model": "cnn-plus"}, {"size": 16}, "cnn-plus needs images of at least 32x32, got 16x16"),
-        ({"model": "cnn", "train_view": "slice"}, {"slices": 0}, "the shard set has no slices; use --train-view full"),
-        ({"model": "cnn", "select_by": "slice_mean"}, {"slices": 0}, "the shard set has no slices; use --select-by full"),
+        ({"model": "cnn", "train_view": "slice"}, {"slices": 0}, "the shard set has no slices: use --train-view full"),
+        ({"model": "cnn", "select_by": "slice_mean"}, {"slices": 0}, "the shard set has no slices: use --select-by full"),
         ({"model": "mlp", "device": "cuda"}, {}, "PyTorch sees no CUDA device"),
         ({"model": "mlp", "val_fold": 9}, {}, "--val-fold must be one of the set's folds 1, 2, got 9"),
-        ({"model": "mlp", "val_fold": None}, {}, "has folds 1, 2: give --val-fold K, --test-fold K or --folds all"),
-        ({"model": "mlp", "val_fold": None, "test_fold": 1}, {}, "leave none to train on"),
+        ({"model": "mlp", "val_fold": None}, {}, "has folds 1, 2: use --val-fold K, --test-fold K or --folds all"),
+        ({"model": "mlp", "val_fold": None, "test_fold": 1}, {}, "no fold is left for training"),
         ({"model": "mlp", "val_fold": None, "folds": "all"}, {}, "three folds or more, .* has 2"),
         ({"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2}, {}, "use it without --devices and --nodes"),
         ({"model": "mlp", "nodes": 0}, {}, "nodes must be an integer, 1 or more, got 0"),
