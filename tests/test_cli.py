@@ -195,7 +195,7 @@ def test_dry_run_builds_nothing(tmp_path):
     assert run.returncode == 0, run.stderr
     *lines, last = run.stdout.splitlines()
     assert [path.name for path in tmp_path.iterdir()] == ["audio"]
-    assert lines[0].startswith("audio     8 clips, 353 kB") and lines[-1].startswith("take care: slices of 0.05")
+    assert lines[0].startswith("audio     8 clips, 353 kB") and lines[-1].startswith("warning: slices of 0.05")
     found = json.loads(last)
     assert found["images"] == {"full": 8, "slice": 160} and found["seconds"] > 0
     refused(cli("shard", "--table", audio, "--label-column", "x", "--out", tmp_path / "set", "--dry-run"), 2, "--dry-run")

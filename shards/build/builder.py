@@ -94,8 +94,8 @@ def build(
 def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
     """Print the estimated size of the set, and warnings."""
     if not is_muted():
-        summary = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
-        remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
+        summary = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
+        remedies = size_estimate.smaller(planned, inputs.survey, inputs.config)
         free = size_estimate.free_bytes(out)
         for line in [*size_estimate.brief(summary), *size_estimate.warnings(summary, free, remedies)]:
             say(line)

@@ -1,4 +1,4 @@
-"""The plan of a build: which clip lies in which shard, from inputs, options and seed alone; and what changed since."""
+"""Plan of a build: the shard of every clip, determined by inputs, options and seed alone."""
 
 from __future__ import annotations
 
@@ -30,16 +30,27 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PlannedClip:
-    """A clip, its number in the sorted list (the line it stands on), where it goes, and what its file looked like."""
+    """A clip with its shard and the state of its file.
+
+    Attributes:
+        clip: The clip.
+        cls: Index of its class; -1 if unlabelled.
+        assigned_split: Its split.
+        unit: Index of its shard within the split.
+        rank: Position within the shard.
+        bytes: Size of the file; -1 if it does not exist.
+        mtime_ns: Modification time of the file in nanoseconds.
+        crc32: CRC-32 of the file; None before it is read.
+    """
 
     clip: Clip
-    cls: int  # -1: unlabelled
+    cls: int
     assigned_split: str
-    unit: int  # index of the shard within the split
-    rank: int  # place within the shard
+    unit: int
+    rank: int
     bytes: int
     mtime_ns: int
-    crc32: int | None = None  # of the file's bytes, once it was read
+    crc32: int | None = None
 
 
 COLUMNS = ("cls", "unit", "rank", "bytes", "mtime_ns")  # of `PlannedClips.numbers`, before crc32
@@ -47,12 +58,15 @@ FIELDS = [field.name for field in dataclasses.fields(PlannedClip) if field.name 
 
 
 class PlannedClips(Sequence[PlannedClip]):
-    """Planned clips in columns, each an object only where it is asked for: objects would need several times the memory.
+    """Sequence of planned clips, stored as columns because objects would need several times the memory.
 
-    `numbers`: int64 [clips, 6], the fields cls, unit, rank, bytes, mtime_ns and crc32 (-1: None).
+    Args:
+        clips: The clips.
+        splits: The split of each clip.
+        numbers: int64 [clips, 6], the fields cls, unit, rank, bytes, mtime_ns and crc32 (-1: None).
     """
 
-    def __init__(self, clips: Sequence[Clip], splits: Sequence[str], numbers: np.ndarray):
+    def __init__(self, clips: Sequence[Clip], splits: Sequence[str], numbers: np.ndarray) -> None:
         self.clips, self.splits, self.numbers = clips, splits, numbers
 
     def __len__(self) -> int:
@@ -71,13 +85,13 @@ class PlannedClips(Sequence[PlannedClip]):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Options that decide the bytes, and every clip in the order of its number."""
+    """Options that determine the bytes of a set, and the clips by their numbers."""
 
     options: dict[str, Any]
     clips: PlannedClips
 
     def units(self) -> dict[tuple[str, int], list[int]]:
-        """(split, index) -> numbers of the clips, in the order they are written."""
+        """Return the numbers of the clips of each shard, (split, index), in the order of writing."""
         names = sorted(set(self.clips.splits))
         code = {name: i for i, name in enumerate(names)}
         split = np.array([code[name] for name in self.clips.splits], np.int64)
@@ -89,13 +103,13 @@ class Plan:
         return {(self.clips.splits[one], int(unit[one])): numbers[start:stop] for one, start, stop in begun}
 
     def with_crc32(self, crc32: Mapping[str, int]) -> Plan:
-        """The same, with the checksums of the files at these paths."""
+        """Return the plan with the CRC-32 of files, given by path."""
         numbers = self.clips.numbers.copy()
         numbers[:, 5] = [crc32.get(clip.path, -1) for clip in self.clips.clips]
         return Plan(self.options, PlannedClips(self.clips.clips, self.clips.splits, numbers))
 
     def write(self, path: AnyPath) -> None:
-        """One line of JSON for the options, then one per clip; atomically."""
+        """Write the plan atomically as JSON lines: the options, then one line per clip."""
         lines = bytearray(json.dumps({"options": self.options}).encode() + b"\n")
         names = [field.name for field in dataclasses.fields(Clip)]
         for planned in self.clips:
@@ -113,9 +127,16 @@ def make(
     options: dict[str, Any],
     found: Survey | None = None,
 ) -> Plan:
-    """The plan for sorted `clips`: their splits are given, their shards follow from their sizes and the seed.
+    """Plan the shards of clips by their sizes and the seed.
 
-    Sizes depend on the clips' lengths where slices have a fixed length: these come from `found`, or are read from the headers.
+    Args:
+        clips: The sorted clips.
+        classes: Names of the classes.
+        splits: The split of each clip.
+        audio: The audio folder.
+        config: Settings of the spectrogram.
+        options: Options of the plan, with `seed`, `min_shards` and `shard_mb`.
+        found: Headers of the clips; needed for slices of a fixed length, and then read if None or incomplete.
     """
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     feature_count = len(feature_names(config))
@@ -135,8 +156,20 @@ def make(
 
 
 def spread(weights: np.ndarray, split: str, seed: int, min_shards: int, shard_mb: float) -> np.ndarray:
-    """The shard, and the place in it, of each clip of a split, from their bytes: int64 [2, clips]; shuffled, so that every
-    shard mixes the classes. Beyond `min_shards` there are a multiple of it, so that as many workers build or read equal shares.
+    """Distribute the clips of a split over shards, in random order so that every shard mixes the classes.
+
+    A larger number of shards than `min_shards` is a multiple of it, so that as many workers have equal
+    shares.
+
+    Args:
+        weights: Bytes of each clip's samples.
+        split: Name of the split.
+        seed: Seed of the order.
+        min_shards: Minimum number of shards.
+        shard_mb: Maximum size of a shard in MB.
+
+    Returns:
+        int64 [2, clips]: the shard of each clip, and its position in the shard.
     """
     order = np.random.default_rng([seed, zlib.crc32(split.encode())]).permutation(len(weights))
     total = weights.sum()
@@ -144,13 +177,17 @@ def spread(weights: np.ndarray, split: str, seed: int, min_shards: int, shard_mb
     middle = np.cumsum(weights[order]) - weights[order] / 2
     made = np.empty((2, len(weights)), np.int64)
     shard = (middle / total * count).astype(np.int64)
-    made[0, order] = np.cumsum(np.diff(shard, prepend=shard[:1]) > 0)  # numbered without gaps
+    made[0, order] = np.cumsum(np.diff(shard, prepend=shard[:1]) > 0)  # numbers without gaps
     made[1, order] = np.arange(len(weights))
     return made
 
 
 def read(path: AnyPath) -> Plan:
-    """Read what `Plan.write` wrote; raises ShardwaveError, naming the file and the line, where it is damaged."""
+    """Read a plan that `Plan.write` wrote.
+
+    Raises:
+        ShardwaveError: The file cannot be read or is damaged; the message names the line.
+    """
     remedy = "build the set anew with --overwrite"
     try:
         data = any_path.read_bytes(path)
@@ -172,39 +209,50 @@ def read(path: AnyPath) -> Plan:
 
 
 def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> list[str]:
-    """What differs between the plan of a set and the one that this command would make; empty: it is the same build.
+    """Describe the differences between two plans.
 
-    A file counts as unchanged when size and modification time are; where only the time differs, its bytes decide, by the `crc32`
-    of what was read.
+    A file is unchanged if its size and modification time are equal. If only the time differs, the file is
+    compared by its CRC-32.
+
+    Args:
+        old: The plan of an existing set or build.
+        new: The plan of this build.
+        audio: The audio folder.
+        crc32: CRC-32 by path of the files that were read for `old`.
+
+    Returns:
+        A line for each kind of difference; empty if the builds are equal.
     """
-    told = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
+    differences = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
             for name in {**old.options, **new.options} if old.options.get(name) != new.options.get(name)]  # fmt: skip
     before = {clip.identity: number for number, clip in enumerate(old.clips.clips)}
     after = {clip.identity: number for number, clip in enumerate(new.clips.clips)}
-    told += _counted("added", [new.clips.clips[after[key]].name for key in after if key not in before])
-    told += _counted("removed", [old.clips.clips[before[key]].name for key in before if key not in after])
+    differences += _counted("added", [new.clips.clips[after[key]].name for key in after if key not in before])
+    differences += _counted("removed", [old.clips.clips[before[key]].name for key in before if key not in after])
 
-    def where(differs: Callable[[PlannedClip, PlannedClip], bool]) -> list[str]:
+    def names_of(differs: Callable[[PlannedClip, PlannedClip], bool]) -> list[str]:
         both = ((old.clips[before[key]], new.clips[after[key]]) for key in after if key in before)
         return [other.clip.name for one, other in both if differs(one, other)]
 
-    told += _counted("with another label, group, fold or split", where(lambda one, other: one.clip != other.clip))
+    differences += _counted("with another label, group, fold or split", names_of(lambda one, other: one.clip != other.clip))
     content = _Content(audio, crc32)
-    told += _counted("with other content", where(content.differs))
-    if not told:
-        told += _counted("in another shard", where(lambda one, other: dataclasses.replace(one, **_file(other)) != other))
-    return told
+    differences += _counted("with other content", names_of(content.differs))
+    if not differences:
+        differences += _counted(
+            "in another shard", names_of(lambda one, other: dataclasses.replace(one, **_file(other)) != other)
+        )
+    return differences
 
 
 def file_crc32(path: AnyPath) -> int:
-    """Return the CRC-32 of a file's bytes (to notice changes, not to authenticate).
+    """Return the CRC-32 of a file (it detects changes; it does not authenticate).
 
     Raises:
-        OSError: the file cannot be read, or it is not a regular file.
+        OSError: The file cannot be read, or it is not a regular file.
     """
     if not isinstance(path, Path):
         return zlib.crc32(any_path.read_bytes(path))
-    crc, buffer = 0, memoryview(bytearray(1 << 18))  # it stays in cache
+    crc, buffer = 0, memoryview(bytearray(1 << 18))  # small enough for the processor's cache
     with open(path, "rb", buffering=0, opener=regular_file.opener) as file:
         while count := file.readinto(buffer):
             crc = zlib.crc32(buffer[:count], crc)
@@ -212,18 +260,18 @@ def file_crc32(path: AnyPath) -> int:
 
 
 class _Content:
-    """Compares files with what was read of them before; a file of several clips is read once."""
+    """Compare files with the CRC-32 of an earlier read; a file of several clips is read once."""
 
-    def __init__(self, audio: AnyPath, crc32: Mapping[str, int]):
+    def __init__(self, audio: AnyPath, crc32: Mapping[str, int]) -> None:
         self._audio, self._crc32 = audio, crc32
-        self._differs: dict[str, bool] = {}  # of the files that were read again
+        self._differs: dict[str, bool] = {}  # by path, for files read again
 
     def differs(self, old: PlannedClip, new: PlannedClip) -> bool:
-        """Whether the file of a clip has other content than when it was planned or read before."""
+        """Return whether the file of a clip has changed since it was planned or read."""
         path = old.clip.path
         if old.bytes != new.bytes:
             return True
-        if old.mtime_ns == new.mtime_ns or path not in self._crc32:  # not read yet: nothing was made of it
+        if old.mtime_ns == new.mtime_ns or path not in self._crc32:  # nothing was built from the file yet
             return False
         if path not in self._differs:
             try:
@@ -250,16 +298,16 @@ def _shown(value: object) -> str:
 
 
 def _stats(audio: AnyPath, clips: Sequence[Clip]) -> Iterator[int]:
-    """Bytes and time of each clip's file, one after the other; -1 and 0 where there is none."""
-    for found in any_path.stats(audio, (clip.path for clip in clips)):
-        yield from (-1, 0) if found is None else (found.size, found.mtime_ns)
+    """Yield size and modification time (ns) of each clip's file, alternately; -1 and 0 for missing files."""
+    for status in any_path.stats(audio, (clip.path for clip in clips)):
+        yield from (-1, 0) if status is None else (status.size, status.mtime_ns)
 
 
 def _slices(audio: AnyPath, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None) -> np.ndarray:
-    """Slices of each clip as far as is known without decoding (for the size of shards only)."""
+    """Estimate the number of slices of each clip from the headers: float64 [clips]."""
     if config.slice_seconds is None:
         return np.full(len(clips), float(config.slices))
-    found = found if found is not None and found.whole else survey.take(audio, clips, whole=True)
+    found = found if found is not None and found.complete else survey.read(audio, clips, complete=True)
     slices = np.ones(len(clips))
     slices[found.readable] = found.slices(config)
     return slices

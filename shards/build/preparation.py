@@ -26,14 +26,14 @@ class Inputs:
     Args:
         audio: Folder or URL of the audio files.
         clips: The clips, sorted by `Clip.identity`.
-        found: Headers of the clips, or of some of them.
+        survey: Headers of the clips, or of some of them.
         config: Spectrogram configuration.
         chosen: Text that names the settings chosen from the headers; empty if there are none.
     """
 
     audio: AnyPath
     clips: list[Clip]
-    found: Survey
+    survey: Survey
     config: SpectrogramConfig
     chosen: str
 
@@ -59,11 +59,11 @@ def find_inputs(
     clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
     sliced = config.slice_seconds is not None
     if isinstance(config, SpectrogramConfig):  # headers only serve the summary or count slices
-        found = survey.NOTHING if is_muted() and not sliced else survey.take(audio, clips, whole=sliced)
-        return Inputs(audio, clips, found, config, "")
-    found = survey.take(audio, clips, whole=sliced)
-    resolved = config.resolve(found.seconds, found.rates.tolist())
-    return Inputs(audio, clips, found, resolved, _chosen(config, resolved))
+        headers = survey.EMPTY if is_muted() and not sliced else survey.read(audio, clips, complete=sliced)
+        return Inputs(audio, clips, headers, config, "")
+    headers = survey.read(audio, clips, complete=sliced)
+    resolved = config.resolve(headers.seconds, headers.rates.tolist())
+    return Inputs(audio, clips, headers, resolved, _chosen(config, resolved))
 
 
 def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -> plan.Plan:
@@ -84,7 +84,7 @@ def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -
     names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
     recorded: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     recorded |= {name: getattr(options, name) for name in names}
-    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.found)
+    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey)
 
 
 def _chosen(config: AutoConfig, resolved: SpectrogramConfig) -> str:

@@ -54,19 +54,19 @@ def preview(
     inputs = find_inputs(as_path(audio), config, options)
     engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
     planned = make_plan(inputs, options, engine, device)
-    summary = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
+    summary = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
         job = Job(inputs.audio, Path(), inputs.config, engine, device, options.limits)
         seconds = _seconds(job, inputs, planned, summary, options.workers or cores())
         summary = dataclasses.replace(summary, seconds=seconds)
-    remedies = size_estimate.smaller(planned, inputs.found, inputs.config)
+    remedies = size_estimate.smaller(planned, inputs.survey, inputs.config)
     warnings = size_estimate.warnings(summary, size_estimate.free_bytes(target), remedies)
     return summary, [*size_estimate.describe(summary), *warnings]
 
 
 def _seconds(job: Job, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int) -> float | None:
     """Estimate the duration of a build in seconds from some of its clips; None if no header is readable."""
-    rows = inputs.found.rows[inputs.found.readable]
+    rows = inputs.survey.rows[inputs.survey.readable]
     if not len(rows):
         return None
     if job.engine == "numba" and not holds_engine():

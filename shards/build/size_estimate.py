@@ -1,4 +1,4 @@
-"""Size and settings of a set before it is built: from headers and the layout of samples, nothing is decoded."""
+"""Size and settings of a set before it is built, estimated from headers without decoding."""
 
 from __future__ import annotations
 
@@ -20,38 +20,70 @@ from shardwave.shards.build.unit import array_fields, sample_meta
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
 from shardwave.shards.storage.any_path import AnyPath
 
-LARGE, LARGE_SHARE = 100e6, 10  # bytes of a set, and of it to the audio's, from which on remedies are named
-SMALL = 128  # pixels; the image size that is named then
-SPREAD = 10  # times as long as short clips (5 % are shorter) are long ones (5 % are longer): one width distorts them
-SHARD = (1_024 + 256, 16)  # bytes of a shard beside its samples: end of the tar and head of the index, head of the DALI index
+# A set larger than LARGE bytes and LARGE_SHARE times the audio gets a warning.
+LARGE, LARGE_SHARE = 100e6, 10
+SMALL = 128  # image size suggested in this warning, pixels
+SPREAD = 10  # 95 % / 5 % quantile of lengths above which one image width distorts the time scale
+# Bytes of a shard without samples: end of the tar and head of the index; head of the DALI index.
+SHARD = (1_024 + 256, 16)
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a build takes and makes. Where `headers` is less than `clips`, figures on lengths are estimates from that many."""
+    """Summary of the input and output of a build.
+
+    If `headers` is less than `clips`, the values that depend on lengths are estimates from these headers.
+
+    Attributes:
+        config: Settings of the spectrogram.
+        chosen: Description of the settings that depend on the clips; may be empty.
+        clips: Number of clips.
+        headers: Number of headers read.
+        unreadable: Number of these that are unreadable.
+        too_long: Number of clips longer than `max_minutes`.
+        max_minutes: Limit of the length of a clip, in minutes.
+        audio_bytes: Size of the audio files.
+        lengths: Shortest, median and longest length in seconds; None if no header is readable.
+        spread: Ratio of the 95 % quantile to the 5 % quantile of the lengths.
+        audio_seconds: Length of all clips, in seconds.
+        rates: Number of headers by sample rate in Hz.
+        images: Number of images by view.
+        slice_length: Median length of a slice in seconds; None without slices.
+        shards: Number of shards of all views.
+        bytes: Size of the tar files and indexes.
+        unused_seconds: Seconds of audio that are in no image, by view.
+        seconds: Duration of the build in seconds; None if it was not measured.
+    """
 
     config: SpectrogramConfig
-    chosen: str  # settings that the clips decided, in words
+    chosen: str
     clips: int
-    headers: int  # read
-    unreadable: int  # of these
-    too_long: int  # clips longer than `max_minutes`
+    headers: int
+    unreadable: int
+    too_long: int
     max_minutes: float
     audio_bytes: int
-    lengths: tuple[float, float, float] | None  # seconds: shortest, median, longest; None: no header is readable
-    spread: float  # length that 5 % of clips exceed / length that 5 % fall below
+    lengths: tuple[float, float, float] | None
+    spread: float
     audio_seconds: float
-    rates: dict[int, int]  # Hz -> headers
-    images: dict[str, int]  # view -> images
-    slice_length: float | None  # seconds, median
-    shards: int  # of all views
-    bytes: int  # of tars and indexes
-    unused_seconds: dict[str, float]  # view -> seconds of audio that none of its images shows
-    seconds: float | None = None  # of building, where that was measured
+    rates: dict[int, int]
+    images: dict[str, int]
+    slice_length: float | None
+    shards: int
+    bytes: int
+    unused_seconds: dict[str, float]
+    seconds: float | None = None
 
 
 def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: str) -> Summary:
-    """Sum up a planned build. Clips whose headers are unreadable count as clips that will be quarantined."""
+    """Summarise a planned build; clips with unreadable headers are counted as quarantined.
+
+    Args:
+        planned: The plan.
+        found: Headers of the clips.
+        config: Settings of the spectrogram.
+        chosen: Description of the settings that depend on the clips.
+    """
     readable, seconds, samples = found.rows[found.readable], found.seconds, found.samples(config)
     scale = found.clips / max(1, len(found.rows))  # clips for each header
     slices = found.slices(config)
@@ -85,13 +117,13 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
 
 
 def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: SpectrogramConfig) -> float:
-    """Bytes of the samples of these clips in tars and indexes, by the layout."""
+    """Compute the bytes of the samples of clips `rows` in tar files and indexes."""
     fields = array_fields(config)
     arrays = [padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(shape)) for kind, shape in fields.values()]
     members = [*fields, "cls", "json"]
-    tar = sum(arrays) + BLOCK * (len(members) + 1)  # a header for each, and the class
-    index = 8 * (2 + 2 * len(members))  # class and clip, offset and length of each
-    place = len(f" {config.image_size**2} 123456789  .")  # an offset of nine digits, a length and what stands between
+    tar = sum(arrays) + BLOCK * (len(members) + 1)  # a header per member, and the class
+    index = 8 * (2 + 2 * len(members))  # class and clip, offset and length of each member
+    place = len(f" {config.image_size**2} 123456789  .")  # offset of nine digits, length and separators
     total = 0.0
     for row, count in zip(rows, slices.tolist(), strict=True):
         clip = planned.clips.clips[row]
@@ -106,7 +138,16 @@ def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: Spectrogr
 
 
 def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str, int]:
-    """Options that make the set smaller -> the bytes it would then have."""
+    """Estimate the size of the set for options that make it smaller.
+
+    Args:
+        planned: The plan.
+        found: Headers of the clips.
+        config: Settings of the spectrogram.
+
+    Returns:
+        Bytes of the set by option, such as `--slices 0`; empty if there is no such option.
+    """
     none = {"slices": 0, "slice_seconds": None, "slice_overlap": 0.0}
     changes: dict[str, dict[str, Any]] = {}
     if config.slices or config.slice_seconds is not None:
@@ -121,7 +162,7 @@ def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str
 
 
 def describe(summary: Summary) -> list[str]:
-    """Lines for a terminal: the audio, the set, the settings."""
+    """Format a summary as lines for a terminal."""
     config = summary.config
     about = "" if summary.headers == summary.clips else "about "
     count = "" if not about else f", by the headers of {summary.headers:,} of them"
@@ -134,7 +175,7 @@ def describe(summary: Summary) -> list[str]:
         more = f", and {len(rates) - 4} others" if len(rates) > 4 else ""
         lines.append(f"rates     {', '.join(f'{rate:,} Hz: {headers:,}' for rate, headers in rates[:4])}{more}")
     if summary.unreadable:
-        lines.append(f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: such clips will be quarantined")
+        lines.append(f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: these clips will be quarantined")
     if config.slice_seconds is None:
         sliced = f"{config.slices} slices" if config.slices else "no slices"
     else:
@@ -161,7 +202,7 @@ def describe(summary: Summary) -> list[str]:
 
 
 def brief(summary: Summary) -> list[str]:
-    """The same in a line or two, for every build."""
+    """Format a summary in one or two lines."""
     lengths = ""
     if summary.lengths is not None:
         shortest, median, longest = (f"{value:.3g}" for value in summary.lengths)
@@ -180,49 +221,53 @@ def brief(summary: Summary) -> list[str]:
 
 
 def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> list[str]:
-    """What a user may not want, each with the options that help.
+    """Return warnings on unfavourable settings and sizes, each with the options that help.
 
     Args:
-        summary: Of the build.
-        free: Bytes free where the set will lie, None if not known.
-        remedies: What `smaller` returns.
+        summary: The summary of the build.
+        free: Free bytes at the location of the set; None if unknown.
+        remedies: Result of `smaller`.
     """
-    config, told = summary.config, []
+    config, messages = summary.config, []
     low = sum(headers for rate, headers in summary.rates.items() if rate < config.sample_rate)
     if low * 10 > sum(summary.rates.values()):
         rate = max(rate for rate in summary.rates if rate < config.sample_rate)
         black = f": {100 * (1 - rate / config.sample_rate):.0f} % of each image is black"
         share = black if config.frequency_scale == "linear" else ""
-        told.append(
-            f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less, so that nothing lies above "
-            f"{rate // 2:,} Hz{share}: --sample-rate auto, or {rate}"
+        messages.append(
+            f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less and are silent "
+            f"above {rate // 2:,} Hz{share}: use --sample-rate auto, or {rate}"
         )
     if summary.too_long:
-        told.append(
-            f"{_clips(summary.too_long)} longer than {summary.max_minutes:g} minutes will be quarantined: a larger "
-            "--max-clip-minutes, or start,end columns in --labels"
+        messages.append(
+            f"{_clips(summary.too_long)} longer than {summary.max_minutes:g} minutes will be quarantined: use a larger "
+            "--max-clip-minutes, or columns start and end in --labels"
         )
     window = config.n_fft / config.sample_rate
     if summary.lengths is not None and config.fitted(round(summary.lengths[1] * config.sample_rate)) < config.n_fft:
-        told.append(f"half of the clips are shorter than a window of {window:.3g} s: a smaller --n-fft (and --hop-length)")
+        messages.append(
+            f"half of the clips are shorter than a window of {window:.3g} s: use a smaller --n-fft (and --hop-length)"
+        )
     elif summary.slice_length is not None and summary.slice_length < max(window, SHORTEST_SLICE) * 0.95:
         than = f"a window ({window:.3g} s)" if summary.slice_length < window else f"{SHORTEST_SLICE:g} s"
-        told.append(f"slices of {summary.slice_length:.2g} s are shorter than {than}: --slices auto, or 0")
+        messages.append(f"slices of {summary.slice_length:.2g} s are shorter than {than}: use --slices auto, or 0")
     if config.fit == "stretch" and summary.lengths is not None and summary.spread > SPREAD:
-        told.append(
-            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are drawn into one width: --slice-seconds or "
-            "--fit crop gives them one time scale"
+        messages.append(
+            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are stretched to one width: use --slice-seconds "
+            "or --fit crop for one time scale"
         )
     if summary.bytes > max(LARGE, LARGE_SHARE * summary.audio_bytes) and remedies:
         options = ", ".join(f"{option} ({_bytes_text(size)})" for option, size in remedies.items())
-        told.append(f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: {options}")
+        messages.append(f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: use {options}")
     if free is not None and summary.bytes > free:
-        told.append(f"the set needs about {_bytes_text(summary.bytes)}, and {_bytes_text(free)} are free there: another --out")
-    return [f"take care: {line}" for line in told]
+        messages.append(
+            f"the set needs about {_bytes_text(summary.bytes)}, and {_bytes_text(free)} are free: choose another --out"
+        )
+    return [f"warning: {message}" for message in messages]
 
 
 def free_bytes(out: AnyPath) -> int | None:
-    """Bytes free where `out` lies, or will lie; None for an object store."""
+    """Return the free bytes of the file system of `out`, which need not exist; None for an object store."""
     if not isinstance(out, Path):
         return None
     out = out.absolute()

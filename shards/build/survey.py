@@ -1,4 +1,4 @@
-"""What the headers of a folder's clips say: lengths, rates and channels, by which settings are chosen and sizes estimated."""
+"""Survey of the headers of clips, for automatic settings and estimates of sizes."""
 
 from __future__ import annotations
 
@@ -15,75 +15,89 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.clip import Clip
 from shardwave.shards.storage.any_path import AnyPath, ObjectFile
 
-MOST = 500  # headers read
-MOST_REMOTE = 100  # of objects in a store: each is a request or two
+MAX_HEADERS = 500
+MAX_REMOTE_HEADERS = 100  # in an object store, where each header takes one or two requests
 THREADS, REMOTE_THREADS = 4, 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """Headers of a folder's clips: of all of them, or of some that are spread evenly over the sorted list."""
+    """Headers of all clips, or of some that are evenly spread over the sorted list.
 
-    clips: int  # of the folder
-    rows: np.ndarray  # int64 [headers]: numbers of the clips whose headers were read, ascending
-    headers: list[Header | None]  # None: unreadable
+    Attributes:
+        clips: Number of all clips.
+        rows: int64 [headers], ascending numbers of the clips whose headers were read.
+        headers: The headers; None for an unreadable one.
+    """
+
+    clips: int
+    rows: np.ndarray
+    headers: list[Header | None]
 
     @property
-    def whole(self) -> bool:
-        """Whether every clip was looked at."""
+    def complete(self) -> bool:
+        """Whether the headers of all clips were read."""
         return len(self.rows) == self.clips
 
     @property
     def readable(self) -> np.ndarray:
-        """bool [headers]: whether each was readable."""
+        """Whether each header is readable: bool [headers]."""
         return np.array([header is not None for header in self.headers], bool)
 
     @property
     def seconds(self) -> np.ndarray:
-        """float64 [readable headers]: lengths."""
+        """Lengths in seconds: float64 [readable headers]."""
         return np.array([header.seconds for header in self.headers if header is not None], float)
 
     @property
     def rates(self) -> np.ndarray:
-        """int64 [readable headers]: sample rates in Hz."""
+        """Sample rates in Hz: int64 [readable headers]."""
         return np.array([header.rate for header in self.headers if header is not None], np.int64)
 
     def slices(self, config: SpectrogramConfig) -> np.ndarray:
-        """float64 [readable headers]: slices that `config` makes of each clip, by the length its header claims."""
+        """Compute the number of slices of each clip from its header: float64 [readable headers]."""
         return np.array([len(config.slice_bounds(samples)) for samples in self.samples(config)], float)
 
     def samples(self, config: SpectrogramConfig) -> list[int]:
-        """Samples of each readable clip at the rate of `config`."""
+        """Compute the number of audio samples of each readable clip at the sample rate of `config`."""
         return np.ceil(self.seconds * config.sample_rate).astype(np.int64).tolist()
 
 
-NOTHING = Survey(0, np.empty(0, np.int64), [])
+EMPTY = Survey(0, np.empty(0, np.int64), [])
 
 
-def take(audio: AnyPath, clips: Sequence[Clip], *, whole: bool = False) -> Survey:
-    """Read the headers of `clips`, which lie below `audio`: of all where there are at most MOST (or with `whole`), else of MOST
-    of them. Which ones follows from the sorted list alone.
+def read(audio: AnyPath, clips: Sequence[Clip], *, complete: bool = False) -> Survey:
+    """Read the headers of clips.
+
+    Args:
+        audio: The audio folder.
+        clips: Sorted clips.
+        complete: Whether to read all headers. By default at most MAX_HEADERS (at a URL: MAX_REMOTE_HEADERS)
+            are read, which are selected by the positions in the list alone.
+
+    Raises:
+        ShardwaveError: An object store keeps failing.
     """
     remote = not isinstance(audio, Path)
-    most = MOST_REMOTE if remote else MOST
-    count = len(clips) if whole else min(len(clips), most)
+    limit = MAX_REMOTE_HEADERS if remote else MAX_HEADERS
+    count = len(clips) if complete else min(len(clips), limit)
     rows = np.arange(count) if count == len(clips) else np.linspace(0, len(clips) - 1, count).astype(np.int64)
-    paths = list(dict.fromkeys(clips[row].path for row in rows.tolist()))  # a file may have many segments
+    paths = list(dict.fromkeys(clips[row].path for row in rows.tolist()))  # a file may have several segments
     with ThreadPoolExecutor(REMOTE_THREADS if remote else THREADS, "headers") as pool:
-        of_files = dict(zip(paths, pool.map(lambda path: header(audio / path), paths), strict=True))
-    return Survey(len(clips), rows, [_of_clip(of_files[clips[row].path], clips[row]) for row in rows.tolist()])
+        headers = dict(zip(paths, pool.map(lambda path: read_header(audio / path), paths), strict=True))
+    return Survey(len(clips), rows, [_clip_header(headers[clips[row].path], clips[row]) for row in rows.tolist()])
 
 
-def _of_clip(header: Header | None, clip: Clip) -> Header | None:
-    """The header of a clip that may be a segment of its file; None if the file is unreadable, or ends before the segment."""
+def _clip_header(header: Header | None, clip: Clip) -> Header | None:
+    """Return the header of a clip, which may be a segment of its file; None if the file ends before it."""
     if header is None or not clip.is_segment:
         return header
     seconds = min(header.seconds, header.seconds if clip.end is None else clip.end) - (clip.start or 0.0)
     return header._replace(seconds=seconds) if seconds > 0 else None
 
 
-def header(path: AnyPath) -> Header | None:
-    """The header of a file or an object, None where it is not readable; raises ShardwaveError where the store goes on failing."""
+def read_header(path: AnyPath) -> Header | None:
+    """Read a header, or None if it is unreadable; raises ShardwaveError if an object store keeps failing."""
     try:
         if isinstance(path, Path):
             return probe(path)

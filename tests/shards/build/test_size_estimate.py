@@ -41,8 +41,8 @@ def summed(
     """The summary of a build, and its warnings where 1 MB is free."""
     inputs = preparation.find_inputs(audio, config, options)
     planned = preparation.make_plan(inputs, options, "numba", "cpu")
-    made = size_estimate.summarize(planned, inputs.found, inputs.config, inputs.chosen)
-    return made, size_estimate.warnings(made, 1_000_000, size_estimate.smaller(planned, inputs.found, inputs.config))
+    made = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
+    return made, size_estimate.warnings(made, 1_000_000, size_estimate.smaller(planned, inputs.survey, inputs.config))
 
 
 WORDS = [0.3 + 0.05 * i for i in range(16)]
@@ -107,12 +107,12 @@ def test_the_same_inputs_choose_the_same_numbers(tmp_path: Path, capsys: pytest.
 
 def test_a_large_folder_is_sampled_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = sounds(tmp_path / "audio", [0.5 + 0.01 * i for i in range(60)])
-    monkeypatch.setattr(survey, "MOST", 20)
+    monkeypatch.setattr(survey, "MAX_HEADERS", 20)
     clips = discover(audio)
-    found = survey.take(audio, clips)
+    found = survey.read(audio, clips)
     assert len(found.rows) == 20 and found.rows[0] == 0 and found.rows[-1] == 59 and np.diff(found.rows).max() <= 4
-    assert (survey.take(audio, clips).rows == found.rows).all() and not found.whole
-    assert survey.take(audio, clips, whole=True).whole
+    assert (survey.read(audio, clips).rows == found.rows).all() and not found.complete
+    assert survey.read(audio, clips, complete=True).complete
     made, _ = summed(audio, AutoConfig({"image_size": 16}))
     assert (made.clips, made.headers, made.images["full"]) == (60, 20, 60)
     text = "\n".join(size_estimate.describe(made))
@@ -128,7 +128,7 @@ def test_what_has_no_header_is_counted_and_nothing_waits(tmp_path: Path) -> None
     (audio / "b" / "folder.wav").mkdir()
     os.mkfifo(audio / "a" / "pipe")
     clips = [Clip(f"a/{name}", "a") for name in ("clip 000.wav", "empty.wav", "text.mp3", "pipe", "missing.wav")]
-    found = survey.take(audio, [*clips, Clip("b/folder.wav", "b")])
+    found = survey.read(audio, [*clips, Clip("b/folder.wav", "b")])
     assert found.readable.tolist() == [True, False, False, False, False, False]
     made, _ = summed(audio, AutoConfig({}))
     assert made.unreadable == 2 and made.images["full"] == made.clips - 2
@@ -160,7 +160,7 @@ def test_warnings_name_the_option_that_helps(
 ) -> None:
     _, told = summed(sounds(tmp_path / "audio", lengths, rate), AutoConfig(values))
     line = next(line for line in told if words[0] in line)
-    assert line.startswith("take care: ") and all(word in line for word in words)
+    assert line.startswith("warning: ") and all(word in line for word in words)
 
 
 def test_nothing_is_warned_of_where_all_is_well(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_plans_do_not_depend_on_where_the_audio_lies(
         (clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[1].clips
     ]
     assert not plan.changes(made[1], made[1], as_path(url), {})
-    ours, theirs = (survey.take(audio, discover(audio)) for audio in (folder, as_path(url)))
+    ours, theirs = (survey.read(audio, discover(audio)) for audio in (folder, as_path(url)))
     assert ours.headers == theirs.headers and ours.seconds == pytest.approx([0.3 + 0.37 * i for i in range(6)], abs=1e-3)
-    monkeypatch.setattr(survey, "MOST_REMOTE", 3)
-    assert survey.take(as_path(url), discover(folder)).rows.tolist() == [0, 2, 5]
+    monkeypatch.setattr(survey, "MAX_REMOTE_HEADERS", 3)
+    assert survey.read(as_path(url), discover(folder)).rows.tolist() == [0, 2, 5]
