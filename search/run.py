@@ -25,7 +25,7 @@ from shardwave.search.objective import TrainingObjective
 from shardwave.search.space import space_for
 from shardwave.search.trial import Trial, best_trial
 from shardwave.search.trial_log import TrialLog
-from shardwave.search.workers.worker import threads
+from shardwave.search.workers.worker import threads_per_trial
 from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
 
@@ -82,7 +82,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         earlier_seconds = fields["seconds"].get("total", 0.0)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
-        fields["threads"] = threads(objective, budget.jobs or 1)  # of each trial
+        fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
         threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
         with Result(out, "search", **fields) as result:
             with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1) as progress:

@@ -91,10 +91,10 @@ class RayObjects:
         ray_module()
         from ray.tune.schedulers import TrialScheduler
 
-        from shardwave.search.backends.ray.parts import make_searcher, scheduler
+        from shardwave.search.backends.ray.parts import make_scheduler, make_searcher
 
         self._searcher: Any = make_searcher(space, budget, seed, TrialLog())
-        self._scheduler: Any = scheduler(budget, TrialLog())
+        self._scheduler: Any = make_scheduler(budget, TrialLog())
         self._stop = TrialScheduler.STOP
         self._epochs = budget.epochs
         self._live: dict[int, RayTrial] = {}

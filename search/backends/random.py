@@ -1,4 +1,4 @@
-"""The reference backend: points of the space in order of their number, no dependency; schedulers `none` and `median`."""
+"""The random backend, a reference without dependencies: random and grid sampling, median stopping or none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shardwave.search.trial import Assignment, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.pool import Driver, WorkerPool
 
-MEDIAN_TRIALS = 3  # as many others must have reached an epoch before the median rule stops a trial there
+MEDIAN_TRIALS = 3  # minimum number of other trials at an epoch for the median rule
 
 
 class RandomBackend:
-    """Random search (or the grid in order), with the median stopping rule where asked for.
+    """Random or grid search, optionally with the median stopping rule.
 
-    Promises: the parameters of every trial follow from the seed alone; with one job, so does all the rest.
+    The parameters of every trial depend on the seed alone; with one job, so does the whole search.
     """
 
     name = "random"
@@ -33,7 +33,14 @@ class RandomBackend:
 
 
 class PointsDriver(Driver):
-    """Hands out the space's points by number, lost trials first, and stops by the median rule."""
+    """Driver that assigns the points of a space in order of their numbers, interrupted trials first.
+
+    Args:
+        space: The search space.
+        budget: The resolved budget.
+        seed: Seed of the search.
+        log: Log of the trials; finished ones are not assigned.
+    """
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace, self._log = budget.scheduler == "median", budget.grace, log
@@ -47,11 +54,15 @@ class PointsDriver(Driver):
         self._queue.reverse()
 
     def ask(self) -> Assignment | None:
+        """See `Driver.ask`."""
         return self._queue.pop() if self._queue else None
 
     def report(self, trial: Trial) -> bool:
-        """Median stopping rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.2): stop a trial whose best value is below
-        the median of the others' running averages up to the same epoch."""
+        """See `Driver.report`.
+
+        The median rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.2) stops a trial if its best
+        value is below the median of the other trials' mean values up to the same epoch.
+        """
         if not self._median or trial.epochs < self._grace:
             return False
         others = [*self._log.finished.values(), *self._log.running.values()]
@@ -70,7 +81,18 @@ def run_in_pool(
     log: TrialLog,
     pool: WorkerPool | None = None,
 ) -> SearchResult:
-    """Run a driver's trials in worker processes; Ctrl-C ends them and returns what there is."""
+    """Run the trials of a driver in worker processes.
+
+    Args:
+        objective: See `shardwave.search.trial.Objective`.
+        driver: Chooses the trials.
+        budget: The resolved budget.
+        log: Records the trials.
+        pool: The pool of workers; None: a new one.
+
+    Returns:
+        The result; after Ctrl-C its state is INTERRUPTED.
+    """
     started = time.perf_counter()
     try:
         with pool or WorkerPool(objective, budget) as workers:
@@ -81,7 +103,7 @@ def run_in_pool(
 
 
 def conclude(log: TrialLog, seconds: float) -> SearchResult:
-    """The result of a search that ran to its end: FAILED when no trial succeeded."""
+    """Return the result of a search that was not interrupted; its state is FAILED if no trial succeeded."""
     result = SearchResult("COMPLETE", log.trials, seconds)
     if result.best is None:
         result.state = "FAILED"

@@ -1,7 +1,8 @@
-"""The interface of search backends, and the backends by name.
+"""The interface of search backends, and the registry of backends.
 
-Another package adds one by an entry point of the group `shardwave.backends` that names a class with the methods of `Backend`, and
-with the attributes `schedulers` and `samplers`: tuples of names, the first of which is the default.
+Other packages add backends by entry points of the group `shardwave.backends`. The entry point refers to a
+class with the methods of `Backend` and the attributes `schedulers` and `samplers`, tuples of names with the
+default first.
 """
 
 from __future__ import annotations
@@ -24,18 +25,38 @@ OPTIONS = {"random": (), "optuna": ("storage", "study"), "ray": ("address",)}
 
 
 class Backend(Protocol):
-    """One search backend."""
+    """Interface of a search backend."""
 
     name: str
 
     def run(
         self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
     ) -> SearchResult:
-        """Search; trials already in `log` are kept, those it shows as started and not ended are run again."""
+        """Run a search.
+
+        Args:
+            objective: See `shardwave.search.trial.Objective`.
+            space: The search space.
+            budget: The budget; the backend resolves it.
+            seed: Seed of the sampler.
+            log: Records the trials. Trials in it are kept; those that were started and did not end run again.
+                None: a new log in memory.
+
+        Returns:
+            The result; after Ctrl-C its state is INTERRUPTED.
+        """
 
 
 def make_backend(name: str, **options: Any) -> Backend:
-    """The backend called `name`; `options` are the backend's own (storage, study; address). Raises `UsageError`."""
+    """Create a backend.
+
+    Args:
+        name: "random", "optuna", "ray", or the name of an entry point.
+        **options: Options of the backend: `storage` and `study` of optuna, `address` of ray. None: not set.
+
+    Raises:
+        UsageError: If there is no such backend, or it does not take an option.
+    """
     given = {option: value for option, value in options.items() if value is not None}
     kind: Any = KINDS.get(name) or plugins.load("backends", name)
     if kind is None:
@@ -43,6 +64,6 @@ def make_backend(name: str, **options: Any) -> Backend:
     if name not in KINDS:
         return kind(**given)
     if wrong := given.keys() - OPTIONS[name]:
-        takes = f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}" if OPTIONS[name] else "it takes none"
-        raise UsageError(f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {takes}")
+        accepted = f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}" if OPTIONS[name] else "it takes none"
+        raise UsageError(f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {accepted}")
     return kind(**given)

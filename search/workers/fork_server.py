@@ -1,4 +1,4 @@
-"""The fork server of `multiprocessing`: it imports modules once, and workers are forked from it in milliseconds."""
+"""The fork server of `multiprocessing`, which imports modules once and forks workers in milliseconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 @contextlib.contextmanager
 def environment(threads: int) -> Iterator[None]:
-    """Processes started in this context import as this one does, and their numerical libraries use so many threads."""
+    """Set the environment of processes that are started inside the context.
+
+    Args:
+        threads: Number of threads of their numerical libraries.
+
+    Yields:
+        None. `PYTHONPATH` is set to this process's `sys.path` until the context ends.
+    """
     values = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     values["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     before = {name: os.environ[name] for name in values if name in os.environ}
@@ -35,18 +42,25 @@ def environment(threads: int) -> Iterator[None]:
 
 
 def start(modules: Sequence[str], threads: int, process: BaseProcess | None = None) -> None:
-    """Start the fork server unless it runs, and `process`, made with `CONTEXT`.
+    """Start the fork server unless it is running, and then a process.
 
-    The server imports `modules` at once, while the caller goes on; starting a process waits for these imports. One server
-    serves all searches of this process and ends with it; `modules` and `threads` have an effect on a new server only.
+    The server imports the modules in the background; starting a process waits for these imports. The server
+    ends with this process.
+
+    Args:
+        modules: Modules that a new server imports; without effect on a running server.
+        threads: Threads of numerical libraries; without effect on a running server.
+        process: The process, created with `CONTEXT`; None: only start the server.
 
     Raises:
-        OSError, EOFError: The server ended.
+        OSError: If the server has ended.
+        EOFError: If the server has ended.
     """
     folder()
     CONTEXT.set_forkserver_preload(["__main__", *modules])
-    resource_tracker.ensure_running()  # before the signal is blocked: starting it unblocks the signal
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: the main process answers Ctrl-C
+    resource_tracker.ensure_running()  # before the signal is blocked, because this unblocks it
+    # new processes inherit the mask; the main process handles Ctrl-C
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         with environment(threads):
             if process is None:
@@ -59,13 +73,14 @@ def start(modules: Sequence[str], threads: int, process: BaseProcess | None = No
 
 @functools.cache
 def folder() -> Path:
-    """The folder of the server's socket; the first call makes it, and it is removed when this process ends."""
+    """Return the folder of the server's socket, which exists until this process ends."""
     context = temporary.folder()
-    made = context.__enter__()
-    before, tempfile.tempdir = tempfile.tempdir, str(made)
+    path = context.__enter__()
+    before, tempfile.tempdir = tempfile.tempdir, str(path)
     try:
-        util.get_temp_dir()  # `multiprocessing` keeps to what it chooses now
+        util.get_temp_dir()  # `multiprocessing` keeps this choice
     finally:
         tempfile.tempdir = before
-    util.Finalize(None, context.__exit__, (None, None, None), exitpriority=-200)  # after what `get_temp_dir` registers
-    return made
+    # exitpriority: after the finalizer of `get_temp_dir`
+    util.Finalize(None, context.__exit__, (None, None, None), exitpriority=-200)
+    return path

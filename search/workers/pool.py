@@ -1,4 +1,4 @@
-"""Worker processes that run trials for a driver: the loop shared by the backends that schedule in the main process."""
+"""Pool of worker processes, for backends that schedule trials in the main process."""
 
 from __future__ import annotations
 
@@ -16,50 +16,60 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers import fork_server
-from shardwave.search.workers.worker import threads, worker_main
+from shardwave.search.workers.worker import threads_per_trial, worker_main
 
 
 class Driver:
-    """Decides which trials run and when they stop."""
+    """Interface of a backend to a `WorkerPool`: decides which trials run and when they stop.
 
-    poll: float | None = None  # seconds after which it wants to `tick`, where nothing else happens; None: never
+    Attributes:
+        poll: Maximum interval between calls of `tick`, in seconds; None: no maximum.
+    """
+
+    poll: float | None = None
 
     def ask(self) -> Assignment | None:
-        """The next trial, or None when there is none."""
+        """Return the next trial, or None if no trial is available now."""
         raise NotImplementedError
 
-    def more(self) -> bool:
-        """After `ask` had none: whether it may have one later (others work on the same trials), and must be asked again."""
+    def expects_more(self) -> bool:
+        """Return whether `ask` may return a trial later, after it has returned None."""
         return False
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Do periodic work; called before each wait for messages."""
 
     def report(self, trial: Trial) -> bool:
-        """A trial has a new value (its last); True stops it."""
+        """Process the last value of a trial; returns whether to stop the trial."""
         return False
 
     def end(self, trial: Trial) -> None:
-        """A trial is about to be written down as ended, with its state set."""
+        """Process the end of a trial, before it is written to the log; its state is set."""
 
 
 class Worker:
-    """A worker process as the main process sees it."""
+    """Handle of a worker process in the main process.
+
+    Args:
+        process: The process.
+        link: Connection to the process.
+        slot: Number of the worker, from 0 to jobs - 1; a replacement has the same number.
+    """
 
     def __init__(self, process: BaseProcess, link: Connection, slot: int) -> None:
-        self.process, self.link, self.slot = process, link, slot  # slot: 0 to jobs - 1
+        self.process, self.link, self.slot = process, link, slot
         self.name = ""
-        self.ready = False  # has prepared itself
-        self.idle = False  # waits for work
+        self.ready = False  # the objective is prepared
+        self.idle = False  # waits for an assignment
         self.work: Assignment | None = None
 
     def send(self, message: Any) -> None:
-        """Send; a worker that is gone is found, with its work, by the next `wait`."""
+        """Send a message; errors are ignored because the next `wait` detects a dead worker."""
         with contextlib.suppress(ConnectionError):
             self.link.send(message)
 
     def end(self) -> int | None:
-        """End the process if it lives; returns its exit status."""
+        """Kill the process if it is running; returns its exit status."""
         self.process.kill()
         self.process.join()
         self.link.close()
@@ -67,16 +77,21 @@ class Worker:
 
 
 class WorkerPool:
-    """`budget.jobs` workers, forked from a server that starts importing at once, while the caller goes on.
+    """Pool of worker processes; a context manager that ends the workers on exit.
 
-    The cores are divided among the workers, and so are the GPUs: worker i is shown GPU number i * gpus_per_trial alone.
-    A context manager: leaving it ends the workers.
+    The fork server starts to import modules when the pool is created. The cores are divided evenly by the
+    workers. With `budget.gpus_per_trial`, worker i sees only the GPU with the number floor(i *
+    gpus_per_trial).
+
+    Args:
+        objective: See `shardwave.search.trial.Objective`.
+        budget: The resolved budget; `budget.jobs` is the number of workers.
     """
 
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
         self._jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
         self._objective, self._modules = objective, getattr(objective, "modules", ())
-        self._threads = threads(objective, self._jobs)
+        self._threads = threads_per_trial(objective, self._jobs)
         self.workers: list[Worker] = []
         fork_server.start(self._modules, self._threads)
 
@@ -90,11 +105,20 @@ class WorkerPool:
             worker.end()
 
     def run(self, driver: Driver, log: TrialLog, epochs: int) -> None:
-        """Run trials until the driver has no more."""
-        loop = _Loop(self, driver, log, epochs)
+        """Run trials until the driver has no more.
+
+        Args:
+            driver: Chooses the trials.
+            log: Records the trials.
+            epochs: Maximum number of epochs per trial.
+
+        Raises:
+            ShardwaveError: If workers cannot start, or a worker reports an error that ends the search.
+        """
+        loop = _TrialLoop(self, driver, log, epochs)
         for slot in range(self._jobs):
             self.add_worker(slot)
-        while loop.feed():
+        while loop.assign():
             driver.tick()
             ready = wait([worker.link for worker in self.workers], driver.poll)
             for worker in [worker for worker in self.workers if worker.link in ready]:
@@ -102,22 +126,29 @@ class WorkerPool:
                     message = worker.link.recv()
                 except (EOFError, ConnectionError):
                     self.workers.remove(worker)
-                    loop.lost(worker)
+                    loop.handle_death(worker)
                 else:
                     loop.handle(worker, message)
 
     def add_worker(self, slot: int) -> None:
-        """Start one more worker."""
-        link, theirs = fork_server.CONTEXT.Pipe()
+        """Start a worker with the number `slot`.
+
+        Raises:
+            ShardwaveError: If the fork server has ended.
+        """
+        link, worker_link = fork_server.CONTEXT.Pipe()
         gpu = self._gpu(slot) if self._gpus_per_trial else None
         process = fork_server.CONTEXT.Process(
-            target=worker_main, args=(theirs, self._objective, self._threads, gpu, fork_server.folder()), name=f"search-{slot}"
+            target=worker_main,
+            args=(worker_link, self._objective, self._threads, gpu, fork_server.folder()),
+            name=f"search-{slot}",
         )
         try:
             fork_server.start(self._modules, self._threads, process)
         except (OSError, EOFError) as error:
-            raise ShardwaveError(f"the process that starts workers ended while it imported {self._modules}") from error
-        theirs.close()
+            modules = ", ".join(self._modules)
+            raise ShardwaveError(f"the process that starts workers ended while it imported {modules}") from error
+        worker_link.close()
         self.workers.append(Worker(process, link, slot))
 
     def _gpu(self, slot: int) -> str:
@@ -126,36 +157,36 @@ class WorkerPool:
         return visible.split(",")[number] if visible else str(number)
 
 
-class _Loop:
-    """What happens to trials between the driver, the workers and the log."""
+class _TrialLoop:
+    """Passes messages between the driver, the workers and the log."""
 
     def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int) -> None:
         self.pool, self.driver, self.log, self.epochs = pool, driver, log, epochs
-        self.again: deque[Assignment] = deque()  # before anything new
+        self.retries: deque[Assignment] = deque()  # assigned before new trials
         self.exhausted = False  # the driver has no more trials
-        self.deaths = 0  # of workers that had not become ready, in a row
+        self.deaths = 0  # consecutive deaths of workers before they were ready
 
-    def feed(self) -> bool:
-        """Give work to idle workers; False when all is done."""
+    def assign(self) -> bool:
+        """Assign trials to idle workers; returns False if all trials have ended."""
         for worker in self.pool.workers:
             if worker.idle and (work := self._next_work()) is not None:
                 worker.idle, worker.work = False, work
                 self.log.start(work, worker.name)
                 worker.send(work)
-        more = not self.exhausted or bool(self.again)  # if so, some worker has yet to become idle
-        return more or any(worker.work for worker in self.pool.workers)
+        unassigned = not self.exhausted or bool(self.retries)
+        return unassigned or any(worker.work for worker in self.pool.workers)
 
     def _next_work(self) -> Assignment | None:
-        if self.again:
-            return self.again.popleft()
+        if self.retries:
+            return self.retries.popleft()
         if self.exhausted:
             return None
         work = self.driver.ask()
-        self.exhausted = work is None and not self.driver.more()
+        self.exhausted = work is None and not self.driver.expects_more()
         return work
 
     def handle(self, worker: Worker, message: tuple[Any, ...]) -> None:
-        """Handle one message of a worker (see `worker_main`)."""
+        """Handle one message of a worker, see `worker_main`; raises ShardwaveError for a "broken" worker."""
         kind, *values = message
         if kind == "ready":
             worker.ready, worker.idle, worker.name, self.deaths = True, True, values[0], 0
@@ -169,8 +200,8 @@ class _Loop:
         else:
             raise ShardwaveError(values[0])
 
-    def lost(self, worker: Worker) -> None:
-        """A worker died: its trial runs again, unless that has happened to it too often."""
+    def handle_death(self, worker: Worker) -> None:
+        """Replace a dead worker; its trial runs again, or fails after MAX_ATTEMPTS attempts."""
         worker.process.join(5)
         status = worker.end() or 0
         reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
@@ -178,7 +209,7 @@ class _Loop:
         if worker.work is not None:
             number, params, attempt = worker.work.trial, worker.work.params, worker.work.attempt
             if attempt < MAX_ATTEMPTS:
-                self.again.append(Assignment(number, params, attempt + 1))
+                self.retries.append(Assignment(number, params, attempt + 1))
             else:
                 self._end(number, "FAILED", f"its worker {reason}, in each of {MAX_ATTEMPTS} attempts", {})
         if not worker.ready:

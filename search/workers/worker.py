@@ -1,4 +1,4 @@
-"""What a search worker process does, and how a trial is run, in a worker or in one of Ray's actors."""
+"""Main function of a worker process, and the execution of a trial in a worker or a Ray actor."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from shardwave.common.environment import cores
 from shardwave.common.redact import redact
 from shardwave.search.trial import Assignment, Report, TrialStopped, check_report
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: the disk's, the user's, or for a file of this size
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exhausted quota, file size limit
 
 
 def worker_main(link: Connection, objective: Callable[..., None], threads: int, gpu: str | None, folder: Path) -> None:
-    """Run the assignments that `link` brings, one after another.
+    """Run the trials that the main process assigns, one after another.
 
-    After each report the worker receives whether the trial stops. It sends ("ready", name) or ("broken", message), then of its
-    trials ("report", trial, epoch, value, spent, info) and ("end", trial, state, error, info).
+    The worker sends ("ready", name) after its preparation, ("report", trial, epoch, value, spent, info) after
+    each epoch, ("end", trial, state, error, info) after each trial, and ("broken", message) for an error that
+    ends the search. It receives an `Assignment` for each trial, and after each report whether the trial
+    stops.
 
     Args:
-        link: The connection to the main process; the worker ends when it is closed.
-        objective: What it calls.
-        threads: Threads of a trial.
-        gpu: The GPU that is visible to it; None: all.
-        folder: The search's temporary folder, which the worker removes if the main process is killed.
+        link: Connection to the main process; the worker ends when it is closed.
+        objective: See `shardwave.search.trial.Objective`.
+        threads: Number of CPU threads per trial.
+        gpu: The only visible GPU; None: all GPUs are visible.
+        folder: Temporary folder of the search, which the worker removes if the main process is killed.
     """
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     log.set_up()
-    os.dup2(2, 1)  # standard output belongs to the command's result
+    os.dup2(2, 1)  # standard output is reserved for the result of the command
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
@@ -58,7 +60,7 @@ def worker_main(link: Connection, objective: Callable[..., None], threads: int, 
             except DiskFull as full:
                 link.send(("broken", str(full)))
     except (EOFError, ConnectionError):
-        pass  # the main process is gone, or needs this worker no more
+        pass  # the main process has ended or closed the connection
 
 
 def _end_with_parent(folder: Path) -> None:
@@ -70,20 +72,20 @@ def _end_with_parent(folder: Path) -> None:
 
 
 def worker_name() -> str:
-    """This process, as trials name it: HOST:PID."""
+    """Return the name of this process as HOST:PID."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def threads(objective: Callable[..., None], jobs: int) -> int:
-    """Threads of a trial: OMP_NUM_THREADS where the user set it, the objective's `threads`, or a share of the cores."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if chosen.isdigit() and int(chosen):
-        return int(chosen)
+def threads_per_trial(objective: Callable[..., None], jobs: int) -> int:
+    """Return OMP_NUM_THREADS, else `objective.threads`, else the number of cores divided by `jobs`."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if setting.isdigit() and int(setting):
+        return int(setting)
     return getattr(objective, "threads", None) or max(1, cores() // jobs)
 
 
 def prepare(objective: Callable[..., None], threads: int) -> str | None:
-    """Import what the objective needs and call its `prepare`; returns why that failed, as one line, or None."""
+    """Import the modules of the objective and call its `prepare`; returns an error message or None."""
     try:
         for name in getattr(objective, "modules", ()):
             importlib.import_module(name)
@@ -96,7 +98,7 @@ def prepare(objective: Callable[..., None], threads: int) -> str | None:
 
 
 class DiskFull(Exception):
-    """A trial found no room for its weights: the search ends, and a resumed one runs the trial again."""
+    """Raised if a trial cannot write its files on a full disk; the search ends and can be resumed."""
 
 
 class _Report:
@@ -123,10 +125,10 @@ def run_trial(
         send: Called with (trial, epoch, value, spent, info) of every report; returns whether the trial stops.
 
     Returns:
-        The state in which the trial ended, why it failed (or None), and what the objective noted in `Report.info`.
+        State of the ended trial, error message or None, and the content of `Report.info`.
 
     Raises:
-        DiskFull: There was no room for what the objective writes.
+        DiskFull: If the objective cannot write its files because the disk is full.
     """
     report: Report = _Report(work.trial, send)
     try:
@@ -147,13 +149,13 @@ def run_trial(
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one line: its type and message, without passwords in URLs."""
+    """Return the type and the message of an exception as one line, without passwords in URLs."""
     message = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def release_memory() -> None:
-    """Give a failed trial's memory back, so that the next one does not inherit its shortage."""
+    """Release the memory of a failed trial, so that the next one does not run out of memory as well."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -1,7 +1,8 @@
-"""Optuna: its samplers and pruners decide, over its own storage; our workers train.
+"""The Optuna backend: Optuna's samplers and pruners schedule trials that a `WorkerPool` runs.
 
-Trials are enqueued when the study is made, one ticket per number, so that `--trials` is exact however many machines draw from the
-study; tickets of the random and grid samplers carry their parameters, those of the model-based ones leave them to the sampler.
+All trials are enqueued when the study is created, so that their total is exact however many machines share
+the study. Trials of the random and grid samplers are enqueued with their parameters; for the model-based
+samplers, Optuna draws the parameters when a trial starts.
 """
 
 from __future__ import annotations
@@ -29,23 +30,31 @@ from shardwave.search.workers.pool import Driver, WorkerPool
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "study.journal"  # in the run folder, where no --storage is given
-POLL_SECONDS = 1.0  # between looks at what other machines do, once there is nothing left to start here
+JOURNAL = "study.journal"  # file in the run folder if no storage is given
+POLL_SECONDS = 1.0  # interval between checks of other machines' trials
 
 
 class OptunaBackend:
-    """TPE, random, grid or GP; successive halving, Hyperband, median or no pruning.
+    """Search with Optuna.
 
-    Promises: with the random and grid samplers the parameters follow from the seed alone; with TPE or GP and one job,
-    everything does (for one version of Optuna). `storage` is a URL (database, `grpc://host:port`, `journal:PATH`); machines
-    that name the same storage and `study` share the trials.
+    Samplers: TPE, random, grid, GP. Schedulers: successive halving, Hyperband, median, none. With the random
+    and grid samplers, the parameters depend on the seed alone. With TPE or GP and one job, the whole search
+    depends on the seed and the version of Optuna.
+
+    Args:
+        storage: URL of a storage, see `open_storage`; machines with the same storage and study share the
+            trials. None: a journal in the run folder, or in memory without a run folder.
+        study: Name of the study; None: "search".
+
+    Raises:
+        UsageError: If `study` is given without `storage`.
     """
 
     name = "optuna"
 
     def __init__(self, storage: str | None = None, study: str | None = None) -> None:
         if study and not storage:
-            raise UsageError("--study needs --storage URL: without it, the study lies in the run folder")
+            raise UsageError("--study needs --storage URL: without it, the study is in the run folder")
         self._storage, self._study = storage, study or "search"
 
     def run(
@@ -55,7 +64,7 @@ class OptunaBackend:
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
         with only_search_on(self._storage), _storage_errors(self._storage):
-            pool = WorkerPool(objective, budget)  # imports, while the study is opened here
+            pool = WorkerPool(objective, budget)  # imports in the background while the study is opened
             driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
             try:
                 result = run_in_pool(objective, driver, budget, log, pool)
@@ -67,7 +76,21 @@ class OptunaBackend:
 
 
 class StudyDriver(Driver):
-    """A study as the pool's driver."""
+    """Driver that takes trials from an Optuna study.
+
+    Args:
+        storage: URL of a storage, or None, see `OptunaBackend`.
+        name: Name of the study.
+        space: The search space.
+        budget: The resolved budget.
+        seed: Seed of the search.
+        log: Log of the trials.
+        objective_terms: Settings of the objective that all machines of the study must have in common.
+
+    Raises:
+        UsageError: If the study has other settings.
+        ShardwaveError: If the study cannot be opened or belongs to another program.
+    """
 
     def __init__(
         self,
@@ -82,7 +105,7 @@ class StudyDriver(Driver):
         self._space, self._budget, self._log, self._seed = space, budget, log, seed
         self._distributions = distributions(space)
         self._live: dict[int, optuna.Trial] = {}
-        self._reported: dict[int, int] = {}  # epochs told to Optuna, by trial
+        self._reported: dict[int, int] = {}  # epochs reported to Optuna, by trial
         self._owner = owner()
         terms = {
             "space": {name: repr(dimension) for name, dimension in space.dimensions.items()},
@@ -90,26 +113,26 @@ class StudyDriver(Driver):
             **objective_terms,
             **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
         }
-        self._alone = storage is None or storage.startswith("sqlite")  # no other process works on the study (`only_search_on`)
+        self._alone = storage is None or storage.startswith("sqlite")  # see `only_search_on`
         if not self._alone:
             self.poll = POLL_SECONDS
         self._study, created = self._open(storage, name, seed)
         self._heartbeat = Heartbeat(self._study, self._owner)
         if created:
-            for trial in log.trials:  # whose storage was lost: Optuna's own code rebuilds its rungs from the values
+            for trial in log.trials:  # the storage was lost; this rebuilds the rungs of the pruner
                 self._replay(trial)
             for lost in log.lost():
                 self._enqueue(lost.trial, lost.params, lost.attempt)
-            self._tickets(seed)
+            self._enqueue_missing(seed)
             self._study.set_user_attr("terms", terms)
         else:
             self._check(name, terms)
             self._retry_stale()
-            self._tickets(seed)
+            self._enqueue_missing(seed)
             self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
-        """The study, and whether it is new. A damaged one in the run folder, or one that lacks known trials, is made anew."""
+        """Open or create the study, replace a damaged one in the run folder; returns whether it is new."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
         parts: dict[str, Any] = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
@@ -129,26 +152,26 @@ class StudyDriver(Driver):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             try:
                 study, created = create_or_load()
-                lack = None if created or storage is not None else self._lack(study)
-            except Exception as error:  # whatever a database's driver raises, or Optuna when it replays a damaged journal
+                defect = None if created or storage is not None else self._defect(study)
+            except Exception as error:  # of a database driver, or of Optuna for a damaged journal
                 if isinstance(error, ShardwaveError) or (storage is None and isinstance(error, OSError)):
                     raise
                 if storage is not None:
-                    raise ShardwaveError(_about(storage, error)) from error
-                lack = f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"
-            if lack is None or journal is None:
+                    raise ShardwaveError(_message(storage, error)) from error
+                defect = f"is damaged ({' '.join(str(error).split()) or type(error).__name__})"
+            if defect is None or journal is None:
                 return study, created
             os.replace(journal, journal.with_name(f"{JOURNAL}.damaged"))
-            say(f"{journal} {lack}: the study is made anew from trials.jsonl; the old one is now {JOURNAL}.damaged")
+            say(f"{journal} {defect}: the study is rebuilt from trials.jsonl; the old file is now {JOURNAL}.damaged")
             return create_or_load()
 
     def _was_left_unfinished(self, study: optuna.Study) -> bool:
-        """Whether a search of ours was killed before it had written what the study is about."""
+        """Return whether a search was killed before it stored the settings of the study."""
         ours = all("trial" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
         return ours and "terms" not in study.user_attrs and study.user_attrs.keys() <= {"terms"}
 
-    def _lack(self, study: optuna.Study) -> str | None:
-        """What is missing in the study of the run folder, after a kill, a full disk or a power failure."""
+    def _defect(self, study: optuna.Study) -> str | None:
+        """Return the defect of the study in the run folder (after a kill or on a full disk), or None."""
         if "terms" not in study.user_attrs:
             return "was not completed"
         rows = (trial.user_attrs.get("row") for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
@@ -156,35 +179,37 @@ class StudyDriver(Driver):
         return f"lacks the trials {', '.join(map(str, sorted(missing)))}" if missing else None
 
     def _check(self, name: str, terms: dict[str, Any]) -> None:
-        """Another machine, or an earlier run, made the study: wait until it is complete, and compare what it searches."""
+        """Wait until the settings of the study are stored, and raise if they differ from `terms`."""
         for _ in range(1 if self._alone else 300):
             stored = self._study.user_attrs.get("terms")
             if stored is not None:
                 break
             time.sleep(0.1)
         else:
-            raise ShardwaveError(f"study {name} is not of this program, or its maker died early; choose another --study name")
+            raise ShardwaveError(
+                f"study {name} is not of this program, or its creation was interrupted; use another --study name"
+            )
         different = [
             f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value
         ]
         if different:
-            what = "of another set" if stored.get("set id") != terms.get("set id") else "another search"
-            raise UsageError(f"study {name} is {what}: {'; '.join(different)}; use its settings or another --study name")
+            kind = "of another set" if stored.get("set id") != terms.get("set id") else "another search"
+            raise UsageError(f"study {name} is {kind}: {'; '.join(different)}; use its settings or another --study name")
 
     def _enqueue(self, number: int, params: dict[str, Any] | None, attempt: int = 1) -> None:
         searched = {name: value for name, value in (params or {}).items() if name in self._space.dimensions}
         self._study.enqueue_trial(searched, user_attrs={"trial": number, "attempt": attempt})
 
-    def _tickets(self, seed: int) -> None:
-        """One ticket for every number that has none."""
+    def _enqueue_missing(self, seed: int) -> None:
+        """Enqueue a trial for every number that has none."""
         states = optuna_module().trial.TrialState
         taken = {
             trial.user_attrs.get("trial") for trial in self._study.get_trials(deepcopy=False) if not _discarded(trial, states)
         }
-        by_us = self._budget.sampler in ("random", "grid")
+        fixed_points = self._budget.sampler in ("random", "grid")
         for number in range(self._budget.trials):
             if number not in taken:
-                point = self._space.point(number, seed, shuffle=self._budget.sampler == "random") if by_us else None
+                point = self._space.point(number, seed, shuffle=self._budget.sampler == "random") if fixed_points else None
                 self._enqueue(number, point)
 
     def _replay(self, recorded: Trial) -> None:
@@ -197,41 +222,42 @@ class StudyDriver(Driver):
         self.end(recorded)
 
     def _retry_stale(self) -> None:
-        """Trials that a killed main process left running are failed, and enqueued again under their numbers."""
+        """Mark running trials of dead searches as failed, and enqueue them again with the same numbers."""
         optuna = optuna_module()
         state = optuna.trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(state.RUNNING,)):
-            left = trial.user_attrs.get("owner")
-            if left is None:
+            process = trial.user_attrs.get("owner")
+            if process is None:
                 age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
                 stale = self._alone or age > STALE_SECONDS
             else:
-                stale = self._alone or not alive(left) or self._heartbeat.is_stale(left)
+                stale = self._alone or not alive(process) or self._heartbeat.is_stale(process)
             if stale:
-                row = trial.user_attrs.get("row")  # it had ended when its process was killed
+                row = trial.user_attrs.get("row")  # set if the trial had ended before its process died
                 try:
                     self._tell(trial.number, row["state"] if row else "FAILED", row["value"] if row else None)
                 except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    continue  # another machine was quicker
+                    continue  # another machine has done it
                 if row is None and (number := trial.user_attrs.get("trial")) is not None:
-                    drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # it may have died before it had all
-                    self._enqueue(number, drawn, trial.user_attrs.get("attempt", 1) + 1)
+                    # `trial.params` may be incomplete
+                    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+                    self._enqueue(number, params, trial.user_attrs.get("attempt", 1) + 1)
 
     def tick(self) -> None:
         """See `Driver`: writes a heartbeat."""
         if self.poll is not None:
             self._heartbeat.beat()
 
-    def more(self) -> bool:
-        """See `Driver`: until the other machines' trials have ended, one may be left for this one to take over."""
+    def expects_more(self) -> bool:
+        """See `Driver`; True while other machines run trials, which this one may have to repeat."""
         if self.poll is None:
             return False
         state = optuna_module().trial.TrialState
         self._retry_stale()
         self.collect()
-        mine = {live.number for live in self._live.values()}
+        own_numbers = {live.number for live in self._live.values()}
         unfinished = self._study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING))
-        return any(trial.number not in mine for trial in unfinished)
+        return any(trial.number not in own_numbers for trial in unfinished)
 
     def ask(self) -> Assignment | None:
         """See `Driver`."""
@@ -239,12 +265,12 @@ class StudyDriver(Driver):
         waiting = self._study.get_trials(deepcopy=False, states=(state.WAITING,))
         if not waiting:
             return None
-        # a sampler for every trial: neither a resumed search nor another machine draws the same starting points again
-        drawn_by = "" if self._alone else f" {self._owner['search']}"
-        self._study.sampler = sampler(self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{drawn_by}")
+        # a new sampler per trial, so that resumed searches and other machines draw different starting points
+        suffix = "" if self._alone else f" {self._owner['search']}"
+        self._study.sampler = sampler(self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{suffix}")
         live = self._study.ask(self._distributions)
         number = live.user_attrs.get("trial")
-        if number is None:  # another machine drew the last ticket at this moment
+        if number is None:  # another machine took the last enqueued trial
             self._study.tell(live, state=state.FAIL)
             return None
         live.set_user_attr("owner", self._owner)
@@ -254,13 +280,13 @@ class StudyDriver(Driver):
     def report(self, trial: Trial) -> bool:
         """See `Driver`."""
         live = self._live[trial.trial]
-        if trial.epochs <= self._reported.get(trial.trial, 0):  # its worker died, and it runs again: known already
+        if trial.epochs <= self._reported.get(trial.trial, 0):  # already reported by an earlier attempt
             return False
         self._reported[trial.trial] = trial.epochs
         try:
             live.report(trial.values[-1], trial.epochs)
         except optuna_module().exceptions.UpdateFinishedTrialError:
-            return True  # this process was taken for dead, and another has the trial
+            return True  # another search considered this one dead and took the trial
         return live.should_prune()
 
     def end(self, trial: Trial) -> None:
@@ -280,14 +306,14 @@ class StudyDriver(Driver):
             self._study.tell(trial, state=state.PRUNED if ended == "PRUNED" else state.FAIL)
 
     def close(self) -> None:
-        """Close the connection; trials that were left running are free for others."""
+        """Unregister the search, so that others take over its running trials, and close the storage."""
         ended(self._owner)
-        if hasattr(self._storage, "engine"):  # a database's
+        if hasattr(self._storage, "engine"):  # of a database
             self._storage.remove_session()
-            self._storage.engine.dispose()  # before the lock on a SQLite file is given up
+            self._storage.engine.dispose()  # before the lock of a SQLite file is released
 
     def collect(self) -> None:
-        """Take in what other machines of the study finished."""
+        """Add the trials that other machines finished to the log."""
         for trial in self._study.get_trials(deepcopy=False):
             row = trial.user_attrs.get("row")
             if row is not None and trial.state.is_finished() and row["trial"] not in self._log.finished:
@@ -296,7 +322,7 @@ class StudyDriver(Driver):
 
 @contextlib.contextmanager
 def _storage_errors(storage: str | None) -> Iterator[None]:
-    """Turn what a database or a proxy fails with while a search runs into one line that names it."""
+    """Convert errors of a database or proxy during a search to a ShardwaveError that names the storage."""
     try:
         yield
     except ShardwaveError:
@@ -305,11 +331,11 @@ def _storage_errors(storage: str | None) -> Iterator[None]:
         kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
         if not kinds & {"optuna.OptunaError", "sqlalchemy.SQLAlchemyError", "grpc.RpcError"}:
             raise
-        raise ShardwaveError(_about(storage, error) + "; once it answers again, go on with --resume") from error
+        raise ShardwaveError(f"{_message(storage, error)}; continue with --resume when it is available") from error
 
 
-def _about(storage: str | None, error: BaseException) -> str:
-    """The storage and, of an error and its cause, what a driver says; without passwords, which drivers repeat."""
+def _message(storage: str | None, error: BaseException) -> str:
+    """Return the storage and the messages of an error and its cause, without passwords."""
     if storage is None:
         return f"the study in the run folder: {' '.join(str(error).split())[:300]}"
     message = f"{error} {error.__cause__ or ''}"
@@ -317,5 +343,5 @@ def _about(storage: str | None, error: BaseException) -> str:
 
 
 def _discarded(trial: optuna.trial.FrozenTrial, states: Any) -> bool:
-    """Failed by us (stale or surplus), not by its objective."""
+    """Return whether the driver marked the trial as failed (stale or surplus), and not its objective."""
     return trial.state == states.FAIL and "row" not in trial.user_attrs

@@ -1,4 +1,4 @@
-"""Which search owns a trial of a shared study, and whether it still runs."""
+"""Owners of the trials of a shared study, and detection of owners that have ended."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import optuna
 
-BEAT_SECONDS = 10  # between a search's heartbeats
-STALE_SECONDS = 60  # without one
+BEAT_SECONDS = 10  # interval between heartbeats
+STALE_SECONDS = 60  # time without a heartbeat after which a search counts as dead
 
 _running: set[str] = set()  # the searches of this process
 
 
 def owner() -> dict[str, Any]:
-    """Describe a search of this process that begins, so that another can tell whether it still runs; `ended` takes it back."""
+    """Register a new search of this process; returns its host, pid, process start and id."""
     search = uuid.uuid4().hex[:8]
     _running.add(search)
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "search": search}
 
 
 def ended(process: dict[str, Any]) -> None:
-    """The search that `owner` described ends; its process may go on with another one."""
+    """Unregister a search of this process that `owner` registered."""
     _running.discard(process["search"])
 
 
 def alive(process: dict[str, Any]) -> bool:
-    """Whether the search that `owner` described still runs; those of other machines are believed to (see `Heartbeat`)."""
+    """Return whether a search that `owner` registered is running; True for those of other machines."""
     if process["host"] != socket.gethostname():
         return True
     if process["pid"] == os.getpid() and process["started"] == _started(os.getpid()):
@@ -41,10 +41,7 @@ def alive(process: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, in the kernel's ticks; None if there is no such process.
-
-    Systems without /proc (macOS) only tell whether it exists.
-    """
+    """Return the start of a process in clock ticks ("unknown" without /proc), None if it does not exist."""
     if not Path("/proc/self").exists():
         try:
             os.kill(pid, 0)
@@ -61,12 +58,17 @@ def _started(pid: int) -> str | None:
 
 
 class Heartbeat:
-    """Heartbeats of a study's searches, as attributes of the study."""
+    """Heartbeats of the searches of a study, stored as user attributes of the study.
+
+    Args:
+        study: The study.
+        process: The search that writes heartbeats, as returned by `owner`.
+    """
 
     def __init__(self, study: optuna.Study, process: dict[str, Any]) -> None:
         self._study, self._name = study, _name(process)
         self._last = -math.inf
-        self._seen: dict[str, tuple[Any, float]] = {}  # the others' last ones, and when they were first seen
+        self._seen: dict[str, tuple[Any, float]] = {}  # last heartbeat and time of its first read
 
     def beat(self) -> None:
         """Write a heartbeat, at most every BEAT_SECONDS."""
@@ -76,7 +78,7 @@ class Heartbeat:
             self._study.set_user_attr(self._name, time.time())
 
     def is_stale(self, process: dict[str, Any]) -> bool:
-        """Whether a search wrote no heartbeat for STALE_SECONDS, by this machine's clock (others may be wrong)."""
+        """Return whether a search wrote no heartbeat for STALE_SECONDS, measured by this machine's clock."""
         name, now = _name(process), time.monotonic()
         beat = self._study.user_attrs.get(name)
         if name not in self._seen or self._seen[name][0] != beat:

@@ -1,4 +1,4 @@
-"""Our search terms in Optuna's: samplers, pruners, distributions, storages."""
+"""Optuna's samplers, pruners, distributions and storages for a search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shardwave.search.space import Choice, LogUniform, Space
 
 
 def optuna_module() -> Any:
-    """The package, quiet; raises `UsageError` when it is not installed."""
+    """Import Optuna and set its log level to ERROR; raises UsageError if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -25,18 +25,18 @@ def optuna_module() -> Any:
 
 
 def distributions(space: Space) -> dict[str, Any]:
-    """Optuna's distributions of the searched parameters; grids are categories."""
-    made = optuna_module().distributions
+    """Return Optuna's distributions of the searched parameters, by name; a `Grid` is categorical."""
+    module = optuna_module().distributions
     return {
-        name: made.CategoricalDistribution(rule.values)
+        name: module.CategoricalDistribution(rule.values)
         if isinstance(rule, Choice)
-        else made.FloatDistribution(rule.low, rule.high, log=isinstance(rule, LogUniform))
+        else module.FloatDistribution(rule.low, rule.high, log=isinstance(rule, LogUniform))
         for name, rule in space.dimensions.items()
     }
 
 
 def pruner(budget: SearchBudget) -> Any:
-    """The pruner that the budget names."""
+    """Create the pruner for the scheduler of the budget."""
     pruners = optuna_module().pruners
     if budget.scheduler == "asha":
         return pruners.SuccessiveHalvingPruner(min_resource=budget.grace, reduction_factor=budget.reduction)
@@ -48,16 +48,26 @@ def pruner(budget: SearchBudget) -> Any:
 
 
 def sampler(budget: SearchBudget, seed: str) -> Any:
-    """The sampler that the budget names, with a generator that follows from `seed`."""
+    """Create the sampler of the budget; `seed` is any text."""
     samplers = optuna_module().samplers
-    kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}  # others are never asked: tickets carry their points
+    # the random and grid samplers are not used: enqueued trials have their parameters
+    kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}
     return kinds.get(str(budget.sampler), samplers.RandomSampler)(seed=random.Random(f"sampler {seed}").getrandbits(32))
 
 
 def open_storage(url: str | None, journal: Path | None) -> Any:
-    """The storage: by URL, or a journal at `journal`, or (neither given) in memory.
+    """Open an Optuna storage.
 
-    `url`: `postgresql://…`, `mysql://…`, `sqlite:///FILE`; `grpc://HOST:PORT` (Optuna's proxy); `journal:FILE` on a shared disk.
+    Args:
+        url: `postgresql://…`, `mysql://…`, `sqlite:///FILE`, `grpc://HOST:PORT` (Optuna's gRPC proxy), or
+            `journal:FILE` on a shared disk; None: use `journal`.
+        journal: File of a journal with one writer; None: in memory.
+
+    Returns:
+        The storage.
+
+    Raises:
+        UsageError: If the URL is invalid or the database driver is not installed.
     """
     optuna = optuna_module()
     if url is None:
@@ -67,7 +77,7 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
     if url.startswith("grpc://"):
         host, _, port = url.removeprefix("grpc://").partition(":")
         if not host or not port.isdigit():
-            raise UsageError(f"--storage of a gRPC proxy is grpc://HOST:PORT, got {url}")
+            raise UsageError(f"--storage of a gRPC proxy must be grpc://HOST:PORT, got {url}")
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if "://" not in url:
         raise UsageError(
@@ -76,7 +86,7 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         )
     from sqlalchemy.exc import SQLAlchemyError
 
-    # a connection may have been dropped between epochs; a SQLite file may be read by a dashboard at the same time
+    # pool_pre_ping: the server may close idle connections; timeout: another program may read a SQLite file
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite:") else {"pool_pre_ping": True}
     for _ in range(5):
         try:
@@ -89,5 +99,5 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
                 text in str(error) for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
             ):
                 raise
-            time.sleep(0.5)  # another machine is making the tables at this moment
+            time.sleep(0.5)  # another machine is creating the tables
     return optuna.storages.RDBStorage(url, engine_kwargs=options)

@@ -1,4 +1,4 @@
-"""One search at a time on one SQLite database: with several, some failed or waited for ever."""
+"""Lock of a SQLite database for one search; concurrent searches failed or waited forever."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shardwave.common.errors import ShardwaveError
 
 
 def database_file(url: str) -> Path | None:
-    """The file of a SQLite URL; None for other databases and for one in memory."""
+    """Return the file of a SQLite URL; None for other databases and for a database in memory."""
     if not url.startswith("sqlite"):
         return None
     from sqlalchemy.engine import make_url
@@ -23,7 +23,7 @@ def database_file(url: str) -> Path | None:
     try:
         name = make_url(url).database or ""
     except ArgumentError:
-        return None  # it is refused with its reason when it is opened
+        return None  # opening the storage raises an error with the reason
     if name.startswith("file:"):  # SQLite's own URI
         name = urllib.parse.unquote(urllib.parse.urlsplit(name).path)
     return None if name in ("", ":memory:") else Path(name)
@@ -31,13 +31,20 @@ def database_file(url: str) -> Path | None:
 
 @contextlib.contextmanager
 def only_search_on(url: str | None) -> Iterator[None]:
-    """Hold the SQLite database that `url` names, however it is spelled; a killed holder's lock is free.
+    """Lock a SQLite database for this search; other storages are not locked.
 
-    The lock is `flock` on the database file itself, so that links and other spellings of its path meet the same lock; SQLite
-    uses another kind (`fcntl`), which it does not meet. Other storages are not locked.
+    The lock is `flock` on the database file, so that it also holds for links to the file, and ends with the
+    process. It does not conflict with SQLite's own locks, which use `fcntl`.
+
+    Args:
+        url: URL of a storage, or None.
+
+    Yields:
+        None.
 
     Raises:
-        ShardwaveError: Another search holds it, or the file cannot be opened.
+        ShardwaveError: If another search uses the database, or the file cannot be opened or locked, or
+            contains another database.
     """
     path = database_file(url or "")
     if path is None:
@@ -52,8 +59,8 @@ def only_search_on(url: str | None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ShardwaveError(
-                f"--storage {url}: another search is using this SQLite database, which serves one at a time: wait until it has "
-                "ended, or give both journal:PATH, postgresql://, mysql:// or grpc://HOST:PORT"
+                f"--storage {url}: another search is using this SQLite database, which supports one only: wait until "
+                "it has ended, or use journal:PATH, postgresql://, mysql:// or grpc://HOST:PORT for both"
             ) from None
         except OSError as error:
             raise ShardwaveError(
@@ -66,7 +73,7 @@ def only_search_on(url: str | None) -> Iterator[None]:
 
 
 def _check_content(url: str, path: Path) -> None:
-    """Raise ShardwaveError for a file that holds something else: Optuna would add its tables to any database."""
+    """Raise ShardwaveError if the file has other content; Optuna would add its tables to any database."""
     if path.stat().st_size == 0:
         return
     try:
@@ -77,11 +84,11 @@ def _check_content(url: str, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise ShardwaveError(f"--storage {url}: {path} cannot be read as a SQLite database: {error}") from None
     if tables and "studies" not in tables:
-        raise ShardwaveError(f"--storage {url}: {path} is a database of something else, without studies: name another file")
+        raise ShardwaveError(f"--storage {url}: {path} is a database without Optuna studies: use another file")
 
 
 def _open(path: Path) -> int:
-    """A new, empty file is a valid database."""
+    """Open or create the file; SQLite accepts an empty file."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""What runs in a Ray actor: an objective in a thread, one epoch per `step`, one trial after another."""
+"""The trainable that runs in a Ray actor."""
 
 from __future__ import annotations
 
@@ -15,28 +15,34 @@ from shardwave.search.workers.worker import DiskFull, prepare, run_trial, worker
 
 
 class ObjectiveTrainable(Trainable):
-    """Tune's view of an objective.
+    """Runs an objective in a thread, one epoch per `step`, one trial after another.
 
-    Every result holds `attempt`, `epoch`, `value`, `spent`, `info`, `worker`; the last of a trial that ends by itself also
-    `state` and `error`. An exception in the objective is such an end and no error of the actor's, so that Tune retries only
-    actors that died.
+    Every result has `attempt`, `epoch`, `value`, `spent`, `info` and `worker`; the last result of a trial
+    that ends by itself also has `state` and `error`. An exception in the objective ends the trial without an
+    error of the actor, so that Tune retries only after the death of an actor.
+
+    Attributes:
+        objective: See `shardwave.search.trial.Objective`.
+        epochs: Maximum number of epochs per trial.
+        threads: Number of CPU threads per trial.
     """
 
     objective: Callable[..., None]
     epochs: int
     threads: int
-    _prepared = False  # this process
-    _broken: str | None = None  # why this process can run no trial
+    _prepared = False  # whether `prepare` was called in this process
+    _broken: str | None = None  # error of `prepare`
 
     def setup(self, config: dict[str, Any]) -> None:
+        """See `Trainable`; `config` has `trial`, `params` and `attempt`."""
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._attempt = config["attempt"]
         self._results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()  # to each report: whether the trial stops
-        self._waiting = False  # for an answer
-        # schedulers want all of these in every result
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()  # per report, whether the trial stops
+        self._waiting = False  # the objective waits for an answer
+        # schedulers need these fields in every result
         self._last: dict[str, Any] = {"epoch": 0, "value": -math.inf, "spent": {}, "info": {}}
         work = Assignment(config["trial"], config["params"], config["attempt"])
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
@@ -53,15 +59,15 @@ class ObjectiveTrainable(Trainable):
             self._results.put({"broken": str(full), "done": True})
 
     def step(self) -> dict[str, Any]:
-        """The next epoch's result, or how the trial ended."""
+        """Return the result of the next epoch, or of the end of the trial."""
         kind = type(self)
-        if not kind._prepared:  # here, not in `setup`: Tune starts actors that it then does not need
+        if not kind._prepared:  # not in `setup`, because Tune starts actors that it does not use
             kind._prepared, kind._broken = True, prepare(kind.objective, kind.threads)
         if self._broken:
             result: dict[str, Any] = {"broken": self._broken, "done": True}
         else:
             result = self._next()
-            if result.get("epoch") == self.epochs:  # nothing can stop it any more: let it finish
+            if result.get("epoch") == self.epochs:  # the last epoch: wait for the end of the trial
                 result |= self._next()
         self._last |= {name: value for name, value in result.items() if name in self._last}
         return {**self._last, **result, "worker": worker_name(), "attempt": self._attempt}
@@ -76,10 +82,12 @@ class ObjectiveTrainable(Trainable):
         return result
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """See `Trainable`; starts another trial in the same actor."""
         self.cleanup()
         self._begin(new_config)
         return True
 
     def cleanup(self) -> None:
+        """See `Trainable`; stops the running trial."""
         if self._waiting:
             self._next(stop=True)

@@ -1,4 +1,4 @@
-"""Ray Tune: its schedulers and OptunaSearch decide, its actors train, each one trial after another."""
+"""The Ray backend: Ray Tune schedules the trials and runs them in actors, on one machine or a cluster."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ from shardwave.search.trial import MAX_ATTEMPTS, SearchResult
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers import temporary
 from shardwave.search.workers.fork_server import environment
-from shardwave.search.workers.worker import threads
+from shardwave.search.workers.worker import threads_per_trial
 from shardwave.shards.build import ray_cluster
 
-OBJECT_STORE = 80 * 2**20  # bytes; Ray's least, and more than results need
+OBJECT_STORE = 80 * 2**20  # bytes, Ray's minimum; results need less
 QUIET = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # objectives name files relative to where the user stands
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # objectives use paths relative to the user's working directory
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial has no value
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search at once; what ended is recorded
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the search immediately; ended trials are recorded
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "60",
 }
 
 
 class RayBackend:
-    """ASHA, median stopping or none; random, grid or (through OptunaSearch) TPE; on this machine or, by `address`, a cluster.
+    """Search with Ray Tune: ASHA, median stopping or none; random, grid or, by OptunaSearch, TPE sampling.
 
-    Promises: with the random and grid samplers the parameters follow from the seed alone.
+    With the random and grid samplers, the parameters depend on the seed alone.
+
+    Args:
+        address: Address of a running cluster; None: Ray is started on this machine.
     """
 
     name = "ray"
@@ -71,10 +74,10 @@ def _tune(
     from ray import tune
 
     from shardwave.search.backends.ray.actor import ObjectiveTrainable
-    from shardwave.search.backends.ray.parts import LogCallback, make_searcher, scheduler
+    from shardwave.search.backends.ray.parts import LogCallback, make_scheduler, make_searcher
 
     jobs = budget.jobs or 1
-    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": threads(objective, jobs)}
+    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": threads_per_trial(objective, jobs)}
     kind = type("Objective", (ObjectiveTrainable,), attributes)
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
@@ -84,7 +87,7 @@ def _tune(
         tune.with_resources(kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}),
         tune_config=tune.TuneConfig(
             search_alg=make_searcher(space, budget, seed, log),
-            scheduler=scheduler(budget, log),
+            scheduler=make_scheduler(budget, log),
             num_samples=missing,
             max_concurrent_trials=jobs,
             reuse_actors=True,
@@ -103,33 +106,46 @@ def _tune(
     try:
         tuner.fit()
     except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
-        lost = f"Ray ended the search: {ray_cluster.reason(error)}; go on with --resume"
-        raise ShardwaveError(callback.error or lost) from error
+        message = f"Ray ended the search: {ray_cluster.reason(error)}; continue with --resume"
+        raise ShardwaveError(callback.error or message) from error
 
 
 @contextlib.contextmanager
 def ray_running(address: str | None, objective: Callable[..., None], budget: SearchBudget, folder: Path) -> Iterator[None]:
-    """Ray, started with `folder` for its files (or connected to, with an address) and shut down."""
+    """Start Ray or connect to a cluster, and shut down or disconnect on exit.
+
+    Args:
+        address: Address of a running cluster; None: start Ray on this machine.
+        objective: See `shardwave.search.trial.Objective`.
+        budget: The resolved budget.
+        folder: Folder for the files of a Ray that is started.
+
+    Yields:
+        None.
+
+    Raises:
+        ShardwaveError: If this process already uses Ray, or Ray cannot be started or reached.
+    """
     ray = ray_module(own_cluster=address is None)
     if ray.is_initialized():
-        raise ShardwaveError("Ray already runs in this process: call ray.shutdown() before a search")
+        raise ShardwaveError("Ray is already running in this process: call ray.shutdown() before a search")
     try:
         if address:
             ray_cluster.connect(ray, address)
         else:
-            # actors import while the main process goes on; workers that are started before it is there serve no actor
+            # actors import in the background; workers started before the driver would not be used for actors
             settings = {
                 "preload_python_modules": ["shardwave.search.backends.ray.actor"],
                 "prestart_worker_first_driver": False,
             }
-            with environment(threads(objective, budget.jobs or 1)):
+            with environment(threads_per_trial(objective, budget.jobs or 1)):
                 ray_cluster.start(
                     ray,
                     num_cpus=budget.jobs,
                     object_store_memory=OBJECT_STORE,
                     include_dashboard=False,
                     configure_logging=False,
-                    _temp_dir=str(folder / "r"),  # Ray opens this one to all users, but not the one around it
+                    _temp_dir=str(folder / "r"),  # Ray makes it accessible to all users, but not its parent
                     _node_ip_address="127.0.0.1",
                     _system_config=settings,
                 )
@@ -139,7 +155,7 @@ def ray_running(address: str | None, objective: Callable[..., None], budget: Sea
 
 
 def cluster_resources(address: str) -> dict[str, float]:
-    """What the nodes of the cluster have together: {"CPU": …, "GPU": …, …}."""
+    """Return the resources of a cluster, summed over its nodes: {"CPU": …, "GPU": …, …}."""
     ray = ray_module()
     ray_cluster.connect(ray, address)
     try:
@@ -149,10 +165,17 @@ def cluster_resources(address: str) -> dict[str, float]:
 
 
 def ray_module(own_cluster: bool = False) -> Any:
-    """The package, quiet; raises `UsageError` when it is not installed.
+    """Import Ray with little output.
 
-    A cluster of our own is closed to all but this search by a token (which Ray reads when it is imported); left to itself, Ray
-    2.60 makes one too, but leaves it in the home folder.
+    Args:
+        own_cluster: Set a new authentication token, so that only this search can use the cluster. Ray reads
+            the token on import; by default, Ray 2.60 creates a token and leaves it in the home folder.
+
+    Returns:
+        The package.
+
+    Raises:
+        UsageError: If Ray is not installed.
     """
     if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

@@ -1,4 +1,4 @@
-"""Our search terms in Ray Tune's: schedulers, searchers, and the callback that keeps the record."""
+"""Ray Tune's schedulers, searchers and callbacks for a search."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.worker import describe
 
 MEDIAN_TRIALS = 3
-PATIENCE = 120.0  # seconds in which no trial runs, after which Ray on this machine is taken for broken
+PATIENCE = 120.0  # seconds without a running trial after which the search fails
 
 
-def scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
-    """The scheduler that the budget names, told of every recorded trial's values.
+def make_scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
+    """Create the scheduler of the budget, and replay the finished trials of the log to it.
 
-    Epochs are our own (`time_attr="epoch"`): Tune's training_iteration starts over with a retried trial.
+    The scheduler counts `epoch` because Tune's `training_iteration` restarts from 1 when a trial is retried.
     """
     if budget.scheduler == "none":
         return FIFOScheduler()
-    made: TrialScheduler
+    scheduler: TrialScheduler
     if budget.scheduler == "asha":
-        made = ASHAScheduler(
+        scheduler = ASHAScheduler(
             time_attr="epoch",
             metric="value",
             mode="max",
@@ -43,42 +43,49 @@ def scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
             reduction_factor=budget.reduction,
         )
     else:
-        made = MedianStoppingRule(
+        scheduler = MedianStoppingRule(
             time_attr="epoch",
             metric="value",
             mode="max",
             grace_period=budget.grace,
             min_samples_required=MEDIAN_TRIALS,
-            min_time_slice=cast(Any, math.inf),  # never pause for want of samples: that needs checkpoints
+            min_time_slice=cast(Any, math.inf),  # never pause a trial, which needs checkpoints
         )
     for recorded in log.trials:
-        _replay(made, recorded)
-    return made
+        _replay(scheduler, recorded)
+    return scheduler
 
 
-@dataclasses.dataclass(eq=False)  # median stopping keys its tables by trial: hashable by identity, unlike a SimpleNamespace
+@dataclasses.dataclass(eq=False)  # hashable: median stopping uses trials as keys
 class _Recorded:
     trial_id: str
     status: str = "RUNNING"
 
 
-def _replay(made: TrialScheduler, recorded: Trial) -> None:
-    """Tell a scheduler a trial of an earlier run, as it was told then: this rebuilds its rungs (Ray does not save them)."""
+def _replay(scheduler: TrialScheduler, recorded: Trial) -> None:
+    """Pass the results of a finished trial to a scheduler, to rebuild rungs that Ray does not save."""
     trial = cast(Any, _Recorded(f"recorded-{recorded.trial}"))
     controller = cast(Any, types.SimpleNamespace(get_live_trials=list))
-    made.on_trial_add(controller, trial)
+    scheduler.on_trial_add(controller, trial)
     result: dict[str, Any] = {}
     for epoch, value in enumerate(recorded.values, 1):
         result = {"epoch": epoch, "value": value}
-        made.on_trial_result(controller, trial, result)
+        scheduler.on_trial_result(controller, trial, result)
     if recorded.state == "FAILED":
-        made.on_trial_error(controller, trial)
+        scheduler.on_trial_error(controller, trial)
     else:
-        made.on_trial_complete(controller, trial, result)
+        scheduler.on_trial_complete(controller, trial, result)
 
 
 class AssignmentSearcher(Searcher):
-    """Numbers the trials: lost ones first, then every number that no record holds, each with the parameters of `_params`."""
+    """Searcher that numbers the trials: interrupted ones first, then numbers that are not in the log.
+
+    Args:
+        space: The search space.
+        budget: The resolved budget.
+        seed: Seed of the search.
+        log: Log of the trials.
+    """
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         super().__init__(metric="value", mode="max")
@@ -88,7 +95,7 @@ class AssignmentSearcher(Searcher):
         self._numbers = [number for number in range(budget.trials) if number not in known]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next assignment, as Tune's configuration of the trial."""
+        """See `Searcher`; returns the fields of the next `Assignment`."""
         if self._lost:
             lost = self._lost.pop(0)
             return self._config(self._adopt(trial_id, lost))
@@ -107,14 +114,20 @@ class AssignmentSearcher(Searcher):
         return {"trial": assignment.trial, "params": assignment.params, "attempt": assignment.attempt}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass
+        """See `Searcher`; does nothing."""
 
 
 class OptunaAssignmentSearcher(AssignmentSearcher):
-    """The same with parameters from Ray's OptunaSearch (grids as categories).
+    """Searcher with parameters from Ray's OptunaSearch; a `Grid` is a categorical parameter.
 
-    A trial that the scheduler stopped is told to Optuna as pruned and a failed one as failed, which OptunaSearch left to itself
-    takes for complete; a completed one is told its best value.
+    OptunaSearch reports all trials to Optuna as complete. This class reports stopped trials as pruned, failed
+    ones as failed, and complete ones with their best value.
+
+    Args:
+        space: The search space.
+        budget: The resolved budget.
+        seed: Seed of the search.
+        log: Log of the trials; finished ones are reported to Optuna.
     """
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
@@ -125,7 +138,7 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
             distributions(space),
             metric="value",
             mode="max",
-            seed=seed + len(log.finished),  # a resumed search does not draw its first points again
+            seed=seed + len(log.finished),  # a resumed search draws new points
             points_to_evaluate=[self._searched(lost.params) for lost in self._lost],
         )
         for recorded in log.trials:
@@ -164,39 +177,46 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
 
 
 def make_searcher(space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> Searcher:
-    """The searcher for the budget's sampler."""
+    """Create the searcher for the sampler of the budget."""
     return (OptunaAssignmentSearcher if budget.sampler == "tpe" else AssignmentSearcher)(space, budget, seed, log)
 
 
 class LogCallback(Callback):
-    """Writes what Tune's trials do into the log."""
+    """Tune callback that records the trials in the log.
+
+    Args:
+        log: Records the trials.
+        epochs: Maximum number of epochs per trial.
+        own_cluster: Whether Ray was started for this search.
+
+    Attributes:
+        error: Reason for which the search cannot continue, or None.
+    """
 
     def __init__(self, log: TrialLog, epochs: int, own_cluster: bool = False) -> None:
         self._log, self._epochs, self._own_cluster = log, epochs, own_cluster
         self._last_running = time.monotonic()
-        self.error: str | None = None  # why the search cannot go on
+        self.error: str | None = None
         self._deaths: dict[int, int] = {}
         self._endings: dict[int, dict[str, Any]] = {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """End a search whose own Ray has lost its node, or starts no actor: Tune would wait for ever."""
+        """See `Callback`; raises ShardwaveError if its own cluster runs no trial: Tune would wait forever."""
         waited = time.monotonic() - self._last_running
         if not self._own_cluster or any(trial.status == "RUNNING" for trial in trials):
             self._last_running = time.monotonic()
         elif waited > PATIENCE or (waited > 5 and ray.cluster_resources().get("CPU", 0) < 1):
-            self.error = (
-                f"Ray has started no trial for {waited:.0f} seconds (was one of its processes killed?); go on with --resume"
-            )
+            self.error = f"Ray has run no trial for {waited:.0f} s (was one of its processes killed?); continue with --resume"
             raise ShardwaveError(self.error)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial starts, or starts anew after its actor died."""
+        """See `Callback`; records the start of an attempt."""
         config = trial.config
         number = config["trial"]
         self._log.start(Assignment(number, config["params"], config["attempt"] + self._deaths.get(number, 0)), "")
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A result: a new epoch, or an end, or both."""
+        """See `Callback`; records an epoch or an end; raises ShardwaveError if the search cannot continue."""
         if "broken" in result:
             self.error = result["broken"]
             raise ShardwaveError(self.error)
@@ -209,18 +229,18 @@ class LogCallback(Callback):
             self._endings[number] = result
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial ended: by itself, or stopped by the scheduler."""
+        """See `Callback`; records a trial that ended by itself or was stopped by the scheduler."""
         number = trial.config["trial"]
         ending = self._endings.pop(number, {"state": "PRUNED", "error": None})
         self._log.end(number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial's actor died; Tune starts it again."""
+        """See `Callback`; counts the deaths of a trial's actor, after which Tune retries the trial."""
         number = trial.config["trial"]
         self._deaths[number] = self._deaths.get(number, 0) + 1
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial's actor died too often."""
+        """See `Callback`; records the failure of a trial that Tune does not retry."""
         number = trial.config["trial"]
         if number not in self._log.running:
             self._log.start(Assignment(number, trial.config["params"], trial.config["attempt"]), "")

@@ -74,7 +74,7 @@ def test_tpe_learns_and_a_resumed_search_does_not_begin_anew(tmp_path: Path) -> 
     ("options", "message"),
     [
         ({"storage": "somewhere"}, "--storage must be a URL"),
-        ({"storage": "grpc://host"}, "--storage of a gRPC proxy is grpc://HOST:PORT, got grpc://host"),
+        ({"storage": "grpc://host"}, "--storage of a gRPC proxy must be grpc://HOST:PORT, got grpc://host"),
         ({"storage": "mysql://user:pass@host/db"}, "--storage mysql://user:...@host/db needs a database driver"),
         ({"study": "name"}, "--study needs --storage URL"),
         ({"address": "auto"}, "backend optuna does not take --address"),

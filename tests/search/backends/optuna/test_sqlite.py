@@ -118,7 +118,11 @@ def test_databases_that_are_not_ours(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE songs (name TEXT)")
     text.write_text("not a database, but long enough to be taken for one" * 100)
     before = other.read_bytes(), text.read_bytes()
-    for path, reason in ((other, "a database of something else"), (text, "cannot be read as a SQLite database"), (tmp_path, "")):
+    for path, reason in (
+        (other, "a database without Optuna studies"),
+        (text, "cannot be read as a SQLite database"),
+        (tmp_path, ""),
+    ):
         with pytest.raises(ShardwaveError, match=f"--storage sqlite:///{path}: .*{reason}"):
             make_backend("optuna", storage=f"sqlite:///{path}").run(objectives.smooth, SPACE, budget(1), 0)
     assert (other.read_bytes(), text.read_bytes()) == before
