@@ -1,1 +1,1 @@
-"""Throughput of every stage beside baselines, limits and peers, and search quality on recorded learning curves."""
+"""Throughput of every stage with limits, baselines and peers, and search quality on learning curves."""

@@ -1,4 +1,4 @@
-"""Accuracy table: every model cross-validated on the folds of a data set, over seeds, and the effect of leakage.
+"""Accuracy table: models cross-validated on the folds of a data set, over seeds, and the effect of leakage.
 
 Every cross-validation is `shardwave.models.training.train` with `--folds all`, which does not choose epochs on the fold
 that is scored. It has its own folder, so that an interrupted table continues.
@@ -97,7 +97,7 @@ def run(
 
 
 def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Row of the table: mean over the folds for every seed, and the mean and standard deviation of these over the seeds."""
+    """Row of the table: means over the folds by seed, and their mean and standard deviation."""
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
     return {
@@ -148,7 +148,7 @@ class Training(NamedTuple):
 
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
-    """Results in the order of `trainings`, from processes with one thread each: small networks gain little from a second."""
+    """Results in order, from processes with one thread: small networks gain little from a second one."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
     from shardwave.search.config import count_gpus
@@ -242,11 +242,12 @@ def table(contents: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs comes from a training "
-        "that validates on fold k mod n + 1 without fold k (the last epoch within one standard error of the best). The default "
-        "settings of the models were compared by their mean over such validation folds, each of which is the test fold of "
-        "another round, and the rule for the epochs replaced an earlier one after a first table of this kind, so that the "
-        "scores are optimistic to that extent. ± is the standard deviation over seeds; minutes are of one run on at most one core.",
+        "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs comes from a "
+        "training that validates on fold k mod n + 1 without fold k (the last epoch within one standard error of the best). "
+        "The default settings of the models were compared by their mean over such validation folds, each of which is the "
+        "test fold of another round, and the rule for the epochs replaced an earlier one after a first table of this kind, "
+        "so that the scores are optimistic to that extent. ± is the standard deviation over seeds; minutes are of one run "
+        "on at most one core.",
     ]
     for leak in contents["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]

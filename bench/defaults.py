@@ -1,4 +1,4 @@
-"""Comparison of a model's settings on validation data, from which its defaults are chosen; no test fold is scored.
+"""Comparison of a model's settings on validation data, to choose its defaults; no test fold is scored.
 
 `python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends one
 record per setting. A set with folds gives one round per fold: that fold is not used, the next one validates, and the others

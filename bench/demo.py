@@ -1,4 +1,4 @@
-"""`demo`: audio, shards, training, two searches and a report on a small data set, with the seconds of each step."""
+"""`demo`: audio, shards, training, two searches and a report on a small data set."""
 
 from __future__ import annotations
 

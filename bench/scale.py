@@ -1,4 +1,4 @@
-"""`bench throughput --scale`: cost of builds over clips and workers, with the exponent of a fitted power law."""
+"""`bench throughput --scale`: cost of builds over clips and workers, and the fitted exponents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _fitted(case: str, points: Sequence[tuple[float, float]], params: dict) -> R
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the least-squares line through the logarithms of the points; 1 is proportional cost."""
+    """Return the slope of the least-squares line through the logarithms; 1 is proportional cost."""
     x, y = np.log(points).T
     return float(np.polyfit(x, y, 1)[0])
 

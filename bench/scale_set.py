@@ -1,4 +1,4 @@
-"""`python -m shardwave.bench.scale_set`: cost of opening, shuffling and planning a shard set of a million clips.
+"""`python -m shardwave.bench.scale_set`: cost of opening, shuffling and planning a set of a million clips.
 
 The set is synthetic: manifest and indexes are those of a build with default options, and tars are sparse files without
 content, which opening, shuffling and planning do not read. Every repeat runs in a new process with the files in the page
@@ -41,7 +41,7 @@ SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
 
 
 def write_set(folder: Path, clips: int) -> None:
-    """Write a set of `clips` clips into `folder`, with the shards that `shardwave.shards.build.plan` gives."""
+    """Write a set of `clips` clips into `folder`, with the shards of `shardwave.shards.build.plan`."""
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
     first = 0
     for split, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
@@ -142,7 +142,7 @@ def main() -> None:
             append(options.out, record)
         print(f"{case}: {record.median:.3f} {unit} of {sorted(round(value, 3) for value in values)}")
 
-    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)  # one process per repeat
+    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
     with alone, tempfile.TemporaryDirectory(prefix="shardwave-scale-") as folder:
         write_set(Path(folder), options.clips)
         files = {suffix: [path.stat().st_size for path in Path(folder).glob(f"*{suffix}")] for suffix in ("tar", "index", "json")}

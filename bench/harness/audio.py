@@ -1,4 +1,4 @@
-"""Audio for the measurements: 30 s clips, 16-bit mono WAV at 22.05 kHz, cut from real music if there is any."""
+"""Audio for the measurements: 30 s clips, 16-bit mono WAV at 22.05 kHz, from real music if present."""
 
 from __future__ import annotations
 

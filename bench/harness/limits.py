@@ -19,7 +19,7 @@ import numpy as np
 from shardwave.bench.harness.timing import Case
 
 N_FFT, HOP = 2_048, 512  # samples
-FFT_OPERATIONS = 2 * N_FFT * 11 - 4 * N_FFT + 6  # of a real FFT of N_FFT = 2 ** 11 samples, see `stft_operations`
+FFT_OPERATIONS = 2 * N_FFT * 11 - 4 * N_FFT + 6  # of a real FFT; see `stft_operations`
 BLOCK = 128  # frames transformed at once: input and output fit the second-level cache
 RESOURCES = {  # fields of Machine
     "memory": "memory copy",
@@ -95,7 +95,7 @@ def measure_machine(folder: Path, workers: int, quick: bool = False) -> Machine:
 
 
 def _fastest(work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None) -> float:
-    """Seconds of the fastest call among those of the next `seconds`, at least three, the first of which does not count."""
+    """Seconds of the fastest call within `seconds`; at least three calls, without the first."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
@@ -107,7 +107,7 @@ def _fastest(work: Callable[[], object], seconds: float, before: Callable[[], ob
 
 
 def _copy_rate(pool: ThreadPoolExecutor, workers: int, size: int, passes: int, seconds: float) -> float:
-    """Bytes per second that all threads copy, each from its own `size` bytes into a buffer that stays in a cache."""
+    """Bytes per second that all threads copy, each from `size` bytes into a buffer in a cache."""
     block = min(size, 1 << 18)
     sources = [np.ones(size // block * block, np.uint8).reshape(-1, block) for _ in range(workers)]
     targets = [np.empty(block, np.uint8) for _ in range(workers)]
@@ -137,7 +137,7 @@ def _digest_rate(pool: ThreadPoolExecutor, workers: int, seconds: float) -> floa
 
 
 def _disk_rates(pool: ThreadPoolExecutor, workers: int, folder: Path, size: int, seconds: float) -> tuple[float, float]:
-    """Bytes per second written (synced) and read, a file of `size` bytes per thread; reads are inf without a droppable cache."""
+    """Bytes per second written and read by all threads; reads are inf if the cache cannot be dropped."""
     data = np.random.default_rng(0).integers(0, 256, size, np.uint8).data
     paths = [folder / f"disk-{number}" for number in range(workers)]
     try:

@@ -15,7 +15,7 @@ from shardwave.bench.harness.record import Record
 from shardwave.common.errors import ShardwaveError
 
 ROOT = Path(__file__).resolve().parents[2]
-CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line as a user runs it, in a fresh process
+CLI = (sys.executable, "-c", "from cli import main; main()")  # the command line in a fresh process
 RESULT_SECONDS, MEMORY_SECONDS = 0.02, 0.2  # intervals between checks for the first result, and of the memory
 
 

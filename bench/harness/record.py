@@ -14,7 +14,7 @@ from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, UsageError
 
 ROLES = ("ours", "peer", "baseline", "limit")
-LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # units; in every other unit more is better
+LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # in other units higher is better
 
 
 class Way(TypedDict):
@@ -82,7 +82,8 @@ class Record:
         environment: Machine, library versions, commit and date.
 
     Raises:
-        UsageError: The role is unknown, the record has both or neither of repeats and a reason, or `of_limit` is above 1.
+        UsageError: The role is unknown, the record has both or neither of repeats and a reason, or `of_limit` is
+            above 1.
     """
 
     stage: str
@@ -130,8 +131,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 def with_limit(record: Record, limit: float) -> Record:
     """Return the record with the fraction of `limit` that its median reaches.
 
-    A median beyond the limit shows that the rate behind the limit was measured too low. The record then has no `of_limit`,
-    and `params["limit_exceeded"]` is the fraction.
+    A median beyond the limit shows that the rate behind the limit was measured too low. The record then has no
+    `of_limit`, and `params["limit_exceeded"]` is the fraction.
 
     Args:
         record: Measured or skipped record.
@@ -155,7 +156,8 @@ def read(path: Path | str) -> list[dict[str, Any]]:
     """Read the rows of a `records.jsonl` (or of the folder that holds one).
 
     Raises:
-        ShardwaveError: The file cannot be read, or a record is damaged. The message names the file, the line and the field.
+        ShardwaveError: The file cannot be read, or a record is damaged. The message names the file, the line and the
+            field.
     """
     path = Path(path)
     file = path / "records.jsonl" if path.is_dir() else path

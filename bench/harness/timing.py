@@ -1,4 +1,4 @@
-"""Timing of cases: warm-up, alternating rounds, and repeats until the spread is small or a time limit is reached."""
+"""Timing of cases: warm-up, alternating rounds, and repeats until the spread is small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from shardwave.bench.harness.record import Record, quartiles, with_limit
 
-SCALES = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}  # per second, for units of time; every other unit is work per second
+SCALES = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}  # per second; other units are work per second
 IDLE = 0.02  # seconds over which `settle` measures the processor time of this process
 
 
@@ -79,8 +79,8 @@ QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
 def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
     """Time all cases of a group.
 
-    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine's speed affects all cases
-    alike.
+    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine's speed affects all
+    cases alike.
 
     Args:
         cases: Cases with different names.

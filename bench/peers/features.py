@@ -11,7 +11,7 @@ RATE, N_FFT, HOP = 22_050, 2_048, 512
 def librosa_setup() -> Callable[[list[str]], None]:
     """Return `work(paths)`, which computes the features of whole clips.
 
-    Features are five statistics of MFCC, chroma, centroid, bandwidth, contrast, roll-off and zero-crossing rate.
+    Features are five statistics of MFCC, chroma, centroid, bandwidth, contrast, roll-off and zero-crossings.
     """
     import librosa
     import numpy as np

@@ -1,6 +1,6 @@
-"""Loaders of image samples, used as their documentation shows: webdataset, torchvision's ImageFolder, LitData.
+"""Loaders of image samples, used as their documentation shows: webdataset, ImageFolder, LitData.
 
-Every function `*_epoch` returns a function that reads one shuffled epoch. Worker processes are kept for the next epoch.
+Every function `*_epoch` returns a function that reads one shuffled epoch. Worker processes are kept for the next.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
 
 
 def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """Run `study.optimize` with TPE, successive halving and the pruning callback of Optuna's Lightning example.
+    """Run `study.optimize` with TPE, successive halving and the callback of Optuna's Lightning example.
 
     Args:
         data: File of the arrays.

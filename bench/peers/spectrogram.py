@@ -1,4 +1,4 @@
-"""Audio files to spectrogram images by other programs: librosa with matplotlib, librosa with PIL, torchaudio, DALI.
+"""Audio files to spectrogram images by librosa with matplotlib, librosa with PIL, torchaudio and DALI.
 
 Every program makes one 512 x 512 image of each whole clip, and no slices.
 """
@@ -16,7 +16,7 @@ RATE, N_FFT, HOP, SIZE = 22_050, 2_048, 512, 512
 
 
 def report_setup(out: str) -> Callable[[list[str]], None]:
-    """Return `work(paths)`, which draws spectrograms of librosa with matplotlib and saves them as RGB PNG files.
+    """Return `work(paths)`, which saves figures of librosa spectrograms as RGB PNG files.
 
     Args:
         out: Folder of the files.
@@ -65,7 +65,7 @@ def librosa_setup(out: str) -> Callable[[list[str]], None]:
 
 
 def torchaudio_setup() -> Callable[[list[str]], None]:
-    """Return `work(paths)`, which computes uint8 images with torchaudio and torchvision's antialiased resize."""
+    """Return `work(paths)`, which computes uint8 images with torchaudio and torchvision."""
     import soundfile
     import torch
     from torchaudio.transforms import AmplitudeToDB, Spectrogram

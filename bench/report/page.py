@@ -12,7 +12,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.storage.atomic import write_bytes
 
 RECORDS, RESULT = "records.jsonl", "result.json"
-MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # errors of damaged values
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # of damaged values
 
 
 def write(paths: Sequence[Path | str], out_html: Path | str) -> str:

@@ -12,10 +12,10 @@ Row = dict[str, Any]
 SHOWN = 6  # curves in a figure
 HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
 ABOUT = (
-    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers of each backend "
-    "run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the table minus the best value "
-    "of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are Ray's scheduler and searcher, called "
-    "by the event loop of the replay instead of Tune."
+    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers of each "
+    "backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the table minus "
+    "the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are Ray's scheduler and "
+    "searcher, called by the event loop of the replay instead of Tune."
 )
 
 

@@ -31,7 +31,7 @@ DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are not 
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Return sentences on the bottleneck, the step farthest from its limit, replayed searches and skipped cases.
+    """Return sentences on the bottleneck, the step farthest from its limit, searches and skipped cases.
 
     Args:
         rows: Records of one file.
@@ -97,7 +97,7 @@ def environment(environments: Sequence[Row]) -> Table:
 
 
 def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
-    """Step, record and seconds per 30 s clip of the records with a `way`; steps of an epoch count EPOCHS times."""
+    """Step, record and seconds per clip of records with a `way`; steps of an epoch count EPOCHS times."""
     ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
     return [(way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1)) for way, row in ways]
 

@@ -24,7 +24,7 @@ def html(page: Page) -> str:
     )
     environment.filters.update(kind=lambda block: type(block).__name__, number=number, plot=plot)
     bars = [block for _, blocks in page.sections for block in blocks if isinstance(block, Bars)]
-    key = any(bar.high for block in bars for bar in block.bars)  # whether to show the key of colours and whiskers
+    key = any(bar.high for block in bars for bar in block.bars)  # whether to explain the colours
     return printable(environment.get_template("page.html").render(page=page, key=key))
 
 

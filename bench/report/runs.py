@@ -1,4 +1,4 @@
-"""Blocks of run folders: curves and confusion matrix of a training, trials of a search, comparison of searches."""
+"""Blocks of run folders: trainings, trials of a search, and comparison of searches."""
 
 from __future__ import annotations
 

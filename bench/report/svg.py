@@ -1,4 +1,4 @@
-"""Positions of a line chart, which `page.html` draws as inline SVG; its width keeps text readable on a phone."""
+"""Positions of a line chart that `page.html` draws as SVG; its width suits a phone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW = 12  # curves with at most this many points get markers
 
 
 def plot(lines: Lines) -> dict[str, Any] | None:
-    """Return edges, ticks as (position, label), and the points, bands and dots of all curves; None without points.
+    """Return edges, ticks as (position, label), and curves with points, bands and dots; None without points.
 
     Args:
         lines: Chart.

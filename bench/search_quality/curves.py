@@ -95,7 +95,7 @@ def read(path: Path) -> Table:
         return Table(path.stem, Space.from_description(space), rows)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:  # parameters and space do not fit
+    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError) as error:
         raise ShardwaveError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""`bench search`: backends compared in simulated time on recorded learning curves, which replace the trainings."""
+"""`bench search`: backends compared in simulated time on recorded learning curves instead of trainings."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def replay(
 ) -> dict[str, Any]:
     """Replay all strategies on recorded learning curves, and write records and a report.
 
-    The repeats of a record are the final regrets (best value of the table minus best value of the search), one per seed.
+    The repeats of a record are the final regrets by seed: best value of the table minus best value of the search.
     Its parameters hold the best value over epochs and over time as [point, q1, median, q3].
 
     Args:
@@ -193,7 +193,7 @@ def replay(
 def _records(table: Table, workers: int, epochs: int, trainings: int, searches: dict[str, list[list[Step]]]) -> list[Record]:
     """One record per strategy: final regrets, curves, and the mean rank over the seeds."""
     ends = np.array([[steps[-1].best for steps in runs] for runs in searches.values()])
-    ranks = dict(zip(searches, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 is best; ties get their mean rank
+    ranks = dict(zip(searches, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 is best
     last = {"epochs": trainings * epochs, "seconds": max(steps[-1].seconds for runs in searches.values() for steps in runs)}
     records = []
     for name, runs in searches.items():

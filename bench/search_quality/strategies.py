@@ -149,7 +149,7 @@ class RayTrial:
 
 
 class BestOfFirstEpoch:
-    """Baseline that trains random points for one epoch, and the best of them to the end, with half of the epochs each."""
+    """Baseline: half of the epochs on first epochs of random points, the other half on the best points."""
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
         total = budget.trials  # the replay sets as many trials as epochs

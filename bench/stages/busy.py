@@ -1,4 +1,4 @@
-"""Training while other processes use all cores: the default number of threads and fixed numbers of threads."""
+"""Training with default and with fixed numbers of threads while other processes use all cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tabular features computed with the images from the same transform, and librosa's functions called one by one."""
+"""Tabular features from the transform of the images, and librosa's functions called one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading of shuffled batches of 512 x 512 uint8 images from local shards and over HTTP; opening of a large set."""
+"""Loading of shuffled batches of 512 x 512 images from disk and over HTTP; opening of a large set."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _case(
     rate: float | None = None,
     **more: Any,
 ) -> Case:
-    """Return a case that goes through all samples of `params`; `rate` is the bytes per second of its limit."""
+    """Case that reads all samples of `params`; `rate` is the bytes per second of its limit."""
     params = {**params, **more}
     least = None if rate is None else params["samples"] * params["sample_bytes"] / rate
     return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before, least=least)
@@ -84,7 +84,7 @@ def _limit(scope: Scope, params: dict[str, Any], resource: str) -> Case:
 
 
 def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
-    """Records of reads from the page cache: ours with one and all threads, peers without and with workers, a copy."""
+    """Records of reads from the page cache: ours, peers, and a copy."""
     count, size = sizes["samples"], sizes["sample_bytes"]
     _png_folder(folder / "png", images, scope.pick(64, count))
     slow = "not in the quick run: writing its chunks takes too long"
@@ -119,7 +119,7 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
 def _peers(
     folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool, rate: float
 ) -> list[Case]:
-    """Cases of stock loaders with `workers` processes (0: this process); slow loaders read a part of a large set."""
+    """Cases of stock loaders with `workers` processes or none; slow ones read a part of a large set."""
     batch, count = params["batch_size"], params["samples"]
     how = f"{workers} workers" if workers else "one process"
     params, few = {**params, "workers": workers}, min(count, png_files)
@@ -154,7 +154,7 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
 
 
 def _cold(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
-    """Records of reads with the files dropped from the page cache before every repeat; opening is included."""
+    """Records of reads with files dropped from the page cache before; opening is included."""
     group = f"{sizes['samples']:,} samples, batches of 32, cold"
     params = {**sizes, "group": group, "batch_size": 32, "cache": "dropped"}
     if not limits.drop_from_cache(tars):
@@ -252,7 +252,7 @@ def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
 
 
 def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
-    """Mapped tars, and (tar, first byte) of every image in them, as the standard library's tarfile reads them."""
+    """Mapped tars, and (tar, first byte) of every image in them, as `tarfile` reads them."""
     mapped, places = [], []
     for number, tar in enumerate(tars):
         mapped.append(np.memmap(tar, np.uint8, "r"))

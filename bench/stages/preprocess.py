@@ -34,8 +34,8 @@ HEADLINE = "numba cpu: full + 10 slices"  # the record of the step "computing im
 def run(scope: Scope) -> Iterator[Record]:
     """Measure engines, peers and the FFT alone; then whole builds: rate, start to first shard, memory.
 
-    The limit of files to images is the operations of the FFTs or one copy of the files' bytes. A build also writes,
-    syncs and digests its images.
+    The limit of files to images is the operations of the FFTs or one copy of the files' bytes. A build also
+    writes, syncs and digests its images.
 
     Yields:
         Records in seconds of audio per second, in seconds, and in MB.
@@ -80,7 +80,7 @@ def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callabl
 
 
 def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
-    """Return `work(paths)`, which reads files through the engine's stream as a build does and returns the number of images."""
+    """Return `work(paths)`, which reads files as a build does and returns the number of images."""
     maker = make_engine(engine, device, config)
 
     def work(paths: Sequence[str | Path]) -> int:
@@ -219,7 +219,7 @@ def _builds(scope: Scope) -> Iterator[Record]:
     variants = [""] if scope.quick else ["", " + features", *[", cuda"] * scope.cuda]
     seen: dict[str, list[process.Watched]] = {options: [] for options in variants}
     out = folder / "set"
-    clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # removing gigabytes takes seconds and is not timed
+    clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # takes seconds, not timed
 
     def build(options: str, source: Sequence[Path] = clips) -> process.Watched:
         command = [*process.CLI, "shard", str(source[0].parent.parent), "--out", str(out)]

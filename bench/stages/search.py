@@ -1,4 +1,4 @@
-"""Searches of the MLP on features in fresh processes, by backend, and the same searches with stock Ray Tune and Optuna."""
+"""Searches of the MLP in fresh processes with our backends, and with stock Ray Tune and Optuna."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def watch(command: Sequence[str], out: Path, **numbers: int) -> WatchedSearch:
 
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:
-    """Shard set with features, fold to validate on and description of the data: ESC-10 if present, else the bench's clips."""
+    """Shard set, fold to validate on and description: ESC-10 if present, else the bench's clips."""
     from shardwave.bench.stages.training import labelled_set
     from shardwave.preprocess.config import SpectrogramConfig
     from shardwave.shards.build.builder import build
@@ -166,7 +166,7 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
 
 
 def _arrays(path: Path, fold: int | None, out: Path) -> Path:
-    """Write the features as arrays for the peers: standardised slices for training, full views for validation."""
+    """Write the arrays of the peers: standardised slices for training, full views for validation."""
     from shardwave.models.data.splits import resolve
     from shardwave.shards.read.open_set import open_set
 

@@ -1,4 +1,4 @@
-"""Training steps of each model on batches from shards, on batches from a resident copy, and on one synthetic batch."""
+"""Training steps of each model on batches from shards, from a resident copy, and on one synthetic batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
 
 
 def backbone_set(scope: Scope) -> Path:
-    """Build a small shard set for VGG16, whose convolutions take 0.2 s per image on two cores; return its path."""
+    """Build a small shard set: the convolutions of VGG16 take 0.2 s per image on two cores."""
     return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
@@ -140,7 +140,7 @@ def limit_cases(
 
 
 def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, Any]) -> float:
-    """Floating-point operations of a training step per sample: matrix products and convolutions, both directions."""
+    """Floating-point operations of a step per sample: matrix products and convolutions, both directions."""
     learner = data.learner(config, 1).to(data.device)
     with FlopCounterMode(display=False) as counter:
         learner.training_step(data.to_device(batch)).backward()

@@ -1,4 +1,4 @@
-"""Transfer to the device: uint8 batches from pinned and from pageable memory, and the bandwidth of the device's memory."""
+"""Transfer of uint8 batches from pinned and pageable memory to the device, and bandwidth of its memory."""
 
 from __future__ import annotations
 
