@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     r"""Return `rows` as CSV text with the line end `\n`.
 
-    All fields of a row with a carriage return are quoted: Python's writer does not quote a single `\r` with this line end, and
-    readers take it for the end of the line.
+    All fields of a row with a carriage return are quoted: Python's writer does not quote a single `\r` with
+    this line end, and readers take it for the end of the line.
     """
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")

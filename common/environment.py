@@ -1,4 +1,4 @@
-"""Record of the machine, devices, versions, commit and date, which every manifest, result and bench record stores."""
+"""Record of machine, devices, versions, commit and date, which manifests, results and bench records store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def environment() -> dict[str, Any]:
     """Return a record of the environment at this moment.
 
     Returns:
-        `machine`, `cpu`, `cores`, `memory_gb`, `gpu` (names), `python`, `versions` (by package), `commit` and `date` (UTC).
+        `machine`, `cpu`, `cores`, `memory_gb`, `gpu` (names), `python`, `versions` (by package), `commit` and
+        `date` (UTC).
     """
     return {**_static(), "gpu": _gpu_names(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 

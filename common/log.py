@@ -1,4 +1,4 @@
-"""Log handlers of the commands: messages and, with `--verbose`, log records of the modules, on standard error."""
+"""Log handlers of the commands: messages and, with `--verbose`, log records, on standard error."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Messages to users, through the logger `shardwave.messages`.
 
-They have the level INFO, so that a program that imports the package shows none of them unless it configures logging. The commands
-print them on standard error (see `log.set_up`).
+They have the level INFO, so that a program that imports the package shows none of them unless it configures
+logging. The commands print them on standard error (see `log.set_up`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _muted = False
 
 
 def say(*lines: str) -> None:
-    """Log a message of one or several lines. Line ends within a line, for example in a file name, are escaped."""
+    """Log a message of one or several lines. Line ends within a line, as in a file name, are escaped."""
     if not is_muted():
         log_line("\n".join(map(one_line, lines)))
 
@@ -44,7 +44,7 @@ def is_muted() -> bool:
 
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
-    """Suppress messages within the context, for example about a temporary shard set; progress is still shown."""
+    """Suppress messages within the context, as about a temporary shard set; progress is still shown."""
     global _muted
     before, _muted = _muted, True
     try:

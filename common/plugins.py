@@ -1,4 +1,4 @@
-"""Load extensions that other packages provide by entry points, for example in the group `shardwave.networks`."""
+"""Load extensions that other packages provide by entry points, as in the group `shardwave.networks`."""
 
 from __future__ import annotations
 

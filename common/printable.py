@@ -7,15 +7,17 @@ import re
 import sys
 from typing import IO
 
-# Controls (C0 except tab and newline, DEL, C1), marks and overrides of the writing direction, line and paragraph separators,
-# interlinear and tag characters, and surrogates, which represent bytes of a name that are not UTF-8.
+# Controls (C0 except tab and newline, DEL, C1), marks and overrides of the writing direction, line and
+# paragraph separators, interlinear and tag characters, and surrogates, which represent bytes of a name that
+# are not UTF-8.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _PLAIN = str.maketrans(  # ASCII replacements of the signs in tables and messages, also those of click
     dict(zip("─│┌┐└┘├┤┬┴┼━┃–—·×≤≥", "-|++++++++" + "+-|--.x<>", strict=True)) | {"…": "...", "→": "->"}
 )
-PLAIN_SIGNS = "shardwave.plain"  # encoding error handler: writes ASCII signs for known characters, `?` for others
+# encoding error handler: writes ASCII signs for known characters, `?` for others
+PLAIN_SIGNS = "shardwave.plain"
 
 
 def printable(text: str, *, lines: bool = True) -> str:

@@ -45,8 +45,9 @@ def bar(*, every: Any = None, shown: Any = True, **options: Any) -> Any:
 def heartbeat(name: str) -> Iterator[None]:
     """Print a line after `SILENCE` seconds without one, within the context.
 
-    The line is the state of the current progress lines, or else states that `name` is working. Nothing is printed on a terminal
-    or if messages are not shown. Of several processes of Lightning, only the first prints.
+    The line is the state of the current progress lines, or else states that `name` is working. Nothing is
+    printed on a terminal or if messages are not shown. Of several processes of Lightning, only the first
+    prints.
 
     Args:
         name: Name of the work.

@@ -18,8 +18,8 @@ INTERVAL = 1.0  # minimum seconds from the start of a bar, or from another line,
 class Lines(tqdm):
     """A tqdm bar that prints lines with the remaining time.
 
-    No line is printed in the first `SHORT` seconds of the process or within `INTERVAL` seconds of another line; a later update,
-    or the end, prints it then.
+    No line is printed in the first `SHORT` seconds of the process or within `INTERVAL` seconds of another
+    line; a later update, or the end, prints it then.
 
     Args:
         every: Units between two lines; a tenth of the total by default.
@@ -28,13 +28,14 @@ class Lines(tqdm):
     monitor_interval = 0  # without the monitor thread of tqdm, which would print too
 
     def __init__(self, *args: Any, every: float | None = None, **options: Any) -> None:
-        self._steps: float = math.inf  # number of lines that are printed or skipped; infinite until tqdm is set up
+        # number of lines that are printed or skipped; infinite until tqdm is set up
+        self._steps: float = math.inf
         super().__init__(*args, **{**options, "file": io.StringIO(), "leave": True, "delay": 0, "mininterval": 0, "miniters": 1})
         self._every = every or (self.total or math.inf) / 10
         self._steps, self._begin = self._passed(), time.monotonic()
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Print a line if one is due. When the bar is closed, `pos` is 0, and a line is printed only at 100 %."""
+        """Print a line if one is due; when the bar is closed (`pos` is 0), only at 100 %."""
         now = time.monotonic()
         if self._steps is math.inf or self._passed() <= self._steps or now - messages.started < SHORT:
             return

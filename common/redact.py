@@ -8,8 +8,10 @@ import urllib.parse
 from typing import Any
 
 MASK = "***"
-SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)  # user names are not masked
-# Query parameters whose values are no secrets; all others are masked, because the names of secrets are not all known.
+# user names are not masked
+SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.IGNORECASE)
+# Query parameters whose values are no secrets; all others are masked, because the names of secrets are not
+# all known.
 PLAIN = frozenset(
     ("host", "hostaddr", "port", "dbname", "database", "service", "sslmode", "charset", "application_name", "connect_timeout")
     + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
@@ -29,8 +31,9 @@ def mask_url(url: str) -> str:
         url: The value of an option that takes a URL. Text without `://` is treated as a mistyped URL.
 
     Returns:
-        The URL with `***` in place of passwords (of all user information, unless the scheme is a database's), of the values of
-        the query that are not in `PLAIN`, and of assignments in the fragment (except `sha256=`).
+        The URL with `***` in place of passwords (of all user information, unless the scheme is a database's),
+        of the values of the query that are not in `PLAIN`, and of assignments in the fragment (except
+        `sha256=`).
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -57,7 +60,7 @@ def redact(text: str, *urls: str) -> str:
 
 
 def redact_values(value: Any) -> Any:
-    """Mask the secrets in all strings of nested dicts, lists and tuples, except in names of classes, which are data."""
+    """Mask the secrets in all strings of nested dicts, lists and tuples, except in names of classes."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -98,8 +101,9 @@ def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
 def _user_information(rest: str, query: int, sql: bool) -> int | None:
     """Return the position of the `@` that ends the user information, or None if there is none.
 
-    It is the last `@`, because a password may contain `@`, `/`, `?` or `#`. An `@` in a well-formed query (which begins at
-    `query`) does not count. Neither does one in a path after a host without a port, except in the URL of a database.
+    It is the last `@`, because a password may contain `@`, `/`, `?` or `#`. An `@` in a well-formed query
+    (which begins at `query`) does not count. Neither does one in a path after a host without a port, except
+    in the URL of a database.
     """
     if rest.startswith("/"):
         return None
@@ -114,7 +118,7 @@ def _user_information(rest: str, query: int, sql: bool) -> int | None:
 
 
 def _stray_password(rest: str) -> int | None:
-    """Return the position of a colon that no valid port follows, as in `user:password` without `@host`, or None."""
+    """Return the position of a colon without a valid port, as in `user:password` without `@host`, or None."""
     authority = _IPV6.sub(lambda match: "x" * len(match.group()), re.split(r"[/?#]", rest, maxsplit=1)[0])
     colon = authority.find(":")
     return None if colon < 0 or re.fullmatch(r"\d*|PORT", authority[colon + 1 :]) else colon

@@ -25,7 +25,8 @@ def opener(path: str, flags: int) -> int:
     """
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device can have side effects
         raise OSError(errno.EINVAL, NOT_REGULAR, path)
-    # The file may have been replaced since. O_NONBLOCK prevents waiting for the writer of a pipe; regular files ignore it.
+    # The file may have been replaced since. O_NONBLOCK prevents waiting for the writer of a pipe; regular
+    # files ignore it.
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

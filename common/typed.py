@@ -1,8 +1,8 @@
 """Check JSON files against typed definitions with pydantic; an error names the file and the wrong value.
 
-A definition is a `TypedDict`. Numbers must be finite, and integers must fit into 64 bits. No value is converted, and fields that
-a definition does not name are allowed. `Annotated[int, Range(low, high)]` bounds a number; `Annotated[str, Pattern(regex)]`
-restricts a text.
+A definition is a `TypedDict`. Numbers must be finite, and integers must fit into 64 bits. No value is
+converted, and fields that a definition does not name are allowed. `Annotated[int, Range(low, high)]` bounds a
+number; `Annotated[str, Pattern(regex)]` restricts a text.
 """
 
 from __future__ import annotations
@@ -90,7 +90,8 @@ def check(value: Any, kind: type[T], where: object, remedy: str = "") -> T:
         remedy: End of messages.
 
     Raises:
-        DamagedFile: The value does not satisfy the definition; the message names the field, its rule and the value received.
+        DamagedFile: The value does not satisfy the definition; the message names the field, its rule and the
+            value received.
     """
     from pydantic import ValidationError
 
@@ -130,7 +131,8 @@ def lines(data: bytes, kind: type[T], where: object, remedy: str = "") -> list[T
     """
     return [
         check(parse(line, f"{where} line {number}", remedy), kind, f"{where} line {number}", remedy)
-        for number, line in enumerate(data.split(b"\n"), 1)  # splitlines would also split at other line ends within names
+        # splitlines would also split at other line ends within names
+        for number, line in enumerate(data.split(b"\n"), 1)
         if line.strip()
     ]
 
@@ -144,7 +146,8 @@ def build(kind: type[T], values: Any, where: object) -> T:
         where: Name of the file, for messages.
 
     Raises:
-        DamagedFile: A field is missing, unknown, of another type or refused by the class; the message names it.
+        DamagedFile: A field is missing, unknown, of another type or refused by the class; the message names
+            it.
     """
     check(values, kind, where)
     try:
@@ -158,7 +161,7 @@ def _end(remedy: str) -> str:
 
 
 def _described(errors: list[Any], value: Any) -> str:
-    """Describe the error of the most deeply nested field, because the other types of a union fail at a higher level."""
+    """Describe the error of the most deeply nested field; other types of a union fail at a higher level."""
     names = [_field(error, value) for error in errors]
     number = max(range(len(names)), key=lambda i: len(names[i]))
     name, error = "".join(names[number]).removeprefix("."), errors[number]

@@ -27,9 +27,9 @@ class AutoConfig:
     """Spectrogram settings of which some are chosen from the clips.
 
     Args:
-        values: Fields of `SpectrogramConfig`. The value `auto` means that the field is chosen from the clips; it is the
-            default of `sample_rate`, `slices` and `fit_seconds`. The additional key `window_seconds` sets `n_fft` to the
-            nearest power of two and `hop_length` to a quarter of it.
+        values: Fields of `SpectrogramConfig`. The value `auto` means that the field is chosen from the clips;
+            it is the default of `sample_rate`, `slices` and `fit_seconds`. The additional key
+            `window_seconds` sets `n_fft` to the nearest power of two and `hop_length` to a quarter of it.
 
     Raises:
         UsageError: A value is not valid.
@@ -48,9 +48,10 @@ class AutoConfig:
     def resolve(self, seconds: Iterable[float], rates: Iterable[int]) -> SpectrogramConfig:
         """Choose the automatic values for a set of clips.
 
-        `sample_rate` is 22,050 Hz, or the median of `rates` if that is lower. `fit_seconds` is the 95th percentile of the
-        lengths for fit `pad` and their median for `crop`. `slices` is 10, or the largest number for which the slices of
-        nine of ten clips are at least `SHORTEST_SLICE` (within 2 %) and one window long; 0 if that number is 1.
+        `sample_rate` is 22,050 Hz, or the median of `rates` if that is lower. `fit_seconds` is the 95th
+        percentile of the lengths for fit `pad` and their median for `crop`. `slices` is 10, or the largest
+        number for which the slices of nine of ten clips are at least `SHORTEST_SLICE` (within 2 %) and one
+        window long; 0 if that number is 1.
 
         Args:
             seconds: Lengths of the clips in seconds, in any order.

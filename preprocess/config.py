@@ -91,8 +91,8 @@ class SpectrogramConfig:
     def fitted(self, samples: int) -> int:
         """Return the number of samples after fitting a clip.
 
-        `stretch` keeps the length. `pad` appends silence to clips shorter than `fit_seconds`. `crop` does the same and
-        cuts longer clips at `fit_seconds`.
+        `stretch` keeps the length. `pad` appends silence to clips shorter than `fit_seconds`. `crop` does the
+        same and cuts longer clips at `fit_seconds`.
 
         Args:
             samples: Length of the clip at `sample_rate`.
@@ -112,9 +112,9 @@ class SpectrogramConfig:
     def slice_bounds(self, samples: int) -> list[tuple[int, int]]:
         """Return the frame ranges of the slices of a clip.
 
-        Slice i of S slices holds the frames from floor(i T / S) to floor((i + 1) T / S) of the T frames of the fitted
-        clip, at least one. Slices of `slice_seconds` follow each other with `slice_overlap`. A slice that would begin in
-        the silence that `fit` adds is dropped.
+        Slice i of S slices holds the frames from floor(i T / S) to floor((i + 1) T / S) of the T frames of
+        the fitted clip, at least one. Slices of `slice_seconds` follow each other with `slice_overlap`. A
+        slice that would begin in the silence that `fit` adds is dropped.
 
         Args:
             samples: Length of the clip at `sample_rate`, before fitting.
@@ -141,7 +141,8 @@ class SpectrogramConfig:
             samples: Length of the clip at `sample_rate`, before fitting.
 
         Returns:
-            Samples that the full view does not show, and samples that no slice shows (0 if there are no slices).
+            Samples that the full view does not show, and samples that no slice shows (0 if there are no
+            slices).
         """
         fitted, bounds = self.fitted(samples), self.slice_bounds(samples)
         sliced = min(fitted, bounds[-1][1] * self.hop_length) if bounds else samples

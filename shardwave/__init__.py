@@ -17,8 +17,9 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Idle OpenMP threads sleep instead of spinning, because spinning threads slow down other programs. The OpenMP runtimes of GNU and
-# of LLVM (Intel) read these variables when torch loads them; they must be set before any module imports torch.
+# Idle OpenMP threads sleep instead of spinning, because spinning threads slow down other programs. The OpenMP
+# runtimes of GNU and of LLVM (Intel) read these variables when torch loads them; they must be set before any
+# module imports torch.
 for _name, _value in {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}.items():
     os.environ.setdefault(_name, _value)
 

@@ -54,7 +54,8 @@ def build(
     Args:
         audio: Folder of audio, or its URL.
         out: Folder or URL of the set.
-        config: Parameters of the spectrogram; by default, the sample rate and the number of slices are chosen from the clips.
+        config: Parameters of the spectrogram; by default, the sample rate and the number of slices are chosen
+            from the clips.
         features: Compute feature vectors too; ignored if `config` is given.
         **options: Fields of `BuildOptions`, for example `labels`, `val_fraction`, `workers`, `engine`.
 
@@ -63,7 +64,8 @@ def build(
 
     Raises:
         UsageError: An option is not valid, or `out` contains other files.
-        TooManyBadInputs: The set is finished, but a larger share of files than `max_bad_fraction` was quarantined.
+        TooManyBadInputs: The set is finished, but a larger share of files than `max_bad_fraction` was
+            quarantined.
 
     Example:
         >>> manifest = shardwave.build("my-audio", "sets/mine", labels="labels.csv")
@@ -129,7 +131,8 @@ def spectrogram(samples: np.ndarray, rate: int, config: SpectrogramConfig | None
 
     Args:
         samples: float32 [time] or [time, channels]; channels are averaged.
-        rate: Sample rate of `samples` in Hz. If it differs from `config.sample_rate`, the samples are resampled.
+        rate: Sample rate of `samples` in Hz. If it differs from `config.sample_rate`, the samples are
+            resampled.
         config: Parameters of the spectrogram; the defaults of `SpectrogramConfig` if None.
 
     Raises:
@@ -172,14 +175,15 @@ def train(
 
     Args:
         shard_set: Folder or URL of the set.
-        model: Name of a network, or a function `(shape, classes, **params) -> nn.Module`. `shape` is that of one input: (1,
-            frequency, time) for images, (features,) for feature vectors. The module maps float32 [batch, *shape], standardised
-            with the mean and standard deviation of the training data, to logits [batch, classes].
+        model: Name of a network, or a function `(shape, classes, **params) -> nn.Module`. `shape` is that of
+            one input: (1, frequency, time) for images, (features,) for feature vectors. The module maps
+            float32 [batch, *shape], standardised with the mean and standard deviation of the training data,
+            to logits [batch, classes].
         out: The run folder.
         resume: Continue an interrupted run.
         params: Keyword arguments of the function.
-        **options: Fields of `TrainConfig`, for example `epochs`, `batch_size`, `learning_rate`, `val_fold`; with a function
-            also `field`: "npy" for images (default), "features.npy" for feature vectors.
+        **options: Fields of `TrainConfig`, for example `epochs`, `batch_size`, `learning_rate`, `val_fold`;
+            with a function also `field`: "npy" for images (default), "features.npy" for feature vectors.
 
     Returns:
         The content of result.json.
@@ -210,8 +214,8 @@ def evaluate(
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
-        `scores` by name, for example `test_full_accuracy`; `per_class`; `confusion`; and `splits`, which states what the run used
-        the clips of each split for.
+        `scores` by name, for example `test_full_accuracy`; `per_class`; `confusion`; and `splits`, which
+        states what the run used the clips of each split for.
     """
     from shardwave.models.evaluation.evaluate import evaluate
 
@@ -230,13 +234,15 @@ def predict(
 
     Args:
         run: The run folder.
-        clips: A folder of audio, a file, a shard set, or arrays of samples, float32 [time] or [time, channels].
+        clips: A folder of audio, a file, a shard set, or arrays of samples, float32 [time] or [time,
+            channels].
         rate: Sample rate of the arrays in Hz.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes that read audio; one per core by default.
 
     Returns:
-        One prediction per clip, in the order of the paths or of the arrays. Files that cannot be used are logged as warnings.
+        One prediction per clip, in the order of the paths or of the arrays. Files that cannot be used are
+        logged as warnings.
     """
     from shardwave.models.evaluation import predict as prediction
 
@@ -286,8 +292,8 @@ def load_model(run: Path | str, model: Factory | None = None) -> Trained:
         model: The function that returns the network, if it cannot be imported by its name.
 
     Returns:
-        An object with `network` (an `nn.Module` in evaluation mode from raw batches, uint8 [batch, frequency, time] or float32
-        [batch, features], to logits), `classes`, `config` and `spectrogram`.
+        An object with `network` (an `nn.Module` in evaluation mode from raw batches, uint8 [batch, frequency,
+        time] or float32 [batch, features], to logits), `classes`, `config` and `spectrogram`.
     """
     from shardwave.models.networks.registry import register
     from shardwave.models.runs import checkpoint
@@ -313,8 +319,8 @@ def tune(
         shard_set: Folder or URL of the set.
         model: Name of a network, or a function as for `train`.
         out: The run folder.
-        space: Dimensions by name (`Choice`, `Grid`, `Uniform`, `LogUniform`), or a YAML file; the default of the model if None.
-            Names are fields of `TrainConfig`, or keyword arguments of the function.
+        space: Dimensions by name (`Choice`, `Grid`, `Uniform`, `LogUniform`), or a YAML file; the default of
+            the model if None. Names are fields of `TrainConfig`, or keyword arguments of the function.
         backend: `optuna`, `ray` or `random`.
         resume: Continue an interrupted search.
         **options: Fields of `SearchConfig`, for example `trials`, `epochs`, `jobs`, `scheduler`, `val_fold`.

@@ -1,4 +1,4 @@
-"""Suppression of messages that C libraries write to standard error, as libmpg123 in libsndfile does even for valid MP3 files."""
+"""Suppress messages of C libraries on standard error, which libmpg123 prints even for valid MP3 files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _before: int | None = None
 def silenced() -> Iterator[None]:
     """Redirect the `stderr` stream of C to /dev/null within the context.
 
-    Python's `sys.stderr` and file descriptor 2 do not change, so that progress bars and tracebacks of other threads are still
-    visible. If several threads use the context at a time, the redirection ends with the last one.
+    Python's `sys.stderr` and file descriptor 2 do not change, so that progress bars and tracebacks of other
+    threads are still visible. If several threads use the context at a time, the redirection ends with the
+    last one.
     """
     global _depth, _before
     stream, null = _streams()

@@ -1,7 +1,8 @@
 """Identify audio files by their bytes, and find the samples of WAV, AU and AIFF files.
 
-libsndfile trusts the header, or returns fewer samples without an error. The lengths in WAV, AU and AIFF headers are therefore
-compared with the size of the file first. If a streaming writer left a length open, the samples extend to the end of the file.
+libsndfile trusts the header, or returns fewer samples without an error. The lengths in WAV, AU and AIFF
+headers are therefore compared with the size of the file first. If a streaming writer left a length open, the
+samples extend to the end of the file.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.mpeg import find_frame
 from shardwave.preprocess.audio.pcm import Samples
 
-OPEN = 0x7F00_0000  # least length that means "open", if the file holds less; streaming writers leave such values
+# least length that means "open", if the file holds less; streaming writers leave such values
+OPEN = 0x7F00_0000
 _UNKNOWN = 0xFFFF_FFFF  # unknown length in RF64, BW64 (the chunk ds64 has the true one) and AU
-_JUNK = 4_096  # most bytes of unknown kind, and at most a sixteenth of the samples, that may follow the samples
+# most bytes of unknown kind, and at most a sixteenth of the samples, that may follow the samples
+_JUNK = 4_096
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-_GUID_REST = bytes.fromhex("000000001000800000aa00389b71")  # end of a GUID that begins with the code of a format
+# end of a GUID that begins with the code of a format
+_GUID_REST = bytes.fromhex("000000001000800000aa00389b71")
 _FORMATS = {1: "iu", 3: "f"}  # WAV: PCM (8 bits are unsigned), IEEE float
 _MPEG_FORMATS = (0x50, 0x55)  # WAV: MPEG layers I and II, layer III
 _BITS = {"i": (16, 24, 32), "u": (8,), "f": (32, 64)}
@@ -59,11 +63,12 @@ FOREIGN_SUFFIXES = {
 
 
 class Layout(NamedTuple):
-    """Position of the samples in a WAV, AU or AIFF file. If all positions are None, libsndfile decodes the file."""
+    """Position of the samples in a WAV, AU or AIFF file; if it is None, libsndfile decodes the file."""
 
     pcm: Samples | None = None  # uncompressed samples
     mpeg: tuple[int, int] | None = None  # bytes [start, stop) of an MPEG stream
-    rebuilt: bytes | None = None  # the file with a corrected header, if a compressed file has a wrong or open length
+    # the file with a corrected header, if a compressed file has a wrong or open length
+    rebuilt: bytes | None = None
     missing: float = 0.0  # seconds that the header states and the file does not contain
     reason: str | None = None  # reason for missing seconds
 
@@ -75,8 +80,8 @@ def identify(head: bytes) -> str | None:
         head: The first 4 KiB, or all bytes of a smaller file.
 
     Returns:
-        `wav`, `au`, `aiff`, `flac`, `ogg`, `mpeg`, `tagged` (begins with an ID3 tag), `other` (further formats of
-        libsndfile), `foreign` (formats that only FFmpeg reads), or None if the file is no audio.
+        `wav`, `au`, `aiff`, `flac`, `ogg`, `mpeg`, `tagged` (begins with an ID3 tag), `other` (further
+        formats of libsndfile), `foreign` (formats that only FFmpeg reads), or None if the file is no audio.
     """
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "wav"
@@ -91,7 +96,7 @@ def identify(head: bytes) -> str | None:
 
 
 def foreign_name(head: bytes) -> str | None:
-    """Return the name of a format that only FFmpeg reads, by the first bytes of a file; None for all other files."""
+    """Return the name of a format that only FFmpeg reads, by the first bytes of a file, or None."""
     for offset, magic, name in _FOREIGN:
         if head.startswith(magic, offset):
             return name
@@ -130,7 +135,7 @@ def _read(file: FileIO, offset: int, count: int) -> bytes:
 
 
 def _chunk(file: FileIO, offset: int, size: int, order: str) -> tuple[bytes, int] | None:
-    """Return identifier and length of the RIFF or IFF chunk at `offset`; None if there is no chunk that fits in the file."""
+    """Return identifier and length of the RIFF or IFF chunk at `offset`; None if none fits in the file."""
     head = _read(file, offset, 8)
     if len(head) < 8 or not all(32 <= byte < 127 for byte in head[:4]):
         return None
@@ -139,7 +144,7 @@ def _chunk(file: FileIO, offset: int, size: int, order: str) -> tuple[bytes, int
 
 
 def _held(stated: int, held: int, byte_rate: float) -> tuple[int, float, str | None]:
-    """Return the bytes of samples that the file holds of the stated ones, the missing seconds, and the reason."""
+    """Return the bytes of samples in the file, the missing seconds of the stated length, and the reason."""
     if stated <= 0:
         raise BadAudio("no samples")
     if held <= 0:
@@ -151,7 +156,7 @@ def _held(stated: int, held: int, byte_rate: float) -> tuple[int, float, str | N
 
 
 def _check_rest(file: FileIO, end: int, size: int, order: str | None, claimed: int) -> None:
-    """Raise BadAudio if further samples follow byte `end`, and not only chunks, tags, zeros or a few unknown bytes."""
+    """Raise BadAudio if other data than chunks, tags, zeros or a few unknown bytes follow byte `end`."""
     while order and end + 8 <= size:
         start = end + (end % 2 if _read(file, end, 1) == b"\0" else 0)
         chunk = _chunk(file, start, size, order)

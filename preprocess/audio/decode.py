@@ -1,7 +1,7 @@
 """Decode audio files to mono samples at one rate.
 
-Channels are averaged. If the rate differs, soxr resamples with quality HQ. The format is recognised by the content of a file, not
-by its name.
+Channels are averaged. If the rate differs, soxr resamples with quality HQ. The format is recognised by the
+content of a file, not by its name.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def decode(
     Args:
         path: The file.
         sample_rate: Rate of the result in Hz.
-        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in cache, but threads of
-            one process wait for each other at every piece.
+        piece: Samples of an uncompressed file that are read and converted at a time. Small pieces stay in
+            cache, but threads of one process wait for each other at every piece.
         summed: Compute the CRC-32 of the file too, if decoding reads all its bytes.
         integers: Return 16-bit mono samples at `sample_rate` as int16, without conversion.
         start: Start of the segment in seconds; None for the start of the file.
@@ -89,8 +89,8 @@ def decode(
         The clip. Its `remark` states what is missing, if that is within the limits.
 
     Raises:
-        BadAudio: The file is not audio, is damaged, truncated or too long, or ends before the segment; the message is the
-            reason.
+        BadAudio: The file is not audio, is damaged, truncated or too long, or ends before the segment; the
+            message is the reason.
     """
     begin = time.perf_counter()
     with opened(path, SummedFile if summed else FileIO) as file, contextlib.ExitStack() as stack:
@@ -142,7 +142,7 @@ def opened(path: Path | str, kind: type[FileIO]) -> Iterator[FileIO]:
 
 
 def _segment(seconds: float, start: float | None, end: float | None) -> tuple[float, float]:
-    """Return start and end in seconds of a segment of a file that is `seconds` long; raises BadAudio if it is not valid."""
+    """Return start and end in seconds of a segment of a file of `seconds`, or raise BadAudio."""
     first, last = start or 0.0, seconds if end is None else end
     if first >= seconds:
         raise BadAudio(f"the segment begins at {first:g} s, the file ends at {round(seconds, 3):g} s")
@@ -158,7 +158,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _resampled(streams: list[Stream], sample_rate: int, first: float, last: float) -> tuple[np.ndarray, float]:
-    """Return the samples from second `first` to `last` at `sample_rate`, and the seconds of them that could not be decoded.
+    """Return the samples from second `first` to `last`, and the seconds that could not be decoded.
 
     Blocks are copied into the result one by one, so that memory never holds a long clip twice.
     """
@@ -185,7 +185,8 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
         undecoded += (stop - begin - sum(decoded)) / stream.rate
     if not filled and undecoded:
         raise BadAudio("no samples: nothing can be decoded")
-    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded  # resampling may reduce few samples to none
+    # resampling may reduce few samples to none
+    return samples[:filled] if filled else np.zeros(1, np.float32), undecoded
 
 
 def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]) -> Iterator[np.ndarray]:

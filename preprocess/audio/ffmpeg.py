@@ -10,7 +10,8 @@ import numpy as np
 from shardwave.common.errors import BadAudio
 
 REMEDY = "{} is not read here: pip install 'shardwave[av]', or convert the file to FLAC or WAV"
-_STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")  # containers that state a length; for others it is an estimate
+# containers that state a length; for others it is an estimate
+_STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")
 
 
 def open_stream(
@@ -25,8 +26,8 @@ def open_stream(
         estimate: Use the length that the file states, if any, instead of decoding the file to measure it.
 
     Returns:
-        The fields of a `Stream` (rate in Hz, channels, frames, blocks, reader), the missing seconds of the length that the
-        container states, and the reason.
+        The fields of a `Stream` (rate in Hz, channels, frames, blocks, reader), the missing seconds of the
+        length that the container states, and the reason.
 
     Raises:
         BadAudio: PyAV is not installed, or FFmpeg cannot decode the file.

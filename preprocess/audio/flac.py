@@ -1,7 +1,7 @@
 """Find the streams of a FLAC file and the number of samples of each, from its last frame (RFC 9639).
 
-libsndfile needs the number of samples in the header and reads no more than that. Streaming writers leave it open, concatenated
-files have several headers, and in a truncated file the number is too large.
+libsndfile needs the number of samples in the header and reads no more than that. Streaming writers leave it
+open, concatenated files have several headers, and in a truncated file the number is too large.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import numpy as np
 from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.mpeg import Bytes
 
-_HEADER = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker, then type and length of the first metadata block
+# the marker, then type and length of the first metadata block
+_HEADER = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
-_BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # samples by code
-_TAIL = 1 << 16  # bytes at the end that are searched for the last frame, if the header does not state the longest frame
+# samples by code
+_BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+# bytes at the end that are searched for the last frame, if the header does not state the longest frame
+_TAIL = 1 << 16
 _COUNT = (1 << 36) - 1
 
 
@@ -30,7 +33,8 @@ class FlacStream(NamedTuple):
     rate: int  # Hz
     channels: int
     samples: int  # per channel
-    missing: int  # samples that the original header states but the stream lacks, or those of a truncated frame
+    # samples that the original header states but the stream lacks, or those of a truncated frame
+    missing: int
     reason: str | None  # reason for missing samples
 
 
@@ -93,7 +97,7 @@ def _stream(data: memoryview, alone: bool = False) -> FlacStream:
 
 
 def _frames(data: memoryview, begin: int, tail: int, block: int, channels: int) -> list[_Frame]:
-    """Return the frames in the last `tail` bytes; `block` is the number of samples per frame, 0 if it varies."""
+    """Return the frames in the last `tail` bytes, of `block` samples each (0: the number varies)."""
     frames = []
     for match in _SYNC.finditer(data, max(begin, len(data) - tail)):
         frame = _frame(data, match.start(), block, channels)
@@ -103,7 +107,7 @@ def _frames(data: memoryview, begin: int, tail: int, block: int, channels: int) 
 
 
 def _frame(data: memoryview, position: int, block: int, channels: int) -> _Frame | None:
-    """Parse the frame header at `position` (RFC 9639, section 9.1); return None if there is none with `channels` channels."""
+    """Parse the frame header at `position` (RFC 9639, section 9.1); None if none has `channels` channels."""
     head = bytes(data[position : position + 16])
     if len(head) < 6 or head[3] & 1:
         return None

@@ -1,8 +1,8 @@
 """Find the frames of MPEG audio files, layers I to III.
 
-Only the frames determine the length of such a file. The count of a Xing, Info or VBRI header can be absent, too small
-(concatenated files) or too large (truncated files). Decoders that trust it, or that estimate the length from the bit rate, lose
-samples.
+Only the frames determine the length of such a file. The count of a Xing, Info or VBRI header can be absent,
+too small (concatenated files) or too large (truncated files). Decoders that trust it, or that estimate the
+length from the bit rate, lose samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from shardwave.common.errors import BadAudio
 
 Bytes = bytes | mmap.mmap
 JUNK = 4_096  # bytes of no known kind that may follow the last frame
-DECODER_DELAY = 529  # samples that a layer III decoder adds at the start; the LAME tag has only the delay of the encoder
+# samples that a layer III decoder adds at the start; the LAME tag has only the delay of the encoder
+DECODER_DELAY = 529
 _KBPS = {  # kbit/s by (is version 1, layer) and index
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -48,7 +49,8 @@ class MpegStream(NamedTuple):
     largest: int  # bytes of the longest frame
     skip: int  # samples to drop at the start: delay of encoder and decoder, if a LAME tag states it
     drop: int  # samples to drop at the end: padding of the encoder, if a LAME tag states it
-    missing: int  # samples lost by a truncated frame, by damaged bytes, or by frames that only the header counts
+    # samples lost by a truncated frame, by damaged bytes, or by frames that only the header counts
+    missing: int
     reason: str | None  # reason for missing samples
 
 
@@ -170,7 +172,7 @@ def read(data: Bytes) -> MpegStream:
 
 
 def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
-    """Return the statements of the first frame: frames or 0, samples to skip and to drop, whether it is a header frame."""
+    """Return what the first frame states: frames or 0, samples to skip and to drop, and if it is a header."""
     if kind.layer == 3:
         side = {(1, False): 9, (2, False): 17, (1, True): 17, (2, True): 32}[kind.channels, kind.samples == 1_152]
         if frame[4 + side : 8 + side] in (b"Xing", b"Info") and len(frame) >= 12 + side:
@@ -204,7 +206,8 @@ def _skip_tag(data: Bytes, position: int) -> int:
             position += 227
         elif head.startswith(b"TAG"):
             position += 128
-        elif head.startswith(b"APETAGEX"):  # the size counts the footer and not the header; a footer may stand alone
+        # the size counts the footer and not the header; a footer may stand alone
+        elif head.startswith(b"APETAGEX"):
             is_header = len(head) == 32 and head[23] & 0x20
             position += 32 + (int.from_bytes(head[12:16], "little") if is_header or len(head) < 32 else 0)
         elif head.startswith(b"LYRICSBEGIN"):

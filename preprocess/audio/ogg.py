@@ -16,7 +16,8 @@ _BEGIN, _END = 2, 4  # flags of a page
 class OggStream(NamedTuple):
     """One logical audio stream."""
 
-    data: bytes | None  # pages of the stream (for FLAC, the stream without pages); None: all bytes of the file
+    # pages of the stream (for FLAC, the stream without pages); None: all bytes of the file
+    data: bytes | None
     codec: str
     missing: int  # samples of a truncated page
     reason: str | None  # defect of the stream
@@ -38,11 +39,12 @@ def streams(data: Bytes) -> list[OggStream]:
         data: The file's bytes.
 
     Returns:
-        The audio streams in order; concatenated files have several. Other streams, such as video, are ignored.
+        The audio streams in order; concatenated files have several. Other streams, such as video, are
+        ignored.
 
     Raises:
-        BadAudio: The last page is truncated and its number of samples is unknown, bytes between pages belong to no page, or
-            there is no audio stream.
+        BadAudio: The last page is truncated and its number of samples is unknown, bytes between pages belong
+            to no page, or there is no audio stream.
     """
     pages, cut = _pages(data)
     links: list[list[_Page]] = []

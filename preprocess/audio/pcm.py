@@ -1,6 +1,7 @@
 """Convert uncompressed samples to mono float32.
 
-Samples are read in pieces, which are small enough to be in the CPU cache until they are converted and added to the checksum.
+Samples are read in pieces, which are small enough to be in the CPU cache until they are converted and added
+to the checksum.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bo
     width, channels = pcm.bits // 8, pcm.channels
     count = max(1, min(size // channels, frames))
     skip = 1 if width == 3 and not pcm.big_endian else 0
-    raw = np.empty(count * channels * width + 1, np.uint8)  # 24-bit samples are read as 32 bits, up to one byte further
+    # 24-bit samples are read as 32 bits, up to one byte further
+    raw = np.empty(count * channels * width + 1, np.uint8)
     samples = _view(raw, pcm, count)
     whole = np.empty(samples.shape, np.int32) if width == 3 else None
     full_scale = 1 if pcm.kind == "f" else 1 << (31 if width == 3 else pcm.bits - 1)
@@ -120,13 +122,14 @@ def check_range(samples: np.ndarray) -> None:
 
 
 def _view(raw: np.ndarray, pcm: Samples, count: int) -> np.ndarray:
-    """Return a view of `raw` as samples [count, channels]; 24-bit samples are the upper bytes of overlapping 32-bit ones."""
+    """Return `raw` as samples [count, channels]; 24-bit samples are upper bytes of overlapping 32-bit ones."""
     width, order = pcm.bits // 8, ">" if pcm.big_endian else "<"
     kind = np.dtype(f"{order}{pcm.kind}{4 if width == 3 else width}")
     return np.ndarray((count, pcm.channels), kind, raw.data, 0, (pcm.channels * width, width))
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a double beyond the range of float32 becomes infinite; `check_range` finds it
+# a double beyond the range of float32 becomes infinite; `check_range` finds it
+@np.errstate(over="ignore", invalid="ignore")
 def _average(values: np.ndarray, part: np.ndarray, scale: np.float32, middle: np.float32) -> None:
     part[...] = values[:, 0]
     if middle:

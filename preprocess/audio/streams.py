@@ -1,8 +1,8 @@
 """Open the streams of samples in an audio file and determine their lengths.
 
-Uncompressed WAV, AU and AIFF files are converted by `pcm`. FLAC, Ogg and MPEG files are first split into streams of known length
-(`flac`, `ogg`, `mpeg`), which libsndfile decodes. Formats that only FFmpeg reads (AAC, WMA, ...) are decoded by PyAV (`ffmpeg`),
-if it is installed.
+Uncompressed WAV, AU and AIFF files are converted by `pcm`. FLAC, Ogg and MPEG files are first split into
+streams of known length (`flac`, `ogg`, `mpeg`), which libsndfile decodes. Formats that only FFmpeg reads
+(AAC, WMA, ...) are decoded by PyAV (`ffmpeg`), if it is installed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ RATES = (1_000, 1_000_000)  # Hz; lowest and highest valid rate
 CHANNELS = 1_024  # largest valid number of channels
 MAPPED = 1 << 26  # bytes; larger files are mapped instead of read
 HEAD = 4_096  # bytes that identify a file
-PIECE = 1 << 16  # uncompressed samples read at a time: 128 KiB of 16-bit samples are in the cache until they are converted
+# uncompressed samples read at a time: 128 KiB of 16-bit samples are in the cache until they are converted
+PIECE = 1 << 16
 
 
 class Stream(NamedTuple):
     """One stream of samples in a file; most files have one.
 
-    `blocks(first, last, size)` yields the mono samples of frames [first, last), about `size` at a time: float32 [n], or int16
-    if that was requested.
+    `blocks(first, last, size)` yields the mono samples of frames [first, last), about `size` at a time:
+    float32 [n], or int16 if that was requested.
     """
 
     rate: int  # Hz
@@ -53,7 +54,8 @@ class Source(NamedTuple):
     missing: float = 0.0  # seconds
     reason: str | None = None  # reason for missing seconds, or another defect
     crc32: int | None = None
-    sums: bool = False  # whether decoding all samples computes the CRC-32 of all bytes up to the end of the samples
+    # whether decoding all samples computes the CRC-32 of all bytes up to the end of the samples
+    sums: bool = False
 
     @property
     def seconds(self) -> float:
@@ -78,7 +80,8 @@ def open_source(
         stack: Closes the streams, which can be decoded until then.
         piece: Uncompressed samples that are read and converted at a time.
         integers_at: Rate in Hz at which 16-bit mono samples are returned as int16; None: at no rate.
-        estimate: Use the length that a file states which only FFmpeg reads, instead of decoding it to measure the length.
+        estimate: Use the length that a file states which only FFmpeg reads, instead of decoding it to measure
+            the length.
 
     Returns:
         The streams, and the seconds that the file states but does not contain.
@@ -153,7 +156,7 @@ def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, in
 
 
 def _encoded(file: FileIO | None, data: Bytes, kind: str, stack: contextlib.ExitStack) -> Source:
-    """Find the streams of a FLAC, Ogg or MPEG file; `file` is an open file with exactly these bytes, or None."""
+    """Find the streams of a FLAC, Ogg or MPEG file; `file` is an open file with these bytes, or None."""
     if kind == "mpeg":
         return _mpeg_source(data, stack)
     if kind == "flac":
@@ -186,8 +189,9 @@ def _flac_source(file: FileIO | None, data: Bytes, stack: contextlib.ExitStack) 
 def _mpeg_source(data: Bytes, stack: contextlib.ExitStack) -> Source:
     """Open the stream of the frames of an MPEG file.
 
-    Without a header frame, libsndfile estimates the length from the first frame and the size of the file, and reads no more
-    than that. Zeros after the frames make the estimate large enough; they are sparse and never decoded.
+    Without a header frame, libsndfile estimates the length from the first frame and the size of the file, and
+    reads no more than that. Zeros after the frames make the estimate large enough; they are sparse and never
+    decoded.
     """
     content = mpeg.read(data)
     sound = _memory_file(content.data, stack, (content.frames + 8) * content.largest)
@@ -197,7 +201,7 @@ def _mpeg_source(data: Bytes, stack: contextlib.ExitStack) -> Source:
 
 
 def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: int = 0) -> FileIO:
-    """Create a file in memory with `data`, extended by zeros to `size` bytes; a temporary file if there are no memory files."""
+    """Create a file in memory, or else a temporary file, with `data` and zeros up to `size` bytes."""
     if hasattr(os, "memfd_create"):
         file: FileIO = stack.enter_context(FileIO(os.memfd_create("shardwave"), "r+"))
     else:
@@ -232,7 +236,8 @@ def _sound_stream(
 ) -> Stream:
     """Open a stream that libsndfile decodes.
 
-    `frames` is the length if libsndfile does not know it. The first `skip` frames and those from `end` on are dropped.
+    `frames` is the length if libsndfile does not know it. The first `skip` frames and those from `end` on are
+    dropped.
     """
     import soundfile  # takes 40 ms, which a folder of uncompressed files does not need
 

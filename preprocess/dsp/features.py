@@ -1,22 +1,24 @@
 """Definition and names of the features of clips and slices.
 
-The engines compute per-frame measures (`measures`, `torch_features`); `statistics` computes the features from them.
+The engines compute per-frame measures (`measures`, `torch_features`); `statistics` computes the features from
+them.
 
-All features use the STFT of the spectrogram (centred, reflect padding, periodic Hann, n_fft and hop_length of the configuration).
-Per frame, they equal the functions of librosa with the arguments below. The columns are mean, standard deviation, minimum, median
-and maximum over the frames of the clip or slice, in this order:
+All features use the STFT of the spectrogram (centred, reflect padding, periodic Hann, n_fft and hop_length of
+the configuration). Per frame, they equal the functions of librosa with the arguments below. The columns are
+mean, standard deviation, minimum, median and maximum over the frames of the clip or slice, in this order:
 
-- `feature.mfcc(n_mfcc=20, dct_type=2, norm="ortho", lifter=0)` on `power_to_db(ref=1, amin=1e-10, top_db=80)` of
-  `feature.melspectrogram(power=2, n_mels=128, fmin=0, fmax=sr/2, htk=False, norm="slaney")`
+- `feature.mfcc(n_mfcc=20, dct_type=2, norm="ortho", lifter=0)` on `power_to_db(ref=1, amin=1e-10, top_db=80)`
+  of `feature.melspectrogram(power=2, n_mels=128, fmin=0, fmax=sr/2, htk=False, norm="slaney")`
 - `feature.chroma_stft(S=|X|², tuning=0, norm=inf, n_chroma=12, octwidth=2, ctroct=5)`
-- `feature.spectral_centroid`, `feature.spectral_bandwidth(p=2, norm=True)`, `feature.spectral_rolloff(roll_percent=0.85)` on
-  |X|, in Hz
-- `feature.spectral_contrast(fmin=200, quantile=0.02, linear=False)` on |X|, in dB: 6 octaves and the rest, or as many as there
-  are below Nyquist
+- `feature.spectral_centroid`, `feature.spectral_bandwidth(p=2, norm=True)`,
+  `feature.spectral_rolloff(roll_percent=0.85)` on |X|, in Hz
+- `feature.spectral_contrast(fmin=200, quantile=0.02, linear=False)` on |X|, in dB: 6 octaves and the rest, or
+  as many as there are below Nyquist
 - `feature.zero_crossing_rate(frame_length=n_fft)` on the samples (edge padding, threshold 1e-10)
 
-The 80 dB ranges of MFCC and contrast are relative to the full clip, also in slices. Sources: Davis & Mermelstein 1980 (MFCC);
-Ellis 2007 (chroma); Klapuri & Davy 2006, ch. 5 (centroid, bandwidth, roll-off); Jiang et al. 2002 (contrast).
+The 80 dB ranges of MFCC and contrast are relative to the full clip, also in slices. Sources: Davis &
+Mermelstein 1980 (MFCC); Ellis 2007 (chroma); Klapuri & Davy 2006, ch. 5 (centroid, bandwidth, roll-off);
+Jiang et al. 2002 (contrast).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PITCHES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", 
 
 
 def contrast_count(sample_rate: int) -> int:
-    """Return the number of bands of the spectral contrast: one below 200 Hz, then octaves, the last one up to Nyquist."""
+    """Return the number of contrast bands: one below 200 Hz, then octaves, the last one up to Nyquist."""
     return 1 + sum(CONTRAST_LOWEST * 2**k < sample_rate / 2 for k in range(CONTRAST_OCTAVES))
 
 

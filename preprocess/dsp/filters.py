@@ -73,9 +73,9 @@ def banded(matrix: np.ndarray, first: np.ndarray | int = 0) -> BandedMatrix:
 def resize(size_in: int, size_out: int) -> BandedMatrix:
     """Return the matrix of an antialiased bilinear resize of one axis.
 
-    The weights are a triangle filter with half-pixel centres. Weights beyond the edge are added to the edge pixel. The half
-    width of the filter is one input pixel for enlarging and `size_in / size_out` for reducing, as in DALI's triangular filter
-    with antialiasing.
+    The weights are a triangle filter with half-pixel centres. Weights beyond the edge are added to the edge
+    pixel. The half width of the filter is one input pixel for enlarging and `size_in / size_out` for
+    reducing, as in DALI's triangular filter with antialiasing.
 
     Args:
         size_in: Pixels before resizing.
@@ -120,8 +120,8 @@ def frequency_bands(config: SpectrogramConfig) -> np.ndarray | None:
 def log_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
     """Return triangular bands that are evenly spaced in log frequency, from 20 Hz to Nyquist.
 
-    Each side of a band is at least one bin wide. The weights of a band sum to 1, so that a band is the mean power around its
-    centre.
+    Each side of a band is at least one bin wide. The weights of a band sum to 1, so that a band is the mean
+    power around its centre.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -146,9 +146,10 @@ def log_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def mel_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
-    """Return Slaney's area-normalised mel bands from 0 Hz to Nyquist, with the defaults of `librosa.filters.mel`.
+    """Return Slaney's area-normalised mel bands up to Nyquist, with the defaults of `librosa.filters.mel`.
 
-    A band that is narrower than the distance of two bins may contain no bin. Its power is 0, which is the floor of the image.
+    A band that is narrower than the distance of two bins may contain no bin. Its power is 0, which is the
+    floor of the image.
 
     Args:
         sample_rate: Sample rate in Hz.
@@ -173,7 +174,7 @@ _MEL_LOG = np.log(6.4) / 27.0  # nepers per mel above
 
 
 def hz_to_mel(hz: np.ndarray) -> np.ndarray:
-    """Convert Hz to mel on Slaney's scale (Auditory Toolbox, 1998), linear below 1 kHz and logarithmic above."""
+    """Convert Hz to mel on Slaney's scale (Auditory Toolbox, 1998), linear below 1 kHz, else logarithmic."""
     return np.where(hz < 1000.0, hz / _MEL_LINEAR, 15.0 + np.log(np.maximum(hz, 1e-9) / 1000.0) / _MEL_LOG)
 
 
@@ -186,8 +187,8 @@ def mel_to_hz(mel: np.ndarray) -> np.ndarray:
 def chroma_bands(sample_rate: int, n_fft: int) -> np.ndarray:
     """Return Ellis's chroma filter bank, with tuning 0 and the other defaults of `librosa.filters.chroma`.
 
-    The weights are Gaussians around each pitch class. The twelve weights of a bin have unit norm; they are then weighted by a
-    Gaussian of 2 octaves around octave 5.
+    The weights are Gaussians around each pitch class. The twelve weights of a bin have unit norm; they are
+    then weighted by a Gaussian of 2 octaves around octave 5.
 
     Args:
         sample_rate: Sample rate in Hz.

@@ -89,14 +89,14 @@ def _library(array: Any) -> Any:
 
 
 def _decibels(xp: Any, power: Any) -> Any:
-    """Convert power to decibels, as `librosa.power_to_db(ref=1, amin=1e-10, top_db=80)`, with the range of the clip."""
+    """Convert power to decibels as `librosa.power_to_db(ref=1, amin=1e-10, top_db=80)` of the clip."""
     level = 10 * xp.log10(xp.clip(power, AMIN, None))
     return xp.maximum(level, level.max() - TOP_DB)
 
 
 @functools.lru_cache(maxsize=8)
 def _dct(dtype: Any, device: Any) -> Any:
-    """Return the orthonormal DCT-II, an array [MFCCS, MELS], or a tensor on `device` if `dtype` is a type of PyTorch."""
+    """Return the orthonormal DCT-II [MFCCS, MELS], as a tensor if `dtype` is a type of PyTorch."""
     k, n = np.arange(MFCCS)[:, None], np.arange(MELS)
     matrix = np.cos(np.pi * k * (n + 0.5) / MELS) * np.where(k == 0, np.sqrt(1 / MELS), np.sqrt(2 / MELS))
     if isinstance(dtype, np.dtype):

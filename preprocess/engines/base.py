@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
 NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine numba or torch"
-# Bounds of the largest sample of a clip. Below QUIETEST, float32 cannot represent powers 80 dB under the maximum; above
-# LOUDEST, it cannot represent the maximum power.
+# Bounds of the largest sample of a clip. Below QUIETEST, float32 cannot represent powers 80 dB under the
+# maximum; above LOUDEST, it cannot represent the maximum power.
 QUIETEST, LOUDEST = 1e-9, 1e15
 
 
@@ -135,16 +135,16 @@ def fit_clip(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
 def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
     """Return contiguous samples whose powers are in the range of float32.
 
-    Very quiet or loud samples are divided by a power of two. Images do not change, because they are relative to the maximum
-    of the clip.
+    Very quiet or loud samples are divided by a power of two. Images do not change, because they are relative
+    to the maximum of the clip.
 
     Args:
         clip: Samples [time], floats or int16.
         n_fft: Least number of samples; shorter clips are zero-padded.
 
     Returns:
-        The samples divided by 2 ** exponent (float32, or int16 if the clip is int16), and the exponent (0 for most floats,
-        -15 for int16).
+        The samples divided by 2 ** exponent (float32, or int16 if the clip is int16), and the exponent (0 for
+        most floats, -15 for int16).
     """
     samples = np.ascontiguousarray(clip, None if clip.dtype == np.int16 else np.float32)
     if len(samples) < n_fft:

@@ -1,11 +1,11 @@
 """The DALI engine, with the spectrogram, mel, decibel and resize operators of NVIDIA DALI, on the CPU or a GPU.
 
-The first pipeline computes lines from samples (decibels, resized along frequency). The second resizes the lines of a full clip or
-of a slice to an image. DALI has no operators for `log` bands and features; they are computed between pipelines, on the same
-device.
+The first pipeline computes lines from samples (decibels, resized along frequency). The second resizes the
+lines of a full clip or of a slice to an image. DALI has no operators for `log` bands and features; they are
+computed between pipelines, on the same device.
 
-Files are decoded by `shardwave.preprocess.audio`: the result of DALI's resampler differs from that of soxr by up to 183 levels,
-DALI does not read MP3, and one file that it cannot decode fails the whole batch.
+Files are decoded by `shardwave.preprocess.audio`: the result of DALI's resampler differs from that of soxr by
+up to 183 levels, DALI does not read MP3, and one file that it cannot decode fails the whole batch.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class DaliEngine(Engine):
         return self._dali.fn.external_source(name="input", dtype=self._dali.types.FLOAT, ndim=dimensions, device=device)
 
     def _from_audio(self) -> Any:
-        """Build the graph from samples to lines (to power for `log` bands); with features, also power and samples."""
+        """Build the graph from samples to lines (power for `log` bands); with features, also power and samples."""
         config, fn = self.config, self._dali.fn
         audio = self._input(1, host=True)
         if self.device == "cuda":
@@ -157,7 +157,7 @@ class DaliEngine(Engine):
         return (lines, power, audio) if config.features else lines
 
     def _lines(self, power: Any) -> Any:
-        """Build the graph from power [frequency, frames] to decibels resized along frequency, [size, frames, 1]."""
+        """Build the graph from power [frequency, frames] to resized decibels [size, frames, 1]."""
         fn = self._dali.fn
         level = fn.to_decibels(power, multiplier=10.0, cutoff_db=self.config.floor_db)
         return self._resize(

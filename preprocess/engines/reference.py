@@ -1,4 +1,4 @@
-"""The reference engine, in NumPy and double precision. It defines the images; the tests compare all other engines with it."""
+"""The reference engine, in NumPy and double precision, which defines the images of all engines."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ NOT_ON_CUDA = "engine {} runs on the CPU only: use --device cpu, or --engine tor
 def resolve(engine: str, device: str) -> tuple[str, str]:
     """Replace `auto` by the name of an engine and of a device.
 
-    Engine `auto` is `torch` on CUDA and `numba` on the CPU. Device `auto` is `cuda` if PyTorch sees a CUDA device and the
-    engine can use it, else `cpu`.
+    Engine `auto` is `torch` on CUDA and `numba` on the CPU. Device `auto` is `cuda` if PyTorch sees a CUDA
+    device and the engine can use it, else `cpu`.
 
     Args:
         engine: `auto`, one of `ENGINES`, or the name of an extension.

@@ -1,10 +1,12 @@
 """The torch engine: FFT, power, logarithm and resize matrices in plain PyTorch, on the CPU or a GPU.
 
-Each clip is computed alone, so that its images do not depend on the other clips. A clip longer than PART frames is transformed
-twice, part by part: first for its maximum, then for its images. The size of temporary tensors does not grow with the clip.
+Each clip is computed alone, so that its images do not depend on the other clips. A clip longer than PART
+frames is transformed twice, part by part: first for its maximum, then for its images. The size of temporary
+tensors does not grow with the clip.
 
-On CUDA, a pool of CPU threads, which all engines of a process share, decodes files. Samples and images are copied through pinned
-memory on a CUDA stream of the engine, for several clips at a time, so that decoding, copying, computing and writing overlap.
+On CUDA, a pool of CPU threads, which all engines of a process share, decodes files. Samples and images are
+copied through pinned memory on a CUDA stream of the engine, for several clips at a time, so that decoding,
+copying, computing and writing overlap.
 """
 
 from __future__ import annotations
@@ -41,8 +43,10 @@ from shardwave.preprocess.engines.torch_features import measure, zero_crossing_r
 
 IN_FLIGHT = 8  # clips that are on the device at a time
 PART = 1 << 13  # frames whose powers are in memory at a time: 3 minutes, 34 MB
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}  # samples of frames in one FFT call; on the CPU they fit in the cache
-ROWS = {"cpu": 64, "cuda": 512}  # rows of a banded matrix per product: few rows skip more zeros, many need fewer calls
+# samples of frames in one FFT call; on the CPU they fit in the cache
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}
+# rows of a banded matrix per product: few rows skip more zeros, many need fewer calls
+ROWS = {"cpu": 64, "cuda": 512}
 PIXELS = 1 << 24  # pixels of the views that one product computes
 PIECE = 1 << 22  # samples that are decoded at a time
 SILENT = -1e4  # log2 of the maximum power of a silent clip
@@ -118,7 +122,7 @@ class TorchEngine(Engine):
             yield pending.popleft()()
 
     def _start(self, decoded: Decoded) -> Callable[[], ClipOutput]:
-        """Start the computation of a clip, on CUDA asynchronously; return a function that waits for the output."""
+        """Start the computation of a clip, asynchronously on CUDA; return a function that waits for the output."""
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
@@ -176,7 +180,7 @@ class TorchEngine(Engine):
         return levels
 
     def _lines(self, levels: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Convert log2 of powers [frames, rows] to levels [frames, size], from 0.5 at the floor to 255.5 at the peak."""
+        """Convert log2 of powers [frames, rows] to levels [frames, size], 0.5 at the floor, 255.5 at the peak."""
         floor = self.config.floor_db / (10 * np.log10(2))  # in powers of two
         lines = product(torch.maximum(levels, peak + floor), self._along, self.config.image_size)
         return torch.add(255.5 + peak * (255 / floor), lines, alpha=-255 / floor)  # one pass over the lines
@@ -213,7 +217,7 @@ class TorchEngine(Engine):
                     images[number] = image
 
     def _blocks(self, matrix: BandedMatrix) -> list[Block]:
-        """Return the matrix in blocks: rows, the columns with non-zero weights, and the weights [columns, rows]."""
+        """Return the matrix in blocks: rows, columns with non-zero weights, and weights [columns, rows]."""
         ends = matrix.first + matrix.counts
         dense, blocks = matrix.dense(int(ends.max())), []
         for start in range(0, len(dense), ROWS[self.device]):
@@ -253,7 +257,7 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute matrix products in full single precision, because the rounding of TF32 is visible in the features."""
+    """Compute matrix products in full single precision, because TF32 changes the features."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -263,7 +267,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _ahead(read: Callable[[Any], Decoded], sources: Iterable[Any]) -> Iterator[Future[Decoded]]:
-    """Yield futures of `read(source)` in order, with enough of them submitted ahead to keep all threads busy."""
+    """Yield futures of `read(source)` in order, with enough submitted ahead to keep all threads busy."""
     rest, waiting = iter(sources), deque[Future[Decoded]]()
     try:
         waiting.extend(_decoders().submit(read, source) for source in islice(rest, 2 * cores()))

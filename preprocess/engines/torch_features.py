@@ -15,7 +15,7 @@ from shardwave.preprocess.dsp.statistics import TINY, ordered
 
 @functools.lru_cache(maxsize=8)
 def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mel and chroma filters [bins, 128 + 12] and the frequencies of the bins in Hz [bins], on the device."""
+    """Return mel and chroma filters [bins, 128 + 12] and the frequencies of the bins in Hz, on the device."""
     filters = [mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     return torch.tensor(np.concatenate(filters).T, device=device, dtype=dtype), torch.tensor(
@@ -49,10 +49,11 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
 
 
 def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramConfig) -> torch.Tensor:
-    """Compute the fraction of sign changes in each centred frame, as `measures.zero_crossings` does for the numba engine.
+    """Compute the fraction of sign changes in each centred frame, as `measures.zero_crossings` does.
 
     Args:
-        samples: The clip [time] divided by `scale`, n_fft samples or more; its edge samples are repeated beyond its ends.
+        samples: The clip [time] divided by `scale`, n_fft samples or more; its edge samples are repeated
+            beyond its ends.
         scale: Factor of a sample before its comparison with the threshold of 1e-10.
         config: Frame size and hop.
 
@@ -62,5 +63,6 @@ def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramC
     negative = samples < -1e-10 / scale
     changes = torch.nn.functional.pad(negative[1:] != negative[:-1], (config.n_fft // 2, config.n_fft // 2))
     windows = changes.unfold(0, config.n_fft - 1, config.hop_length)
-    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]  # on the CPU, a sum converts its input first
+    # on the CPU, a sum converts its input first
+    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]
     return torch.cat(counts).to(torch.float32) / config.n_fft

@@ -1,8 +1,8 @@
-"""The numba engine: compiled functions that process sixteen frames at a time, from samples to power within the CPU cache.
+"""The numba engine: compiled functions that process sixteen frames at a time within the CPU cache.
 
-The engine processes one clip at a time in the calling thread and keeps its buffers between clips. Its Fourier transforms
-(`transform`) take a third to a quarter of the time of `torch.fft.rfft`, because each instruction processes sixteen frames and the
-last step computes the power in place.
+The engine processes one clip at a time in the calling thread and keeps its buffers between clips. Its Fourier
+transforms (`transform`) take a third to a quarter of the time of `torch.fft.rfft`, because each instruction
+processes sixteen frames and the last step computes the power in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from shardwave.preprocess.engines.numba.simd import LANES, aligned
 from shardwave.preprocess.engines.numba.spectrum import analyse
 from shardwave.preprocess.engines.numba.transform import plan
 
-ONE_PASS = 1 << 27  # bytes of power and lines (8 minutes); a clip that needs more is transformed twice, first for its maximum
+# bytes of power and lines (8 minutes); a clip that needs more is transformed twice, first for its maximum
+ONE_PASS = 1 << 27
 FULL_SCALE = 1 << 15  # of int16
 NO_FLOATS, NO_SHORTS = np.empty(0, np.float32), np.empty(0, np.int16)
 CHUNK = 64  # blocks at a time in the second pass
@@ -44,7 +45,8 @@ class NumbaEngine(Engine):
         self.config = config
         bands = frequency_bands(config)
         self._plan = plan(config.n_fft, config.hop_length)
-        scaled = self._plan.window / np.float32(FULL_SCALE)  # the same bits as with samples divided by FULL_SCALE
+        # the same bits as with samples divided by FULL_SCALE
+        scaled = self._plan.window / np.float32(FULL_SCALE)
         self._plans = {np.dtype(np.float32): self._plan, np.dtype(np.int16): self._plan._replace(window=scaled)}
         self._bands = whole_vectors(banded(np.eye(1, dtype=np.float32) if bands is None else bands))
         self._band_count = 0 if bands is None else config.image_size
@@ -72,7 +74,7 @@ class NumbaEngine(Engine):
         return EngineOutput(full, slices, features if self.config.features else None)
 
     def _clip(self, clip: np.ndarray, bounds: list[tuple[int, int]], images: list[np.ndarray]) -> np.ndarray | None:
-        """Write the images of the views of a clip; return its features [views, columns], or None if they are off."""
+        """Write the images of the views of a clip; return its features [views, columns] or None."""
         config = self.config
         frames = config.frames(len(clip))
         blocks = -(-frames // LANES)
@@ -90,7 +92,8 @@ class NumbaEngine(Engine):
         peak = self._analyse(samples, 0, blocks, frames, power, measures)
         loudest = 1.0 if SMALLEST <= peak < np.inf else float(np.abs(samples).max())
         quiet = samples
-        if loudest != 1.0 and loudest > 0:  # powers are outside the range of float32: repeat with a maximum near 1
+        # powers are outside the range of float32: repeat with a maximum near 1
+        if loudest != 1.0 and loudest > 0:
             quiet = np.ldexp(samples, -int(np.frexp(loudest)[1]))
             peak = self._analyse(quiet, 0, blocks, frames, power, None)
         if loudest == 0:
@@ -109,8 +112,8 @@ class NumbaEngine(Engine):
     ) -> float:
         """Compute the spectra of blocks [first, first + blocks), and their measures unless `measures` is None.
 
-        `out` receives the powers [blocks, rows, 16]; if it is `self._block`, each block overwrites the one before. Returns
-        the largest power.
+        `out` receives the powers [blocks, rows, 16]; if it is `self._block`, each block overwrites the one
+        before. Returns the largest power.
         """
         step = 0 if out is self._block else self._rows * LANES
         power, power_step = (self._block, 0) if self._band_count else (out, step)
@@ -122,7 +125,7 @@ class NumbaEngine(Engine):
         )  # fmt: skip
 
     def _scale(self, peak: float) -> np.ndarray:
-        """Return the factor and offset that convert log2 of a power to a level, 255 at the peak and 0 at the floor."""
+        """Return factor and offset from log2 of a power to a level, 255 at the peak and 0 at the floor."""
         factor = 10 * np.log10(2) * 255 / -self.config.floor_db
         return np.array([factor, 255 - factor * np.log2(peak)], np.float32)
 
@@ -136,7 +139,7 @@ class NumbaEngine(Engine):
     def _draw_long(
         self, samples: np.ndarray, blocks: int, frames: int, peak: float, views: list[tuple[int, int]], images: list[np.ndarray]
     ) -> None:
-        """Compute the spectra of a long clip again, CHUNK blocks at a time, and add them to the views that contain them."""
+        """Compute the spectra of a long clip again, CHUNK blocks at a time, and add them to its views."""
         power, lines = aligned(CHUNK * LANES * self._rows), aligned(self._tiles * CHUNK * LANES * LANES)
         size = self.config.image_size
         sums: dict[int, np.ndarray] = {}  # levels so far of incomplete views: float32 [time, frequency]

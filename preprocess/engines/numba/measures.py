@@ -27,7 +27,8 @@ class Tables(NamedTuple):
     extremes: np.ndarray  # int64 [contrast bands]: number of bins of a peak or a valley
     inverse: np.ndarray  # float32 [contrast bands]: 1 / extremes
     kept: np.ndarray  # float32, scratch: largest and smallest magnitudes
-    rest: np.ndarray  # float32, scratch: magnitudes that are not among the largest, and not among the smallest
+    # float32, scratch: magnitudes that are not among the largest, and not among the smallest
+    rest: np.ndarray
 
 
 def tables(config: SpectrogramConfig) -> Tables:
@@ -55,7 +56,7 @@ def _chroma(power, at, chroma, bins, target, to):
 
 @traced
 def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, rolloff):
-    """Compute magnitudes, and from them the centroid (Hz), the bandwidth (Hz) and the index of the roll-off bin."""
+    """Compute magnitudes, centroid (Hz), bandwidth (Hz) and the index of the roll-off bin."""
 
     def moments(i, total, moment):
         magnitude = power.load(at + i * LANES).sqrt()
@@ -82,9 +83,9 @@ def _shape(power, at, frequency, bins, magnitudes, target, centroid, bandwidth, 
 def _extremes(size: int, more: bool = False) -> Any:
     """Return a traced function that finds the extremes of a band.
 
-    It writes the `size` largest of `bins` values from `peaks` and the `size` smallest of `bins` values from `valleys` to
-    `kept`, sorted. They are in registers until the end. With `more` it writes the other values to `rest`, which may be the
-    same memory as the input.
+    It writes the `size` largest of `bins` values from `peaks` and the `size` smallest of `bins` values from
+    `valleys` to `kept`, sorted. They are in registers until the end. With `more` it writes the other values
+    to `rest`, which may be the same memory as the input.
     """
 
     def extremes(peaks, peak_at, valleys, valley_at, bins, kept, rest):

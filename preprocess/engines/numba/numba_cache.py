@@ -1,9 +1,9 @@
 """Decorators for functions compiled by Numba, with a cache of the machine code on disk.
 
-Numba recompiles a cached function if its own file changes, but not if the file of a function that it calls changes. The name of
-the cache folder therefore contains a digest of the sources of `preprocess`. Numba itself separates machine code for other
-processors and Numba versions within the folder. Numba is imported when the first function is decorated; `holds_engine` does not
-import it.
+Numba recompiles a cached function if its own file changes, but not if the file of a function that it calls
+changes. The name of the cache folder therefore contains a digest of the sources of `preprocess`. Numba itself
+separates machine code for other processors and Numba versions within the folder. Numba is imported when the
+first function is decorated; `holds_engine` does not import it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 def cache_folder() -> Path | None:
     """Return the folder of the cache, or None if no folder can be written.
 
-    It is below NUMBA_CACHE_DIR if that is set, else below `__pycache__` of the package or the cache folder of the user.
+    It is below NUMBA_CACHE_DIR if that is set, else below `__pycache__` of the package or the cache folder of
+    the user.
     """
     package = Path(__file__).parents[2]
     digest = hashlib.sha256()
@@ -56,7 +57,8 @@ def compiled(function: Callable) -> Callable:
     if folder is None:
         return numba.njit(nogil=True)(function)
     settings: Any = numba.config
-    # Numba reads CACHE_DIR when it decorates the function; the folder of other packages' functions does not change.
+    # Numba reads CACHE_DIR when it decorates the function; the folder of other packages' functions does not
+    # change.
     before, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
         return numba.njit(cache=True, nogil=True)(function)

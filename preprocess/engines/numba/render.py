@@ -1,8 +1,8 @@
-"""Compiled functions that convert power spectra to uint8 images: bands, decibels, resize along frequency and along time.
+"""Compiled functions that convert power spectra to uint8 images: bands, decibels, resize.
 
-Power and bands are arrays `[block, row, 16 frames]`. Lines are arrays `[pixel / 16, frame, 16 pixels]` with the levels of the
-frames along the frequency axis of the image, padded to a multiple of sixteen pixels. Images are arrays `[pixel, time]`. A level
-is the position between floor and maximum, from 0 to 255, not rounded.
+Power and bands are arrays `[block, row, 16 frames]`. Lines are arrays `[pixel / 16, frame, 16 pixels]` with
+the levels of the frames along the frequency axis of the image, padded to a multiple of sixteen pixels. Images
+are arrays `[pixel, time]`. A level is the position between floor and maximum, from 0 to 255, not rounded.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
 def resize_rows(size_in: int, size_out: int) -> BandedMatrix:
     """Return the matrix of `filters.resize`, padded by `whole_vectors`.
 
-    If no row has more than two weights, every row gets two, one of which may be zero: `draw_image` is faster then.
+    If no row has more than two weights, every row gets two, one of which may be zero: `draw_image` is faster
+    then.
 
     Args:
         size_in: Pixels or frames before resizing.
@@ -65,7 +66,7 @@ def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: In
 
 @traced
 def weigh(source, at, weights, start, count, target, to):
-    """Write to target[to : to + 16] the sum of `count` vectors from source[at], weighted from weights[start]."""
+    """Write the sum of `count` vectors from source[at], weighted from weights[start], to target[to]."""
     target.store(to, _weigh(source, at, weights, start, count))
 
 

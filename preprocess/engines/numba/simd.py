@@ -1,9 +1,9 @@
-"""Explicit SIMD for Numba: Python functions on vectors of sixteen floats, which are traced into LLVM instructions.
+"""Explicit SIMD for Numba: Python functions on vectors of sixteen floats, traced into LLVM instructions.
 
-A function decorated with `@traced` receives arrays as `Pointer` and integers as `Index`. Each operation on the vectors that it
-loads emits one instruction; Python loops and branches run at compile time. A `@compiled` function can call it; the call becomes a
-sequence of vector instructions. LLVM maps the sixteen lanes to the registers of the processor (one of AVX-512, two of AVX2, four
-of SSE or NEON).
+A function decorated with `@traced` receives arrays as `Pointer` and integers as `Index`. Each operation on
+the vectors that it loads emits one instruction; Python loops and branches run at compile time. A `@compiled`
+function can call it; the call becomes a sequence of vector instructions. LLVM maps the sixteen lanes to the
+registers of the processor (one of AVX-512, two of AVX2, four of SSE or NEON).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Vector:
         return Vector(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, value), self.value, value))
 
     def log2(self) -> Vector:
-        """Return the base-2 logarithm of positive numbers with an absolute error of 1.5e-5; of zero, -127 or less."""
+        """Return log2 of positive numbers with an absolute error of 1.5e-5; of zero, -127 or less."""
         builder = self.builder
         bits = builder.bitcast(self.value, _INTEGERS)
         exponent = builder.ashr(builder.sub(bits, _integers(_TWO_THIRDS)), _integers(23))
@@ -175,7 +175,7 @@ def transpose(rows: Sequence[Vector]) -> list[Vector]:
 
 
 def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
-    """Return the rows of sixteen vectors that are columns, with their numbers in [0, 256) truncated to bytes."""
+    """Return the rows of sixteen vectors that are columns; numbers in [0, 256) are truncated to bytes."""
     builder, words, quarter = columns[0].builder, [], LANES // 4
     whole = [builder.fptosi(column.value, _INTEGERS) for column in columns]
     for first in range(0, LANES, 4):  # each word holds the bytes of one row and four columns
@@ -193,7 +193,7 @@ def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
 
 
 def _interleaved(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir.VectorType) -> list[ir.Value]:
-    """Interleave the elements of the first halves of two vectors, which are cast to `kind`, and of the second halves."""
+    """Cast two vectors to `kind` and interleave their first halves and their second halves."""
     one, other = builder.bitcast(one, kind), builder.bitcast(other, kind)
     return [builder.shuffle_vector(one, other, mask) for mask in _masks(kind.count)]
 
@@ -206,7 +206,7 @@ def _transpose(builder: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
 
 
 def _masks(count: int) -> list[ir.Constant]:
-    """Return the shuffle masks that interleave the first halves and the second halves of two vectors of `count`."""
+    """Return the masks that interleave the first halves and the second halves of two vectors of `count`."""
     kind = ir.VectorType(_INT32, count)
     return [ir.Constant(kind, [start + i // 2 + i % 2 * count for i in range(count)]) for start in (0, count // 2)]
 
@@ -249,7 +249,8 @@ def traced(function: Callable[..., None]) -> Callable[..., Any]:
     """Make a function on `Pointer` and `Index` callable from `@compiled` functions.
 
     Args:
-        function: Emits instructions for its arguments: a `Pointer` for each array, an `Index` for each integer.
+        function: Emits instructions for its arguments: a `Pointer` for each array, an `Index` for each
+            integer.
     """
 
     def typed(*arguments: types.Type) -> Any:

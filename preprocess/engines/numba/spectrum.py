@@ -1,4 +1,4 @@
-"""Compiled function for the spectra, bands and measures of a clip, sixteen frames at a time while they are in the cache."""
+"""Compiled function for the spectra, bands and measures of a clip, sixteen frames at a time."""
 
 from __future__ import annotations
 

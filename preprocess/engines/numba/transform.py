@@ -1,10 +1,11 @@
 """Compiled functions for the power spectra of sixteen frames at a time.
 
-The lanes of a vector are frames, so that only the first step moves data between lanes. A real transform of N samples is computed
-by a complex transform of M = N / 2 points (even samples real, odd samples imaginary), decimated in frequency with radices 8, 4
-and 2. The last step derives the real spectrum from it (Press et al., Numerical Recipes, §12.3) and squares it. The first step
-also applies the window; after it, each part of M / 8 points is completed while it is in the first-level cache. Point i of the
-work buffer is a vector of sixteen real parts at 32 i and one of sixteen imaginary parts at 32 i + 16.
+The lanes of a vector are frames, so that only the first step moves data between lanes. A real transform of N
+samples is computed by a complex transform of M = N / 2 points (even samples real, odd samples imaginary),
+decimated in frequency with radices 8, 4 and 2. The last step derives the real spectrum from it (Press et al.,
+Numerical Recipes, §12.3) and squares it. The first step also applies the window; after it, each part of M / 8
+points is completed while it is in the first-level cache. Point i of the work buffer is a vector of sixteen
+real parts at 32 i and one of sixteen imaginary parts at 32 i + 16.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ _butterfly8, _butterfly4, _butterfly2 = _butterfly(8), _butterfly(4), _butterfly
 
 @traced
 def _real_power(work, at, opposite, twiddles, k, power, low, high, peak):
-    """Compute |X[k]|² and |X[M - k]|² from points k and M - k of the complex transform, and raise the maximum `peak`."""
+    """Compute |X[k]|² and |X[M - k]|² from points k and M - k of the complex transform; update `peak`."""
     ar, ai = work.load(at), work.load(at + LANES)
     br, bi = work.load(opposite), work.load(opposite + LANES)
     c, s = twiddles.broadcast(k * 2), twiddles.broadcast(k * 2 + 1)
@@ -179,7 +180,7 @@ def _transpose(samples, start, hop, hops, to, columns):
 
 @inlined
 def _fill(clip, start, count, scratch):
-    """Copy `count` samples from index `start` on to `scratch`; mirror the clip at its ends, with 0 beyond its mirror image."""
+    """Copy `count` samples from `start` on to `scratch`; mirror the clip at its ends, with 0 beyond that."""
     last = clip.size - 1
     for i in range(count):
         n = start + i
@@ -195,7 +196,8 @@ def load_hops(clip, first_frame, fresh, plan, hops, scratch):
     """Load the samples of sixteen frames into the hop buffer.
 
     Args:
-        clip: Samples as float32 [time] and as int16 [time], one of which is empty; so the function is compiled only once.
+        clip: Samples as float32 [time] and as int16 [time], one of which is empty; so the function is
+            compiled only once.
         first_frame: Number of the first frame.
         fresh: Whether the hop buffer is empty; else it holds the sixteen frames before `first_frame`.
         plan: Plan of the transform.
