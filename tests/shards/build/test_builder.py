@@ -199,7 +199,7 @@ def test_a_folder_without_one_usable_file(tmp_path: Path) -> None:
     ("make", "told"),
     [
         (lambda audio: None, "AUDIO must be a folder"),
-        (lambda audio: audio.mkdir(), "no audio files in"),
+        (lambda audio: audio.mkdir(), "contains no audio files"),
         (lambda audio: [write_clip(audio / "one" / f"{i}.wav", i) for i in range(4)], "at least two classes, got one: 'one'"),
         (lambda audio: write_clip(audio / "a.wav", 0), "are directly in"),
     ],
