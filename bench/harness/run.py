@@ -70,7 +70,7 @@ def throughput(
         for name in (*chosen, "scale") if scale else chosen:
             say(f"{name} …")
             began = time.perf_counter()
-            module = importlib.import_module(f"bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}")
+            module = importlib.import_module(f"shardwave.bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}")
             try:
                 for record in module.run(scope):
                     append(path, record)
