@@ -1,4 +1,4 @@
-"""Workers of a build on this machine: processes, or threads that share its GPU. See `ray_workers` for a cluster."""
+"""Workers of a build on this machine: processes, or threads that share its GPU (cluster: `ray_workers`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shardwave.shards.build.task import Job
 from shardwave.shards.build.unit import Unit
 from shardwave.shards.storage import scratch
 
-# Environment of a building process. Libraries use one thread; glibc keeps the memory of a clip for the next clip.
+# Environment of a building process: one thread per library; glibc keeps the memory of a clip for the next one.
 ENVIRONMENT = {
     **{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")},
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -56,7 +56,7 @@ class Workers:
         """Start the workers and load their libraries."""
 
     def submit(self, unit: Unit) -> Future[Built]:
-        """Start to build a unit; the future raises `BrokenProcessPool` if a worker was lost (see `replace`)."""
+        """Start to build a unit. The future raises BrokenProcessPool if a worker was lost (see `replace`)."""
         raise NotImplementedError
 
     def replace(self) -> str:

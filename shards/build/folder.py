@@ -177,7 +177,7 @@ def prepare_anew(out: Path, *, overwrite: bool) -> None:
 
 
 def note_written(out: Path, stem: str) -> None:
-    """Record a shard of a set written without a plan before it is published, so that a later run can remove it."""
+    """Record a shard of a set without a plan before it is published, so that a later run can remove it."""
     with open(out / BUILD / WRITTEN, "a") as file:
         file.write(f"{stem}\n")
         file.flush()

@@ -1,4 +1,4 @@
-"""Ray, quiet, and connected to a cluster that runs already."""
+"""Import Ray without its messages, and connect it to a running cluster or start it on this machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
-PATIENCE = 10.0  # seconds for the first answer; Ray itself would wait for minutes
+PATIENCE = 10.0  # seconds to wait for a connection; Ray itself waits for minutes
 
 
 def ray_module(wanted_by: str, **settings: str) -> Any:
-    """The package, quiet; raises `UsageError`, naming who wants it, when it is not installed. `settings`: environment variables
-    that it reads.
+    """Import Ray with its messages disabled.
+
+    Args:
+        wanted_by: Option that needs Ray, for the error message.
+        **settings: Environment variables for Ray, unless they are set.
+
+    Returns:
+        The package.
+
+    Raises:
+        UsageError: Ray is not installed.
     """
     for name, value in {**QUIET, **settings}.items():
         os.environ.setdefault(name, value)
@@ -32,27 +41,32 @@ def ray_module(wanted_by: str, **settings: str) -> Any:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Join the cluster at `address`.
+    """Connect to a running Ray cluster.
 
     Args:
         ray: The package.
-        address: HOST:PORT, or `auto`: the cluster that RAY_ADDRESS names, else the one that runs on this machine.
+        address: HOST:PORT, or `auto` for the cluster of RAY_ADDRESS, or else the one that runs on this
+            machine.
 
     Raises:
-        UsageError: The address is not of that form.
-        ShardwaveError: No cluster answers there.
+        UsageError: The address does not have this form.
+        ShardwaveError: No cluster answers at the address.
     """
     named = (os.environ.get("RAY_ADDRESS") or "auto") if address == "auto" else address
     option = f"--address {address}" if named == address else f"--address auto (RAY_ADDRESS={named})"
     _probe(named, option)
     try:
         ray.init(address=named, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # RuntimeError, ConnectionError, ValueError, for some time-outs a plain Exception
+    except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError, or a plain Exception
         raise ShardwaveError(f"{option}: no Ray cluster answers there: {reason(error)}") from error
 
 
 def start(ray: Any, **settings: Any) -> None:
-    """Start Ray on this machine alone, whatever RAY_ADDRESS says.
+    """Start Ray on this machine; RAY_ADDRESS is ignored.
+
+    Args:
+        ray: The package.
+        **settings: Arguments of `ray.init`.
 
     Raises:
         ShardwaveError: Ray did not start.
@@ -62,7 +76,7 @@ def start(ray: Any, **settings: Any) -> None:
         say(f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto takes it")
     try:
         ray.init(address="local", log_to_driver=False, logging_level="ERROR", **settings)
-    except Exception as error:  # among them a plain Exception, when it takes too long
+    except Exception as error:  # Ray raises a plain Exception after a timeout
         raise ShardwaveError(
             f"Ray did not start on this machine: {reason(error)}; free some memory or give fewer --jobs and go on with --resume, "
             "or choose --backend optuna or random, which need no Ray"
@@ -70,13 +84,21 @@ def start(ray: Any, **settings: Any) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What Ray says, as one line."""
+    """Return the message of an exception of Ray as one line."""
     return " ".join(str(error).split())[:400].rstrip(".") or type(error).__name__
 
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """The package ray, joined to the cluster at `address` meanwhile; None without an address."""
+    """Connect to a Ray cluster in the context; yields the package ray, or None if there is no address.
+
+    Args:
+        address: Address of the cluster, see `connect`.
+
+    Raises:
+        UsageError: Ray is not installed, or the address is not valid.
+        ShardwaveError: Ray is already initialized, or no cluster answers at the address.
+    """
     if address is None:
         yield None
         return

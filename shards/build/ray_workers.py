@@ -1,4 +1,4 @@
-"""Builds the units of a job on all nodes of a Ray cluster, a task each; Ray repeats those whose worker or node is lost."""
+"""Workers of a build on a Ray cluster. A unit is a task; Ray repeats tasks whose worker or node is lost."""
 
 from __future__ import annotations
 
@@ -21,15 +21,21 @@ from shardwave.shards.build.unit import Unit
 from shardwave.shards.format.layout import BUILD
 
 RETRIES = 3
-SILENCE = 20.0  # seconds without a finished unit, after which it is seen whether there are nodes
+SILENCE = 20.0  # seconds without a finished unit, after which the resources of the cluster are checked
 
-_builder: Builder | None = None  # of a Ray worker; Ray starts new ones for every build
+_builder: Builder | None = None  # the builder of a Ray worker; Ray starts new workers for every build
 
 
 class RayWorkers(Workers):
-    """See `executors.Workers`: `count` tasks at a time, one CPU each, and on GPUs their share of one."""
+    """Workers on a Ray cluster. A task uses one CPU and, on GPUs, 1 / GPU_THREADS of a GPU.
 
-    def __init__(self, ray: Any, job: Job, count: int):
+    Args:
+        ray: The package, connected to the cluster.
+        job: The build.
+        count: Number of tasks at the same time.
+    """
+
+    def __init__(self, ray: Any, job: Job, count: int) -> None:
         super().__init__(count)
         self._ray = ray
         self._job = ray.put(job)
@@ -40,21 +46,25 @@ class RayWorkers(Workers):
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": ENVIRONMENT},
         )
-        self._last = time.monotonic()  # when a result came
-        self._told = False
+        self._last = time.monotonic()  # time of the last result
+        self._reported = False
 
     def warm_up(self) -> None:
-        """See `executors.Workers`."""
+        """Start the workers and load their libraries."""
         for _ in range(self.count):
             self._task.remote(self._job, None)
 
     def submit(self, unit: Unit) -> Future[Built]:
-        """See `executors.Workers`."""
+        """Start to build a unit."""
         future: Future[Built] = self._task.remote(self._job, unit).future()
         return future
 
     def result(self, future: Future[Built]) -> Built:
-        """See `executors.Workers`."""
+        """Return the result of a finished future.
+
+        Raises:
+            ShardwaveError: The unit could not be built, or its workers were lost RETRIES + 1 times.
+        """
         self._last = time.monotonic()
         try:
             return future.result()
@@ -70,22 +80,29 @@ class RayWorkers(Workers):
             ) from error
 
     def check(self) -> None:
-        """See `executors.Workers`."""
+        """Raise ShardwaveError if the cluster has no CPUs any more. Print once if no unit finishes."""
         if time.monotonic() - self._last > SILENCE:
             self._last = time.monotonic()
             if self._ray.cluster_resources().get("CPU", 0) < 1:
                 raise ShardwaveError("the cluster has no nodes with CPUs any more: run the same command again to finish the set")
-            if not self._told:
-                say("no shard is finished yet: built, or waiting for a free CPU (or GPU); ray status shows what is in use")
-            self._told = True
+            if not self._reported:
+                say(f"no shard was finished for {SILENCE:.0f} s: `ray status` shows whether the tasks wait for CPUs or GPUs")
+            self._reported = True
 
     def close(self) -> None:
-        """See `executors.Workers`."""
-        self._ray.shutdown()  # ends the tasks, too
+        """Disconnect from the cluster, which stops the tasks."""
+        self._ray.shutdown()
 
 
 def build_unit(job: Job, unit: Unit | None) -> Built | None:
-    """What runs in a Ray worker: builds `unit`; without one, only loads and compiles what units need.
+    """Build a unit in a Ray worker.
+
+    Args:
+        job: The build.
+        unit: The unit; None only loads libraries and compiles the engine.
+
+    Returns:
+        The unit's record and whether it was finished before; None without a unit.
 
     Raises:
         ShardwaveError: The unit could not be built, or this node does not see the clips or the set's folder.
@@ -111,15 +128,24 @@ def build_unit(job: Job, unit: Unit | None) -> Built | None:
 
 
 def cores(ray: Any, device: str) -> int:
-    """Tasks that the cluster has room for at a time."""
+    """Return the number of tasks that the cluster can run at the same time."""
     resources = ray.cluster_resources()
-    room = [resources.get("CPU", 0)] + ([resources.get("GPU", 0) * GPU_THREADS] if device == "cuda" else [])
-    return max(1, int(min(room)))
+    capacity = [resources.get("CPU", 0)] + ([resources.get("GPU", 0) * GPU_THREADS] if device == "cuda" else [])
+    return max(1, int(min(capacity)))
 
 
 def resolve(ray: Any, engine: str, device: str) -> tuple[str, str]:
-    """The (engine, device) that `auto` stands for in the cluster: GPUs where it has some. Raises UsageError, as
-    `shardwave.preprocess.engines.registry.resolve`; whether a node has what they need is seen there.
+    """Return the engine and the device of a build on a cluster. `auto` chooses GPUs if the cluster has any.
+
+    Whether the nodes have the required libraries is not checked.
+
+    Args:
+        ray: The package, connected to the cluster.
+        engine: Name of an engine, or `auto`.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        UsageError: The engine is unknown or does not run on the device, or the cluster has no GPU.
     """
     gpus = ray.cluster_resources().get("GPU", 0)
     if engine not in ("auto", *ENGINES):
