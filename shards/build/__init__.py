@@ -1,0 +1,1 @@
+"""Build of shard sets: plan, workers, units and output folder."""

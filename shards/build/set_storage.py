@@ -1,7 +1,7 @@
-"""Where a build's files lie: the one place where folders of this machine and URLs differ.
+"""Read the clips and write the shards of a unit, on disk or at URLs.
 
-Folders of this machine are read and written directly. Clips at a URL are fetched into a temporary folder, a few at a time; shards
-of a set at a URL are written there and uploaded when they are finished, and their unit's record last of all.
+Clips at a URL are fetched into a temporary folder, a few at a time. Shards of a set at a URL are written to a
+temporary folder and uploaded when they are complete, the record of their unit last.
 """
 
 from __future__ import annotations
@@ -27,14 +27,21 @@ if TYPE_CHECKING:
     from upath import UPath
 
 _log = logging.getLogger(__name__)
-TOGETHER, SMALL = 16, 8 << 20  # clips fetched at a time, of up to so many bytes each
+TOGETHER, SMALL = 16, 8 << 20  # number of clips fetched by one request, and their maximum size in bytes
 
 
 @contextlib.contextmanager
 def open_unit(audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig) -> Iterator[tuple[UnitWriter, UnitClips]]:
-    """Open a unit of a build: the writer of its shards in `folder`, and the files of its clips below `audio`.
+    """Open a unit of a build. If the context ends with an exception, the written files are removed.
 
-    What was written is removed where the context ends with an exception.
+    Args:
+        audio: Folder or URL of the audio files.
+        folder: Folder or URL of the set.
+        unit: The unit.
+        config: Spectrogram configuration.
+
+    Yields:
+        The writer of the unit's shards, and the files of its clips.
     """
     remote = not isinstance(audio, Path) or not isinstance(folder, Path)
     with scratch.folder() if remote else contextlib.nullcontext(Path()) as work:
@@ -50,13 +57,19 @@ def open_unit(audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramCo
 
 
 class UnitClips:
-    """The files of a unit's clips in order, each fetched when it is iterated to and removed by `done`, if they are at a URL.
+    """Paths of the files of a unit's clips, in order.
 
-    A clip that is no longer there has a path without a file. Raises ShardwaveError where a store goes on failing, or gives
-    another number of bytes than was planned.
+    Files at a URL are fetched during the iteration and removed by `done`. If a file does not exist any more,
+    there is no file at its path. Iterating raises ShardwaveError if a store continues to fail, or returns
+    another number of bytes than planned.
+
+    Args:
+        audio: Folder or URL of the audio files.
+        clips: The clips of the unit.
+        work: Folder for files fetched from a URL.
     """
 
-    def __init__(self, audio: AnyPath, clips: Sequence[PlannedClip], work: Path):
+    def __init__(self, audio: AnyPath, clips: Sequence[PlannedClip], work: Path) -> None:
         self._clips = clips
         self._remote = audio if not isinstance(audio, Path) else None
         self._paths = [
@@ -67,7 +80,7 @@ class UnitClips:
         if self._remote is None:
             yield from self._paths
             return
-        with ThreadPoolExecutor(1, "fetch") as pool:  # some clips are fetched while those before them are in work
+        with ThreadPoolExecutor(1, "fetch") as pool:  # fetches the next clips while the caller uses these
             fetching = pool.submit(self._fetch, self._remote, 0)
             for start in range(0, len(self._paths), TOGETHER):
                 fetching.result()
@@ -78,7 +91,7 @@ class UnitClips:
         return self._paths[i]
 
     def done(self, i: int) -> None:
-        """Remove the copy of clip i."""
+        """Remove the fetched file of clip i; files on disk remain."""
         if self._remote is not None:
             self._paths[i].unlink(missing_ok=True)
 
@@ -90,23 +103,24 @@ class UnitClips:
             path, planned, data = self._paths[i], self._clips[i], contents.get(i)
             if data is not None and len(data) == planned.bytes:
                 path.write_bytes(data)
-            else:  # large, missing, or not read at the first attempt
+            else:  # large, missing, or the first attempt failed
                 with contextlib.suppress(FileNotFoundError):
                     any_path.fetch(audio / planned.clip.path, path, planned.bytes)
 
 
 class _UploadingWriter(UnitWriter):
-    """A UnitWriter for the set at the URL `target`, which works in the new folder `work`.
+    """UnitWriter for a set at the URL `target` that writes to the new folder `work` and uploads the files.
 
-    The record names every object's size and version: by them it is seen whether what was uploaded is still there.
+    The record contains size and version of each object, by which a later build recognizes the uploaded files.
     """
 
-    def __init__(self, target: UPath, work: Path, unit: Unit, config: SpectrogramConfig):
+    def __init__(self, target: UPath, work: Path, unit: Unit, config: SpectrogramConfig) -> None:
         (work / BUILD).mkdir(parents=True)
         super().__init__(work, unit, config)
         self._target = target
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
+        """Publish and upload the shards, then write the record to the URL and return it."""
         record = super().finish(builder)
         files = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
         with ThreadPoolExecutor(6, "upload") as pool:
@@ -117,7 +131,7 @@ class _UploadingWriter(UnitWriter):
 
 
 def finished_record(folder: AnyPath, unit: Unit) -> dict[str, Any] | None:
-    """Return the record of a unit that was finished before, None unless all its files are there as it names them."""
+    """Return the record of a unit that was finished before; None if a file of it is missing or changed."""
     try:
         record = parse_record(any_path.read_bytes(record_path(folder, unit)), unit)
         for entry in record["shards"].values():
@@ -129,20 +143,28 @@ def finished_record(folder: AnyPath, unit: Unit) -> dict[str, Any] | None:
                     unchanged = info is not None and [info.size, info.version] == record.get("objects", {}).get(name)
                 if not unchanged:
                     return None
-    except (OSError, DamagedFile):  # is built again
+    except (OSError, DamagedFile):
         return None
     _log.info("%s: finished before, kept", unit.name)
     return record
 
 
 def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ShardwaveError unless all that the units' records name is in `folder`: workers on other machines wrote it."""
+    """Check that the shards written by workers on other machines are in the folder of the set.
+
+    Args:
+        folder: Folder or URL of the set.
+        records: Records of all units.
+
+    Raises:
+        ShardwaveError: A shard is missing or differs from its record.
+    """
     expected: dict[str, list[Any]] = {}
     for record in records:
         expected |= record.get("objects") or {entry["file"]: [entry["bytes"], ""] for entry in record["shards"].values()}
     for name, info in zip(expected, any_path.stats(folder, expected), strict=True):
         if info is None or [info.size, info.version] != expected[name]:
             raise ShardwaveError(
-                f"{folder / name} is not what a worker wrote: is another build writing there, or is {folder} not one storage "
-                "that all nodes share? Run the same command again to finish the set"
+                f"{folder / name} is not what a worker wrote: check that no other build writes there and that all nodes "
+                f"share {folder}, and run the same command again to finish the set"
             )

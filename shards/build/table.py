@@ -1,4 +1,4 @@
-"""Builds a set of features alone from a table: the same splits, keys and manifest as a set built from audio."""
+"""Build a shard set of features from a table, with splits, keys and manifest as in a set built from audio."""
 
 from __future__ import annotations
 
@@ -22,14 +22,26 @@ from shardwave.shards.splits import assign
 
 
 def build_table(table: Path | str, out: Path | str, options: BuildOptions | None = None) -> dict[str, Any]:
-    """Write the set `out` from a CSV or Parquet table, one row a clip (see `shardwave.shards.sources.table.read`); returns its manifest.
+    """Build a shard set from a CSV or Parquet table with one row per clip.
 
-    Of `options` it takes what describes the table's columns and classes, and seed, val_fraction, test_fraction, shard_mb,
-    min_shards and overwrite. Its samples have the one array field `features.npy` and the one view `full`.
+    The samples have one view, `full`, and one array field, `features.npy`.
+
+    Args:
+        table: The table, see `shardwave.shards.sources.table.read`.
+        out: Folder of the set.
+        options: Options for columns and classes, seed, val_fraction, test_fraction, shard_mb, min_shards and
+            overwrite; the other ones are not used.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UsageError: The table or an option is not valid, or `out` is a URL or holds a set (without
+            `overwrite`) or something else.
     """
     options = options or BuildOptions()
     if is_url(out) or options.address is not None:
-        raise UsageError("--table is written on this machine into a folder: give a folder as --out, and no --address")
+        raise UsageError("--table needs a folder on this machine as --out, and no --address")
     seed = options.seed
     check_regular(Path(table), "--table")
     clips, features, names = source.read(Path(table), options)

@@ -1,4 +1,4 @@
-"""What a worker does with one unit: decode its clips, compute the images, write the shards, sync and publish them."""
+"""Build a unit in a worker: decode its clips, compute the images, write and publish the shards."""
 
 from __future__ import annotations
 
@@ -30,28 +30,37 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What all units of a build share."""
+    """Specification of a build, common to all its units.
+
+    Args:
+        audio: Folder or URL of the audio files.
+        folder: Folder or URL of the set.
+        config: Spectrogram configuration.
+        engine: Engine, as returned by `shardwave.preprocess.engines.registry.resolve`.
+        device: Device, likewise.
+        limits: Limits on the audio files.
+    """
 
     audio: AnyPath
     folder: AnyPath
     config: SpectrogramConfig
-    engine: str  # as `shardwave.preprocess.engines.registry.resolve` returns it
+    engine: str
     device: str
     limits: Limits = Limits()
 
     @property
     def remote(self) -> bool:
-        """Whether clips or shards lie in an object store."""
+        """Whether the clips or the shards are in an object store."""
         return not isinstance(self.audio, Path) or not isinstance(self.folder, Path)
 
     @property
     def disk(self) -> Path:
-        """The folder that is written to on this machine."""
+        """Local folder that is written to."""
         return self.folder if isinstance(self.folder, Path) else Path(tempfile.gettempdir())
 
 
 class Slot(ctypes.Structure):
-    """State of one worker, which the main process reads from shared memory: its unit's counts and the file being read."""
+    """State of a worker in shared memory: progress of its unit, and the file being read."""
 
     _fields_ = (
         ("pid", ctypes.c_long),
@@ -59,33 +68,41 @@ class Slot(ctypes.Structure):
         ("bad", ctypes.c_long),
         ("seconds", ctypes.c_double),
         ("path", ctypes.c_char * 4_096),
-        ("stop", ctypes.c_bool),  # set by the main process: no further clip is wanted
+        ("stop", ctypes.c_bool),  # set by the main process to stop the worker before its next clip
     )
 
 
 class Builder:
-    """Builds units of one job in this thread, with one engine."""
+    """Builds units in this thread, with one engine.
 
-    def __init__(self, job: Job, slot: Slot | None = None):
+    Args:
+        job: The build.
+        slot: State for the main process; by default nobody reads it.
+    """
+
+    def __init__(self, job: Job, slot: Slot | None = None) -> None:
         self.job = job
         self.slot = Slot() if slot is None else slot
         self.slot.pid = os.getpid()
 
     @functools.cached_property
     def engine(self) -> Engine:
-        """The engine, made when it is first used."""
+        """The engine, which is created when it is first used."""
         return make_engine(self.job.engine, self.job.device, self.job.config)
 
     def warm_up(self) -> None:
-        """Load and compile what the first clip would wait for; 16 bits, where the engine takes them, are what most have."""
+        """Load and compile the engine for 16-bit integers if it accepts them, else for floats."""
         self.engine([np.ones(self.job.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
 
     def build(self, unit: Unit) -> tuple[dict[str, Any], bool]:
-        """Return the unit's record, and whether it was finished before.
+        """Build a unit, unless it was finished before.
+
+        Returns:
+            The unit's record, and whether it was finished before.
 
         Raises:
             ShardwaveError: The unit could not be written, or memory ran out.
-            RuntimeError: A defect; the message names the file that was being read.
+            RuntimeError: Another error occurred; the message names the file that was being read.
         """
         try:
             record = set_storage.finished_record(self.job.folder, unit)
@@ -101,7 +118,7 @@ class Builder:
         except Exception as error:
             raise RuntimeError(f"a building process failed: {error!r}{last_read(self.slot)}") from error
         finally:
-            self.slot.clips = self.slot.bad = self.slot.seconds = 0  # from here on the record counts
+            self.slot.clips = self.slot.bad = self.slot.seconds = 0  # the record replaces the counts
 
     def _build(self, unit: Unit) -> dict[str, Any]:
         job, slot = self.job, self.slot
@@ -122,18 +139,24 @@ class Builder:
             return writer.finish(identity(job.engine, job.device))
 
     def _noted(self, unit: Unit, paths: set_storage.UnitClips) -> Iterator[Path | Segment]:
-        """The file or segment of each clip, its path noted in the slot when the engine asks for it."""
+        """Yield the file or segment of each clip, and record its path in the slot."""
         for path, (_, planned) in zip(paths, unit.clips, strict=True):
             clip = planned.clip
             self.slot.path = os.fsencode(clip.path)[:4_095]
             yield Segment(path, clip.start, clip.end) if clip.is_segment else path
 
 
-_own = threading.local()  # .builder: of each thread that is a worker
+_own = threading.local()  # .builder: the builder of this thread, if it is a worker
 
 
 def start(job: Job, slots: Any, taken: Any) -> None:
-    """Make this thread a worker of `job`, with the next of `slots`; `taken` counts those in use (`multiprocessing.Value`)."""
+    """Make this thread a worker.
+
+    Args:
+        job: The build.
+        slots: Slots of all workers; the worker uses the next free one.
+        taken: Number of slots in use, a `multiprocessing.Value`.
+    """
     with taken.get_lock():
         slot = slots[taken.value]
         taken.value += 1
@@ -141,19 +164,19 @@ def start(job: Job, slots: Any, taken: Any) -> None:
 
 
 def warm_up() -> None:
-    """Prepare this worker for its first unit."""
+    """Load and compile the engine of this worker."""
     _own.builder.warm_up()
-    gc.freeze()  # what the libraries made: no collection looks through it again
+    gc.freeze()  # garbage collections skip the objects of the libraries
 
 
 def build(unit: Unit) -> tuple[dict[str, Any], bool]:
-    """Build `unit` in this worker; see `Builder.build`."""
+    """Build a unit in this worker, see `Builder.build`."""
     built: tuple[dict[str, Any], bool] = _own.builder.build(unit)
     return built
 
 
 def readable_crc32(path: Path) -> int | None:
-    """CRC-32 of the file, or None where it cannot be read (decoding will say why)."""
+    """Return the CRC-32 of a file; None if it cannot be read, of which decoding reports the reason."""
     try:
         status = os.stat(path)
         return _crc32_of(path, status.st_size, status.st_mtime_ns)
@@ -163,27 +186,32 @@ def readable_crc32(path: Path) -> int | None:
 
 @functools.lru_cache(maxsize=1_024)
 def _crc32_of(path: Path, size: int, mtime_ns: int) -> int:
-    """CRC-32 of a file; a long file with many segments is read for it once."""
+    """Return the CRC-32 of a file; cached, so that a file with many segments is read once."""
     return file_crc32(path)
 
 
 @functools.cache
 def identity(engine: str, device: str) -> dict[str, Any]:
-    """What fixes the bytes beside inputs, options and seed: engine, device, CPU capability and library versions."""
+    """Return engine, device, CPU capability and library versions, on which the bytes of a set depend.
+
+    Args:
+        engine: The engine.
+        device: The device.
+    """
     from shardwave.common.environment import environment
 
-    found = environment()
-    name = found["cpu"]
+    current = environment()
+    name = current["cpu"]
     if device == "cuda":
         import torch
 
         name = torch.cuda.get_device_name()
-    versions = {"python": found["python"], **found["versions"]}
+    versions = {"python": current["python"], **current["versions"]}
     return {"engine": engine, "device": device, "device_name": name, "cpu_capability": cpu_capability(), "versions": versions}
 
 
 def cpu_capability() -> str:
-    """The widest vector instructions of this CPU, by which libraries choose their code: `AVX512`, `AVX2` or `baseline`."""
+    """Return the widest vector instructions of this CPU: `AVX512`, `AVX2` or `baseline`."""
     from llvmlite.binding import get_host_cpu_features
 
     features = get_host_cpu_features()
@@ -191,14 +219,15 @@ def cpu_capability() -> str:
 
 
 def last_read(slot: Slot) -> str:
-    """What a message says of the file that a worker read when it failed; the failure may be that of the one before."""
+    """Return a text with the last file that a worker began to read; the one before may be the cause."""
     return f" (the last file it began to read: {os.fsdecode(slot.path)})" if slot.path else ""
 
 
 def disk_error(error: OSError, folder: AnyPath) -> ShardwaveError:
-    """One clear line for a failed write."""
+    """Return the error for a failed write below a folder."""
     if error.errno in FULL:
         return ShardwaveError(
-            f"no space left while writing {folder} ({error.strerror}): make room, then run the same command again to finish it"
+            f"no space left while writing {folder} ({error.strerror}): free some space, then run the same command again "
+            "to finish it"
         )
     return ShardwaveError(f"{folder} could not be written: {error}; run the same command again to finish it")

@@ -1,4 +1,4 @@
-"""A unit of a build: a group of clips becomes its full shard and its slice shard, whose record says they are done."""
+"""Units of a build: some clips of a split, from which one shard per view is written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """What to build: the shard number `index` of `split`, from clips with their numbers, in the order they are written."""
+    """The part of a build that one worker does at a time: one shard per view.
+
+    Args:
+        split: Split of the clips.
+        index: Number of the shards.
+        clips: Number and clip, in the order in which they are written.
+    """
 
     split: str
     index: int
@@ -37,14 +43,18 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The unit's name, which its record's file bears."""
+        """Name of the unit, and stem of its record's file."""
         return f"{self.split}-{self.index:04d}"
 
 
 class Units(Sequence[Unit]):
-    """The units of a plan, each made when it is asked for: all clips of a large build as objects would not fit in memory."""
+    """Sequence of the units of a plan, created on access, as objects for all clips need too much memory.
 
-    def __init__(self, planned: Plan):
+    Args:
+        planned: The plan.
+    """
+
+    def __init__(self, planned: Plan) -> None:
         self._clips = planned.clips
         self._units = list(planned.units().items())
 
@@ -57,7 +67,7 @@ class Units(Sequence[Unit]):
 
 
 def array_fields(config: SpectrogramConfig) -> Fields:
-    """The array fields of every sample that `config` makes."""
+    """Return the array fields of the samples that are built with a configuration."""
     fields: dict[str, tuple[str, tuple[int, ...]]] = {"npy": ("uint8", (config.image_size, config.image_size))}
     if config.features:
         fields["features.npy"] = ("float32", (len(feature_names(config)),))
@@ -67,8 +77,15 @@ def array_fields(config: SpectrogramConfig) -> Fields:
 def sample_meta(
     clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
 ) -> dict[str, Any]:
-    """The json field of a sample; `start` (in the file) and `length` are seconds, of what its image shows, added silence
-    included. A labelled segment of a file has its own start and end as `segment` too (end None: the file's end).
+    """Return the json field of a sample.
+
+    Args:
+        clip: The clip.
+        view: View of the sample.
+        index: Number of the slice; None for the view `full`.
+        start: Start in the file of the audio that the image shows, in seconds.
+        length: Length of the audio that the image shows, with added silence, in seconds.
+        source_rate: Sample rate of the file in Hz.
     """
     return {
         "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
@@ -78,9 +95,15 @@ def sample_meta(
 
 
 class UnitWriter:
-    """Takes a unit's clips in order, image by image; `finish` publishes both shards and the record."""
+    """Writes the shards of a unit. Call `add` or `set_aside` for each clip in order, then `finish`.
 
-    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig):
+    Args:
+        folder: Folder of the set.
+        unit: The unit.
+        config: Spectrogram configuration.
+    """
+
+    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig) -> None:
         self._folder = folder
         self._unit = unit
         self._config = config
@@ -90,14 +113,21 @@ class UnitWriter:
             ShardWriter(folder, unit.split, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
-        self._unused = np.zeros(2)  # seconds of audio that are in no full view, and in no slice
+        self._unused = np.zeros(2)  # seconds of audio in no full view, and in no slice
         self._quarantined: list[dict[str, Any]] = []
         self._remarks: list[dict[str, Any]] = []
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
 
     def add(self, number: int, planned: PlannedClip, made: ClipOutput, crc32: int | None) -> None:
-        """Append a clip's samples: the whole first, then its slices."""
+        """Append the samples of a clip.
+
+        Args:
+            number: Number of the clip.
+            planned: The clip.
+            made: Output of the engine for the clip.
+            crc32: CRC-32 of the clip's file; None if it is not known.
+        """
         clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
         key = clip_key(number, clip.path)
         rows = [{"npy": image} for image in (made.full, *made.slices)]
@@ -105,7 +135,7 @@ class UnitWriter:
             for row, values in zip(rows, made.features, strict=True):
                 row["features.npy"] = values
         known = {"source_rate": made.source_rate}
-        begin = clip.start or 0.0  # of the clip in its file
+        begin = clip.start or 0.0
         length = self._config.fitted(made.samples) / rate
         meta = sample_meta(clip, view="full", index=None, start=begin, length=length, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
@@ -116,13 +146,19 @@ class UnitWriter:
         self._seconds += made.samples / rate
         self._unused += np.array(self._config.unused(made.samples)) / rate
         if made.remark:
-            self._remarks.append({**_place(clip), "remark": made.remark})
+            self._remarks.append({**_segment(clip), "remark": made.remark})
             _log.info("%s is used, but %s", clip.name, made.remark)
         self._note(clip.path, crc32)
 
     def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
-        """Note a clip that is not usable."""
-        self._quarantined.append({**_place(planned.clip), "reason": " ".join(reason.split())})
+        """Quarantine a clip.
+
+        Args:
+            planned: The clip.
+            reason: The reason, for quarantine.jsonl.
+            crc32: CRC-32 of the clip's file; None if it is not known.
+        """
+        self._quarantined.append({**_segment(planned.clip), "reason": " ".join(reason.split())})
         _log.info("quarantined %s: %s", planned.clip.name, reason)
         self._note(planned.clip.path, crc32)
 
@@ -131,9 +167,13 @@ class UnitWriter:
             self._crc32[path] = crc32
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
-        """Publish the shards (none, if no clip was usable), then write and return the unit's record.
+        """Publish the shards (none if no clip was usable), then write and return the unit's record.
 
-        Nothing is synced to disk yet: the next build finds what a power failure damaged by the digests in the record.
+        Nothing is synced to disk. After a power failure, the next build finds damaged files by the digests in
+        the record.
+
+        Args:
+            builder: Engine, device and versions, see `task.identity`.
         """
         entries = {}
         if self._shards[0].samples:
@@ -154,18 +194,22 @@ class UnitWriter:
         return record
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the temporary files of the shards."""
         for shard in self._shards:
             shard.abandon()
 
 
-def _place(clip: Clip) -> dict[str, Any]:
-    """The clip's file, and of a segment its begin and end in seconds."""
+def _segment(clip: Clip) -> dict[str, Any]:
+    """Return the path of a clip and, if it is a segment, its start and end in seconds."""
     return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
 
 
 def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
-    """Parse a unit's record; raises DamagedFile where it is damaged or of another unit."""
+    """Parse the record of a unit.
+
+    Raises:
+        DamagedFile: The record is damaged, or belongs to another unit.
+    """
     where = f"the record of {unit.name}"
     record = typed.check(typed.parse(data, where), UnitRecord, where)
     names = {view: shard_name(unit.split, view, unit.index) + TAR for view in VIEWS}
@@ -175,5 +219,5 @@ def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
 
 
 def record_path(folder: AnyPath, unit: Unit) -> AnyPath:
-    """Where the record of a finished unit lies while the set is being built."""
+    """Return the path of a finished unit's record during the build."""
     return folder / BUILD / f"{unit.name}.json"

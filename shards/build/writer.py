@@ -1,4 +1,4 @@
-"""Writes sets that need no decoding: tables of features, and what was derived from another set (a frozen network's outputs)."""
+"""Write shard sets from arrays: features of a table, or network outputs for another set's samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shardwave.shards.read.shardset import ShardSet
 
 
 class Row(NamedTuple):
-    """One sample to write."""
+    """A sample to write, see `ShardWriter.add`."""
 
     key: str
     cls: int
@@ -34,10 +34,23 @@ Shard = tuple[str, str, int, Iterable[Row]]  # split, view, index, rows
 def write_set(
     out: Path, shards: Iterable[Shard], fields: Fields, described_by: Mapping[str, Any], *, samples: int, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Write `shards`, then the manifest; returns it. Refuses a folder that holds a set (unless `overwrite`) or something else.
+    """Write a shard set. After an interruption, another call starts again.
 
-    `described_by`: the manifest's config, engine, device, seed, classes, feature_names, clips, audio_seconds. What was cut off
-    starts over.
+    Args:
+        out: Folder of the set.
+        shards: The shards.
+        fields: Type and shape of each array field.
+        described_by: Entries of the manifest: config, engine, device, seed, classes, feature_names, clips,
+            audio_seconds.
+        samples: Number of samples, for the progress bar.
+        overwrite: Replace a set in the folder.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UsageError: The folder holds a set (without `overwrite`) or something else.
+        ShardwaveError: The set cannot be written, or an array holds NaN or infinite values.
     """
     folder.examine(out)
     with folder.clear_errors(out):
@@ -63,10 +76,26 @@ def write_array_set(
     device: str = "cpu",
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write a set derived from `parent`: row i of `arrays[split, view]` ([samples, ...]) replaces the arrays of its sample i.
+    """Write a copy of a shard set with other arrays, such as the outputs of a network.
 
-    Keys, classes, clip numbers, json fields and the cut into shards are the parent's. `config`: how the arrays were made; it and
-    the parent's fingerprint make the new set's fingerprint. Returns the manifest.
+    Keys, classes, clip numbers, json fields and the distribution to shards are those of the parent.
+
+    Args:
+        out: Folder of the new set.
+        parent: The set to copy.
+        arrays: Values of the field for the samples of each (split, view). [samples, ...].
+        config: Description of the arrays. With the parent's fingerprint, it determines the fingerprint of the
+            new set.
+        field: Name of the array field.
+        device: Device that computed the arrays, for the manifest.
+        overwrite: Replace a set in the folder.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: An array has another number of rows than the parent has samples.
+        UsageError: The folder holds a set (without `overwrite`) or something else.
     """
     first = next(iter(arrays.values()))
     fields: Fields = {field: (first.dtype.name, tuple(first.shape[1:]))}
@@ -87,11 +116,11 @@ def write_array_set(
             start = 0
             for entry in entries:
                 rows = range(start, start + entry["samples"])
-                made = (
+                samples_of_shard = (
                     Row(samples.key(i), int(samples.cls[i]), int(samples.clip[i]), samples.meta(i), {field: values[i]})
                     for i in rows
                 )
-                yield split, view, int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1]), made
+                yield split, view, int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1]), samples_of_shard
                 start += len(rows)
 
     return write_set(out, shards(), fields, described_by, samples=sum(map(len, arrays.values())), overwrite=overwrite)
