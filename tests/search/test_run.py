@@ -227,7 +227,7 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         ({"model": "rnn"}, "model must be one of"),
         ({"val_fold": 9}, "--val-fold must be one of the set's folds 1, 2, 3, got 9"),
         ({"storage": "sqlite:///x.db"}, "backend random does not take --storage"),
-        ({"model": "cnn", "fused": True}, "--fused: not for model cnn with precision"),
+        ({"model": "cnn", "fused": True}, "--fused does not support model cnn with precision"),
         ({"fused": True, "device": "cuda"}, "--fused trains on the CPU: leave out --fused or --device cuda"),
         ({"device": "cuda"}, "device cuda: PyTorch finds no CUDA device"),
     ],
