@@ -558,7 +558,7 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
     """Search hyper-parameters of a model on SET. They are selected on validation data only."""
-    from shardwave.search.run import SearchConfig
+    from shardwave.search.config import SearchConfig
     from shardwave.search.run import search as run_search
 
     result = run_search(shard_set, SearchConfig(**given(chosen)), out, resume=resume)

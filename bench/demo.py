@@ -36,7 +36,8 @@ def demo(
     from shardwave.models.runs.result import read as read_result
     from shardwave.models.training.config import defaults
     from shardwave.models.training.train import train
-    from shardwave.search.run import SearchConfig, search
+    from shardwave.search.config import SearchConfig
+    from shardwave.search.run import search
     from shardwave.shards.build.builder import build
     from shardwave.shards.build.options import BuildOptions
     from shardwave.shards.format.verify import verify

@@ -15,7 +15,7 @@ SHORT = 2.0  # seconds of a process in which no progress lines are printed
 INTERVAL = 1.0  # minimum seconds from the start of a bar, or from another line, to a progress line
 
 
-class Lines(tqdm):
+class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
     """A tqdm bar that prints lines with the remaining time.
 
     No line is printed in the first `SHORT` seconds of the process or within `INTERVAL` seconds of another

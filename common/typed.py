@@ -99,7 +99,7 @@ def check(value: Any, kind: type[T], where: object, remedy: str = "") -> T:
         _adapter(typing.cast(Any, kind)).validate_python(value)
     except ValidationError as error:
         raise DamagedFile(f"{where} is damaged: {_described(error.errors(), value)}{_end(remedy)}") from None
-    return value
+    return typing.cast(T, value)
 
 
 def read(path: Path, kind: type[T], remedy: str = "") -> T:
@@ -186,7 +186,7 @@ def _field(error: Any, value: Any) -> list[str]:
 
 
 @functools.cache
-def _adapter(kind: Any) -> TypeAdapter:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     import pydantic
 
     return pydantic.TypeAdapter(_pydantic_type(kind))

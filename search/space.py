@@ -167,7 +167,8 @@ class Space:
         """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
         rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()}
         # tuples become lists, so that the result is equal to the content of a file
-        return json.loads(json.dumps({**rules, **self.fixed}))
+        description: dict[str, Any] = json.loads(json.dumps({**rules, **self.fixed}))
+        return description
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Space:
@@ -255,7 +256,8 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
     if key in ("grid", "choice"):
         if len(set(values)) != len(values):
             raise UsageError(f"{where}: {key} contains a value twice: {list(values)}")
-        return KINDS[key](values)
+        choice: Choice = KINDS[key](values)
+        return choice
     if kind is not float:
         raise UsageError(f"{where} takes whole numbers: use grid or choice, not {key}")
     if len(values) != 2 or not float(values[0]) < float(values[1]):
@@ -263,7 +265,8 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
     low, high = float(values[0]), float(values[1])
     if key == "log_uniform" and low <= 0:
         raise UsageError(f"{where}: log_uniform needs low > 0, got {low}")
-    return KINDS[key](low, high)
+    interval: Uniform = KINDS[key](low, high)
+    return interval
 
 
 def _value(where: str, kind: type, value: Any) -> Value:
@@ -276,7 +279,8 @@ def _value(where: str, kind: type, value: Any) -> Value:
         raise UsageError(f"{where} takes numbers, got {value!r}")
     if kind is int and number != int(number):
         raise UsageError(f"{where} takes whole numbers, got {value}")
-    return kind(number)
+    converted: Value = kind(number)
+    return converted
 
 
 def parameters(model: str) -> dict[str, type]:

@@ -62,8 +62,10 @@ def make_backend(name: str, **options: Any) -> Backend:
     if kind is None:
         raise UsageError(f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {name}")
     if name not in KINDS:
-        return kind(**given)
+        extension: Backend = kind(**given)
+        return extension
     if wrong := given.keys() - OPTIONS[name]:
         accepted = f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}" if OPTIONS[name] else "it takes none"
         raise UsageError(f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {accepted}")
-    return kind(**given)
+    backend: Backend = kind(**given)
+    return backend

@@ -48,7 +48,7 @@ def worker_main(link: Connection, objective: Callable[..., None], threads: int, 
 
     def send(*report: Any) -> bool:
         link.send(("report", *report))
-        return link.recv()
+        return bool(link.recv())
 
     try:
         error = prepare(objective, threads)

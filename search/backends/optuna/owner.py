@@ -37,7 +37,7 @@ def alive(process: dict[str, Any]) -> bool:
         return True
     if process["pid"] == os.getpid() and process["started"] == _started(os.getpid()):
         return process["search"] in _running
-    return _started(process["pid"]) == process["started"] is not None
+    return process["started"] is not None and _started(process["pid"]) == str(process["started"])
 
 
 def _started(pid: int) -> str | None:
