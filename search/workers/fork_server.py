@@ -19,6 +19,14 @@ from shardwave.search.workers import temporary
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def variables() -> dict[str, str]:
+    """Return the environment variables that workers take from this process: all but those that `environment` sets."""
+    return {name: value for name, value in os.environ.items() if name not in (*THREAD_VARIABLES, "PYTHONPATH")}
+
+
 @contextlib.contextmanager
 def environment(threads: int) -> Iterator[None]:
     """Set the environment of processes that are started inside the context.
@@ -29,7 +37,7 @@ def environment(threads: int) -> Iterator[None]:
     Yields:
         None. `PYTHONPATH` is set to this process's `sys.path` until the context ends.
     """
-    values = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    values = dict.fromkeys(THREAD_VARIABLES, str(threads))
     values["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)

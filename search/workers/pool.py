@@ -140,7 +140,7 @@ class WorkerPool:
         gpu = self._gpu(slot) if self._gpus_per_trial else None
         process = fork_server.CONTEXT.Process(
             target=worker_main,
-            args=(worker_link, self._objective, self._threads, gpu, fork_server.folder()),
+            args=(worker_link, self._objective, self._threads, gpu, fork_server.folder(), fork_server.variables()),
             name=f"search-{slot}",
         )
         try:

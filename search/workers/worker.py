@@ -25,7 +25,14 @@ from shardwave.search.trial import Assignment, Report, TrialStopped, check_repor
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exhausted quota, file size limit
 
 
-def worker_main(link: Connection, objective: Callable[..., None], threads: int, gpu: str | None, folder: Path) -> None:
+def worker_main(
+    link: Connection,
+    objective: Callable[..., None],
+    threads: int,
+    gpu: str | None,
+    folder: Path,
+    variables: dict[str, str],
+) -> None:
     """Run the trials that the main process assigns, one after another.
 
     The worker sends ("ready", name) after its preparation, ("report", trial, epoch, value, spent, info) after
@@ -39,7 +46,9 @@ def worker_main(link: Connection, objective: Callable[..., None], threads: int, 
         threads: Number of CPU threads per trial.
         gpu: The only visible GPU; None: all GPUs are visible.
         folder: Temporary folder of the search, which the worker removes if the main process is killed.
+        variables: Environment variables of the main process; those of the fork server are as old as the server.
     """
+    os.environ.update(variables)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     log.set_up()
     os.dup2(2, 1)  # standard output is reserved for the result of the command

@@ -56,7 +56,7 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
         assert all(len(each) == 1 for each in folds.values()) == together
     assert set(found["leakage"][0]) == {"model", "of", "recordings apart", "slices at random"}
     text = (tmp_path / "out" / "accuracy.md").read_text()
-    assert f"| mlp | whole | {100 * row['mean']:.2f} ±" in text and "a difference of" in text
+    assert f"| mlp | full | {100 * row['mean']:.2f} ±" in text and "a difference of" in text
     before = (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns
     assert run()["rows"] == json.loads((tmp_path / "out" / "accuracy.json").read_text())["rows"] == found["rows"]
     assert (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns == before
