@@ -32,7 +32,14 @@ from shardwave.common.errors import UsageError
 from shardwave.common.printable import write_line
 from shardwave.models.networks.registry import NETWORKS
 from shardwave.models.training.config import PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
-from shardwave.preprocess.auto_config import AUTO, PRESETS, SAMPLE_RATE, SHORTEST_SLICE, AutoConfig, preset_values
+from shardwave.preprocess.auto_config import (
+    AUTO,
+    PRESETS,
+    SAMPLE_RATE,
+    SHORTEST_SLICE,
+    AutoConfig,
+    preset_values,
+)
 from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
 from shardwave.shards.format.layout import check_url, is_url
@@ -83,7 +90,10 @@ def options(*decorators: Callable) -> Callable:
     return apply
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110})
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110},
+)
 @click.version_option(None, "--version", package_name="shardwave", prog_name="shardwave")
 @click.option(
     "--config",
@@ -134,8 +144,15 @@ DEFAULTS = SpectrogramConfig()
     help="CSV file of labels: path,label[,fold][,group][,split][,start][,end]; start and end are in seconds. "
     "Without it, the class of a file is its parent folder.",
 )
-@click.option("--table", type=PATH, metavar="FILE", help="CSV or Parquet table of features to build from instead of audio.")
-@click.option("--path-column", metavar="NAME", help="Column of --labels or --table that names the audio file.")
+@click.option(
+    "--table",
+    type=PATH,
+    metavar="FILE",
+    help="CSV or Parquet table of features to build from instead of audio.",
+)
+@click.option(
+    "--path-column", metavar="NAME", help="Column of --labels or --table that names the audio file."
+)
 @click.option("--label-column", metavar="NAME", help="Column of --labels or --table that holds the class.")
 @click.option(
     "--group-column",
@@ -206,7 +223,11 @@ DEFAULTS = SpectrogramConfig()
     help="Clip length for --fit pad and crop, in seconds; auto: the 95th percentile of the clip lengths "
     "for pad, the median for crop.  [default: auto]",
 )
-@click.option("--image-size", type=int, help=f"Height and width of an image in pixels.  [default: {DEFAULTS.image_size}]")
+@click.option(
+    "--image-size",
+    type=int,
+    help=f"Height and width of an image in pixels.  [default: {DEFAULTS.image_size}]",
+)
 @click.option(
     "--frequency-scale",
     type=click.Choice(FREQUENCY_SCALES),
@@ -219,8 +240,16 @@ DEFAULTS = SpectrogramConfig()
     help="Sample rate of the spectrograms in Hz. Audio at other rates is resampled. "
     f"auto: {SAMPLE_RATE}, or the median rate of the clips if that is lower.  [default: auto]",
 )
-@click.option("--n-fft", type=int, help=f"Length of an STFT frame in samples, a power of two.  [default: {DEFAULTS.n_fft}]")
-@click.option("--hop-length", type=int, help=f"Distance between STFT frames in samples.  [default: {DEFAULTS.hop_length}]")
+@click.option(
+    "--n-fft",
+    type=int,
+    help=f"Length of an STFT frame in samples, a power of two.  [default: {DEFAULTS.n_fft}]",
+)
+@click.option(
+    "--hop-length",
+    type=int,
+    help=f"Distance between STFT frames in samples.  [default: {DEFAULTS.hop_length}]",
+)
 @click.option(
     "--features/--no-features",
     default=None,
@@ -239,7 +268,9 @@ DEFAULTS = SpectrogramConfig()
     help="Number of worker processes. [default: one per CPU core, of the cluster with --address]",
 )
 @click.option("--seed", type=int, default=0, help="Seed of the split and of the sample order within shards.")
-@click.option("--shard-mb", type=int, help="Approximate upper limit of the size of a shard in MB. [default: 256]")
+@click.option(
+    "--shard-mb", type=int, help="Approximate upper limit of the size of a shard in MB. [default: 256]"
+)
 @click.option(
     "--min-shards",
     type=int,
@@ -250,7 +281,9 @@ DEFAULTS = SpectrogramConfig()
     type=float,
     help="Share of the clips that may be quarantined. Beyond it, the exit status is 3. [default: 0.05]",
 )
-@click.option("--max-clip-minutes", type=float, help="Quarantine clips longer than this, in minutes. [default: 60]")
+@click.option(
+    "--max-clip-minutes", type=float, help="Quarantine clips longer than this, in minutes. [default: 60]"
+)
 @click.option(
     "--max-missing-seconds",
     type=float,
@@ -262,17 +295,28 @@ DEFAULTS = SpectrogramConfig()
     is_flag=True,
     help="Remove the lock that a killed build left at the URL --out. No other build may be running.",
 )
-@click.option("--address", metavar="auto|HOST:PORT", help="Address of a Ray cluster, to build on all its nodes.")
-@click.option("--dry-run", is_flag=True, help="Print an estimate of the set, its size and the build time, and stop.")
+@click.option(
+    "--address", metavar="auto|HOST:PORT", help="Address of a Ray cluster, to build on all its nodes."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print an estimate of the set, its size and the build time, and stop."
+)
 def shard(
-    audio: Path | str | None, out: Path | str, table: Path | None, preset: str | None, dry_run: bool, **options: Any
+    audio: Path | str | None,
+    out: Path | str,
+    table: Path | None,
+    preset: str | None,
+    dry_run: bool,
+    **options: Any,
 ) -> dict:
     """Build a shard set from AUDIO, a folder or URL of sound files, or finish an interrupted build."""
     from shardwave.shards.build.builder import build, build_table
     from shardwave.shards.build.options import BuildOptions
 
     spectrogram = _spectrogram_options(preset, options)
-    build_options = BuildOptions(**{name: value for name, value in given(options).items() if name not in spectrogram})
+    build_options = BuildOptions(
+        **{name: value for name, value in given(options).items() if name not in spectrogram}
+    )
     if table is not None:
         if dry_run:
             raise UsageError("--dry-run cannot be used with --table: the set is about as large as the table")
@@ -295,7 +339,10 @@ def shard(
 def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the spectrogram settings: those of the preset, overridden by the given options."""
     names = {field.name for field in dataclasses.fields(SpectrogramConfig)}
-    return {**preset_values(preset), **{name: value for name, value in given(options).items() if name in names}}
+    return {
+        **preset_values(preset),
+        **{name: value for name, value in given(options).items() if name in names},
+    }
 
 
 @main_group.command(epilog=examples("verify sets/music"))
@@ -306,12 +353,18 @@ def verify(shard_set: Path | str) -> dict:
     from shardwave.shards.read.open_set import open_set
 
     report = verify_set(open_set(shard_set))
-    write_line(f"{shard_set}: {report['samples']} samples in {report['shards']} shards agree with the manifest")
+    write_line(
+        f"{shard_set}: {report['samples']} samples in {report['shards']} shards agree with the manifest"
+    )
     return report
 
 
 @main_group.command(
-    epilog=examples("inspect sets/music", "inspect sets/music --sheet sheet.png", "inspect sets/music --key KEY --png one.png")
+    epilog=examples(
+        "inspect sets/music",
+        "inspect sets/music --sheet sheet.png",
+        "inspect sets/music --key KEY --png one.png",
+    )
 )
 @SET
 @click.option("--key", help="Key of the sample to print, or the path of its clip.")
@@ -321,14 +374,18 @@ def verify(shard_set: Path | str) -> dict:
     metavar="FILE",
     help="PNG file for the sample of --key and its slices, drawn with axes in Hz and seconds.",
 )
-@click.option("--sheet", type=PATH, metavar="FILE", help="Image file for a contact sheet with samples of every class.")
+@click.option(
+    "--sheet", type=PATH, metavar="FILE", help="Image file for a contact sheet with samples of every class."
+)
 @click.option(
     "--against",
     type=PATH,
     metavar="AUDIO",
     help="Recompute samples from this folder of audio and compare them with the stored ones.",
 )
-def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None) -> dict:
+def inspect(
+    shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None
+) -> dict:
     """Show the classes, splits, views and durations of SET, and its quarantined files with the reasons."""
     from shardwave.shards.inspect import compare_audio, figures, lookup
     from shardwave.shards.inspect import summary as inspection
@@ -351,10 +408,20 @@ def inspect(shard_set: Path | str, key: str | None, png: Path | None, sheet: Pat
     return summary
 
 
-MODEL = click.option("--model", required=True, type=Extensible(tuple(NETWORKS), "networks"), help="Network to train.")
+MODEL = click.option(
+    "--model", required=True, type=Extensible(tuple(NETWORKS), "networks"), help="Network to train."
+)
 FOLDS = options(
-    click.option("--val-fold", type=int, help="Fold to validate on. [default: the split val, or the fold after --test-fold]"),
-    click.option("--test-fold", type=int, help="Fold to hold out from training and validation. It is scored once, at the end."),
+    click.option(
+        "--val-fold",
+        type=int,
+        help="Fold to validate on. [default: the split val, or the fold after --test-fold]",
+    ),
+    click.option(
+        "--test-fold",
+        type=int,
+        help="Fold to hold out from training and validation. It is scored once, at the end.",
+    ),
 )
 LEARNING = options(
     click.option(
@@ -367,7 +434,12 @@ LEARNING = options(
         type=click.Choice(SELECT_BY),
         help="Validation score that selects the epoch; auto: that of --train-view. [default: auto]",
     ),
-    click.option("--seed", type=int, default=0, help="Seed of the initial weights, the sample order and the augmentation."),
+    click.option(
+        "--seed",
+        type=int,
+        default=0,
+        help="Seed of the initial weights, the sample order and the augmentation.",
+    ),
     click.option(
         "--device",
         type=click.Choice(["auto", *DEVICES]),
@@ -375,7 +447,9 @@ LEARNING = options(
         help="Device to train on; auto: cuda if PyTorch sees a CUDA device, else cpu.",
     ),
     click.option(
-        "--precision", type=click.Choice(PRECISIONS), help="Numerical precision, a name of Lightning. [default: 32-true]"
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="Numerical precision, a name of Lightning. [default: 32-true]",
     ),
     click.option(
         "--weights",
@@ -388,10 +462,14 @@ HYPERPARAMETERS = options(
     click.option("--hidden-size", type=int, help="Width of each hidden layer."),
     click.option("--hidden-layers", type=int, help="Number of hidden layers."),
     click.option("--dropout", type=float, help="Dropout probability after each hidden layer."),
-    click.option("--learning-rate", type=float, help="Learning rate of AdamW; its peak if there is a schedule."),
+    click.option(
+        "--learning-rate", type=float, help="Learning rate of AdamW; its peak if there is a schedule."
+    ),
     click.option("--weight-decay", type=float, help="Weight decay of AdamW. Biases and norms have none."),
     click.option("--conv1-kernel", type=int, help="Kernel size of the first convolution in pixels (square)."),
-    click.option("--conv2-kernel", type=int, help="Kernel size of the second convolution in pixels (square)."),
+    click.option(
+        "--conv2-kernel", type=int, help="Kernel size of the second convolution in pixels (square)."
+    ),
     click.option(
         "--conv1-channels",
         type=int,
@@ -399,20 +477,37 @@ HYPERPARAMETERS = options(
     ),
     click.option("--conv2-channels", type=int, help="Channels of the second convolution."),
     click.option("--label-smoothing", type=float, help="Label smoothing of the cross-entropy loss; 0: off."),
-    click.option("--mixup", type=float, help="Alpha of the distribution Beta(alpha, alpha) of mixup; 0: off."),
-    click.option("--time-shift/--no-time-shift", default=None, help="Roll training images along time by a random amount."),
     click.option(
-        "--frequency-mask", type=float, help="Largest height of a masked frequency band, as a fraction of the image; 0: off."
+        "--mixup", type=float, help="Alpha of the distribution Beta(alpha, alpha) of mixup; 0: off."
     ),
-    click.option("--time-mask", type=float, help="Largest width of a masked time interval, as a fraction of the image; 0: off."),
-    click.option("--ema-decay", type=float, help="Decay per step of the exponential moving average of the weights; 0: off."),
+    click.option(
+        "--time-shift/--no-time-shift",
+        default=None,
+        help="Roll training images along time by a random amount.",
+    ),
+    click.option(
+        "--frequency-mask",
+        type=float,
+        help="Largest height of a masked frequency band, as a fraction of the image; 0: off.",
+    ),
+    click.option(
+        "--time-mask",
+        type=float,
+        help="Largest width of a masked time interval, as a fraction of the image; 0: off.",
+    ),
+    click.option(
+        "--ema-decay",
+        type=float,
+        help="Decay per step of the exponential moving average of the weights; 0: off.",
+    ),
     click.option("--schedule", type=click.Choice(SCHEDULES), help="Schedule of the learning rate."),
 )
 
 
 @main_group.command(
     epilog=examples(
-        "train sets/music --model cnn --out runs/cnn", "train sets/esc10 --model mlp --folds all --out runs/mlp-5-folds"
+        "train sets/music --model cnn --out runs/cnn",
+        "train sets/esc10 --model mlp --folds all --out runs/mlp-5-folds",
     )
     + columns("Defaults of each model:", defaults_table())
 )
@@ -427,8 +522,14 @@ HYPERPARAMETERS = options(
     help="Cross-validate: test each fold once with a model trained on all others; report the mean.",
 )
 @LEARNING
-@click.option("--devices", type=int, help="Number of devices per node. Several are combined by --strategy. [default: 1]")
-@click.option("--nodes", type=int, help="Number of machines. Start the command on each (see docs/scale.md). [default: 1]")
+@click.option(
+    "--devices", type=int, help="Number of devices per node. Several are combined by --strategy. [default: 1]"
+)
+@click.option(
+    "--nodes",
+    type=int,
+    help="Number of machines. Start the command on each (see docs/scale.md). [default: 1]",
+)
 @click.option("--strategy", help="Strategy for several devices, as Lightning names it. [default: auto]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @HYPERPARAMETERS
@@ -448,10 +549,14 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict
     return result
 
 
-@main_group.command(epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --split test"))
+@main_group.command(
+    epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --split test")
+)
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @SET
-@click.option("--split", "splits", multiple=True, metavar="NAME", help="Split to score; can be repeated. [default: all]")
+@click.option(
+    "--split", "splits", multiple=True, metavar="NAME", help="Split to score; can be repeated. [default: all]"
+)
 @click.option(
     "--errors",
     type=PATH,
@@ -459,7 +564,9 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict
     help="CSV file for misclassified clips that were not trained on. [default: RUN/errors-<set>.csv]",
 )
 @DEVICE
-def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str) -> dict:
+def evaluate(
+    run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str
+) -> dict:
     """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
     Each row states what RUN used the clips for: trained, validation, test or new. The total is computed only
@@ -468,7 +575,11 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
     from shardwave.models.evaluation.evaluate import evaluate as score
 
     result = score(run_folder, shard_set, splits=splits or None, device=device, errors=errors)
-    show_scores(result["scores"], result["selected_by"], {name: kind_of(about) for name, about in result["splits"].items()})
+    show_scores(
+        result["scores"],
+        result["selected_by"],
+        {name: kind_of(about) for name, about in result["splits"].items()},
+    )
     if len(result["splits"]) > 1 and not any(name.startswith("all_") for name in result["scores"]):
         click.echo("no total: the run used the splits for different purposes")
     return result
@@ -476,7 +587,8 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
 
 @main_group.command(
     epilog=examples(
-        "predict runs/cnn unlabelled --out submission.csv", "predict runs/cnn sets/music --split test --out predictions.csv"
+        "predict runs/cnn unlabelled --out submission.csv",
+        "predict runs/cnn sets/music --split test --out predictions.csv",
     )
 )
 @click.argument("run_folder", metavar="RUN", type=PATH)
@@ -498,11 +610,15 @@ def evaluate(run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], e
 )
 @click.option("--probabilities", is_flag=True, help="Add one column per class with its probability.")
 @DEVICE
-def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str) -> dict:
+def predict(
+    run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str
+) -> dict:
     """Classify AUDIO, a folder of audio, a file or a shard set, with the model of RUN."""
     from shardwave.models.evaluation.predict import predict as classify
 
-    result = classify(run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None)
+    result = classify(
+        run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None
+    )
     say(f"{result['clips']} rows written to {out}")
     return result
 
@@ -523,15 +639,25 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
 )
 @OUT_RUN
 @click.option("--trials", type=int, default=20, help="Total number of trials.")
-@click.option("--epochs", type=int, help="Number of epochs of a trial that is not stopped early. [default: 10; cnn-plus: 30]")
-@click.option("--jobs", type=int, help="Number of trials that run at a time. [default: one per GPU, or one per CPU core]")
+@click.option(
+    "--epochs",
+    type=int,
+    help="Number of epochs of a trial that is not stopped early. [default: 10; cnn-plus: 30]",
+)
+@click.option(
+    "--jobs",
+    type=int,
+    help="Number of trials that run at a time. [default: one per GPU, or one per CPU core]",
+)
 @click.option(
     "--scheduler",
     shell_complete=among("asha", "median", "none", "hyperband"),
     help="Rule that stops unpromising trials. ray: asha, median, none; optuna: also hyperband; "
     "random: none, median. [default: asha; random: none]",
 )
-@click.option("--grace", type=int, default=1, help="Number of epochs that every trial runs before it can be stopped.")
+@click.option(
+    "--grace", type=int, default=1, help="Number of epochs that every trial runs before it can be stopped."
+)
 @click.option(
     "--reduction",
     type=int,
@@ -544,11 +670,16 @@ def predict(run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, .
     help="Method that proposes hyper-parameters. ray: random, grid, tpe; optuna: also gp; "
     "random: random, grid. [default: random; optuna: tpe]",
 )
-@click.option("--space", type=PATH, metavar="FILE", help="YAML file that overrides the search space of the model.")
+@click.option(
+    "--space", type=PATH, metavar="FILE", help="YAML file that overrides the search space of the model."
+)
 @FOLDS
 @LEARNING
 @click.option("--resume", is_flag=True, help="Continue an interrupted search.")
-@click.option("--storage", help="URL of a database, so that several machines share one study. Only for --backend optuna.")
+@click.option(
+    "--storage",
+    help="URL of a database, so that several machines share one study. Only for --backend optuna.",
+)
 @click.option("--study", help="Name of the study in the database of --storage. Only for --backend optuna.")
 @click.option("--address", help="Address of a running Ray cluster, or auto. Only for --backend ray.")
 @click.option(
@@ -574,10 +705,13 @@ def bench() -> None:
 @bench.command(
     "throughput",
     epilog=examples(
-        "bench throughput --out runs/bench --quick", "bench throughput --stage preprocess --stage loading --out runs/bench"
+        "bench throughput --out runs/bench --quick",
+        "bench throughput --stage preprocess --stage loading --out runs/bench",
     ),
 )
-@click.option("--out", required=True, type=PATH, metavar="RUN", help="Folder for records.jsonl and report.html.")
+@click.option(
+    "--out", required=True, type=PATH, metavar="RUN", help="Folder for records.jsonl and report.html."
+)
 @click.option("--stage", "stages", multiple=True, help="Stage to measure; can be repeated. [default: all]")
 @click.option("--quick", is_flag=True, help="Use smaller inputs: two minutes on two cores instead of thirty.")
 @click.option(
@@ -594,7 +728,10 @@ def throughput(out: Path, **chosen: Any) -> dict:
 
 @bench.command(
     "search",
-    epilog=examples("bench search --out runs/backends", "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe"),
+    epilog=examples(
+        "bench search --out runs/backends",
+        "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe",
+    ),
 )
 @click.option("--out", required=True, type=PATH, metavar="RUN", help="Folder for the results.")
 @click.option(
@@ -603,10 +740,24 @@ def throughput(out: Path, **chosen: Any) -> dict:
     metavar="FILE",
     help="Run folder of a search, or a file of learning curves. [default: curves of the MLP on ESC-10]",
 )
-@click.option("--seeds", type=int, default=20, help="Number of replays of each combination, each with its own seed.")
-@click.option("--workers", type=int, multiple=True, default=(1, 4, 16), help="Number of simulated workers; can be repeated.")
-@click.option("--epochs", type=int, help="Number of epochs of a full training. [default: 10, or fewer if the table has fewer]")
-@click.option("--trainings", type=int, default=20, help="Budget of a search, in full trainings of --epochs epochs each.")
+@click.option(
+    "--seeds", type=int, default=20, help="Number of replays of each combination, each with its own seed."
+)
+@click.option(
+    "--workers",
+    type=int,
+    multiple=True,
+    default=(1, 4, 16),
+    help="Number of simulated workers; can be repeated.",
+)
+@click.option(
+    "--epochs",
+    type=int,
+    help="Number of epochs of a full training. [default: 10, or fewer if the table has fewer]",
+)
+@click.option(
+    "--trainings", type=int, default=20, help="Budget of a search, in full trainings of --epochs epochs each."
+)
 @click.option(
     "--only",
     metavar="TEXT",
@@ -632,7 +783,10 @@ def compare(before: Path, after: Path) -> dict:
     return report
 
 
-@bench.command("accuracy", epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"))
+@bench.command(
+    "accuracy",
+    epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"),
+)
 @click.argument("audio", type=PATH)
 @click.option("--labels", type=PATH, metavar="CSV", help="CSV file of labels with a column of folds.")
 @click.option(
@@ -649,7 +803,9 @@ def compare(before: Path, after: Path) -> dict:
     metavar="DIR",
     help="Folder for shard sets and runs. Repeat the command to continue an interrupted measurement.",
 )
-@click.option("--out", type=PATH, default=Path("bench/results"), help="Folder for accuracy.json and accuracy.md.")
+@click.option(
+    "--out", type=PATH, default=Path("bench/results"), help="Folder for accuracy.json and accuracy.md."
+)
 @click.option(
     "--leakage/--no-leakage",
     default=True,
@@ -661,7 +817,13 @@ def compare(before: Path, after: Path) -> dict:
     help="Number of cross-validations that run at a time, one core each. [default: one per core; on a GPU 1]",
 )
 def accuracy(
-    audio: Path, labels: Path | None, models: tuple[str, ...], work: Path, out: Path, leakage: bool, jobs: int | None
+    audio: Path,
+    labels: Path | None,
+    models: tuple[str, ...],
+    work: Path,
+    out: Path,
+    leakage: bool,
+    jobs: int | None,
 ) -> dict:
     """Cross-validate the models on the folds of AUDIO with several seeds.
 
@@ -673,7 +835,9 @@ def accuracy(
     return run(audio, labels, out, work, seeds=seeds, leakage=leakage, jobs=jobs)
 
 
-@main_group.command(epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10"))
+@main_group.command(
+    epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10")
+)
 @click.argument("name", type=Extensible(known.NAMES, "datasets"), metavar="NAME")
 @click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the audio and labels.csv.")
 @click.option(
@@ -697,7 +861,9 @@ def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str
     return fetch_set(name, out, source=source, **given({"split": split, "url": url}))
 
 
-@main_group.command(epilog=examples("report runs/cnn", "report runs/mlp-ray runs/mlp-optuna --out compared.html"))
+@main_group.command(
+    epilog=examples("report runs/cnn", "report runs/mlp-ray runs/mlp-optuna --out compared.html")
+)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, default=Path("report.html"), help="HTML file to write.")
 @click.option("--markdown", is_flag=True, help="Print the report as Markdown too.")
@@ -714,10 +880,19 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
 
 @main_group.command(epilog=examples("demo", "demo --data my-audio --out runs/my-demo"))
 @click.option(
-    "--out", type=PATH, help="Folder for all files of the demo. [default: demo, or demo-NAME if --data is a folder NAME]"
+    "--out",
+    type=PATH,
+    help="Folder for all files of the demo. [default: demo, or demo-NAME if --data is a folder NAME]",
 )
-@click.option("--data", type=PATH, metavar="FOLDER", help="Folder of audio to use instead of synthetic audio.")
-@click.option("--labels", type=PATH, metavar="CSV", help="CSV file of the labels of --data; by default, the class is the folder.")
+@click.option(
+    "--data", type=PATH, metavar="FOLDER", help="Folder of audio to use instead of synthetic audio."
+)
+@click.option(
+    "--labels",
+    type=PATH,
+    metavar="CSV",
+    help="CSV file of the labels of --data; by default, the class is the folder.",
+)
 def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
     """Run all steps on a small synthetic data set: build shards, train, search twice, report.
 
@@ -736,7 +911,12 @@ def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
     if chosen["table"]:
         return {}
     open_ = {"sample_rate": AUTO, "slices": AUTO, "fit_seconds": AUTO}
-    return {**dataclasses.asdict(BuildOptions()), **dataclasses.asdict(DEFAULTS), **open_, **preset_values(chosen["preset"])}
+    return {
+        **dataclasses.asdict(BuildOptions()),
+        **dataclasses.asdict(DEFAULTS),
+        **open_,
+        **preset_values(chosen["preset"]),
+    }
 
 
 def _train_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
@@ -751,7 +931,13 @@ def _search_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(SearchConfig(chosen["model"], chosen["backend"]))
 
 
-DEFAULTS_OF.update({"shardwave shard": _build_defaults, "shardwave train": _train_defaults, "shardwave search": _search_defaults})
+DEFAULTS_OF.update(
+    {
+        "shardwave shard": _build_defaults,
+        "shardwave train": _train_defaults,
+        "shardwave search": _search_defaults,
+    }
+)
 
 
 def main() -> None:

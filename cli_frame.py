@@ -38,7 +38,9 @@ COMMON = {
         ["--verbose", "-v"], is_flag=True, help="Log the files read, the automatic choices and the durations."
     ),
     "debug": click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
-    "show_config": click.Option(["--show-config"], is_flag=True, help="Print the values of all options, and stop."),
+    "show_config": click.Option(
+        ["--show-config"], is_flag=True, help="Print the values of all options, and stop."
+    ),
 }
 
 
@@ -84,7 +86,11 @@ class Command(click.Command):
         log.set_up()
         _urls.extend(value for value in ctx.params.values() if isinstance(value, str) and "://" in value)
         start = time.perf_counter()
-        _log.info("%s: %s", ctx.command_path, ", ".join(f"{name} {value}" for name, value in _shown(ctx.params).items()))
+        _log.info(
+            "%s: %s",
+            ctx.command_path,
+            ", ".join(f"{name} {value}" for name, value in _shown(ctx.params).items()),
+        )
         with heartbeat(ctx.info_name or ""):
             result = super().invoke(ctx)
         _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
@@ -98,7 +104,9 @@ def _stages(result: Any) -> str:
     seconds = result.get("seconds") if isinstance(result, dict) else None
     if not isinstance(seconds, dict):
         return ""
-    stages = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items() if isinstance(value, int | float))
+    stages = ", ".join(
+        f"{name} {value:.2f} s" for name, value in seconds.items() if isinstance(value, int | float)
+    )
     return f": {stages}" if stages else ""
 
 
@@ -126,7 +134,9 @@ def columns(title: str, rows: list[list[str]]) -> str:
         rows: Cells of each row; all rows have the same length.
     """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return f"\n\n\b\n{title}\n" + "\n".join("  " + line for line in lines)
 
 
@@ -143,7 +153,9 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 def _shown(values: dict[str, Any]) -> dict[str, Any]:
     """Return the given options with passwords masked, also in `--storage` and `--url` if they are no URL."""
     return {
-        name: mask_url(value) if isinstance(value, str) and ("://" in value or name in ("storage", "url")) else value
+        name: mask_url(value)
+        if isinstance(value, str) and ("://" in value or name in ("storage", "url"))
+        else value
         for name, value in given(values).items()
     }
 
@@ -161,7 +173,9 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
         split = name.removesuffix("_slice_mean").removesuffix("_full")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
-        write_line(f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}")
+        write_line(
+            f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}"
+        )
 
 
 def kind_of(split: dict[str, Any]) -> str:
@@ -228,7 +242,11 @@ def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str
         if isinstance(command, click.Group):
             checked[name] = _checked(table, command, path)
             continue
-        known = {option.lstrip("-").replace("-", "_"): param.name for param in command.params for option in param.opts}
+        known = {
+            option.lstrip("-").replace("-", "_"): param.name
+            for param in command.params
+            for option in param.opts
+        }
         unknown = [key for key in table if key.replace("-", "_") not in known]
         if unknown:
             raise UsageError(f"{path}: [{name}] has no option {unknown[0]!r}; see shardwave {name} --help")
@@ -259,12 +277,16 @@ def run(group: click.Group) -> None:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "shardwave"
         message = error.format_message().replace("\n", " ").rstrip(".")
-        status = fail(f"{message} (see {command} --help)" if "--help" not in message else message, 2, arguments)
+        status = fail(
+            f"{message} (see {command} --help)" if "--help" not in message else message, 2, arguments
+        )
     except ShardwaveError as error:
         status = fail(str(error), error.exit_status, arguments)
     except OSError as error:
         status = fail(
-            f"{error.filename or 'file system'}: {error.strerror or error}{_advice(error, group, arguments)}", 1, arguments
+            f"{error.filename or 'file system'}: {error.strerror or error}{_advice(error, group, arguments)}",
+            1,
+            arguments,
         )
     except Exception as error:
         status = fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", 1, arguments)
@@ -300,11 +322,21 @@ def fail(message: str, status: int, arguments: list[str]) -> int:
 
 def reference(group: click.Group) -> str:
     """Return the help of every command as Markdown, for docs/reference.md (`make docs`)."""
-    lines = ["# Reference of commands and options", "", "Written by `make docs` from the commands themselves.", ""]
+    lines = [
+        "# Reference of commands and options",
+        "",
+        "Written by `make docs` from the commands themselves.",
+        "",
+    ]
 
     def add(command: click.Command, parent: click.Context) -> None:
         context = click.Context(
-            command, parent, command.name, terminal_width=110, max_content_width=110, **command.context_settings
+            command,
+            parent,
+            command.name,
+            terminal_width=110,
+            max_content_width=110,
+            **command.context_settings,
         )
         if isinstance(command, click.Group):
             for child in command.commands.values():

@@ -72,7 +72,12 @@ def run(
     shard_set, chosen = work / "set", SEEDS if seeds is None else seeds
     build(audio, shard_set, spectrogram, BuildOptions(labels=labels))
     trainings = [
-        Training(shard_set, work / f"{model}-{seed}", model, {**OPTIONS.get(model, {}), **(options or {}), "seed": seed})
+        Training(
+            shard_set,
+            work / f"{model}-{seed}",
+            model,
+            {**OPTIONS.get(model, {}), **(options or {}), "seed": seed},
+        )
         for model, each in chosen.items()
         for seed in each
     ]
@@ -80,7 +85,11 @@ def run(
     for model in leaking if leakage else ():
         for name in LEAKS:
             slice_set = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
-            trainings.append(Training(slice_set, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}))
+            trainings.append(
+                Training(
+                    slice_set, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}
+                )
+            )
     done = _train_all(trainings, jobs)
     runs = iter(done[:count])
     leaks = iter(done[count:])
@@ -109,7 +118,9 @@ def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "deviation": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
         "f1": statistics.mean(result["scores"][f"test_{selected}_f1"] for result in runs),
         "validation": statistics.mean(result["scores"][f"val_{selected}_accuracy"] for result in runs),
-        "folds": [[entry["scores"][f"test_{selected}_accuracy"] for entry in result["per_fold"]] for result in runs],
+        "folds": [
+            [entry["scores"][f"test_{selected}_accuracy"] for entry in result["per_fold"]] for result in runs
+        ],
         "epochs": [[entry["epochs"] for entry in result["per_fold"]] for result in runs],
         "parameters": runs[0]["parameters"],
         "minutes": [result["seconds"]["total"] / 60 for result in runs],
@@ -190,7 +201,9 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     source = open_set(shard_set)
     names = source.splits
     if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
-        raise UsageError(f"the leakage experiment needs a shard set with folds and slices, got {shard_set}: build it with both")
+        raise UsageError(
+            f"the leakage experiment needs a shard set with folds and slices, got {shard_set}: build it with both"
+        )
     if (out / MANIFEST).exists():
         return out
     view = source.view(names, "slice")
@@ -201,7 +214,11 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
         for label in np.unique(view.cls):
             rows = np.flatnonzero(view.cls == label)
             folds[rng.permutation(rows)] = np.resize(names, len(rows))
-    fields = {name: (field["dtype"], tuple(field["shape"])) for name, field in source.fields.items() if name.endswith("npy")}
+    fields = {
+        name: (field["dtype"], tuple(field["shape"]))
+        for name, field in source.fields.items()
+        if name.endswith("npy")
+    }
 
     def rows_of(fold: str) -> Iterator[Row]:
         for row in np.flatnonzero(folds == fold).tolist():
@@ -211,7 +228,10 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
 
     keep = ("engine", "device", "seed", "classes", "feature_names", "audio_seconds")
     entries = {name: source.manifest[name] for name in keep} | {"clips": len(view)}
-    entries["config"] = {**source.manifest["config"], "slices_as_clips": "at random" if at_random else "by recording"}
+    entries["config"] = {
+        **source.manifest["config"],
+        "slices_as_clips": "at random" if at_random else "by recording",
+    }
     write_set(out, ((fold, "full", 0, rows_of(fold)) for fold in names), fields, entries, samples=len(view))
     return out
 

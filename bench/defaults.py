@@ -55,7 +55,13 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 
 def compare(
-    out: Path, model: str, name: str, sets: Sequence[Path], rounds: int | None = None, seeds: int = 3, only: str = ""
+    out: Path,
+    model: str,
+    name: str,
+    sets: Sequence[Path],
+    rounds: int | None = None,
+    seeds: int = 3,
+    only: str = "",
 ) -> Iterator[Record]:
     """Train every setting of `model` and append its record to `out`.
 
@@ -81,7 +87,9 @@ def compare(
             accuracy.append([])
             for path, roles in chosen:
                 begin = time.process_time()  # other processes do not count
-                accuracy[-1].append(_train(path, roles, defaults(model, **{**BASE[model], **setting}, seed=seed)))
+                accuracy[-1].append(
+                    _train(path, roles, defaults(model, **{**BASE[model], **setting}, seed=seed))
+                )
                 spent.append(time.process_time() - begin)
         params = {
             "model": model, "data": name, "setting": setting, "base": BASE[model], "rounds": len(chosen), "seeds": seeds,
@@ -118,9 +126,8 @@ def table(rows: Sequence[dict[str, Any]], model: str) -> str:
         rounds, seeds = (sorted({each[count] for each in params}) for count in ("rounds", "seeds"))
         counts.append(f"{name}: rounds {_range(rounds)}, seeds {_range(seeds)}")
     first = records[0]
-    origin = (
-        f"{first['environment']['cpu']}, {first['environment']['cores']} cores; commit {first['commit']}; {first['date'][:10]}"
-    )
+    machine = first["environment"]
+    origin = f"{machine['cpu']}, {machine['cores']} cores; commit {first['commit']}; {first['date'][:10]}"
     head = ("setting", *names, "CPU seconds per training")
     note = f"Base: {describe(first['params']['base'])}. {'; '.join(counts)}. {origin}."
     return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
@@ -180,7 +187,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")
     for record in compare(**vars(parser.parse_args())):
-        print(f"{record.case}: {100 * statistics.mean(record.repeats):.2f} %, {record.params['cpu_seconds']:.1f} s", flush=True)
+        print(
+            f"{record.case}: {100 * statistics.mean(record.repeats):.2f} %, {record.params['cpu_seconds']:.1f} s",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

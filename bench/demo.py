@@ -63,7 +63,9 @@ def demo(
         else:
             result = step(name, description, lambda: work(folder, resume=started))
         selected = result["selected_by"]
-        value = result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
+        value = (
+            result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
+        )
         scores[name] = value
         say(f"  validation accuracy {100 * value:.1f} % ({selected})")
 
@@ -76,7 +78,11 @@ def demo(
     options = BuildOptions(labels=labels, max_bad_fraction=1.0)  # a demonstration continues without bad files
     shard_set = out / "set"
     finished = (shard_set / "manifest.json").exists()
-    manifest = step("shards", f"spectrograms, slices and features of {audio}", lambda: build(audio, shard_set, config, options))
+    manifest = step(
+        "shards",
+        f"spectrograms, slices and features of {audio}",
+        lambda: build(audio, shard_set, config, options),
+    )
     rate = "" if finished else f", {manifest['audio_seconds'] / seconds['shards']:,.0f} x real time"
     reasons = f" (see {shard_set / 'quarantine.jsonl'})" if manifest["quarantined"] else ""
     say(f"  {manifest['clips']} clips, {manifest['quarantined']} quarantined{reasons}{rate}")
@@ -85,16 +91,28 @@ def demo(
     val_fold = folds[0] if folds else None
     if folds:
         say(f"  the labels name folds {', '.join(map(str, folds))}: fold {val_fold} validates")
-    plain = {"schedule": "none", "dropout": 0.3, "weight_decay": 1e-4, "label_smoothing": 0.0, "time_shift": False}
+    plain = {
+        "schedule": "none",
+        "dropout": 0.3,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+        "time_shift": False,
+    }
     plain |= {"epochs": 6, "ema_decay": 0.0}  # the defaults suit more epochs
     config_cnn = defaults("cnn", **plain, val_fold=val_fold)
     run("cnn", "a network of two convolutions", functools.partial(train, shard_set, config_cnn))
     for backend in ("ray", "optuna"):
-        tuned = SearchConfig(model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold)
+        tuned = SearchConfig(
+            model="mlp", backend=backend, trials=TRIALS, epochs=SEARCH_EPOCHS, val_fold=val_fold
+        )
         description = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
         run(f"mlp-{backend}", description, functools.partial(search, shard_set, tuned))
     page = out / "report.html"
-    step("report", str(page), lambda: shardwave.bench.report.page.write([out / "runs" / name for name in scores], page))
+    step(
+        "report",
+        str(page),
+        lambda: shardwave.bench.report.page.write([out / "runs" / name for name in scores], page),
+    )
     say("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     say(f"Open {page}")
     return {"report": str(page), "seconds": seconds, "scores": scores}

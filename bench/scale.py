@@ -29,7 +29,10 @@ def run(scope: Scope) -> Iterator[Record]:
     sizes = QUICK_CLIPS if scope.quick else CLIPS
     most = scope.workers
     start = min(_build(scope, max(CLASSES, most), most).seconds for _ in range(scope.pick(1, 3)))
-    seen = {count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))] for count in sizes}
+    seen = {
+        count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))]
+        for count in sizes
+    }
     settings = {
         "image_size": IMAGE_SIZE,
         "clip_seconds": SECONDS,
@@ -42,7 +45,12 @@ def run(scope: Scope) -> Iterator[Record]:
     for count, runs in seen.items():
         rates = [count * SECONDS / one.seconds for one in runs]
         yield Record(
-            STAGE, f"build of {count:,} clips", "ours", "x real time", rates, {**settings, "workers": most, "clips": count}
+            STAGE,
+            f"build of {count:,} clips",
+            "ours",
+            "x real time",
+            rates,
+            {**settings, "workers": most, "clips": count},
         )
         yield process.memory(STAGE, f"largest process, {count:,} clips", runs, {**settings, "clips": count})
     yield from _workers(scope, sizes[-1] if scope.quick else sizes[1], settings)
@@ -63,9 +71,13 @@ def exponent(points: Sequence[tuple[float, float]]) -> float:
 
 
 def _workers(scope: Scope, clips: int, settings: dict) -> Iterator[Record]:
-    counts = sorted({1, scope.workers, *(2**i for i in range(scope.workers.bit_length()) if 2**i <= scope.workers)})
+    counts = sorted(
+        {1, scope.workers, *(2**i for i in range(scope.workers.bit_length()) if 2**i <= scope.workers)}
+    )
     if len(counts) < 2:
-        yield Record(STAGE, "build over workers", "ours", "exponent", skipped="one core: there is no second worker")
+        yield Record(
+            STAGE, "build over workers", "ours", "exponent", skipped="one core: there is no second worker"
+        )
         return
     points = []
     for count in counts:

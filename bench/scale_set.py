@@ -50,14 +50,32 @@ def write_set(folder: Path, clips: int) -> None:
         views = splits[split] = {"full": [], "slice": []}
         for number, members in enumerate(np.split(order, np.cumsum(np.bincount(unit))[:-1])):
             for view, per_clip in (("full", 1), ("slice", SLICES)):
-                views[view].append(_write_shard(folder, split, view, number, np.repeat(first + members, per_clip)))
+                views[view].append(
+                    _write_shard(folder, split, view, number, np.repeat(first + members, per_clip))
+                )
         first += count
     config = {"synthetic": clips}
     shapes = {"npy": ("uint8", [IMAGE_SIZE, IMAGE_SIZE]), "cls": ("int64", []), "json": ("json", [])}
     fields = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in shapes.items()}
-    origin = {"format": manifest.FORMAT, "fingerprint": manifest.fingerprint(config), "config": config, "engine": "none"}
-    counts = {"clips": clips, "audio_seconds": CLIP_SECONDS * clips, "quarantined": 0, "remarks": 0, "seed": 0}
-    names = {"classes": [f"class {i}" for i in range(10)], "feature_names": [], "device": "cpu", "environment": {}}
+    origin = {
+        "format": manifest.FORMAT,
+        "fingerprint": manifest.fingerprint(config),
+        "config": config,
+        "engine": "none",
+    }
+    counts = {
+        "clips": clips,
+        "audio_seconds": CLIP_SECONDS * clips,
+        "quarantined": 0,
+        "remarks": 0,
+        "seed": 0,
+    }
+    names = {
+        "classes": [f"class {i}" for i in range(10)],
+        "feature_names": [],
+        "device": "cpu",
+        "environment": {},
+    }
     contents = {**origin, **counts, **names, "fields": fields, "splits": splits}
     manifest.write(folder, {**contents, "set_id": manifest.set_id(contents)})
 
@@ -65,7 +83,10 @@ def write_set(folder: Path, clips: int) -> None:
 def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
     start = 512 + SAMPLE * np.arange(len(clip))
     offset = {"npy": start, "cls": start + IMAGE + 512, "json": start + IMAGE + 1536}
-    length = {name: np.full_like(start, size) for name, size in (("npy", NPY_HEADER + IMAGE_SIZE**2), ("cls", 1), ("json", 230))}
+    length = {
+        name: np.full_like(start, size)
+        for name, size in (("npy", NPY_HEADER + IMAGE_SIZE**2), ("cls", 1), ("json", 230))
+    }
     stem, size, digest = shard_name(split, view, number), SAMPLE * len(clip) + 1024, f"{number:064x}"
     (folder / f"{stem}.index").write_bytes(Index(size, digest, clip % 10, clip, offset, length).to_bytes())
     with open(folder / f"{stem}.tar", "wb") as tar:
@@ -108,10 +129,19 @@ def measure_build(clips: int) -> dict[str, float]:
     Returns:
         Seconds and peak memory in MB of the plan, and seconds of the assignment.
     """
-    members = [Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)]
+    members = [
+        Clip(f"class {i % 10}/clip {i:08d}.wav", f"class {i % 10}", split="train") for i in range(clips)
+    ]
     begin = time.perf_counter()
     options = {"seed": 0, "min_shards": 1, "shard_mb": SHARD_MB}
-    plan = make(members, [f"class {i}" for i in range(10)], ["train"] * clips, Path("/dev/null"), SpectrogramConfig(), options)
+    plan = make(
+        members,
+        [f"class {i}" for i in range(10)],
+        ["train"] * clips,
+        Path("/dev/null"),
+        SpectrogramConfig(),
+        options,
+    )
     shards = len(plan.units())
     planned, peak = time.perf_counter(), _peak()
     assert shards == -(-clips * SLICES * SAMPLE // (SHARD_MB * 10**6))
@@ -124,7 +154,9 @@ def measure_build(clips: int) -> dict[str, float]:
 
 def _peak() -> float:
     """Peak resident set of this process in MB."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")
+    )
     return int(line.split()[1]) * 1024 / 1e6
 
 
@@ -145,7 +177,10 @@ def main() -> None:
     alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
     with alone, tempfile.TemporaryDirectory(prefix="shardwave-scale-") as folder:
         write_set(Path(folder), options.clips)
-        files = {suffix: [path.stat().st_size for path in Path(folder).glob(f"*{suffix}")] for suffix in ("tar", "index", "json")}
+        files = {
+            suffix: [path.stat().st_size for path in Path(folder).glob(f"*{suffix}")]
+            for suffix in ("tar", "index", "json")
+        }
         settings = {
             "clips": options.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files["tar"]),
             "tar_gb": sum(files["tar"]) / 1e9, "index_mb": sum(files["index"]) / 1e6, "manifest_mb": sum(files["json"]) / 1e6,

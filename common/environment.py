@@ -25,7 +25,11 @@ def environment() -> dict[str, Any]:
         `machine`, `cpu`, `cores`, `memory_gb`, `gpu` (names), `python`, `versions` (by package), `commit` and
         `date` (UTC).
     """
-    return {**_static(), "gpu": _gpu_names(), "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    return {
+        **_static(),
+        "gpu": _gpu_names(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 @functools.cache
@@ -74,7 +78,10 @@ def _commit() -> str | None:
     try:
         root = Path(__file__).resolve().parent.parent
         run = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -42,7 +42,9 @@ def set_up() -> None:
     if verbose():
         handler = logging.StreamHandler(sys.stderr)
         start = "\r\x1b[K" if sys.stderr.isatty() else ""  # overwrite a progress bar
-        handler.setFormatter(_SafeFormatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S"))
+        handler.setFormatter(
+            _SafeFormatter(start + "%(asctime)s %(processName)s %(name)s: %(message)s", "%H:%M:%S")
+        )
         logger = logging.getLogger("shardwave")
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.DEBUG)

@@ -30,7 +30,10 @@ class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
     def __init__(self, *args: Any, every: float | None = None, **options: Any) -> None:
         # number of lines that are printed or skipped; infinite until tqdm is set up
         self._steps: float = math.inf
-        super().__init__(*args, **{**options, "file": io.StringIO(), "leave": True, "delay": 0, "mininterval": 0, "miniters": 1})
+        super().__init__(
+            *args,
+            **{**options, "file": io.StringIO(), "leave": True, "delay": 0, "mininterval": 0, "miniters": 1},
+        )
         self._every = every or (self.total or math.inf) / 10
         self._steps, self._begin = self._passed(), time.monotonic()
 
@@ -39,7 +42,11 @@ class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
         now = time.monotonic()
         if self._steps is math.inf or self._passed() <= self._steps or now - messages.started < SHORT:
             return
-        if self.n >= (self.total or math.inf) if pos == 0 else now - max(self._begin, messages.last_line) >= INTERVAL:
+        if (
+            self.n >= (self.total or math.inf)
+            if pos == 0
+            else now - max(self._begin, messages.last_line) >= INTERVAL
+        ):
             self._steps = self._passed()
             messages.log_line(str(self))
 
@@ -48,11 +55,17 @@ class Lines(tqdm):  # type: ignore[misc]  # tqdm has no types
         spent, done = self.format_dict["elapsed"], self.n - self.initial
         parts = [f"{100 * self.n / self.total:.0f} %"] if self.total else []
         if not self.unit_scale:
-            parts.append(f"{self.n:,.0f}{f' of {self.total:,.0f}' if self.total else ''} {self.unit.strip()}s")
+            parts.append(
+                f"{self.n:,.0f}{f' of {self.total:,.0f}' if self.total else ''} {self.unit.strip()}s"
+            )
         if self.postfix:
             parts.append(self.postfix)
         is_left = self.total is not None and 0 < done < self.total - self.initial
-        parts.append(f"{messages.duration(spent * (self.total - self.n) / done)} left" if is_left else messages.duration(spent))
+        parts.append(
+            f"{messages.duration(spent * (self.total - self.n) / done)} left"
+            if is_left
+            else messages.duration(spent)
+        )
         return (f"{self.desc}: " if self.desc else "") + ", ".join(parts)
 
     def _passed(self) -> int:

@@ -13,7 +13,18 @@ SQL = re.compile(r"(postgres|mysql|mariadb|oracle|mssql|cockroach|sqlite)", re.I
 # Query parameters whose values are no secrets; all others are masked, because the names of secrets are not
 # all known.
 PLAIN = frozenset(
-    ("host", "hostaddr", "port", "dbname", "database", "service", "sslmode", "charset", "application_name", "connect_timeout")
+    (
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "database",
+        "service",
+        "sslmode",
+        "charset",
+        "application_name",
+        "connect_timeout",
+    )
     + ("timeout", "mode", "uri", "cache", "unix_socket", "target_session_attrs", "versionid", "region")
 )
 _URL = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'"<>()\[\]{},;:.]""")
@@ -74,7 +85,11 @@ def _spans(rest: str, sql: bool) -> list[tuple[int, int]]:
     """Return the intervals [start, stop) to mask in the part of a URL after `://`."""
     spans = []
     fragment = rest.find("#")
-    if fragment >= 0 and "=" in rest[fragment:] and not re.fullmatch(r"#sha256=[0-9A-Fa-f]+", rest[fragment:]):
+    if (
+        fragment >= 0
+        and "=" in rest[fragment:]
+        and not re.fullmatch(r"#sha256=[0-9A-Fa-f]+", rest[fragment:])
+    ):
         spans.append((fragment + 1, len(rest)))
     question = rest.find("?")
     well_formed = True

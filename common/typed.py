@@ -69,7 +69,11 @@ def parse(data: bytes | str, where: object, remedy: str = "") -> Any:
         text = data if isinstance(data, bytes) else data.encode(errors="replace")
         level = [value] if text.count(b"[") + text.count(b"{") > DEEPEST else []
         for _ in range(DEEPEST):
-            inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
+            inner = [
+                one.values() if isinstance(one, dict) else one
+                for one in level
+                if isinstance(one, (dict, list))
+            ]
             level = [each for values in inner for each in values]
         if level:
             raise RecursionError
@@ -167,7 +171,9 @@ def _described(errors: list[Any], value: Any) -> str:
     name, error = "".join(names[number]).removeprefix("."), errors[number]
     if error["type"] in ("missing", "extra_forbidden"):
         return f"{'it lacks the' if error['type'] == 'missing' else 'there is no'} field {name}"
-    rules = dict.fromkeys(each["msg"] for each, other in zip(errors, names, strict=True) if other == names[number])
+    rules = dict.fromkeys(
+        each["msg"] for each, other in zip(errors, names, strict=True) if other == names[number]
+    )
     rule = " or ".join(re.sub(r"^\w+ should ", "", each) for each in rules)
     return f"{f'field {name}' if name else 'the content'} must {rule}, got {shown(error['input'])}"
 
@@ -210,9 +216,15 @@ def _pydantic_type(kind: Any) -> Any:
         closed = dataclasses.is_dataclass(kind)
         hints = typing.get_type_hints(kind, include_extras=True)
         if closed:
-            optional = {f.name for f in dataclasses.fields(kind) if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2}
+            optional = {
+                f.name
+                for f in dataclasses.fields(kind)
+                if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2
+            }
         else:  # `__optional_keys__` lacks the NotRequired fields if annotations are postponed
-            optional = {n for n, hint in hints.items() if typing.get_origin(hint) is NotRequired or not kind.__total__}
+            optional = {
+                n for n, hint in hints.items() if typing.get_origin(hint) is NotRequired or not kind.__total__
+            }
         fields: Any = {n: (_pydantic_type(hint), None if n in optional else ...) for n, hint in hints.items()}
         config = ConfigDict(arbitrary_types_allowed=True, extra="forbid" if closed else "ignore")
         return create_model(kind.__name__, __config__=config, **fields)

@@ -17,7 +17,13 @@ SHORTEST_SLICE = 0.5  # seconds; shortest automatic slice
 PRESETS: dict[str, dict[str, Any]] = {  # docs/how-to.md has measurements of all except music
     "music": {"image_size": 128, "frequency_scale": "mel", "features": True},
     "sound": {"image_size": 64, "frequency_scale": "mel", "features": True},
-    "speech": {"window_seconds": 0.032, "image_size": 64, "frequency_scale": "mel", "slices": 0, "features": True},
+    "speech": {
+        "window_seconds": 0.032,
+        "image_size": 64,
+        "frequency_scale": "mel",
+        "slices": 0,
+        "features": True,
+    },
     "notes": {"image_size": 64, "frequency_scale": "log", "slices": 0, "features": True},
 }
 

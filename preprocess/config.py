@@ -48,8 +48,14 @@ class SpectrogramConfig:
 
     def __post_init__(self) -> None:
         require(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
-        require(self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0, "n_fft must be a power of two, 16 or more", self.n_fft)
-        require(1 <= self.hop_length <= self.n_fft, "hop_length must lie between 1 and n_fft", self.hop_length)
+        require(
+            self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0,
+            "n_fft must be a power of two, 16 or more",
+            self.n_fft,
+        )
+        require(
+            1 <= self.hop_length <= self.n_fft, "hop_length must lie between 1 and n_fft", self.hop_length
+        )
         require(
             self.frequency_scale in FREQUENCY_SCALES,
             f"frequency_scale must be one of {', '.join(FREQUENCY_SCALES)}",
@@ -70,8 +76,14 @@ class SpectrogramConfig:
         )
         seconds = self.slice_seconds
         require(seconds is None or 0 < seconds < math.inf, "slice_seconds must be positive", seconds)
-        require(0 <= self.slice_overlap < 1, "slice_overlap must be at least 0 and below 1", self.slice_overlap)
-        require(not self.slice_overlap or seconds is not None, "slice_overlap needs slice_seconds", self.slice_overlap)
+        require(
+            0 <= self.slice_overlap < 1, "slice_overlap must be at least 0 and below 1", self.slice_overlap
+        )
+        require(
+            not self.slice_overlap or seconds is not None,
+            "slice_overlap needs slice_seconds",
+            self.slice_overlap,
+        )
         require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}", self.fit)
         length = self.fit_seconds
         if self.fit == "stretch":

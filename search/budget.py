@@ -9,8 +9,16 @@ from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError, require
 
 BACKENDS = ("ray", "optuna", "random")
-SCHEDULERS = {"ray": ("asha", "median", "none"), "optuna": ("asha", "hyperband", "median", "none"), "random": ("none", "median")}
-SAMPLERS = {"ray": ("random", "grid", "tpe"), "optuna": ("tpe", "random", "grid", "gp"), "random": ("random", "grid")}
+SCHEDULERS = {
+    "ray": ("asha", "median", "none"),
+    "optuna": ("asha", "hyperband", "median", "none"),
+    "random": ("none", "median"),
+}
+SAMPLERS = {
+    "ray": ("random", "grid", "tpe"),
+    "optuna": ("tpe", "random", "grid", "gp"),
+    "random": ("random", "grid"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +49,9 @@ class SearchBudget:
         require(self.trials >= 1, "trials must be 1 or more", self.trials)
         require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
         require(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
-        require(1 <= self.grace <= self.epochs, f"grace must be between 1 and epochs ({self.epochs})", self.grace)
+        require(
+            1 <= self.grace <= self.epochs, f"grace must be between 1 and epochs ({self.epochs})", self.grace
+        )
         require(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
         require(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
 
@@ -60,7 +70,9 @@ class SearchBudget:
             if value not in offered:
                 others = [other for other in BACKENDS if value in all_offers[other]]
                 hint = f"; --backend {' or '.join(others)} supports it" if others else ""
-                raise UsageError(f"{name} of backend {backend} must be one of {', '.join(offered)}, got {value}{hint}")
+                raise UsageError(
+                    f"{name} of backend {backend} must be one of {', '.join(offered)}, got {value}{hint}"
+                )
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
 
@@ -75,5 +87,7 @@ def offers(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return SCHEDULERS[backend], SAMPLERS[backend]
     extension = plugins.load("backends", backend)
     if extension is None:
-        raise UsageError(f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {backend}")
+        raise UsageError(
+            f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {backend}"
+        )
     return tuple(extension.schedulers), tuple(extension.samplers)

@@ -37,7 +37,17 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
             {
                 "run": folder.name,
                 **{
-                    name: result[name] for name in ("model", "backend", "sampler", "scheduler", "jobs", "state", "best", "epochs")
+                    name: result[name]
+                    for name in (
+                        "model",
+                        "backend",
+                        "sampler",
+                        "scheduler",
+                        "jobs",
+                        "state",
+                        "best",
+                        "epochs",
+                    )
                 },
                 "trials": len(trials),
                 "seconds": seconds["total"],

@@ -93,7 +93,9 @@ class SearchConfig:
             "field",
             "network_options",
         )
-        config = defaults(self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names})
+        config = defaults(
+            self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names}
+        )
         return dataclasses.replace(config, device="cpu") if self.fuses() else config
 
     @property
@@ -115,9 +117,13 @@ class SearchConfig:
             )
         if self.fused and self.device == "cuda":
             raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")
-        gpus, cpus = self._cluster(device) if self.backend == "ray" and self.address else (count_gpus(device), None)
+        gpus, cpus = (
+            self._cluster(device) if self.backend == "ray" and self.address else (count_gpus(device), None)
+        )
         jobs = self.jobs if self.jobs is not None else (gpus or cpus)
-        share = self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
+        share = (
+            self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
+        )
         return SearchBudget(
             trials=self.trials,
             epochs=self.trial_epochs,
@@ -140,7 +146,11 @@ class SearchConfig:
         """Return whether `shardwave.search.fused` trains the trials, see attribute `fused`."""
         if self.fused is not None:
             return self.fused
-        return self.model == "mlp" and self.device != "cuda" and fusable(dataclasses.replace(self, fused=False).training())
+        return (
+            self.model == "mlp"
+            and self.device != "cuda"
+            and fusable(dataclasses.replace(self, fused=False).training())
+        )
 
 
 def count_gpus(device: str) -> int:

@@ -41,13 +41,19 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.9 * rows), layout="tight")
     for axes, name in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, [*names, *[None] * (rows * columns - len(names))], strict=True
+        figure.subplots(rows, columns, squeeze=False).flat,
+        [*names, *[None] * (rows * columns - len(names))],
+        strict=True,
     ):
         if name is None:
             axes.axis("off")
             continue
         dimension = space.dimensions[name]
-        _scatter(axes, trials, lambda trial, name=name, dimension=dimension: _position(dimension, trial.params[name]))
+        _scatter(
+            axes,
+            trials,
+            lambda trial, name=name, dimension=dimension: _position(dimension, trial.params[name]),
+        )
         if isinstance(dimension, LogUniform):
             axes.set_xscale("log")
             axes.minorticks_off()
@@ -79,7 +85,10 @@ def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
     figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="tight")
     axes = figure.subplots()
     axes.barh(names, [shares[name] for name in names], color=COLOURS["COMPLETE"])
-    axes.set(xlim=(0, 1), xlabel=f"variance explained by the parameter alone (adjusted R², {len(_usable(trials))} trials)")
+    axes.set(
+        xlim=(0, 1),
+        xlabel=f"variance explained by the parameter alone (adjusted R², {len(_usable(trials))} trials)",
+    )
     _save(figure, path, title)
 
 
@@ -103,7 +112,9 @@ def explained(trials: Sequence[Trial], space: Space) -> dict[str, float]:
     shares = {}
     for name, dimension in space.dimensions.items():
         if isinstance(dimension, Choice):
-            design = np.array([[trial.params[name] == value for value in dimension.values] for trial in usable], float)
+            design = np.array(
+                [[trial.params[name] == value for value in dimension.values] for trial in usable], float
+            )
         else:
             x = np.array([trial.params[name] for trial in usable], float)
             x = np.log(x) if isinstance(dimension, LogUniform) else x
@@ -136,7 +147,9 @@ def _scatter(axes: Any, trials: Sequence[Trial], x: Any) -> None:
         ended = [trial for trial in trials if trial.state == state and trial.values and x(trial) is not None]
         points = [(x(trial), trial.value) for trial in ended]
         if points:
-            axes.scatter(*zip(*points, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8)
+            axes.scatter(
+                *zip(*points, strict=True), color=COLOURS[state], marker=MARKERS[state], s=28, alpha=0.8
+            )
     axes.grid(alpha=0.3)
 
 
@@ -145,7 +158,10 @@ def _legend(figure: Figure, trials: Sequence[Trial]) -> None:
 
     names = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAILED": "failed"}
     states = [state for state in COLOURS if any(trial.state == state and trial.values for trial in trials)]
-    marks = [Line2D([], [], color=COLOURS[state], marker=MARKERS[state], linestyle="", label=names[state]) for state in states]
+    marks = [
+        Line2D([], [], color=COLOURS[state], marker=MARKERS[state], linestyle="", label=names[state])
+        for state in states
+    ]
     if marks:
         figure.legend(handles=marks, loc="lower right", ncols=3, fontsize=8)
 

@@ -34,7 +34,9 @@ def open_journal(path: Path, shared: bool) -> Any:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    lock: contextlib.AbstractContextManager[Any] = filelock.FileLock(f"{path}.lock") if shared else contextlib.nullcontext()
+    lock: contextlib.AbstractContextManager[Any] = (
+        filelock.FileLock(f"{path}.lock") if shared else contextlib.nullcontext()
+    )
 
     class Journal(JournalFileBackend):
         def append_logs(self, logs: list[dict[str, Any]]) -> None:

@@ -102,7 +102,9 @@ class TrainingObjective:
         unknown = {name: value for name, value in params.items() if name not in known}
         options = {**self.config.network_options, **unknown}
         changes = {name: value for name, value in params.items() if name in known}
-        return dataclasses.replace(self.config, seed=self.config.seed + trial, network_options=options, **changes)
+        return dataclasses.replace(
+            self.config, seed=self.config.seed + trial, network_options=options, **changes
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # workers cannot import a network that is defined in a notebook or script: pickle it by value

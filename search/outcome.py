@@ -43,7 +43,10 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
     Returns:
         The fields; `seconds.overhead` is total - (step + validation) / jobs.
     """
-    spent = {kind: sum(trial.spent.get(kind, 0.0) for trial in trials) for kind in ("step", "validation", "data_wait")}
+    spent = {
+        kind: sum(trial.spent.get(kind, 0.0) for trial in trials)
+        for kind in ("step", "validation", "data_wait")
+    }
     run = sum(trial.epochs for trial in trials)
     useful = sum(trial.epochs for trial in trials if trial.state != "FAILED")
     best = best_trial(trials)
@@ -51,9 +54,13 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
     return {
         "trials": len(trials),
         "states": dict(Counter(trial.state for trial in trials)),
-        "best": best and {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch},
+        "best": best
+        and {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch},
         "params": best and best.params,
-        "epochs": {"run": run, "saved": budget.epochs * sum(trial.state != "FAILED" for trial in trials) - useful},
+        "epochs": {
+            "run": run,
+            "saved": budget.epochs * sum(trial.state != "FAILED" for trial in trials) - useful,
+        },
         "seconds": {"total": total, **spent, "overhead": total - busy},
     }
 
@@ -105,10 +112,18 @@ def best_run(
         local = dataclasses.replace(objective)  # has no kept trial yet, so it keeps this one
         local.keep(best.trial, config, local.fit(config))
     if kept.with_suffix(".ckpt").exists():
-        record = typed.read(kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again")
-        entry: Mapping[str, Any] = next((entry for entry in record["history"] if entry["epoch"] == record["epoch"]), {})
+        record = typed.read(
+            kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again"
+        )
+        entry: Mapping[str, Any] = next(
+            (entry for entry in record["history"] if entry["epoch"] == record["epoch"]), {}
+        )
         fields |= {name: entry[name] for name in ("per_class", "confusion") if name in entry}
-        fields |= {"selected_by": record["selected"], "history": record["history"], "parameters": record["parameters"]}
+        fields |= {
+            "selected_by": record["selected"],
+            "history": record["history"],
+            "parameters": record["parameters"],
+        }
         if retrain:
             os.replace(kept.with_suffix(".ckpt"), out / CHECKPOINT)
             shutil.rmtree(out / KEPT)
@@ -127,7 +142,11 @@ def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any])
 
     data, trained = objective.data, checkpoint.load(out / CHECKPOINT)
     test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
-    for name, values in (("scores", test.scores), ("per_class", test.per_class), ("confusion", test.confusion)):
+    for name, values in (
+        ("scores", test.scores),
+        ("per_class", test.per_class),
+        ("confusion", test.confusion),
+    ):
         fields[name] = {**fields.get(name, {}), **values}
 
 
@@ -143,7 +162,11 @@ def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Spac
     figures.cost(out / "cost.png", trials, title)
     if result.get("history"):
         chosen = f"{title}, trial {result['best']['trial']}"
-        training_figures.curves(out / "curves.png", result["history"], result["selected_by"], result["best_epoch"], chosen)
+        training_figures.curves(
+            out / "curves.png", result["history"], result["selected_by"], result["best_epoch"], chosen
+        )
         matrix = result.get("confusion", {}).get(f"val_{result['selected_by']}")
         if matrix is not None:
-            training_figures.confusion(out / "confusion.png", matrix, result["classes"], f"{chosen}: validation")
+            training_figures.confusion(
+                out / "confusion.png", matrix, result["classes"], f"{chosen}: validation"
+            )

@@ -34,7 +34,9 @@ _log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")
 
 
-def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False) -> dict[str, Any]:
+def search(
+    set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False
+) -> dict[str, Any]:
     """Search the hyper-parameters of a model on a shard set.
 
     Args:
@@ -85,11 +87,15 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
         threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
         with Result(out, "search", **fields) as result:
-            with bar(total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1) as progress:
+            with bar(
+                total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1
+            ) as progress:
                 log = TrialLog(out, Progress(progress))
                 outcome.remove_leftovers(out, log.trials)
                 searched = backend.run(objective, space, budget, config.seed, log)
-            result.fields |= outcome.summary(searched.trials, budget, earlier_seconds + time.perf_counter() - started)
+            result.fields |= outcome.summary(
+                searched.trials, budget, earlier_seconds + time.perf_counter() - started
+            )
             if searched.state == "FAILED":
                 raise ShardwaveError(f"{searched.error}; see {out / 'trials.jsonl'}")
             result.fields |= outcome.best_run(
@@ -132,7 +138,10 @@ def _import_modules(scores_test: bool) -> None:
 
 
 def _plain(config: SearchConfig) -> dict[str, Any]:
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()}
+    plain = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(config).items()
+    }
     if isinstance(config.space, Mapping):
         plain["space"] = "given in Python"
     return {**plain, "storage": config.storage and mask_url(config.storage)}
@@ -148,7 +157,9 @@ def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
     for name in now:
         if name not in _FREE and was.get(name) != now[name]:
             changed = f"with {name} {was.get(name)}, not {now[name]}"
-            raise UsageError(f"--resume: the search was started {changed}; use the same options or another --out")
+            raise UsageError(
+                f"--resume: the search was started {changed}; use the same options or another --out"
+            )
     if earlier["space"] != fields["space"]:
         raise UsageError(
             f"--resume: the search was started with another space ({earlier['space']}, now {fields['space']}); use another --out"

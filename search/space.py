@@ -138,7 +138,11 @@ class Space:
 
     def cells(self) -> list[dict[str, Value]]:
         """Return all combinations of the `Grid` values, in order; one empty cell without `Grid`."""
-        grids = {name: dimension.values for name, dimension in self.dimensions.items() if isinstance(dimension, Grid)}
+        grids = {
+            name: dimension.values
+            for name, dimension in self.dimensions.items()
+            if isinstance(dimension, Grid)
+        }
         return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
 
     def point(self, trial: int, seed: int, *, shuffle: bool = True) -> dict[str, Value]:
@@ -165,7 +169,9 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
-        rules = {name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()}
+        rules = {
+            name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()
+        }
         # tuples become lists, so that the result is equal to the content of a file
         description: dict[str, Any] = json.loads(json.dumps({**rules, **self.fixed}))
         return description
@@ -178,7 +184,9 @@ class Space:
         for name, rule in description.items():
             if isinstance(rule, dict):
                 ((kind, fields),) = rule.items()
-                dimensions[name] = kinds[kind](*(tuple(each) if isinstance(each, list) else each for each in fields))
+                dimensions[name] = kinds[kind](
+                    *(tuple(each) if isinstance(each, list) else each for each in fields)
+                )
         return cls(dimensions, {name: value for name, value in description.items() if name not in dimensions})
 
     def contains(self, params: Mapping[str, Any]) -> bool:
@@ -191,7 +199,9 @@ class Space:
 
 
 def space_for(
-    model: str, override: Mapping[str, Dimension] | Path | str | None = None, fixed: Mapping[str, Value] | None = None
+    model: str,
+    override: Mapping[str, Dimension] | Path | str | None = None,
+    fixed: Mapping[str, Value] | None = None,
 ) -> Space:
     """Return the search space of a model.
 
@@ -217,11 +227,15 @@ def space_for(
             constants.pop(name, None)
         else:
             constants[name] = parsed
-    return Space({name: dimension for name, dimension in dimensions.items() if name not in constants}, constants)
+    return Space(
+        {name: dimension for name, dimension in dimensions.items() if name not in constants}, constants
+    )
 
 
 KINDS: dict[str, Any] = {"grid": Grid, "choice": Choice, "uniform": Uniform, "log_uniform": LogUniform}
-_RULES = "grid: [values], choice: [values], uniform: [low, high], log_uniform: [low, high], or one fixed value"
+_RULES = (
+    "grid: [values], choice: [values], uniform: [low, high], log_uniform: [low, high], or one fixed value"
+)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -293,4 +307,7 @@ def parameters(model: str) -> dict[str, type]:
     integers["cnn"] = (*integers["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
     rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema_decay")
     masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
-    return {**dict.fromkeys(("batch_size", *integers.get(model, ())), int), **dict.fromkeys((*rates, *masks), float)}
+    return {
+        **dict.fromkeys(("batch_size", *integers.get(model, ())), int),
+        **dict.fromkeys((*rates, *masks), float),
+    }

@@ -103,7 +103,10 @@ class TrialLog:
         """Record the start of an attempt at a trial."""
         trial = Trial(assignment.trial, assignment.params, worker=worker, attempt=assignment.attempt)
         self.running[trial.trial] = trial
-        self._append(STARTED, {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker})
+        self._append(
+            STARTED,
+            {"trial": trial.trial, "params": trial.params, "attempt": trial.attempt, "worker": worker},
+        )
         self._notify(trial)
         return trial
 

@@ -47,7 +47,12 @@ class Prediction:
 
 
 def build(
-    audio: Path | str, out: Path | str, config: SpectrogramConfig | None = None, *, features: bool = True, **options: Any
+    audio: Path | str,
+    out: Path | str,
+    config: SpectrogramConfig | None = None,
+    *,
+    features: bool = True,
+    **options: Any,
 ) -> Manifest:
     """Build a shard set from a folder of audio, or finish an interrupted build.
 
@@ -140,7 +145,9 @@ def spectrogram(samples: np.ndarray, rate: int, config: SpectrogramConfig | None
     """
     config = config or SpectrogramConfig()
     output = _engine(config)([_mono(samples, rate, config.sample_rate)])
-    return Spectrogram(output.full[0], output.slices[0], None if output.features is None else output.features[0])
+    return Spectrogram(
+        output.full[0], output.slices[0], None if output.features is None else output.features[0]
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -158,7 +165,9 @@ def _mono(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
     if values.ndim == 2:
         values = values.mean(axis=1)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise UsageError(f"samples must be finite numbers of shape [time] or [time, channels], got shape {np.shape(samples)}")
+        raise UsageError(
+            f"samples must be finite numbers of shape [time] or [time, channels], got shape {np.shape(samples)}"
+        )
     return values if rate == target else np.asarray(soxr.resample(values, rate, target, quality="HQ"))
 
 
@@ -256,12 +265,18 @@ def predict(
         trained = load_model(run)
         if trained.spectrogram is None:
             raise UsageError(f"the run {run} was trained on a table of features and cannot classify audio")
-        config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
+        config = dataclasses.replace(
+            SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
+        )
         outputs = [spectrogram(samples, rate, config) for samples in clips]
         names, classes = [str(number) for number in range(len(outputs))], trained.classes
         probabilities = [_probabilities(trained, output, device) for output in outputs]
     return [
-        Prediction(name, classes[int(np.argmax(row))], dict(zip(classes, np.asarray(row, float).tolist(), strict=True)))
+        Prediction(
+            name,
+            classes[int(np.argmax(row))],
+            dict(zip(classes, np.asarray(row, float).tolist(), strict=True)),
+        )
         for name, row in zip(names, probabilities, strict=True)
     ]
 

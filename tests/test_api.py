@@ -35,7 +35,9 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     for number in range(8):
         write_clip(Path("audio", "ab"[number % 2], f"{number}.wav"), number)
-    Path("labels.csv").write_text("path,label\n" + "".join(f"{'ab'[n % 2]}/{n}.wav,{'ab'[n % 2]}\n" for n in range(8)))
+    Path("labels.csv").write_text(
+        "path,label\n" + "".join(f"{'ab'[n % 2]}/{n}.wav,{'ab'[n % 2]}\n" for n in range(8))
+    )
     Path("table.csv").write_text("label,x,y\n" + "".join(f"{'ab'[n % 2]},{n},{-n}\n" for n in range(8)))
     assert isinstance(CONFIG, SpectrogramConfig)
     build("audio", "set", CONFIG, BuildOptions(labels="labels.csv", workers=1, min_shards=1))
@@ -53,12 +55,19 @@ def test_paths_may_be_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     evaluate("run", "images", device="cpu")
     predict("run", "images", "classes.csv", device="cpu")
     Path("space.yaml").write_text("hidden_size: 4\n")
-    search("images", SearchConfig("mlp", "random", trials=2, epochs=1, jobs=1, device="cpu", space="space.yaml"), "found")
+    search(
+        "images",
+        SearchConfig("mlp", "random", trials=2, epochs=1, jobs=1, device="cpu", space="space.yaml"),
+        "found",
+    )
     assert len(read_trials("found")) == 2 and len(compare_searches(["found"])) == 1
     append(Path("records.jsonl"), Record("s", "c", "ours", "s", [1.0]))
     compare.compare("records.jsonl", "records.jsonl")
     shardwave.bench.report.page.write(["run", "found", "records.jsonl"], "page.html")
-    assert json.loads(Path("found/result.json").read_text())["state"] == "COMPLETE" and Path("page.html").exists()
+    assert (
+        json.loads(Path("found/result.json").read_text())["state"] == "COMPLETE"
+        and Path("page.html").exists()
+    )
     Path("data/recordings").mkdir(parents=True)
     for digit in range(10):
         for speaker in ("ann", "bob"):

@@ -14,7 +14,9 @@ import soundfile
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def cli(*arguments: str | Path, cwd: Path | None = None, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def cli(
+    *arguments: str | Path, cwd: Path | None = None, root: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(root / "cli.py"), *map(str, arguments)]
     return subprocess.run(command, cwd=cwd or root, capture_output=True, text=True, timeout=300)
 
@@ -24,14 +26,18 @@ def audio_folder(folder: Path, classes: int = 2, clips: int = 4) -> Path:
     for label in range(classes):
         (folder / f"class {label}").mkdir(parents=True)
         for clip in range(clips):
-            soundfile.write(folder / f"class {label}" / f"clip {clip}.wav", rng.normal(0, 0.1, 22_050), 22_050)
+            soundfile.write(
+                folder / f"class {label}" / f"clip {clip}.wav", rng.normal(0, 0.1, 22_050), 22_050
+            )
     return folder
 
 
 def refused(run: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
     """The run ended with `status` and one line on standard error that holds `words`."""
     assert run.returncode == status, run.stderr
-    lines = [line for line in run.stderr.splitlines() if line and ": working, " not in line]  # of a machine that is busy
+    lines = [
+        line for line in run.stderr.splitlines() if line and ": working, " not in line
+    ]  # of a machine that is busy
     assert len(lines) == 1 and lines[0].startswith("error: "), run.stderr
     for word in words:
         assert word in lines[0], lines[0]
@@ -50,7 +56,9 @@ COMMANDS = ["shard", "verify", "inspect", "train", "evaluate", "predict", "searc
 
 
 @pytest.mark.parametrize(
-    "command", [[name] for name in COMMANDS] + [["bench", name] for name in ("throughput", "search", "compare", "accuracy")]
+    "command",
+    [[name] for name in COMMANDS]
+    + [["bench", name] for name in ("throughput", "search", "compare", "accuracy")],
 )
 def test_every_command_has_help_with_examples_and_defaults(command):
     run = cli(*command, "--help")
@@ -61,7 +69,13 @@ def test_the_help_of_train_shows_the_defaults_of_each_model():
     lines = cli("train", "--help").stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.strip() == "Defaults of each model:")
     assert lines[start + 1].split() == ["mlp", "cnn", "vgg16", "cnn-plus"]
-    assert next(line for line in lines[start:] if "--epochs" in line).split() == ["--epochs", "60", "15", "10", "100"]
+    assert next(line for line in lines[start:] if "--epochs" in line).split() == [
+        "--epochs",
+        "60",
+        "15",
+        "10",
+        "100",
+    ]
 
 
 def test_every_command_of_the_help_is_listed():
@@ -74,11 +88,17 @@ def test_every_command_of_the_help_is_listed():
     [
         (["nope"], ["No such command", "nope"]),
         (["shard", "x", "--out", "y", "--bogus"], ["--bogus", "--help"]),
-        (["shard", "x", "--out", "y", "--engine", "fast"], ["--engine", "fast", "numba", "torch", "dali", "reference"]),
+        (
+            ["shard", "x", "--out", "y", "--engine", "fast"],
+            ["--engine", "fast", "numba", "torch", "dali", "reference"],
+        ),
         (["shard", "--out", "y"], ["--table", "--help"]),
         (["shard", "missing-folder", "--out", "y"], ["missing-folder"]),
         (["train", "x", "--model", "resnet", "--out", "y"], ["--model", "resnet", "cnn-plus"]),
-        (["search", "x", "--model", "mlp", "--backend", "hyperopt", "--out", "y"], ["--backend", "hyperopt", "optuna"]),
+        (
+            ["search", "x", "--model", "mlp", "--backend", "hyperopt", "--out", "y"],
+            ["--backend", "hyperopt", "optuna"],
+        ),
         (["train", "missing-set", "--model", "cnn", "--out", "y"], ["missing-set"]),
         (["fetch", "mp3com", "--out", "y"], ["mp3com", "gtzan"]),
     ],
@@ -100,7 +120,9 @@ def test_bad_inputs_are_one_line_and_leave_nothing(tmp_path):
         ("path,label\nclass 0/clip 0.wav,rock\nclass 0/clip 0.wav,jazz\n", ["class 0/clip 0.wav"]),
     ]:
         (tmp_path / "labels.csv").write_text(text)
-        refused(cli("shard", audio, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "set"), 2, *words)
+        refused(
+            cli("shard", audio, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "set"), 2, *words
+        )
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.docx").write_text("mine")
@@ -119,7 +141,9 @@ def test_json_is_the_last_line_and_one_object(tmp_path):
 
 
 def test_configuration_file_and_the_command_line_over_it(tmp_path):
-    (tmp_path / "shardwave.toml").write_text("[shard]\nimage-size = 64\nslices = 3\n[bench.throughput]\nquick = true\n")
+    (tmp_path / "shardwave.toml").write_text(
+        "[shard]\nimage-size = 64\nslices = 3\n[bench.throughput]\nquick = true\n"
+    )
     run = cli("shard", "x", "--out", "y", "--slices", "5", "--show-config", cwd=tmp_path)
     options = json.loads(run.stdout)["options"]
     assert options["image_size"] == 64 and options["slices"] == 5
@@ -174,7 +198,17 @@ def test_presets_and_the_options_over_them(tmp_path):
     }  # fmt: skip
     preset = shard_options("--preset", "speech")
     assert (preset["image_size"], preset["slices"], preset["features"]) == (64, 0, True)
-    over = shard_options("--preset", "speech", "--image-size", "32", "--slices", "auto", "--no-features", "--sample-rate", "8000")
+    over = shard_options(
+        "--preset",
+        "speech",
+        "--image-size",
+        "32",
+        "--slices",
+        "auto",
+        "--no-features",
+        "--sample-rate",
+        "8000",
+    )
     changed = {"image_size": 32, "slices": "auto", "features": False, "sample_rate": 8000}
     assert over == preset | changed
 
@@ -184,9 +218,16 @@ def test_what_a_preset_expands_to_is_stored(tmp_path):
     for name, arguments in {"one": [], "two": ["--n-fft", 256, "--image-size", 32]}.items():
         run = cli("shard", audio, "--out", tmp_path / name, "--preset", "speech", *arguments)
         assert run.returncode == 0, run.stderr
-    one, two = (json.loads((tmp_path / name / "manifest.json").read_text())["config"] for name in ("one", "two"))
+    one, two = (
+        json.loads((tmp_path / name / "manifest.json").read_text())["config"] for name in ("one", "two")
+    )
     assert (one["n_fft"], one["hop_length"], one["sample_rate"], one["image_size"]) == (512, 128, 22_050, 64)
-    assert (two["n_fft"], two["hop_length"], two["frequency_scale"], two["image_size"]) == (256, 64, one["frequency_scale"], 32)
+    assert (two["n_fft"], two["hop_length"], two["frequency_scale"], two["image_size"]) == (
+        256,
+        64,
+        one["frequency_scale"],
+        32,
+    )
 
 
 def test_dry_run_builds_nothing(tmp_path):
@@ -195,10 +236,16 @@ def test_dry_run_builds_nothing(tmp_path):
     assert run.returncode == 0, run.stderr
     *lines, last = run.stdout.splitlines()
     assert [path.name for path in tmp_path.iterdir()] == ["audio"]
-    assert lines[0].startswith("audio     8 clips, 353 kB") and lines[-1].startswith("warning: slices of 0.05")
+    assert lines[0].startswith("audio     8 clips, 353 kB") and lines[-1].startswith(
+        "warning: slices of 0.05"
+    )
     found = json.loads(last)
     assert found["images"] == {"full": 8, "slice": 160} and found["seconds"] > 0
-    refused(cli("shard", "--table", audio, "--label-column", "x", "--out", tmp_path / "set", "--dry-run"), 2, "--dry-run")
+    refused(
+        cli("shard", "--table", audio, "--label-column", "x", "--out", tmp_path / "set", "--dry-run"),
+        2,
+        "--dry-run",
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,13 +274,22 @@ def test_fetch_names_a_command_that_runs(tmp_path):
     run = cli(*command[1:], cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     config = json.loads((tmp_path / "sets" / "fsdd" / "manifest.json").read_text())["config"]
-    assert (config["sample_rate"], config["n_fft"], config["hop_length"], config["slices"]) == (8_000, 256, 64, 0)
+    assert (config["sample_rate"], config["n_fft"], config["hop_length"], config["slices"]) == (
+        8_000,
+        256,
+        64,
+        0,
+    )
 
 
 def test_no_command_shows_the_help_as_it_is():
     for line in ([], ["bench"]):
         run = cli(*line)
-        assert run.returncode == 2 and run.stderr.startswith("Usage: shardwave") and "\nCommands:\n" in run.stderr
+        assert (
+            run.returncode == 2
+            and run.stderr.startswith("Usage: shardwave")
+            and "\nCommands:\n" in run.stderr
+        )
 
 
 def test_quiet_verbose_and_neither(tmp_path):
@@ -245,7 +301,13 @@ def test_quiet_verbose_and_neither(tmp_path):
     assert all(run.returncode == 0 for run in told.values())
     assert told["--quiet"].stderr == ""
     assert "building" in told[""].stderr and "shardwave.preprocess.audio.decode" not in told[""].stderr
-    for words in ("clip 2.wav by our own 16-bit wav reader", "train-0000: ", "device auto: ", "engine auto: numba", " took "):
+    for words in (
+        "clip 2.wav by our own 16-bit wav reader",
+        "train-0000: ",
+        "device auto: ",
+        "engine auto: numba",
+        " took ",
+    ):
         assert words in told["--verbose"].stderr, words
 
 
@@ -257,7 +319,8 @@ def test_inspect_against_the_audio(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"), [("train x --resume", "same command again"), ("train x", "same command again with --resume")]
+    ("line", "told"),
+    [("train x --resume", "same command again"), ("train x", "same command again with --resume")],
 )
 def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
     import errno
@@ -291,11 +354,19 @@ def test_scores_say_what_they_were_measured_on(capsys):
         "fold2": {"kind": "unknown", "clips": 5, "trained": None},
     }
     scores = {f"{name}_slice_mean_{score}": 0.5 for name in kinds for score in ("accuracy", "recall", "f1")}
-    cli_frame.show_scores(scores, "slice_mean", {name: cli_frame.kind_of(about) for name, about in kinds.items()})
+    cli_frame.show_scores(
+        scores, "slice_mean", {name: cli_frame.kind_of(about) for name, about in kinds.items()}
+    )
     lines = capsys.readouterr().out.splitlines()[1:]
     for line, told in zip(
         lines,
-        ("(trained)", "(validation; 1 of 4 clips were trained on)", "(test)", "(2 of 5 clips were", "(unknown: RUN lacks"),
+        (
+            "(trained)",
+            "(validation; 1 of 4 clips were trained on)",
+            "(test)",
+            "(2 of 5 clips were",
+            "(unknown: RUN lacks",
+        ),
         strict=True,
     ):
         assert told in line
@@ -303,14 +374,23 @@ def test_scores_say_what_they_were_measured_on(capsys):
 
 def test_a_training_from_the_command_line_to_its_errors_and_predictions(tmp_path):
     audio = audio_folder(tmp_path / "audio")
-    assert cli("shard", audio, "--out", tmp_path / "set", "--image-size", 16, "--slices", 0, "--features").returncode == 0
+    assert (
+        cli(
+            "shard", audio, "--out", tmp_path / "set", "--image-size", 16, "--slices", 0, "--features"
+        ).returncode
+        == 0
+    )
     run = cli("train", tmp_path / "set", "--model", "mlp", "--epochs", 2, "--out", tmp_path / "run")
     assert run.returncode == 0 and "(while learning)" in run.stdout, run.stderr
     run = cli("evaluate", tmp_path / "run", tmp_path / "set")
-    assert "(trained)" in run.stdout and "(validation)" in run.stdout and "no total: " in run.stdout, run.stderr
+    assert "(trained)" in run.stdout and "(validation)" in run.stdout and "no total: " in run.stdout, (
+        run.stderr
+    )
     assert (tmp_path / "run" / "errors.csv").exists() and (tmp_path / "run" / "errors-set.csv").exists()
     run = cli("predict", tmp_path / "run", tmp_path / "set", "--split", "val", "--out", tmp_path / "val.csv")
-    assert run.returncode == 0 and (tmp_path / "val.csv").read_text().startswith("path,split,label,class,probability\nclass ")
+    assert run.returncode == 0 and (tmp_path / "val.csv").read_text().startswith(
+        "path,split,label,class,probability\nclass "
+    )
 
 
 COMPLETE = {  # what a shell does after `eval` of the script, and what it then offers
@@ -333,7 +413,9 @@ def test_completion(shell, tmp_path):
     command.chmod(0o755)
     environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     quick = {"bash": ["--norc"], "zsh": ["-f"], "fish": []}[shell]
-    run = subprocess.run([shell, *quick, "-c", COMPLETE[shell]], env=environment, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [shell, *quick, "-c", COMPLETE[shell]], env=environment, capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 0 and "gtzan" in run.stdout.split(), run.stderr
 
 
@@ -345,7 +427,16 @@ def test_runs_from_a_checkout_whose_path_holds_spaces(tmp_path):
         shutil.copy(ROOT / name, copy)
     audio = audio_folder(tmp_path / "my audio")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, str(copy / "cli.py"), "shard", str(audio), "--out", "a set", "--image-size", "16"]
+    command = [
+        sys.executable,
+        str(copy / "cli.py"),
+        "shard",
+        str(audio),
+        "--out",
+        "a set",
+        "--image-size",
+        "16",
+    ]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "a set" / "manifest.json").read_text())["clips"] == 8

@@ -90,7 +90,9 @@ def survives(path: Path, use: Callable[[], object], name: str | None = None, wha
     try:
         use()
     except ShardwaveError as error:
-        assert (name or path.name) in str(error) or path.parent.name in str(error), f"{what}: not named: {error}"
+        assert (name or path.name) in str(error) or path.parent.name in str(error), (
+            f"{what}: not named: {error}"
+        )
         assert "\n" not in str(error)
         return False
     except Exception as error:
@@ -108,7 +110,9 @@ def fuzz_bytes(path: Path, use: Callable[[], object]) -> None:
     path.write_bytes(whole)
 
 
-def fuzz_json(path: Path, use: Callable[[], object], seal: Callable[[Any], Any] = lambda value: value) -> None:
+def fuzz_json(
+    path: Path, use: Callable[[], object], seal: Callable[[Any], Any] = lambda value: value
+) -> None:
     """Each value of a JSON file; `seal` recomputes its checksums, without which nothing else would be looked at."""
     whole = path.read_bytes()
     assert survives(path, use)
@@ -129,7 +133,9 @@ def fuzz_lines(path: Path, use: Callable[[], object]) -> None:
     lines = whole.rstrip(b"\n").split(b"\n")
     for number in sorted({0, min(1, len(lines) - 1), len(lines) - 1}):
         for what, changed in mutations(json.loads(lines[number])):
-            path.write_bytes(b"\n".join([*lines[:number], json.dumps(changed).encode(), *lines[number + 1 :]]) + b"\n")
+            path.write_bytes(
+                b"\n".join([*lines[:number], json.dumps(changed).encode(), *lines[number + 1 :]]) + b"\n"
+            )
             survives(path, use, what=f"line {number}: {what}")
     path.write_bytes(whole)
     fuzz_bytes(path, use)
@@ -137,7 +143,9 @@ def fuzz_lines(path: Path, use: Callable[[], object]) -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("sets") / "small", ["train", "val"], clips=2, slices=2, size=16)
+    return write_images(
+        tmp_path_factory.mktemp("sets") / "small", ["train", "val"], clips=2, slices=2, size=16
+    )
 
 
 @pytest.fixture
@@ -227,7 +235,9 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
     def use() -> None:
         state = folder.examine(out)
         assert state.plan is not None
-        assert all(split in ("train", "val", "test") for split, _ in state.plan.units())  # they become names of files
+        assert all(
+            split in ("train", "val", "test") for split, _ in state.plan.units()
+        )  # they become names of files
         plan.changes(some_plan(), state.plan, out, {})
 
     fuzz_lines(path, use)
@@ -251,7 +261,9 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
         }
     }
     path.write_text(json.dumps(whole))
-    assert finished_record(tmp_path, unit) is None  # its files are looked for by the names that they must have
+    assert (
+        finished_record(tmp_path, unit) is None
+    )  # its files are looked for by the names that they must have
     for what, changed in mutations(whole):
         path.write_text(json.dumps(changed))
         survives(path, lambda: finished_record(tmp_path, unit), what=what)
@@ -270,7 +282,11 @@ def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> N
     path = tmp_path / ".x.part.json"
     path.write_text(json.dumps({"url": "http://x", "validator": "e", "total": 5}))
     assert download._read_validator(tmp_path / ".x.part")["total"] == 5
-    for data in (*BYTES, b'{"url": 3, "validator": "e", "total": 5}', b'{"url": "x", "validator": "e", "total": "5"}'):
+    for data in (
+        *BYTES,
+        b'{"url": 3, "validator": "e", "total": 5}',
+        b'{"url": "x", "validator": "e", "total": "5"}',
+    ):
         path.write_bytes(data)
         assert download._read_validator(tmp_path / ".x.part") == {}
 
@@ -298,9 +314,11 @@ SEARCH = {
 
 @pytest.mark.parametrize("kind", ["train", "folds", "search"])
 def test_result(tmp_path: Path, kind: str) -> None:
-    found = {"train": RUN, "folds": {**RUN, "per_fold": [FOLD, FOLD], "spread": {"test_full_accuracy": 0.1}}, "search": SEARCH}[
-        kind
-    ]
+    found = {
+        "train": RUN,
+        "folds": {**RUN, "per_fold": [FOLD, FOLD], "spread": {"test_full_accuracy": 0.1}},
+        "search": SEARCH,
+    }[kind]
     path = tmp_path / "run" / "result.json"
     path.parent.mkdir()
     path.write_text(json.dumps(found))
@@ -323,7 +341,19 @@ def test_result_of_a_run_that_is_resumed(tmp_path: Path) -> None:
 def write_trials(out: Path) -> None:
     log = TrialLog(out)
     for number in range(2):
-        log.add(Trial(number, {"dropout": 0.5}, "COMPLETE", [0.4, 0.5], [1.0, 2.0], 1.0, 2.0, "w", info={"best_epoch": 1}))
+        log.add(
+            Trial(
+                number,
+                {"dropout": 0.5},
+                "COMPLETE",
+                [0.4, 0.5],
+                [1.0, 2.0],
+                1.0,
+                2.0,
+                "w",
+                info={"best_epoch": 1},
+            )
+        )
 
 
 def test_trials(tmp_path: Path) -> None:
@@ -332,7 +362,9 @@ def test_trials(tmp_path: Path) -> None:
     (out / "result.json").write_text(json.dumps(SEARCH))
     write_trials(out)
     fuzz_lines(out / "trials.jsonl", lambda: (read_trials(out), shardwave.bench.report.page.rendered([out])))
-    (out / "started.jsonl").write_text('{"trial": 5, "params": {"dropout": 0.5}, "attempt": 1, "worker": "w"}\n')
+    (out / "started.jsonl").write_text(
+        '{"trial": 5, "params": {"dropout": 0.5}, "attempt": 1, "worker": "w"}\n'
+    )
     assert [lost.trial for lost in TrialLog(out).lost()] == [5]
     fuzz_lines(out / "started.jsonl", lambda: TrialLog(out).lost())
 
@@ -366,7 +398,9 @@ def test_records_of_benchmarks(tmp_path: Path) -> None:
 def test_curves(tmp_path: Path) -> None:
     path = tmp_path / "curves.jsonl"
     space = Space({"hidden_size": Grid((1, 2)), "dropout": Uniform(0.0, 1.0)})
-    rows = [{"params": {"hidden_size": n, "dropout": 0.5}, "values": [0.1, 0.2], "seconds": 1.0} for n in (1, 2)]
+    rows = [
+        {"params": {"hidden_size": n, "dropout": 0.5}, "values": [0.1, 0.2], "seconds": 1.0} for n in (1, 2)
+    ]
     curves.write(path, {"model": "mlp", "space": space.describe()}, rows)
 
     def use() -> None:

@@ -25,10 +25,17 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(TEXT)["project"]
 PACKAGES = ("common", "preprocess", "shards", "models", "search", "bench")
-FILES = [ROOT / "cli.py", ROOT / "cli_frame.py", *(file for name in PACKAGES for file in (ROOT / name).rglob("*.py"))]
+FILES = [
+    ROOT / "cli.py",
+    ROOT / "cli_frame.py",
+    *(file for name in PACKAGES for file in (ROOT / name).rglob("*.py")),
+]
 OWN = {"shardwave", "cli", "cli_frame"}
 WITH = {"sqlalchemy": "optuna"}  # comes with a declared package, whose interface takes and raises its objects
-MODULES = {module: {canonicalize_name(name) for name in names} for module, names in metadata.packages_distributions().items()}
+MODULES = {
+    module: {canonicalize_name(name) for name in names}
+    for module, names in metadata.packages_distributions().items()
+}
 
 
 class Import(NamedTuple):
@@ -50,7 +57,9 @@ def names(requirements: list[str]) -> set[str]:
 
 
 DEPENDENCIES = names(PROJECT["dependencies"])
-EXTRAS = set().union(*(names(listed) for extra, listed in PROJECT["optional-dependencies"].items() if extra != "dev"))
+EXTRAS = set().union(
+    *(names(listed) for extra, listed in PROJECT["optional-dependencies"].items() if extra != "dev")
+)
 
 
 def imports(node: ast.AST, file: str, is_inside: bool = False) -> Iterator[Import]:
@@ -60,7 +69,11 @@ def imports(node: ast.AST, file: str, is_inside: bool = False) -> Iterator[Impor
         elif isinstance(child, ast.ImportFrom):
             yield Import(file, child.module or "", is_inside)
             yield from (Import(file, f"{child.module}.{alias.name}", is_inside) for alias in child.names)
-        inner = isinstance(child, ast.FunctionDef) or isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        inner = (
+            isinstance(child, ast.FunctionDef)
+            or isinstance(child, ast.If)
+            and "TYPE_CHECKING" in ast.unparse(child.test)
+        )
         yield from imports(child, file, is_inside or inner)
 
 
@@ -80,8 +93,13 @@ def test_every_import_is_declared() -> None:
     undeclared = [each for each in FOREIGN if not each.distributions & (DEPENDENCIES | EXTRAS | set(WITH))]
     assert not undeclared
     optional = {each.file for each in FOREIGN if not each.is_inside and not each.distributions & DEPENDENCIES}
-    modules = {"shardwave." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in optional}
-    eager = [each for each in ALL if each.module in modules and not each.is_inside and each.file not in optional]
+    modules = {
+        "shardwave." + file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for file in optional
+    }
+    eager = [
+        each for each in ALL if each.module in modules and not each.is_inside and each.file not in optional
+    ]
     assert not eager
 
 
@@ -131,7 +149,9 @@ def test_commands_run_without_extras(python: Path, tmp_path: Path) -> None:
     def run(*arguments: str, status: int = 0) -> str:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         command = [python, ROOT / "cli.py", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == status, done.stderr
         return done.stderr
 
@@ -139,4 +159,6 @@ def test_commands_run_without_extras(python: Path, tmp_path: Path) -> None:
     run("train", "set", *small, "--out", "mlp")
     for backend in ("random", "optuna"):
         run("search", "set", *small, "--backend", backend, "--trials", "2", "--out", backend)
-    assert "needs the package ray" in run("search", "set", *small, "--backend", "ray", "--out", "ray", status=2)
+    assert "needs the package ray" in run(
+        "search", "set", *small, "--backend", "ray", "--out", "ray", status=2
+    )

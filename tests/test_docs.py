@@ -30,7 +30,9 @@ def gtzan_like(folder: Path, clips: int = 6) -> Path:
     (folder / "downloads/gtzan/genres_original/jazz/jazz.00054.wav").write_bytes(b"RIFF")
     (folder / "kaggle" / "test").mkdir(parents=True)
     for i in range(3):
-        shutil.copy(folder / f"made/house/house.{i:02d}.0.wav", folder / "kaggle" / "test" / f"unknown {i}.wav")
+        shutil.copy(
+            folder / f"made/house/house.{i:02d}.0.wav", folder / "kaggle" / "test" / f"unknown {i}.wav"
+        )
     return folder
 
 
@@ -49,7 +51,11 @@ def test_tutorial(tmp_path):
     ]  # fmt: skip
     for command in commands:
         run = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *command[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=600
+            [sys.executable, str(ROOT / "cli.py"), *command[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert run.returncode == 0, f"{command}\n{run.stdout}\n{run.stderr}"
     rows = list(csv.DictReader((tmp_path / "submission.csv").open()))

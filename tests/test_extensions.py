@@ -94,7 +94,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "source").mkdir()
     (folder / "source" / "pyproject.toml").write_text(PROJECT)
     (folder / "source" / "tiny_extensions.py").write_text(MODULE)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-deps", "--no-build-isolation"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "-q",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     subprocess.run([*pip, "--target", str(folder / "site"), str(folder / "source")], check=True)
     return folder / "site"
 
@@ -115,11 +124,24 @@ def test_each_kind_is_used_by_name(site: Path, tmp_path: Path) -> None:
     synthetic.make(tmp_path / "audio", artists=2, clips=1, seconds=2.0)
     clips = 2 * len(synthetic.GENRES)
     assert result("fetch", "tiny-data", "--from", "audio", "--out", "fetched")["clips"] == clips
-    built = result("shard", "audio", "--engine", "tiny-engine", "--image-size", "16", "--slices", "0", "--out", "set")
+    built = result(
+        "shard", "audio", "--engine", "tiny-engine", "--image-size", "16", "--slices", "0", "--out", "set"
+    )
     assert (built["engine"], built["clips"]) == ("tiny-engine", clips)
     trained = result("train", "set", "--model", "tiny-net", "--out", "run")
     assert trained["state"] == "COMPLETE" and len(trained["history"]) == 2
-    arguments = ("--backend", "tiny-backend", "--trials", "2", "--epochs", "1", "--jobs", "1", "--out", "found")
+    arguments = (
+        "--backend",
+        "tiny-backend",
+        "--trials",
+        "2",
+        "--epochs",
+        "1",
+        "--jobs",
+        "1",
+        "--out",
+        "found",
+    )
     searched = result("search", "set", "--model", "tiny-net", *arguments)
     assert (searched["backend"], searched["trials"]) == ("tiny-backend", 2)
     assert result("evaluate", "run", "set")["model"] == "tiny-net"
@@ -127,12 +149,19 @@ def test_each_kind_is_used_by_name(site: Path, tmp_path: Path) -> None:
 
 def test_an_extension_that_cannot_be_imported_is_named(site: Path, tmp_path: Path) -> None:
     finished = shardwave(site, tmp_path, "fetch", "broken-data", "--out", "x")
-    assert finished.returncode == 2 and "broken-data of the package tiny-extensions cannot be imported" in finished.stderr
+    assert (
+        finished.returncode == 2
+        and "broken-data of the package tiny-extensions cannot be imported" in finished.stderr
+    )
 
 
 def test_unknown_names_list_extensions_too(site: Path, tmp_path: Path) -> None:
     code = "from shardwave.models.networks.registry import find; find('none')"
     finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
     )
     assert "model must be one of mlp, cnn, vgg16, cnn-plus, tiny-net, got none" in finished.stderr

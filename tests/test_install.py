@@ -23,7 +23,12 @@ FOREIGN = ("models.py", "search.py", "bench.py", "common.py", "shards.py", "prep
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     finished = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env={**kept, **environment}, capture_output=True, text=True, timeout=300
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
@@ -44,7 +49,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, without what the tools leave there."""
     source = tmp_path_factory.mktemp("checkout") / "a copy of it"
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in FILES:
         shutil.copy(ROOT / name, source)
     return source
@@ -52,11 +59,22 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def builds(folder: Path, out: str, *command: str | Path, **environment: str) -> None:
     """Build a set and tune on it with a command: both start processes of their own."""
-    arguments = ("audio", "--labels", "audio/labels.csv", "--image-size", "16", "--features", "--workers", "2")
+    arguments = (
+        "audio",
+        "--labels",
+        "audio/labels.csv",
+        "--image-size",
+        "16",
+        "--features",
+        "--workers",
+        "2",
+    )
     built = run(*command, "shard", *arguments, "--out", out, "--json", cwd=folder, **environment)
     assert json.loads(built.stdout.splitlines()[-1])["clips"] == 2 * len(synthetic.GENRES)
     search = ("--model", "mlp", "--backend", "random", "--trials", "2", "--epochs", "1", "--jobs", "2")
-    found = run(*command, "search", out, *search, "--out", f"{out}-search", "--json", cwd=folder, **environment)
+    found = run(
+        *command, "search", out, *search, "--out", f"{out}-search", "--json", cwd=folder, **environment
+    )
     assert json.loads(found.stdout.splitlines()[-1])["state"] == "COMPLETE"
 
 
@@ -65,18 +83,34 @@ def test_a_wheel_holds_everything_and_runs(folder: Path, source: Path, tmp_path:
     run(*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path / "wheels", source, cwd=tmp_path)
     (wheel,) = (tmp_path / "wheels").glob("shardwave-*.whl")
     run(*PIP, "install", "--no-deps", "--target", tmp_path / "site", wheel, cwd=tmp_path)
-    ours = [path.relative_to(source) for name in FOLDERS[1:] for path in (source / name).rglob("*") if path.is_file()]
+    ours = [
+        path.relative_to(source)
+        for name in FOLDERS[1:]
+        for path in (source / name).rglob("*")
+        if path.is_file()
+    ]
     data = [path for path in ours if path.suffix in (".py", ".css", ".html", ".j2") or "curves" in path.parts]
     assert not [path for path in data if not (tmp_path / "site" / "shardwave" / path).exists()]
     assert (tmp_path / "site" / "shardwave" / "py.typed").exists()
-    assert {path.name for path in (tmp_path / "site").iterdir() if "-" not in path.name} == {"bin", "shardwave"}
+    assert {path.name for path in (tmp_path / "site").iterdir() if "-" not in path.name} == {
+        "bin",
+        "shardwave",
+    }
     site = str(tmp_path / "site")
     builds(folder, "wheel-set", sys.executable, tmp_path / "site" / "bin" / "shardwave", PYTHONPATH=site)
 
 
 @pytest.mark.slow
 def test_an_editable_install_runs(folder: Path, source: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", tmp_path / "env", cwd=tmp_path)
+    run(
+        sys.executable,
+        "-m",
+        "venv",
+        "--system-site-packages",
+        "--without-pip",
+        tmp_path / "env",
+        cwd=tmp_path,
+    )
     python = tmp_path / "env" / "bin" / "python"
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
@@ -84,7 +118,9 @@ def test_an_editable_install_runs(folder: Path, source: Path, tmp_path: Path) ->
         *PIP, "--python", python, "install", "--no-deps", "--no-build-isolation", "-e", source,
         cwd=tmp_path, PYTHONPATH=packages,
     )  # fmt: skip
-    (site / "dependencies.pth").write_text(packages + "\n")  # of the running environment, behind the editable package
+    (site / "dependencies.pth").write_text(
+        packages + "\n"
+    )  # of the running environment, behind the editable package
     where = run(python, "-c", "import shardwave; print(shardwave.__file__)", cwd=folder).stdout.strip()
     assert Path(where).resolve() == (source / "shardwave" / "__init__.py").resolve()
     builds(folder, "editable-set", tmp_path / "env" / "bin" / "shardwave")

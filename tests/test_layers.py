@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("common", "preprocess", "shards", "models", "search", "bench")  # each imports only from itself and those before it
+LAYERS = (
+    "common",
+    "preprocess",
+    "shards",
+    "models",
+    "search",
+    "bench",
+)  # each imports only from itself and those before it
 
 
 def _modules(root: Path) -> dict[str, Path]:
@@ -45,7 +52,12 @@ def _upward(graph: dict[str, set[str]]) -> list[str]:
     def level(name: str) -> int:
         return LAYERS.index(name.split(".")[1])
 
-    return [f"{name} -> {other}" for name, others in graph.items() for other in others if level(other) > level(name)]
+    return [
+        f"{name} -> {other}"
+        for name, others in graph.items()
+        for other in others
+        if level(other) > level(name)
+    ]
 
 
 def test_packages_import_only_from_packages_below_them() -> None:
@@ -58,7 +70,9 @@ def test_no_import_cycles() -> None:
     graphlib.TopologicalSorter(_graph(ROOT)).prepare()  # raises CycleError, which names the cycle
 
 
-@pytest.mark.parametrize("hidden", ["    from shardwave.common import first", "    import shardwave.common.first"])
+@pytest.mark.parametrize(
+    "hidden", ["    from shardwave.common import first", "    import shardwave.common.first"]
+)
 def test_a_cycle_inside_a_function_is_found(tmp_path: Path, hidden: str) -> None:
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "first.py").write_text("from shardwave.common import second\n")

@@ -48,7 +48,12 @@ def test_any_encoding_will_do(encoding: str) -> None:
     write_line("─ · … naïve 日本 " + HOSTILE + NOT_UTF8, file)
     file.seek(0)
     text = file.read()
-    known = {"utf-8": "─ · … naïve 日本", "cp1252": "- · … naïve ??", "latin-1": "- · ... naïve ??", "ascii": "- . ... na?ve ??"}
+    known = {
+        "utf-8": "─ · … naïve 日本",
+        "cp1252": "- · … naïve ??",
+        "latin-1": "- · ... naïve ??",
+        "ascii": "- . ... na?ve ??",
+    }
     assert text.startswith(known[encoding])
     assert not UNSAFE.search(text)
 
@@ -63,7 +68,12 @@ def shard_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
             write_clip(folder / "x.wav", 10 * number + clip)
             os.rename(folder / "x.wav", folder / "audio" / label / f"{clip}{HOSTILE}.wav")
     (folder / "audio" / label / f"bad{HOSTILE}.wav").write_text("none")
-    build(folder / "audio", folder / "set", CONFIG, BuildOptions(workers=1, min_shards=1, max_bad_fraction=1, val_fraction=0.4))
+    build(
+        folder / "audio",
+        folder / "set",
+        CONFIG,
+        BuildOptions(workers=1, min_shards=1, max_bad_fraction=1, val_fraction=0.4),
+    )
     return folder / "set"
 
 
@@ -73,7 +83,9 @@ def shown(arguments: list[Any], capfd: pytest.CaptureFixture[str], monkeypatch: 
         cli.main()
     told = capfd.readouterr()
     text = told.out + told.err
-    assert text and not UNSAFE.search(text.replace("\r", "")), repr(text)  # tqdm moves its bar by carriage returns
+    assert text and not UNSAFE.search(text.replace("\r", "")), repr(
+        text
+    )  # tqdm moves its bar by carriage returns
     assert "\nerror: forged" not in text
     return text
 
@@ -88,9 +100,17 @@ def test_commands_print_no_controls(
     shown(["inspect", shard_set, "--json"], capfd, monkeypatch)
     shown(["inspect", shard_set, "--key", HOSTILE], capfd, monkeypatch)
     shown(["inspect", shard_set, "--against", shard_set.parent / "audio"], capfd, monkeypatch)
-    shown(["shard", shard_set.parent / "audio", "--out", tmp_path / f"x{HOSTILE}" / "y", "--hop-length", "0"], capfd, monkeypatch)
+    shown(
+        ["shard", shard_set.parent / "audio", "--out", tmp_path / f"x{HOSTILE}" / "y", "--hop-length", "0"],
+        capfd,
+        monkeypatch,
+    )
     shown(["verify", f"none{HOSTILE}"], capfd, monkeypatch)
-    shown(["train", shard_set, "--model", "cnn", "--val-fold", "7", "--out", tmp_path / "run", "--debug"], capfd, monkeypatch)
+    shown(
+        ["train", shard_set, "--model", "cnn", "--val-fold", "7", "--out", tmp_path / "run", "--debug"],
+        capfd,
+        monkeypatch,
+    )
     shown([HOSTILE], capfd, monkeypatch)
 
 
@@ -116,4 +136,6 @@ def test_inspect_prints_in_any_encoding(shard_set: Path, encoding: str) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.decode(encoding).splitlines()
-    assert json.loads(lines[-1])["clips"] == 6 and any(line.strip("- ") == "" and "---" in line for line in lines)
+    assert json.loads(lines[-1])["clips"] == 6 and any(
+        line.strip("- ") == "" and "---" in line for line in lines
+    )

@@ -50,7 +50,11 @@ def test_a_spectrogram_of_an_array_is_that_of_a_build() -> None:
     made = shardwave.spectrogram(clip, RATE, CONFIG)
     output = make_engine("numba", "cpu", CONFIG)([clip])
     assert (made.image == output.full[0]).all() and (made.slices == output.slices[0]).all()
-    assert made.features is not None and output.features is not None and (made.features == output.features[0]).all()
+    assert (
+        made.features is not None
+        and output.features is not None
+        and (made.features == output.features[0]).all()
+    )
     stereo = shardwave.spectrogram(np.stack([clip, clip], 1), RATE, CONFIG)
     assert (stereo.image == made.image).all()
     assert shardwave.spectrogram(clip, 2 * RATE, CONFIG).image.shape == (16, 16)
@@ -64,12 +68,17 @@ def test_wrong_arrays_are_refused(samples: np.ndarray) -> None:
 
 def test_an_own_network_is_trained_scored_loaded_and_predicts(folder: Path) -> None:
     run = folder / "own"
-    result = shardwave.train(folder / "set", network, run, epochs=2, batch_size=8, params={"width": 4}, device="cpu")
+    result = shardwave.train(
+        folder / "set", network, run, epochs=2, batch_size=8, params={"width": 4}, device="cpu"
+    )
     assert result["state"] == "COMPLETE" and result["params"] is not None and result["params"]["width"] == 4
     trained = shardwave.load_model(run)
     assert trained.network.body[1].out_features == 4  # type: ignore[union-attr, index]
     assert trained.network(torch.zeros(3, 16, 16, dtype=torch.uint8)).shape == (3, len(trained.classes))
-    assert shardwave.evaluate(run, folder / "set", splits=["val"], device="cpu")["splits"]["val"]["kind"] == "validation"
+    assert (
+        shardwave.evaluate(run, folder / "set", splits=["val"], device="cpu")["splits"]["val"]["kind"]
+        == "validation"
+    )
     files = shardwave.predict(run, folder / "audio", device="cpu", workers=1)
     paths = sorted((folder / "audio").glob("*/*.wav"))
     assert [prediction.clip for prediction in files] == [f"{path.parent.name}/{path.name}" for path in paths]
@@ -91,7 +100,9 @@ def test_an_own_network_on_features(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("backend", "jobs"), [("random", 2), ("optuna", 1)])
-def test_an_own_network_is_tuned_also_one_that_cannot_be_imported(folder: Path, backend: str, jobs: int) -> None:
+def test_an_own_network_is_tuned_also_one_that_cannot_be_imported(
+    folder: Path, backend: str, jobs: int
+) -> None:
     def local(shape: tuple[int, ...], classes: int, width: int) -> nn.Module:
         return network(shape, classes, width)
 
@@ -116,7 +127,9 @@ def test_wrong_networks_are_refused(folder: Path) -> None:
         shardwave.predict(folder / "set", [np.zeros(10)])
 
 
-def test_messages_go_through_logging(folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_through_logging(
+    folder: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     logger = logging.getLogger("shardwave.messages")
     logger.handlers, logger.propagate = [], True  # as in a program that configures nothing
     logger.setLevel(logging.NOTSET)

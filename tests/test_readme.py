@@ -48,7 +48,9 @@ def test_readme_commands(tmp_path):
         result = json.loads((tmp_path / "runs" / name / "result.json").read_text())
         assert result["state"] == "COMPLETE" and result["scores"] if name == "cnn" else result["best"]
     assert (tmp_path / "runs/bench/records.jsonl").stat().st_size > 0
-    assert "<svg" in (tmp_path / "report.html").read_text() or "<img" in (tmp_path / "report.html").read_text()
+    assert (
+        "<svg" in (tmp_path / "report.html").read_text() or "<img" in (tmp_path / "report.html").read_text()
+    )
 
 
 def test_make_help_lists_every_target():

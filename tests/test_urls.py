@@ -37,9 +37,15 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fsspec.filesystem("s3").clear_instance_cache()  # they keep the address of the server they first saw
     store = fsspec.filesystem("s3", skip_instance_cache=True)
     store.mkdir("sounds")
-    store.put(f"{write_images(tmp_path / 'made', ['train', 'val', 'test'], clips=4)}/", "sounds/small/", recursive=True)
+    store.put(
+        f"{write_images(tmp_path / 'made', ['train', 'val', 'test'], clips=4)}/",
+        "sounds/small/",
+        recursive=True,
+    )
     yield "s3://sounds/small"
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
+    urllib.request.urlopen(
+        urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    ).close()
     server.stop()
     fsspec.filesystem("s3").clear_instance_cache()
 
@@ -60,11 +66,20 @@ def test_every_command_takes_a_url(bucket: str, tmp_path: Path, monkeypatch: pyt
     assert trained["set"] == json.loads((tmp_path / "run/result.json").read_text())["set"] == bucket
     assert trained["scores"] == local["scores"]
     assert run("evaluate", tmp_path / "run", bucket, "--device", "cpu")["set"] == bucket
-    assert run("predict", tmp_path / "run", bucket, "--out", tmp_path / "classes.csv", "--device", "cpu")["clips"] == 12
+    assert (
+        run("predict", tmp_path / "run", bucket, "--out", tmp_path / "classes.csv", "--device", "cpu")[
+            "clips"
+        ]
+        == 12
+    )
     assert len(list(csv.reader((tmp_path / "classes.csv").open()))) == 13
     searched = run("search", bucket, "--model", "mlp", "--backend", "random", "--trials", "2", "--epochs", "2", "--jobs", "1",
                    "--device", "cpu", "--out", tmp_path / "search")  # fmt: skip
-    assert searched["set"] == bucket and searched["states"] == {"COMPLETE": 2} and (tmp_path / "search/checkpoint.ckpt").exists()
+    assert (
+        searched["set"] == bucket
+        and searched["states"] == {"COMPLETE": 2}
+        and (tmp_path / "search/checkpoint.ckpt").exists()
+    )
     with pytest.raises(ShardwaveError, match="s3://sounds/none/manifest.json does not exist"):
         run("verify", "s3://sounds/none")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

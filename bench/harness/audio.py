@@ -16,7 +16,9 @@ MUSIC = Path(__file__).resolve().parents[3] / "shared" / "data" / "music"  # rea
 CLASSES = 2  # class folders of the clips
 
 
-def make_clips(folder: Path, count: int, seconds: float = SECONDS, music: Path = MUSIC) -> tuple[list[Path], str]:
+def make_clips(
+    folder: Path, count: int, seconds: float = SECONDS, music: Path = MUSIC
+) -> tuple[list[Path], str]:
     """Write different clips into class folders.
 
     Clip i is the window that starts at i / count of the concatenated recordings. Without recordings, clips are chords of

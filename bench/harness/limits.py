@@ -71,7 +71,12 @@ class Machine:
             **amounts: Bytes or operations by resource, as for `least`.
         """
         seconds, resource = self.least(**amounts)
-        params = {**params, "resource": resource, "rate": getattr(self, resource), "amount": amounts[resource]}
+        params = {
+            **params,
+            "resource": resource,
+            "rate": getattr(self, resource),
+            "amount": amounts[resource],
+        }
         return Case(f"{prefix}limit: {RESOURCES[resource]}", "limit", work=work, params=params, least=seconds)
 
 
@@ -90,11 +95,16 @@ def measure_machine(folder: Path, workers: int, quick: bool = False) -> Machine:
         digest = _digest_rate(pool, workers, seconds)
         disk_write, disk_read = _disk_rates(pool, workers, folder, large // workers, seconds)
     sizes = (1_024,) if quick else (1_024, 2_048)
-    flops = max(operations / _fastest(run, seconds) for run, operations in (matmul("cpu", None, size) for size in sizes))
+    flops = max(
+        operations / _fastest(run, seconds)
+        for run, operations in (matmul("cpu", None, size) for size in sizes)
+    )
     return Machine(memory, cache, disk_write, disk_read, flops, digest)
 
 
-def _fastest(work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None) -> float:
+def _fastest(
+    work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None
+) -> float:
     """Seconds of the fastest call within `seconds`; at least three calls, without the first."""
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -136,7 +146,9 @@ def _digest_rate(pool: ThreadPoolExecutor, workers: int, seconds: float) -> floa
     return workers * passes * len(block) / _fastest(lambda: list(pool.map(digest, range(workers))), seconds)
 
 
-def _disk_rates(pool: ThreadPoolExecutor, workers: int, folder: Path, size: int, seconds: float) -> tuple[float, float]:
+def _disk_rates(
+    pool: ThreadPoolExecutor, workers: int, folder: Path, size: int, seconds: float
+) -> tuple[float, float]:
     """Bytes per second written and read by all threads; reads are inf if the cache cannot be dropped."""
     data = np.random.default_rng(0).integers(0, 256, size, np.uint8).data
     paths = [folder / f"disk-{number}" for number in range(workers)]
@@ -144,7 +156,11 @@ def _disk_rates(pool: ThreadPoolExecutor, workers: int, folder: Path, size: int,
         written = _fastest(lambda: list(pool.map(lambda path: write_file(path, data), paths)), seconds)
         if not drop_from_cache(paths):
             return workers * size / written, float("inf")
-        reads = _fastest(lambda: list(pool.map(lambda path: read_files([path]), paths)), seconds, lambda: drop_from_cache(paths))
+        reads = _fastest(
+            lambda: list(pool.map(lambda path: read_files([path]), paths)),
+            seconds,
+            lambda: drop_from_cache(paths),
+        )
         return workers * size / written, workers * size / reads
     finally:
         for path in paths:
@@ -195,7 +211,9 @@ def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], No
     return work
 
 
-def gather(source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], size: int, batch: int) -> Callable[..., None]:
+def gather(
+    source: Sequence[np.ndarray], offsets: Sequence[tuple[int, int]], size: int, batch: int
+) -> Callable[..., None]:
     """Return `work(order)`, which copies the samples of `order` into batches with one thread.
 
     Args:
@@ -261,7 +279,9 @@ def matmul(device: str, dtype: Any, size: int) -> tuple[Callable[[], object], fl
     return lambda: torch.mm(a, b, out=out), 2.0 * size**3
 
 
-def convolution(device: str, dtype: Any, batch: int, channels: int, side: int) -> tuple[Callable[[], object], float]:
+def convolution(
+    device: str, dtype: Any, batch: int, channels: int, side: int
+) -> tuple[Callable[[], object], float]:
     """Return a function that computes a 3x3 convolution, and its floating-point operations.
 
     Args:
@@ -273,8 +293,16 @@ def convolution(device: str, dtype: Any, batch: int, channels: int, side: int) -
     """
     import torch
 
-    image = torch.randn(batch, channels, side, side, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+    image = (
+        torch.randn(batch, channels, side, side, device=device)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+    )
+    weight = (
+        torch.randn(channels, channels, 3, 3, device=device)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
     def run() -> object:
         with torch.inference_mode():

@@ -44,7 +44,9 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) 
     first, peak, measured = None, 0.0, start
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True, env=environment) as process,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, text=True, env=environment
+        ) as process,
     ):
         try:
             while _runs(process):
@@ -93,7 +95,9 @@ def _peak_mb(pid: int) -> float:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return 0.0
-    return max((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), default=0.0)
+    return max(
+        (int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:")), default=0.0
+    )
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -100,7 +100,9 @@ class Record:
         if self.role not in ROLES:
             raise UsageError(f"role must be one of {', '.join(ROLES)}, got {self.role}")
         if bool(self.repeats) == bool(self.skipped):
-            raise UsageError(f"{self.stage}/{self.case}: a record has either repeats or the reason why it was skipped")
+            raise UsageError(
+                f"{self.stage}/{self.case}: a record has either repeats or the reason why it was skipped"
+            )
         if self.of_limit is not None and self.of_limit > 1:
             raise UsageError(f"{self.stage}/{self.case}: of_limit must be at most 1, got {self.of_limit:.4g}")
 
@@ -114,7 +116,11 @@ class Record:
         q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
         median = self.median if self.repeats else None
         figures = {"median": median, "q1": q1, "q3": q3, "of_limit": self.of_limit}
-        origin = {"commit": self.environment.get("commit"), "date": self.environment.get("date"), "n": len(self.repeats)}
+        origin = {
+            "commit": self.environment.get("commit"),
+            "date": self.environment.get("date"),
+            "n": len(self.repeats),
+        }
         values = {**vars(self), **origin, "repeats": [_round(value) for value in self.repeats]}
         values |= {name: _round(value) for name, value in figures.items()}
         return {name: values[name] for name in FIELDS}
@@ -164,13 +170,19 @@ def read(path: Path | str) -> list[dict[str, Any]]:
     try:
         data = regular_file.read_bytes(file)
     except OSError as error:
-        raise ShardwaveError(f"{file}: no bench records there ({error.strerror}); run: bench throughput --out FOLDER") from None
+        raise ShardwaveError(
+            f"{file}: no bench records there ({error.strerror}); run: bench throughput --out FOLDER"
+        ) from None
     rows = typed.lines(data, RecordRow, file, "measure again")
     for number, row in enumerate(rows, 1):
         if not row["skipped"] and None in (row["median"], row["q1"], row["q3"]):
-            raise ShardwaveError(f"{file}: record {number} is damaged: neither a median nor a reason to skip: measure again")
+            raise ShardwaveError(
+                f"{file}: record {number} is damaged: neither a median nor a reason to skip: measure again"
+            )
         if "way" in row["params"] and not (row["median"] or 0) > 0 and not row["skipped"]:
-            raise ShardwaveError(f"{file}: record {number} is damaged: its median must be above 0: measure again")
+            raise ShardwaveError(
+                f"{file}: record {number} is damaged: its median must be above 0: measure again"
+            )
     return [dict(row) for row in rows]
 
 

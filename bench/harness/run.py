@@ -64,13 +64,21 @@ def throughput(
     rows: list[Record] = []
     broken = []
     with sigterm_as_interrupt(), contextlib.ExitStack() as stack:
-        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shardwave-bench-", dir=folder)))
-        scope = Scope(temporary, True, cores(), 20, QUICK, music) if quick else Scope(temporary, workers=cores(), music=music)
+        temporary = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="shardwave-bench-", dir=folder))
+        )
+        scope = (
+            Scope(temporary, True, cores(), 20, QUICK, music)
+            if quick
+            else Scope(temporary, workers=cores(), music=music)
+        )
         stack.callback(scope.close)
         for name in (*chosen, "scale") if scale else chosen:
             say(f"{name} …")
             began = time.perf_counter()
-            module = importlib.import_module(f"shardwave.bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}")
+            module = importlib.import_module(
+                f"shardwave.bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}"
+            )
             try:
                 for record in module.run(scope):
                     append(path, record)
@@ -84,7 +92,9 @@ def throughput(
             say(f"{name}: {time.perf_counter() - began:.1f} s")
     write([out], out / "report.html")
     if broken:
-        raise ShardwaveError(f"bench throughput: {'; '.join(broken)}; the other stages' records are in {path}")
+        raise ShardwaveError(
+            f"bench throughput: {'; '.join(broken)}; the other stages' records are in {path}"
+        )
     return {
         "records": str(path),
         "report": str(out / "report.html"),

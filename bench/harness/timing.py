@@ -105,7 +105,11 @@ def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
             if not repeats[case.name] or time.perf_counter() - start < plan.limit:
                 repeats[case.name].append(_call(case))
         seconds = time.perf_counter() - start
-        open_cases = [case for case in reversed(open_cases) if not case.once and not done(repeats[case.name], seconds, plan)]
+        open_cases = [
+            case
+            for case in reversed(open_cases)
+            if not case.once and not done(repeats[case.name], seconds, plan)
+        ]
     return repeats
 
 

@@ -36,7 +36,9 @@ def webdataset_epoch(urls: Sequence[str], batch: int, workers: int) -> Callable[
     )
     loader: Any = dataset
     if workers:
-        loader = wds.WebLoader(dataset, batch_size=None, num_workers=min(workers, len(urls)), persistent_workers=True)
+        loader = wds.WebLoader(
+            dataset, batch_size=None, num_workers=min(workers, len(urls)), persistent_workers=True
+        )
         loader = loader.unbatched().shuffle(SHUFFLE).batched(batch)
     return lambda: _drain(loader)
 
@@ -58,7 +60,11 @@ def image_folder_epoch(folder: Path, batch: int, workers: int, samples: int) -> 
     dataset = ImageFolder(str(folder), transform=transforms.ToTensor())
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:samples].tolist()
     loader = DataLoader(
-        Subset(dataset, chosen), batch_size=batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        Subset(dataset, chosen),
+        batch_size=batch,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     return lambda: _drain(loader)
 
@@ -76,7 +82,14 @@ def litdata_write(images: np.ndarray, count: int, out: Path) -> None:
 
     np.save(out.with_suffix(".npy"), images)
     sample = _LitSample(str(out.with_suffix(".npy")))
-    litdata.optimize(fn=sample, inputs=list(range(count)), output_dir=str(out), chunk_bytes="64MB", num_workers=1, verbose=False)
+    litdata.optimize(
+        fn=sample,
+        inputs=list(range(count)),
+        output_dir=str(out),
+        chunk_bytes="64MB",
+        num_workers=1,
+        verbose=False,
+    )
 
 
 def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
@@ -94,7 +107,9 @@ def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
     import litdata
 
     dataset = litdata.StreamingDataset(str(folder), shuffle=True, batch_decode=0)
-    loader = litdata.StreamingDataLoader(dataset, batch_size=batch, num_workers=workers, persistent_workers=workers > 0)
+    loader = litdata.StreamingDataLoader(
+        dataset, batch_size=batch, num_workers=workers, persistent_workers=workers > 0
+    )
     return lambda: _drain(loader)
 
 

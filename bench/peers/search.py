@@ -47,7 +47,9 @@ class Mlp(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser."""
-        return torch.optim.AdamW(self.parameters(), lr=self.config["learning_rate"], weight_decay=self.config["weight_decay"])
+        return torch.optim.AdamW(
+            self.parameters(), lr=self.config["learning_rate"], weight_decay=self.config["weight_decay"]
+        )
 
 
 class EpochTime(pl.Callback):
@@ -86,7 +88,8 @@ def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, in
     """Return the training loader, the validation loader, the number of features and the number of classes."""
     data = np.load(path)
     sets = {
-        part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"])) for part in ("train", "val")
+        part: TensorDataset(torch.from_numpy(data[f"{part}_x"]), torch.from_numpy(data[f"{part}_y"]))
+        for part in ("train", "val")
     }
     train = DataLoader(sets["train"], batch_size=batch_size, shuffle=True)
     return train, DataLoader(sets["val"], batch_size=256), data["train_x"].shape[1], int(data["classes"])
@@ -106,12 +109,18 @@ def train_ray(config: dict[str, Any]) -> None:
 
     callbacks = [timer, Report({"accuracy": "val_accuracy"}, on="validation_end")]
     trainer = pl.Trainer(
-        max_epochs=config["epochs"], accelerator="auto", devices=1, enable_progress_bar=False, callbacks=callbacks
+        max_epochs=config["epochs"],
+        accelerator="auto",
+        devices=1,
+        enable_progress_bar=False,
+        callbacks=callbacks,
     )
     trainer.fit(Mlp(config, features, classes), train, val)
 
 
-def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+def search_ray(
+    data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path
+) -> list[dict[str, Any]]:
     """Run `Tuner(...).fit()` with ASHA and one CPU per trial.
 
     Args:
@@ -154,7 +163,9 @@ def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder
     ]
 
 
-def search_optuna(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[dict[str, Any]]:
+def search_optuna(
+    data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path
+) -> list[dict[str, Any]]:
     """Run `study.optimize` with TPE, successive halving and the callback of Optuna's Lightning example.
 
     Args:

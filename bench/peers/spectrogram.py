@@ -32,7 +32,9 @@ def report_setup(out: str) -> Callable[[list[str]], None]:
     def work(paths: list[str]) -> None:
         for path in paths:
             samples, rate = librosa.load(path, sr=RATE)
-            decibels = librosa.power_to_db(np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2, ref=np.max)
+            decibels = librosa.power_to_db(
+                np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2, ref=np.max
+            )
             figure, axes = plt.subplots()
             librosa.display.specshow(decibels, sr=rate, hop_length=HOP, ax=axes)
             axes.axis("off")
@@ -57,9 +59,13 @@ def librosa_setup(out: str) -> Callable[[list[str]], None]:
     def work(paths: list[str]) -> None:
         for path in paths:
             samples, _ = librosa.load(path, sr=RATE)
-            decibels = librosa.power_to_db(np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2, ref=np.max, top_db=80)
+            decibels = librosa.power_to_db(
+                np.abs(librosa.stft(samples, n_fft=N_FFT, hop_length=HOP)) ** 2, ref=np.max, top_db=80
+            )
             levels = ((decibels + 80) * (255 / 80)).astype(np.uint8)
-            Image.fromarray(levels).resize((SIZE, SIZE), Image.Resampling.BILINEAR).save(Path(out) / f"{Path(path).stem}.png")
+            Image.fromarray(levels).resize((SIZE, SIZE), Image.Resampling.BILINEAR).save(
+                Path(out) / f"{Path(path).stem}.png"
+            )
 
     return work
 
@@ -102,7 +108,10 @@ class DaliPipeline:
         types = dali.types
 
         @dali.pipeline_def(
-            batch_size=batch, num_threads=threads, device_id=None if device == "cpu" else 0, prefetch_queue_depth=2
+            batch_size=batch,
+            num_threads=threads,
+            device_id=None if device == "cpu" else 0,
+            prefetch_queue_depth=2,
         )
         def images() -> Any:
             encoded, _ = fn.readers.file(files=list(paths))

@@ -38,9 +38,15 @@ def compare(before: Path | str, after: Path | str) -> dict[str, Any]:
     shared = [key for key in old if key in new]
     if not shared:
         raise UsageError(f"{before} and {after} have no case in common: compare records of the same stages")
-    changes = [{"stage": key[0], "case": key[1], "unit": key[2], **change(old[key], new[key])} for key in shared]
+    changes = [
+        {"stage": key[0], "case": key[1], "unit": key[2], **change(old[key], new[key])} for key in shared
+    ]
     comparison: dict[str, Any] = {
-        name: sorted((one for one in changes if one["verdict"] == name), key=lambda one: one["ratio"], reverse=name == "faster")
+        name: sorted(
+            (one for one in changes if one["verdict"] == name),
+            key=lambda one: one["ratio"],
+            reverse=name == "faster",
+        )
         for name in ("faster", "slower", "same")
     }
     comparison["only_before"] = [" / ".join(key) for key in old if key not in new]
@@ -63,13 +69,25 @@ def change(old: Row, new: Row) -> dict[str, Any]:
     least = SMALL if min(old["n"], new["n"]) >= FEW else UNSURE
     moved = apart and max(ratio, 1 / ratio) > 1 + least
     verdict = "same" if not moved else "faster" if ratio > 1 else "slower"
-    return {"before": old["median"], "after": new["median"], "ratio": ratio, "verdict": verdict, "role": new["role"]}
+    return {
+        "before": old["median"],
+        "after": new["median"],
+        "ratio": ratio,
+        "verdict": verdict,
+        "role": new["role"],
+    }
 
 
 def _measured(path: Path | str) -> dict[tuple[str, str, str], Row]:
-    rows = {(row["stage"], row["case"], row["unit"]): row for row in read(path) if not row["skipped"] and row["median"]}
+    rows = {
+        (row["stage"], row["case"], row["unit"]): row
+        for row in read(path)
+        if not row["skipped"] and row["median"]
+    }
     if not rows:
-        raise UsageError(f"{path} holds no measured case, all were skipped or the run was interrupted: measure again")
+        raise UsageError(
+            f"{path} holds no measured case, all were skipped or the run was interrupted: measure again"
+        )
     return rows
 
 
@@ -84,7 +102,9 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
     references = [one for one in changes if one["role"] in ("baseline", "limit") and one["verdict"] != "same"]
     if references:
         examples = "; ".join(f"{one['case']} x{one['ratio']:.2f}" for one in references[:4])
-        notes.append(f"{len(references)} baselines or limits changed ({examples}): the machine may be the reason.")
+        notes.append(
+            f"{len(references)} baselines or limits changed ({examples}): the machine may be the reason."
+        )
     return notes
 
 
@@ -92,7 +112,12 @@ def _text(before: Path | str, after: Path | str, comparison: dict[str, Any]) -> 
     parts = [f"# {before} → {after}", *comparison["notes"]]
     for name in ("slower", "faster"):
         rows = [
-            (one["stage"], one["case"], f"{number(one['before'])} → {number(one['after'])} {one['unit']}", f"x{one['ratio']:.2f}")
+            (
+                one["stage"],
+                one["case"],
+                f"{number(one['before'])} → {number(one['after'])} {one['unit']}",
+                f"x{one['ratio']:.2f}",
+            )
             for one in comparison[name]
         ]
         shown = table(("stage", "case", "median", "speed"), rows) if rows else "None."

@@ -57,7 +57,9 @@ def rendered(paths: Sequence[Path | str]) -> tuple[str, str]:
         return render.markdown(contents), render.html(contents)
     except MISFITS as error:
         names = ", ".join(map(str, paths))
-        raise ShardwaveError(f"{names}: the report cannot be made, a file there is damaged: {_line(error)}") from error
+        raise ShardwaveError(
+            f"{names}: the report cannot be made, a file there is damaged: {_line(error)}"
+        ) from error
 
 
 def _line(error: Exception) -> str:
@@ -90,13 +92,17 @@ def page(paths: Sequence[Path | str]) -> Page:
     sections: list[tuple[str, Sequence[Block]]] = []
     for name, rows in benches:
         if not rows:
-            raise UsageError(f"{name} holds no record, its run was interrupted before the first: measure again")
+            raise UsageError(
+                f"{name} holds no record, its run was interrupted before the first: measure again"
+            )
         prefix = f"{name}: " if len(benches) > 1 else ""
         try:
             summary += [prefix + sentence for sentence in records.summary(rows)]
             sections += [(prefix + title, blocks) for title, blocks in records.sections(rows)]
         except MISFITS as error:
-            raise ShardwaveError(f"{name}: the records are damaged ({_line(error)}): measure again") from error
+            raise ShardwaveError(
+                f"{name}: the records are damaged ({_line(error)}): measure again"
+            ) from error
     if folders:
         sentences, more_sections = runs.sections(folders)
         summary, sections = [*summary, *sentences], [*sections, *more_sections]

@@ -61,7 +61,9 @@ def quality(rows: Sequence[Row]) -> list[Block]:
             lines = [_best(row, axis) for row in shown]
             blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
         late = [_regret(row) for row in shown]
-        blocks.append(Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late))
+        blocks.append(
+            Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late)
+        )
         caption = (
             f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, {params['configurations']} configurations "
             f"recorded, best value {number(params['best'])}"

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES
-from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Line, Lines, Table, Text, number, plain, waterfall
+from shardwave.bench.report.blocks import (
+    Bar,
+    Bars,
+    Block,
+    Details,
+    Line,
+    Lines,
+    Table,
+    Text,
+    number,
+    plain,
+    waterfall,
+)
 from shardwave.bench.report.quality import quality, verdict
 
 Row = dict[str, Any]
@@ -42,13 +54,23 @@ def summary(rows: Sequence[Row]) -> list[str]:
     if way:
         total = sum(seconds for _, _, seconds in way)
         name, row, seconds = max(way, key=lambda part: part[2])
-        limit = "" if row["of_limit"] is None else f", at {number(row['of_limit'])} of its limit on this machine"
-        epochs = f" through {EPOCHS} epochs" if any(part[1]["params"]["way"]["when"] == "epoch" for part in way) else ""
+        limit = (
+            "" if row["of_limit"] is None else f", at {number(row['of_limit'])} of its limit on this machine"
+        )
+        epochs = (
+            f" through {EPOCHS} epochs"
+            if any(part[1]["params"]["way"]["when"] == "epoch" for part in way)
+            else ""
+        )
         sentences.append(
             f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that a 30 s clip takes "
             f"from file{epochs}{limit}."
         )
-    ours = [row for row in measured if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")]
+    ours = [
+        row
+        for row in measured
+        if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")
+    ]
     if ours:
         worst = min(ours, key=lambda row: row["of_limit"])
         case = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
@@ -91,7 +113,10 @@ def environment(environments: Sequence[Row]) -> Table:
         rows.append((key.replace("_", " "), "; ".join(names)))
     dates = sorted({str(one.get("date")) for one in environments})
     rows.append(("date", " to ".join(dict.fromkeys((dates[0], dates[-1])))))
-    versions = [", ".join(f"{name} {version}" for name, version in one.get("versions", {}).items()) for one in environments]
+    versions = [
+        ", ".join(f"{name} {version}" for name, version in one.get("versions", {}).items())
+        for one in environments
+    ]
     rows.append(("versions", "; ".join(dict.fromkeys(versions))))
     return Table(("", ""), rows)
 
@@ -99,7 +124,10 @@ def environment(environments: Sequence[Row]) -> Table:
 def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
     """Step, record and seconds per clip of records with a `way`; steps of an epoch count EPOCHS times."""
     ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
-    return [(way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1)) for way, row in ways]
+    return [
+        (way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1))
+        for way, row in ways
+    ]
 
 
 def _time(measured: Sequence[Row]) -> list[Block]:
@@ -151,21 +179,41 @@ def _note(row: Row) -> str:
 def _figures(rows: Sequence[Row]) -> Table:
     cells = []
     for row in rows:
-        params = ", ".join(f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN)
+        params = ", ".join(
+            f"{key} {plain(value)}" for key, value in row["params"].items() if key not in DRAWN
+        )
         limit = "" if row["of_limit"] is None else number(row["of_limit"])
         spread = f"{number(row['q1'])} to {number(row['q3'])}"
-        cells.append((row["case"], row["role"], number(row["median"]), spread, str(row["n"]), limit, row["unit"], params))
-    return Table(("case", "role", "median", "quartiles", "n", "of limit", "unit", "parameters"), cells, (2, 3, 4, 5))
+        cells.append(
+            (
+                row["case"],
+                row["role"],
+                number(row["median"]),
+                spread,
+                str(row["n"]),
+                limit,
+                row["unit"],
+                params,
+            )
+        )
+    return Table(
+        ("case", "role", "median", "quartiles", "n", "of limit", "unit", "parameters"), cells, (2, 3, 4, 5)
+    )
 
 
 def _scale(rows: Sequence[Row]) -> list[Block]:
     blocks: list[Block] = []
     for axis in ("clips", "workers"):
         records = [row for row in rows if row["params"].get("axis") == axis]
-        lines = [Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"]) for row in records]
+        lines = [
+            Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"])
+            for row in records
+        ]
         if lines:
             blocks.append(Lines(f"Cost over {axis}", axis, records[0]["params"]["measure"], lines, log=True))
     blocks += _bars([row for row in rows if row["params"].get("axis") is None])
     if any(row["unit"] == "exponent" for row in rows):
-        blocks.append(Text("Exponent 1 is cost proportional to the work; over workers, -1 is a perfect speed-up."))
+        blocks.append(
+            Text("Exponent 1 is cost proportional to the work; over workers, -1 is a perfect speed-up.")
+        )
     return blocks

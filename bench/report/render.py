@@ -46,7 +46,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[
     """
     rule = ["--:" if i in numeric else "---" for i in range(len(head))]
     return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in (head, rule, *rows)
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+        for row in (head, rule, *rows)
     )
 
 
@@ -70,8 +71,14 @@ def _markdown(block: Block) -> str:
             ]
             title, text = f"{block.title} ({block.unit})", table(("", "", "", ""), bars)
         case Lines():
-            lines = [(line.name, ", ".join(f"{number(x)}: {number(y)}" for x, y in _some(line.points))) for line in block.lines]
-            title, text = f"{block.title} ({block.y} over {block.x})", table(("", f"{block.x}: {block.y}"), lines)
+            lines = [
+                (line.name, ", ".join(f"{number(x)}: {number(y)}" for x, y in _some(line.points)))
+                for line in block.lines
+            ]
+            title, text = (
+                f"{block.title} ({block.y} over {block.x})",
+                table(("", f"{block.x}: {block.y}"), lines),
+            )
         case Matrix():
             counts = [(name, *map(str, row)) for name, row in zip(block.names, block.counts, strict=True)]
             head = (f"{block.rows} \\ {block.columns}", *block.names)

@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shardwave.bench.report.blocks import Block, Details, Line, Lines, Matrix, Table, Text, number, per_cent, plain, waterfall
+from shardwave.bench.report.blocks import (
+    Block,
+    Details,
+    Line,
+    Lines,
+    Matrix,
+    Table,
+    Text,
+    number,
+    per_cent,
+    plain,
+    waterfall,
+)
 from shardwave.bench.report.records import environment
 
 Result = dict[str, Any]
@@ -34,7 +46,9 @@ def sections(runs: Sequence[tuple[str, Path]]) -> tuple[list[str], list[tuple[st
     if len(searches) > 1:
         named.append(("Searches side by side", _compared(searches)))
     named += [(name, _blocks(folder, result)) for name, folder, result in results]
-    named.append(("Environment of the runs", [environment([result["environment"] for _, _, result in results])]))
+    named.append(
+        ("Environment of the runs", [environment([result["environment"] for _, _, result in results])])
+    )
     return [_sentence(name, result) for name, _, result in results], named
 
 
@@ -57,7 +71,9 @@ def _sentence(name: str, result: Result) -> str:
         if scores.get(key) is not None
     ]
     step, wait = seconds.get("step", 0.0), seconds.get("data_wait", 0.0)
-    waited = f"; waiting for data: {per_cent(wait / (step + wait))} of the training steps' time" if step else ""
+    waited = (
+        f"; waiting for data: {per_cent(wait / (step + wait))} of the training steps' time" if step else ""
+    )
     return f"{name}: {result['model']} reached {[*counted, 'no score'][0]} in {number(seconds['total'])} s{waited}."
 
 
@@ -87,20 +103,38 @@ def _history(result: Result) -> list[Block]:
         return [Line(name, points, dashed=dashed)] if points else []
 
     candidates = (selected, *VIEWS)
-    trained = next((view for view in candidates if any(f"train_{view}_accuracy" in entry for entry in history)), selected)
+    trained = next(
+        (view for view in candidates if any(f"train_{view}_accuracy" in entry for entry in history)), selected
+    )
     accuracy = line(f"train_{trained}_accuracy", LEARNING)
     for view in VIEWS:
         mark = " (selected)" if view == selected else ""
         accuracy += line(f"val_{view}_accuracy", f"validation, {view}{mark}", view != selected)
-    recall = [*line(f"train_{trained}_recall", f"{LEARNING}, recall"), *line(f"train_{trained}_f1", f"{LEARNING}, F1", True)]
-    recall += [*line(f"val_{selected}_recall", "validation, recall"), *line(f"val_{selected}_f1", "validation, F1", True)]
+    recall = [
+        *line(f"train_{trained}_recall", f"{LEARNING}, recall"),
+        *line(f"train_{trained}_f1", f"{LEARNING}, F1", True),
+    ]
+    recall += [
+        *line(f"val_{selected}_recall", "validation, recall"),
+        *line(f"val_{selected}_f1", "validation, F1", True),
+    ]
     best = result.get("best_epoch")
     charts = [
         Lines("Accuracy over epochs", "epoch", "accuracy", accuracy, mark=best),
         Lines("Recall and F1, weighted", "epoch", "score", recall, mark=best),
-        Lines("Loss", "epoch", "nats", [*line("train_loss", LEARNING), *line("val_loss", "validation")], mark=best),
+        Lines(
+            "Loss",
+            "epoch",
+            "nats",
+            [*line("train_loss", LEARNING), *line("val_loss", "validation")],
+            mark=best,
+        ),
     ]
-    kept = [Text(f"The dashed vertical line marks epoch {best}, whose weights were saved.")] if history and best else []
+    kept = (
+        [Text(f"The dashed vertical line marks epoch {best}, whose weights were saved.")]
+        if history and best
+        else []
+    )
     return [*(chart for chart in charts if chart.lines), *kept]
 
 
@@ -109,7 +143,15 @@ def _confusion(result: Result) -> list[Block]:
         view = result.get("selected_by")
         counts = (result.get("confusion") or {}).get(f"{part}_{view}")
         if counts:
-            return [Matrix(f"Confusion matrix, {name}, {view}", "true class", "predicted class", result["classes"], counts)]
+            return [
+                Matrix(
+                    f"Confusion matrix, {name}, {view}",
+                    "true class",
+                    "predicted class",
+                    result["classes"],
+                    counts,
+                )
+            ]
     return []
 
 
@@ -117,7 +159,10 @@ def _scores(result: Result) -> list[Block]:
     rows = []
     for part, name in PARTS.items():
         for view in VIEWS:
-            values = [(result.get("scores") or {}).get(f"{part}_{view}_{score}") for score in ("accuracy", "recall", "f1")]
+            values = [
+                (result.get("scores") or {}).get(f"{part}_{view}_{score}")
+                for score in ("accuracy", "recall", "f1")
+            ]
             if any(value is not None for value in values):
                 rows.append((name, view, *map(per_cent, values)))
     head = ("part", "score", "accuracy", "recall", "F1")
@@ -129,10 +174,14 @@ def _folds(folds: Any) -> Table:
     for position, fold in folds.items() if isinstance(folds, dict) else enumerate(folds, 1):
         scores = fold.get("scores", fold)
         tests = {view: scores.get(f"test_{view}_accuracy") for view in VIEWS}
-        accuracy = ", ".join(f"{view} {per_cent(value)}" for view, value in tests.items() if value is not None)
+        accuracy = ", ".join(
+            f"{view} {per_cent(value)}" for view, value in tests.items() if value is not None
+        )
         rows.append((str(fold.get("fold", position)), accuracy))
     return Table(
-        ("fold held out", "accuracy on it"), rows, caption="Each fold is scored once, by a model trained on the other folds"
+        ("fold held out", "accuracy on it"),
+        rows,
+        caption="Each fold is scored once, by a model trained on the other folds",
     )
 
 
@@ -143,7 +192,10 @@ def _seconds(result: Result) -> list[Block]:
     if not total:
         return []
     if search:
-        parts = [(f"{SPENT[key]}, {jobs} jobs at a time", seconds.get(key, 0.0) / jobs) for key in ("step", "validation")]
+        parts = [
+            (f"{SPENT[key]}, {jobs} jobs at a time", seconds.get(key, 0.0) / jobs)
+            for key in ("step", "validation")
+        ]
     else:
         parts = [(name, seconds[key]) for key, name in SPENT.items() if seconds.get(key)]
         if isinstance(seconds.get("backbone"), dict) and seconds["backbone"].get("seconds"):
@@ -172,10 +224,18 @@ def _search(folder: Path, result: Result) -> list[Block]:
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += [*_scores(result), *_seconds(result), *_confusion(result)]
     names = [name for name in trials[0].params if len({str(trial.params.get(name)) for trial in trials}) > 1]
-    same = ", ".join(f"{name} {plain(value)}" for name, value in trials[0].params.items() if name not in names)
+    same = ", ".join(
+        f"{name} {plain(value)}" for name, value in trials[0].params.items() if name not in names
+    )
     table: list[Sequence[str]] = []
     for trial in sorted(trials, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True):
-        cells = (str(trial.trial), trial.state, per_cent(trial.value), str(trial.epochs), number(trial.seconds))
+        cells = (
+            str(trial.trial),
+            trial.state,
+            per_cent(trial.value),
+            str(trial.epochs),
+            number(trial.seconds),
+        )
         table.append((*cells, *(plain(trial.params.get(name)) for name in names)))
     head = ("trial", "state", "validation", "epochs", "seconds", *names)
     shown = Table(head, table, range(2, len(head)), same and f"Equal in all trials: {same}")
@@ -190,7 +250,13 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
         steps[name] = row["steps"]
         best = per_cent((row["best"] or {}).get("value"))
         counts = (str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]))
-        times = (row["seconds"], row["seconds_per_trial"], row["overhead"], row["overhead_per_trial"], row["seconds_to_best"])
+        times = (
+            row["seconds"],
+            row["seconds_per_trial"],
+            row["overhead"],
+            row["overhead_per_trial"],
+            row["seconds_to_best"],
+        )
         settings = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), best)
         rows.append((*settings, *counts, *map(number, times)))
     return [Table(COMPARED, rows, range(4, len(COMPARED))), *_best_values(steps)]

@@ -37,7 +37,9 @@ def plot(lines: Lines) -> dict[str, Any] | None:
         points = [(x, y) for x, y in line.points if not lines.log or (x > 0 and y > 0)]
         corners = points
         if line.stairs:
-            corners = points[:1] + [corner for (_, y), (x, after) in pairwise(points) for corner in ((x, y), (x, after))]
+            corners = points[:1] + [
+                corner for (_, y), (x, after) in pairwise(points) for corner in ((x, y), (x, after))
+            ]
         band = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
         curves.append({
             "style": f"c{i % COLOURS}{' dash' if line.dashed else ''}", "name": line.name, "points": places(corners),
@@ -74,7 +76,9 @@ class _Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Return positions and labels of round values."""
         if self.log:
-            values = [m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)]
+            values = [
+                m * 10.0**e for e in range(math.floor(self.low), math.ceil(self.high) + 1) for m in (1, 2, 5)
+            ]
             values = [value for value in values if self.low <= math.log10(value) <= self.high]
             if len(values) > 6:
                 values = [value for value in values if f"{value:e}".startswith("1.0")] or values[::2]

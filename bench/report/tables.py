@@ -47,7 +47,9 @@ def filled(text: str, results: Path = RESULTS) -> str:
         if match["file"] == "defaults":
             table = settings.table(read(_file(results, "defaults.jsonl")), match["stage"])
         elif match["file"] == "accuracy":
-            table = accuracy.table(json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))).strip()
+            table = accuracy.table(
+                json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))
+            ).strip()
         else:
             table = rendered(read(_file(results, f"{match['file']}.jsonl")), match["stage"], match["pattern"])
         return f"{match['start']}\n{table}\n\n{match['end']}"
@@ -66,7 +68,11 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
     Raises:
         UsageError: No record matches.
     """
-    records = [row for row in rows if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))]
+    records = [
+        row
+        for row in rows
+        if stage in ("*", row["stage"]) and (not pattern or re.search(pattern, row["case"]))
+    ]
     if not records:
         raise UsageError(
             f"a table has no record of stage {stage}{f' and cases like {pattern}' if pattern else ''}: correct its marker"
@@ -78,9 +84,14 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
             continue
         limit = "" if row["of_limit"] is None else number(row["of_limit"], 2)
         spread = f"{number(row['q1'])} – {number(row['q3'])}" if row["n"] > 1 else ""
-        cells.append((row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), limit))
+        cells.append(
+            (row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), limit)
+        )
     origin = "<br>".join(sorted({_origin(row) for row in records}))
-    return table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5)) + f"\n\n<sub>{origin}</sub>"
+    return (
+        table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5))
+        + f"\n\n<sub>{origin}</sub>"
+    )
 
 
 def _origin(row: dict[str, Any]) -> str:

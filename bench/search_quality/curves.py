@@ -58,14 +58,18 @@ class Table:
         self.name, self.space, self.rows = name, space, list(rows)
         self.epochs = min(len(row["values"]) for row in rows)
         self.best = max(max(row["values"][: self.epochs]) for row in rows)
-        self._categories = {key: rule.values for key, rule in space.dimensions.items() if isinstance(rule, Grid | Choice)}
+        self._categories = {
+            key: rule.values for key, rule in space.dimensions.items() if isinstance(rule, Grid | Choice)
+        }
         self._cells: dict[tuple, list[tuple[list[float], Row]]] = {}
         for row in rows:
             self._cells.setdefault(self._cell(row["params"]), []).append((self._unit(row["params"]), row))
         cells = list(itertools.product(*self._categories.values()))
         covered = sum(cell in self._cells for cell in cells)
         if covered < len(cells) or not cells:
-            raise UsageError(f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: record more")
+            raise UsageError(
+                f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: record more"
+            )
 
     def lookup(self, params: Mapping[str, Any]) -> Row:
         """Return the row with the same categories and the nearest numbers.
@@ -151,7 +155,10 @@ def main(run: Path, out: Path) -> None:
     if out.exists():
         raise UsageError(f"{out} exists: name a new file")
     table = read(run)
-    contents, kept = result.read(run), ("model", "fingerprint", "selected_by", "folds", "seed", "space", "environment")
+    contents, kept = (
+        result.read(run),
+        ("model", "fingerprint", "selected_by", "folds", "seed", "space", "environment"),
+    )
     write(out, {name: contents.get(name) for name in kept}, table.rows)
     print(f"{out}: {len(table.rows)} configurations of {table.epochs} epochs, the best {table.best}")
 

@@ -112,7 +112,9 @@ def replay_setup(path: str, epochs: int, trainings: int) -> Callable[[tuple[str,
     def work(task: tuple[str, int, int]) -> list[Step]:
         name, workers, seed = task
         # one trial per epoch, so that epochs limit the search and trials do not
-        driver = strategies.make_driver(name, table.space, SearchBudget(trials=budget, epochs=epochs, jobs=workers), seed)
+        driver = strategies.make_driver(
+            name, table.space, SearchBudget(trials=budget, epochs=epochs, jobs=workers), seed
+        )
         return replay_one(table, driver, workers, epochs, budget)
 
     return work
@@ -153,17 +155,25 @@ def replay(
     from shardwave.common.progress import bar
 
     out, path = Path(out), Path(table or curves.DEFAULT)
-    for number, name in ((seeds, "--seeds"), (trainings, "--trainings"), *((count, "--workers") for count in workers)):
+    for number, name in (
+        (seeds, "--seeds"),
+        (trainings, "--trainings"),
+        *((count, "--workers") for count in workers),
+    ):
         if number < 1:
             raise UsageError(f"{name} must be 1 or more, got {number}")
     chosen = [name for name in strategies.names() if not only or any(text in name for text in only)]
     if not chosen:
-        raise UsageError(f"--only {', '.join(only)} matches no strategy; strategies: {', '.join(strategies.names())}")
+        raise UsageError(
+            f"--only {', '.join(only)} matches no strategy; strategies: {', '.join(strategies.names())}"
+        )
     if (out / "records.jsonl").exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")
     recorded = curves.read(path)
     if epochs is not None and not 1 <= epochs <= recorded.epochs:
-        raise UsageError(f"--epochs must be between 1 and {recorded.epochs}, the epochs of {path}, got {epochs}")
+        raise UsageError(
+            f"--epochs must be between 1 and {recorded.epochs}, the epochs of {path}, got {epochs}"
+        )
     length = epochs or min(EPOCHS, recorded.epochs)
     out.mkdir(parents=True, exist_ok=True)
     total = len(workers) * len(chosen) * seeds
@@ -190,11 +200,16 @@ def replay(
     }
 
 
-def _records(table: Table, workers: int, epochs: int, trainings: int, searches: dict[str, list[list[Step]]]) -> list[Record]:
+def _records(
+    table: Table, workers: int, epochs: int, trainings: int, searches: dict[str, list[list[Step]]]
+) -> list[Record]:
     """One record per strategy: final regrets, curves, and the mean rank over the seeds."""
     ends = np.array([[steps[-1].best for steps in runs] for runs in searches.values()])
     ranks = dict(zip(searches, rankdata(-ends, axis=0).mean(axis=1), strict=True))  # 1 is best
-    last = {"epochs": trainings * epochs, "seconds": max(steps[-1].seconds for runs in searches.values() for steps in runs)}
+    last = {
+        "epochs": trainings * epochs,
+        "seconds": max(steps[-1].seconds for runs in searches.values() for steps in runs),
+    }
     records = []
     for name, runs in searches.items():
         over: dict[str, list[list[float]]] = {}
@@ -202,7 +217,9 @@ def _records(table: Table, workers: int, epochs: int, trainings: int, searches: 
             points = [end * (i + 1) / GRID for i in range(GRID)]
             best = np.array([best_at(steps, axis, points) for steps in runs])
             bands = np.quantile(best, (0.25, 0.5, 0.75), axis=0).T
-            over[axis] = [[round(point, 3), *band] for point, band in zip(points, bands.round(4).tolist(), strict=True)]
+            over[axis] = [
+                [round(point, 3), *band] for point, band in zip(points, bands.round(4).tolist(), strict=True)
+            ]
         params = {
             "table": table.name, "configurations": len(table.rows), "best": table.best, "workers": workers, "epochs": epochs,
             "trainings": trainings, "seeds": len(runs), "rank": round(float(ranks[name]), 2), "over": over,
@@ -210,5 +227,7 @@ def _records(table: Table, workers: int, epochs: int, trainings: int, searches: 
         }  # fmt: skip
         role = "peer" if name in strategies.BASELINES else "ours"
         case = f"{table.name}, {workers} workers: {strategies.label(name)}"
-        records.append(Record(STAGE, case, role, "regret", [table.best - steps[-1].best for steps in runs], params))
+        records.append(
+            Record(STAGE, case, role, "regret", [table.best - steps[-1].best for steps in runs], params)
+        )
     return records

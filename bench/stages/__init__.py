@@ -1,3 +1,14 @@
 """Measured stages, one module each, whose `run(scope)` yields records. This package imports none of them."""
 
-STAGES = ("decode", "preprocess", "features", "writing", "loading", "transfer", "training", "busy", "backbone", "search")
+STAGES = (
+    "decode",
+    "preprocess",
+    "features",
+    "writing",
+    "loading",
+    "transfer",
+    "training",
+    "busy",
+    "backbone",
+    "search",
+)

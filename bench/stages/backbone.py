@@ -45,12 +45,24 @@ def run(scope: Scope) -> Iterator[Record]:
 
     flops = counter.get_total_flops()
     least = least_seconds(scope, data.device.type, config, flops)
-    params = {"images": batch, "shape": list(levels.shape[1:]), "device": data.device.type, "precision": config.precision}
+    params = {
+        "images": batch,
+        "shape": list(levels.shape[1:]),
+        "device": data.device.type,
+        "precision": config.precision,
+    }
     head, cached = steps(data, config, lambda: [one]), {**params, "cached": True}
     cases = [
         Case("frozen part, computed once", "ours", lambda: outputs() is None, batch, params, least=least),
         Case("a training step of the head on cached outputs", "ours", head, batch, cached),
-        Case("a training step with the frozen part in it", "peer", steps(data, config, whole), batch, params, least=least),
+        Case(
+            "a training step with the frozen part in it",
+            "peer",
+            steps(data, config, whole),
+            batch,
+            params,
+            least=least,
+        ),
         *peaks(data.device.type, flops / batch, scope.quick),
         *limit_cases(scope, data.device.type, config, "", batch, params, flops),
     ]

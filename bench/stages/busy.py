@@ -54,7 +54,11 @@ def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Recor
         model: Model to train.
         epochs: Epochs of a training.
     """
-    variables_kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))}
+    variables_kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OMP_", "KMP_", "GOMP_", "MKL_"))
+    }
     command = [sys.executable, "-c", TRAIN, str(path), model, str(epochs)]
 
     def case(name: str, role: str, **variables: str) -> Case:
@@ -70,7 +74,9 @@ def compare(scope: Scope, path: Path, model: str, epochs: int) -> Iterator[Recor
 
     counts = sorted({1, scope.workers // 2 or 1, scope.workers})
     fixed = [case(f"{model}: {n} thread{'s' * (n > 1)}", "peer", OMP_NUM_THREADS=str(n)) for n in counts]
-    most = case(f"{model}: {counts[-1]} threads that spin", "peer", OMP_NUM_THREADS=str(counts[-1]), **SPINNING)
+    most = case(
+        f"{model}: {counts[-1]} threads that spin", "peer", OMP_NUM_THREADS=str(counts[-1]), **SPINNING
+    )
     cases = [case(f"{model}: default threads", "ours"), *fixed, most]
     with neighbours(scope.workers):
         yield from timed(STAGE, UNIT, cases, scope.plan)

@@ -43,7 +43,9 @@ def run(scope: Scope) -> Iterator[Record]:
     """
     absent = missing("librosa", "bench")
     for name, layout in FORMATS.items():
-        paths = _encode(scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout)
+        paths = _encode(
+            scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout
+        )
         seconds, uncoded = len(paths) * SECONDS, layout[1] in UNCODED
         size = sum(path.stat().st_size for path in paths)
         params = {"group": name, "clips": len(paths), "bytes": size, "audio": scope.audio_source}
@@ -70,7 +72,9 @@ def _encode(clips: Sequence[Path], folder: Path, layout: tuple[str, str, str, in
         if rate != source_rate:
             samples = soxr.resample(samples, source_rate, rate)
         path = folder / f"{clip.stem}{suffix}"
-        soundfile.write(path, np.repeat(samples[:, None], channels, axis=1), rate, format=container, subtype=encoding)
+        soundfile.write(
+            path, np.repeat(samples[:, None], channels, axis=1), rate, format=container, subtype=encoding
+        )
         paths.append(path)
     return paths
 
@@ -99,7 +103,10 @@ def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
                 limits.read_files([path])
             else:
                 with soundfile.SoundFile(path) as file:
-                    file.read(dtype="float32", out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1))
+                    file.read(
+                        dtype="float32",
+                        out=buffer.ravel()[: file.frames * file.channels].reshape(file.frames, -1),
+                    )
             if known[path][1] != RATE:
                 soxr.resample(mono[path], known[path][1], RATE, quality="HQ")
 

@@ -34,7 +34,9 @@ def run(scope: Scope) -> Iterator[Record]:
     if absent is None:
         from shardwave.bench.peers.features import librosa_setup
 
-        cases.append(pooled_case(scope, peer, "peer", clips[: scope.workers * scope.pick(1, 4)], 1, librosa_setup))
+        cases.append(
+            pooled_case(scope, peer, "peer", clips[: scope.workers * scope.pick(1, 4)], 1, librosa_setup)
+        )
     else:
         cases.append(Case(peer, "peer", skipped=absent))
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(2, 20))

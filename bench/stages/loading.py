@@ -83,7 +83,9 @@ def _limit(scope: Scope, params: dict[str, Any], resource: str) -> Case:
     return scope.machine.limit_case(f"{params['group']}: ", params["samples"], params, **amounts)
 
 
-def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+def _warm(
+    scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: dict[str, Any]
+) -> Iterator[Record]:
     """Records of reads from the page cache: ours, peers, and a copy."""
     count, size = sizes["samples"], sizes["sample_bytes"]
     _png_folder(folder / "png", images, scope.pick(64, count))
@@ -95,14 +97,29 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
     order = np.random.default_rng(0).permutation(count)
     large, rate = count > SMALL, scope.machine.memory
     for batch in (32,) if scope.quick else (32, 256):
-        params = {**sizes, "group": f"{count:,} samples, batches of {batch}", "batch_size": batch, "cache": "warm"}
+        params = {
+            **sizes,
+            "group": f"{count:,} samples, batches of {batch}",
+            "batch_size": batch,
+            "cache": "warm",
+        }
         way: dict[str, Any] = (
-            {} if large or batch != 32 else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
+            {}
+            if large or batch != 32
+            else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
         )
         copy = functools.partial(limits.gather(mapped, places, size, batch), order)
         cases = [
             _case(params, "memcpy gather", "baseline", copy, rate=rate),
-            _case(params, "ours, one process", "ours", _ours(folder / "set", batch, 1), rate=rate, threads=1, **way),
+            _case(
+                params,
+                "ours, one process",
+                "ours",
+                _ours(folder / "set", batch, 1),
+                rate=rate,
+                threads=1,
+                **way,
+            ),
             _limit(scope, params, "memory"),
         ]
         if (threads := scope.workers) > 1:
@@ -113,11 +130,19 @@ def _warm(scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], 
         if absent:
             cases.append(Case(f"{params['group']}: LitData", "peer", skipped=absent))
         minimum, limit = 3 if large else scope.plan.minimum, scope.pick(6, 80 if large else 120)
-        yield from timed(STAGE, UNIT, cases, scope.plan, minimum=minimum, seconds=scope.pick(2, 20), limit=limit)
+        yield from timed(
+            STAGE, UNIT, cases, scope.plan, minimum=minimum, seconds=scope.pick(2, 20), limit=limit
+        )
 
 
 def _peers(
-    folder: Path, tars: Sequence[Path], params: dict[str, Any], workers: int, png_files: int, litdata: bool, rate: float
+    folder: Path,
+    tars: Sequence[Path],
+    params: dict[str, Any],
+    workers: int,
+    png_files: int,
+    litdata: bool,
+    rate: float,
 ) -> list[Case]:
     """Cases of stock loaders with `workers` processes or none; slow ones read a part of a large set."""
     batch, count = params["batch_size"], params["samples"]
@@ -214,11 +239,23 @@ def _streaming(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Ite
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Serve `folder` over HTTP in another process during the block; yields the address."""
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "http.server",
+        "0",
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        str(folder),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
             assert server.stdout is not None
-            yield server.stdout.readline().split("(")[1].split("/)")[0]  # Serving HTTP on ... (http://127.0.0.1:8000/) ...
+            yield (
+                server.stdout.readline().split("(")[1].split("/)")[0]
+            )  # Serving HTTP on ... (http://127.0.0.1:8000/) ...
         finally:
             server.terminate()
 
@@ -240,7 +277,9 @@ def _opening(scope: Scope) -> Iterator[Record]:
     path = scope.room("opening") / "set"
     tars = write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
     params = {"samples": count, "shards": len(tars)}
-    opened = Case(f"opening a set of {count:,} samples", "ours", lambda: open_set(path).view("train"), 1, params)
+    opened = Case(
+        f"opening a set of {count:,} samples", "ours", lambda: open_set(path).view("train"), 1, params
+    )
     yield from timed(STAGE, "ms", [opened], scope.plan)
 
 
@@ -248,7 +287,9 @@ def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
     """Batch of streamed samples: uint8 [batch, 512, 512] and int64 [batch]."""
     import torch
 
-    return torch.from_numpy(np.stack([sample["npy"] for sample in samples])), torch.tensor([sample["cls"] for sample in samples])
+    return torch.from_numpy(np.stack([sample["npy"] for sample in samples])), torch.tensor(
+        [sample["cls"] for sample in samples]
+    )
 
 
 def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
@@ -257,7 +298,9 @@ def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
     for number, tar in enumerate(tars):
         mapped.append(np.memmap(tar, np.uint8, "r"))
         with tarfile.open(tar) as archive:
-            places += [(number, member.offset_data + 128) for member in archive if member.name.endswith(".npy")]
+            places += [
+                (number, member.offset_data + 128) for member in archive if member.name.endswith(".npy")
+            ]
     return mapped, places
 
 

@@ -71,7 +71,9 @@ def _engines(scope: Scope, device: str) -> Iterator[Case]:
                 yield engine_case(scope, name, engine, config, clips)
 
 
-def engine_setup(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
+def engine_setup(
+    engine: str, device: str, config: SpectrogramConfig
+) -> Callable[[Sequence[str | Path]], int]:
     """Return `streaming` of the engine, with one thread of torch."""
     import torch
 
@@ -104,7 +106,9 @@ def fft_limit(scope: Scope) -> Case:
     """Return the case of the limit of files to images on the CPU."""
     count, size = len(scope.audio), sum(path.stat().st_size for path in scope.audio)
     operations = count * limits.stft_operations(SECONDS, RATE)
-    return scope.machine.limit_case("", count * SECONDS, parameters(scope, count), flops=operations, cache=size)
+    return scope.machine.limit_case(
+        "", count * SECONDS, parameters(scope, count), flops=operations, cache=size
+    )
 
 
 def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
@@ -116,7 +120,12 @@ def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
         beside: Suffix of the names, which differ within a stage.
     """
     count = len(scope.audio)
-    params = {**parameters(scope, count), "n_fft": limits.N_FFT, "hop_length": limits.HOP, **({"group": group} if group else {})}
+    params = {
+        **parameters(scope, count),
+        "n_fft": limits.N_FFT,
+        "hop_length": limits.HOP,
+        **({"group": group} if group else {}),
+    }
     job = limits.fft_setup, SECONDS, RATE
     scope.pool.each([1] * scope.workers, *job)
     shares = [2] * (count // 2) + [1] * (count % 2)
@@ -127,12 +136,28 @@ def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
         return list(scope.pool.map(shares, *job))
 
     return [
-        Case(f"FFT alone, a process per core{beside}", "baseline", processes, count * SECONDS, params, least=least),
-        Case(f"FFT alone, a thread per core{beside}", "baseline", lambda: threads(count), count * SECONDS, params, least=least),
+        Case(
+            f"FFT alone, a process per core{beside}",
+            "baseline",
+            processes,
+            count * SECONDS,
+            params,
+            least=least,
+        ),
+        Case(
+            f"FFT alone, a thread per core{beside}",
+            "baseline",
+            lambda: threads(count),
+            count * SECONDS,
+            params,
+            least=least,
+        ),
     ]
 
 
-def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path]) -> Case:
+def engine_case(
+    scope: Scope, name: str, engine: str, config: SpectrogramConfig, paths: Sequence[Path]
+) -> Case:
     """Return the case of an engine with one worker process per core.
 
     A task is ten clips for DALI, and two clips for other engines.
@@ -151,7 +176,9 @@ def engine_case(scope: Scope, name: str, engine: str, config: SpectrogramConfig,
     return case
 
 
-def pooled_case(scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any) -> Case:
+def pooled_case(
+    scope: Scope, name: str, role: str, paths: Sequence[Path], chunk: int, setup: Callable, *arguments: Any
+) -> Case:
     """Return the case of a job over files with one worker process per core.
 
     Every worker runs one task before.
@@ -186,13 +213,19 @@ def _peers(scope: Scope) -> list[Case]:
     clips, cases = scope.audio, _librosa_figures(scope)
     if missing("librosa", "bench") is None:
         images, some = str(scope.room("images")), clips[: scope.workers * scope.pick(2, 8)]
-        cases.append(pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images))
+        cases.append(
+            pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images)
+        )
     some = clips[: scope.workers * scope.pick(2, 16)]
-    cases.append(pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup))
+    cases.append(
+        pooled_case(scope, "torchaudio, torchvision resize", "peer", some, 1, spectrogram.torchaudio_setup)
+    )
     if missing("nvidia.dali", "dali") is None:
         dali = spectrogram.DaliPipeline([str(path) for path in clips], scope.workers)
         work, params = len(clips) * SECONDS, parameters(scope, len(clips))
-        cases.append(Case("DALI stock pipeline, CPU", "peer", dali.run, work, params, least=_least(scope, clips)))
+        cases.append(
+            Case("DALI stock pipeline, CPU", "peer", dali.run, work, params, least=_least(scope, clips))
+        )
     return cases
 
 
@@ -234,8 +267,13 @@ def _builds(scope: Scope) -> Iterator[Record]:
 
     def case(options: str) -> Case:
         name = f"shard command: full + 10 slices{options}"
-        work, least = count * SECONDS, scope.machine.least(**({} if "cuda" in options else operations), **bytes_)[0]
-        return Case(name, "ours", lambda: seen[options].append(build(options)), work, params, clear, least=least)
+        work, least = (
+            count * SECONDS,
+            scope.machine.least(**({} if "cuda" in options else operations), **bytes_)[0],
+        )
+        return Case(
+            name, "ours", lambda: seen[options].append(build(options)), work, params, clear, least=least
+        )
 
     starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
     times = scope.pick(1, 5)
@@ -243,7 +281,9 @@ def _builds(scope: Scope) -> Iterator[Record]:
     beside = [*fft_baseline(scope, BUILDS, BESIDE), *_librosa_figures(scope, BUILDS, BESIDE)]
     limit = scope.pick(8, 240)
     bound = scope.machine.limit_case("build: ", count * SECONDS, params, **operations, **bytes_)
-    records = timed(STAGE, UNIT, [*beside, *cases, bound], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit)
+    records = timed(
+        STAGE, UNIT, [*beside, *cases, bound], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit
+    )
     for options, builds in seen.items():
         name = f"shard command, once started: full + 10 slices{options}"
         start = starts[options]
@@ -253,11 +293,20 @@ def _builds(scope: Scope) -> Iterator[Record]:
             records.append(Record(STAGE, name, "ours", UNIT, rates, details))
         else:
             records.append(
-                Record(STAGE, name, "ours", UNIT, params=details, skipped="the build is too short to subtract its start-up")
+                Record(
+                    STAGE,
+                    name,
+                    "ours",
+                    UNIT,
+                    params=details,
+                    skipped="the build is too short to subtract its start-up",
+                )
             )
     yield from records
     for options, builds in seen.items():
         firsts = [watched.first for watched in builds]
-        yield Record(STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"})
+        yield Record(
+            STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"}
+        )
     every = [watched for builds in seen.values() for watched in builds]
     yield process.memory(STAGE, "largest process of a build", every, {**params, "group": "Memory"})

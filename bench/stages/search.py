@@ -48,14 +48,21 @@ def run(scope: Scope) -> Iterator[Record]:
     slow_ray = "not in the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
     seen: dict[str, list[WatchedSearch]] = {}
 
-    def case(name: str, command: Sequence[str], at_once: int, count: int = trials, *, slow: bool = False) -> Case:
+    def case(
+        name: str, command: Sequence[str], at_once: int, count: int = trials, *, slow: bool = False
+    ) -> Case:
         def search() -> Seconds:
             out = Path(tempfile.mkdtemp(dir=folder))
-            seen[name].append(watch(command, out, trials=count, epochs=epochs, jobs=at_once, seed=len(seen[name])))
+            seen[name].append(
+                watch(command, out, trials=count, epochs=epochs, jobs=at_once, seed=len(seen[name]))
+            )
             return Seconds(seen[name][-1].seconds)
 
         seen[name] = []
-        role, absent = ("peer" if name.startswith("stock") else "ours"), slow_ray if "ray" in command else None
+        role, absent = (
+            ("peer" if name.startswith("stock") else "ours"),
+            slow_ray if "ray" in command else None,
+        )
         params = {"jobs": at_once, "trials": count, "epochs": epochs, "data": source}
         return Case(name, role, search, count, params, once=scope.quick or slow, skipped=absent)
 
@@ -76,7 +83,9 @@ def run(scope: Scope) -> Iterator[Record]:
             cases.append(ours("optuna", jobs, count, *options))
         cases.append(ours("random", jobs))
     present = [case for case in cases if not case.skipped]
-    measure(present, Plan(minimum=3, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0))
+    measure(
+        present, Plan(minimum=3, maximum=3, seconds=scope.pick(1, 240), limit=scope.pick(2, 480), warmup=0)
+    )
     for each in cases:
         if each.skipped:
             yield Record(STAGE, each.name, each.role, "s/trial", skipped=each.skipped)
@@ -95,18 +104,32 @@ def _records(case: Case, seen: list[WatchedSearch]) -> Iterator[Record]:
     params = {**case.params, "epochs_run": [len(one.values) for one in seen]}
 
     def record(name: str, unit: str, values: list[float], group: str, **more: Any) -> Record:
-        return Record(STAGE, f"{case.name}{name}", case.role, unit, values, {**params, "group": group, **more})
+        return Record(
+            STAGE, f"{case.name}{name}", case.role, unit, values, {**params, "group": group, **more}
+        )
 
     seconds = [one.seconds / trials for one in seen]
-    yield record("", "s/trial", seconds, "Seconds per trial, start-up included", parts=parts, whole="A search")
-    yield record(": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial")
+    yield record(
+        "", "s/trial", seconds, "Seconds per trial, start-up included", parts=parts, whole="A search"
+    )
+    yield record(
+        ": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial"
+    )
     best = [max(value for _, value in one.values) for one in seen]
     rates = [60 * trials / (one.seconds - min(second for second, _ in one.values)) for one in seen]
     yield record(": trials a minute", "trials/min", rates, "Trials a minute from the first value to the last")
-    to_best = [min(second for second, value in one.values if value == top) for one, top in zip(seen, best, strict=True)]
+    to_best = [
+        min(second for second, value in one.values if value == top)
+        for one, top in zip(seen, best, strict=True)
+    ]
     yield record(": to its best value", "s", to_best, "Seconds to the best value", best=best)
     if case.role == "ours":
-        yield record(": whole command", "s", [one.process for one in seen], "From the command line to result.json and figures")
+        yield record(
+            ": whole command",
+            "s",
+            [one.process for one in seen],
+            "From the command line to result.json and figures",
+        )
 
 
 def our_command(path: Path, fold: int | None, backend: str) -> list[str]:
@@ -119,7 +142,17 @@ def our_command(path: Path, fold: int | None, backend: str) -> list[str]:
         fold: Fold to validate on; None is the split `val`.
         backend: Search backend.
     """
-    command = [*process.CLI, "search", str(path), "--model", "mlp", "--backend", backend, "--train-view", "slice"]
+    command = [
+        *process.CLI,
+        "search",
+        str(path),
+        "--model",
+        "mlp",
+        "--backend",
+        backend,
+        "--train-view",
+        "slice",
+    ]
     return command if fold is None else [*command, "--val-fold", str(fold)]
 
 
@@ -144,9 +177,15 @@ def watch(command: Sequence[str], out: Path, **numbers: int) -> WatchedSearch:
     options = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
     watched = process.watch([*command, "--out", str(out), *options])
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-    points = [(row["start"] + time, value) for row in rows for time, value in zip(row["times"], row["values"], strict=True)]
+    points = [
+        (row["start"] + time, value)
+        for row in rows
+        for time, value in zip(row["times"], row["values"], strict=True)
+    ]
     busy = sum(row["spent"].get(kind, 0.0) for row in rows for kind in ("step", "validation"))
-    return WatchedSearch([(time - watched.began, value) for time, value in points], busy / numbers["jobs"], watched.seconds)
+    return WatchedSearch(
+        [(time - watched.began, value) for time, value in points], busy / numbers["jobs"], watched.seconds
+    )
 
 
 def _set(scope: Scope) -> tuple[Path, int | None, str]:
@@ -161,7 +200,12 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
     path = scope.room("esc10") / "set"
     if not (path / "manifest.json").exists():
         config = SpectrogramConfig(image_size=64, features=True)
-        build(ESC10, path, config, BuildOptions(labels=ESC10 / "labels.csv", engine="numba", device="cpu", workers=scope.workers))
+        build(
+            ESC10,
+            path,
+            config,
+            BuildOptions(labels=ESC10 / "labels.csv", engine="numba", device="cpu", workers=scope.workers),
+        )
     return path, 1, "ESC-10, fold 1 validates"
 
 
@@ -178,6 +222,9 @@ def _arrays(path: Path, fold: int | None, out: Path) -> Path:
         for name, view in (("train", train), ("val", val))
     }
     mean, std = values["train"].mean(0), values["train"].std(0)
-    scaled = {f"{name}_x": ((rows - mean) / np.where(std > 0, std, 1)).astype(np.float32) for name, rows in values.items()}
+    scaled = {
+        f"{name}_x": ((rows - mean) / np.where(std > 0, std, 1)).astype(np.float32)
+        for name, rows in values.items()
+    }
     np.savez(out, **scaled, train_y=train.cls, val_y=val.cls, classes=len(shard_set.classes))
     return out

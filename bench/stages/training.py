@@ -43,7 +43,9 @@ def run(scope: Scope) -> Iterator[Record]:
     for model in ("mlp", "cnn", "cnn-plus"):
         yield from _model(scope, path, config_of(model), model)
     yield from _model(scope, backbone_set(scope), config_of("vgg16"), "vgg16 head")
-    yield from _model(scope, labelled_set(scope, 512, 8), config_of("cnn", batch_size=scope.pick(4, 16)), HEADLINE)
+    yield from _model(
+        scope, labelled_set(scope, 512, 8), config_of("cnn", batch_size=scope.pick(4, 16)), HEADLINE
+    )
 
 
 def config_of(model: str, **changes: Any) -> TrainConfig:
@@ -82,7 +84,9 @@ def backbone_set(scope: Scope) -> Path:
     return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
-def steps(data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]) -> Callable[[], None]:
+def steps(
+    data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]
+) -> Callable[[], None]:
     """Return a function that trains one model through `batches()`: forward, backward and optimiser step."""
     keep_freed_memory()
     learner = data.learner(config, 1).to(data.device)
@@ -110,7 +114,9 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
     peaks = [("matrix product peak", limits.matmul(device, torch.float32, size), {"size": size})]
     for channels, side in ((64, 112), (256, 28)):  # early and late in a network such as VGG16
         convolution = limits.convolution(device, torch.float32, 64 if cuda else 8, channels, side)
-        peaks.append((f"convolution peak, {channels} channels", convolution, {"channels": channels, "side": side}))
+        peaks.append(
+            (f"convolution peak, {channels} channels", convolution, {"channels": channels, "side": side})
+        )
     return [
         Case(name, "baseline", run, operations / per_sample, {**params, "flops_per_sample": per_sample})
         for name, (run, operations), params in peaks
@@ -128,11 +134,21 @@ def least_seconds(scope: Scope, device: str, config: TrainConfig, operations: fl
         config: Training; its precision decides whether the peak applies.
         operations: Floating-point operations.
     """
-    return scope.machine.least(flops=operations)[0] if device == "cpu" and config.precision == "32-true" else None
+    return (
+        scope.machine.least(flops=operations)[0]
+        if device == "cpu" and config.precision == "32-true"
+        else None
+    )
 
 
 def limit_cases(
-    scope: Scope, device: str, config: TrainConfig, prefix: str, work: float, params: dict[str, Any], operations: float
+    scope: Scope,
+    device: str,
+    config: TrainConfig,
+    prefix: str,
+    work: float,
+    params: dict[str, Any],
+    operations: float,
 ) -> list[Case]:
     """Return the case of the limit in a list, empty if `least_seconds` gives None."""
     known = least_seconds(scope, device, config, operations) is not None
@@ -152,7 +168,9 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     batch_size = min(config.batch_size, len(data.train))
     resident = Resident(data.train, data.device, (data.field,))
     count = min(len(data.train) // batch_size, _steps(scope, name))
-    from_shards = Batches(data.train, data.train, data.field, batch_size, seed=0, pin=data.device.type == "cuda")
+    from_shards = Batches(
+        data.train, data.train, data.field, batch_size, seed=0, pin=data.device.type == "cuda"
+    )
     from_copy = Batches(data.train, resident, data.field, batch_size, seed=0)
     one = data.to_device(next(iter(from_copy)))
     params = {
@@ -162,7 +180,11 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     flops = _flops_per_sample(data, config, one)
     operations = flops * count * batch_size
     least = least_seconds(scope, data.device.type, config, operations)
-    way = {"way": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}} if name == HEADLINE else {}
+    way = (
+        {"way": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}}
+        if name == HEADLINE
+        else {}
+    )
 
     def case(what: str, batches: Callable[[], Iterable[dict[str, Any]]], **more: Any) -> Case:
         run = steps(data, config, batches)
@@ -174,7 +196,9 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
         case("one synthetic batch", lambda: itertools.repeat(one, count), **way),
     ]
     for peak in peaks(data.device.type, flops, scope.quick):
-        cases.append(dataclasses.replace(peak, name=f"{name}: {peak.name}", params={**peak.params, "group": name}))
+        cases.append(
+            dataclasses.replace(peak, name=f"{name}: {peak.name}", params={**peak.params, "group": name})
+        )
     cases += limit_cases(scope, data.device.type, config, f"{name}: ", count * batch_size, params, operations)
     yield from timed(STAGE, UNIT, cases, scope.plan, seconds=scope.pick(1, 15))
     if scope.quick and name == HEADLINE:  # one epoch takes longer than the other cases together
@@ -182,13 +206,21 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     epochs = scope.pick(1, 3)
     repeats = [fit(data, dataclasses.replace(config, epochs=epochs)).seconds for _ in range(scope.pick(1, 3))]
     middle = sorted(repeats, key=lambda seconds: seconds["total"])[len(repeats) // 2]
-    spent = {"training steps": middle["step"], "waiting for data": middle["data_wait"], "validation": middle["validation"]}
+    spent = {
+        "training steps": middle["step"],
+        "waiting for data": middle["data_wait"],
+        "validation": middle["validation"],
+    }
     spent["start and the rest"] = max(0.0, middle["total"] - sum(spent.values()))
     parts = {part: seconds / epochs for part, seconds in spent.items()}
     params = {**params, "parts": parts, "whole": "An epoch", "epochs": epochs, "samples": len(data.train)}
-    yield Record(STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], params)
+    yield Record(
+        STAGE, f"{name}: one epoch", "ours", "s", [seconds["total"] / epochs for seconds in repeats], params
+    )
 
 
 def _steps(scope: Scope, name: str) -> int:
     """Steps of a repeat, which take half a second to a few seconds on two cores."""
-    return scope.pick(2, 20) if name in ("mlp", "vgg16 head") else scope.pick(1, 6 if "512" not in name else 2)
+    return (
+        scope.pick(2, 20) if name in ("mlp", "vgg16 head") else scope.pick(1, 6 if "512" not in name else 2)
+    )

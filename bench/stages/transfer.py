@@ -44,4 +44,9 @@ def run(scope: Scope) -> Iterator[Record]:
     yield from (with_limit(record, bus.median) for record in batches)
     yield bus
     within, moved = limits.copy("cuda", 1 << 30)
-    yield from timed(STAGE, UNIT, [Case(WITHIN, "limit", within, moved / 1e9, {"bytes read and written": moved})], scope.plan)
+    yield from timed(
+        STAGE,
+        UNIT,
+        [Case(WITHIN, "limit", within, moved / 1e9, {"bytes read and written": moved})],
+        scope.plan,
+    )

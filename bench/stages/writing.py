@@ -33,14 +33,25 @@ def run(scope: Scope) -> Iterator[Record]:
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
     folder = scope.room("writing") / "set"
-    params = {"group": "One process, synced to disk", "samples": count, "shape": [SIZE, SIZE], "dtype": "uint8"}
+    params = {
+        "group": "One process, synced to disk",
+        "samples": count,
+        "shape": [SIZE, SIZE],
+        "dtype": "uint8",
+    }
     way = {"way": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
 
     def empty() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
 
-    def case(name: str, role: str, write: Callable[[Path, np.ndarray], None], resources: tuple[str, ...], **more: Any) -> Case:
+    def case(
+        name: str,
+        role: str,
+        write: Callable[[Path, np.ndarray], None],
+        resources: tuple[str, ...],
+        **more: Any,
+    ) -> Case:
         least, _ = scope.machine.least(**dict.fromkeys(resources, images.nbytes))
         work, shown = images.nbytes / 1e6, {**params, **more}
         return Case(name, role, lambda: write(folder, images), work, shown, empty, least=least)
@@ -49,7 +60,9 @@ def run(scope: Scope) -> Iterator[Record]:
         case("plain write and fsync", "baseline", _plain, ("disk_write",)),
         case("our shard writer", "ours", _ours, ("disk_write", "digest"), **way),
         case("webdataset ShardWriter", "peer", _webdataset, ("cache",)),
-        scope.machine.limit_case("", images.nbytes / 1e6, params, disk_write=images.nbytes, digest=images.nbytes),
+        scope.machine.limit_case(
+            "", images.nbytes / 1e6, params, disk_write=images.nbytes, digest=images.nbytes
+        ),
     ]
     yield from timed(STAGE, UNIT, cases, scope.plan)
     shutil.rmtree(folder)
@@ -70,7 +83,9 @@ def _ours(folder: Path, images: np.ndarray) -> None:
 def _webdataset(folder: Path, images: np.ndarray) -> None:
     with webdataset.ShardWriter(str(folder / "%06d.tar"), maxsize=256e6, verbose=0) as writer:
         for number, image in enumerate(images):
-            writer.write({"__key__": f"{number:06d}", "npy": image, "cls": number % 10, "json": _meta(number)})
+            writer.write(
+                {"__key__": f"{number:06d}", "npy": image, "cls": number % 10, "json": _meta(number)}
+            )
 
 
 def _meta(number: int) -> dict[str, str]:

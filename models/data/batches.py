@@ -42,7 +42,9 @@ class Batches(Loader):
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(source, batch_size, fields=(field,), shuffle=seed is not None, seed=seed or 0, **options)
+        super().__init__(
+            source, batch_size, fields=(field,), shuffle=seed is not None, seed=seed or 0, **options
+        )
         self.view = view
         self._is_full = None if is_full is None else torch.from_numpy(is_full)
 

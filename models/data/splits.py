@@ -43,12 +43,17 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
                 raise UsageError(
                     f"{option} {value}: the shard set has the splits {', '.join(splits)}, no folds: remove the option"
                 )
-        for name, remedy in (("train", "build it from labelled audio"), ("val", "build it with --val-fraction above 0")):
+        for name, remedy in (
+            ("train", "build it from labelled audio"),
+            ("val", "build it with --val-fraction above 0"),
+        ):
             if name not in splits:
                 raise UsageError(f"the shard set has no split {name}: {remedy}")
         return Roles(("train",), ("val",), ("test",) if "test" in splits else ())
     if val_fold is None and test_fold is None:
-        raise UsageError(f"the shard set has folds {_list(present)}: use --val-fold K, --test-fold K or --folds all")
+        raise UsageError(
+            f"the shard set has folds {_list(present)}: use --val-fold K, --test-fold K or --folds all"
+        )
     for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
         if value is not None and value not in present:
             raise UsageError(f"{option} must be one of the set's folds {_list(present)}, got {value}")
@@ -56,7 +61,9 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
         val_fold = following(present, test_fold)
     train = tuple(f"fold{fold}" for fold in present if fold not in (val_fold, test_fold))
     if not train:
-        raise UsageError(f"no fold is left for training (folds {_list(present)}): --test-fold needs three folds or more")
+        raise UsageError(
+            f"no fold is left for training (folds {_list(present)}): --test-fold needs three folds or more"
+        )
     return Roles(train, (f"fold{val_fold}",), () if test_fold is None else (f"fold{test_fold}",))
 
 
@@ -67,7 +74,9 @@ def following(present: Sequence[int], fold: int) -> int:
 
 def retraining(splits: Sequence[str], test_fold: int) -> Roles:
     """Return the roles of a training on all folds but the test fold, without validation."""
-    return Roles(tuple(f"fold{fold}" for fold in folds(splits) if fold != test_fold), (), (f"fold{test_fold}",))
+    return Roles(
+        tuple(f"fold{fold}" for fold in folds(splits) if fold != test_fold), (), (f"fold{test_fold}",)
+    )
 
 
 def _list(present: Sequence[int]) -> str:

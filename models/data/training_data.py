@@ -61,14 +61,18 @@ class TrainingData:
 
             backbone.check_set(self.source, config)
             self.frozen = backbone.load(config.weights)
-            self.set, self.backbone_cost = backbone.derived_set(self.source, self.frozen, config.precision, self.device)
+            self.set, self.backbone_cost = backbone.derived_set(
+                self.source, self.frozen, config.precision, self.device
+            )
         self.field = field_of(config)
         shape = field_shape(self.set, config)
         self.roles = roles or resolve(self.set.splits, config.val_fold, config.test_fold)
         self.train_view, self.selected = self._choose_views(config)
         self.train = self.set.view(self.roles.train, self.train_view)
         if not len(self.train):
-            raise UsageError(f"{path}: split {', '.join(self.roles.train)} has no samples to train on: build the set again")
+            raise UsageError(
+                f"{path}: split {', '.join(self.roles.train)} has no samples to train on: build the set again"
+            )
         if self.train.cls.min() < 0:
             raise UsageError(
                 f"{path}: {int((self.train.cls < 0).sum())} training samples have no label: build the set with labels for them"
@@ -101,7 +105,9 @@ class TrainingData:
             UsageError: `batch_size` is not a multiple of `world_size`.
         """
         if config.batch_size % world_size:
-            raise UsageError(f"batch_size must be a multiple of the {world_size} devices of all nodes, got {config.batch_size}")
+            raise UsageError(
+                f"batch_size must be a multiple of the {world_size} devices of all nodes, got {config.batch_size}"
+            )
         is_full = full_samples(self.set, self.roles.train) if self.train_view == "both" else None
         size = config.batch_size // world_size
         return self._batches(self.train, size, rank, world_size, seed=config.seed, is_full=is_full)
@@ -121,7 +127,9 @@ class TrainingData:
             location = f"copied to {self.device}" if isinstance(source, Resident) else "read from the shards"
             _log.info("%d samples are %s", len(view), location)
         pin = self.device.type == "cuda"
-        return Batches(view, source, self.field, batch_size, rank=rank, world_size=world_size, pin=pin, **options)
+        return Batches(
+            view, source, self.field, batch_size, rank=rank, world_size=world_size, pin=pin, **options
+        )
 
     @functools.cached_property
     def test(self) -> dict[str, View]:
@@ -135,7 +143,9 @@ class TrainingData:
     def learner(self, config: TrainConfig, steps_per_epoch: int) -> Learner:
         """Create a Learner for one training, with initial weights drawn from `config.seed`."""
         network = build_model(config, self.inputs)
-        return Learner(config, network, self.field, steps_per_epoch, self.train_view, tuple(self.val), self.selected)
+        return Learner(
+            config, network, self.field, steps_per_epoch, self.train_view, tuple(self.val), self.selected
+        )
 
     def to_device(self, batch: Batch) -> Batch:
         """Move the tensors of a batch to the device of the training."""
@@ -145,15 +155,27 @@ class TrainingData:
 
     def _choose_views(self, config: TrainConfig) -> tuple[str, str]:
         """Return the training view and the score that selects the epoch."""
-        sliced = all(self._has(name, "slice") for name in (*self.roles.train, *self.roles.val, *self.roles.test))
-        train_view = config.train_view if config.train_view != "auto" else (find(config.model).train_view if sliced else "full")
+        sliced = all(
+            self._has(name, "slice") for name in (*self.roles.train, *self.roles.val, *self.roles.test)
+        )
+        train_view = (
+            config.train_view
+            if config.train_view != "auto"
+            else (find(config.model).train_view if sliced else "full")
+        )
         if train_view != "full" and not sliced:
             raise UsageError(
                 f"train_view {train_view}: the shard set has no slices: use --train-view full, or build it with --slices"
             )
-        selected = config.select_by if config.select_by != "auto" else ("full" if train_view == "full" else "slice_mean")
+        selected = (
+            config.select_by
+            if config.select_by != "auto"
+            else ("full" if train_view == "full" else "slice_mean")
+        )
         if selected == "slice_mean" and not sliced:
-            raise UsageError("select_by slice_mean: the shard set has no slices: use --select-by full, or build it with --slices")
+            raise UsageError(
+                "select_by slice_mean: the shard set has no slices: use --select-by full, or build it with --slices"
+            )
         return train_view, selected
 
     def _has(self, split: str, view: str) -> bool:
@@ -162,10 +184,14 @@ class TrainingData:
     def _evaluation(self, splits: tuple[str, ...]) -> dict[str, View]:
         """Return the views that all given splits have; raise UsageError if they have no labelled samples."""
         views = {
-            view: self.set.view(splits, view) for view in VIEW_SCORES if splits and all(self._has(name, view) for name in splits)
+            view: self.set.view(splits, view)
+            for view in VIEW_SCORES
+            if splits and all(self._has(name, view) for name in splits)
         }
         if splits and not any(len(view) and (view.cls >= 0).any() for view in views.values()):
-            raise UsageError(f"{self.path}: split {', '.join(splits)} has no labelled samples to score: build it with labels")
+            raise UsageError(
+                f"{self.path}: split {', '.join(splits)} has no labelled samples to score: build it with labels"
+            )
         return views
 
     def _statistics(self, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,16 +199,22 @@ class TrainingData:
         if len(shape) == 1 and self.field == "npy":  # outputs of a frozen network are not standardised
             return torch.zeros(1), torch.ones(1)
         if len(shape) == 1:
-            values = torch.from_numpy(self.train.gather(np.arange(len(self.train)), (self.field,))[self.field]).double()
+            values = torch.from_numpy(
+                self.train.gather(np.arange(len(self.train)), (self.field,))[self.field]
+            ).double()
             if not bool(torch.isfinite(values).all()):
                 raise ShardwaveError(
                     f"{self.path}: the features have NaN or infinite values: correct the table, or build the set again"
                 )
             mean, std = standardisation(values)
             return mean.float(), std.float()
-        chosen = np.unique(np.linspace(0, len(self.train) - 1, min(len(self.train), STATISTICS_IMAGES)).astype(np.int64))
+        chosen = np.unique(
+            np.linspace(0, len(self.train) - 1, min(len(self.train), STATISTICS_IMAGES)).astype(np.int64)
+        )
         levels = torch.from_numpy(self.train.gather(chosen, (self.field,))[self.field])
-        counts = torch.bincount(levels.flatten().int(), minlength=256).double()  # exact for any number of threads
+        counts = torch.bincount(
+            levels.flatten().int(), minlength=256
+        ).double()  # exact for any number of threads
         level = torch.arange(256, dtype=torch.float64)
         mean = (counts * level).sum() / counts.sum()
         std = ((counts * (level - mean) ** 2).sum() / counts.sum()).sqrt().clamp(min=1.0)
@@ -203,8 +235,14 @@ def field_shape(shard_set: ShardSet, config: TrainConfig) -> tuple[int, ...]:
     field = field_of(config)
     if field not in shard_set.fields:
         available = ", ".join(name for name in shard_set.fields if name.endswith("npy"))
-        remedy = "build it with --features, or from a --table" if field == "features.npy" else "build it from audio"
-        raise UsageError(f"model {config.model} needs field {field}, {shard_set.location} has {available}: {remedy}")
+        remedy = (
+            "build it with --features, or from a --table"
+            if field == "features.npy"
+            else "build it from audio"
+        )
+        raise UsageError(
+            f"model {config.model} needs field {field}, {shard_set.location} has {available}: {remedy}"
+        )
     return tuple(shard_set.fields[field]["shape"])
 
 
@@ -217,6 +255,10 @@ def resolve_device(device: str) -> torch.device:
         raise UsageError("device cuda: PyTorch sees no CUDA device: use --device cpu or auto")
     use_cuda = device != "cpu" and torch.cuda.is_available()
     if device == "auto":
-        choice = torch.cuda.get_device_name() if use_cuda else f"cpu, PyTorch {torch.__version__} sees no CUDA device"
+        choice = (
+            torch.cuda.get_device_name()
+            if use_cuda
+            else f"cpu, PyTorch {torch.__version__} sees no CUDA device"
+        )
         _log.info("device auto: %s", choice)
     return torch.device("cuda" if use_cuda else "cpu")

@@ -64,7 +64,9 @@ def misclassified(rows: Iterable[ClipRow], classes: Sequence[str]) -> list[ClipR
     return sorted(errors, key=lambda row: (-float(row.probabilities.max()), row.source.identity))
 
 
-def write_predictions(path: Path, rows: Iterable[ClipRow], classes: Sequence[str], probabilities: bool) -> None:
+def write_predictions(
+    path: Path, rows: Iterable[ClipRow], classes: Sequence[str], probabilities: bool
+) -> None:
     """Write the predictions of clips to a CSV file.
 
     The columns are `PREDICTION_COLUMNS`; one column per class if `probabilities` is true; `start` and `end`,
@@ -89,7 +91,11 @@ def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) ->
 
 
 def _write(
-    path: Path, rows: Iterable[ClipRow], classes: Sequence[str], more: Callable[[ClipRow], list[str]], names: Sequence[str]
+    path: Path,
+    rows: Iterable[ClipRow],
+    classes: Sequence[str],
+    more: Callable[[ClipRow], list[str]],
+    names: Sequence[str],
 ) -> None:
     """Write PREDICTION_COLUMNS, the columns `names` with the cells of `more`, and the segment columns."""
     rows = list(rows)

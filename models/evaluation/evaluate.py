@@ -38,7 +38,9 @@ class SplitScores(NamedTuple):
     predictions: dict[str, ClipPredictions]  # by view, unlabelled clips included
 
 
-def predictions(network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str) -> ClipPredictions:
+def predictions(
+    network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str
+) -> ClipPredictions:
     """Predict the class probabilities of each clip, averaged over its samples.
 
     Args:
@@ -62,7 +64,12 @@ def predictions(network: nn.Module, batches: Batches, field: str, device: torch.
 
 
 def score(
-    network: nn.Module, views: Mapping[str, Batches], split: str, field: str, device: torch.device, precision: str
+    network: nn.Module,
+    views: Mapping[str, Batches],
+    split: str,
+    field: str,
+    device: torch.device,
+    precision: str,
 ) -> SplitScores:
     """Score a network on the views of one split; unlabelled clips are ignored.
 
@@ -74,14 +81,19 @@ def score(
         device: As for `predictions`.
         precision: As for `predictions`.
     """
-    return _scored({view: predictions(network, batches, field, device, precision) for view, batches in views.items()}, split)
+    return _scored(
+        {view: predictions(network, batches, field, device, precision) for view, batches in views.items()},
+        split,
+    )
 
 
 def _scored(predicted: dict[str, ClipPredictions], split: str) -> SplitScores:
     values: dict[str, Any] = {"per_class": {}, "confusion": {}}
     for view, clips in predicted.items():
         labelled = clips.label >= 0
-        add_scores(values, f"{split}_{VIEW_SCORES[view]}", ClipPredictions(*(column[labelled] for column in clips)))
+        add_scores(
+            values, f"{split}_{VIEW_SCORES[view]}", ClipPredictions(*(column[labelled] for column in clips))
+        )
     per_class, confusion = values.pop("per_class"), values.pop("confusion")
     return SplitScores(values, per_class, confusion, predicted)
 
@@ -190,7 +202,9 @@ class _KnownClips:
             return {"kind": kind, "clips": len(numbers), "trained": None}, set()
         else:
             is_trained = np.isin(digests, self._trained)
-        kind = KINDS[role] if role else "trained" if is_trained.all() else "mixed" if is_trained.any() else "new"
+        kind = (
+            KINDS[role] if role else "trained" if is_trained.all() else "mixed" if is_trained.any() else "new"
+        )
         entry = {"kind": kind, "clips": len(numbers), "trained": int(is_trained.sum())}
         return entry, set(numbers[is_trained].tolist())
 
@@ -199,7 +213,9 @@ def _joined(splits: Sequence[dict[str, ClipPredictions]]) -> dict[str, ClipPredi
     """Concatenate the predictions of several splits, for the views that all of them have."""
     views = [view for view in splits[0] if all(view in split for split in splits)]
     return {
-        view: ClipPredictions(*(np.concatenate(column) for column in zip(*(split[view] for split in splits), strict=True)))
+        view: ClipPredictions(
+            *(np.concatenate(column) for column in zip(*(split[view] for split in splits), strict=True))
+        )
         for view in views
     }
 
@@ -208,7 +224,9 @@ def _set_name(set_path: Path | str) -> str:
     return str(set_path).rstrip("/").rsplit("/", 1)[-1] if is_url(set_path) else Path(set_path).resolve().name
 
 
-def open_views(shard_set: ShardSet, splits: tuple[str, ...], field: str, device: torch.device) -> dict[str, Batches]:
+def open_views(
+    shard_set: ShardSet, splits: tuple[str, ...], field: str, device: torch.device
+) -> dict[str, Batches]:
     """Open batches of each view that all given splits have.
 
     Returns:
@@ -224,7 +242,9 @@ def open_views(shard_set: ShardSet, splits: tuple[str, ...], field: str, device:
             shape = tuple(shard_set.fields[field]["shape"])
             views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
-        raise UsageError(f"{shard_set.location}: no samples in split {', '.join(splits)}; it has {', '.join(shard_set.splits)}")
+        raise UsageError(
+            f"{shard_set.location}: no samples in split {', '.join(splits)}; it has {', '.join(shard_set.splits)}"
+        )
     return views
 
 
@@ -236,10 +256,15 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
     """
     field_shape(shard_set, trained.config)
     if trained.fingerprint != manifest.fingerprint(trained.set_config):
-        raise UsageError(f"the run was trained on a set of another format than {shard_set.location}: train again")
+        raise UsageError(
+            f"the run was trained on a set of another format than {shard_set.location}: train again"
+        )
     different = config_differences(trained.set_config, shard_set.manifest["config"], trained.field)
     if different:
-        listed = "; ".join(f"{name} is {_short(before)} in the run, {_short(now)} in the set" for name, before, now in different)
+        listed = "; ".join(
+            f"{name} is {_short(before)} in the run, {_short(now)} in the set"
+            for name, before, now in different
+        )
         raise UsageError(
             f"the settings of {shard_set.location} differ from those of the run: {listed}; "
             "build the set with the settings of the run"

@@ -38,9 +38,18 @@ class PredictionAccumulator:
                 views.
         """
         full = batch.get("full")
-        self.parts.append((logits.float().softmax(1), batch["clip"], batch["cls"], batch["clip"] < 0 if full is None else full))
+        self.parts.append(
+            (
+                logits.float().softmax(1),
+                batch["clip"],
+                batch["cls"],
+                batch["clip"] < 0 if full is None else full,
+            )
+        )
 
-    def by_clip(self, full: bool | None = None, labelled: bool = True, local: bool = False) -> ClipPredictions:
+    def by_clip(
+        self, full: bool | None = None, labelled: bool = True, local: bool = False
+    ) -> ClipPredictions:
         """Average the collected probabilities over the samples of each clip.
 
         Args:

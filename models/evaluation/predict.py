@@ -65,16 +65,23 @@ def predict(
         UsageError: The input does not exist, has no audio, or does not fit the run.
     """
     out_csv = Path(out_csv)
-    rows, bad, trained, is_set = predict_clips(run, audio_or_set, device=device, workers=workers, splits=splits)
+    rows, bad, trained, is_set = predict_clips(
+        run, audio_or_set, device=device, workers=workers, splits=splits
+    )
     if is_set:
         write_predictions(out_csv, rows, trained.classes, probabilities)
     else:
         extra = [row.formatted() if probabilities else [] for row in rows]
-        cells = [[row.source.path, row.best(trained.classes), *columns] for row, columns in zip(rows, extra, strict=True)]
+        cells = [
+            [row.source.path, row.best(trained.classes), *columns]
+            for row, columns in zip(rows, extra, strict=True)
+        ]
         write_csv(out_csv, ("id", "class", *(trained.classes if probabilities else ())), cells)
     total = len(rows) + len(bad)
     if len(bad) > max_bad_fraction * total:
-        raise TooManyBadInputs(f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the messages above")
+        raise TooManyBadInputs(
+            f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the messages above"
+        )
     return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
 
 
@@ -114,10 +121,14 @@ def predict_clips(
     audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
         raise UsageError(f"no audio files in {path}: give a folder of audio")
-    config = dataclasses.replace(SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy")
+    config = dataclasses.replace(
+        SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
+    )
     with scratch.folder() as folder:
         clips = [Clip(name) for name in files]  # unlabelled, even in folders that are named like classes
-        options = BuildOptions(device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1)
+        options = BuildOptions(
+            device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
+        )
         with muted():
             build(audio, folder / "set", config, options, clips)
         bad = quarantined(folder / "set")
@@ -127,7 +138,9 @@ def predict_clips(
     return PredictedClips(rows, bad, trained, False)
 
 
-def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str) -> list[ClipRow]:
+def _predicted(
+    trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str
+) -> list[ClipRow]:
     """Predict the clips of `splits` (default: all) and return them sorted by path."""
     check_fits(trained, shard_set)
     resolved = resolve_device(device)
@@ -139,6 +152,8 @@ def _predicted(trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequenc
             raise ShardwaveError(
                 f"split {name} of {shard_set.location} has no {view} view, which the run was selected by: build the set with it"
             )
-        predicted = predictions(trained.network, views[view], trained.field, resolved, trained.config.precision)
+        predicted = predictions(
+            trained.network, views[view], trained.field, resolved, trained.config.precision
+        )
         rows += clip_rows(predicted, views[view].view, name)
     return sorted(rows, key=lambda row: row.source.identity)

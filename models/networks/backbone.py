@@ -46,12 +46,18 @@ def load(weights: str) -> Vgg16Backbone:
         backbone.initialise()
     else:
         state = _downloaded() if weights == "default" else _from_file(Path(weights))
-        features = {name.removeprefix("features."): value for name, value in state.items() if name.startswith("features.")}
+        features = {
+            name.removeprefix("features."): value
+            for name, value in state.items()
+            if name.startswith("features.")
+        }
         try:
             backbone.features.load_state_dict(features)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise ShardwaveError(f"--weights {weights}: not the weights of torchvision's vgg16 ({reason}): {_REMEDY}") from None
+            raise ShardwaveError(
+                f"--weights {weights}: not the weights of torchvision's vgg16 ({reason}): {_REMEDY}"
+            ) from None
     channels_last(backbone)
     return backbone
 
@@ -73,9 +79,13 @@ def _from_file(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the errors of torch.load have no common base class
-        raise ShardwaveError(f"--weights {path} is damaged, or not a state dict ({type(error).__name__}): {_REMEDY}") from error
+        raise ShardwaveError(
+            f"--weights {path} is damaged, or not a state dict ({type(error).__name__}): {_REMEDY}"
+        ) from error
     if not isinstance(state, dict) or not any(str(name).startswith("features.") for name in state):
-        raise ShardwaveError(f"--weights {path}: not a state dict of torchvision's vgg16 (no keys features.*): {_REMEDY}")
+        raise ShardwaveError(
+            f"--weights {path}: not a state dict of torchvision's vgg16 (no keys features.*): {_REMEDY}"
+        )
     return state
 
 
@@ -116,7 +126,9 @@ def derived_set(
     try:  # if several trainings need the same outputs, one computes them and the others wait
         lock = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
     except OSError as error:
-        raise ShardwaveError(f"{folder} cannot be written ({error.strerror}): copy the shard set to a writable folder") from None
+        raise ShardwaveError(
+            f"{folder} cannot be written ({error.strerror}): copy the shard set to a writable folder"
+        ) from None
     with lock:
         if not (folder / MANIFEST).exists():
             say(f"vgg16: computing the outputs of the frozen part for {samples} images, once, into {folder}")
@@ -176,7 +188,9 @@ def check_set(source: ShardSet, config: TrainConfig) -> None:
     """Raise UsageError if `source` has no images."""
     field = source.fields.get("npy")
     if field is None or field["dtype"] != "uint8" or len(field["shape"]) != 2:
-        raise UsageError(f"model {config.model} needs images, but {source.location} has none: build a set from audio")
+        raise UsageError(
+            f"model {config.model} needs images, but {source.location} has none: build a set from audio"
+        )
 
 
 def _digest(backbone: Vgg16Backbone) -> str:

@@ -29,14 +29,21 @@ class Cnn(Network):
         height, width = inputs.shape
         layers: list[nn.Module] = []
         before, size = 1, min(height, width)
-        for name, channels in (("conv1_kernel", config.conv1_channels), ("conv2_kernel", config.conv2_channels)):
+        for name, channels in (
+            ("conv1_kernel", config.conv1_channels),
+            ("conv2_kernel", config.conv2_channels),
+        ):
             kernel = getattr(config, name)
             if kernel > size:
                 raise UsageError(
                     f"{name} {kernel} is larger than its input of {size} pixels ({height}x{width} images): "
                     "use a smaller kernel, or build the set with a larger --image-size"
                 )
-            layers += [nn.Conv2d(before, channels, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(before, channels, kernel, padding="same"),
+                nn.MaxPool2d(2),
+                nn.ReLU(inplace=True),
+            ]
             before, size = channels, size // 2
         head = perceptron(before * (height // 4) * (width // 4), config, inputs.classes)
         self.body = nn.Sequential(*layers, nn.Flatten(), head)

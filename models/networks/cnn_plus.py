@@ -47,7 +47,9 @@ class CnnPlus(Network):
                 nn.AvgPool2d(2),
             ]
             before, after = after, 2 * after
-        self.body = nn.Sequential(*layers, _Pool(), nn.Dropout(config.dropout), nn.Linear(before, inputs.classes))
+        self.body = nn.Sequential(
+            *layers, _Pool(), nn.Dropout(config.dropout), nn.Linear(before, inputs.classes)
+        )
         channels_last(self)
 
 

@@ -72,7 +72,8 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
 }  # fmt: skip
 _OWN = NetworkSpec(
-    "shardwave.models.networks.build:OwnNetwork", unused=("hidden_size", "hidden_layers", "dropout", *_CONVOLUTIONS)
+    "shardwave.models.networks.build:OwnNetwork",
+    unused=("hidden_size", "hidden_layers", "dropout", *_CONVOLUTIONS),
 )
 _registered: dict[str, Factory] = {}
 
@@ -100,7 +101,9 @@ def find(name: str) -> NetworkSpec:
     if spec is None:
         raise UsageError(f"model must be one of {', '.join(names())}, got {name}")
     if not isinstance(spec, NetworkSpec):
-        raise UsageError(f"entry point {name} of group shardwave.networks must refer to a NetworkSpec, got {type(spec).__name__}")
+        raise UsageError(
+            f"entry point {name} of group shardwave.networks must refer to a NetworkSpec, got {type(spec).__name__}"
+        )
     return spec
 
 
@@ -137,5 +140,7 @@ def imported(name: str) -> Callable[..., Any]:
         for part in path.split("."):
             value = getattr(value, part)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"the network {name} cannot be imported ({error}): pass the function to shardwave.load_model") from error
+        raise UsageError(
+            f"the network {name} cannot be imported ({error}): pass the function to shardwave.load_model"
+        ) from error
     return value

@@ -57,7 +57,9 @@ class Vgg16Backbone(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                nn.init.kaiming_normal_(
+                    layer.weight, mode="fan_out", nonlinearity="relu", generator=generator
+                )
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
 

@@ -65,7 +65,9 @@ class Trained:
         return self.network.head if isinstance(self.network, Vgg16) else self.network
 
 
-def save(path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, metadata: dict[str, Any]) -> None:
+def save(
+    path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, metadata: dict[str, Any]
+) -> None:
     """Write a checkpoint, atomically.
 
     Args:
@@ -127,8 +129,12 @@ def read(path: Path) -> dict[str, Any]:
     if not path.exists():
         folds = sorted(path.parent.glob(f"fold*/{path.name}"))
         if folds:
-            raise UsageError(f"{path.parent} is a cross-validation: give the run folder of one fold, such as {folds[0].parent}")
-        raise UsageError(f"{path.parent} has no {path.name}: give a run folder with at least one finished epoch")
+            raise UsageError(
+                f"{path.parent} is a cross-validation: give the run folder of one fold, such as {folds[0].parent}"
+            )
+        raise UsageError(
+            f"{path.parent} has no {path.name}: give a run folder with at least one finished epoch"
+        )
     try:
         with open(path, "rb", opener=regular_file.opener) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -156,7 +162,9 @@ def load(path: Path | str) -> Trained:
     path = Path(path)
     content = read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ShardwaveError(f"{path} is not a checkpoint of this program (format {FORMAT}): give another file, or train again")
+        raise ShardwaveError(
+            f"{path} is not a checkpoint of this program (format {FORMAT}): give another file, or train again"
+        )
     typed.check(content, Checkpoint, path, "train again, or restore the file")
     config = typed.build(TrainConfig, content["config"], f"{path}: its config")
     state, described = content["state_dict"], content["inputs"]
@@ -185,6 +193,8 @@ def load(path: Path | str) -> Trained:
         IndexError,
     ) as error:  # PyTorch raises all of them for wrong shapes
         reason = str(error).strip().split("\n")[-1].strip() or type(error).__name__
-        raise ShardwaveError(f"{path} does not fit its model {config.model} ({reason}): train again") from None
+        raise ShardwaveError(
+            f"{path} does not fit its model {config.model} ({reason}): train again"
+        ) from None
     metadata = {entry.name: content[entry.name] for entry in dataclasses.fields(Trained)[3:]}
     return Trained(network.eval(), field, config, **metadata)

@@ -48,7 +48,9 @@ class ClipTable:
 
     def counts(self) -> dict[str, int]:
         """Return the number of clips by split."""
-        return dict(zip(self.splits, np.bincount(self.split, minlength=len(self.splits)).tolist(), strict=True))
+        return dict(
+            zip(self.splits, np.bincount(self.split, minlength=len(self.splits)).tolist(), strict=True)
+        )
 
     def of(self, splits: Sequence[str]) -> np.ndarray:
         """Return the digests of the clips in the given splits, uint64 [clips]."""
@@ -57,7 +59,9 @@ class ClipTable:
     def write(self, folder: Path) -> None:
         """Write `clips.npz` into a run folder, atomically."""
         buffer = io.BytesIO()
-        np.savez(buffer, digest=self.digest, cls=self.cls, split=self.split, splits=np.array(self.splits, np.str_))
+        np.savez(
+            buffer, digest=self.digest, cls=self.cls, split=self.split, splits=np.array(self.splits, np.str_)
+        )
         write_bytes(folder / NAME, buffer.getvalue())
 
 
@@ -117,7 +121,11 @@ def read(folder: Path) -> ClipTable | None:
         with np.load(path, allow_pickle=False) as columns:
             digest, cls, split, splits = (columns[name] for name in ("digest", "cls", "split", "splits"))
         numbers = (digest.dtype, cls.dtype, split.dtype) == (np.uint64, np.int64, np.int64)
-        if not numbers or splits.dtype.kind != "U" or not digest.shape == cls.shape == split.shape == (len(digest),):
+        if (
+            not numbers
+            or splits.dtype.kind != "U"
+            or not digest.shape == cls.shape == split.shape == (len(digest),)
+        ):
             raise ValueError("not the columns of a clip table")
         if len(split) and not 0 <= split.min() <= split.max() < len(splits):
             raise ValueError("a split without a name")
@@ -173,10 +181,15 @@ def _differences(earlier: Mapping[str, Any], run: Path, shard_set: ShardSet, fie
         differences += _clip_differences(old_table, before, table, now)
     elif table is not None and earlier["clips"] != table.counts():
         differences.append(f"clips by split were {_listed(earlier['clips'])}, now {_listed(table.counts())}")
-    return "; ".join(differences) or "same clips, labels and splits, but other paths, groups, order, slices or fields"
+    return (
+        "; ".join(differences)
+        or "same clips, labels and splits, but other paths, groups, order, slices or fields"
+    )
 
 
-def _clip_differences(old: ClipTable, old_classes: Sequence[str], new: ClipTable, new_classes: Sequence[str]) -> list[str]:
+def _clip_differences(
+    old: ClipTable, old_classes: Sequence[str], new: ClipTable, new_classes: Sequence[str]
+) -> list[str]:
     differences = []
     common = _common(old.digest.tolist(), new.digest.tolist())
     if common < len(old) or common < len(new):
@@ -187,7 +200,10 @@ def _clip_differences(old: ClipTable, old_classes: Sequence[str], new: ClipTable
         ("have other labels", _names(old.cls, old_classes), _names(new.cls, new_classes)),
         ("are in another split", _names(old.split, old.splits), _names(new.split, new.splits)),
     ):
-        same = _common(list(zip(old.digest.tolist(), before, strict=True)), list(zip(new.digest.tolist(), now, strict=True)))
+        same = _common(
+            list(zip(old.digest.tolist(), before, strict=True)),
+            list(zip(new.digest.tolist(), now, strict=True)),
+        )
         if same < common:
             differences.append(f"{common - same} of {len(old)} clips {text}")
     return differences

@@ -18,7 +18,9 @@ NAMES = {"full": "whole clips", "slice_mean": "mean over slices"}
 _SPLITS = (("train", "training (while learning)", "#0072B2"), ("val", "validation", "#D55E00"))
 
 
-def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch: int | None, title: str) -> None:
+def curves(
+    path: Path, history: list[dict[str, Any]], selected: str, best_epoch: int | None, title: str
+) -> None:
     """Draw accuracy, recall and F1, and loss over the epochs, for training and validation.
 
     Args:
@@ -31,7 +33,9 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     accuracy, recall, loss = figure.subplots(1, 3)
     epochs = [entry["epoch"] for entry in history]
-    has_scores = {(split, score): _has_score(history, split, score) for split in ("train", "val") for score in NAMES}
+    has_scores = {
+        (split, score): _has_score(history, split, score) for split in ("train", "val") for score in NAMES
+    }
     for split, name, colour in _SPLITS:
         for score in NAMES:
             if not has_scores[split, score]:
@@ -45,7 +49,11 @@ def curves(path: Path, history: list[dict[str, Any]], selected: str, best_epoch:
                 _line(recall, epochs, history, f"{split}_{score}_recall", colour, "-", f"recall, {label}")
                 _line(recall, epochs, history, f"{split}_{score}_f1", colour, "--", f"F1, {label}")
         _line(loss, epochs, history, f"{split}_loss", colour, "-", name)
-    for axes, name in ((accuracy, "Accuracy"), (recall, "Recall and F1, weighted by class"), (loss, "Loss (nats)")):
+    for axes, name in (
+        (accuracy, "Accuracy"),
+        (recall, "Recall and F1, weighted by class"),
+        (loss, "Loss (nats)"),
+    ):
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -71,7 +79,10 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()
     for split, name, colour in _SPLITS:
-        rows = [[entry.get(f"{split}_{selected}_accuracy", float("nan")) for entry in history] for history in histories.values()]
+        rows = [
+            [entry.get(f"{split}_{selected}_accuracy", float("nan")) for entry in history]
+            for history in histories.values()
+        ]
         epochs = range(1, 1 + min(map(len, rows)))
         for row in rows:
             axes.plot(epochs, row[: len(epochs)], color=colour, alpha=0.3, linewidth=1)
@@ -102,7 +113,9 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, format=PercentFormatter(1.0), label="share of the true class", shrink=0.8, aspect=30)
+    figure.colorbar(
+        image, ax=axes, format=PercentFormatter(1.0), label="share of the true class", shrink=0.8, aspect=30
+    )
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=font)
     axes.set_yticks(range(len(classes)), classes, fontsize=font)
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
@@ -119,7 +132,9 @@ def _has_score(history: list[dict[str, Any]], split: str, score: str) -> bool:
     return any(f"{split}_{score}_accuracy" in entry for entry in history)
 
 
-def _line(axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str, colour: str, line: str, label: str) -> None:
+def _line(
+    axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str, colour: str, line: str, label: str
+) -> None:
     values = [entry.get(key) for entry in history]
     if any(value is not None for value in values):
         numbers = [float("nan") if value is None else value for value in values]

@@ -36,7 +36,12 @@ class Result:
 
     def __init__(self, folder: Path, command: str, writes: bool = True, **fields: Any) -> None:
         self.folder, self.writes = folder, writes
-        self.fields: dict[str, Any] = {"format": FORMAT, "command": command, "state": "RUNNING", "error": None} | fields
+        self.fields: dict[str, Any] = {
+            "format": FORMAT,
+            "command": command,
+            "state": "RUNNING",
+            "error": None,
+        } | fields
 
     def __enter__(self) -> Result:
         self.fields["environment"] = environment()
@@ -89,11 +94,15 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / LOCK)
     if lock is None:
-        raise ShardwaveError(f"another process trains or searches in {folder}: wait until it ends, or use another --out")
+        raise ShardwaveError(
+            f"another process trains or searches in {folder}: wait until it ends, or use another --out"
+        )
     try:
         earlier = read(folder) if (folder / RESULT).exists() else None
         if earlier is not None and not resume:
-            raise UsageError(f"{folder} already holds a run ({earlier['state']}): use --resume to continue it, or another --out")
+            raise UsageError(
+                f"{folder} already holds a run ({earlier['state']}): use --resume to continue it, or another --out"
+            )
         for path in [*folder.glob(".*.tmp"), *folder.glob("kept/.*.tmp")]:
             path.unlink(missing_ok=True)
         yield earlier
@@ -110,14 +119,18 @@ def read(folder: Path | str) -> dict[str, Any]:
     """
     path = Path(folder) / RESULT
     try:
-        result = typed.parse(regular_file.read_bytes(path), path, "restore it, or run again into another folder")
+        result = typed.parse(
+            regular_file.read_bytes(path), path, "restore it, or run again into another folder"
+        )
     except FileNotFoundError:
         raise UsageError(f"{folder} is not a run folder: it has no {RESULT}") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT:
         version = result.get("format") if isinstance(result, dict) else None
-        raise UsageError(f"{path} has format {typed.shown(version)}, not {FORMAT}: it was written by another version")
+        raise UsageError(
+            f"{path} has format {typed.shown(version)}, not {FORMAT}: it was written by another version"
+        )
     return dict(typed.check(result, RunResult, path, "restore it, or run again into another folder"))
 
 
@@ -127,6 +140,8 @@ def _lines(fields: dict[str, Any]) -> str:
     for name, value in fields.items():
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            text = "[\n    " + ",\n    ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n  ]"
+            text = (
+                "[\n    " + ",\n    ".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n  ]"
+            )
         rows.append(f"  {json.dumps(name)}: {text}")
     return "{\n" + ",\n".join(rows) + "\n}\n"

@@ -41,7 +41,9 @@ def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
         The mixed samples, the index of each sample's partner (int64 [batch]), and the weight of the sample's
         own label (0.5 to 1).
     """
-    weight = torch.distributions.Beta(torch.tensor(alpha, device=samples.device), alpha, validate_args=False).sample()
+    weight = torch.distributions.Beta(
+        torch.tensor(alpha, device=samples.device), alpha, validate_args=False
+    ).sample()
     weight = torch.maximum(weight, 1 - weight)
     partner = torch.randperm(len(samples), device=samples.device)
     return torch.lerp(samples[partner], samples, weight.to(samples.dtype)), partner, weight

@@ -21,7 +21,15 @@ MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel", "conv1_channels",
     "conv2_channels", "hidden_layers",
 )  # fmt: skip
-REGULARISERS = ("label_smoothing", "mixup", "time_shift", "frequency_mask", "time_mask", "ema_decay", "schedule")
+REGULARISERS = (
+    "label_smoothing",
+    "mixup",
+    "time_shift",
+    "frequency_mask",
+    "time_mask",
+    "ema_decay",
+    "schedule",
+)
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
@@ -122,7 +130,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         find(self.model)
         if ":" not in self.model and (self.field or self.network_options):
-            raise UsageError(f"field and network_options apply to own networks only, not to model {self.model}: remove them")
+            raise UsageError(
+                f"field and network_options apply to own networks only, not to model {self.model}: remove them"
+            )
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
             require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
@@ -136,7 +146,9 @@ class TrainConfig:
             self.stop_after,
         )
         for name in ("dropout", "label_smoothing", "frequency_mask", "time_mask", "ema_decay"):
-            require(0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1", getattr(self, name))
+            require(
+                0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1", getattr(self, name)
+            )
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
         for name in ("weight_decay", "mixup", "seed"):
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
@@ -151,7 +163,10 @@ class TrainConfig:
 
     def params(self) -> dict[str, Any]:
         """Return the hyper-parameters by field name, as result.json stores them."""
-        return {**{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)}, **self.network_options}
+        return {
+            **{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)},
+            **self.network_options,
+        }
 
 
 def defaults(model: str, **changes: Any) -> TrainConfig:
@@ -185,7 +200,11 @@ def defaults_table() -> list[list[str]]:
     rows = [["", *NETWORKS], ["--train-view", *(spec.train_view for spec in NETWORKS.values())]]
     for name in ("epochs", *MODEL_FIELDS, *REGULARISERS):
         values = [getattr(defaults(model), name) for model in NETWORKS]
-        texts = [{True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values]
-        cells = ["-" if name in spec.unused else text for spec, text in zip(NETWORKS.values(), texts, strict=True)]
+        texts = [
+            {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}" for value in values
+        ]
+        cells = [
+            "-" if name in spec.unused else text for spec, text in zip(NETWORKS.values(), texts, strict=True)
+        ]
         rows.append([f"--{name.replace('_', '-')}", *cells])
     return rows

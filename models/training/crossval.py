@@ -56,7 +56,9 @@ def cross_validate(
     out = Path(out)
     present = folds(open_set(set_path).splits)
     if len(present) < 3:
-        raise UsageError(f"--folds all needs a shard set with three folds or more, {set_path} has {len(present)}")
+        raise UsageError(
+            f"--folds all needs a shard set with three folds or more, {set_path} has {len(present)}"
+        )
     with result.open_run(out, resume) as earlier:
         begin = time.perf_counter()
         data = TrainingData(set_path, _choice_config(config, present[0]))
@@ -69,7 +71,9 @@ def cross_validate(
             table.write(out)
             per_fold: list[dict[str, Any]] = []
             for fold in present:
-                per_fold.append(_fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds))
+                per_fold.append(
+                    _fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds)
+                )
                 record.update(per_fold=per_fold)
                 remaining = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
                 accuracy = per_fold[-1]["scores"][f"test_{data.selected}_accuracy"]
@@ -81,8 +85,13 @@ def cross_validate(
                 name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist()
                 for name in per_fold[0]["confusion"]
             }
-            seconds = {name: sum(entry["seconds"][name] for entry in per_fold) for name in ("step", "validation", "data_wait")}
-            seconds["total"] = time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
+            seconds = {
+                name: sum(entry["seconds"][name] for entry in per_fold)
+                for name in ("step", "validation", "data_wait")
+            }
+            seconds["total"] = (
+                time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
+            )
             record.fields |= {
                 "scores": _over(per_fold, np.mean),
                 "spread": _over(per_fold, np.std),
@@ -91,9 +100,13 @@ def cross_validate(
                 "threads": per_fold[0]["threads"],
                 "seconds": seconds,
             }
-            clip_csv.join_errors([out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS)
+            clip_csv.join_errors(
+                [out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS
+            )
             title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
-            figures.confusion(out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title)
+            figures.confusion(
+                out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title
+            )
             histories = {entry["fold"]: entry["choice"]["history"] for entry in per_fold}
             figures.folds(out / "curves.png", histories, data.selected, title)
             for entry in per_fold:
@@ -107,7 +120,13 @@ def _choice_config(config: TrainConfig, fold: int) -> TrainConfig:
 
 
 def _fold(
-    set_path: Path | str, config: TrainConfig, fold: int, present: list[int], out: Path, resume: bool, save_seconds: float
+    set_path: Path | str,
+    config: TrainConfig,
+    fold: int,
+    present: list[int],
+    out: Path,
+    resume: bool,
+    save_seconds: float,
 ) -> dict[str, Any]:
     """Select the number of epochs for a test fold, train again, and return the entry of `per_fold`."""
     names = [f"fold{number}" for number in present]
@@ -132,12 +151,15 @@ def _fold(
         "val_fold": following(present, fold),
         "epochs": epochs,
         "scores": tested["scores"],
-        "confusion": {name: matrix for name, matrix in tested["confusion"].items() if name.startswith("test_")},
+        "confusion": {
+            name: matrix for name, matrix in tested["confusion"].items() if name.startswith("test_")
+        },
         "choice": {"scores": choice["scores"], "history": choice["history"]},
         "parameters": tested["parameters"],
         "threads": tested["threads"],
         "seconds": {
-            name: choice["seconds"][name] + tested["seconds"][name] for name in ("total", "step", "validation", "data_wait")
+            name: choice["seconds"][name] + tested["seconds"][name]
+            for name in ("total", "step", "validation", "data_wait")
         },
     }
 

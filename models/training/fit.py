@@ -55,7 +55,9 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         ShardwaveError: The training loss became infinite or NaN.
     """
     if config.precision not in PRECISIONS:
-        raise UsageError(f"precision of a trial must be one of {', '.join(PRECISIONS)}, got {config.precision}")
+        raise UsageError(
+            f"precision of a trial must be one of {', '.join(PRECISIONS)}, got {config.precision}"
+        )
     if config.devices != 1:
         raise UsageError(f"a trial trains on one device, got --devices {config.devices}")
     keep_freed_memory()

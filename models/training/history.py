@@ -63,7 +63,9 @@ class History:
         better = self.best is None or self.metric not in entry or self._rank(entry) > self._rank(self.best)
         if better:
             self.best = entry
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, int | float))
+        numbers = ", ".join(
+            f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, int | float)
+        )
         _log.debug("%s%s", numbers, ", the best so far" if better else "")
         return better
 

@@ -54,7 +54,12 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.network, self.field = config, network, field
-        self.steps_per_epoch, self.train_view, self.views, self.selected = steps_per_epoch, train_view, views, selected
+        self.steps_per_epoch, self.train_view, self.views, self.selected = (
+            steps_per_epoch,
+            train_view,
+            views,
+            selected,
+        )
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.ema_decay else None
         self.steps = 0  # since the start of training; the random numbers of a step depend on it and the seed
         self.rank = 0
@@ -67,7 +72,9 @@ class Learner(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the state dict of `evaluated`, on the CPU."""
-        return {name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()}
+        return {
+            name: value.detach().to("cpu", copy=True) for name, value in self.evaluated.state_dict().items()
+        }
 
     # Training
 
@@ -103,7 +110,9 @@ class Learner(nn.Module):
                 self.config.ema_decay, (1 + self.steps) / (10 + self.steps)
             )  # smaller at first: reduces the weight of the initial values
             with torch.no_grad():
-                for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+                for mean, value in zip(
+                    self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+                ):
                     if mean.is_floating_point():
                         mean.lerp_(value, 1 - decay)
                     else:
@@ -116,10 +125,20 @@ class Learner(nn.Module):
             The optimiser, and the schedule, which is stepped after each step of the optimiser, or None for a
             constant rate.
         """
-        decayed = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim > 1]
-        plain = [parameter for parameter in self.network.parameters() if parameter.requires_grad and parameter.ndim <= 1]
+        decayed = [
+            parameter
+            for parameter in self.network.parameters()
+            if parameter.requires_grad and parameter.ndim > 1
+        ]
+        plain = [
+            parameter
+            for parameter in self.network.parameters()
+            if parameter.requires_grad and parameter.ndim <= 1
+        ]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
+        )
         if self.config.schedule == "none":
             return optimizer, None
         return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, self.one_cycle)

@@ -43,7 +43,13 @@ class Recorder(pl.Callback):
     """
 
     def __init__(
-        self, result: Result, data: TrainingData, config: TrainConfig, save_seconds: float, title: str, begin: float
+        self,
+        result: Result,
+        data: TrainingData,
+        config: TrainConfig,
+        save_seconds: float,
+        title: str,
+        begin: float,
     ) -> None:
         self.history, self.result, self.data, self.config = History(data.selected), result, data, config
         self.epochs, self.save_seconds, self.title = config.stop_after or config.epochs, save_seconds, title
@@ -76,7 +82,9 @@ class Recorder(pl.Callback):
         """Set the epoch, which determines the sample order."""
         _batches(trainer).set_epoch(trainer.current_epoch)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start the timer of the step."""
         self._step = time.perf_counter()
 
@@ -104,7 +112,9 @@ class Recorder(pl.Callback):
         """Report an interruption, which takes effect after the validation."""
         if self.interruption.requested and self.result.writes and not self._announced:
             self._announced = True
-            say("interrupted: the state is saved after the validation of this epoch; Ctrl-C again stops at once")
+            say(
+                "interrupted: the state is saved after the validation of this epoch; Ctrl-C again stops at once"
+            )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the timer of the validation."""
@@ -124,7 +134,11 @@ class Recorder(pl.Callback):
         self._bar.set_postfix_str(self._progress_text(), refresh=False)
         self._bar.update(self._last_batch)
         self.seconds["total"] = time.perf_counter() - self._begin
-        self.result.fields |= {"history": self.history.entries, "best_epoch": self.history.best_epoch, "seconds": self.seconds}
+        self.result.fields |= {
+            "history": self.history.entries,
+            "best_epoch": self.history.best_epoch,
+            "seconds": self.seconds,
+        }
         if time.perf_counter() - self._written >= max(WRITE_SECONDS, self._write_cost / SAVE_SHARE):
             begin = time.perf_counter()
             self.result.write()
@@ -144,7 +158,9 @@ class Recorder(pl.Callback):
         self._bar.close()
         self._save(trainer)  # scoring and drawing follow, and may be interrupted too
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Close the progress bar."""
         if self._bar is not None:
             self._bar.close()
@@ -167,7 +183,9 @@ class Recorder(pl.Callback):
         begin = time.perf_counter()
         if trainer.is_global_zero and self.best is not None:
             metadata = checkpoint.describe(self.data, self.history.best_epoch or 0)
-            checkpoint.save(self.result.folder / checkpoint.NAME, self.best, self.data.inputs, self.config, metadata)
+            checkpoint.save(
+                self.result.folder / checkpoint.NAME, self.best, self.data.inputs, self.config, metadata
+            )
             self.best = None
         trainer.save_checkpoint(self.result.folder / LAST)  # atomic, by run.AtomicCheckpoints
         self._saved = time.perf_counter()

@@ -77,12 +77,16 @@ def run(
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":
                 return earlier
-        begin = time.perf_counter() - (earlier or {}).get("seconds", {}).get("total", 0.0)  # includes earlier attempts
+        begin = time.perf_counter() - (earlier or {}).get("seconds", {}).get(
+            "total", 0.0
+        )  # includes earlier attempts
         table = clip_table.clip_table(data.source, data.field) if primary else None
         saved = {}  # shown by the result until the saved state is read
         if earlier is not None and (out / LAST).exists():
             saved = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier}
-        with result.Result(out, command, writes=primary, **run_fields(data, config, table), **saved) as record:
+        with result.Result(
+            out, command, writes=primary, **run_fields(data, config, table), **saved
+        ) as record:
             if table is not None:
                 table.write(out)
             recorder = Recorder(record, data, config, save_seconds, title or config.model, begin)
@@ -93,8 +97,12 @@ def run(
             assert best is not None
             trained = checkpoint.load(out / checkpoint.NAME)
             test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
-            clip_csv.write_errors(out / clip_csv.ERRORS, _misclassified(data, trained, test.predictions), trained.classes)
-            scores = {name: value for name, value in best.items() if name not in ("epoch", "per_class", "confusion")}
+            clip_csv.write_errors(
+                out / clip_csv.ERRORS, _misclassified(data, trained, test.predictions), trained.classes
+            )
+            scores = {
+                name: value for name, value in best.items() if name not in ("epoch", "per_class", "confusion")
+            }
             record.fields |= {
                 "best_epoch": best["epoch"],
                 "scores": scores | test.scores,
@@ -102,7 +110,8 @@ def run(
                 "confusion": best["confusion"] | test.confusion,
                 "history": recorder.history.entries,
                 "parameters": parameters(learner.network),
-                "seconds": recorder.seconds | ({"backbone": data.backbone_cost} if data.backbone_cost else {}),
+                "seconds": recorder.seconds
+                | ({"backbone": data.backbone_cost} if data.backbone_cost else {}),
             }
             if draw_figures:
                 _draw(out, config, data, record.fields)
@@ -152,19 +161,28 @@ def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder,
 class AtomicCheckpoints(TorchCheckpointIO):
     """Lightning plugin that writes checkpoints atomically, under a temporary name in the run folder."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Write a checkpoint atomically."""
         write_checkpoint(Path(path), checkpoint)
 
 
-def _misclassified(data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]) -> list[clip_csv.ClipRow]:
+def _misclassified(
+    data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]
+) -> list[clip_csv.ClipRow]:
     """Return the misclassified validation and test clips, by the view whose score selected the network."""
     view = SCORE_VIEWS[data.selected]
     rows: list[clip_csv.ClipRow] = []
-    for names, views, predicted in ((data.roles.val, data.val, None), (data.roles.test, data.test, test.get(view))):
+    for names, views, predicted in (
+        (data.roles.val, data.val, None),
+        (data.roles.test, data.test, test.get(view)),
+    ):
         if names and view in views:
             batches = data.evaluation_batches(views[view])
-            predicted = predicted or predictions(trained.head, batches, data.field, data.device, trained.config.precision)
+            predicted = predicted or predictions(
+                trained.head, batches, data.field, data.device, trained.config.precision
+            )
             rows += clip_csv.clip_rows(predicted, views[view], ", ".join(names))
     return clip_csv.misclassified(rows, trained.classes)
 
@@ -176,7 +194,9 @@ def _is_primary(config: TrainConfig) -> bool:
     SLURM starts it once per node.
     """
     node = (
-        next((os.environ[name] for name in ("NODE_RANK", "GROUP_RANK") if name in os.environ), "0") if config.nodes > 1 else "0"
+        next((os.environ[name] for name in ("NODE_RANK", "GROUP_RANK") if name in os.environ), "0")
+        if config.nodes > 1
+        else "0"
     )
     return node == "0" and getattr(rank_zero_only, "rank", 0) == 0
 

@@ -44,6 +44,8 @@ def train(
     """
     with sigterm_as_interrupt():
         if config.folds == "all":
-            return cross_validate(set_path, config, out, resume=resume, command=command, save_seconds=save_seconds)
+            return cross_validate(
+                set_path, config, out, resume=resume, command=command, save_seconds=save_seconds
+            )
         data = TrainingData(set_path, config)
         return run(data, config, Path(out), resume=resume, command=command, save_seconds=save_seconds)

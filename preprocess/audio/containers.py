@@ -106,7 +106,11 @@ def foreign_name(head: bytes) -> str | None:
 def _adts_frames(head: bytes) -> int:
     """Return the number of consecutive ADTS frames at the start."""
     position = frames = 0
-    while head[position : position + 1] == b"\xff" and len(head) > position + 6 and head[position + 1] & 0xF6 == 0xF0:
+    while (
+        head[position : position + 1] == b"\xff"
+        and len(head) > position + 6
+        and head[position + 1] & 0xF6 == 0xF0
+    ):
         length = (head[position + 3] & 3) << 11 | head[position + 4] << 3 | head[position + 5] >> 5
         if length < 7:  # the header alone has 7 bytes
             break
@@ -198,7 +202,13 @@ def _wav(file: FileIO, size: int) -> Layout:
     held = size - start
     if length == _UNKNOWN and long is not None:
         length = long
-    is_open = length >= OPEN and length > held or length == 0 and held > 8 and _chunk(file, start, size, order) is None
+    is_open = (
+        length >= OPEN
+        and length > held
+        or length == 0
+        and held > 8
+        and _chunk(file, start, size, order) is None
+    )
     stated = held if is_open else length
     if code == 0xFFFE and guid[2:] == _GUID_REST:
         code = guid[0] + 256 * guid[1]
@@ -231,7 +241,9 @@ def _au(file: FileIO, size: int) -> Layout:
     if not reason:
         _check_rest(file, start + stated, size, None, stated)
     if kind and channels:
-        return Layout(Samples(start, stated // block, channels, rate, kind, bits, True), missing=missing, reason=reason)
+        return Layout(
+            Samples(start, stated // block, channels, rate, kind, bits, True), missing=missing, reason=reason
+        )
     if not (is_open or reason):
         return Layout()
     rebuilt = struct.pack(">4s5I", b".snd", 24, stated, code, rate, channels) + _read(file, start, stated)
@@ -271,7 +283,9 @@ def _aiff(file: FileIO, size: int) -> Layout:
         pcm = Samples(start, stated // block, channels, rate, kind, width, big_endian)
         return Layout(pcm, missing=missing, reason=reason)
     if is_open:
-        raise BadAudio(f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to WAV")
+        raise BadAudio(
+            f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to WAV"
+        )
     return Layout(missing=missing, reason=reason)
 
 

@@ -102,10 +102,14 @@ def decode(
         if (start, end) != (None, None) and (last - first) * sample_rate < 0.5:
             raise BadAudio("the segment is shorter than a sample")
         if last - first > limits.seconds:
-            raise BadAudio(f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows")
+            raise BadAudio(
+                f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows"
+            )
         samples, undecoded = _resampled(source.streams, sample_rate, first, last)
         if undecoded > limits.missing_seconds:
-            raise BadAudio(f"truncated or damaged: decoding ends {undecoded:.2f} s before the end of {seconds:.2f} s")
+            raise BadAudio(
+                f"truncated or damaged: decoding ends {undecoded:.2f} s before the end of {seconds:.2f} s"
+            )
         crc32 = source.crc32
         if source.sums and isinstance(file, SummedFile) and not start and end is None:
             file.sum_up()
@@ -114,8 +118,18 @@ def decode(
     if _log.isEnabledFor(logging.DEBUG):
         rate = f"{stream.rate:,} Hz" + (f" to {sample_rate:,} Hz" if stream.rate != sample_rate else "")
         took = 1_000 * (time.perf_counter() - begin)
-        _log.debug("read %s by %s: %.2f s, %d ch, %s, in %.1f ms", path, stream.reader, last - first, stream.channels, rate, took)
-    remark = source.reason or (f"decoding ends {undecoded:.3f} s before the stated end" if undecoded else None)
+        _log.debug(
+            "read %s by %s: %.2f s, %d ch, %s, in %.1f ms",
+            path,
+            stream.reader,
+            last - first,
+            stream.channels,
+            rate,
+            took,
+        )
+    remark = source.reason or (
+        f"decoding ends {undecoded:.3f} s before the stated end" if undecoded else None
+    )
     return Decoded(samples, stream.rate, stream.channels, last - first, crc32, remark)
 
 
@@ -157,7 +171,9 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 3_600:.1f} hours" if seconds >= 7_200 else f"{seconds / 60:.1f} minutes"
 
 
-def _resampled(streams: list[Stream], sample_rate: int, first: float, last: float) -> tuple[np.ndarray, float]:
+def _resampled(
+    streams: list[Stream], sample_rate: int, first: float, last: float
+) -> tuple[np.ndarray, float]:
     """Return the samples from second `first` to `last`, and the seconds that could not be decoded.
 
     Blocks are copied into the result one by one, so that memory never holds a long clip twice.
@@ -189,7 +205,9 @@ def _resampled(streams: list[Stream], sample_rate: int, first: float, last: floa
     return samples[:filled] if filled else np.zeros(1, np.float32), undecoded
 
 
-def _at_rate(blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]) -> Iterator[np.ndarray]:
+def _at_rate(
+    blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]
+) -> Iterator[np.ndarray]:
     """Yield the blocks resampled to `sample_rate`; append the length of each input block to `decoded`."""
     if rate != sample_rate:
         import soxr

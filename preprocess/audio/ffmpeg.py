@@ -74,5 +74,7 @@ def open_stream(
     if not frames:
         raise BadAudio("no samples")
     missing = max(0.0, stated - frames / rate) if is_stated else 0.0
-    reason = f"the file states {stated:.2f} s, {frames / rate:.2f} s can be decoded" if missing > 0.1 else None
+    reason = (
+        f"the file states {stated:.2f} s, {frames / rate:.2f} s can be decoded" if missing > 0.1 else None
+    )
     return (rate, channels, frames, blocks, "FFmpeg"), missing, reason

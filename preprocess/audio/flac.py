@@ -61,7 +61,10 @@ def streams(data: Bytes) -> list[FlacStream]:
         raise BadAudio("not audio: a FLAC marker without a header")
     if starts == [0]:
         return [_stream(memoryview(data), alone=True)]
-    return [_stream(memoryview(data)[start:stop]) for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)]
+    return [
+        _stream(memoryview(data)[start:stop])
+        for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)
+    ]
 
 
 def _stream(data: memoryview, alone: bool = False) -> FlacStream:
@@ -75,7 +78,9 @@ def _stream(data: memoryview, alone: bool = False) -> FlacStream:
     while not last and begin + 4 <= len(data):
         last = bool(data[begin] & 0x80)
         begin += 4 + int.from_bytes(data[begin + 1 : begin + 4], "big")
-    frames = _frames(data, begin, max(2 * longest_frame, _TAIL), shortest if shortest == longest_block else 0, channels)
+    frames = _frames(
+        data, begin, max(2 * longest_frame, _TAIL), shortest if shortest == longest_block else 0, channels
+    )
     if not frames:
         raise BadAudio("no samples: a FLAC header without frames")
     final = frames[-1]

@@ -37,7 +37,9 @@ class Kind(NamedTuple):
     samples: int  # per frame
 
     def __str__(self) -> str:
-        return f"layer {self.layer}, {self.rate} Hz, {self.channels} channel{'s' if self.channels > 1 else ''}"
+        return (
+            f"layer {self.layer}, {self.rate} Hz, {self.channels} channel{'s' if self.channels > 1 else ''}"
+        )
 
 
 class MpegStream(NamedTuple):
@@ -106,7 +108,10 @@ def find_frame(data: Bytes, start: int, kind: Kind | None = None, following: int
 def skip_id3(data: Bytes, position: int) -> int:
     """Return the position after the ID3v2 tags at `position`, including footers and padding."""
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
-        size = sum((byte & 127) << shift for byte, shift in zip(data[position + 6 : position + 10], (21, 14, 7, 0), strict=True))
+        size = sum(
+            (byte & 127) << shift
+            for byte, shift in zip(data[position + 6 : position + 10], (21, 14, 7, 0), strict=True)
+        )
         position += 10 + size + (10 if data[position + 5] & 0x10 else 0)
     return min(position, len(data))
 
@@ -150,11 +155,15 @@ def read(data: Bytes) -> MpegStream:
         header = frame_header(data[end : end + 4])
         if end == position or not header or header[1] != kind:
             if header and find_frame(data, end) == end:
-                raise BadAudio(f"its MPEG frames change at byte {end} from {kind} to {header[1]}: convert it to one rate")
+                raise BadAudio(
+                    f"its MPEG frames change at byte {end} from {kind} to {header[1]}: convert it to one rate"
+                )
             begin = find_frame(data, end, kind)
             rest = (begin if begin >= 0 else len(data)) - end
             if begin >= 0 or (rest > min(JUNK, position // 16) and not 0 < stated <= frames):
-                reasons.append(f"at byte {end} of {len(data)}, after {frames} MPEG frames, {rest} bytes are none")
+                reasons.append(
+                    f"at byte {end} of {len(data)}, after {frames} MPEG frames, {rest} bytes are none"
+                )
                 lost += rest * kind.samples * max(1, frames) // max(1, sum(map(len, runs)))
             if begin < 0:
                 break
@@ -174,7 +183,9 @@ def read(data: Bytes) -> MpegStream:
 def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
     """Return what the first frame states: frames or 0, samples to skip and to drop, and if it is a header."""
     if kind.layer == 3:
-        side = {(1, False): 9, (2, False): 17, (1, True): 17, (2, True): 32}[kind.channels, kind.samples == 1_152]
+        side = {(1, False): 9, (2, False): 17, (1, True): 17, (2, True): 32}[
+            kind.channels, kind.samples == 1_152
+        ]
         if frame[4 + side : 8 + side] in (b"Xing", b"Info") and len(frame) >= 12 + side:
             flags, count = struct.unpack(">II", frame[8 + side : 16 + side].ljust(8, b"\0"))
             lame = 12 + side + 4 * (flags & 1) + 2 * (flags & 2) + 25 * (flags & 4) + (flags & 8) // 2
@@ -211,7 +222,9 @@ def _skip_tag(data: Bytes, position: int) -> int:
             is_header = len(head) == 32 and head[23] & 0x20
             position += 32 + (int.from_bytes(head[12:16], "little") if is_header or len(head) < 32 else 0)
         elif head.startswith(b"LYRICSBEGIN"):
-            ends = [end + 9 for mark in (b"LYRICS200", b"LYRICSEND") if (end := data.find(mark, position)) >= 0]
+            ends = [
+                end + 9 for mark in (b"LYRICS200", b"LYRICSEND") if (end := data.find(mark, position)) >= 0
+            ]
             position = min(ends, default=len(data))
         if position == start:
             return min(position, len(data))

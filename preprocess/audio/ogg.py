@@ -58,7 +58,9 @@ def streams(data: Bytes) -> list[OggStream]:
     if cut is not None:
         missing = cut.granule - pages[-1].granule if cut.serial == pages[-1].serial and cut.granule > 0 else 0
         if not (cut.flags & _END and missing > 0):
-            raise BadAudio(f"truncated: the last Ogg page is cut, at byte {cut.position}, and the stream has no end")
+            raise BadAudio(
+                f"truncated: the last Ogg page is cut, at byte {cut.position}, and the stream has no end"
+            )
     audio = [stream for link in links if (stream := _stream(data, link, len(links) == 1)) is not None]
     if not audio:
         raise BadAudio("an Ogg file without a Vorbis, Opus or FLAC stream")
@@ -102,7 +104,9 @@ def _stream(data: Bytes, link: list[_Page], alone: bool) -> OggStream | None:
     for page in link:
         if page.flags & _BEGIN:
             packet = data[page.position + page.head : page.position + page.size]
-            codecs[page.serial] = next((name for mark, name in _CODECS.items() if packet.startswith(mark)), None)
+            codecs[page.serial] = next(
+                (name for mark, name in _CODECS.items() if packet.startswith(mark)), None
+            )
     serial = next((serial for serial, codec in codecs.items() if codec is not None), None)
     if serial is None:
         return None
@@ -121,4 +125,6 @@ def _stream(data: Bytes, link: list[_Page], alone: bool) -> OggStream | None:
     last = link[-1]
     if alone and len(own) == len(link) and last.position + last.size == len(data):
         return OggStream(None, codec, 0, reason)
-    return OggStream(b"".join(data[page.position : page.position + page.size] for page in own), codec, 0, reason)
+    return OggStream(
+        b"".join(data[page.position : page.position + page.size] for page in own), codec, 0, reason
+    )

@@ -68,7 +68,9 @@ class SummedFile(FileIO):
         return count
 
 
-def mono_blocks(file: FileIO, pcm: Samples, frames: int, size: int, integers: bool = False) -> Iterator[np.ndarray]:
+def mono_blocks(
+    file: FileIO, pcm: Samples, frames: int, size: int, integers: bool = False
+) -> Iterator[np.ndarray]:
     """Read uncompressed samples and average their channels.
 
     Args:

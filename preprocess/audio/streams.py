@@ -96,7 +96,9 @@ def open_source(
         return Source([Stream(*decoded)], missing, reason)
 
 
-def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None) -> Source:
+def _open(
+    file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None
+) -> Source:
     """Find the streams of a file; raises UnknownEncoding if only FFmpeg may decode it."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
@@ -113,8 +115,12 @@ def _open(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, inte
         if samples.mpeg is not None:
             file.seek(samples.mpeg[0])
             source = _mpeg_source(file.read(samples.mpeg[1] - samples.mpeg[0]), stack)
-            return source._replace(missing=source.missing + samples.missing, reason=source.reason or samples.reason)
-        sound = _sound_stream(file if samples.rebuilt is None else _memory_file(samples.rebuilt, stack), stack)
+            return source._replace(
+                missing=source.missing + samples.missing, reason=source.reason or samples.reason
+            )
+        sound = _sound_stream(
+            file if samples.rebuilt is None else _memory_file(samples.rebuilt, stack), stack
+        )
         return Source([sound], samples.missing, samples.reason)
     if kind == "foreign":
         raise UnknownEncoding(foreign_name(head))
@@ -139,7 +145,9 @@ def _content(file: FileIO, size: int) -> Bytes:
     return file.readall()
 
 
-def _tagged(file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None) -> Source:
+def _tagged(
+    file: FileIO, name: str, stack: contextlib.ExitStack, piece: int, integers_at: int | None
+) -> Source:
     """Find the streams of a file that begins with ID3v2 tags."""
     data = _content(file, os.fstat(file.fileno()).st_size)
     crc32 = zlib.crc32(data) if isinstance(file, SummedFile) else None
@@ -169,7 +177,11 @@ def _encoded(file: FileIO | None, data: Bytes, kind: str, stack: contextlib.Exit
             missing += source.missing
             reasons += [source.reason, part.reason]
             continue
-        streams.append(_sound_stream(file if part.data is None and file else _memory_file(part.data or data, stack), stack))
+        streams.append(
+            _sound_stream(
+                file if part.data is None and file else _memory_file(part.data or data, stack), stack
+            )
+        )
         missing += part.missing / streams[-1].rate
         reasons.append(part.reason)
     return Source(streams, missing, next(filter(None, reasons), None))
@@ -178,11 +190,15 @@ def _encoded(file: FileIO | None, data: Bytes, kind: str, stack: contextlib.Exit
 def _flac_source(file: FileIO | None, data: Bytes, stack: contextlib.ExitStack) -> Source:
     parts = flac.streams(data)
     streams = [
-        _sound_stream(_memory_file(part.data or data, stack) if file is None or part.data is not None else file, stack)
+        _sound_stream(
+            _memory_file(part.data or data, stack) if file is None or part.data is not None else file, stack
+        )
         for part in parts
     ]
     return Source(
-        streams, sum(part.missing / part.rate for part in parts), next((part.reason for part in parts if part.reason), None)
+        streams,
+        sum(part.missing / part.rate for part in parts),
+        next((part.reason for part in parts if part.reason), None),
     )
 
 
@@ -232,7 +248,11 @@ def _pcm_stream(file: FileIO, pcm: Samples, kind: str, piece: int, integers: boo
 
 
 def _sound_stream(
-    file: FileIO, stack: contextlib.ExitStack, frames: int | None = None, skip: int = 0, end: int | None = None
+    file: FileIO,
+    stack: contextlib.ExitStack,
+    frames: int | None = None,
+    skip: int = 0,
+    end: int | None = None,
 ) -> Stream:
     """Open a stream that libsndfile decodes.
 
@@ -246,7 +266,9 @@ def _sound_stream(
         with silenced():
             sound = stack.enter_context(soundfile.SoundFile(file.fileno(), closefd=False))
     except soundfile.LibsndfileError as error:
-        raise UnknownEncoding(f"an encoding that libsndfile does not know ({error.error_string.strip()})") from error
+        raise UnknownEncoding(
+            f"an encoding that libsndfile does not know ({error.error_string.strip()})"
+        ) from error
     total = sound.frames if frames is None else frames
     end = total if end is None else end
     _check_format(sound.samplerate, sound.channels)
@@ -277,7 +299,9 @@ def _sound_stream(
                 check_range(mono)
                 yield mono
 
-    return Stream(sound.samplerate, sound.channels, end - skip, blocks, f"libsndfile ({sound.format} {sound.subtype})")
+    return Stream(
+        sound.samplerate, sound.channels, end - skip, blocks, f"libsndfile ({sound.format} {sound.subtype})"
+    )
 
 
 def _check_format(rate: int, channels: int) -> None:

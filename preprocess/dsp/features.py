@@ -54,7 +54,11 @@ def feature_rows(config: SpectrogramConfig) -> list[str]:
 
 def feature_names(config: SpectrogramConfig) -> list[str]:
     """Return the names of the feature columns, for example `mfcc1_mean`; an empty list if features are off."""
-    return [f"{row}_{statistic}" for row in feature_rows(config) for statistic in STATISTICS] if config.features else []
+    return (
+        [f"{row}_{statistic}" for row in feature_rows(config) for statistic in STATISTICS]
+        if config.features
+        else []
+    )
 
 
 def measure_count(config: SpectrogramConfig) -> int:

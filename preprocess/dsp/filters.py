@@ -39,7 +39,9 @@ class BandedMatrix(NamedTuple):
         counts, begin = self.counts[rows], self.starts[rows.start]
         weights = self.weights[begin : begin + counts.sum()]
         row = np.repeat(np.arange(len(counts)), counts)
-        column = np.arange(len(weights)) + np.repeat(self.first[rows] - self.starts[rows], counts) + begin - start
+        column = (
+            np.arange(len(weights)) + np.repeat(self.first[rows] - self.starts[rows], counts) + begin - start
+        )
         inside = (column >= 0) & (column < stop - start)
         matrix = np.zeros((len(counts), stop - start), np.float32)
         matrix[row[inside], column[inside]] = weights[inside]

@@ -32,12 +32,16 @@ def features(measures: Any, rates: Any, bounds: Sequence[tuple[int, int]], confi
     xp = _library(measures)
     contrasts = contrast_count(config.sample_rate)
     ends = np.cumsum([0, MELS, CHROMA, 2, 1, contrasts, contrasts]).tolist()
-    mel, chroma, shape, rolloff, peak, valley = (measures[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True))
+    mel, chroma, shape, rolloff, peak, valley = (
+        measures[start:stop] for start, stop in zip(ends[:-1], ends[1:], strict=True)
+    )
     mfcc = _dct_like(measures) @ _decibels(xp, mel)
     largest = xp.amax(chroma, axis=0)
     chroma = chroma / xp.where(largest < TINY, 1.0, largest)
     rolloff = xp.clip(rolloff, 0, config.bins - 1) * (config.sample_rate / config.n_fft)
-    rows = xp.concatenate([mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates[None]])
+    rows = xp.concatenate(
+        [mfcc, chroma, shape, _decibels(xp, peak) - _decibels(xp, valley), rolloff, rates[None]]
+    )
     views = [(0, rows.shape[1]), *bounds]
     by_length: dict[int, list[int]] = {}
     for number, (start, stop) in enumerate(views):

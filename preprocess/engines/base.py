@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from shardwave.preprocess.audio.decode import Decoded
 
 NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
-NO_DALI = "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine numba or torch"
+NO_DALI = (
+    "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine numba or torch"
+)
 # Bounds of the largest sample of a clip. Below QUIETEST, float32 cannot represent powers 80 dB under the
 # maximum; above LOUDEST, it cannot represent the maximum power.
 QUIETEST, LOUDEST = 1e-9, 1e15
@@ -98,7 +100,9 @@ class Engine(ABC):
                     clips[number] = decode_source(source, self.config.sample_rate, **options)
                 except BadAudio as error:
                     clips[number] = error
-            full, slices, features = self([clip.samples for clip in clips.values() if not isinstance(clip, BadAudio)])
+            full, slices, features = self(
+                [clip.samples for clip in clips.values() if not isinstance(clip, BadAudio)]
+            )
             outputs = iter(zip(full, slices, features or repeat(None), strict=False))
             for number, clip in clips.items():
                 if isinstance(clip, BadAudio):

@@ -71,18 +71,32 @@ class DaliEngine(Engine):
             lines = self._run("bands", [self._banded(power) for power in lines])[0]
         bounds = [self.config.slice_bounds(len(clip)) for clip in clips]
         views = [
-            line[:, start:stop] for line, parts in zip(lines, bounds, strict=True) for start, stop in [(0, line.shape[1]), *parts]
+            line[:, start:stop]
+            for line, parts in zip(lines, bounds, strict=True)
+            for start, stop in [(0, line.shape[1]), *parts]
         ]
-        images = [image for start in range(0, len(views), VIEWS) for image in self._draw(views[start : start + VIEWS])]
+        images = [
+            image
+            for start in range(0, len(views), VIEWS)
+            for image in self._draw(views[start : start + VIEWS])
+        ]
         for i, ((_, exponent), parts) in enumerate(zip(ready, bounds, strict=True)):
             own, images = np.stack(images[: 1 + len(parts)]), images[1 + len(parts) :]
-            yield own, self._features(rest[0][i], rest[1][i], exponent, parts) if self.config.features else None
+            yield (
+                own,
+                self._features(rest[0][i], rest[1][i], exponent, parts) if self.config.features else None,
+            )
 
     def _draw(self, views: list[Any]) -> list[np.ndarray]:
         """Resize lines [size, frames, 1] to images [size, size]."""
-        contiguous = [np.ascontiguousarray(view) if isinstance(view, np.ndarray) else view.contiguous() for view in views]
+        contiguous = [
+            np.ascontiguousarray(view) if isinstance(view, np.ndarray) else view.contiguous()
+            for view in views
+        ]
         images = self._run("views", contiguous)[0]
-        return [np.array(image if isinstance(image, np.ndarray) else image.cpu())[:, :, 0] for image in images]
+        return [
+            np.array(image if isinstance(image, np.ndarray) else image.cpu())[:, :, 0] for image in images
+        ]
 
     def _banded(self, power: Any) -> Any:
         if isinstance(power, np.ndarray):
@@ -97,7 +111,9 @@ class DaliEngine(Engine):
         from shardwave.preprocess.dsp.statistics import features
         from shardwave.preprocess.engines import torch_features
 
-        power, samples = (torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in (power, samples))
+        power, samples = (
+            torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in (power, samples)
+        )
         measures = torch_features.measure(power.T.contiguous() * 4.0**exponent, self.config).T
         rates = torch_features.zero_crossing_rate(samples, 2.0**exponent, self.config)
         return features(measures, rates, bounds, self.config).cpu().numpy()
@@ -124,7 +140,9 @@ class DaliEngine(Engine):
         }
         device = {"device_id": None if self.device == "cpu" else 0}
         once = {"prefetch_queue_depth": 1, "exec_async": False, "exec_pipelined": False}
-        pipeline = self._dali.Pipeline(batch_size=VIEWS if name == "views" else CLIPS, num_threads=1, **device, **once)
+        pipeline = self._dali.Pipeline(
+            batch_size=VIEWS if name == "views" else CLIPS, num_threads=1, **device, **once
+        )
         with pipeline:
             outputs = graph[name]()
             pipeline.set_outputs(*(outputs if isinstance(outputs, tuple) else (outputs,)))
@@ -133,7 +151,9 @@ class DaliEngine(Engine):
 
     def _input(self, dimensions: int, host: bool = False) -> Any:
         device = "gpu" if self.device == "cuda" and not host else "cpu"
-        return self._dali.fn.external_source(name="input", dtype=self._dali.types.FLOAT, ndim=dimensions, device=device)
+        return self._dali.fn.external_source(
+            name="input", dtype=self._dali.types.FLOAT, ndim=dimensions, device=device
+        )
 
     def _from_audio(self) -> Any:
         """Build the graph from samples to lines (power for `log` bands); with features, also power and samples."""
@@ -161,7 +181,8 @@ class DaliEngine(Engine):
         fn = self._dali.fn
         level = fn.to_decibels(power, multiplier=10.0, cutoff_db=self.config.floor_db)
         return self._resize(
-            fn.expand_dims(fn.reinterpret(level, layout="HW"), axes=[2], new_axis_names="C"), resize_y=self.config.image_size
+            fn.expand_dims(fn.reinterpret(level, layout="HW"), axes=[2], new_axis_names="C"),
+            resize_y=self.config.image_size,
         )
 
     def _images(self) -> Any:
@@ -174,5 +195,10 @@ class DaliEngine(Engine):
     def _resize(self, image: Any, **extent: int) -> Any:
         types = self._dali.types
         return self._dali.fn.resize(
-            image, mode="stretch", interp_type=types.INTERP_TRIANGULAR, antialias=True, dtype=types.FLOAT, **extent
+            image,
+            mode="stretch",
+            interp_type=types.INTERP_TRIANGULAR,
+            antialias=True,
+            dtype=types.FLOAT,
+            **extent,
         )

@@ -39,7 +39,9 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
     """
     if engine not in ("auto", *ENGINES):
         if plugins.load("engines", engine) is None:
-            raise UsageError(f"engine must be one of {', '.join(('auto', *ENGINES, *plugins.names('engines')))}, got {engine}")
+            raise UsageError(
+                f"engine must be one of {', '.join(('auto', *ENGINES, *plugins.names('engines')))}, got {engine}"
+            )
         return engine, "cpu" if device == "auto" else device
     if device not in ("auto", *DEVICES):
         raise UsageError(f"device must be one of auto, {', '.join(DEVICES)}, got {device}")
@@ -107,6 +109,8 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
         return ReferenceEngine(config)
     extension = plugins.load("engines", engine)
     if extension is None:
-        raise UsageError(f"engine must be one of {', '.join((*ENGINES, *plugins.names('engines')))}, got {engine}")
+        raise UsageError(
+            f"engine must be one of {', '.join((*ENGINES, *plugins.names('engines')))}, got {engine}"
+        )
     instance: Engine = extension(config, device)
     return instance

@@ -75,8 +75,12 @@ class TorchEngine(Engine):
         self._stream = torch.cuda.Stream() if device == "cuda" else None
         bands = frequency_bands(config)
         self._bands = None if bands is None else self._blocks(banded(bands))
-        self._along = self._blocks(resize(config.bins if bands is None else config.image_size, config.image_size))
-        self._across = functools.lru_cache(maxsize=64)(lambda frames: self._blocks(resize(frames, config.image_size)))
+        self._along = self._blocks(
+            resize(config.bins if bands is None else config.image_size, config.image_size)
+        )
+        self._across = functools.lru_cache(maxsize=64)(
+            lambda frames: self._blocks(resize(frames, config.image_size))
+        )
         self._window = torch.hann_window(config.n_fft, device=device)
         if device == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's own stream must find the tables complete
@@ -84,10 +88,16 @@ class TorchEngine(Engine):
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """Compute the images and features of clips, see `Engine.__call__`."""
         size = self.config.image_size
-        outputs = [finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]]
-        full = np.stack([output.full for output in outputs]) if outputs else np.empty((0, size, size), np.uint8)
+        outputs = [
+            finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]
+        ]
+        full = (
+            np.stack([output.full for output in outputs]) if outputs else np.empty((0, size, size), np.uint8)
+        )
         numbers = [output.features for output in outputs if output.features is not None]
-        return EngineOutput(full, [output.slices for output in outputs], numbers if self.config.features else None)
+        return EngineOutput(
+            full, [output.slices for output in outputs], numbers if self.config.features else None
+        )
 
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
@@ -97,7 +107,9 @@ class TorchEngine(Engine):
             return super().stream(sources, summed, limits)
         return enumerate(self.pipelined(sources, summed, limits))
 
-    def pipelined(self, sources: Iterable[Path | Segment], summed: bool, limits: Limits) -> Iterator[ClipOutput | BadAudio]:
+    def pipelined(
+        self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
+    ) -> Iterator[ClipOutput | BadAudio]:
         """Decode files in threads and compute their images on the device, with up to IN_FLIGHT clips at a time.
 
         Args:
@@ -109,12 +121,19 @@ class TorchEngine(Engine):
             The output of each source in order; a `BadAudio` for a file that cannot be used.
         """
         read = functools.partial(
-            decode_source, sample_rate=self.config.sample_rate, piece=PIECE, summed=summed, integers=True, limits=limits
+            decode_source,
+            sample_rate=self.config.sample_rate,
+            piece=PIECE,
+            summed=summed,
+            integers=True,
+            limits=limits,
         )
         pending = deque[Callable[[], ClipOutput | BadAudio]]()
         for future in _ahead(read, sources):
             error = future.exception()
-            failed = functools.partial(lambda bad_audio: bad_audio, error) if isinstance(error, BadAudio) else None
+            failed = (
+                functools.partial(lambda bad_audio: bad_audio, error) if isinstance(error, BadAudio) else None
+            )
             pending.append(failed or self._start(future.result()))
             if len(pending) == IN_FLIGHT:
                 yield pending.popleft()()
@@ -138,7 +157,9 @@ class TorchEngine(Engine):
 
         return finish
 
-    def _compute(self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]) -> list[torch.Tensor]:
+    def _compute(
+        self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]
+    ) -> list[torch.Tensor]:
         """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].
 
         `samples` [time] are divided by 2 ** exponent; `bounds` are the frames of the slices.
@@ -152,7 +173,9 @@ class TorchEngine(Engine):
         for start in range(0, len(windows), PART):
             levels = self._logarithms(windows[start : start + PART], 4.0**exponent, measures)
             peak = torch.maximum(peak, levels.amax())
-        images = torch.zeros(1 + len(bounds), config.image_size, config.image_size, dtype=torch.uint8, device=self.device)
+        images = torch.zeros(
+            1 + len(bounds), config.image_size, config.image_size, dtype=torch.uint8, device=self.device
+        )
         sums: dict[int, torch.Tensor] = {}
         for start in range(0, len(windows), PART):
             if len(windows) > PART:
@@ -163,20 +186,26 @@ class TorchEngine(Engine):
         rates = zero_crossing_rate(samples, 2.0**exponent, config)
         return [images, features(torch.cat(measures).T.contiguous(), rates, bounds, config)]
 
-    def _logarithms(self, windows: torch.Tensor, scale: float, measures: list[torch.Tensor] | None) -> torch.Tensor:
+    def _logarithms(
+        self, windows: torch.Tensor, scale: float, measures: list[torch.Tensor] | None
+    ) -> torch.Tensor:
         """Compute log2 of the powers of bins or bands, [frames, rows], of frames [frames, n_fft].
 
         If `measures` is a list, the measures of the powers times `scale` are appended to it.
         """
         config = self.config
-        levels = torch.empty(len(windows), config.bins if self._bands is None else config.image_size, device=self.device)
+        levels = torch.empty(
+            len(windows), config.bins if self._bands is None else config.image_size, device=self.device
+        )
         chunk = max(1, CHUNK[self.device] // config.n_fft)
         for frames, out in zip(windows.split(chunk), levels.split(chunk), strict=True):
             spectrum = torch.fft.rfft(frames * self._window)
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             if measures is not None:
                 measures.append(measure(power * scale, config))
-            torch.log2(power if self._bands is None else product(power, self._bands, config.image_size), out=out)
+            torch.log2(
+                power if self._bands is None else product(power, self._bands, config.image_size), out=out
+            )
         return levels
 
     def _lines(self, levels: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
@@ -186,7 +215,12 @@ class TorchEngine(Engine):
         return torch.add(255.5 + peak * (255 / floor), lines, alpha=-255 / floor)  # one pass over the lines
 
     def _draw(
-        self, lines: torch.Tensor, first: int, views: list[tuple[int, int]], images: torch.Tensor, sums: dict[int, torch.Tensor]
+        self,
+        lines: torch.Tensor,
+        first: int,
+        views: list[tuple[int, int]],
+        images: torch.Tensor,
+        sums: dict[int, torch.Tensor],
     ) -> None:
         """Draw the part of the views that the frames from `first` on show.
 
@@ -213,7 +247,9 @@ class TorchEngine(Engine):
         for frames, numbers in alike.items():
             for group in (numbers[i : i + together] for i in range(0, len(numbers), together)):
                 stack = torch.stack([lines[views[number][0] - first :][:frames] for number in group])
-                for number, image in zip(group, product(stack.mT, self._across(frames), size, torch.uint8), strict=True):
+                for number, image in zip(
+                    group, product(stack.mT, self._across(frames), size, torch.uint8), strict=True
+                ):
                     images[number] = image
 
     def _blocks(self, matrix: BandedMatrix) -> list[Block]:
@@ -232,7 +268,9 @@ class TorchEngine(Engine):
         return host if self._stream is None else host.pin_memory().to(self.device, non_blocking=True)
 
 
-def product(values: torch.Tensor, blocks: list[Block], size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def product(
+    values: torch.Tensor, blocks: list[Block], size: int, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Multiply values by a banded matrix.
 
     Args:

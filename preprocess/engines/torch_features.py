@@ -14,9 +14,14 @@ from shardwave.preprocess.dsp.statistics import TINY, ordered
 
 
 @functools.lru_cache(maxsize=8)
-def _banks(config: SpectrogramConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _banks(
+    config: SpectrogramConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mel and chroma filters [bins, 128 + 12] and the frequencies of the bins in Hz, on the device."""
-    filters = [mel_bands(config.sample_rate, config.n_fft, MELS), chroma_bands(config.sample_rate, config.n_fft)]
+    filters = [
+        mel_bands(config.sample_rate, config.n_fft, MELS),
+        chroma_bands(config.sample_rate, config.n_fft),
+    ]
     frequency = np.arange(config.bins) * (config.sample_rate / config.n_fft)
     return torch.tensor(np.concatenate(filters).T, device=device, dtype=dtype), torch.tensor(
         frequency, device=device, dtype=dtype
@@ -41,7 +46,9 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
     bandwidth = ((magnitude * (frequency - centroid).square_()).sum(dim=1, keepdim=True) / norm).sqrt()
     below = (magnitude.cumsum(dim=1) < ROLLOFF * total).sum(dim=1, keepdim=True, dtype=power.dtype)
     peaks, valleys = [], []
-    for low, high, count in zip(*(edges.tolist() for edges in contrast_bands(config.sample_rate, config.n_fft)), strict=True):
+    for low, high, count in zip(
+        *(edges.tolist() for edges in contrast_bands(config.sample_rate, config.n_fft)), strict=True
+    ):
         band = ordered(magnitude[:, low:high].contiguous())
         peaks.append(band[:, -count:].mean(dim=1, keepdim=True))
         valleys.append(band[:, :count].mean(dim=1, keepdim=True))

@@ -24,7 +24,12 @@ class RandomBackend:
     name = "random"
 
     def run(
-        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+        self,
+        objective: Callable[..., None],
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog | None = None,
     ) -> SearchResult:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()

@@ -30,7 +30,12 @@ class Backend(Protocol):
     name: str
 
     def run(
-        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+        self,
+        objective: Callable[..., None],
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog | None = None,
     ) -> SearchResult:
         """Run a search.
 
@@ -60,12 +65,20 @@ def make_backend(name: str, **options: Any) -> Backend:
     given = {option: value for option, value in options.items() if value is not None}
     kind: Any = KINDS.get(name) or plugins.load("backends", name)
     if kind is None:
-        raise UsageError(f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {name}")
+        raise UsageError(
+            f"backend must be one of {', '.join((*BACKENDS, *plugins.names('backends')))}, got {name}"
+        )
     if name not in KINDS:
         extension: Backend = kind(**given)
         return extension
     if wrong := given.keys() - OPTIONS[name]:
-        accepted = f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}" if OPTIONS[name] else "it takes none"
-        raise UsageError(f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {accepted}")
+        accepted = (
+            f"it takes {' and '.join(f'--{option}' for option in OPTIONS[name])}"
+            if OPTIONS[name]
+            else "it takes none"
+        )
+        raise UsageError(
+            f"backend {name} does not take {', '.join(f'--{option}' for option in sorted(wrong))}: {accepted}"
+        )
     backend: Backend = kind(**given)
     return backend

@@ -54,7 +54,10 @@ def train_epoch(trial: FusedTrial, epoch: int) -> float:
     settings = (float(config.weight_decay), 1.0 - config.dropout, float(config.label_smoothing))
     losses = np.empty(len(order), parameters[0].dtype)
     for start in range(0, len(order), steps_per_call):
-        rows = [order.batch(permutation, number) for number in range(start, min(start + steps_per_call, len(order)))]
+        rows = [
+            order.batch(permutation, number)
+            for number in range(start, min(start + steps_per_call, len(order)))
+        ]
         size, steps_before = len(rows[0]), learner.steps
         batch = trial.source.fetch(np.concatenate(rows))
         with torch.inference_mode():
@@ -141,7 +144,22 @@ def _cross_entropy(logits, label, smoothing, gradient):
 
 @compiled
 def _steps(
-    values, gradients, means, squares, widths, samples, labels, kept, size, rates, taken, decay, keep, smoothing, logits, losses
+    values,
+    gradients,
+    means,
+    squares,
+    widths,
+    samples,
+    labels,
+    kept,
+    size,
+    rates,
+    taken,
+    decay,
+    keep,
+    smoothing,
+    logits,
+    losses,
 ):
     """Perform training steps: forward pass, backward pass, AdamW.
 
@@ -202,11 +220,28 @@ def _steps(
                 np.dot(delta, values[offset:middle].reshape(fan_out, fan_in), lower)
                 _activate_backward(lower, below, scale)
             for part, shrinking in ((slice(offset, middle), decay), (slice(middle, end), 0.0)):
-                _adamw(values[part], gradients[part], means[part], squares[part], taken + step + 1, rates[step], shrinking)
+                _adamw(
+                    values[part],
+                    gradients[part],
+                    means[part],
+                    squares[part],
+                    taken + step + 1,
+                    rates[step],
+                    shrinking,
+                )
 
 
 _FLAT, _TABLE = numba.float32[::1], numba.float32[:, ::1]
 cast(Any, _steps).compile(  # on import, once for all workers, which are forked afterwards
-    (*[_FLAT] * 4, numba.int64[::1], _TABLE, numba.int64[::1], numba.uint8[:, ::1], numba.int64, numba.float64[::1], numba.int64)
+    (
+        *[_FLAT] * 4,
+        numba.int64[::1],
+        _TABLE,
+        numba.int64[::1],
+        numba.uint8[:, ::1],
+        numba.int64,
+        numba.float64[::1],
+        numba.int64,
+    )
     + (*[numba.float64] * 3, _TABLE, _FLAT)
 )

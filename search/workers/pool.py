@@ -140,14 +140,23 @@ class WorkerPool:
         gpu = self._gpu(slot) if self._gpus_per_trial else None
         process = fork_server.CONTEXT.Process(
             target=worker_main,
-            args=(worker_link, self._objective, self._threads, gpu, fork_server.folder(), fork_server.variables()),
+            args=(
+                worker_link,
+                self._objective,
+                self._threads,
+                gpu,
+                fork_server.folder(),
+                fork_server.variables(),
+            ),
             name=f"search-{slot}",
         )
         try:
             fork_server.start(self._modules, self._threads, process)
         except (OSError, EOFError) as error:
             modules = ", ".join(self._modules)
-            raise ShardwaveError(f"the process that starts workers ended while it imported {modules}") from error
+            raise ShardwaveError(
+                f"the process that starts workers ended while it imported {modules}"
+            ) from error
         worker_link.close()
         self.workers.append(Worker(process, link, slot))
 

@@ -17,7 +17,9 @@ from shardwave.shards.storage import scratch
 
 PREFIX = "swsearch-"
 LONGEST = 23  # bytes of the parent's path: the path of a socket has at most 107, of which Ray needs 66
-GUARD = "import sys; sys.stdin.read(); from shardwave.search.workers.temporary import clear; clear(sys.argv[1])"
+GUARD = (
+    "import sys; sys.stdin.read(); from shardwave.search.workers.temporary import clear; clear(sys.argv[1])"
+)
 
 
 def folder() -> contextlib.AbstractContextManager[Path]:

@@ -18,7 +18,17 @@ from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
 from shardwave.preprocess.engines.registry import resolve
-from shardwave.shards.build import executors, finish, folder, lock, plan, ray_cluster, ray_workers, set_storage, size_estimate
+from shardwave.shards.build import (
+    executors,
+    finish,
+    folder,
+    lock,
+    plan,
+    ray_cluster,
+    ray_workers,
+    set_storage,
+    size_estimate,
+)
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.preparation import Inputs, find_inputs, make_plan
 from shardwave.shards.build.table import build_table
@@ -122,7 +132,9 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, 
 
     def show(clips: int, audio_seconds: float, bad: int, kept: int) -> None:
         rate = audio_seconds / max(1e-9, time.monotonic() - started)
-        progress.set_postfix_str(f"{rate:,.0f} x real time" + (f", {bad} quarantined" if bad else ""), refresh=False)
+        progress.set_postfix_str(
+            f"{rate:,.0f} x real time" + (f", {bad} quarantined" if bad else ""), refresh=False
+        )
         progress.total = len(planned.clips) - kept
         progress.update(clips - progress.n)
 
@@ -136,7 +148,9 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, 
     manifest = finish.finish(out, planned, records, job.config)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     _say_unused(manifest)
-    notes = f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
+    notes = (
+        f"; {manifest['quarantined']} quarantined, see quarantine.jsonl" if manifest["quarantined"] else ""
+    )
     notes += f"; {manifest['remarks']} used with a remark, see remarks.jsonl" if manifest["remarks"] else ""
     say(f"built {out}: {manifest['clips']} clips, {audio_minutes:.1f} min of audio in {seconds:.1f} s{notes}")
     kinds = {json.dumps({**builder, "device_name": None}) for builder in manifest["builders"]}
@@ -155,7 +169,9 @@ def _say_unused(manifest: dict[str, Any]) -> None:
         if seconds > 0:
             images = "no image of a whole clip" if view == "full" else "no slice"
             share = 100 * seconds / total
-            say(f"{seconds:,.1f} s of audio ({share:.2g} %), at the ends of clips, are in {images} ({option})")
+            say(
+                f"{seconds:,.1f} s of audio ({share:.2g} %), at the ends of clips, are in {images} ({option})"
+            )
 
 
 def cuda_driver() -> bool:
@@ -186,7 +202,10 @@ def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple
     if state.manifest is not None and not options.overwrite:
         engine = state.manifest["engine"] if engine == "auto" else engine
         device = state.manifest["device"] if device == "auto" else device
-    if state.manifest is not None and (engine, device) == (state.manifest["engine"], state.manifest["device"]):
+    if state.manifest is not None and (engine, device) == (
+        state.manifest["engine"],
+        state.manifest["device"],
+    ):
         return engine, device
     if ray is not None:
         return ray_workers.resolve(ray, engine, device)

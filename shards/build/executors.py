@@ -10,7 +10,14 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from multiprocessing.connection import Connection
@@ -27,7 +34,10 @@ from shardwave.shards.storage import scratch
 
 # Environment of a building process: one thread per library; glibc keeps the memory of a clip for the next one.
 ENVIRONMENT = {
-    **{name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")},
+    **{
+        name: "1"
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    },
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
@@ -78,7 +88,9 @@ class Workers:
     def close(self) -> None:
         """Stop the workers immediately."""
 
-    def run(self, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]) -> list[dict[str, Any]]:
+    def run(
+        self, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]
+    ) -> list[dict[str, Any]]:
         """Build units, and keep those that were finished before.
 
         Args:
@@ -176,7 +188,11 @@ class LocalWorkers(Workers):
         self._open()
         for slot in slots:
             code = getattr(processes.get(slot.pid), "exitcode", 0) or 0
-            if code not in (0, 1, -signal.SIGTERM):  # statuses of the workers that were stopped as a consequence
+            if code not in (
+                0,
+                1,
+                -signal.SIGTERM,
+            ):  # statuses of the workers that were stopped as a consequence
                 event = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
                 return f"a building process {event}{task.last_read(slot)}"
         return "a building process ended"

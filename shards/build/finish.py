@@ -22,7 +22,9 @@ from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
 
 
-def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], config: SpectrogramConfig) -> dict[str, Any]:
+def finish(
+    out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], config: SpectrogramConfig
+) -> dict[str, Any]:
     """Write all files of a set apart from the shards, the manifest last.
 
     Args:
@@ -63,7 +65,8 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], confi
         "clips": len(planned.clips) - len(quarantined),
         "audio_seconds": round(sum(record["audio_seconds"] for record in records), 6),
         "unused_seconds": {
-            view: round(sum(record["unused_seconds"][i] for record in records), 6) for i, view in enumerate(("full", "slice"))
+            view: round(sum(record["unused_seconds"][i] for record in records), 6)
+            for i, view in enumerate(("full", "slice"))
         },
         "quarantined": len(quarantined),
         "remarks": len(remarks),
@@ -73,7 +76,9 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], confi
     return complete(out, described_by, array_fields(config), splits)
 
 
-def complete(out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]) -> dict[str, Any]:
+def complete(
+    out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]
+) -> dict[str, Any]:
     """Sync the shards and write the manifest, which marks the set as finished.
 
     Args:
@@ -111,7 +116,9 @@ def _segment(entry: dict[str, Any]) -> tuple[str, float, float]:
     return entry["path"], entry.get("start") or 0.0, entry.get("end") or 0.0
 
 
-def _check_enough(out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]) -> None:
+def _check_enough(
+    out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]
+) -> None:
     """Remove the set and raise ShardwaveError unless every class and every split has a usable clip."""
     bad = {_segment(entry): entry["reason"] for entry in quarantined}
     segments = [(clip.path, clip.start or 0.0, clip.end or 0.0) for clip in planned.clips.clips]
@@ -123,7 +130,11 @@ def _check_enough(out: AnyPath, planned: Plan, classes: Sequence[str], quarantin
     if not lacking:
         return
     folder.remove(out, folder.State(plan=planned))
-    scope = "every clip" if not good else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
+    scope = (
+        "every clip"
+        if not good
+        else f"every clip of {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}"
+    )
     first = next(
         segment
         for segment, clip, split in zip(segments, planned.clips.clips, planned.clips.splits, strict=True)

@@ -77,7 +77,9 @@ def examine(out: AnyPath) -> State:
         try:
             contents = manifest.read(out)
         except UsageError as error:
-            raise UsageError(f"--out {out} holds something else ({error}): give a new or empty folder") from None
+            raise UsageError(
+                f"--out {out} holds something else ({error}): give a new or empty folder"
+            ) from None
         return State(plan.read(out / INPUTS) if INPUTS in names else None, contents)
     building = any_path.names(out / BUILD)
     if PLAN in building:
@@ -143,7 +145,9 @@ def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict
     """
     if state.manifest is not None:
         if state.plan is None:
-            raise UsageError(f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite")
+            raise UsageError(
+                f"--out {out} holds a set that was not built from audio: give another folder, or --overwrite"
+            )
         _refuse_changes(out, state, state.plan, new, audio)
         sizes = {entry["file"]: entry["bytes"] for entry in manifest.entries(state.manifest)}
         for (name, size), info in zip(sizes.items(), any_path.stats(out, sizes), strict=True):
@@ -170,7 +174,9 @@ def prepare_anew(out: Path, *, overwrite: bool) -> None:
     if state.manifest is not None and not overwrite:
         raise UsageError(f"--out {out} holds a finished set: give another folder, or --overwrite")
     if state.plan is not None and not overwrite:
-        raise UsageError(f"--out {out} holds a set that is being built from audio: give another folder, or --overwrite")
+        raise UsageError(
+            f"--out {out} holds a set that is being built from audio: give another folder, or --overwrite"
+        )
     remove(out, state)
     (out / BUILD).mkdir(exist_ok=True)
     (out / BUILD / WRITTEN).touch()
@@ -188,14 +194,21 @@ def sync(out: AnyPath, contents: dict[str, Any]) -> None:
     """Write the files of all shards of a manifest to disk (fsync), before the manifest is written."""
     if isinstance(out, Path):
         with ThreadPoolExecutor(8, "sync") as pool:  # file systems combine concurrent syncs
-            list(pool.map(atomic.sync, (out / name for entry in manifest.entries(contents) for name, _ in files_of(entry))))
+            list(
+                pool.map(
+                    atomic.sync,
+                    (out / name for entry in manifest.entries(contents) for name, _ in files_of(entry)),
+                )
+            )
         atomic.sync(out)
 
 
 def remove(out: AnyPath, state: State) -> None:
     """Remove the files of a set from an output folder, the manifest first. Other files remain."""
     stems = (
-        {entry["file"].removesuffix(TAR) for entry in manifest.entries(state.manifest)} if state.manifest is not None else set()
+        {entry["file"].removesuffix(TAR) for entry in manifest.entries(state.manifest)}
+        if state.manifest is not None
+        else set()
     )
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
@@ -213,7 +226,12 @@ def remove(out: AnyPath, state: State) -> None:
 def remove_build(out: AnyPath) -> None:
     """Remove the files that are only needed during a build."""
     any_path.remove(
-        out / BUILD, [name for name in any_path.names(out / BUILD) if BUILD_FILE.fullmatch(name) or TEMPORARY.fullmatch(name)]
+        out / BUILD,
+        [
+            name
+            for name in any_path.names(out / BUILD)
+            if BUILD_FILE.fullmatch(name) or TEMPORARY.fullmatch(name)
+        ],
     )
     if isinstance(out, Path):
         with contextlib.suppress(OSError):  # the folder contains other files
@@ -240,7 +258,9 @@ def _refuse_changes(out: AnyPath, state: State, old: plan.Plan, new: plan.Plan, 
     if state.manifest is None:
         for path in (out / BUILD / name for name in any_path.names(out / BUILD) if RECORD.fullmatch(name)):
             with contextlib.suppress(DamagedFile):  # the unit of a damaged record is built again
-                crc32.update(typed.check(typed.parse(any_path.read_bytes(path), path), UnitRecord, path)["crc32"])
+                crc32.update(
+                    typed.check(typed.parse(any_path.read_bytes(path), path), UnitRecord, path)["crc32"]
+                )
     changes = plan.changes(old, new, audio, crc32)
     if changes:
         verb = "was built" if state.manifest is not None else "was begun"

@@ -62,4 +62,6 @@ def hold(folder: AnyPath, *, break_lock: bool = False) -> Iterator[None]:
 
 def _refused(folder: AnyPath, holder: str, remedy: str = "") -> ShardwaveError:
     process = " ".join(holder.split(",")[0].split())[:100]
-    return ShardwaveError(f"another build is writing into {folder} ({process}): wait until it has ended{remedy}")
+    return ShardwaveError(
+        f"another build is writing into {folder} ({process}): wait until it has ended{remedy}"
+    )

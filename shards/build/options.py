@@ -67,15 +67,31 @@ class BuildOptions:
     classes: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.workers is None or 1 <= self.workers <= 1024, "workers must lie between 1 and 1024", self.workers)
+        require(
+            self.workers is None or 1 <= self.workers <= 1024,
+            "workers must lie between 1 and 1024",
+            self.workers,
+        )
         require(0 <= self.seed < 2**32, "seed must lie between 0 and 4294967295", self.seed)
         require(0.1 <= self.shard_mb <= 8_000, "shard_mb must lie between 0.1 and 8000 MB", self.shard_mb)
         require(1 <= self.min_shards <= 10_000, "min_shards must lie between 1 and 10000", self.min_shards)
         require(0 <= self.val_fraction < 1, "val_fraction must lie between 0 and 1", self.val_fraction)
         require(0 <= self.test_fraction < 1, "test_fraction must lie between 0 and 1", self.test_fraction)
-        require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction must lie between 0 and 1", self.max_bad_fraction)
-        require(0 < self.max_clip_minutes <= 10_000, "max_clip_minutes must lie between 0 and 10000", self.max_clip_minutes)
-        require(0 <= self.max_missing_seconds < 1e6, "max_missing_seconds must be 0 or more", self.max_missing_seconds)
+        require(
+            0 <= self.max_bad_fraction <= 1,
+            "max_bad_fraction must lie between 0 and 1",
+            self.max_bad_fraction,
+        )
+        require(
+            0 < self.max_clip_minutes <= 10_000,
+            "max_clip_minutes must lie between 0 and 10000",
+            self.max_clip_minutes,
+        )
+        require(
+            0 <= self.max_missing_seconds < 1e6,
+            "max_missing_seconds must be 0 or more",
+            self.max_missing_seconds,
+        )
 
     @property
     def limits(self) -> Limits:

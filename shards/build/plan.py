@@ -79,7 +79,9 @@ class PlannedClips(Sequence[PlannedClip]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PlannedClips) and (
-            self.clips == other.clips and self.splits == other.splits and np.array_equal(self.numbers, other.numbers)
+            self.clips == other.clips
+            and self.splits == other.splits
+            and np.array_equal(self.numbers, other.numbers)
         )
 
 
@@ -114,7 +116,9 @@ class Plan:
         names = [field.name for field in dataclasses.fields(Clip)]
         for planned in self.clips:
             values = {name: getattr(planned.clip, name) for name in names}
-            lines += json.dumps({**values, **{name: getattr(planned, name) for name in FIELDS}}).encode() + b"\n"
+            lines += (
+                json.dumps({**values, **{name: getattr(planned, name) for name in FIELDS}}).encode() + b"\n"
+            )
         atomic.write_bytes(path, lines)
 
 
@@ -141,14 +145,18 @@ def make(
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     feature_count = len(feature_names(config))
     record = (
-        padded(NPY_HEADER + config.image_size**2) + 2_560 + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
+        padded(NPY_HEADER + config.image_size**2)
+        + 2_560
+        + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
     )
     weights = record * np.maximum(1.0, _slices(audio, clips, config, found))
     numbers = np.full((len(clips), 6), -1, np.int64)
     numbers[:, 0] = [number_of.get(clip.label, -1) for clip in clips]
     for split in sorted(set(splits)):
         rows = np.array([i for i, name in enumerate(splits) if name == split])
-        numbers[rows, 1:3] = spread(weights[rows], split, options["seed"], options["min_shards"], options["shard_mb"]).T
+        numbers[rows, 1:3] = spread(
+            weights[rows], split, options["seed"], options["min_shards"], options["shard_mb"]
+        ).T
     numbers[:, 3:5] = np.fromiter(_stats(audio, clips), np.int64, 2 * len(clips)).reshape(-1, 2)
     made = Plan(options, PlannedClips(clips, splits, numbers))
     _log.info("planned %d clips", len(clips))
@@ -228,13 +236,17 @@ def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> l
     before = {clip.identity: number for number, clip in enumerate(old.clips.clips)}
     after = {clip.identity: number for number, clip in enumerate(new.clips.clips)}
     differences += _counted("added", [new.clips.clips[after[key]].name for key in after if key not in before])
-    differences += _counted("removed", [old.clips.clips[before[key]].name for key in before if key not in after])
+    differences += _counted(
+        "removed", [old.clips.clips[before[key]].name for key in before if key not in after]
+    )
 
     def names_of(differs: Callable[[PlannedClip, PlannedClip], bool]) -> list[str]:
         both = ((old.clips[before[key]], new.clips[after[key]]) for key in after if key in before)
         return [other.clip.name for one, other in both if differs(one, other)]
 
-    differences += _counted("with another label, group, fold or split", names_of(lambda one, other: one.clip != other.clip))
+    differences += _counted(
+        "with another label, group, fold or split", names_of(lambda one, other: one.clip != other.clip)
+    )
     content = _Content(audio, crc32)
     differences += _counted("with other content", names_of(content.differs))
     if not differences:
@@ -287,7 +299,9 @@ def _file(planned: PlannedClip) -> dict[str, Any]:
 
 def _counted(what: str, paths: list[str]) -> list[str]:
     return (
-        [f"{len(paths)} clip{'s' if len(paths) > 1 else ''} {what} ({paths[0]}{', ...' if len(paths) > 1 else ''})"]
+        [
+            f"{len(paths)} clip{'s' if len(paths) > 1 else ''} {what} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
+        ]
         if paths
         else []
     )
@@ -303,7 +317,9 @@ def _stats(audio: AnyPath, clips: Sequence[Clip]) -> Iterator[int]:
         yield from (-1, 0) if status is None else (status.size, status.mtime_ns)
 
 
-def _slices(audio: AnyPath, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None) -> np.ndarray:
+def _slices(
+    audio: AnyPath, clips: Sequence[Clip], config: SpectrogramConfig, found: Survey | None
+) -> np.ndarray:
     """Estimate the number of slices of each clip from the headers: float64 [clips]."""
     if config.slice_seconds is None:
         return np.full(len(clips), float(config.slices))

@@ -56,7 +56,9 @@ def find_inputs(
         UsageError: The folder does not exist, or has no clips.
     """
     class_folders.check_folder(audio)
-    clips = sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
+    clips = (
+        sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
+    )
     sliced = config.slice_seconds is not None
     if isinstance(config, SpectrogramConfig):  # headers only serve the summary or count slices
         headers = survey.EMPTY if is_muted() and not sliced else survey.read(audio, clips, complete=sliced)
@@ -79,17 +81,32 @@ def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -
         UsageError: The clips cannot be split as required, or have only one class.
     """
     splits = assign.assign(
-        inputs.clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=options.seed
+        inputs.clips,
+        val_fraction=options.val_fraction,
+        test_fraction=options.test_fraction,
+        seed=options.seed,
     )
-    names = ("seed", "shard_mb", "min_shards", "val_fraction", "test_fraction", "max_clip_minutes", "max_missing_seconds")
+    names = (
+        "seed",
+        "shard_mb",
+        "min_shards",
+        "val_fraction",
+        "test_fraction",
+        "max_clip_minutes",
+        "max_missing_seconds",
+    )
     recorded: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     recorded |= {name: getattr(options, name) for name in names}
-    return plan.make(inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey)
+    return plan.make(
+        inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey
+    )
 
 
 def _chosen(config: AutoConfig, resolved: SpectrogramConfig) -> str:
     """Return a text with the values of the open settings."""
-    open_names = [name for name in ("sample_rate", "slices", "fit_seconds") if config.values.get(name, "auto") == "auto"]
+    open_names = [
+        name for name in ("sample_rate", "slices", "fit_seconds") if config.values.get(name, "auto") == "auto"
+    ]
     texts = {
         "sample_rate": f"sample rate {resolved.sample_rate:,} Hz",
         "slices": f"{resolved.slices or 'no'} slices" if resolved.slice_seconds is None else "",

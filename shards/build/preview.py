@@ -52,7 +52,9 @@ def preview(
     target = as_path(out)
     state = folder.examine(target)
     inputs = find_inputs(as_path(audio), config, options)
-    engine, device = (options.engine, options.device) if options.address else chosen_engine(options, state, None)
+    engine, device = (
+        (options.engine, options.device) if options.address else chosen_engine(options, state, None)
+    )
     planned = make_plan(inputs, options, engine, device)
     summary = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
@@ -64,7 +66,9 @@ def preview(
     return summary, [*size_estimate.describe(summary), *warnings]
 
 
-def _seconds(job: Job, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int) -> float | None:
+def _seconds(
+    job: Job, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int
+) -> float | None:
     """Estimate the duration of a build in seconds from some of its clips; None if no header is readable."""
     rows = inputs.survey.rows[inputs.survey.readable]
     if not len(rows):

@@ -73,7 +73,9 @@ def start(ray: Any, **settings: Any) -> None:
     """
     if (os.environ.get("RAY_ADDRESS") or "local") != "local":
         named = os.environ["RAY_ADDRESS"]
-        say(f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto takes it")
+        say(
+            f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto takes it"
+        )
     try:
         ray.init(address="local", log_to_driver=False, logging_level="ERROR", **settings)
     except Exception as error:  # Ray raises a plain Exception after a timeout
@@ -117,7 +119,9 @@ def _probe(address: str, option: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and int(port) < 65536) or "/" in host:
-        source = "--address" if option == f"--address {address}" else "RAY_ADDRESS (taken with --address auto)"
+        source = (
+            "--address" if option == f"--address {address}" else "RAY_ADDRESS (taken with --address auto)"
+        )
         raise UsageError(f"{source} must be auto or HOST:PORT of a Ray cluster, got {address}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()

@@ -84,9 +84,13 @@ class RayWorkers(Workers):
         if time.monotonic() - self._last > SILENCE:
             self._last = time.monotonic()
             if self._ray.cluster_resources().get("CPU", 0) < 1:
-                raise ShardwaveError("the cluster has no nodes with CPUs any more: run the same command again to finish the set")
+                raise ShardwaveError(
+                    "the cluster has no nodes with CPUs any more: run the same command again to finish the set"
+                )
             if not self._reported:
-                say(f"no shard was finished for {SILENCE:.0f} s: `ray status` shows whether the tasks wait for CPUs or GPUs")
+                say(
+                    f"no shard was finished for {SILENCE:.0f} s: `ray status` shows whether the tasks wait for CPUs or GPUs"
+                )
             self._reported = True
 
     def close(self) -> None:
@@ -116,7 +120,9 @@ def build_unit(job: Job, unit: Unit | None) -> Built | None:
         return None
     where = f"the node {socket.gethostname()} does not see"
     if isinstance(job.folder, Path) and not (job.folder / BUILD / PLAN).exists():
-        raise ShardwaveError(f"{where} {job.folder}: --out must lie on storage that all nodes share under one path, or be a URL")
+        raise ShardwaveError(
+            f"{where} {job.folder}: --out must lie on storage that all nodes share under one path, or be a URL"
+        )
     if isinstance(job.audio, Path):
         for _, planned in unit.clips:
             path = job.audio / planned.clip.path
@@ -130,7 +136,9 @@ def build_unit(job: Job, unit: Unit | None) -> Built | None:
 def cores(ray: Any, device: str) -> int:
     """Return the number of tasks that the cluster can run at the same time."""
     resources = ray.cluster_resources()
-    capacity = [resources.get("CPU", 0)] + ([resources.get("GPU", 0) * GPU_THREADS] if device == "cuda" else [])
+    capacity = [resources.get("CPU", 0)] + (
+        [resources.get("GPU", 0) * GPU_THREADS] if device == "cuda" else []
+    )
     return max(1, int(min(capacity)))
 
 

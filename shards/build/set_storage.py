@@ -31,7 +31,9 @@ TOGETHER, SMALL = 16, 8 << 20  # number of clips fetched by one request, and the
 
 
 @contextlib.contextmanager
-def open_unit(audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig) -> Iterator[tuple[UnitWriter, UnitClips]]:
+def open_unit(
+    audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig
+) -> Iterator[tuple[UnitWriter, UnitClips]]:
     """Open a unit of a build. If the context ends with an exception, the written files are removed.
 
     Args:
@@ -73,7 +75,8 @@ class UnitClips:
         self._clips = clips
         self._remote = audio if not isinstance(audio, Path) else None
         self._paths = [
-            audio / planned.clip.path if isinstance(audio, Path) else work / f"clip-{i}" for i, planned in enumerate(clips)
+            audio / planned.clip.path if isinstance(audio, Path) else work / f"clip-{i}"
+            for i, planned in enumerate(clips)
         ]
 
     def __iter__(self) -> Iterator[Path]:
@@ -98,7 +101,9 @@ class UnitClips:
     def _fetch(self, audio: UPath, start: int) -> None:
         numbers = range(len(self._paths))[start : start + TOGETHER]
         small = [i for i in numbers if 0 <= self._clips[i].bytes <= SMALL]
-        contents = dict(zip(small, any_path.read_many(audio, [self._clips[i].clip.path for i in small]), strict=True))
+        contents = dict(
+            zip(small, any_path.read_many(audio, [self._clips[i].clip.path for i in small]), strict=True)
+        )
         for i in numbers:
             path, planned, data = self._paths[i], self._clips[i], contents.get(i)
             if data is not None and len(data) == planned.bytes:
@@ -125,7 +130,9 @@ class _UploadingWriter(UnitWriter):
         files = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
         with ThreadPoolExecutor(6, "upload") as pool:
             stored = pool.map(lambda name: any_path.write(self._target / name, self._folder / name), files)
-            record["objects"] = {name: [info.size, info.version] for name, info in zip(files, stored, strict=True)}
+            record["objects"] = {
+                name: [info.size, info.version] for name, info in zip(files, stored, strict=True)
+            }
         atomic.write_bytes(record_path(self._target, self._unit), atomic.json_bytes(record))
         return record
 
@@ -140,7 +147,9 @@ def finished_record(folder: AnyPath, unit: Unit) -> dict[str, Any] | None:
                 if isinstance(folder, Path):
                     unchanged = info is not None and info.size > 0 and file_digest(folder / name) == digest
                 else:
-                    unchanged = info is not None and [info.size, info.version] == record.get("objects", {}).get(name)
+                    unchanged = info is not None and [info.size, info.version] == record.get(
+                        "objects", {}
+                    ).get(name)
                 if not unchanged:
                     return None
     except (OSError, DamagedFile):
@@ -161,7 +170,9 @@ def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None
     """
     expected: dict[str, list[Any]] = {}
     for record in records:
-        expected |= record.get("objects") or {entry["file"]: [entry["bytes"], ""] for entry in record["shards"].values()}
+        expected |= record.get("objects") or {
+            entry["file"]: [entry["bytes"], ""] for entry in record["shards"].values()
+        }
     for name, info in zip(expected, any_path.stats(folder, expected), strict=True):
         if info is None or [info.size, info.version] != expected[name]:
             raise ShardwaveError(

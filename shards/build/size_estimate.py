@@ -90,7 +90,11 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
     sizes = _bytes(planned, readable.tolist(), slices, config)
     views = 2 if config.slices or config.slice_seconds is not None else 1
     shards = views * len(set(zip(planned.clips.splits, planned.clips.numbers[:, 1].tolist(), strict=True)))
-    unused = np.array([config.unused(count) for count in samples]).reshape(-1, 2).sum(axis=0) / config.sample_rate * scale
+    unused = (
+        np.array([config.unused(count) for count in samples]).reshape(-1, 2).sum(axis=0)
+        / config.sample_rate
+        * scale
+    )
     bounds = [config.slice_bounds(count) for count in samples]
     frames = [np.mean([stop - start for start, stop in parts]) for parts in bounds if parts]
     slice_length = float(np.median(frames)) * config.hop_length / config.sample_rate if frames else None
@@ -104,7 +108,9 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
         too_long=round(int((seconds > 60 * planned.options["max_clip_minutes"]).sum()) * scale),
         max_minutes=planned.options["max_clip_minutes"],
         audio_bytes=int(np.maximum(planned.clips.numbers[:, 3], 0).sum()),
-        lengths=(float(seconds.min()), float(np.median(seconds)), float(seconds.max())) if len(seconds) else None,
+        lengths=(float(seconds.min()), float(np.median(seconds)), float(seconds.max()))
+        if len(seconds)
+        else None,
         spread=float(long / short),
         audio_seconds=float(seconds.sum() * scale),
         rates=dict(Counter(found.rates.tolist()).most_common()),
@@ -119,7 +125,9 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
 def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: SpectrogramConfig) -> float:
     """Compute the bytes of the samples of clips `rows` in tar files and indexes."""
     fields = array_fields(config)
-    arrays = [padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(shape)) for kind, shape in fields.values()]
+    arrays = [
+        padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(shape)) for kind, shape in fields.values()
+    ]
     members = [*fields, "cls", "json"]
     tar = sum(arrays) + BLOCK * (len(members) + 1)  # a header per member, and the class
     index = 8 * (2 + 2 * len(members))  # class and clip, offset and length of each member
@@ -130,7 +138,9 @@ def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: Spectrogr
         key = clip_key(row, clip.path)
         for name, view, samples in ((key, "full", 1), (slice_key(key, 0), "slice", count)):
             index_of = 0 if view == "slice" else None
-            meta = sample_meta(clip, view=view, index=index_of, start=1.234567, length=1.234567, source_rate=44_100)
+            meta = sample_meta(
+                clip, view=view, index=index_of, start=1.234567, length=1.234567, source_rate=44_100
+            )
             text = len(json.dumps(meta))
             dali = sum(place + len(name) + 2 * len(member) for member in members)
             total += samples * (tar + padded(text) + index + dali)
@@ -157,7 +167,8 @@ def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str
     if len(changes) == 2:
         changes[" ".join(changes)] = {**none, "image_size": SMALL}
     return {
-        option: summarize(planned, found, dataclasses.replace(config, **change), "").bytes for option, change in changes.items()
+        option: summarize(planned, found, dataclasses.replace(config, **change), "").bytes
+        for option, change in changes.items()
     }
 
 
@@ -169,13 +180,19 @@ def describe(summary: Summary) -> list[str]:
     lines = [f"audio     {_clips(summary.clips)}, {_bytes_text(summary.audio_bytes)}{count}"]
     if summary.lengths is not None:
         shortest, median, longest = (f"{value:.3g}" for value in summary.lengths)
-        spread = f"{median} s each" if shortest == longest else f"{shortest} to {longest} s, median {median} s"
+        spread = (
+            f"{median} s each" if shortest == longest else f"{shortest} to {longest} s, median {median} s"
+        )
         lines.append(f"lengths   {spread}; {about}{_time(summary.audio_seconds)} in all")
         rates = list(summary.rates.items())
         more = f", and {len(rates) - 4} others" if len(rates) > 4 else ""
-        lines.append(f"rates     {', '.join(f'{rate:,} Hz: {headers:,}' for rate, headers in rates[:4])}{more}")
+        lines.append(
+            f"rates     {', '.join(f'{rate:,} Hz: {headers:,}' for rate, headers in rates[:4])}{more}"
+        )
     if summary.unreadable:
-        lines.append(f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: these clips will be quarantined")
+        lines.append(
+            f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: these clips will be quarantined"
+        )
     if config.slice_seconds is None:
         sliced = f"{config.slices} slices" if config.slices else "no slices"
     else:
@@ -195,7 +212,9 @@ def describe(summary: Summary) -> list[str]:
         unused = summary.unused_seconds[view]
         if unused > 0:
             share = 100 * unused / summary.audio_seconds
-            lines.append(f"unused    {about}{_time(unused)} ({share:.2g} %) at the ends of clips are in no {what}")
+            lines.append(
+                f"unused    {about}{_time(unused)} ({share:.2g} %) at the ends of clips are in no {what}"
+            )
     if summary.seconds is not None:
         lines.append(f"time      about {_time(round(summary.seconds))} to build here")
     return lines
@@ -206,7 +225,9 @@ def brief(summary: Summary) -> list[str]:
     lengths = ""
     if summary.lengths is not None:
         shortest, median, longest = (f"{value:.3g}" for value in summary.lengths)
-        lengths = f" of {median} s" if shortest == longest else f" of {shortest} to {longest} s (median {median} s)"
+        lengths = (
+            f" of {median} s" if shortest == longest else f" of {shortest} to {longest} s (median {median} s)"
+        )
         rates = list(summary.rates)
         lengths += f", {rates[0]:,} Hz" if len(rates) == 1 else f", {min(rates):,} to {max(rates):,} Hz"
     images = sum(summary.images.values())
@@ -244,13 +265,18 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
             "--max-clip-minutes, or columns start and end in --labels"
         )
     window = config.n_fft / config.sample_rate
-    if summary.lengths is not None and config.fitted(round(summary.lengths[1] * config.sample_rate)) < config.n_fft:
+    if (
+        summary.lengths is not None
+        and config.fitted(round(summary.lengths[1] * config.sample_rate)) < config.n_fft
+    ):
         messages.append(
             f"half of the clips are shorter than a window of {window:.3g} s: use a smaller --n-fft (and --hop-length)"
         )
     elif summary.slice_length is not None and summary.slice_length < max(window, SHORTEST_SLICE) * 0.95:
         than = f"a window ({window:.3g} s)" if summary.slice_length < window else f"{SHORTEST_SLICE:g} s"
-        messages.append(f"slices of {summary.slice_length:.2g} s are shorter than {than}: use --slices auto, or 0")
+        messages.append(
+            f"slices of {summary.slice_length:.2g} s are shorter than {than}: use --slices auto, or 0"
+        )
     if config.fit == "stretch" and summary.lengths is not None and summary.spread > SPREAD:
         messages.append(
             f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are stretched to one width: use --slice-seconds "
@@ -258,7 +284,9 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         )
     if summary.bytes > max(LARGE, LARGE_SHARE * summary.audio_bytes) and remedies:
         options = ", ".join(f"{option} ({_bytes_text(size)})" for option, size in remedies.items())
-        messages.append(f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: use {options}")
+        messages.append(
+            f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: use {options}"
+        )
     if free is not None and summary.bytes > free:
         messages.append(
             f"the set needs about {_bytes_text(summary.bytes)}, and {_bytes_text(free)} are free: choose another --out"
@@ -284,8 +312,20 @@ def _times(summary: Summary) -> str:
 
 
 def _bytes_text(size: float) -> str:
-    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    return (
+        f"{size / 1e9:.3g} GB"
+        if size >= 1e9
+        else f"{size / 1e6:.3g} MB"
+        if size >= 1e6
+        else f"{size / 1e3:.3g} kB"
+    )
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.3g} s"
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:.1f} min"
+        if seconds >= 90
+        else f"{seconds:.3g} s"
+    )

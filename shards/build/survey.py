@@ -85,7 +85,9 @@ def read(audio: AnyPath, clips: Sequence[Clip], *, complete: bool = False) -> Su
     paths = list(dict.fromkeys(clips[row].path for row in rows.tolist()))  # a file may have several segments
     with ThreadPoolExecutor(REMOTE_THREADS if remote else THREADS, "headers") as pool:
         headers = dict(zip(paths, pool.map(lambda path: read_header(audio / path), paths), strict=True))
-    return Survey(len(clips), rows, [_clip_header(headers[clips[row].path], clips[row]) for row in rows.tolist()])
+    return Survey(
+        len(clips), rows, [_clip_header(headers[clips[row].path], clips[row]) for row in rows.tolist()]
+    )
 
 
 def _clip_header(header: Header | None, clip: Clip) -> Header | None:

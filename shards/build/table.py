@@ -46,7 +46,11 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
     check_regular(Path(table), "--table")
     clips, features, names = source.read(Path(table), options)
     classes = classes_of(clips)
-    splits = np.array(assign.assign(clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed))
+    splits = np.array(
+        assign.assign(
+            clips, val_fraction=options.val_fraction, test_fraction=options.test_fraction, seed=seed
+        )
+    )
     fields: Fields = {"features.npy": ("float32", (len(names),))}
     record = padded(NPY_HEADER + 4 * len(names)) + 2_560
 
@@ -61,7 +65,9 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
     def shards() -> Iterator[Shard]:
         for split in sorted(set(splits)):
             rows = np.flatnonzero(splits == split)
-            unit, rank = spread(np.full(len(rows), float(record)), split, seed, options.min_shards, options.shard_mb)
+            unit, rank = spread(
+                np.full(len(rows), float(record)), split, seed, options.min_shards, options.shard_mb
+            )
             ordered = rows[np.argsort(rank)]
             units = unit[np.argsort(rank)]
             for index in range(units.max() + 1):
@@ -71,4 +77,6 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
         "config": {"table": names}, "engine": None, "device": None, "seed": seed, "classes": classes, "feature_names": names,
         "clips": len(clips), "audio_seconds": 0.0,
     }  # fmt: skip
-    return write_set(Path(out), shards(), fields, described_by, samples=len(clips), overwrite=options.overwrite)
+    return write_set(
+        Path(out), shards(), fields, described_by, samples=len(clips), overwrite=options.overwrite
+    )

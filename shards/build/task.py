@@ -207,7 +207,13 @@ def identity(engine: str, device: str) -> dict[str, Any]:
 
         name = torch.cuda.get_device_name()
     versions = {"python": current["python"], **current["versions"]}
-    return {"engine": engine, "device": device, "device_name": name, "cpu_capability": cpu_capability(), "versions": versions}
+    return {
+        "engine": engine,
+        "device": device,
+        "device_name": name,
+        "cpu_capability": cpu_capability(),
+        "versions": versions,
+    }
 
 
 def cpu_capability() -> str:

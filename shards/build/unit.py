@@ -68,7 +68,9 @@ class Units(Sequence[Unit]):
 
 def array_fields(config: SpectrogramConfig) -> Fields:
     """Return the array fields of the samples that are built with a configuration."""
-    fields: dict[str, tuple[str, tuple[int, ...]]] = {"npy": ("uint8", (config.image_size, config.image_size))}
+    fields: dict[str, tuple[str, tuple[int, ...]]] = {
+        "npy": ("uint8", (config.image_size, config.image_size))
+    }
     if config.features:
         fields["features.npy"] = ("float32", (len(feature_names(config)),))
     return fields
@@ -110,7 +112,8 @@ class UnitWriter:
         fields = array_fields(config)
         sliced = config.slices > 0 or config.slice_seconds is not None
         self._shards = [
-            ShardWriter(folder, unit.split, view, unit.index, fields) for view in (("full", "slice") if sliced else ("full",))
+            ShardWriter(folder, unit.split, view, unit.index, fields)
+            for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
         self._unused = np.zeros(2)  # seconds of audio in no full view, and in no slice
@@ -141,7 +144,9 @@ class UnitWriter:
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
         for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
             length = (stop - start) * hop / rate
-            meta = sample_meta(clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known)
+            meta = sample_meta(
+                clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known
+            )
             self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
         self._seconds += made.samples / rate
         self._unused += np.array(self._config.unused(made.samples)) / rate
@@ -188,7 +193,9 @@ class UnitWriter:
             "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
             "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
-        atomic.write_bytes(record_path(self._folder, self._unit), atomic.json_bytes(record, indent=2), lasting=False)
+        atomic.write_bytes(
+            record_path(self._folder, self._unit), atomic.json_bytes(record, indent=2), lasting=False
+        )
         clips, seconds = len(self._unit.clips), time.perf_counter() - self._started
         _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._unit.name, clips, self._seconds, seconds)
         return record
@@ -213,7 +220,9 @@ def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
     where = f"the record of {unit.name}"
     record = typed.check(typed.parse(data, where), UnitRecord, where)
     names = {view: shard_name(unit.split, view, unit.index) + TAR for view in VIEWS}
-    if record["unit"] != unit.name or any(names.get(view) != entry["file"] for view, entry in record["shards"].items()):
+    if record["unit"] != unit.name or any(
+        names.get(view) != entry["file"] for view, entry in record["shards"].items()
+    ):
         raise DamagedFile(f"{where} is of another unit")
     return dict(record)
 

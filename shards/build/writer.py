@@ -32,7 +32,13 @@ Shard = tuple[str, str, int, Iterable[Row]]  # split, view, index, rows
 
 
 def write_set(
-    out: Path, shards: Iterable[Shard], fields: Fields, described_by: Mapping[str, Any], *, samples: int, overwrite: bool = False
+    out: Path,
+    shards: Iterable[Shard],
+    fields: Fields,
+    described_by: Mapping[str, Any],
+    *,
+    samples: int,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a shard set. After an interruption, another call starts again.
 
@@ -112,18 +118,28 @@ def write_array_set(
         for (split, view), values in arrays.items():
             entries, samples = parent.manifest["splits"][split][view], parent.view(split, view)
             if len(values) != len(samples):
-                raise ValueError(f"arrays[{split!r}, {view!r}] must have {len(samples)} rows, got {len(values)}")
+                raise ValueError(
+                    f"arrays[{split!r}, {view!r}] must have {len(samples)} rows, got {len(values)}"
+                )
             start = 0
             for entry in entries:
                 rows = range(start, start + entry["samples"])
                 samples_of_shard = (
-                    Row(samples.key(i), int(samples.cls[i]), int(samples.clip[i]), samples.meta(i), {field: values[i]})
+                    Row(
+                        samples.key(i),
+                        int(samples.cls[i]),
+                        int(samples.clip[i]),
+                        samples.meta(i),
+                        {field: values[i]},
+                    )
                     for i in rows
                 )
                 yield split, view, int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1]), samples_of_shard
                 start += len(rows)
 
-    return write_set(out, shards(), fields, described_by, samples=sum(map(len, arrays.values())), overwrite=overwrite)
+    return write_set(
+        out, shards(), fields, described_by, samples=sum(map(len, arrays.values())), overwrite=overwrite
+    )
 
 
 def _write_shard(

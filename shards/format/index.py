@@ -63,7 +63,12 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """Return the content of the index file."""
-        meta = {"samples": len(self), "tar_bytes": self.tar_bytes, "tar_blake3": self.tar_blake3, "fields": list(self.offset)}
+        meta = {
+            "samples": len(self),
+            "tar_bytes": self.tar_bytes,
+            "tar_blake3": self.tar_blake3,
+            "fields": list(self.offset),
+        }
         header = json.dumps(meta).encode()
         header = header.ljust(-(-(_PREFIX.size + len(header)) // 64) * 64 - _PREFIX.size)
         columns = [self.cls, self.clip]
@@ -92,7 +97,9 @@ def read(path: Path | str) -> Index:
     try:
         data = regular_file.read_bytes(path)
     except OSError as error:
-        raise ShardwaveError(f"{path}: the shard's index cannot be read ({error.strerror}): {_REMEDY}") from None
+        raise ShardwaveError(
+            f"{path}: the shard's index cannot be read ({error.strerror}): {_REMEDY}"
+        ) from None
     if len(data) < _PREFIX.size or data[:8] != _MAGIC:
         raise ShardwaveError(f"{path}: not a field index of this format: {_REMEDY}")
     _, header_length, crc = _PREFIX.unpack_from(data)
@@ -128,7 +135,8 @@ def dali_index(names: Sequence[Sequence[str]], index: Index) -> bytes:
     for i, members in enumerate(names):
         lines.append(
             " ".join(
-                f"{field} {offset[i]} {length[i]} {name}" for (field, offset, length), name in zip(columns, members, strict=True)
+                f"{field} {offset[i]} {length[i]} {name}"
+                for (field, offset, length), name in zip(columns, members, strict=True)
             )
         )
     return ("\n".join(lines) + "\n").encode()

@@ -15,15 +15,30 @@ from shardwave.common import typed
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format.index import MAX_TAR
-from shardwave.shards.format.layout import BLOCK, BUILD, MANIFEST, NPY_HEADER, SHARD_FILE, SPLIT, TAR, VIEWS, padded
+from shardwave.shards.format.layout import (
+    BLOCK,
+    BUILD,
+    MANIFEST,
+    NPY_HEADER,
+    SHARD_FILE,
+    SPLIT,
+    TAR,
+    VIEWS,
+    padded,
+)
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
 
 FORMAT = "shardwave-2"
 FIELD = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 Digest = Annotated[str, typed.Pattern("[0-9a-f]{64}")]
-DTYPES = frozenset(("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"))
-OWN_FIELDS: dict[str, dict[str, Any]] = {"cls": {"dtype": "int64", "shape": []}, "json": {"dtype": "json", "shape": []}}
+DTYPES = frozenset(
+    ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
+)
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "cls": {"dtype": "int64", "shape": []},
+    "json": {"dtype": "json", "shape": []},
+}
 
 
 class ShardEntry(TypedDict):
@@ -120,9 +135,13 @@ def read(folder: AnyPath) -> dict[str, Any]:
         data = any_path.read_bytes(path)
     except FileNotFoundError:
         if any_path.is_dir(folder / BUILD):
-            raise ShardwaveError(f"{folder} is unfinished: run the same `shard` command again to finish it") from None
+            raise ShardwaveError(
+                f"{folder} is unfinished: run the same `shard` command again to finish it"
+            ) from None
         raise UsageError(
-            f"{folder} is no shard set: it has no {MANIFEST}" if any_path.exists(folder) else f"{folder} does not exist"
+            f"{folder} is no shard set: it has no {MANIFEST}"
+            if any_path.exists(folder)
+            else f"{folder} does not exist"
         ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
@@ -144,7 +163,9 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
         raise UsageError(f"{where} is not the manifest of a shard set")
     if manifest["format"] != FORMAT:
-        raise ShardwaveError(f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again")
+        raise ShardwaveError(
+            f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again"
+        )
     typed.check(manifest, Manifest, where)
     expected = fingerprint(manifest["config"])
     if manifest["fingerprint"] != expected:

@@ -49,7 +49,9 @@ class ShardWriter:
         self._keys: list[str] = []
         self._entry: dict[str, Any] = {}
 
-    def add(self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def add(
+        self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> None:
         """Append a sample.
 
         Args:
@@ -71,7 +73,9 @@ class ShardWriter:
                 array = arrays[name]
                 dtype, shape = self._fields[name]
                 if array.dtype != dtype or array.shape != shape:
-                    raise ValueError(f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}")
+                    raise ValueError(
+                        f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}"
+                    )
                 data = np.ascontiguousarray(array).data.cast("B")
                 position = self._tar.add(f"{key}.{name}", data, self._headers[name])
             self._positions[name].append(position)
@@ -83,7 +87,9 @@ class ShardWriter:
     def close(self) -> dict[str, Any]:
         """Complete the files under their temporary names; returns the shard's `manifest.ShardEntry`."""
         size, digest = self._tar.close()
-        columns = {name: np.array(positions, np.int64).reshape(-1, 2) for name, positions in self._positions.items()}
+        columns = {
+            name: np.array(positions, np.int64).reshape(-1, 2) for name, positions in self._positions.items()
+        }
         index = Index(
             size, digest, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
             {name: column[:, 0] for name, column in columns.items()}, {name: column[:, 1] for name, column in columns.items()},
@@ -120,4 +126,8 @@ def files_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         entry: Manifest entry of the shard.
     """
     stem = str(entry["file"]).removesuffix(TAR)
-    return [(stem + TAR, entry["blake3"]), (stem + INDEX, entry["index_blake3"]), (stem + DALI_INDEX, entry["idx_blake3"])]
+    return [
+        (stem + TAR, entry["blake3"]),
+        (stem + INDEX, entry["index_blake3"]),
+        (stem + DALI_INDEX, entry["idx_blake3"]),
+    ]

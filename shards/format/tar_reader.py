@@ -16,7 +16,13 @@ from shardwave.common.errors import ShardwaveError
 MAX_MEMBER = 256 << 20  # bytes
 MAX_NAME = 64 << 10  # bytes of an extended header
 PICKLES = frozenset({"pickle", "pkl", "pyd", "pth", "pt", "ckpt", "joblib", "dill", "pyc", "py"})
-_EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _CHUNK = 1 << 18  # minimum number of bytes of a read
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 

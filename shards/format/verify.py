@@ -57,7 +57,12 @@ def verify(opened: ShardSet) -> dict[str, Any]:
         )
     samples = sum(shard.entry["samples"] for shard in shards)
     counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
-    return {"set": opened.location, "fingerprint": contents["fingerprint"], "set_id": contents["set_id"], **counts}
+    return {
+        "set": opened.location,
+        "fingerprint": contents["fingerprint"],
+        "set_id": contents["set_id"],
+        **counts,
+    }
 
 
 class _Seen(NamedTuple):
@@ -71,7 +76,9 @@ class _Seen(NamedTuple):
 class _Shard:
     """A shard to be checked against its entry in the manifest."""
 
-    def __init__(self, folder: Path, split: str, view: str, entry: Mapping[str, Any], contents: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, split: str, view: str, entry: Mapping[str, Any], contents: Mapping[str, Any]
+    ) -> None:
         self.path = folder / entry["file"]
         self.split, self.view, self.entry, self.manifest = split, view, entry, contents
         self.fields = contents["fields"]
@@ -87,7 +94,9 @@ class _Shard:
             if not file.exists():
                 raise ShardwaveError(f"{file}: missing: restore it, or build the set again")
             if file_digest(file, blake3.AUTO) != digest:
-                raise ShardwaveError(f"{file}: the BLAKE3 digest differs from the manifest: restore it, or build the set again")
+                raise ShardwaveError(
+                    f"{file}: the BLAKE3 digest differs from the manifest: restore it, or build the set again"
+                )
         positions = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
         number, current = -1, ""
         fields: dict[str, bytes] = {}
@@ -103,16 +112,24 @@ class _Shard:
                     seen.keys.add(key)
                 if name not in self.fields or name in fields:
                     self._fail(f"{member.name} is not a field of the set, or is there twice")
-                position = (positions.offset[name][number], positions.length[name][number]) if number < len(positions) else None
+                position = (
+                    (positions.offset[name][number], positions.length[name][number])
+                    if number < len(positions)
+                    else None
+                )
                 if position != (member.offset, len(member.data)):
                     self._fail(f"the index does not point at {member.name}")
                 fields[name] = member.data
         if number >= 0:
             self._sample(number, current, fields, positions, seen)
         if number + 1 != self.entry["samples"] or len(positions) != self.entry["samples"]:
-            self._fail(f"{number + 1} samples, {len(positions)} in the index, but the manifest says {self.entry['samples']}")
+            self._fail(
+                f"{number + 1} samples, {len(positions)} in the index, but the manifest says {self.entry['samples']}"
+            )
 
-    def _sample(self, number: int, key: str, fields: dict[str, bytes], positions: index.Index, seen: _Seen) -> None:
+    def _sample(
+        self, number: int, key: str, fields: dict[str, bytes], positions: index.Index, seen: _Seen
+    ) -> None:
         missing = [name for name in self.fields if name not in fields]
         if missing:
             self._fail(f"sample {key} lacks {', '.join(missing)}")
@@ -129,7 +146,9 @@ class _Shard:
         meta = typed.check(typed.parse(fields["json"], where), SampleMeta, where)
         self._meta(number, key, meta, int(fields["cls"]), positions, seen)
 
-    def _meta(self, number: int, key: str, meta: SampleMeta, cls: int, positions: index.Index, seen: _Seen) -> None:
+    def _meta(
+        self, number: int, key: str, meta: SampleMeta, cls: int, positions: index.Index, seen: _Seen
+    ) -> None:
         classes = self.manifest["classes"]
         label = None if cls == -1 else classes[cls] if 0 <= cls < len(classes) else False
         if label != meta["label"] or cls != positions.cls[number]:

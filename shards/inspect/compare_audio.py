@@ -20,7 +20,9 @@ from shardwave.shards.storage import scratch
 PARITY = (0.999, 4)  # required fraction of pixels within 1 level, maximum difference in levels
 
 
-def compare(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> dict[str, Any]:
+def compare(
+    set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12
+) -> dict[str, Any]:
     """Recompute samples from the audio and compare them with the stored ones, pixel by pixel.
 
     The engine is that of the set; if it is not available on this machine, it is the engine selected by
@@ -61,14 +63,24 @@ def compare(set_path: Path | str, audio: Path | str, key: str | None = None, cli
         raise UsageError(
             f"--against {audio}: the folder does not contain {missing[0]}; give the folder that the set was built from"
         )
-    present = [(view, row, meta) for (view, row), meta in zip(chosen, metas, strict=True) if meta["path"] not in missing]
+    present = [
+        (view, row, meta)
+        for (view, row), meta in zip(chosen, metas, strict=True)
+        if meta["path"] not in missing
+    ]
     say(f"recomputing {len(present)} clips from {audio}")
     with scratch.folder() as folder:
-        recomputed, engine = _recompute(opened, audio, [clip_of_sample(meta) for _, _, meta in present], folder)
-        compared = _compare(opened, recomputed, {int(view.clip[row]): clip_of_sample(meta) for view, row, meta in present})
+        recomputed, engine = _recompute(
+            opened, audio, [clip_of_sample(meta) for _, _, meta in present], folder
+        )
+        compared = _compare(
+            opened, recomputed, {int(view.clip[row]): clip_of_sample(meta) for view, row, meta in present}
+        )
     compared["missing"] = missing
     share, most = PARITY
-    tolerable = compared["worst"]["levels"] <= most and compared["within_1"] >= share and not compared["unlike"]
+    tolerable = (
+        compared["worst"]["levels"] <= most and compared["within_1"] >= share and not compared["unlike"]
+    )
     same = compared["identical"] == compared["samples"] and not compared["unlike"]
     compared["verdict"] = "identical" if same else "within tolerance" if tolerable else "different"
     return {
@@ -82,7 +94,10 @@ def compare(set_path: Path | str, audio: Path | str, key: str | None = None, cli
 def _spread_over(opened: ShardSet, clips: int) -> list[tuple[View, int]]:
     """Select full views of `clips` clips, evenly spread over splits and shards."""
     view = opened.view(opened.splits, "full")
-    return [(view, int(row)) for row in np.unique(np.linspace(0, len(view) - 1, min(clips, len(view))).astype(int))]
+    return [
+        (view, int(row))
+        for row in np.unique(np.linspace(0, len(view) - 1, min(clips, len(view))).astype(int))
+    ]
 
 
 def _recompute(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) -> tuple[ShardSet, str]:
@@ -129,15 +144,26 @@ def _compare(opened: ShardSet, recomputed: ShardSet, clips: dict[int, Clip]) -> 
             if levels.max() > worst["levels"]:
                 worst = {"levels": int(levels.max()), "key": view.key(row)}
     if not samples:
-        raise ShardwaveError(f"none of the {len(clips)} clips could be recomputed: {quarantined(recomputed.path)[:1]}")
+        raise ShardwaveError(
+            f"none of the {len(clips)} clips could be recomputed: {quarantined(recomputed.path)[:1]}"
+        )
     unlike += [f"{clip.name} slice {index}" for clip, index in samples_by_slice]
     within = float(pixels[:2].sum() / pixels.sum())
-    return {"samples": samples, "identical": identical, "within_1": round(within, 6), "worst": worst, "unlike": unlike}
+    return {
+        "samples": samples,
+        "identical": identical,
+        "within_1": round(within, 6),
+        "worst": worst,
+        "unlike": unlike,
+    }
 
 
 def describe(comparison: dict[str, Any]) -> str:
     """Format the result of `compare` as text for a terminal."""
-    worst, samples = comparison["worst"], f"{comparison['samples']} samples, {comparison['identical']} of them identical"
+    worst, samples = (
+        comparison["worst"],
+        f"{comparison['samples']} samples, {comparison['identical']} of them identical",
+    )
     key = f" ({worst['key']})" if worst["key"] else ""
     within = f"{100 * comparison['within_1']:.4f} % within 1 level of 255"
     lines = [

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 COLOURS = "magma"
 MAX_SLICES = 40  # number of slices drawn
-TILE, GAP, LABEL = 1.2, 0.06, 1.5  # contact sheet, inches: image side, gap between images, width of class names
+TILE, GAP, LABEL = (
+    1.2,
+    0.06,
+    1.5,
+)  # contact sheet, inches: image side, gap between images, width of class names
 INK, FAINT = "#222222", "#777777"
 
 
@@ -60,7 +64,13 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     artist = _spectrogram(full, image, config, meta["start"], meta["start"] + meta["length"])
     full.set_xlabel("time (s)", fontsize=9, color=INK)
     full.set_ylabel(f"frequency (Hz, {config.frequency_scale})", fontsize=9, color=INK)
-    full.set_title(one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"), loc="left", color=INK, fontsize=12, pad=22)
+    full.set_title(
+        one_line(f"{meta['label'] or UNLABELLED}   {meta['path']}"),
+        loc="left",
+        color=INK,
+        fontsize=12,
+        pad=22,
+    )
     rate = [f"{meta['source_rate']:,} Hz at the source"] if meta.get("source_rate") else []
     details = [f"{meta['length']:.2f} s", *rate, view.key(row)]
     details += [one_line(f"{name} {meta[name]}") for name in ("group", "fold") if meta[name] is not None]
@@ -122,7 +132,14 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
     def write(x: float, y: float, text: str, size: float, **style: str) -> None:
         figure.text(x / width, 1 - y / height, text, fontsize=size, **style)  # type: ignore[arg-type]
 
-    write(LABEL, 0.2, f"{opened.path.name}: {opened.manifest['clips']:,} clips; {axis}", 10, color=INK, va="center")
+    write(
+        LABEL,
+        0.2,
+        f"{opened.path.name}: {opened.manifest['clips']:,} clips; {axis}",
+        10,
+        color=INK,
+        va="center",
+    )
     tiles: list[tuple[int, int, int]] = []  # pixel row, pixel column, sample
     for number, name in enumerate(names):
         block, line = divmod(number, lines)
@@ -130,7 +147,9 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
         rows = np.flatnonzero(view.cls == (number if number < len(opened.classes) else -1))
         label = f"{_short(name)}\n{len(rows):,} clip{'s' if len(rows) != 1 else ''}"
         write(left - 0.1, top + TILE / 2, label, 9, color=INK, ha="right", va="center")
-        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(per_class, len(rows))).astype(int))].tolist()
+        chosen = rows[
+            np.unique(np.linspace(0, len(rows) - 1, min(per_class, len(rows))).astype(int))
+        ].tolist()
         for column, row in enumerate(chosen):
             meta, x = view.meta(row), left + column * (TILE + GAP)
             caption = f"{_short(Path(meta['path']).stem, 17)}, {meta['length']:.3g} s"
@@ -141,7 +160,9 @@ def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dic
     sheet = np.array(canvas.buffer_rgba())[..., :3]
     colours, side = colormaps[COLOURS], round(TILE * dpi)
     for y, x, row in tiles:
-        image = Image.fromarray(view.gather([row])["npy"][0][::-1]).resize((side, side), Image.Resampling.LANCZOS)
+        image = Image.fromarray(view.gather([row])["npy"][0][::-1]).resize(
+            (side, side), Image.Resampling.LANCZOS
+        )
         sheet[y : y + side, x : x + side] = colours(np.asarray(image), bytes=True)[..., :3]
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "png")
@@ -168,12 +189,16 @@ def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
     return (hz * config.n_fft / config.sample_rate + 0.5) * size / config.bins - 0.5
 
 
-def _spectrogram(axes: Axes, image: np.ndarray, config: SpectrogramConfig, start: float, stop: float, ticks: bool = True) -> Any:
+def _spectrogram(
+    axes: Axes, image: np.ndarray, config: SpectrogramConfig, start: float, stop: float, ticks: bool = True
+) -> Any:
     """Draw an image with axes of time (s) and frequency (Hz); returns the artist, whose values are in dB."""
     size = len(image)
     decibel = image.astype(np.float32) / 255 * -config.floor_db + config.floor_db
     extent = (start, stop, -0.5, size - 0.5)
-    artist = axes.imshow(decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent)
+    artist = axes.imshow(
+        decibel, origin="lower", aspect="auto", cmap=COLOURS, vmin=config.floor_db, vmax=0, extent=extent
+    )
     hz = _ticks(config)
     labels = [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in hz]
     axes.set_yticks(row_of(config, hz), labels if ticks else [])

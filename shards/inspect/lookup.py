@@ -41,7 +41,9 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
     if len(segments) > 1:
         examples = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
         more = ", ..." if len(segments) > 5 else ""
-        raise UsageError(f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(examples)}{more}")
+        raise UsageError(
+            f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(examples)}{more}"
+        )
     if segments:
         return segments[0][:2]
     example = opened.view(opened.splits[0], "full")
@@ -82,8 +84,16 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
     for name in opened.fields:
         if name not in manifest.OWN_FIELDS:
             array = view.gather([row], [name])[name][0]
-            least, mean, most = (float(f(array)) for f in (np.min, np.mean, np.max)) if array.size else (None,) * 3
-            values[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "min": least, "mean": mean, "max": most}
+            least, mean, most = (
+                (float(f(array)) for f in (np.min, np.mean, np.max)) if array.size else (None,) * 3
+            )
+            values[name] = {
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "min": least,
+                "mean": mean,
+                "max": most,
+            }
     return {
         "key": view.key(row),
         "split": split,
@@ -101,9 +111,16 @@ def describe_sample(details: dict[str, Any]) -> str:
     lines = [one_line(details["key"])]
     names = [name for name in details if name not in ("key", "values")]
     width = max(map(len, [*names, *details["values"]]))
-    lines += [f"  {name.ljust(width)}  {'-' if details[name] is None else one_line(str(details[name]))}" for name in names]
+    lines += [
+        f"  {name.ljust(width)}  {'-' if details[name] is None else one_line(str(details[name]))}"
+        for name in names
+    ]
     for name, field in details["values"].items():
         shape = " x ".join(map(str, field["shape"]))
-        spread = "" if field["min"] is None else f", {field['min']:.4g} to {field['max']:.4g}, mean {field['mean']:.4g}"
+        spread = (
+            ""
+            if field["min"] is None
+            else f", {field['min']:.4g} to {field['max']:.4g}, mean {field['mean']:.4g}"
+        )
         lines.append(f"  {name.ljust(width)}  {field['dtype']} {shape}{spread}")
     return "\n".join(lines)

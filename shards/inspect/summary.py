@@ -39,13 +39,19 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     rates: collections.Counter[str] = collections.Counter()
     groups: dict[str, set[str]] = {}
     names = [*opened.classes, UNLABELLED]
-    with bar(total=opened.manifest["clips"], desc="inspect", unit="clip", delay=2.0, leave=False) as progress_bar:
+    with bar(
+        total=opened.manifest["clips"], desc="inspect", unit="clip", delay=2.0, leave=False
+    ) as progress_bar:
         for split in opened.splits:
             counts[split] = {}
             for view_name in opened.manifest["splits"][split]:
                 view = opened.view(split, view_name)
-                tally = np.bincount(view.cls % len(names), minlength=len(names))  # -1 (unlabelled) is counted last
-                counts[split][view_name] = {name: int(n) for name, n in zip(names, tally, strict=True) if n or name != UNLABELLED}
+                tally = np.bincount(
+                    view.cls % len(names), minlength=len(names)
+                )  # -1 (unlabelled) is counted last
+                counts[split][view_name] = {
+                    name: int(n) for name, n in zip(names, tally, strict=True) if n or name != UNLABELLED
+                }
                 if view_name != "full":
                     continue
                 for i in range(len(view)):
@@ -60,10 +66,18 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     return {
         "path": str(set_path),
         "set_id": opened.set_id,
-        **{name: opened.manifest[name] for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")},
+        **{
+            name: opened.manifest[name]
+            for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")
+        },
         "config": opened.manifest["config"],
         "fields": opened.fields,
-        "bytes": sum(e["bytes"] for views in opened.manifest["splits"].values() for entries in views.values() for e in entries),
+        "bytes": sum(
+            e["bytes"]
+            for views in opened.manifest["splits"].values()
+            for entries in views.values()
+            for e in entries
+        ),
         "date": opened.manifest["environment"].get("date"),
         "counts": counts,
         "durations": _spread(lengths),
@@ -106,7 +120,11 @@ def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
     head = [f"{details['path']}: {details['clips']:,} clips, {len(details['classes'])} classes{length}"]
     lines = {"stored as": f"{_fields(details['fields'])}, {details['bytes'] / 1e6:,.1f} MB"}
     if manifest.is_spectrogram(config):
-        sliced = f"slices of {config['slice_seconds']:g} s" if config["slice_seconds"] else f"{config['slices'] or 'no'} slices"
+        sliced = (
+            f"slices of {config['slice_seconds']:g} s"
+            if config["slice_seconds"]
+            else f"{config['slices'] or 'no'} slices"
+        )
         fit = f", fit {config['fit']} to {config['fit_seconds']:g} s" if config.get("fit_seconds") else ""
         lines["spectrogram"] = (
             f"{config['sample_rate']:,} Hz, window {config['n_fft']}, hop {config['hop_length']}, "
@@ -120,7 +138,9 @@ def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
     if spread:
         varied = f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
         lines["durations"] = f"{spread['min']:g} s each" if spread["min"] == spread["max"] else varied
-    lines["source rates"] = ", ".join(f"{int(rate):,} Hz: {n:,}" for rate, n in details["source_rates"].items())
+    lines["source rates"] = ", ".join(
+        f"{int(rate):,} Hz: {n:,}" for rate, n in details["source_rates"].items()
+    )
     lines["groups"] = ", ".join(f"{split}: {n:,}" for split, n in details["groups"].items())
     head += [f"  {name:12s} {text}" for name, text in lines.items() if text]
     quarantined, remarks = details["quarantined"], details["remarks"]
@@ -128,7 +148,10 @@ def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
     tail = [f"  warning      {split} has no clips of {names}" for split, names in absent]
     count = len(quarantined)
     tail += [f"  quarantined  {count} clip{'s' if count > 1 else ''}" if count else "  quarantined  nothing"]
-    tail += [f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}" for entry in quarantined[:quarantined_lines]]
+    tail += [
+        f"    {one_line(_clip_name(entry))}: {one_line(entry['reason'])}"
+        for entry in quarantined[:quarantined_lines]
+    ]
     if count > quarantined_lines:
         tail.append(f"    … and {count - quarantined_lines} more in {QUARANTINE}")
     if remarks:
@@ -150,7 +173,10 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     names = list(map(one_line, names))
     views = list(dict.fromkeys(view for _, view in columns))
     header = [*(split for split, _ in columns), *("total" for _ in views)]
-    rows = [[*row, *(sum(n for n, (_, v) in zip(row, columns, strict=True) if v == view) for view in views)] for row in cells]
+    rows = [
+        [*row, *(sum(n for n, (_, v) in zip(row, columns, strict=True) if v == view) for view in views)]
+        for row in cells
+    ]
     rows.append([sum(column) for column in zip(*rows, strict=True)])
     text = [[f"{n:,}" if n else "·" for n in row] for row in rows]
     top = [header, [*(view for _, view in columns), *views]]
@@ -159,7 +185,11 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     rule = "  " + "─" * (left + sum(width + 2 for width in widths))
 
     def line(name: str, row: list[str]) -> str:
-        return "  " + name.ljust(left) + "".join(cell.rjust(width + 2) for cell, width in zip(row, widths, strict=True))
+        return (
+            "  "
+            + name.ljust(left)
+            + "".join(cell.rjust(width + 2) for cell, width in zip(row, widths, strict=True))
+        )
 
     splits = [name if i == 0 or header[i - 1] != name else "" for i, name in enumerate(header)]
     body = [line(name, row) for name, row in zip([*names, "total"], text, strict=True)]
@@ -168,8 +198,16 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
 
 def _fields(fields: dict[str, dict[str, Any]]) -> str:
     arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
-    return ", ".join(f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items())
+    return ", ".join(
+        f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items()
+    )
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.1f} s"
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:.1f} min"
+        if seconds >= 90
+        else f"{seconds:.1f} s"
+    )

@@ -98,7 +98,12 @@ class CachedSet(ShardSet):
             if not missing:
                 return
             _reserve(self, missing)
-            style = {"unit": "B", "unit_scale": True, "desc": f"fetch {Path(self.location).name}", "leave": False}
+            style = {
+                "unit": "B",
+                "unit_scale": True,
+                "desc": f"fetch {Path(self.location).name}",
+                "leave": False,
+            }
             try:
                 with bar(total=sum(file.size for file in missing) or None, **style) as progress:
                     _fetch_all(self, missing, progress)
@@ -255,7 +260,9 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
         if stop.is_set():
             return
         progress.update(-size)
-    raise ShardwaveError(f"{url}: fetched twice, the BLAKE3 digest differs from the manifest: copy or build the set there again")
+    raise ShardwaveError(
+        f"{url}: fetched twice, the BLAKE3 digest differs from the manifest: copy or build the set there again"
+    )
 
 
 def _temporary(file: _File) -> str:

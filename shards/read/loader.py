@@ -134,7 +134,9 @@ class Loader:
         pin: bool = False,
     ) -> None:
         self.source: Source = Gatherer(view, fields, pin=pin) if isinstance(view, View) else view
-        self.order = Order(len(self.source), batch_size, shuffle, seed, rank, world_size, shuffle if pad is None else pad)
+        self.order = Order(
+            len(self.source), batch_size, shuffle, seed, rank, world_size, shuffle if pad is None else pad
+        )
         self.prefetch = prefetch if self.source.ahead else 0
         self.threads = threads
         self.epoch = 0

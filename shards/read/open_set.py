@@ -22,4 +22,8 @@ def open_set(location: Path | str) -> ShardSet:
         UsageError: There is no set at `location`.
         ShardwaveError: The set is unfinished, damaged or of another format.
     """
-    return CachedSet(str(location)) if is_url(location) else ShardSet(Path(location), manifest.read(Path(location)))
+    return (
+        CachedSet(str(location))
+        if is_url(location)
+        else ShardSet(Path(location), manifest.read(Path(location)))
+    )

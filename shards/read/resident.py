@@ -33,7 +33,9 @@ class Resident:
 
     ahead = False
 
-    def __init__(self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)) -> None:
+    def __init__(
+        self, view: View, device: str | torch.device = "cpu", fields: Sequence[str] = ("npy",)
+    ) -> None:
         self.device = torch.device(device)
         needed, free = size(view, fields), available(self.device)
         if needed > free:
@@ -72,7 +74,9 @@ class Resident:
                 if self.device.type == "cpu":
                     view.gather(chosen, (name,), out={name: target[start : start + len(chosen)].numpy()})
                 else:
-                    target[start : start + len(chosen)].copy_(torch.from_numpy(view.gather(chosen, (name,))[name]))
+                    target[start : start + len(chosen)].copy_(
+                        torch.from_numpy(view.gather(chosen, (name,))[name])
+                    )
 
 
 def size(view: View, fields: Sequence[str] = ("npy",)) -> int:

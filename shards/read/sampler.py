@@ -41,7 +41,9 @@ class Order:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank must lie between 0 and world_size - 1 = {self.world_size - 1}, got {self.rank}")
+            raise ValueError(
+                f"rank must lie between 0 and world_size - 1 = {self.world_size - 1}, got {self.rank}"
+            )
 
     @property
     def _remainder(self) -> int:

@@ -98,9 +98,13 @@ class ShardSet:
         if view not in (*VIEWS, "both"):
             raise UsageError(f"view must be one of {', '.join(VIEWS)}, both, got {view}")
         if view != "both" and view not in self.views:
-            raise UsageError(f"{self.location} has no {view} view: it has {', '.join(self.views)}; build it with --slices")
+            raise UsageError(
+                f"{self.location} has no {view} view: it has {', '.join(self.views)}; build it with --slices"
+            )
         views = VIEWS if view == "both" else (view,)
-        entries = [entry for name in names for each in views for entry in self.manifest["splits"][name].get(each, [])]
+        entries = [
+            entry for name in names for each in views for entry in self.manifest["splits"][name].get(each, [])
+        ]
         return View(self, entries)
 
 
@@ -153,7 +157,10 @@ class View:
         Compiled code later uses classes, clip numbers and offsets without a check, so they are checked here
         and in `index.read`. Threads would not make this faster: it holds the interpreter lock.
         """
-        lengths = {name: NPY_HEADER + dtype.itemsize * math.prod(shape) for name, (dtype, shape) in self._arrays.items()}
+        lengths = {
+            name: NPY_HEADER + dtype.itemsize * math.prod(shape)
+            for name, (dtype, shape) in self._arrays.items()
+        }
         for number, (path, _) in enumerate(self._files):
             rows = slice(starts[number], starts[number + 1])
             contents = _open_index(path, self._entries[number])
@@ -165,11 +172,15 @@ class View:
                         f"{path}: the index names class {bad}, the set has {len(self.set.classes)} classes: build the set again"
                     )
                 if contents.clip.min() < 0:
-                    raise ShardwaveError(f"{path}: the index names clip {contents.clip.min()}: build the set again")
+                    raise ShardwaveError(
+                        f"{path}: the index names clip {contents.clip.min()}: build the set again"
+                    )
             self.cls[rows], self.clip[rows] = contents.cls, contents.clip
             for name, block in self._block.items():
                 if name not in contents.offset:
-                    raise ShardwaveError(f"{path}: the index lacks the field {name} of the manifest: build the set again")
+                    raise ShardwaveError(
+                        f"{path}: the index lacks the field {name} of the manifest: build the set again"
+                    )
                 if name in lengths and (contents.length[name] != lengths[name]).any():
                     dtype, shape = self._arrays[name]
                     declared = f"{name} ({dtype} {list(shape)})"
@@ -206,7 +217,9 @@ class View:
         """
         rows = np.asarray(indices, np.int64)
         if len(rows) and rows.view(np.uint64).max() >= len(self):  # unsigned: a negative index is too large
-            raise IndexError(f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}")
+            raise IndexError(
+                f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}"
+            )
         from shardwave.shards.read.gather import copy_rows
 
         shard = self._shard[rows]
@@ -220,11 +233,15 @@ class View:
         gathered = {}
         for name in fields:
             if name not in self._arrays:
-                raise UsageError(f"{self.set.location} has no array field {name}: it has {', '.join(self._arrays)}")
+                raise UsageError(
+                    f"{self.set.location} has no array field {name}: it has {', '.join(self._arrays)}"
+                )
             dtype, shape = self._arrays[name]
             target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
             if target.shape != (len(rows), *shape) or target.dtype != dtype:
-                raise ValueError(f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}")
+                raise ValueError(
+                    f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}"
+                )
             offset = self._block[name][rows].astype(np.int64) * BLOCK
             if self._cold and target.nbytes > SLOW:
                 self._read_ahead(shard, offset, target.nbytes // len(rows))
@@ -244,7 +261,9 @@ class View:
         """Return the bytes of an array field of sample `i`, without NumPy header, in the mapped shard."""
         dtype, shape = self._arrays[field]
         start = int(self._block[field][i]) * BLOCK + NPY_HEADER
-        return memoryview(self._mapped(i))[start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))]
+        return memoryview(self._mapped(i))[
+            start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        ]
 
     def meta(self, i: int) -> SampleMeta:
         """Return the json field of sample `i`.
@@ -258,7 +277,9 @@ class View:
             length = int(mapped[start - BLOCK + 124 : start - BLOCK + 135], 8)  # size in the tar header
         except ValueError:
             raise ShardwaveError(f"{where} is damaged: it has no tar header: run verify") from None
-        return typed.check(typed.parse(mapped[start : start + length], where), SampleMeta, where, "run verify")
+        return typed.check(
+            typed.parse(mapped[start : start + length], where), SampleMeta, where, "run verify"
+        )
 
     def key(self, i: int) -> str:
         """Return the key of sample `i`."""
@@ -341,7 +362,11 @@ def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) 
 def _open_index(path: str, entry: Mapping[str, Any]) -> index.Index:
     """Read the index of the shard `path` and check it against the manifest."""
     contents = index.read(path.removesuffix(TAR) + INDEX)
-    if (contents.tar_blake3, contents.tar_bytes, len(contents)) != (entry["blake3"], entry["bytes"], entry["samples"]):
+    if (contents.tar_blake3, contents.tar_bytes, len(contents)) != (
+        entry["blake3"],
+        entry["bytes"],
+        entry["samples"],
+    ):
         raise ShardwaveError(
             f"{path}: the index is stale (it belongs to another tar than the manifest names): restore it, or build the set again"
         )
@@ -360,7 +385,9 @@ def _check_size(path: str, size: int) -> _Stamp:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise ShardwaveError(f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again") from None
+        raise ShardwaveError(
+            f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again"
+        ) from None
     if status.st_size != size:
         raise ShardwaveError(
             f"{path}: the shard is truncated or not the one of the manifest ({status.st_size} bytes, not "

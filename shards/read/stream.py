@@ -66,7 +66,9 @@ class Stream(IterableDataset):
         if expected is not None and len(expected) != len(urls):
             raise ValueError(f"expected must have one entry per url, got {len(expected)} for {len(urls)}")
         if world_size is not None and world_size > len(urls):
-            raise UsageError(f"{len(urls)} shards cannot be split over {world_size} ranks: build with more --min-shards")
+            raise UsageError(
+                f"{len(urls)} shards cannot be split over {world_size} ranks: build with more --min-shards"
+            )
         self.urls = list(urls)
         self.expected = list(expected) if expected is not None else None
         self.shuffle = shuffle
@@ -86,7 +88,9 @@ class Stream(IterableDataset):
         stages: list[Any] = [self._shards, self._files, webdataset.tariterators.group_by_keys]
         if self.shuffle:
             stages.append(
-                webdataset.detshuffle(self.shuffle, self.shuffle // 2, seed=self.seed * 1_000_003, epoch=self.epoch - 1)
+                webdataset.detshuffle(
+                    self.shuffle, self.shuffle // 2, seed=self.seed * 1_000_003, epoch=self.epoch - 1
+                )
             )
         return iter(webdataset.DataPipeline(*stages, webdataset.map(_decoded)))
 
@@ -117,7 +121,9 @@ class Stream(IterableDataset):
                     f"{url}: {source.position} bytes, but the manifest says {entry['bytes']}: copy or build the set there again"
                 )
             if entry is not None and self.verify and source.hexdigest() != entry["blake3"]:
-                raise ShardwaveError(f"{url}: the BLAKE3 digest differs from the manifest: copy or build the set there again")
+                raise ShardwaveError(
+                    f"{url}: the BLAKE3 digest differs from the manifest: copy or build the set there again"
+                )
             yield {}
 
 
@@ -172,4 +178,7 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
 
 def _decoded(sample: Sample) -> Sample:
     where = f"{sample['__url__']}: {sample['__key__']}"
-    return {name: value if name.startswith("__") else decode_field(name, value, where) for name, value in sample.items()}
+    return {
+        name: value if name.startswith("__") else decode_field(name, value, where)
+        for name, value in sample.items()
+    }

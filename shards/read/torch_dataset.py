@@ -32,7 +32,9 @@ class ViewDataset(IterableDataset[dict[str, Any]]):
         ...     images, labels = batch["npy"], batch["cls"]
     """
 
-    def __init__(self, view: View, fields: Sequence[str] = ("npy",), *, shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, view: View, fields: Sequence[str] = ("npy",), *, shuffle: bool = False, seed: int = 0
+    ) -> None:
         self.view, self.fields, self.shuffle, self.seed = view, tuple(fields), shuffle, seed
         self.epoch = 0
 
@@ -63,4 +65,8 @@ class ViewDataset(IterableDataset[dict[str, Any]]):
             arrays = {name: batch[name] for name in self.fields}
             for i in range(len(labels)):
                 # Clone: the loader reuses the buffer of a batch that is no longer referenced
-                yield {**{name: torch.clone(values[i]) for name, values in arrays.items()}, "cls": labels[i], "clip": clips[i]}
+                yield {
+                    **{name: torch.clone(values[i]) for name, values in arrays.items()},
+                    "cls": labels[i],
+                    "clip": clips[i],
+                }

@@ -60,7 +60,11 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
             raise UsageError(f"{audio} contains no audio files: give the folder that contains them")
     else:
         clips, how = layouts.read(audio, options)
-    named = [f"--{name}-column" for name in ("path", "label", "group") if getattr(options, f"{name}_column") is not None]
+    named = [
+        f"--{name}-column"
+        for name in ("path", "label", "group")
+        if getattr(options, f"{name}_column") is not None
+    ]
     if named and options.labels is None and how != layouts.LABEL_FILE:
         raise UsageError(f"{named[0]} names a column of a table: give --labels CSV too (or --table FILE)")
     where = str(options.labels or audio)

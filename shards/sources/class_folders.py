@@ -25,7 +25,9 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
             or splits.
     """
     if not paths:
-        raise UsageError(f"{audio} contains no audio files: give the folder that contains them (WAV, AU, AIFF, FLAC, OGG, MP3)")
+        raise UsageError(
+            f"{audio} contains no audio files: give the folder that contains them (WAV, AU, AIFF, FLAC, OGG, MP3)"
+        )
     loose = [path for path in paths if "/" not in path]
     if loose:
         raise UsageError(
@@ -72,7 +74,11 @@ def audio_files(audio: AnyPath) -> list[str]:
     from shardwave.preprocess.audio.decode import SUFFIXES, looks_like_audio
 
     if not isinstance(audio, Path):
-        visible = [path for path in any_path.list_files(audio) if not any(part.startswith(".") for part in path.split("/"))]
+        visible = [
+            path
+            for path in any_path.list_files(audio)
+            if not any(part.startswith(".") for part in path.split("/"))
+        ]
         return sorted(
             path
             for path in visible
@@ -101,7 +107,10 @@ def audio_files(audio: AnyPath) -> list[str]:
                 audio_paths.append(prefix + name)
             elif not os.access(path, os.R_OK):  # broken links too
                 unreadable.append(prefix + name)
-    for paths, reason in ((unreadable, "cannot be read"), (repeated, "leads to a folder that is already listed")):
+    for paths, reason in (
+        (unreadable, "cannot be read"),
+        (repeated, "leads to a folder that is already listed"),
+    ):
         if paths:
             more = f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
             say(f"{audio}: skipped {min(paths)}{more}: it {reason}")

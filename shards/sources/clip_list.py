@@ -39,7 +39,9 @@ def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
         clips: The clips; their paths contain the folder names.
         where: The folder or label file that they come from, for messages.
     """
-    if any(clip.fold is not None or clip.split is not None for clip in clips) or all(clip.label is None for clip in clips):
+    if any(clip.fold is not None or clip.split is not None for clip in clips) or all(
+        clip.label is None for clip in clips
+    ):
         return clips
     meanings: dict[str, Callable[[str], object]] = {"fold": fold_of_folder, "split": split_of_folder}
     for field, meaning in meanings.items():
@@ -80,7 +82,9 @@ def select_classes(clips: Sequence[Clip], classes: str | None) -> list[int]:
     if unknown or not chosen:
         names = sorted(known)
         shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-        raise UsageError(f"--classes must name classes of the data, got {', '.join(unknown) or 'none'}: there are {shown}")
+        raise UsageError(
+            f"--classes must name classes of the data, got {', '.join(unknown) or 'none'}: there are {shown}"
+        )
     omitted = known.total() - sum(known[name] for name in set(chosen))
     say(f"--classes: {omitted} clips of {len(known) - len(set(chosen))} other classes are omitted")
     return [number for number, clip in enumerate(clips) if clip.label is None or clip.label in chosen]

@@ -75,7 +75,9 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
         for path in dict.fromkeys((paths[row], paths[row].strip(), paths[row].replace("\\", "/"))):
             matches = files_by_end.get(unicodedata.normalize("NFC", path), [])
             if len(matches) > 1:
-                matches = _in_named_folder(matches, table_columns.parse_clip(table, columns, row, path)) or matches
+                matches = (
+                    _in_named_folder(matches, table_columns.parse_clip(table, columns, row, path)) or matches
+                )
             if len(matches) > 1:
                 raise UsageError(
                     f"{table.where(row)}: {path} matches {len(matches)} files below {audio} ({matches[0]}, {matches[1]}, ...): "
@@ -102,7 +104,9 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
         example = f"{table.rows[row][columns.path]}: {paths[row]}"
         say(f"{table.name}: {len(found_by_name)} files were found by their names below {audio} ({example})")
     if missing:
-        say(f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})")
+        say(
+            f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})"
+        )
     return paths
 
 

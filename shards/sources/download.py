@@ -28,7 +28,13 @@ CHUNK = 1 << 18  # bytes
 
 
 def download(
-    url: str, target: Path, sha256: str | None = None, *, attempts: int = 6, timeout: float = 30.0, pause: float = 1.0
+    url: str,
+    target: Path,
+    sha256: str | None = None,
+    *,
+    attempts: int = 6,
+    timeout: float = 30.0,
+    pause: float = 1.0,
 ) -> Path:
     """Download a file; `target` is created only when the file is complete and its checksum is correct.
 
@@ -111,7 +117,10 @@ def check(path: Path, sha256: str, url: str) -> None:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     sha = hashlib.sha256()
-    with open(path, "rb") as file, progress(path.stat().st_size, f"checking {path.name.strip('.')}") as progress_bar:
+    with (
+        open(path, "rb") as file,
+        progress(path.stat().st_size, f"checking {path.name.strip('.')}") as progress_bar,
+    ):
         while chunk := file.read(1 << 22):
             sha.update(chunk)
             progress_bar.update(len(chunk))
@@ -120,7 +129,9 @@ def digest(path: Path) -> str:
 
 def progress(total: int | None, description: str, start: int = 0) -> Any:
     """Return a progress bar in bytes, with rate and remaining time, that appears after one second."""
-    return bar(total=total, initial=start, desc=description, unit="B", unit_scale=True, delay=1.0, leave=False)
+    return bar(
+        total=total, initial=start, desc=description, unit="B", unit_scale=True, delay=1.0, leave=False
+    )
 
 
 def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
@@ -145,7 +156,9 @@ def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
                 f"{part.parent}: {(total - size) / 1e6:.0f} MB remain to be downloaded, {free / 1e6:.0f} MB are free; "
                 "free disk space or choose another --out"
             )
-        atomic.write_json(_validator(part), {"url": mask_url(url), "validator": _identity(response), "total": total})
+        atomic.write_json(
+            _validator(part), {"url": mask_url(url), "validator": _identity(response), "total": total}
+        )
         with progress(total, part.name.removeprefix(".").removesuffix(".part"), size) as progress_bar:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
@@ -165,7 +178,9 @@ def _errors(url: str) -> Iterator[None]:
         if error.code == 416:  # range not satisfiable: the part is longer than the file
             raise TryLater("the server's file has changed") from None
         if error.code in STATUSES:
-            raise TryLater(f"the server answered {error.code} {error.reason}", error.headers.get("Retry-After")) from None
+            raise TryLater(
+                f"the server answered {error.code} {error.reason}", error.headers.get("Retry-After")
+            ) from None
         raise ShardwaveError(
             f"{url}: the server answered {error.code} {error.reason}; "
             "give a mirror with --url, or download the file by hand and use --from"
@@ -180,7 +195,9 @@ def _errors(url: str) -> Iterator[None]:
     except (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError) as error:
         raise TryLater(f"the connection broke ({error or type(error).__name__})") from None
     except OSError as error:
-        raise ShardwaveError(f"{url}: {error.strerror or error} while writing; free disk space or choose another --out") from None
+        raise ShardwaveError(
+            f"{url}: {error.strerror or error} while writing; free disk space or choose another --out"
+        ) from None
 
 
 def _extent(response: Any) -> tuple[int, int | None]:

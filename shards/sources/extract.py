@@ -41,7 +41,10 @@ def extract(archive: Path, folder: Path) -> None:
     refused = f"{archive}: refused, {{}}; the archive is not trustworthy, get it from another source"
     try:
         with scratch.folder(folder, ".unpacking-") as temporary:
-            with progress(archive.stat().st_size, f"unpacking {archive.name}") as progress_bar, open(archive, "rb") as file:
+            with (
+                progress(archive.stat().st_size, f"unpacking {archive.name}") as progress_bar,
+                open(archive, "rb") as file,
+            ):
                 unpacked = 0
                 for count, size in enumerate(_unpack(archive, file, temporary), 1):
                     unpacked += size
@@ -52,10 +55,20 @@ def extract(archive: Path, folder: Path) -> None:
             _publish(temporary, folder, archive)
     except tarfile.FilterError as error:
         raise ShardwaveError(refused.format(error)) from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RecursionError, ValueError, NotImplementedError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RecursionError,
+        ValueError,
+        NotImplementedError,
+    ) as error:
         raise ShardwaveError(f"{archive}: damaged archive ({error}); download it again") from None
     except RuntimeError as error:  # zipfile: encrypted
-        raise ShardwaveError(f"{archive}: cannot be unpacked ({error}); unpack it by hand and use --from") from None
+        raise ShardwaveError(
+            f"{archive}: cannot be unpacked ({error}); unpack it by hand and use --from"
+        ) from None
     except OSError as error:
         raise ShardwaveError(
             f"{folder}: {error.strerror or error} while unpacking {archive.name}; free disk space or choose another --out"
@@ -90,7 +103,9 @@ def _unpack(archive: Path, file: IO[bytes], target: Path) -> Iterator[int]:
         for member in links:
             link = target / member.name
             source = (link.parent if member.issym() else target).joinpath(member.linkname).resolve()
-            if not (source.is_relative_to(target.resolve()) and link.resolve().is_relative_to(target.resolve())):
+            if not (
+                source.is_relative_to(target.resolve()) and link.resolve().is_relative_to(target.resolve())
+            ):
                 raise tarfile.LinkOutsideDestinationError(member, str(source))
             if source.is_file():
                 yield source.stat().st_size
@@ -99,7 +114,9 @@ def _unpack(archive: Path, file: IO[bytes], target: Path) -> Iterator[int]:
             elif not source.is_dir():
                 waiting.append(member)
         if len(waiting) == len(links):
-            raise ShardwaveError(f"{archive}: {waiting[0].name} links to {waiting[0].linkname}, which is not in the archive")
+            raise ShardwaveError(
+                f"{archive}: {waiting[0].name} links to {waiting[0].linkname}, which is not in the archive"
+            )
         links = waiting
 
 

@@ -22,7 +22,11 @@ COUNTED = "the number of clips was checked instead"
 
 
 def fetch(
-    name: str, out: Path | str, source: Path | str | None = None, split: str | None = None, url: str | None = None
+    name: str,
+    out: Path | str,
+    source: Path | str | None = None,
+    split: str | None = None,
+    url: str | None = None,
 ) -> dict[str, Any]:
     """Fetch a known data set by name; see `fetch_data_set` for the result and the errors.
 
@@ -62,9 +66,13 @@ def fetch_data_set(
     """
     split = split or next(iter(data_set.splits))
     if split not in data_set.splits:
-        raise UsageError(f"--split of {data_set.name} must be one of {', '.join(data_set.splits)}, got {split}")
+        raise UsageError(
+            f"--split of {data_set.name} must be one of {', '.join(data_set.splits)}, got {split}"
+        )
     if source is not None and url is not None:
-        raise UsageError("--from and --url cannot be used together: give the folder or archive of the data set, or its address")
+        raise UsageError(
+            "--from and --url cannot be used together: give the folder or archive of the data set, or its address"
+        )
     if source is not None and not source.exists():
         raise UsageError(f"--from must be an existing file or folder, got {source}")
     say(
@@ -114,7 +122,11 @@ def label_csv(clips: list[Clip]) -> str:
     """Format clips as CSV text: path, label, and fold, group and split if at least one clip has them."""
     columns = [name for name in OPTIONAL if any(getattr(clip, name) is not None for clip in clips)]
     rows = [
-        [clip.path, clip.label or "", *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns)]
+        [
+            clip.path,
+            clip.label or "",
+            *("" if getattr(clip, name) is None else getattr(clip, name) for name in columns),
+        ]
         for clip in sorted(clips, key=lambda clip: clip.path)
     ]
     return csv_text([["path", "label", *columns], *rows])
@@ -149,7 +161,9 @@ def _download(data_set: DataSet, out: Path, url: str | None) -> str:
                 download(remote.url, archive, remote.sha256)
             elif remote.sha256 is not None:
                 check(archive, remote.sha256, remote.url)
-            checksum = f"sha256 {remote.sha256} verified" if remote.sha256 else _archive_checksum(data_set, archive)
+            checksum = (
+                f"sha256 {remote.sha256} verified" if remote.sha256 else _archive_checksum(data_set, archive)
+            )
             _unpack(archive, out, keep=checksum.endswith("verified"))
         except UsageError:
             raise
@@ -195,4 +209,6 @@ def _check_count(data_set: DataSet, root: Path) -> None:
 def _with_prefix(reading: Reading, root: Path) -> Reading:
     """Return the reading with paths relative to the folder that contains the data set's `root`."""
     prefix = "" if root == Path(".") else f"{root.as_posix()}/"
-    return Reading([Clip(prefix + c.path, c.label, c.fold, c.group, c.split) for c in reading.clips], reading.notes)
+    return Reading(
+        [Clip(prefix + c.path, c.label, c.fold, c.group, c.split) for c in reading.clips], reading.notes
+    )

@@ -94,7 +94,9 @@ GENRES = {
 }
 
 
-def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float = SECONDS, seed: int = 0) -> Path:
+def make(
+    out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float = SECONDS, seed: int = 0
+) -> Path:
     """Write WAV files (16 bit, mono, 22,050 Hz) of all genres and their label file.
 
     The same arguments give the same bytes. `labels.csv` is written last; if it exists with the same content
@@ -112,7 +114,12 @@ def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float =
     """
     labels = out / "labels.csv"
     rows = [
-        (f"{genre}/{genre}.{artist:02d}.{clip}.wav", genre, f"{genre}-{artist:02d}", (genre_index, artist, clip))
+        (
+            f"{genre}/{genre}.{artist:02d}.{clip}.wav",
+            genre,
+            f"{genre}-{artist:02d}",
+            (genre_index, artist, clip),
+        )
         for genre_index, genre in enumerate(GENRES)
         for artist in range(artists)
         for clip in range(clips)
@@ -123,7 +130,9 @@ def make(out: Path, artists: int = ARTISTS, clips: int = CLIPS, seconds: float =
     for path, genre, _, (genre_index, artist, clip) in bar(iterable=rows, desc="audio", unit="clip"):
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         artist_rng = np.random.default_rng([seed, genre_index, artist])
-        samples = _clip(_artist(genre, artist_rng), np.random.default_rng([seed, genre_index, artist, clip + 1]), seconds)
+        samples = _clip(
+            _artist(genre, artist_rng), np.random.default_rng([seed, genre_index, artist, clip + 1]), seconds
+        )
         atomic.write_bytes(out / path, _wav(samples))
     atomic.write_bytes(labels, table.encode())
     return labels
@@ -161,13 +170,19 @@ def _clip(genre: Genre, rng: np.random.Generator, seconds: float) -> np.ndarray:
     phase = rng.uniform(0, eighth * steps)  # the clip starts at a random position of a bar
     for step in range(int((seconds + phase) / eighth) + 1):
         bar, beat = divmod(step, steps)
-        start = round((step * eighth + (genre.swing * eighth if beat % 2 else 0) - phase + rng.normal(0, 0.004)) * RATE)
+        start = round(
+            (step * eighth + (genre.swing * eighth if beat % 2 else 0) - phase + rng.normal(0, 0.004)) * RATE
+        )
         for voice, sound in drums.items():
             if getattr(genre, voice)[beat] == "x":
                 _add(audio, start, sound * drum_level * rng.uniform(0.7, 1))
         chord = genre.chords[bar % len(genre.chords)]
         pitches = (
-            [root + tone for tone in chord] if beat == 0 else [root + 12 + int(rng.choice(chord))] if rng.random() < 0.55 else []
+            [root + tone for tone in chord]
+            if beat == 0
+            else [root + 12 + int(rng.choice(chord))]
+            if rng.random() < 0.55
+            else []
         )
         for pitch in pitches:
             if pitch not in notes:
@@ -183,13 +198,19 @@ def _note(pitch: int, genre: Genre) -> np.ndarray:
     sound = np.zeros_like(time)
     for number, amplitude in enumerate(genre.harmonics, start=1):
         if frequency * number < RATE / 2:
-            sound += amplitude * np.sin(2 * np.pi * frequency * number * time) * np.exp(-time / genre.decay * (1 + 0.3 * number))
+            sound += (
+                amplitude
+                * np.sin(2 * np.pi * frequency * number * time)
+                * np.exp(-time / genre.decay * (1 + 0.3 * number))
+            )
     return sound * np.minimum(1, time / 0.004)
 
 
 def _kick(rng: np.random.Generator) -> np.ndarray:
     time = np.arange(round(0.25 * RATE)) / RATE
-    return np.sin(2 * np.pi * (rng.uniform(45, 60) * time + 4 * (1 - np.exp(-time * 30)))) * np.exp(-time * 14)
+    return np.sin(2 * np.pi * (rng.uniform(45, 60) * time + 4 * (1 - np.exp(-time * 30)))) * np.exp(
+        -time * 14
+    )
 
 
 def _snare(rng: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,9 @@ from shardwave.shards.sources.text_table import TextTable
 from shardwave.shards.storage.any_path import AnyPath
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
-_NO_VALUE = frozenset(("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"))
+_NO_VALUE = frozenset(
+    ("", "na", "n/a", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity")
+)
 
 
 class Table(NamedTuple):
@@ -61,7 +63,11 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     omitted = []
     for index in columns.others:
         name = source.columns[index]
-        values = None if table_columns.is_row_number(name) or table_columns.describes_clip(name) else _feature(source, index)
+        values = (
+            None
+            if table_columns.is_row_number(name) or table_columns.describes_clip(name)
+            else _feature(source, index)
+        )
         if values is None:
             omitted.append(index)
         else:
@@ -71,14 +77,18 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
         raise UsageError(f"{source.name} has no numeric columns that can be features: add one per feature")
     paths = [f"row{i:09d}" for i in range(len(source.rows))]
     if columns.path is not None:
-        paths = [value.strip() or path for value, path in zip(source.column(columns.path), paths, strict=True)]
+        paths = [
+            value.strip() or path for value, path in zip(source.column(columns.path), paths, strict=True)
+        ]
     clips = [table_columns.parse_clip(source, columns, row, path) for row, path in enumerate(paths)]
     clip_list.check_unique(clips, source.where)
     clips = values_from.apply(clips, options, None)
     selected = sorted(clip_list.select_classes(clips, options.classes), key=lambda row: clips[row].identity)
     clips = [clips[row] for row in selected]
     clip_list.check_splits(clips, source.name)
-    return Table(clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[selected]), list(features))
+    return Table(
+        clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[selected]), list(features)
+    )
 
 
 def _feature(table: TextTable, index: int) -> np.ndarray | None:

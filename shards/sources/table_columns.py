@@ -21,7 +21,17 @@ LABEL = (
     "label", "category", "class", "class_name", "classname", "target_name", "label_name", "primary_label", "genre", "species",
     "word", "emotion", "instrument", "target", "class_id", "classid", "label_id",
 )  # fmt: skip  # columns of class names come before columns of class numbers
-GROUP = ("artist", "artist_name", "artist_id", "speaker", "speaker_id", "singer", "subject", "subject_id", "patient_id")
+GROUP = (
+    "artist",
+    "artist_name",
+    "artist_id",
+    "speaker",
+    "speaker_id",
+    "singer",
+    "subject",
+    "subject_id",
+    "patient_id",
+)
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -73,7 +83,9 @@ def find(table: TextTable, options: BuildOptions) -> Columns:
         if name is None:
             return None
         if name not in table.columns:
-            raise UsageError(f"{option} must be a column of {table.name}, got {name!r}: it has {format_columns(table)}")
+            raise UsageError(
+                f"{option} must be a column of {table.name}, got {name!r}: it has {format_columns(table)}"
+            )
         taken.add(table.columns.index(name))
         return table.columns.index(name)
 
@@ -114,9 +126,15 @@ def report(table: TextTable, columns: Columns, unused: list[int], reason: str = 
         unused: Indices of the columns that are not used.
         reason: Text before the names of the unused columns.
     """
-    roles = [(index, role) for role in ("path", "label", "group") if (index := getattr(columns, role)) is not None]
+    roles = [
+        (index, role) for role in ("path", "label", "group") if (index := getattr(columns, role)) is not None
+    ]
     parts = [f"{table.columns[index]} as {role}" for index, role in roles if table.columns[index] != role]
-    text = f"column {parts[0].replace(' as ', ' is read as ', 1)}" + "".join(f", {part}" for part in parts[1:]) if parts else ""
+    text = (
+        f"column {parts[0].replace(' as ', ' is read as ', 1)}" + "".join(f", {part}" for part in parts[1:])
+        if parts
+        else ""
+    )
     names = [table.columns[index] or "a column without a name" for index in unused]
     unused_text = f"{reason}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}" if names else ""
     if text or unused_text:
@@ -156,12 +174,16 @@ def parse_clip(table: TextTable, columns: Columns, row: int, path: str) -> Clip:
         index: int | None = getattr(columns, role)
         value = "" if index is None else values[index].strip()
         if "\n" in value or "\r" in value:
-            raise UsageError(f"{where}: the {role} spans several lines ({value[:40]!r}): is a quote not closed?")
+            raise UsageError(
+                f"{where}: the {role} spans several lines ({value[:40]!r}): is a quote not closed?"
+            )
         return value or None
 
     start, end = (parse_seconds(text(role), role, where) for role in ("start", "end"))
     if end is not None and end <= (start or 0.0):
-        raise UsageError(f"{where}: a segment must end after it starts, got start {start or 0.0:g} and end {end:g} (seconds)")
+        raise UsageError(
+            f"{where}: a segment must end after it starts, got start {start or 0.0:g} and end {end:g} (seconds)"
+        )
     fold, split = parse_fold(text("fold"), where), parse_split(text("split"), where)
     return Clip(path, text("label"), fold, text("group"), split, start, end)
 

@@ -58,9 +58,13 @@ def read(location: AnyPath, option: str) -> TextTable:
     try:
         data = any_path.read_bytes(location)
     except OSError as error:
-        raise UsageError(f"{option} must be a readable file, got {location}: {error.strerror or error}") from None
+        raise UsageError(
+            f"{option} must be a readable file, got {location}: {error.strerror or error}"
+        ) from None
     table = _parquet(str(location), data) if data.startswith(PARQUET_MAGIC) else _csv(str(location), data)
-    repeated = next((name for i, name in enumerate(table.columns) if name and name in table.columns[:i]), None)
+    repeated = next(
+        (name for i, name in enumerate(table.columns) if name and name in table.columns[:i]), None
+    )
     if repeated is not None:
         raise UsageError(f"{location}: two columns have the name {repeated!r}: rename or remove one")
     return table
@@ -70,7 +74,10 @@ def read_header(location: AnyPath) -> list[str]:
     """Read the column names of a CSV file; an empty list if the file cannot be read as CSV."""
     try:
         text = _text(str(location), any_path.read_bytes(location))
-        return [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])]
+        return [
+            name.strip()
+            for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)), [])
+        ]
     except (OSError, UsageError, csv.Error):
         return []
 
@@ -78,11 +85,15 @@ def read_header(location: AnyPath) -> list[str]:
 def _text(name: str, data: bytes) -> str:
     """Decode a CSV file; raises UsageError if it is not UTF-8 text."""
     if data.startswith(ZIP_MAGIC):
-        raise UsageError(f"{name} is a spreadsheet or an archive, not CSV or Parquet: save the table as CSV (UTF-8)")
+        raise UsageError(
+            f"{name} is a spreadsheet or an archive, not CSV or Parquet: save the table as CSV (UTF-8)"
+        )
     nul = data.find(b"\0")
     if nul >= 0:
         line = data.count(b"\n", 0, nul) + 1
-        raise UsageError(f"{name} line {line}: a NUL byte, as in UTF-16 or in binary files: save the table as CSV in UTF-8")
+        raise UsageError(
+            f"{name} line {line}: a NUL byte, as in UTF-16 or in binary files: save the table as CSV in UTF-8"
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -150,7 +161,13 @@ def _parquet(name: str, data: bytes) -> TextTable:
     nul = next((number for number, row in enumerate(rows, 1) if any("\0" in value for value in row)), None)
     if nul is not None:
         raise UsageError(f"{name} row {nul}: a value contains a NUL character: remove it")
-    return TextTable(name, [str(column).strip() for column in table.column_names], rows, list(range(1, len(rows) + 1)), "row")
+    return TextTable(
+        name,
+        [str(column).strip() for column in table.column_names],
+        rows,
+        list(range(1, len(rows) + 1)),
+        "row",
+    )
 
 
 def _texts(values: list[Any]) -> list[str]:
@@ -162,6 +179,10 @@ def _texts(values: list[Any]) -> list[str]:
     numbers = [value for value in values if isinstance(value, float) and value == value]
     whole = bool(numbers) and all(value.is_integer() for value in numbers)
     return [
-        "" if value is None or value != value else str(int(value)) if whole and isinstance(value, float) else str(value)
+        ""
+        if value is None or value != value
+        else str(int(value))
+        if whole and isinstance(value, float)
+        else str(value)
         for value in values
     ]

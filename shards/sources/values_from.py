@@ -44,8 +44,13 @@ def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> li
         else:
             values = _matches(clips, source, option)
         if field == "split":
-            values = [parse_split(value, f"{option} in {clip.path}") for clip, value in zip(clips, values, strict=True)]
-        other: dict[str, Any] = {"fold": None} if field == "split" else {}  # a clip has either a fold or a split
+            values = [
+                parse_split(value, f"{option} in {clip.path}")
+                for clip, value in zip(clips, values, strict=True)
+            ]
+        other: dict[str, Any] = (
+            {"fold": None} if field == "split" else {}
+        )  # a clip has either a fold or a split
         changes: list[dict[str, Any]] = [{field: value, **other} for value in values]
         clips = [dataclasses.replace(clip, **change) for clip, change in zip(clips, changes, strict=True)]
     return clips
@@ -63,14 +68,18 @@ def _matches(clips: Sequence[Clip], pattern: str, option: str) -> list[str | Non
         )
     matches = (expression.search(clip.path) for clip in clips)
     values = [(match[1] or "").strip() or None if match else None for match in matches]
-    _refuse_missing(clips, values, f"{option} {pattern!r} finds no value in", "paths", "correct the expression")
+    _refuse_missing(
+        clips, values, f"{option} {pattern!r} finds no value in", "paths", "correct the expression"
+    )
     return values
 
 
 def _tags(clips: Sequence[Clip], name: str, option: str, audio: AnyPath | None) -> list[str | None]:
     """Read the tag of each clip's file; None for missing and empty files, which the build quarantines."""
     if audio is None:
-        raise UsageError(f"{option} {TAG}{name} reads audio files: a --table has none, give an expression instead")
+        raise UsageError(
+            f"{option} {TAG}{name} reads audio files: a --table has none, give an expression instead"
+        )
     files = list(dict.fromkeys(clip.path for clip in clips))
     with ThreadPoolExecutor(16 if not isinstance(audio, Path) else 1, "tags") as pool:
         tags = dict(zip(files, pool.map(lambda path: read_tag(audio / path, name), files), strict=True))
@@ -82,10 +91,14 @@ def _tags(clips: Sequence[Clip], name: str, option: str, audio: AnyPath | None) 
     return [tags[clip.path] for clip in clips]
 
 
-def _refuse_missing(clips: Sequence[Clip], values: Sequence[object], problem: str, noun: str, remedy: str) -> None:
+def _refuse_missing(
+    clips: Sequence[Clip], values: Sequence[object], problem: str, noun: str, remedy: str
+) -> None:
     missing = [clip.path for clip, value in zip(clips, values, strict=True) if value is None]
     if missing:
-        raise UsageError(f"{problem} {len(missing)} of {len(clips)} {noun} (the first: {missing[0]}): {remedy}")
+        raise UsageError(
+            f"{problem} {len(missing)} of {len(clips)} {noun} (the first: {missing[0]}): {remedy}"
+        )
 
 
 def _has_bytes(path: AnyPath) -> bool:

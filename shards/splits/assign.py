@@ -42,11 +42,15 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
         if not 0 <= fraction < 1:
             raise UsageError(f"{name} must lie between 0 and 1, got {fraction}")
     if val_fraction + test_fraction >= 1:
-        raise UsageError(f"val_fraction + test_fraction must be below 1, got {val_fraction} + {test_fraction}")
+        raise UsageError(
+            f"val_fraction + test_fraction must be below 1, got {val_fraction} + {test_fraction}"
+        )
     if all(clip.fold is not None for clip in clips):
         folds = {clip.fold for clip in clips}
         if len(folds) < 2:
-            raise UsageError(f"there must be at least two folds, got only fold {folds.pop()}: drop the fold column")
+            raise UsageError(
+                f"there must be at least two folds, got only fold {folds.pop()}: drop the fold column"
+            )
         _warn(
             _in_one_fold(clips),
             "clips in one fold only, and cannot be learned when that is held out: move clips of it to other folds",
@@ -67,7 +71,9 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
                 f"{clip.effective_group} has clips in {groups[clip.effective_group]} and {split}: give all of them one split"
             )
     if "train" not in splits:
-        raise UsageError("no clip is in split train: mark some as train, or lower val_fraction and test_fraction")
+        raise UsageError(
+            "no clip is in split train: mark some as train, or lower val_fraction and test_fraction"
+        )
     remedy = "try another --seed or --val-fraction, or add clips of it (of other groups)"
     for split, consequence in (("train", "it cannot be learned"), ("val", "no validation score includes it")):
         labels = {clip.label for clip, assigned in zip(clips, splits, strict=True) if assigned == split}
@@ -102,9 +108,13 @@ def _draw(clips: Sequence[Clip], splits: list[str], name: str, fraction: float, 
         [clips[i].effective_group for i in rows], return_index=True, return_inverse=True, return_counts=True
     )
     if len(size) < 2:
-        raise UsageError(f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or other groups")
+        raise UsageError(
+            f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or other groups"
+        )
     if np.bincount(label).max() < 2:
-        raise UsageError(f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips")
+        raise UsageError(
+            f"a {name} split needs a class with at least two clips: give --{name}-fraction 0, or more clips"
+        )
     mixed = len(np.unique(np.stack([group, label]), axis=1).T) > len(size)
     if not mixed or len(size) > BALANCED_GROUPS:
         taken = _sample(label[first], size, fraction, seed % 2**32)[group]
@@ -113,7 +123,9 @@ def _draw(clips: Sequence[Clip], splits: list[str], name: str, fraction: float, 
     for row in np.array(rows)[taken].tolist():
         splits[row] = name
     if name not in splits or "train" not in splits:
-        raise UsageError(f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds")
+        raise UsageError(
+            f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds"
+        )
 
 
 def _sample(label: np.ndarray, size: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -111,7 +111,12 @@ def stats(folder: AnyPath, files: Iterable[str]) -> Iterator[FileInfo | None]:
         folder: Folder or URL.
         files: Names of the files, relative to `folder`.
     """
-    return map(list_files(folder).get if not isinstance(folder, Path) else lambda name: _local_info(f"{folder}/{name}"), files)
+    return map(
+        list_files(folder).get
+        if not isinstance(folder, Path)
+        else lambda name: _local_info(f"{folder}/{name}"),
+        files,
+    )
 
 
 def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) -> bytes:
@@ -140,7 +145,9 @@ def read_many(folder: UPath, files: Sequence[str]) -> list[bytes | None]:
     Returns:
         The contents in the order of `files`.
     """
-    contents = folder.fs.cat_ranges([f"{_key(folder)}/{name}" for name in files], None, None, on_error="return")
+    contents = folder.fs.cat_ranges(
+        [f"{_key(folder)}/{name}" for name in files], None, None, on_error="return"
+    )
     return [data if isinstance(data, bytes) else None for data in contents]
 
 
@@ -233,7 +240,9 @@ class ObjectFile(io.RawIOBase):
             raise FileNotFoundError(errno.ENOENT, "No such object", str(path))
         self.error: Exception | None = None
         self._size, self._position, self._block = info.size, 0, block
-        self._read = functools.lru_cache(kept)(lambda start: read_bytes(path, start, min(start + block, info.size)))
+        self._read = functools.lru_cache(kept)(
+            lambda start: read_bytes(path, start, min(start + block, info.size))
+        )
 
     def seekable(self) -> bool:
         """Return True."""
@@ -283,17 +292,25 @@ def _request(path: UPath, action: Callable[[], T]) -> T:
         return type(error).__name__.endswith("CredentialsError")  # each store's package has its own class
 
     def passes(error: BaseException) -> bool:
-        final = isinstance(error, _FINAL) or getattr(error, "errno", None) == errno.ENOSYS or no_credentials(error)
+        final = (
+            isinstance(error, _FINAL)
+            or getattr(error, "errno", None) == errno.ENOSYS
+            or no_credentials(error)
+        )
         return isinstance(error, Exception) and not final
 
     try:
         return retry(path, action, passes)
     except PermissionError as error:
-        raise ShardwaveError(f"{path}: access is denied ({one_line(error)}): check the credentials and their rights") from None
+        raise ShardwaveError(
+            f"{path}: access is denied ({one_line(error)}): check the credentials and their rights"
+        ) from None
     except Exception as error:
         if not no_credentials(error):
             raise
-        raise ShardwaveError(f"{path}: {one_line(error)}: give the store's credentials in the environment") from None
+        raise ShardwaveError(
+            f"{path}: {one_line(error)}: give the store's credentials in the environment"
+        ) from None
 
 
 def _key(path: UPath) -> str:
@@ -309,9 +326,18 @@ def _local_info(path: Path | str) -> FileInfo | None:
 
 
 def _file_info(info: Mapping[str, Any]) -> FileInfo:
-    changed = next((info[name] for name in ("LastModified", "mtime", "updated", "last_modified", "created") if info.get(name)), 0)
+    changed = next(
+        (
+            info[name]
+            for name in ("LastModified", "mtime", "updated", "last_modified", "created")
+            if info.get(name)
+        ),
+        0,
+    )
     if isinstance(changed, str):
         changed = datetime.datetime.fromisoformat(changed)
     if isinstance(changed, datetime.datetime):
         changed = changed.timestamp()
-    return FileInfo(int(info["size"] or 0), int(changed * 1e9), str(info.get("ETag") or info.get("etag") or "").strip('"'))
+    return FileInfo(
+        int(info["size"] or 0), int(changed * 1e9), str(info.get("ETag") or info.get("etag") or "").strip('"')
+    )

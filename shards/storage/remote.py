@@ -40,7 +40,12 @@ class HttpStream:
         """Return up to `size` bytes (by default all remaining ones); b"" at the end."""
         if size < 0:
             return b"".join(iter(lambda: self.read(1 << 20), b""))
-        return retry(self.url, lambda: self._read(size), lambda error: isinstance(error, _FAILURES), retries=self._retries)
+        return retry(
+            self.url,
+            lambda: self._read(size),
+            lambda error: isinstance(error, _FAILURES),
+            retries=self._retries,
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -75,7 +80,9 @@ class HttpStream:
         version = response.headers.get("ETag") or response.headers.get("Last-Modified")
         partial = response.status == 206
         length = (
-            response.headers.get("Content-Range", "").rsplit("/", 1)[-1] if partial else response.headers.get("Content-Length")
+            response.headers.get("Content-Range", "").rsplit("/", 1)[-1]
+            if partial
+            else response.headers.get("Content-Length")
         )
         total = int(length) if length and length.isdigit() else None
         if start and (version, total) != (self._version, self._total):
@@ -135,8 +142,14 @@ def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, command
         return HttpStream(url, timeout=timeout, retries=retries)
     path = as_path(url)
     try:
-        return ObjectFile(path, _BLOCK, 1) if not isinstance(path, Path) else open(path, "rb", opener=regular_file.opener)
+        return (
+            ObjectFile(path, _BLOCK, 1)
+            if not isinstance(path, Path)
+            else open(path, "rb", opener=regular_file.opener)
+        )
     except FileNotFoundError as error:
-        raise ShardwaveError(f"{url} does not exist" if not isinstance(path, Path) else f"{url}: {error.strerror}") from None
+        raise ShardwaveError(
+            f"{url} does not exist" if not isinstance(path, Path) else f"{url}: {error.strerror}"
+        ) from None
     except OSError as error:
         raise ShardwaveError(f"{url}: {error.strerror or error}") from None

@@ -52,7 +52,9 @@ def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException
         return state.outcome.exception() if state.outcome else None
 
     def give_up(state: tenacity.RetryCallState) -> T:
-        raise ShardwaveError(f"{name}: given up after {retries} retries ({one_line(error_of(state))}){remedy}") from None
+        raise ShardwaveError(
+            f"{name}: given up after {retries} retries ({one_line(error_of(state))}){remedy}"
+        ) from None
 
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(retries + 1),

@@ -22,7 +22,9 @@ remove = functools.partial(shutil.rmtree, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def folder(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> Iterator[Path]:
+def folder(
+    parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove
+) -> Iterator[Path]:
     """Create a temporary folder, and remove it at the end of the context.
 
     Args:
@@ -43,7 +45,9 @@ def folder(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Pa
         os.close(descriptor)
 
 
-def remove_stale(parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove) -> None:
+def remove_stale(
+    parent: Path | None = None, prefix: str = PREFIX, clear: Callable[[Path], object] = remove
+) -> None:
     """Remove the temporary folders of this user's processes that have ended.
 
     Args:

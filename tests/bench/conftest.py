@@ -29,7 +29,9 @@ def table(tmp_path_factory):
     rows = []
     for number in range(240):
         params = space.point(number, 7)
-        top = 0.85 - 0.08 * abs(math.log10(params["learning_rate"]) + 2.8) - 0.1 * abs(params["dropout"] - 0.3)
+        top = (
+            0.85 - 0.08 * abs(math.log10(params["learning_rate"]) + 2.8) - 0.1 * abs(params["dropout"] - 0.3)
+        )
         values = [top * (1 - math.exp(-(epoch + 1) / 3)) for epoch in range(10)]
         rows.append({"params": params, "values": values, "seconds": 0.1 + params["hidden_size"] / 1_000})
     path = tmp_path_factory.mktemp("curves") / "made-up.jsonl"
@@ -48,7 +50,11 @@ def runs(tmp_path_factory):
     shard_set = _features(folder / "set")
     train(shard_set, defaults("mlp", epochs=3, device="cpu"), folder / "mlp")
     for backend in ("random", "optuna"):
-        search(shard_set, SearchConfig("mlp", backend, trials=4, epochs=3, jobs=1, device="cpu"), folder / backend)
+        search(
+            shard_set,
+            SearchConfig("mlp", backend, trials=4, epochs=3, jobs=1, device="cpu"),
+            folder / backend,
+        )
     return {name: folder / name for name in ("mlp", "random", "optuna")}
 
 
@@ -61,7 +67,14 @@ def _features(out):
         cls = number % 3
         values = rng.standard_normal(4).astype(np.float32)
         values[cls % 2] += 2 * cls
-        meta = {"label": names[cls], "path": f"{number}.wav", "group": None, "fold": None, "view": "full", "slice": None}
+        meta = {
+            "label": names[cls],
+            "path": f"{number}.wav",
+            "group": None,
+            "fold": None,
+            "view": "full",
+            "slice": None,
+        }
         meta |= {"start": 0.0, "length": 1.0, "source_rate": 22_050}
         return Row(
             f"{split}{number:03d}",

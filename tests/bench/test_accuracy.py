@@ -58,5 +58,7 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
     text = (tmp_path / "out" / "accuracy.md").read_text()
     assert f"| mlp | full | {100 * row['mean']:.2f} ±" in text and "a difference of" in text
     before = (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns
-    assert run()["rows"] == json.loads((tmp_path / "out" / "accuracy.json").read_text())["rows"] == found["rows"]
+    assert (
+        run()["rows"] == json.loads((tmp_path / "out" / "accuracy.json").read_text())["rows"] == found["rows"]
+    )
     assert (tmp_path / "work" / "mlp-0" / "result.json").stat().st_mtime_ns == before

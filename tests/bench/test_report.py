@@ -43,7 +43,9 @@ def test_points_lie_inside_the_plot_and_in_order():
 
 def test_logarithmic_axes_put_equal_ratios_at_equal_distances():
     ((a, b, c),) = points(chart(Lines("t", "x", "y", [Line("a", [(1, 1), (10, 10), (100, 100)])], log=True)))
-    assert b[0] - a[0] == pytest.approx(c[0] - b[0], abs=0.2) and a[1] - b[1] == pytest.approx(b[1] - c[1], abs=0.2)
+    assert b[0] - a[0] == pytest.approx(c[0] - b[0], abs=0.2) and a[1] - b[1] == pytest.approx(
+        b[1] - c[1], abs=0.2
+    )
 
 
 def test_stairs_hold_their_value():

@@ -11,7 +11,9 @@ def test_a_small_one_opens_as_a_built_set_does(tmp_path):
     opened = open_set(tmp_path)
     for view, per_clip in (("full", 1), ("slice", scale_set.SLICES)):
         both = opened.view(["train", "val"], view)
-        assert (np.bincount(both.clip) == np.full(1_000, per_clip)).all() and (both.cls == both.clip % 10).all()
+        assert (np.bincount(both.clip) == np.full(1_000, per_clip)).all() and (
+            both.cls == both.clip % 10
+        ).all()
     assert len(opened.manifest["splits"]["train"]["slice"]) == 9  # 800 clips of 2.65 MB in shards of 256 MB
     seen = scale_set.measure(tmp_path, "slice")
     assert seen["samples"] == 8_000 and 0 < seen["peak"] < 2_000

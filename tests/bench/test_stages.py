@@ -28,7 +28,12 @@ def test_stage(stage, tiny):
     for record in records:
         assert record.stage == stage
         json.dumps(record.row())
-        if not record.skipped and record.role == "ours" and record.unit not in ("s", "ms") and stage != "decode":
+        if (
+            not record.skipped
+            and record.role == "ours"
+            and record.unit not in ("s", "ms")
+            and stage != "decode"
+        ):
             assert record.median > 0 and (record.of_limit or record.params["limit_exceeded"]) > 0, record.case
         assert record.of_limit is None or record.of_limit <= 1
 
@@ -38,14 +43,20 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
     from shardwave.bench.stages import training
 
     path = training.labelled_set(tiny, 32, 4, slices=2)
-    records = {record.case: record for record in training._model(tiny, path, training.config_of("cnn", batch_size=2), "cnn")}
+    records = {
+        record.case: record
+        for record in training._model(tiny, path, training.config_of("cnn", batch_size=2), "cnn")
+    }
     assert set(records) == {
         "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch", "cnn: matrix product peak",
         "cnn: convolution peak, 64 channels", "cnn: convolution peak, 256 channels", "cnn: one epoch",
         "cnn: limit: float32 operations",
     }  # fmt: skip
     flops = records["cnn: matrix product peak"].params["flops_per_sample"]
-    pixels, macs = 32 * 32, (25 * 1 * 16) + (25 * 16 * 32) / 4  # multiply-adds per pixel of the two convolutions
+    pixels, macs = (
+        32 * 32,
+        (25 * 1 * 16) + (25 * 16 * 32) / 4,
+    )  # multiply-adds per pixel of the two convolutions
     assert flops > 2 * pixels * macs * 2, "forward and at least one backward product of the convolutions"
     from_shards, limit = records["cnn: from shards"], records["cnn: limit: float32 operations"]
     of_limit = from_shards.of_limit or from_shards.params["limit_exceeded"]
@@ -61,7 +72,12 @@ def test_training_beside_busy_processes_compares_numbers_of_threads(tiny):
     path = training.labelled_set(tiny, 32, 4, slices=2)
     records = {record.case: record for record in busy.compare(tiny, path, "mlp", 1)}
     used = {case: record.params["threads"] for case, record in records.items()}
-    assert used == {"mlp: default threads": 1, "mlp: 1 thread": 1, "mlp: 2 threads": 2, "mlp: 2 threads that spin": 2}
+    assert used == {
+        "mlp: default threads": 1,
+        "mlp: 1 thread": 1,
+        "mlp: 2 threads": 2,
+        "mlp: 2 threads that spin": 2,
+    }
     assert all(record.median > 0 and record.of_limit is None for record in records.values())
 
 

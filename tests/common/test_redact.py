@@ -85,7 +85,10 @@ def test_what_is_no_secret_stays(url: str) -> None:
 @pytest.mark.parametrize(
     ("message", "url"),
     [
-        ('could not translate host name "cret@host" to address', "postgresql://user:s3@cret@host/db"),  # as psycopg misreads it
+        (
+            'could not translate host name "cret@host" to address',
+            "postgresql://user:s3@cret@host/db",
+        ),  # as psycopg misreads it
         ("password s3/cret is wrong", "postgresql://user:s3%2Fcret@host/db"),  # decoded
         ("parameter s3cret is unknown", "postgresql://user@host/db?password=s3cret"),
         ("bad connection string: host=x password='s3 cret' port=1", ""),
@@ -98,10 +101,16 @@ def test_what_a_driver_repeats_is_masked(message: str, url: str) -> None:
 
 def test_values_of_results_but_not_names_of_classes() -> None:
     value = {"set": "s3://k:s3cret@b/x", "n": [1, ("redis://s3cret@h",)], "classes": ["token=a", "b"]}
-    assert redact_values(value) == {"set": "s3://***@b/x", "n": [1, ["redis://***@h"]], "classes": ["token=a", "b"]}
+    assert redact_values(value) == {
+        "set": "s3://***@b/x",
+        "n": [1, ["redis://***@h"]],
+        "classes": ["token=a", "b"],
+    }
 
 
-def test_logged_lines_and_tracebacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logged_lines_and_tracebacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from shardwave.common import log
 
     monkeypatch.setenv(log.VERBOSE, "1")

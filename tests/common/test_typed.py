@@ -28,7 +28,13 @@ class Example(TypedDict):
     name: NotRequired[Annotated[str, typed.Pattern(r"[ab]\d")]]
 
 
-GOOD = {"state": "COMPLETE", "entries": {"full": [{"file": "a", "samples": 3}]}, "share": 1, "seed": None, "config": {"x": [1]}}
+GOOD = {
+    "state": "COMPLETE",
+    "entries": {"full": [{"file": "a", "samples": 3}]},
+    "share": 1,
+    "seed": None,
+    "config": {"x": [1]},
+}
 
 
 def test_what_fits_is_returned_unchanged() -> None:
@@ -43,11 +49,26 @@ def test_what_fits_is_returned_unchanged() -> None:
     [
         ({"state": "DONE"}, "field state must be 'RUNNING' or 'COMPLETE', got 'DONE'"),
         ({"state": None}, "field state must be 'RUNNING' or 'COMPLETE', got null"),
-        ({"entries": {"full": [{"file": "a", "samples": "x"}]}}, "entries.full[0].samples must be a valid integer, got 'x'"),
-        ({"entries": {"full": [{"file": "a", "samples": True}]}}, "samples must be a valid integer, got true"),
-        ({"entries": {"full": [{"file": "a", "samples": 1e300}]}}, "samples must be a valid integer, got 1e+300"),
-        ({"entries": {"full": [{"file": "a", "samples": -1}]}}, "samples must be greater than or equal to 0, got -1"),
-        ({"entries": {"full": [{"file": "a", "samples": 1 << 64}]}}, "samples must be less than or equal to 9223372036854775807"),
+        (
+            {"entries": {"full": [{"file": "a", "samples": "x"}]}},
+            "entries.full[0].samples must be a valid integer, got 'x'",
+        ),
+        (
+            {"entries": {"full": [{"file": "a", "samples": True}]}},
+            "samples must be a valid integer, got true",
+        ),
+        (
+            {"entries": {"full": [{"file": "a", "samples": 1e300}]}},
+            "samples must be a valid integer, got 1e+300",
+        ),
+        (
+            {"entries": {"full": [{"file": "a", "samples": -1}]}},
+            "samples must be greater than or equal to 0, got -1",
+        ),
+        (
+            {"entries": {"full": [{"file": "a", "samples": 1 << 64}]}},
+            "samples must be less than or equal to 9223372036854775807",
+        ),
         ({"entries": {"full": [{"file": "a"}]}}, "it lacks the field entries.full[0].samples"),
         ({"entries": []}, "field entries must be a valid dictionary, got a list of 0"),
         ({"share": 1.5}, "field share must be less than or equal to 1, got 1.5"),
@@ -67,7 +88,9 @@ def test_what_does_not_fit_is_named_with_its_file(change: dict[str, Any], told: 
         typed.check({**GOOD, **change}, Example, "x.json")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"{'a': 1}"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5_000, b"{'a': 1}"]
+)
 def test_what_is_not_json_is_named(data: bytes) -> None:
     with pytest.raises(ShardwaveError, match="^x.json is damaged: (not JSON|its JSON is nested too deeply)"):
         typed.parse(data, "x.json")
@@ -75,7 +98,9 @@ def test_what_is_not_json_is_named(data: bytes) -> None:
 
 def test_a_missing_value_within_a_list_is_located(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('[{"file": "a", "samples": 1}, {"file": 2, "samples": 1}]')
-    with pytest.raises(ShardwaveError, match=r"damaged: field \[1\].file must be an instance of str, got 2: restore it"):
+    with pytest.raises(
+        ShardwaveError, match=r"damaged: field \[1\].file must be an instance of str, got 2: restore it"
+    ):
         typed.read(tmp_path / "x.json", list[Entry], "restore it")
 
 

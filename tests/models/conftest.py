@@ -50,7 +50,11 @@ def write_images(
             for index in range(slices) if view == "slice" else (None,):
                 key = f"{number:06d}" + ("" if index is None else f"_s{index:03d}")
                 place = {"start": 0.0, "length": 1.0, "view": view, "slice": index, "source_rate": 22_050}
-                name = {"label": CLASSES[label], "path": f"{CLASSES[label]}/clip {number}.wav", "group": str(number)}
+                name = {
+                    "label": CLASSES[label],
+                    "path": f"{CLASSES[label]}/clip {number}.wav",
+                    "group": str(number),
+                }
                 meta = {**name, **place, "fold": split + 1 if splits[0] == "fold1" else None}
                 yield Row(key, label, number, meta, arrays(label))
 

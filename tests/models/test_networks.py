@@ -39,7 +39,10 @@ def test_logits_of_a_raw_batch_and_a_gradient_for_every_parameter(model: str) ->
 
 @pytest.mark.parametrize("model", NETWORKS)
 def test_the_seed_draws_the_weights(model: str) -> None:
-    one, same, other = (build_model(defaults(model, seed=seed, hidden_size=8), INPUTS[model]).state_dict() for seed in (1, 1, 2))
+    one, same, other = (
+        build_model(defaults(model, seed=seed, hidden_size=8), INPUTS[model]).state_dict()
+        for seed in (1, 1, 2)
+    )
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
 
@@ -48,13 +51,29 @@ def test_the_reports_architectures() -> None:
     mlp = build_model(defaults("mlp", hidden_size=7, hidden_layers=2), FEATURES)
     assert parameters(mlp) == (9 * 7 + 7) + (7 * 7 + 7) + (7 * 4 + 4)
     config = defaults(
-        "cnn", hidden_size=10, conv1_kernel=3, conv2_kernel=5, conv1_channels=16, conv2_channels=32, hidden_layers=2
+        "cnn",
+        hidden_size=10,
+        conv1_kernel=3,
+        conv2_kernel=5,
+        conv1_channels=16,
+        conv2_channels=32,
+        hidden_layers=2,
     )
     convolutions = (16 * 9 + 16) + (32 * 16 * 25 + 32)
     flat = 32 * (32 // 4) * (48 // 4)
-    assert parameters(build_model(config, IMAGES)) == convolutions + (flat * 10 + 10) + (10 * 10 + 10) + (10 * 4 + 4)
+    assert parameters(build_model(config, IMAGES)) == convolutions + (flat * 10 + 10) + (10 * 10 + 10) + (
+        10 * 4 + 4
+    )
     head = build_model(defaults("vgg16", hidden_size=3, hidden_layers=2), OUTPUT)
-    assert [type(layer).__name__ for layer in head.body] == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in head.body] == [
+        "Linear",
+        "ReLU",
+        "Dropout",
+        "Linear",
+        "ReLU",
+        "Dropout",
+        "Linear",
+    ]
     assert (
         sum(value.numel() for value in Vgg16Backbone().features.parameters()) == 14_714_688
     )  # torchvision's, without its classifier
@@ -62,7 +81,9 @@ def test_the_reports_architectures() -> None:
 
 @pytest.mark.parametrize("kernels", [(2, 4), (3, 3), (5, 7), (32, 16)])
 def test_kernels_of_any_size_that_fits_keep_the_image(kernels: tuple[int, int]) -> None:
-    network = build_model(defaults("cnn", conv1_kernel=kernels[0], conv2_kernel=kernels[1], hidden_size=4), IMAGES)
+    network = build_model(
+        defaults("cnn", conv1_kernel=kernels[0], conv2_kernel=kernels[1], hidden_size=4), IMAGES
+    )
     assert network(batch_for(IMAGES)).shape == (5, 4)
 
 
@@ -75,7 +96,11 @@ def test_pooling_before_relu_is_relu_before_pooling() -> None:
 def test_inputs_are_standardised_by_training_statistics_that_the_state_keeps() -> None:
     values = torch.tensor([[1.0, 5.0, 10.0], [3.0, 5.0, 30.0]], dtype=torch.float64)
     mean, std = standardisation(values)
-    assert mean.tolist() == [2.0, 5.0, 20.0] and std.tolist() == [1.0, 1.0, 10.0]  # a constant column is divided by 1
+    assert mean.tolist() == [2.0, 5.0, 20.0] and std.tolist() == [
+        1.0,
+        1.0,
+        10.0,
+    ]  # a constant column is divided by 1
     inputs = Inputs("features.npy", (3,), 2, mean.float(), std.float())
     network = build_model(defaults("mlp"), inputs)
     assert torch.equal(network.prepare(values.float()), torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0]]))

@@ -27,8 +27,16 @@ def table(folder: Path, name: str = "set", **changes: Any) -> Path:
     """A set of 20 rows in `folder`/`name`, with a column `split`; `changes` replaces cells: row3_label="b"."""
     rows = ["path,x,y,label,split"]
     for i in range(20):
-        cells = {"path": f"{i}.wav", "x": i, "y": i * i % 7, "label": "ab"[i % 2], "split": "val" if i % 5 == 0 else "train"}
-        cells |= {key.split("_")[1]: value for key, value in changes.items() if key.split("_")[0] == f"row{i}"}
+        cells = {
+            "path": f"{i}.wav",
+            "x": i,
+            "y": i * i % 7,
+            "label": "ab"[i % 2],
+            "split": "val" if i % 5 == 0 else "train",
+        }
+        cells |= {
+            key.split("_")[1]: value for key, value in changes.items() if key.split("_")[0] == f"row{i}"
+        }
         rows.append(",".join(map(str, cells.values())))
     (folder / "table.csv").write_text("\n".join(rows) + "\n")
     out = folder / name
@@ -59,7 +67,11 @@ def test_a_run_records_its_set(interrupted: Path) -> None:
     opened, found = open_set(interrupted / "set"), result.read(interrupted / "run")
     assert found["set_id"] == opened.set_id and found["clips"] == {"train": 16, "val": 4}
     kept = read_checkpoint(interrupted / "run" / "checkpoint.ckpt")
-    assert kept["set_id"] == opened.set_id and kept["splits"] == {"train": ["train"], "val": ["val"], "test": []}
+    assert kept["set_id"] == opened.set_id and kept["splits"] == {
+        "train": ["train"],
+        "val": ["val"],
+        "test": [],
+    }
     stored = clip_table.read(interrupted / "run")
     assert stored is not None and stored.counts() == found["clips"] and len(stored.of(["val"])) == 4
 
@@ -72,18 +84,29 @@ def test_the_same_set_rebuilt_or_moved_is_the_same(interrupted: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"row3_label": "a", "row4_label": "b", "row6_label": "b"}, ": 3 of 20 clips have other labels; use the earlier set"),
+        (
+            {"row3_label": "a", "row4_label": "b", "row6_label": "b"},
+            ": 3 of 20 clips have other labels; use the earlier set",
+        ),
         ({"row5_split": "train", "row6_split": "val"}, ": 2 of 20 clips are in another split; use"),
         ({"row2_x": 99}, ": 1 of 20 clips are missing or have other content, 1 are new; use"),
         (
             {"row2_x": 99, "row3_label": "a"},
             ": 1 of 20 clips are missing or have other content, 1 are new; 1 of 20 clips have other",
         ),
-        ({"row3_label": "c"}, ": classes were 2 (a, b), now 3 (a, b, c); 1 of 20 clips have other labels; use"),
-        ({"row3_path": "z.wav"}, ": same clips, labels and splits, but other paths, groups, order, slices or fields; use"),
+        (
+            {"row3_label": "c"},
+            ": classes were 2 (a, b), now 3 (a, b, c); 1 of 20 clips have other labels; use",
+        ),
+        (
+            {"row3_path": "z.wav"},
+            ": same clips, labels and splits, but other paths, groups, order, slices or fields; use",
+        ),
     ],
 )
-def test_another_set_is_refused_with_what_differs(interrupted: Path, tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+def test_another_set_is_refused_with_what_differs(
+    interrupted: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
     assert told in resumed(interrupted, tmp_path, **changes)
 
 
@@ -98,7 +121,9 @@ def test_without_the_table_of_clips_the_numbers_are_compared(interrupted: Path, 
 
 
 def test_other_settings_are_all_named(make_set: Callable[..., Path], tmp_path: Path) -> None:
-    config = defaults("cnn", epochs=1, batch_size=8, hidden_size=8, conv1_kernel=3, conv2_kernel=3, device="cpu")
+    config = defaults(
+        "cnn", epochs=1, batch_size=8, hidden_size=8, conv1_kernel=3, conv2_kernel=3, device="cpu"
+    )
     found = train(make_set(tmp_path / "one", ["train", "val"], clips=2), config, tmp_path / "run")
     (tmp_path / "run" / "result.json").write_text(json.dumps(found | {"state": "INTERRUPTED"}))
     other = make_set(tmp_path / "other", ["train", "val"], clips=2, size=64, slices=2)
@@ -118,17 +143,28 @@ def test_a_cross_validation_is_resumed_on_its_set_alone(
 
     monkeypatch.setattr(crossval, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        cross_validate(make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2), config, tmp_path / "run")
-    shutil.rmtree(tmp_path / "set")
-    with pytest.raises(UsageError, match="another set .*6 of 6 clips are missing or have other content, 6 are new"):
         cross_validate(
-            make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2, seed=1), config, tmp_path / "run", resume=True
+            make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2), config, tmp_path / "run"
+        )
+    shutil.rmtree(tmp_path / "set")
+    with pytest.raises(
+        UsageError, match="another set .*6 of 6 clips are missing or have other content, 6 are new"
+    ):
+        cross_validate(
+            make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=2, seed=1),
+            config,
+            tmp_path / "run",
+            resume=True,
         )
 
 
 def test_copies_of_one_content_are_counted_one_by_one() -> None:
     digest = np.array([1, 1, 1, 2], np.uint64)
     old = clip_table.ClipTable(digest, np.array([0, 0, 1, -1]), np.zeros(4, np.int64), ["train"])
-    new = clip_table.ClipTable(digest[[0, 2, 1, 3]], np.array([1, 1, 0, -1]), np.zeros(4, np.int64), ["train"])
-    assert clip_table._clip_differences(old, ["a", "b"], new, ["a", "b"]) == ["1 of 4 clips have other labels"]
+    new = clip_table.ClipTable(
+        digest[[0, 2, 1, 3]], np.array([1, 1, 0, -1]), np.zeros(4, np.int64), ["train"]
+    )
+    assert clip_table._clip_differences(old, ["a", "b"], new, ["a", "b"]) == [
+        "1 of 4 clips have other labels"
+    ]
     assert clip_table._clip_differences(old, ["a", "b"], old, ["a", "b"]) == []

@@ -53,7 +53,9 @@ def test_slices_are_no_shorter_than_a_window():
 
 
 def test_slices_of_a_length_replace_the_number():
-    assert AutoConfig({"slice_seconds": 1.0}).resolve([30.0], [22_050]) == SpectrogramConfig(slices=0, slice_seconds=1.0)
+    assert AutoConfig({"slice_seconds": 1.0}).resolve([30.0], [22_050]) == SpectrogramConfig(
+        slices=0, slice_seconds=1.0
+    )
 
 
 def test_length_to_fit_to():
@@ -67,7 +69,13 @@ def test_length_to_fit_to():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"image_size": 510}, {"slices": -1}, {"slice_overlap": 0.5}, {"fit_seconds": 2.0}, {"fit": "crop", "fit_seconds": -1.0}],
+    [
+        {"image_size": 510},
+        {"slices": -1},
+        {"slice_overlap": 0.5},
+        {"fit_seconds": 2.0},
+        {"fit": "crop", "fit_seconds": -1.0},
+    ],
 )
 def test_wrong_values_are_refused_when_it_is_made(wrong):
     with pytest.raises(UsageError, match=str(list(wrong.values())[-1])):
@@ -82,7 +90,9 @@ def test_presets_are_valid_at_every_rate():
         preset_values("noise")
 
 
-@pytest.mark.parametrize(("rate", "n_fft"), [(8_000, 256), (16_000, 512), (44_100, 512)])  # the last at 22,050 Hz
+@pytest.mark.parametrize(
+    ("rate", "n_fft"), [(8_000, 256), (16_000, 512), (44_100, 512)]
+)  # the last at 22,050 Hz
 def test_a_window_in_seconds(rate, n_fft):
     config = AutoConfig({"window_seconds": 0.032}).resolve([1.0], [rate])
     assert (config.n_fft, config.hop_length) == (n_fft, n_fft // 4)

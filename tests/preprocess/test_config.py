@@ -58,7 +58,10 @@ def test_slices_cover_the_clip():
     assert bounds[0][0] == 0 and bounds[-1][1] == 1_293
     assert all(stop == start for (_, stop), (start, _) in zip(bounds, bounds[1:], strict=False))
     assert {stop - start for start, stop in bounds} == {129, 130}
-    assert all(0 <= start < stop <= 5 for start, stop in config.slice_bounds(100)) and len(config.slice_bounds(100)) == 10
+    assert (
+        all(0 <= start < stop <= 5 for start, stop in config.slice_bounds(100))
+        and len(config.slice_bounds(100)) == 10
+    )
     assert SpectrogramConfig(slices=0).slice_bounds(661_794) == []
 
 
@@ -86,7 +89,11 @@ def test_fitting():
         assert [config.fitted(samples) for samples in (0, 1, 19_999, 20_000)] == [20_000] * 4
         assert config.frames(1) == config.frames(20_000) == 201
         assert config.slice_bounds(20_000) == [(0, 50), (50, 100), (100, 150), (150, 201)]
-        assert config.slice_bounds(12_000) == [(0, 50), (50, 100), (100, 150)]  # the last would begin after its end
+        assert config.slice_bounds(12_000) == [
+            (0, 50),
+            (50, 100),
+            (100, 150),
+        ]  # the last would begin after its end
         assert config.slice_bounds(0) == [(0, 50)]
         for samples in (0, 1, 12_000, 50_000):  # an engine may count what it has fitted already
             assert config.frames(config.fitted(samples)) == config.frames(samples)
@@ -115,11 +122,20 @@ def test_fitting():
     ],
 )
 def test_what_no_view_holds(settings, samples, unused):
-    assert SpectrogramConfig(sample_rate=10_000, hop_length=100, n_fft=256, **settings).unused(samples) == unused
+    assert (
+        SpectrogramConfig(sample_rate=10_000, hop_length=100, n_fft=256, **settings).unused(samples) == unused
+    )
 
 
 def test_light_modules_load_no_heavy_ones():
     """The command line reads defaults and names from these; they must cost it nothing."""
     code = "import sys, shardwave.preprocess.config, shardwave.preprocess.dsp.features, shardwave.preprocess.engines.registry, shardwave.common.errors, shardwave.common.environment\n"
-    code += "print([m for m in ('torch', 'numba', 'librosa', 'soundfile', 'soxr', 'nvidia') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code += (
+        "print([m for m in ('torch', 'numba', 'librosa', 'soundfile', 'soxr', 'nvidia') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

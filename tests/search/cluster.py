@@ -27,14 +27,23 @@ class Cluster:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment |= {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_niceness": "0"}  # for busy machines
-        self.separate = subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True).returncode == 0
+        self.environment |= {
+            "RAY_raylet_start_wait_time_s": "300",
+            "RAY_worker_niceness": "0",
+        }  # for busy machines
+        self.separate = (
+            subprocess.run(["unshare", "--uts", "--mount", "true"], capture_output=True).returncode == 0
+        )
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
         """Start a node; its set cache and its log lie in `folder/name`."""
         (self.folder / name).mkdir()
-        where = ["--head", "--port", self.address.split(":")[1], "--include-dashboard=false"] if name == "one" else []
+        where = (
+            ["--head", "--port", self.address.split(":")[1], "--include-dashboard=false"]
+            if name == "one"
+            else []
+        )
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-cpus=1",
             "--num-gpus=0", "--node-ip-address=127.0.0.1", "--object-store-memory=80000000", f"--temp-dir={self.folder / name}",
@@ -45,7 +54,9 @@ class Cluster:
             command = ["unshare", "--uts", "--mount", "sh", "-c", script, "sh", *command]
         environment = {**self.environment, "SHARDWAVE_CACHE": str(self.folder / name / "cache")}
         with open(self.folder / name / "log", "w") as log:
-            self.nodes[name] = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
+            self.nodes[name] = subprocess.Popen(
+                command, env=environment, start_new_session=True, stdout=log, stderr=log
+            )
         if name == "one":
             self._wait_for_head()
 
@@ -55,7 +66,9 @@ class Cluster:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", int(self.address.split(":")[1])), 1).close()
                 return
-            assert time.monotonic() < until and self.nodes["one"].poll() is None, (self.folder / "one" / "log").read_text()
+            assert time.monotonic() < until and self.nodes["one"].poll() is None, (
+                self.folder / "one" / "log"
+            ).read_text()
             time.sleep(0.1)
 
     def kill(self, name: str) -> None:

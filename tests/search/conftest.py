@@ -37,7 +37,11 @@ def ray_address() -> Iterator[str]:
     path = [str(Path(__file__).parent), str(Path(__file__).parents[2]), os.getcwd()]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     process = subprocess.Popen(
-        [sys.executable, "-c", RAY.format(path=path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", RAY.format(path=path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     os.environ["RAY_AUTH_MODE"] = "disabled"
     assert process.stdout is not None
@@ -67,7 +71,11 @@ def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from shardwave.preprocess.config import SpectrogramConfig
     from shardwave.shards.build.writer import Row, write_set
 
-    out, rng, classes = tmp_path_factory.mktemp("sets") / "features", np.random.default_rng(0), ["bell", "rain", "saw"]
+    out, rng, classes = (
+        tmp_path_factory.mktemp("sets") / "features",
+        np.random.default_rng(0),
+        ["bell", "rain", "saw"],
+    )
 
     def rows(fold: int, view: str) -> Iterator[Row]:
         for number in range(fold, 36, 3):
@@ -76,17 +84,30 @@ def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 values = rng.normal(size=5).astype(np.float32)
                 values[label] += 2.0
                 key = f"{number:03d}" + ("" if index is None else f"_s{index}")
-                meta = {"label": classes[label], "path": f"{number}.wav", "group": str(number), "fold": fold + 1, "view": view}
+                meta = {
+                    "label": classes[label],
+                    "path": f"{number}.wav",
+                    "group": str(number),
+                    "fold": fold + 1,
+                    "view": view,
+                }
                 place = {"slice": index, "start": 0.0, "length": 1.0, "source_rate": 22_050}
                 yield Row(key, label, number, {**meta, **place}, {"features.npy": values})
 
-    shards = [(f"fold{fold + 1}", view, 0, rows(fold, view)) for fold in range(3) for view in ("full", "slice")]
+    shards = [
+        (f"fold{fold + 1}", view, 0, rows(fold, view)) for fold in range(3) for view in ("full", "slice")
+    ]
     about = {
         "config": dataclasses.asdict(SpectrogramConfig(slices=3, features=True)),
         "engine": "numba",
         "device": "cpu",
         "seed": 0,
     }
-    about |= {"classes": classes, "feature_names": [f"f{i}" for i in range(5)], "clips": 36, "audio_seconds": 36.0}
+    about |= {
+        "classes": classes,
+        "feature_names": [f"f{i}" for i in range(5)],
+        "clips": 36,
+        "audio_seconds": 36.0,
+    }
     write_set(out, shards, {"features.npy": ("float32", (5,))}, about, samples=36 * 4)
     return out

@@ -24,7 +24,10 @@ TRIALS = 30
 
 
 def main(shard_set: str, backend: str, rounds: int = 20, seed: int = 0) -> dict[str, Any]:
-    chance, counts = random.Random(seed), Counter(dict.fromkeys(("rounds", "kills", "complete", "lost", "twice", "left"), 0))
+    chance, counts = (
+        random.Random(seed),
+        Counter(dict.fromkeys(("rounds", "kills", "complete", "lost", "twice", "left"), 0)),
+    )
     folder = Path(tempfile.mkdtemp(prefix="kills-", dir="/tmp"))
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -34,11 +37,17 @@ def main(shard_set: str, backend: str, rounds: int = 20, seed: int = 0) -> dict[
         counts["rounds"] += 1
         for _ in range(chance.choice((1, 1, 2))):
             before = ended(out)
-            counts["kills"] += killed(command(shard_set, backend, out), temporary, chance.uniform(0.02, 0.95) * seconds)
+            counts["kills"] += killed(
+                command(shard_set, backend, out), temporary, chance.uniform(0.02, 0.95) * seconds
+            )
             counts["lost"] += len(before.keys() - ended(out).keys())
         before = ended(out)
         done = subprocess.run(
-            command(shard_set, backend, out), env=environment(temporary), capture_output=True, text=True, timeout=300
+            command(shard_set, backend, out),
+            env=environment(temporary),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         after = ended(out)
         counts["lost"] += len(before.keys() - after.keys())
@@ -46,15 +55,41 @@ def main(shard_set: str, backend: str, rounds: int = 20, seed: int = 0) -> dict[
         whole = done.returncode == 0 and sorted(after) == list(range(TRIALS))
         counts["complete"] += whole and json.loads((out / "result.json").read_text())["state"] == "COMPLETE"
         if not whole:
-            print(f"round {number}: exit {done.returncode}, {len(after)} trials: {done.stderr[-2000:]}", file=sys.stderr)
+            print(
+                f"round {number}: exit {done.returncode}, {len(after)} trials: {done.stderr[-2000:]}",
+                file=sys.stderr,
+            )
     counts["left"] = len(list(temporary.iterdir()))
     shutil.rmtree(folder)
     return {"backend": backend, "trials": TRIALS, **counts}
 
 
 def command(shard_set: str, backend: str, out: Path) -> list[str]:
-    options = ["--backend", backend, "--model", "mlp", "--trials", str(TRIALS), "--epochs", "3", "--jobs", "2", "--device", "cpu"]
-    return [sys.executable, str(ROOT / "cli.py"), "search", shard_set, *options, "--out", str(out), "--resume", "--quiet"]
+    options = [
+        "--backend",
+        backend,
+        "--model",
+        "mlp",
+        "--trials",
+        str(TRIALS),
+        "--epochs",
+        "3",
+        "--jobs",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    return [
+        sys.executable,
+        str(ROOT / "cli.py"),
+        "search",
+        shard_set,
+        *options,
+        "--out",
+        str(out),
+        "--resume",
+        "--quiet",
+    ]
 
 
 def environment(temporary: Path) -> dict[str, str]:
@@ -70,7 +105,11 @@ def duration(arguments: list[str], temporary: Path) -> float:
 def killed(arguments: list[str], temporary: Path, seconds: float) -> bool:
     """Start a search and kill its whole group (main process, workers) after so many seconds, if it still runs."""
     process = subprocess.Popen(
-        arguments, env=environment(temporary), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        arguments,
+        env=environment(temporary),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         process.wait(seconds)

@@ -32,13 +32,21 @@ def server() -> Iterator[str]:
     def command(*arguments: str) -> None:
         environment = {**os.environ, "HOME": str(folder)}
         done = subprocess.run(
-            [*arguments, "-D", str(data)], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, **other
+            [*arguments, "-D", str(data)],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **other,
         )
         assert done.returncode == 0, f"{done.stdout}{done.stderr}{log.read_text() if log.exists() else ''}"
 
     try:
         command("initdb", "--no-sync", "--auth=trust", "--username=search", "--locale=C", "--encoding=UTF8")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=30"
+        options = (
+            f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c max_connections=30"
+        )
         command("pg_ctl", "start", "--wait", "--silent", f"--log={log}", f"--options={options}")
         try:
             yield f"postgresql://search@/postgres?host={folder}"

@@ -17,16 +17,28 @@ def main() -> None:
     from shardwave.search.trial_log import TrialLog
 
     backend, folder, objective, trials = sys.argv[1:5]
-    options = dict(zip(("storage", "study"), [*sys.argv[5:], "shared"][:2], strict=True)) if len(sys.argv) > 5 else {}
+    options = (
+        dict(zip(("storage", "study"), [*sys.argv[5:], "shared"][:2], strict=True))
+        if len(sys.argv) > 5
+        else {}
+    )
     if backend == "ray" and options:
         options = {"address": options["storage"]}
     out = Path(folder)
     space = Space({"quality": Grid((0.25, 0.5, 0.75)), "rate": LogUniform(1e-4, 1e-1)})
     budget = SearchBudget(
-        trials=int(trials), epochs=objectives.EPOCHS, jobs=3 if "address" in options else 2, scheduler="none", sampler="random"
+        trials=int(trials),
+        epochs=objectives.EPOCHS,
+        jobs=3 if "address" in options else 2,
+        scheduler="none",
+        sampler="random",
     )
-    result = make_backend(backend, **options).run(getattr(objectives, objective)(out), space, budget, 0, TrialLog(out))
-    (out / "outcome.json").write_text(json.dumps({"state": result.state, "trials": [trial.row() for trial in result.trials]}))
+    result = make_backend(backend, **options).run(
+        getattr(objectives, objective)(out), space, budget, 0, TrialLog(out)
+    )
+    (out / "outcome.json").write_text(
+        json.dumps({"state": result.state, "trials": [trial.row() for trial in result.trials]})
+    )
 
 
 if __name__ == "__main__":

@@ -37,11 +37,18 @@ def temporary() -> Iterator[Path]:
 def start(backend: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, str(SCRIPT), backend, str(folder), "Slow", str(TRIALS)]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 120) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, seconds: float = 120
+) -> None:
     until = time.monotonic() + seconds
     while not condition():
         if process is not None and process.poll() is not None:
@@ -56,7 +63,9 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marked: dict[str, str], temporary: Path) -> None:
+def test_killed_interrupted_and_gone_on_with(
+    backend: str, tmp_path: Path, marked: dict[str, str], temporary: Path
+) -> None:
     environment = {**marked, "TMPDIR": str(temporary), "SHARDWAVE_QUIET": "1"}
     mark = next(f"{name}={value}" for name, value in marked.items() if name == "SHARDWAVE_TEST")
 
@@ -65,7 +74,9 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     finished = (tmp_path / "trials.jsonl").read_text()
     process.kill()
     process.communicate()
-    wait_for(lambda: not started(mark, temporary), seconds=60)  # workers, actors and Ray's own processes go with the main process
+    wait_for(
+        lambda: not started(mark, temporary), seconds=60
+    )  # workers, actors and Ray's own processes go with the main process
     wait_for(lambda: not list(temporary.iterdir()), seconds=10)  # and so does the temporary folder
     assert sorted(json.loads(line)["trial"] for line in finished.splitlines()) == [0, 1, 2, 3]
 
@@ -76,7 +87,12 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     interrupted = outcome(tmp_path)
-    assert interrupted["state"] == "INTERRUPTED" and [row["trial"] for row in interrupted["trials"]] == [0, 1, 2, 3]
+    assert interrupted["state"] == "INTERRUPTED" and [row["trial"] for row in interrupted["trials"]] == [
+        0,
+        1,
+        2,
+        3,
+    ]
     wait_for(lambda: not started(mark, temporary), seconds=60)
     assert not list(temporary.iterdir())
 
@@ -87,14 +103,20 @@ def test_killed_interrupted_and_gone_on_with(backend: str, tmp_path: Path, marke
     result = outcome(tmp_path)
     assert result["state"] == "COMPLETE"
     rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
-    assert (tmp_path / "trials.jsonl").read_text().startswith(finished)  # finished trials are kept as they were
+    assert (
+        (tmp_path / "trials.jsonl").read_text().startswith(finished)
+    )  # finished trials are kept as they were
     assert sorted(row["trial"] for row in rows) == list(range(TRIALS))  # and none is counted twice
     for row in rows:
-        assert row["state"] == "COMPLETE" and row["values"] == [curve(row["params"], epoch) for epoch in range(1, EPOCHS + 1)]
+        assert row["state"] == "COMPLETE" and row["values"] == [
+            curve(row["params"], epoch) for epoch in range(1, EPOCHS + 1)
+        ]
     ran = [int(line) for line in lines(tmp_path / "ran")]
     attempts = {row["trial"]: row["attempt"] for row in rows}
     assert attempts == {number: ran.count(number) for number in range(TRIALS)}
-    assert [attempts[number] for number in range(4)] == [1] * 4 and sum(attempts.values()) == TRIALS + 4  # two were cut off twice
+    assert [attempts[number] for number in range(4)] == [1] * 4 and sum(
+        attempts.values()
+    ) == TRIALS + 4  # two were cut off twice
 
 
 @pytest.mark.slow
@@ -113,7 +135,9 @@ def test_a_killed_ray_actor_is_replaced(tmp_path: Path, marked: dict[str, str], 
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     rows = outcome(tmp_path)["trials"]
-    assert [row["trial"] for row in rows] == list(range(TRIALS)) and {row["state"] for row in rows} == {"COMPLETE"}
+    assert [row["trial"] for row in rows] == list(range(TRIALS)) and {row["state"] for row in rows} == {
+        "COMPLETE"
+    }
     assert sorted(row["attempt"] for row in rows) == [1] * (TRIALS - 1) + [2]
     for row in rows:
         assert row["values"] == [curve(row["params"], epoch) for epoch in range(1, EPOCHS + 1)]

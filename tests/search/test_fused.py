@@ -22,13 +22,28 @@ from shardwave.search.trial import TrialStopped
 
 def config(**changes: Any) -> TrainConfig:
     """72 samples in batches of 10 leave a smaller last one."""
-    common = {"val_fold": 1, "epochs": 4, "batch_size": 10, "precision": "64-true", "device": "cpu", "seed": 3}
-    return defaults("mlp", **{**common, "schedule": "none", "label_smoothing": 0.0, "dropout": 0.0, **changes})
+    common = {
+        "val_fold": 1,
+        "epochs": 4,
+        "batch_size": 10,
+        "precision": "64-true",
+        "device": "cpu",
+        "seed": 3,
+    }
+    return defaults(
+        "mlp", **{**common, "schedule": "none", "label_smoothing": 0.0, "dropout": 0.0, **changes}
+    )
 
 
 PLAIN = {"hidden_size": 7, "learning_rate": 1e-3, "weight_decay": 0.0}
 SMOOTHED = {"hidden_size": 12, "learning_rate": 3e-3, "weight_decay": 0.1, "label_smoothing": 0.1}
-AVERAGED = {"hidden_size": 16, "learning_rate": 5e-3, "weight_decay": 1e-4, "ema_decay": 0.9, "schedule": "one-cycle"}
+AVERAGED = {
+    "hidden_size": 16,
+    "learning_rate": 5e-3,
+    "weight_decay": 1e-4,
+    "ema_decay": 0.9,
+    "schedule": "one-cycle",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +92,9 @@ def test_equal_in_distribution_with_dropout(feature_set: Path) -> None:
         rows = []
         for seed in range(20):
             result = train(data, dataclasses.replace(chosen, seed=seed, dropout=dropout))
-            weights = torch.cat([value.flatten() for name, value in result.state_dict.items() if name.startswith("body")])
+            weights = torch.cat(
+                [value.flatten() for name, value in result.state_dict.items() if name.startswith("body")]
+            )
             losses = [entry["train_loss"] for entry in result.history]
             rows.append([losses[0], losses[-1], float(np.mean(losses)), float(weights.norm())])
         return np.array(rows)
@@ -96,7 +113,11 @@ def test_the_seed_decides_and_the_report_stops(feature_set: Path) -> None:
     chosen = config(dropout=0.5)
     data = TrainingData(feature_set, chosen)
     whole = mlp.fit(data, chosen)
-    assert mlp.fit(data, chosen).history == whole.history != mlp.fit(data, dataclasses.replace(chosen, seed=4)).history
+    assert (
+        mlp.fit(data, chosen).history
+        == whole.history
+        != mlp.fit(data, dataclasses.replace(chosen, seed=4)).history
+    )
     assert mlp.fit(data, dataclasses.replace(chosen, stop_after=3)).history == whole.history[:3]
     assert mlp.fit(data, chosen, report=lambda epoch, value, scores: epoch == 2).history == whole.history[:2]
 
@@ -121,8 +142,12 @@ class Report:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_objective_keeps_the_best_trial_also_where_it_was_stopped(feature_set: Path, tmp_path: Path, fused: bool) -> None:
-    objective = TrainingObjective(feature_set, defaults("mlp", val_fold=1, epochs=3, device="cpu"), tmp_path, fused)
+def test_the_objective_keeps_the_best_trial_also_where_it_was_stopped(
+    feature_set: Path, tmp_path: Path, fused: bool
+) -> None:
+    objective = TrainingObjective(
+        feature_set, defaults("mlp", val_fold=1, epochs=3, device="cpu"), tmp_path, fused
+    )
     params = {"hidden_size": 32, "hidden_layers": 2, "batch_size": 4, "learning_rate": 1e-2, "dropout": 0.0}
     stopped, other = Report(4), Report(7)
     with pytest.raises(TrialStopped):
@@ -133,10 +158,14 @@ def test_the_objective_keeps_the_best_trial_also_where_it_was_stopped(feature_se
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["trial-4.ckpt", "trial-4.json"]
     assert stopped.info["parameters"] == 5 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
     best = stopped.info["best_epoch"]
-    assert stopped.values[best - 1] == max(stopped.values) == stopped.info["scores"]["val_slice_mean_accuracy"]
+    assert (
+        stopped.values[best - 1] == max(stopped.values) == stopped.info["scores"]["val_slice_mean_accuracy"]
+    )
 
 
 def test_what_is_fused() -> None:
     assert fusable(defaults("mlp")) and fusable(defaults("vgg16"))
     assert not fusable(defaults("cnn")) and not fusable(defaults("mlp", mixup=0.2))
-    assert not fusable(defaults("mlp", train_view="both")) and not fusable(defaults("mlp", precision="bf16-mixed"))
+    assert not fusable(defaults("mlp", train_view="both")) and not fusable(
+        defaults("mlp", precision="bf16-mixed")
+    )

@@ -23,7 +23,9 @@ from shardwave.search.config import SearchConfig
 from shardwave.search.run import search
 from shardwave.search.trial_log import read_trials
 
-CONFIG = SearchConfig("mlp", "random", train_view="slice", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu")
+CONFIG = SearchConfig(
+    "mlp", "random", train_view="slice", trials=6, epochs=3, jobs=1, val_fold=1, device="cpu"
+)
 FIGURES = {"progress.png", "parameters.png", "importance.png", "cost.png", "curves.png", "confusion.png"}
 
 
@@ -34,15 +36,24 @@ def config(**changes: Any) -> SearchConfig:
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "space.yaml"
-    path.write_text("hidden_size: {grid: [4, 8]}\nbatch_size: {grid: [8, 16]}\nlearning_rate: {log_uniform: [3e-3, 1e-1]}\n")
+    path.write_text(
+        "hidden_size: {grid: [4, 8]}\nbatch_size: {grid: [8, 16]}\nlearning_rate: {log_uniform: [3e-3, 1e-1]}\n"
+    )
     return path
 
 
 @pytest.mark.parametrize(
     ("backend", "fused"),
-    [("random", False), ("random", True), ("optuna", None), pytest.param("ray", None, marks=pytest.mark.slow)],
+    [
+        ("random", False),
+        ("random", True),
+        ("optuna", None),
+        pytest.param("ray", None, marks=pytest.mark.slow),
+    ],
 )
-def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool | None, tmp_path: Path) -> None:
+def test_a_run_folder(
+    feature_set: Path, space: Path, backend: str, fused: bool | None, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     result = search(feature_set, config(backend=backend, space=space, fused=fused), out)
     stored = json.loads((out / "result.json").read_text())
@@ -53,13 +64,20 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
     assert result["command"] == "search" and result["state"] == "COMPLETE" and result["trials"] == 6
     trials = read_trials(out)
     best = max(trials, key=lambda trial: (trial.value, -trial.trial))
-    assert result["best"] == {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch}
+    assert result["best"] == {
+        "trial": best.trial,
+        "params": best.params,
+        "value": best.value,
+        "epoch": best.best_epoch,
+    }
     assert result["best"]["value"] > 0.6 and result["params"] == best.params
     assert result["epochs"]["run"] == sum(trial.epochs for trial in trials) == 18 - result["epochs"]["saved"]
     assert set(result["seconds"]) >= {"total", "step", "validation", "data_wait", "overhead"}
     assert result["seconds"]["overhead"] < result["seconds"]["total"]
     assert result["history"][result["best_epoch"] - 1]["val_slice_mean_accuracy"] == best.value
-    assert result["scores"]["val_slice_mean_accuracy"] == best.value and 0 < result["scores"]["val_full_f1"] <= 1
+    assert (
+        result["scores"]["val_slice_mean_accuracy"] == best.value and 0 < result["scores"]["val_full_f1"] <= 1
+    )
     assert {path.name for path in out.iterdir()} >= FIGURES
     trained = checkpoint.load(out / checkpoint.NAME)
     assert trained.epoch == result["best_epoch"] and trained.config.hidden_size == best.params["hidden_size"]
@@ -71,7 +89,9 @@ def test_a_run_folder(feature_set: Path, space: Path, backend: str, fused: bool 
         assert trial.info["parameters"] > 0 and trial.params["hidden_size"] in (4, 8)
 
 
-def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space: Path, tmp_path: Path) -> None:
+def test_resume_adds_trials_and_refuses_another_search(
+    feature_set: Path, space: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     search(feature_set, config(space=space, trials=3), out)
     first = (out / "trials.jsonl").read_text()
@@ -82,7 +102,9 @@ def test_resume_adds_trials_and_refuses_another_search(feature_set: Path, space:
     more = search(feature_set, config(space=space, trials=5), out, resume=True)
     assert more["trials"] == 5 and (out / "trials.jsonl").read_text().startswith(first)
     assert more["seconds"]["total"] > again["seconds"]["total"]
-    checkpoint.load(out / checkpoint.NAME)  # of the best of all five, trained again where it was of the first three
+    checkpoint.load(
+        out / checkpoint.NAME
+    )  # of the best of all five, trained again where it was of the first three
     with pytest.raises(UsageError, match="the search was started with epochs 3, not 4"):
         search(feature_set, config(space=space, epochs=4), out, resume=True)
     with pytest.raises(UsageError, match="the search was started with another space"):
@@ -99,7 +121,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         rows = ["path,x,y,label,split"]
         for i in range(30):
             label = i % 2 if name == "one" or i not in (2, 3, 8, 9) else 1 - i % 2
-            rows.append(f"{i}.wav,{i % 2 + i / 90},{i * i % 7},{'ab'[label]},{('train', 'train', 'val', 'test', 'train')[i % 5]}")
+            rows.append(
+                f"{i}.wav,{i % 2 + i / 90},{i * i % 7},{'ab'[label]},{('train', 'train', 'val', 'test', 'train')[i % 5]}"
+            )
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
         build_table(folder / f"{name}.csv", folder / name, options=BuildOptions())
     return {name: folder / name for name in ("one", "corrected")}
@@ -113,11 +137,17 @@ def test_what_is_held_out_is_scored_once_at_the_end(
     for score in ("full_accuracy", "slice_mean_f1"):
         assert result["scores"][f"test_{score}"] == scored["scores"][f"fold3_{score}"]
         assert result["scores"][f"val_{score}"] == scored["scores"][f"fold1_{score}"]
-    assert sum(map(sum, result["confusion"]["test_slice_mean"])) == 12 and "val_slice_mean" in result["confusion"]
+    assert (
+        sum(map(sum, result["confusion"]["test_slice_mean"])) == 12
+        and "val_slice_mean" in result["confusion"]
+    )
     kinds = {name: about["kind"] for name, about in scored["splits"].items()}
     assert kinds == {"fold1": "validation", "fold2": "trained", "fold3": "test"}
     result = search(tables["one"], config(trials=1, val_fold=None, train_view="auto"), tmp_path / "split")
-    assert sum(map(sum, result["confusion"]["test_full"])) == 6 and 0 <= result["scores"]["test_full_accuracy"] <= 1
+    assert (
+        sum(map(sum, result["confusion"]["test_full"])) == 6
+        and 0 <= result["scores"]["test_full_accuracy"] <= 1
+    )
     assert json.loads((tmp_path / "split" / "result.json").read_text())["scores"] == result["scores"]
 
 
@@ -126,29 +156,52 @@ def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: 
     search(tmp_path / "set", config(trials=1, val_fold=None, train_view="auto"), tmp_path / "run")
     shutil.move(tmp_path / "set", tmp_path / "moved")  # the same set, elsewhere
     assert (
-        search(tmp_path / "moved", config(trials=2, val_fold=None, train_view="auto"), tmp_path / "run", resume=True)["trials"]
+        search(
+            tmp_path / "moved",
+            config(trials=2, val_fold=None, train_view="auto"),
+            tmp_path / "run",
+            resume=True,
+        )["trials"]
         == 2
     )
     shutil.copytree(tables["corrected"], tmp_path / "set")
-    with pytest.raises(UsageError, match="on another set .*: 4 of 30 clips have other labels; use the earlier set"):
-        search(tmp_path / "set", config(trials=3, val_fold=None, train_view="auto"), tmp_path / "run", resume=True)
+    with pytest.raises(
+        UsageError, match="on another set .*: 4 of 30 clips have other labels; use the earlier set"
+    ):
+        search(
+            tmp_path / "set",
+            config(trials=3, val_fold=None, train_view="auto"),
+            tmp_path / "run",
+            resume=True,
+        )
 
 
 def test_a_study_is_of_one_set(tables: dict[str, Path], tmp_path: Path) -> None:
     shared = config(
-        backend="optuna", trials=1, val_fold=None, train_view="auto", storage=f"sqlite:///{tmp_path}/study.db", study="one"
+        backend="optuna",
+        trials=1,
+        val_fold=None,
+        train_view="auto",
+        storage=f"sqlite:///{tmp_path}/study.db",
+        study="one",
     )
     search(tables["one"], shared, tmp_path / "first")
     shutil.copytree(tables["one"], tmp_path / "moved")
-    assert search(tmp_path / "moved", dataclasses.replace(shared, trials=2), tmp_path / "second")["trials"] == 2
-    with pytest.raises(UsageError, match=r"study one is of another set: set id \w{16} \(there\) and \w{16} \(here\); use its"):
+    assert (
+        search(tmp_path / "moved", dataclasses.replace(shared, trials=2), tmp_path / "second")["trials"] == 2
+    )
+    with pytest.raises(
+        UsageError, match=r"study one is of another set: set id \w{16} \(there\) and \w{16} \(here\); use its"
+    ):
         search(tables["corrected"], dataclasses.replace(shared, trials=3), tmp_path / "third")
 
 
 def test_all_trials_failing(feature_set: Path, tmp_path: Path) -> None:
     bad = tmp_path / "space.yaml"
     bad.write_text("learning_rate: 1e30\n")
-    with pytest.raises(ShardwaveError, match="all 2 trials failed; the first: ShardwaveError: the training loss became"):
+    with pytest.raises(
+        ShardwaveError, match="all 2 trials failed; the first: ShardwaveError: the training loss became"
+    ):
         search(feature_set, config(space=bad, trials=2), tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["state"] == "FAILED" and "all 2 trials failed" in result["error"] and result["best"] is None
@@ -176,7 +229,10 @@ def test_an_interrupt_leaves_a_valid_result(
     script.write_text(SCRIPT)
     environment = {**marked, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
-        [sys.executable, str(script), str(feature_set), str(out)], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(feature_set), str(out)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     trials = out / "trials.jsonl"
     until = time.monotonic() + 90
@@ -185,14 +241,19 @@ def test_an_interrupt_leaves_a_valid_result(
         time.sleep(0.05)
     with pytest.raises(ShardwaveError, match="another process trains or searches in"):
         search(
-            feature_set, SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"), out, resume=True
+            feature_set,
+            SearchConfig("mlp", "optuna", trials=400, epochs=20, jobs=2, val_fold=1, device="cpu"),
+            out,
+            resume=True,
         )
     os.kill(process.pid, how)
     printed, _ = process.communicate(timeout=60)
     assert printed == "interrupted\n" and process.returncode == 0
     result = json.loads((out / "result.json").read_text())
     assert result["state"] == "INTERRUPTED" and 5 <= result["trials"] == len(read_trials(out)) < 400
-    assert result["best"]["value"] == max(trial.value for trial in read_trials(out) if trial.state != "FAILED")
+    assert result["best"]["value"] == max(
+        trial.value for trial in read_trials(out) if trial.state != "FAILED"
+    )
     if (out / "kept" / f"trial-{result['best']['trial']}.ckpt").exists():
         checkpoint.load(out / checkpoint.NAME)
 
@@ -207,7 +268,8 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         assert len(row["steps"]) == row["epochs"]["run"] == 9 and row["steps"][-1][2] == row["best"]["value"]
         assert 0 < row["seconds_to_best"] <= row["steps"][-1][0] < row["seconds"]
         assert (
-            row["seconds_per_trial"] == pytest.approx(row["seconds"] / 3) and row["overhead_per_trial"] < row["seconds_per_trial"]
+            row["seconds_per_trial"] == pytest.approx(row["seconds"] / 3)
+            and row["overhead_per_trial"] < row["seconds_per_trial"]
         )
 
 
@@ -248,6 +310,14 @@ def test_defaults() -> None:
     assert fused.fuses() and fused.training().device == "cpu" and fused.budget().gpus_per_trial == 0
     assert not config(device="cuda").fuses() and not config(precision="bf16-mixed").fuses()
     assert config(device="auto", precision="bf16-mixed").training().device == "auto"
-    assert not config(fused=False).fuses() and not config(model="cnn").fuses() and config(model="vgg16", fused=True).fuses()
+    assert (
+        not config(fused=False).fuses()
+        and not config(model="cnn").fuses()
+        and config(model="vgg16", fused=True).fuses()
+    )
     resolved = config(backend="optuna", jobs=None, trials=50).budget()
-    assert (resolved.scheduler, resolved.sampler, resolved.jobs) == ("asha", "tpe", len(os.sched_getaffinity(0)))
+    assert (resolved.scheduler, resolved.sampler, resolved.jobs) == (
+        "asha",
+        "tpe",
+        len(os.sched_getaffinity(0)),
+    )

@@ -19,10 +19,15 @@ def test_every_model_has_a_space_of_its_own_options() -> None:
     for model, space in SPACES.items():
         assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS}
         for name, dimension in space.items():
-            values = dimension.values if isinstance(dimension, Choice | Grid) else (dimension.low, dimension.high)
+            values = (
+                dimension.values if isinstance(dimension, Choice | Grid) else (dimension.low, dimension.high)
+            )
             for value in values:
                 assert getattr(defaults(model, **{name: value}), name) == value
-    assert [name for name, dimension in SPACES["mlp"].items() if isinstance(dimension, Grid)] == ["batch_size", "hidden_size"]
+    assert [name for name, dimension in SPACES["mlp"].items() if isinstance(dimension, Grid)] == [
+        "batch_size",
+        "hidden_size",
+    ]
 
 
 def test_points_cover_the_grid_evenly_and_draw_the_rest_anew() -> None:
@@ -49,7 +54,9 @@ def test_points_follow_from_number_and_seed_alone() -> None:
 
 
 def test_draws_are_uniform_on_their_own_scale() -> None:
-    space = Space({"plain": Uniform(-1.0, 3.0), "log": LogUniform(1e-6, 1e-2), "one": Choice(("a", "b", "c", "d"))})
+    space = Space(
+        {"plain": Uniform(-1.0, 3.0), "log": LogUniform(1e-6, 1e-2), "one": Choice(("a", "b", "c", "d"))}
+    )
     points = [space.point(number, 0) for number in range(2000)]
     for values, low, high in (
         ([point["plain"] for point in points], -1.0, 3.0),
@@ -57,7 +64,9 @@ def test_draws_are_uniform_on_their_own_scale() -> None:
     ):
         ranks = sorted((value - low) / (high - low) for value in values)
         distance = max(abs(rank - (i + 0.5) / len(ranks)) for i, rank in enumerate(ranks))
-        assert ranks[0] >= 0 and ranks[-1] <= 1 and distance < 1.63 / math.sqrt(len(ranks))  # Kolmogorov-Smirnov, 1 %
+        assert (
+            ranks[0] >= 0 and ranks[-1] <= 1 and distance < 1.63 / math.sqrt(len(ranks))
+        )  # Kolmogorov-Smirnov, 1 %
     assert all(430 <= count <= 570 for count in Counter(point["one"] for point in points).values())
 
 
@@ -72,25 +81,37 @@ def write(tmp_path: Path):
 
 
 def test_a_file_overrides(write) -> None:
-    text = (
-        "hidden_size: 64\nlearning_rate: {log_uniform: [1e-4, 2e-3]}\nhidden_layers: {choice: [1, 2]}\nmixup: {uniform: [0, 1]}"
-    )
+    text = "hidden_size: 64\nlearning_rate: {log_uniform: [1e-4, 2e-3]}\nhidden_layers: {choice: [1, 2]}\nmixup: {uniform: [0, 1]}"
     space = space_for("mlp", write(text))
     assert space.fixed == {"hidden_size": 64}
     assert space.dimensions["learning_rate"] == LogUniform(1e-4, 2e-3)  # YAML reads 1e-4 as text
-    assert space.dimensions["hidden_layers"] == Choice((1, 2)) and space.dimensions["mixup"] == Uniform(0.0, 1.0)
-    assert "hidden_size" not in space.dimensions and space.dimensions["batch_size"] == SPACES["mlp"]["batch_size"]
+    assert space.dimensions["hidden_layers"] == Choice((1, 2)) and space.dimensions["mixup"] == Uniform(
+        0.0, 1.0
+    )
+    assert (
+        "hidden_size" not in space.dimensions
+        and space.dimensions["batch_size"] == SPACES["mlp"]["batch_size"]
+    )
     assert space.contains(space.point(0, 0)) and space.point(0, 0)["hidden_size"] == 64
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("conv1_kernel: 3", "conv1_kernel is not a hyper-parameter of mlp; choose from batch_size, hidden_size"),
+        (
+            "conv1_kernel: 3",
+            "conv1_kernel is not a hyper-parameter of mlp; choose from batch_size, hidden_size",
+        ),
         ("dropout: {normal: [0, 1]}", "dropout must be one of grid: .*or one fixed value; got"),
-        ("dropout: {uniform: [0.5, 0.1]}", "dropout: uniform takes .low, high. with low < high, got .0.5, 0.1."),
+        (
+            "dropout: {uniform: [0.5, 0.1]}",
+            "dropout: uniform takes .low, high. with low < high, got .0.5, 0.1.",
+        ),
         ("learning_rate: {log_uniform: [0, 1]}", "learning_rate: log_uniform needs low > 0, got 0.0"),
-        ("hidden_size: {uniform: [16, 64]}", "hidden_size takes whole numbers: use grid or choice, not uniform"),
+        (
+            "hidden_size: {uniform: [16, 64]}",
+            "hidden_size takes whole numbers: use grid or choice, not uniform",
+        ),
         ("hidden_size: {grid: [16, 16]}", "hidden_size: grid contains a value twice"),
         ("hidden_size: {grid: []}", "hidden_size: grid takes a list, got"),
         ("hidden_size: {grid: [1.5]}", "hidden_size takes whole numbers, got 1.5"),

@@ -28,7 +28,9 @@ def write_clip(path: Path, seed: int, seconds: float = 0.4) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
-    samples = 0.3 * np.sin(2 * np.pi * (200 + 37 * seed % 3000) * time) + 0.05 * rng.standard_normal(len(time))
+    samples = 0.3 * np.sin(2 * np.pi * (200 + 37 * seed % 3000) * time) + 0.05 * rng.standard_normal(
+        len(time)
+    )
     soundfile.write(path, samples, RATE, subtype="PCM_16")
 
 

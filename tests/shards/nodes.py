@@ -28,7 +28,11 @@ class Node:
         (folder / "tmp").mkdir(parents=True)
         self.address = address or f"127.0.0.1:{free_port()}"
         port = self.address.rsplit(":", 1)[1]
-        role = [f"--address={self.address}"] if address else ["--head", f"--port={port}", "--include-dashboard=false"]
+        role = (
+            [f"--address={self.address}"]
+            if address
+            else ["--head", f"--port={port}", "--include-dashboard=false"]
+        )
         agent = f"--dashboard-agent-listen-port={free_port()}"
         command = [sys.executable, "-c", RAY[0], "start", "--block", *RAY[1:], *PORTS, agent, *role]
         with open(folder / "log", "w") as log:
@@ -43,7 +47,9 @@ class Node:
     def wait(self) -> None:
         """Wait until it runs."""
         log = self.folder / "log"
-        wait_for(lambda: "Ray runtime started" in log.read_text() or self._process.poll() is not None, "a Ray node")
+        wait_for(
+            lambda: "Ray runtime started" in log.read_text() or self._process.poll() is not None, "a Ray node"
+        )
         assert self._process.poll() is None, log.read_text()
 
     def workers(self) -> list[int]:

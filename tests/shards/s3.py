@@ -18,8 +18,17 @@ from typing import Any
 
 from shardwave.shards.storage.any_path import as_path
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-ALONE = ("connection", "keep-alive", "transfer-encoding", "content-length")  # headers that are each connection's own
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+ALONE = (
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "content-length",
+)  # headers that are each connection's own
 
 
 @contextlib.contextmanager
@@ -88,7 +97,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         body = self.rfile.read(length)
         if trouble == "503":
-            self.answer(503, [], b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
+            self.answer(
+                503,
+                [],
+                b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>",
+            )
             return
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
         upstream.request(self.command, self.path, body, dict(self.headers.items()))
@@ -102,7 +115,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward
 
     def answer(
-        self, status: int, headers: list[tuple[str, str]], data: bytes, size: int | None = None, cut: bool = False
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        data: bytes,
+        size: int | None = None,
+        cut: bool = False,
     ) -> None:
         self.send_response_only(status)
         for name, value in headers:
@@ -139,7 +157,12 @@ def proxied(port: int) -> Iterator[Proxy]:
 @contextlib.contextmanager
 def environment(url: str) -> Iterator[dict[str, str]]:
     """The environment in which `s3://` means the server at `url`, here and in processes that are started."""
-    given = {**CREDENTIALS, "AWS_ENDPOINT_URL": url, "AWS_MAX_ATTEMPTS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+    given = {
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
     import s3fs
@@ -179,5 +202,7 @@ def objects(url: str) -> dict[str, tuple[int, str, str]]:
     found = store().find(url, detail=True)
     start = len(url.removeprefix("s3://")) + 1
     return {
-        name[start:]: (info["size"], info["ETag"], str(info["LastModified"])) for name, info in found.items() if "ETag" in info
+        name[start:]: (info["size"], info["ETag"], str(info["LastModified"]))
+        for name, info in found.items()
+        if "ETag" in info
     }

@@ -81,7 +81,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(folder: Path, troubles: dict[tuple[str, int], str] | None = None, *, ranges: bool = True) -> Iterator[Server]:
+def serve(
+    folder: Path, troubles: dict[tuple[str, int], str] | None = None, *, ranges: bool = True
+) -> Iterator[Server]:
     """Serve `folder` on 127.0.0.1 while the context lasts."""
     server = Server(folder, troubles or {}, ranges)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -17,7 +17,13 @@ from shardwave.preprocess.dsp.filters import banded, frequency_bands, resize
 from shardwave.preprocess.dsp.statistics import features
 from shardwave.preprocess.engines.base import Engine, EngineOutput, fit_clip
 from shardwave.preprocess.engines.numba.measures import tables, zero_crossings
-from shardwave.preprocess.engines.numba.render import draw_image, draw_lines, padded, resize_rows, whole_vectors
+from shardwave.preprocess.engines.numba.render import (
+    draw_image,
+    draw_lines,
+    padded,
+    resize_rows,
+    whole_vectors,
+)
 from shardwave.preprocess.engines.numba.simd import LANES, aligned
 from shardwave.preprocess.engines.numba.spectrum import analyse
 from shardwave.preprocess.engines.numba.transform import plan
@@ -47,7 +53,10 @@ class NumbaEngine(Engine):
         self._plan = plan(config.n_fft, config.hop_length)
         # the same bits as with samples divided by FULL_SCALE
         scaled = self._plan.window / np.float32(FULL_SCALE)
-        self._plans = {np.dtype(np.float32): self._plan, np.dtype(np.int16): self._plan._replace(window=scaled)}
+        self._plans = {
+            np.dtype(np.float32): self._plan,
+            np.dtype(np.int16): self._plan._replace(window=scaled),
+        }
         self._bands = whole_vectors(banded(np.eye(1, dtype=np.float32) if bands is None else bands))
         self._band_count = 0 if bands is None else config.image_size
         self._rows = self._band_count or config.bins
@@ -73,7 +82,9 @@ class NumbaEngine(Engine):
                 features.append(numbers)
         return EngineOutput(full, slices, features if self.config.features else None)
 
-    def _clip(self, clip: np.ndarray, bounds: list[tuple[int, int]], images: list[np.ndarray]) -> np.ndarray | None:
+    def _clip(
+        self, clip: np.ndarray, bounds: list[tuple[int, int]], images: list[np.ndarray]
+    ) -> np.ndarray | None:
         """Write the images of the views of a clip; return its features [views, columns] or None."""
         config = self.config
         frames = config.frames(len(clip))
@@ -86,7 +97,10 @@ class NumbaEngine(Engine):
         views = [(0, frames), *bounds]
         long = blocks * LANES * (self._rows + LANES * self._tiles) * 4 > ONE_PASS
         if not long and self._lines.size < blocks * LANES * LANES * self._tiles:
-            self._power, self._lines = aligned(blocks * LANES * self._rows), aligned(blocks * LANES * LANES * self._tiles)
+            self._power, self._lines = (
+                aligned(blocks * LANES * self._rows),
+                aligned(blocks * LANES * LANES * self._tiles),
+            )
         measures = aligned(blocks * measure_count(config) * LANES) if config.features else None
         power = self._block if long else self._power
         peak = self._analyse(samples, 0, blocks, frames, power, measures)
@@ -108,7 +122,13 @@ class NumbaEngine(Engine):
         return None if measures is None else self._features(samples, measures, frames, bounds)
 
     def _analyse(
-        self, samples: np.ndarray, first: int, blocks: int, frames: int, out: np.ndarray, measures: np.ndarray | None
+        self,
+        samples: np.ndarray,
+        first: int,
+        blocks: int,
+        frames: int,
+        out: np.ndarray,
+        measures: np.ndarray | None,
     ) -> float:
         """Compute the spectra of blocks [first, first + blocks), and their measures unless `measures` is None.
 
@@ -132,12 +152,20 @@ class NumbaEngine(Engine):
     def _draw(self, blocks: int, start: int, stop: int, image: np.ndarray) -> None:
         size = len(image)
         whole = image if size % LANES == 0 else np.empty((LANES * self._tiles, LANES * self._tiles), np.uint8)
-        draw_image(self._lines, blocks, self._tiles, start, resize_rows(stop - start, size), whole.reshape(-1), 0)
+        draw_image(
+            self._lines, blocks, self._tiles, start, resize_rows(stop - start, size), whole.reshape(-1), 0
+        )
         if whole is not image:
             image[:] = whole[:size, :size]
 
     def _draw_long(
-        self, samples: np.ndarray, blocks: int, frames: int, peak: float, views: list[tuple[int, int]], images: list[np.ndarray]
+        self,
+        samples: np.ndarray,
+        blocks: int,
+        frames: int,
+        peak: float,
+        views: list[tuple[int, int]],
+        images: list[np.ndarray],
     ) -> None:
         """Compute the spectra of a long clip again, CHUNK blocks at a time, and add them to its views."""
         power, lines = aligned(CHUNK * LANES * self._rows), aligned(self._tiles * CHUNK * LANES * LANES)
@@ -159,9 +187,13 @@ class NumbaEngine(Engine):
                 if low < high == stop:
                     images[i][:] = (sums.pop(i).T + 0.5).astype(np.uint8)
 
-    def _features(self, samples: np.ndarray, measures: np.ndarray, frames: int, bounds: list[tuple[int, int]]) -> np.ndarray:
+    def _features(
+        self, samples: np.ndarray, measures: np.ndarray, frames: int, bounds: list[tuple[int, int]]
+    ) -> np.ndarray:
         rates = np.empty(frames, np.float32)
         zero_crossings(samples, self.config.n_fft, self.config.hop_length, rates)
         count = measure_count(self.config)
-        joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(count, -1)[:, :frames]
+        joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(
+            count, -1
+        )[:, :frames]
         return features(joined, rates, bounds, self.config)

@@ -39,7 +39,17 @@ def tables(config: SpectrogramConfig) -> Tables:
     chroma = chroma_bands(config.sample_rate, config.n_fft)
     inverse, kept = (1 / extremes).astype(np.float32), aligned(2 * MOST * LANES)
     rest = aligned(2 * int((high - low).max()) * LANES)
-    return Tables(mel, chroma.T.reshape(-1).copy(), frequency.astype(np.float32), low, high, extremes, inverse, kept, rest)
+    return Tables(
+        mel,
+        chroma.T.reshape(-1).copy(),
+        frequency.astype(np.float32),
+        low,
+        high,
+        extremes,
+        inverse,
+        kept,
+        rest,
+    )
 
 
 @traced
@@ -48,7 +58,9 @@ def _chroma(power, at, chroma, bins, target, to):
     totals = loop(
         bins,
         [0.0] * CHROMA,
-        lambda i, *state: [s + power.load(at + i * LANES) * chroma.broadcast(i * CHROMA + c) for c, s in enumerate(state)],
+        lambda i, *state: [
+            s + power.load(at + i * LANES) * chroma.broadcast(i * CHROMA + c) for c, s in enumerate(state)
+        ],
     )
     for c, total in enumerate(totals):
         target.store(to + c * LANES, total)
@@ -109,7 +121,12 @@ def _extremes(size: int, more: bool = False) -> Any:
 
 
 MOST = 9  # extremes found in one pass
-_extremes3, _extremes6, _extremes9, _extremes_of_many = _extremes(3), _extremes(6), _extremes(MOST), _extremes(MOST, more=True)
+_extremes3, _extremes6, _extremes9, _extremes_of_many = (
+    _extremes(3),
+    _extremes(6),
+    _extremes(MOST),
+    _extremes(MOST, more=True),
+)
 
 
 @traced
@@ -119,13 +136,20 @@ def _begin_mean(target, to):
 
 @traced
 def _add_to_mean(kept, at, count, inverse, band, target, to):
-    target.store(to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band) + target.load(to))
+    target.store(
+        to, accumulate(count, lambda i: kept.load(at + i * LANES)) * inverse.broadcast(band) + target.load(to)
+    )
 
 
 @inlined
 def _contrast(magnitudes, band, tables, measures, peak, valley):
     """Compute the means of the largest and of the smallest magnitudes of a contrast band."""
-    first, bins, rest, kept = tables.low[band] * 16, tables.high[band] - tables.low[band], tables.rest, tables.kept
+    first, bins, rest, kept = (
+        tables.low[band] * 16,
+        tables.high[band] - tables.low[band],
+        tables.rest,
+        tables.kept,
+    )
     _begin_mean(measures, peak)
     _begin_mean(measures, valley)
     left, source, peak_at, valley_at = tables.extremes[band], magnitudes, first, first
@@ -159,7 +183,15 @@ def measure_block(power, at, tables, magnitudes, measures, to):
     bins, bands = tables.frequency.size, tables.low.size
     for row in range(MELS):
         first = at + tables.mel.first[row] * 16
-        weigh(power, first, tables.mel.weights, tables.mel.starts[row], tables.mel.counts[row], measures, to + row * 16)
+        weigh(
+            power,
+            first,
+            tables.mel.weights,
+            tables.mel.starts[row],
+            tables.mel.counts[row],
+            measures,
+            to + row * 16,
+        )
     to += MELS * 16
     _chroma(power, at, tables.chroma, bins, measures, to)
     to += CHROMA * 16

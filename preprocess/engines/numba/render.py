@@ -34,7 +34,9 @@ def whole_vectors(matrix: BandedMatrix) -> BandedMatrix:
     """Append rows with one zero weight to a matrix until the number of rows is a multiple of LANES."""
     extra = (0, padded(len(matrix.first)) - len(matrix.first))
     counts = np.pad(matrix.counts, extra, constant_values=1)
-    return BandedMatrix(np.pad(matrix.first, extra), counts, np.cumsum(counts) - counts, np.pad(matrix.weights, extra))
+    return BandedMatrix(
+        np.pad(matrix.first, extra), counts, np.cumsum(counts) - counts, np.pad(matrix.weights, extra)
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -107,7 +109,15 @@ def draw_lines(power, blocks, scale, along, scratch, lines):
                 _level(power, (block * count + ready) * 16, scale, scratch, ready * 16)
                 ready += 1
             row = count + pixel % 16
-            weigh(scratch, first * 16, along.weights, along.starts[pixel], along.counts[pixel], scratch, row * 16)
+            weigh(
+                scratch,
+                first * 16,
+                along.weights,
+                along.starts[pixel],
+                along.counts[pixel],
+                scratch,
+                row * 16,
+            )
             if pixel % 16 == 15:
                 _turn_lines(scratch, count * 16, lines, pixel // 16 * tile + block * 256)
 
@@ -118,7 +128,14 @@ def _tile(lines, at, first, counts, starts, weights, column, image, to, columns)
     pixels = []
     for t in range(LANES):
         pixels.append(
-            _weigh(lines, at + first.index(column + t) * LANES, weights, starts.index(column + t), counts.index(column + t)) + 0.5
+            _weigh(
+                lines,
+                at + first.index(column + t) * LANES,
+                weights,
+                starts.index(column + t),
+                counts.index(column + t),
+            )
+            + 0.5
         )
     for pixel, row in enumerate(transpose_to_bytes(pixels)):
         image.store_bytes(to + columns * pixel, row)
@@ -150,7 +167,11 @@ def draw_image(lines, blocks, tiles, first_frame, along, image, at):
         at: Index of the first pixel.
     """
     columns = along.first.size
-    pairs = along.weights.size == 2 * columns and along.starts[columns - 1] == 2 * columns - 2 and along.counts.max() == 2
+    pairs = (
+        along.weights.size == 2 * columns
+        and along.starts[columns - 1] == 2 * columns - 2
+        and along.counts.max() == 2
+    )
     for tile in range(tiles):
         source = (tile * blocks * 16 + first_frame) * 16
         for column in range(0, columns, 16):
@@ -158,4 +179,15 @@ def draw_image(lines, blocks, tiles, first_frame, along, image, at):
             if pairs:
                 _tile_of_pairs(lines, source, along.first, along.weights, column, image, to, columns)
             else:
-                _tile(lines, source, along.first, along.counts, along.starts, along.weights, column, image, to, columns)
+                _tile(
+                    lines,
+                    source,
+                    along.first,
+                    along.counts,
+                    along.starts,
+                    along.weights,
+                    column,
+                    image,
+                    to,
+                    columns,
+                )

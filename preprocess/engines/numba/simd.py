@@ -21,12 +21,20 @@ LANES = 16
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _INT16 = ir.IntType(16)
-_FLOATS, _INTEGERS, _SHORTS, _BYTES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, _INT16, ir.IntType(8)))
+_FLOATS, _INTEGERS, _SHORTS, _BYTES = (
+    ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, _INT16, ir.IntType(8))
+)
 _LONG_INTEGERS = ir.VectorType(_INT64, LANES // 2)
 _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multiply-add
 
 # log2(1 + f) / f on [-1/3, 1/3], minimax: 1.5e-5 absolute error of the logarithm (5e-5 dB of a power)
-_LOG2 = (1.4427446126937866, -0.7198867201805115, 0.47765660285949707, -0.40174707770347595, 0.33877983689308167)
+_LOG2 = (
+    1.4427446126937866,
+    -0.7198867201805115,
+    0.47765660285949707,
+    -0.40174707770347595,
+    0.33877983689308167,
+)
 _TWO_THIRDS = 0x3F2AAAAB  # bits of 2/3, where the mantissa's range [2/3, 4/3) begins
 
 
@@ -88,30 +96,45 @@ class Vector:
         """Return the correctly rounded square root of each lane."""
         kind = ir.FunctionType(_FLOATS, [_FLOATS])
         return Vector(
-            self.builder, self.builder.call(self.builder.module.declare_intrinsic("llvm.sqrt.v16f32", (), kind), [self.value])
+            self.builder,
+            self.builder.call(
+                self.builder.module.declare_intrinsic("llvm.sqrt.v16f32", (), kind), [self.value]
+            ),
         )
 
     def below(self, other: Vector) -> Vector:
         """Return 1.0 in each lane that is less than that of `other`, else 0.0."""
-        return Vector(self.builder, self.builder.uitofp(self.builder.fcmp_ordered("<", self.value, other.value), _FLOATS))
+        return Vector(
+            self.builder,
+            self.builder.uitofp(self.builder.fcmp_ordered("<", self.value, other.value), _FLOATS),
+        )
 
     def minimum(self, other: Vector) -> Vector:
         """Return the minimum of each lane."""
         return Vector(
-            self.builder, self.builder.select(self.builder.fcmp_ordered("<", self.value, other.value), self.value, other.value)
+            self.builder,
+            self.builder.select(
+                self.builder.fcmp_ordered("<", self.value, other.value), self.value, other.value
+            ),
         )
 
     def maximum(self, other: Vector | float) -> Vector:
         """Return the maximum of each lane."""
         value = self._value(other)
-        return Vector(self.builder, self.builder.select(self.builder.fcmp_ordered(">", self.value, value), self.value, value))
+        return Vector(
+            self.builder,
+            self.builder.select(self.builder.fcmp_ordered(">", self.value, value), self.value, value),
+        )
 
     def log2(self) -> Vector:
         """Return log2 of positive numbers with an absolute error of 1.5e-5; of zero, -127 or less."""
         builder = self.builder
         bits = builder.bitcast(self.value, _INTEGERS)
         exponent = builder.ashr(builder.sub(bits, _integers(_TWO_THIRDS)), _integers(23))
-        mantissa = Vector(builder, builder.bitcast(builder.sub(bits, builder.shl(exponent, _integers(23))), _FLOATS)) - 1.0
+        mantissa = (
+            Vector(builder, builder.bitcast(builder.sub(bits, builder.shl(exponent, _integers(23))), _FLOATS))
+            - 1.0
+        )
         series = mantissa * _LOG2[-1] + _LOG2[-2]
         for coefficient in _LOG2[-3::-1]:
             series = series * mantissa + coefficient
@@ -186,13 +209,17 @@ def transpose_to_bytes(columns: Sequence[Vector]) -> list[ir.Value]:
     for low, high in zip(left, right, strict=True):
         for part in _interleaved(builder, low, high, _LONG_INTEGERS):  # four rows of two long words
             rows += [
-                builder.shuffle_vector(part, part, ir.Constant(ir.VectorType(_INT32, 2), [2 * row, 2 * row + 1]))
+                builder.shuffle_vector(
+                    part, part, ir.Constant(ir.VectorType(_INT32, 2), [2 * row, 2 * row + 1])
+                )
                 for row in range(quarter)
             ]
     return [builder.bitcast(row, _BYTES) for row in rows]
 
 
-def _interleaved(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir.VectorType) -> list[ir.Value]:
+def _interleaved(
+    builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir.VectorType
+) -> list[ir.Value]:
     """Cast two vectors to `kind` and interleave their first halves and their second halves."""
     one, other = builder.bitcast(one, kind), builder.bitcast(other, kind)
     return [builder.shuffle_vector(one, other, mask) for mask in _masks(kind.count)]
@@ -201,17 +228,25 @@ def _interleaved(builder: ir.IRBuilder, one: ir.Value, other: ir.Value, kind: ir
 def _transpose(builder: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
     half = LANES // 2
     for _ in range(4):  # log2(LANES) perfect shuffles
-        values = [builder.shuffle_vector(values[i], values[i + half], mask) for i in range(half) for mask in _masks(LANES)]
+        values = [
+            builder.shuffle_vector(values[i], values[i + half], mask)
+            for i in range(half)
+            for mask in _masks(LANES)
+        ]
     return values
 
 
 def _masks(count: int) -> list[ir.Constant]:
     """Return the masks that interleave the first halves and the second halves of two vectors of `count`."""
     kind = ir.VectorType(_INT32, count)
-    return [ir.Constant(kind, [start + i // 2 + i % 2 * count for i in range(count)]) for start in (0, count // 2)]
+    return [
+        ir.Constant(kind, [start + i // 2 + i % 2 * count for i in range(count)]) for start in (0, count // 2)
+    ]
 
 
-def loop(count: Index, initial: Sequence[Vector | float], step: Callable[..., Sequence[Vector]]) -> list[Vector]:
+def loop(
+    count: Index, initial: Sequence[Vector | float], step: Callable[..., Sequence[Vector]]
+) -> list[Vector]:
     """Emit a loop `state = step(i, *state)` whose state is in registers.
 
     Args:
@@ -254,10 +289,19 @@ def traced(function: Callable[..., None]) -> Callable[..., Any]:
     """
 
     def typed(*arguments: types.Type) -> Any:
-        signature = types.void(*(types.int64 if isinstance(kind, types.Integer) else kind for kind in arguments))
+        signature = types.void(
+            *(types.int64 if isinstance(kind, types.Integer) else kind for kind in arguments)
+        )
 
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
-            function(*(_wrap(context, builder, kind, value) for kind, value in zip(signature.args, values, strict=True)))
+        def generate(
+            context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]
+        ) -> ir.Value:
+            function(
+                *(
+                    _wrap(context, builder, kind, value)
+                    for kind, value in zip(signature.args, values, strict=True)
+                )
+            )
             return context.get_dummy_value()
 
         return signature, generate

@@ -23,7 +23,20 @@ def _raise(peak, values, at):
 
 @compiled
 def analyse(
-    clip, first_block, blocks, frames, plan, scratch, power, power_step, bands, count, banded, banded_step, tables, measures
+    clip,
+    first_block,
+    blocks,
+    frames,
+    plan,
+    scratch,
+    power,
+    power_step,
+    bands,
+    count,
+    banded,
+    banded_step,
+    tables,
+    measures,
 ):
     """Compute the spectra of some blocks of sixteen frames of a clip.
 
@@ -59,7 +72,15 @@ def analyse(
             _clear(peak)
             for row in range(count):
                 to = b * banded_step + row * 16
-                weigh(power, at + bands.first[row] * 16, bands.weights, bands.starts[row], bands.counts[row], banded, to)
+                weigh(
+                    power,
+                    at + bands.first[row] * 16,
+                    bands.weights,
+                    bands.starts[row],
+                    bands.counts[row],
+                    banded,
+                    to,
+                )
                 _raise(peak, banded, to)
         if tables is not None:
             measure_block(power, at, tables, work, measures, b * (measures.size // blocks))

@@ -108,7 +108,9 @@ def _dft(x: list[Complex]) -> list[Complex]:
     return low + high
 
 
-def _store_rotated(work: Pointer, at: Index, step: Index, y: list[Complex], twiddles: Pointer, first: Index) -> None:
+def _store_rotated(
+    work: Pointer, at: Index, step: Index, y: list[Complex], twiddles: Pointer, first: Index
+) -> None:
     """Store points at `at`, `at` + `step`, ..., multiplied by twiddle factors except the first."""
     work.store(at, y[0][0])
     work.store(at + LANES, y[0][1])
@@ -125,7 +127,9 @@ def _first_butterfly(hops, sample_at, window, j, quarter, work, twiddles, twiddl
     points = []
     for q in range(8):
         n = j * 2 + quarter * (2 * q)
-        points.append(tuple(hops.load(sample_at.index(n + odd)) * window.broadcast(n + odd) for odd in (0, 1)))
+        points.append(
+            tuple(hops.load(sample_at.index(n + odd)) * window.broadcast(n + odd) for odd in (0, 1))
+        )
     _store_rotated(work, j * _POINT, quarter * _POINT, _dft(points), twiddles, twiddle)
 
 

@@ -58,21 +58,32 @@ class OptunaBackend:
         self._storage, self._study = storage, study or "search"
 
     def run(
-        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+        self,
+        objective: Callable[..., None],
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog | None = None,
     ) -> SearchResult:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
         with only_search_on(self._storage), _storage_errors(self._storage):
             pool = WorkerPool(objective, budget)  # imports in the background while the study is opened
-            driver = StudyDriver(self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {}))
+            driver = StudyDriver(
+                self._storage, self._study, space, budget, seed, log, getattr(objective, "terms", {})
+            )
             try:
                 result = run_in_pool(objective, driver, budget, log, pool)
                 driver.collect()
             finally:
                 driver.close()
         seconds = time.perf_counter() - started
-        return conclude(log, seconds) if result.state != "INTERRUPTED" else SearchResult(result.state, log.trials, seconds)
+        return (
+            conclude(log, seconds)
+            if result.state != "INTERRUPTED"
+            else SearchResult(result.state, log.trials, seconds)
+        )
 
 
 class StudyDriver(Driver):
@@ -140,7 +151,9 @@ class StudyDriver(Driver):
         def create_or_load() -> tuple[Any, bool]:
             opened = self._storage = open_storage(storage, journal)
             try:
-                return optuna.create_study(storage=opened, study_name=name, direction="maximize", **parts), True
+                return optuna.create_study(
+                    storage=opened, study_name=name, direction="maximize", **parts
+                ), True
             except optuna.exceptions.DuplicatedStudyError:
                 study = optuna.load_study(storage=opened, study_name=name, **parts)
             if self._alone and storage is not None and self._was_left_unfinished(study):
@@ -162,7 +175,9 @@ class StudyDriver(Driver):
             if defect is None or journal is None:
                 return study, created
             os.replace(journal, journal.with_name(f"{JOURNAL}.damaged"))
-            say(f"{journal} {defect}: the study is rebuilt from trials.jsonl; the old file is now {JOURNAL}.damaged")
+            say(
+                f"{journal} {defect}: the study is rebuilt from trials.jsonl; the old file is now {JOURNAL}.damaged"
+            )
             return create_or_load()
 
     def _was_left_unfinished(self, study: optuna.Study) -> bool:
@@ -174,7 +189,11 @@ class StudyDriver(Driver):
         """Return the defect of the study in the run folder (after a kill or on a full disk), or None."""
         if "terms" not in study.user_attrs:
             return "was not completed"
-        rows = (trial.user_attrs.get("row") for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+        rows = (
+            trial.user_attrs.get("row")
+            for trial in study.get_trials(deepcopy=False)
+            if trial.state.is_finished()
+        )
         missing = self._log.finished.keys() - {row["trial"] for row in rows if row is not None}
         return f"lacks the trials {', '.join(map(str, sorted(missing)))}" if missing else None
 
@@ -190,11 +209,15 @@ class StudyDriver(Driver):
                 f"study {name} is not of this program, or its creation was interrupted; use another --study name"
             )
         different = [
-            f"{key} {stored.get(key)} (there) and {value} (here)" for key, value in terms.items() if stored.get(key) != value
+            f"{key} {stored.get(key)} (there) and {value} (here)"
+            for key, value in terms.items()
+            if stored.get(key) != value
         ]
         if different:
             kind = "of another set" if stored.get("set id") != terms.get("set id") else "another search"
-            raise UsageError(f"study {name} is {kind}: {'; '.join(different)}; use its settings or another --study name")
+            raise UsageError(
+                f"study {name} is {kind}: {'; '.join(different)}; use its settings or another --study name"
+            )
 
     def _enqueue(self, number: int, params: dict[str, Any] | None, attempt: int = 1) -> None:
         searched = {name: value for name, value in (params or {}).items() if name in self._space.dimensions}
@@ -204,12 +227,18 @@ class StudyDriver(Driver):
         """Enqueue a trial for every number that has none."""
         states = optuna_module().trial.TrialState
         taken = {
-            trial.user_attrs.get("trial") for trial in self._study.get_trials(deepcopy=False) if not _discarded(trial, states)
+            trial.user_attrs.get("trial")
+            for trial in self._study.get_trials(deepcopy=False)
+            if not _discarded(trial, states)
         }
         fixed_points = self._budget.sampler in ("random", "grid")
         for number in range(self._budget.trials):
             if number not in taken:
-                point = self._space.point(number, seed, shuffle=self._budget.sampler == "random") if fixed_points else None
+                point = (
+                    self._space.point(number, seed, shuffle=self._budget.sampler == "random")
+                    if fixed_points
+                    else None
+                )
                 self._enqueue(number, point)
 
     def _replay(self, recorded: Trial) -> None:
@@ -267,7 +296,9 @@ class StudyDriver(Driver):
             return None
         # a new sampler per trial, so that resumed searches and other machines draw different starting points
         suffix = "" if self._alone else f" {self._owner['search']}"
-        self._study.sampler = sampler(self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{suffix}")
+        self._study.sampler = sampler(
+            self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{suffix}"
+        )
         live = self._study.ask(self._distributions)
         number = live.user_attrs.get("trial")
         if number is None:  # another machine took the last enqueued trial
@@ -331,7 +362,9 @@ def _storage_errors(storage: str | None) -> Iterator[None]:
         kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
         if not kinds & {"optuna.OptunaError", "sqlalchemy.SQLAlchemyError", "grpc.RpcError"}:
             raise
-        raise ShardwaveError(f"{_message(storage, error)}; continue with --resume when it is available") from error
+        raise ShardwaveError(
+            f"{_message(storage, error)}; continue with --resume when it is available"
+        ) from error
 
 
 def _message(storage: str | None, error: BaseException) -> str:

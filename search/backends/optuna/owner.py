@@ -23,7 +23,12 @@ def owner() -> dict[str, Any]:
     """Register a new search of this process; returns its host, pid, process start and id."""
     search = uuid.uuid4().hex[:8]
     _running.add(search)
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "search": search}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "search": search,
+    }
 
 
 def ended(process: dict[str, Any]) -> None:

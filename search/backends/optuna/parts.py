@@ -41,7 +41,9 @@ def pruner(budget: SearchBudget) -> Any:
     if budget.scheduler == "asha":
         return pruners.SuccessiveHalvingPruner(min_resource=budget.grace, reduction_factor=budget.reduction)
     if budget.scheduler == "hyperband":
-        return pruners.HyperbandPruner(min_resource=budget.grace, max_resource=budget.epochs, reduction_factor=budget.reduction)
+        return pruners.HyperbandPruner(
+            min_resource=budget.grace, max_resource=budget.epochs, reduction_factor=budget.reduction
+        )
     if budget.scheduler == "median":
         return pruners.MedianPruner(n_warmup_steps=budget.grace - 1)
     return pruners.NopPruner()
@@ -52,7 +54,9 @@ def sampler(budget: SearchBudget, seed: str) -> Any:
     samplers = optuna_module().samplers
     # the random and grid samplers are not used: enqueued trials have their parameters
     kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}
-    return kinds.get(str(budget.sampler), samplers.RandomSampler)(seed=random.Random(f"sampler {seed}").getrandbits(32))
+    return kinds.get(str(budget.sampler), samplers.RandomSampler)(
+        seed=random.Random(f"sampler {seed}").getrandbits(32)
+    )
 
 
 def open_storage(url: str | None, journal: Path | None) -> Any:
@@ -93,10 +97,13 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
         except ImportError as error:
             remedy = ": pip install 'shardwave[postgres]'" if url.startswith("postgres") else ""
-            raise UsageError(f"--storage {mask_url(url)} needs a database driver ({redact(str(error), url)}){remedy}") from None
+            raise UsageError(
+                f"--storage {mask_url(url)} needs a database driver ({redact(str(error), url)}){remedy}"
+            ) from None
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             if not any(
-                text in str(error) for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
+                text in str(error)
+                for text in ("already exists", "UNIQUE constraint", "Duplicate entry", "duplicate key")
             ):
                 raise
             time.sleep(0.5)  # another machine is creating the tables

@@ -53,7 +53,9 @@ def only_search_on(url: str | None) -> Iterator[None]:
     try:
         descriptor = _open(path)
     except OSError as error:
-        raise ShardwaveError(f"--storage {url}: unable to open database file {path}: {error.strerror}") from None
+        raise ShardwaveError(
+            f"--storage {url}: unable to open database file {path}: {error.strerror}"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,11 +82,17 @@ def _check_content(url: str, path: Path) -> None:
         with contextlib.closing(
             sqlite3.connect(f"file:{urllib.parse.quote(str(path))}?mode=ro", uri=True, timeout=60)
         ) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            tables = {
+                name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
     except sqlite3.DatabaseError as error:
-        raise ShardwaveError(f"--storage {url}: {path} cannot be read as a SQLite database: {error}") from None
+        raise ShardwaveError(
+            f"--storage {url}: {path} cannot be read as a SQLite database: {error}"
+        ) from None
     if tables and "studies" not in tables:
-        raise ShardwaveError(f"--storage {url}: {path} is a database without Optuna studies: use another file")
+        raise ShardwaveError(
+            f"--storage {url}: {path} is a database without Optuna studies: use another file"
+        )
 
 
 def _open(path: Path) -> int:

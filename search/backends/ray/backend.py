@@ -49,7 +49,12 @@ class RayBackend:
         self._address = address
 
     def run(
-        self, objective: Callable[..., None], space: Space, budget: SearchBudget, seed: int, log: TrialLog | None = None
+        self,
+        objective: Callable[..., None],
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog | None = None,
     ) -> SearchResult:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
@@ -77,14 +82,20 @@ def _tune(
     from shardwave.search.backends.ray.parts import LogCallback, make_scheduler, make_searcher
 
     jobs = budget.jobs or 1
-    attributes = {"objective": staticmethod(objective), "epochs": budget.epochs, "threads": threads_per_trial(objective, jobs)}
+    attributes = {
+        "objective": staticmethod(objective),
+        "epochs": budget.epochs,
+        "threads": threads_per_trial(objective, jobs),
+    }
     kind = type("Objective", (ObjectiveTrainable,), attributes)
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
         return
     callback = LogCallback(log, budget.epochs, own_cluster)
     tuner = tune.Tuner(
-        tune.with_resources(kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}),
+        tune.with_resources(
+            kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}
+        ),
         tune_config=tune.TuneConfig(
             search_alg=make_searcher(space, budget, seed, log),
             scheduler=make_scheduler(budget, log),
@@ -111,7 +122,9 @@ def _tune(
 
 
 @contextlib.contextmanager
-def ray_running(address: str | None, objective: Callable[..., None], budget: SearchBudget, folder: Path) -> Iterator[None]:
+def ray_running(
+    address: str | None, objective: Callable[..., None], budget: SearchBudget, folder: Path
+) -> Iterator[None]:
     """Start Ray or connect to a cluster, and shut down or disconnect on exit.
 
     Args:

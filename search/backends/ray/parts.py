@@ -113,7 +113,9 @@ class AssignmentSearcher(Searcher):
     def _config(self, assignment: Assignment) -> dict[str, Any]:
         return {"trial": assignment.trial, "params": assignment.params, "attempt": assignment.attempt}
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """See `Searcher`; does nothing."""
 
 
@@ -166,7 +168,9 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
         self._best[trial_id] = max(result["value"], self._best.get(trial_id, -math.inf))
         self._inner.on_trial_result(trial_id, result)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """See `Searcher`; `result` is the last one."""
         result = result or {}
         best = max(result.get("value", -math.inf), self._best.pop(trial_id, -math.inf))
@@ -178,7 +182,9 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
 
 def make_searcher(space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> Searcher:
     """Create the searcher for the sampler of the budget."""
-    return (OptunaAssignmentSearcher if budget.sampler == "tpe" else AssignmentSearcher)(space, budget, seed, log)
+    return (OptunaAssignmentSearcher if budget.sampler == "tpe" else AssignmentSearcher)(
+        space, budget, seed, log
+    )
 
 
 class LogCallback(Callback):
@@ -213,9 +219,13 @@ class LogCallback(Callback):
         """See `Callback`; records the start of an attempt."""
         config = trial.config
         number = config["trial"]
-        self._log.start(Assignment(number, config["params"], config["attempt"] + self._deaths.get(number, 0)), "")
+        self._log.start(
+            Assignment(number, config["params"], config["attempt"] + self._deaths.get(number, 0)), ""
+        )
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """See `Callback`; records an epoch or an end; raises ShardwaveError if the search cannot continue."""
         if "broken" in result:
             self.error = result["broken"]
@@ -232,7 +242,9 @@ class LogCallback(Callback):
         """See `Callback`; records a trial that ended by itself or was stopped by the scheduler."""
         number = trial.config["trial"]
         ending = self._endings.pop(number, {"state": "PRUNED", "error": None})
-        self._log.end(number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs))
+        self._log.end(
+            number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs)
+        )
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `Callback`; counts the deaths of a trial's actor, after which Tune retries the trial."""

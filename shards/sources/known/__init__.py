@@ -23,7 +23,11 @@ def get(name: str) -> DataSet:
     if name not in NAMES:
         extension: DataSet | None = plugins.load("datasets", name)
         if extension is None:
-            raise UsageError(f"unknown data set {name}; choose one of {', '.join((*NAMES, *plugins.names('datasets')))}")
+            raise UsageError(
+                f"unknown data set {name}; choose one of {', '.join((*NAMES, *plugins.names('datasets')))}"
+            )
         return extension
-    data_set: DataSet = importlib.import_module(f"shardwave.shards.sources.known.{name.replace('-', '_')}").DATA_SET
+    data_set: DataSet = importlib.import_module(
+        f"shardwave.shards.sources.known.{name.replace('-', '_')}"
+    ).DATA_SET
     return data_set

@@ -77,7 +77,10 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
     for _ in range(depth + 1):
         yield from level
         level = sorted(
-            child for parent in level for child in parent.iterdir() if child.is_dir() and not child.name.startswith(".")
+            child
+            for parent in level
+            for child in parent.iterdir()
+            if child.is_dir() and not child.name.startswith(".")
         )
 
 
@@ -90,4 +93,6 @@ def missing_note(listed: int, missing: list[str]) -> list[str]:
     """
     if not missing:
         return []
-    return [f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); they are omitted"]
+    return [
+        f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); they are omitted"
+    ]

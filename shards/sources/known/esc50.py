@@ -24,16 +24,26 @@ def read_table(root: Path, only_esc10: bool) -> Reading:
         rows = list(csv.DictReader(file))
     needed = {"filename", "fold", "category", "esc10", "src_file"}
     if not rows or not needed <= set(rows[0]):
-        raise ShardwaveError(f"{root / TABLE}: expected the columns {', '.join(sorted(needed))}; download the data set again")
+        raise ShardwaveError(
+            f"{root / TABLE}: expected the columns {', '.join(sorted(needed))}; download the data set again"
+        )
     if only_esc10:
         rows = [row for row in rows if row["esc10"].lower() == "true"]
     present = {file.name for file in (root / "audio").iterdir()}
     clips = [
-        Clip(f"audio/{row['filename']}", row["category"].replace("_", " "), fold=int(row["fold"]), group=row["src_file"])
+        Clip(
+            f"audio/{row['filename']}",
+            row["category"].replace("_", " "),
+            fold=int(row["fold"]),
+            group=row["src_file"],
+        )
         for row in rows
         if row["filename"] in present
     ]
-    return Reading(clips, missing_note(len(rows), sorted(row["filename"] for row in rows if row["filename"] not in present)))
+    return Reading(
+        clips,
+        missing_note(len(rows), sorted(row["filename"] for row in rows if row["filename"] not in present)),
+    )
 
 
 def find_folders(folder: Path) -> bool:
@@ -53,7 +63,14 @@ def read_folders(root: Path) -> Reading:
         named = FOLDER.fullmatch(folder.name)
         for file in sorted(folder.iterdir()) if named and folder.is_dir() else []:
             if named and (name := FILE.fullmatch(file.name)):
-                clips.append(Clip(f"{folder.name}/{file.name}", named["label"], fold=int(name["fold"]), group=name["clip"]))
+                clips.append(
+                    Clip(
+                        f"{folder.name}/{file.name}",
+                        named["label"],
+                        fold=int(name["fold"]),
+                        group=name["clip"],
+                    )
+                )
     return Reading(clips)
 
 

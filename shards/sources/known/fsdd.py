@@ -27,7 +27,11 @@ def _read(root: Path, split: str) -> Reading:
             clips.append(Clip(file.name, digit, group=speaker))
         else:
             clips.append(Clip(file.name, digit, split="test" if number < TEST else "train"))
-    notes = [] if split == "speaker" else ["all speakers are in both train and test (--split speaker allows splits by speaker)"]
+    notes = (
+        []
+        if split == "speaker"
+        else ["all speakers are in both train and test (--split speaker allows splits by speaker)"]
+    )
     return Reading(clips, notes)
 
 

@@ -67,7 +67,12 @@ def filtered_split() -> dict[str, str]:
 
 
 def _find(folder: Path) -> bool:
-    return any(_NAME.fullmatch(file.name) for genre in GENRES if (folder / genre).is_dir() for file in (folder / genre).iterdir())
+    return any(
+        _NAME.fullmatch(file.name)
+        for genre in GENRES
+        if (folder / genre).is_dir()
+        for file in (folder / genre).iterdir()
+    )
 
 
 def _read(root: Path, split: str) -> Reading:
@@ -86,7 +91,11 @@ def _read(root: Path, split: str) -> Reading:
         return Reading([Clip(path, track.split(".")[0]) for track, path in tracks.items()], notes)
     assigned = filtered_split()
     assigned.pop(BROKEN)
-    clips = [Clip(tracks[track], track.split(".")[0], split=part) for track, part in assigned.items() if track in tracks]
+    clips = [
+        Clip(tracks[track], track.split(".")[0], split=part)
+        for track, part in assigned.items()
+        if track in tracks
+    ]
     faulty = sum(track not in assigned for track in tracks)
     notes.append(f"{faulty} tracks are omitted as faulty (Kereliuk, Sturm and Larsen, 2015)")
     return Reading(clips, notes + missing_note(len(assigned), sorted(set(assigned) - set(tracks))))

@@ -16,10 +16,15 @@ def _find(folder: Path) -> bool:
 
 def _read(root: Path, split: str) -> Reading:
     assigned = {
-        line.strip(): part for part, name in LISTS.items() for line in (root / name).read_text().splitlines() if line.strip()
+        line.strip(): part
+        for part, name in LISTS.items()
+        for line in (root / name).read_text().splitlines()
+        if line.strip()
     }
     clips = []
-    for word in sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith((".", "_"))):
+    for word in sorted(
+        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith((".", "_"))
+    ):
         for file in sorted(word.glob("*.wav")):
             path = f"{word.name}/{file.name}"
             speaker = file.name.split("_nohash_")[0]

@@ -29,7 +29,9 @@ def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | N
     if not any("/" not in path for path in paths):
         return None
     files = [audio / name for name in sorted(any_path.names(audio)) if name.endswith(".csv")]
-    tables = [table for table in files if any_path.stat(table) is not None and _is_label_file(table, options)]  # no pipes
+    tables = [
+        table for table in files if any_path.stat(table) is not None and _is_label_file(table, options)
+    ]  # no pipes
     if len(tables) > 1:
         raise UsageError(
             f"{audio} contains several label files ({', '.join(table.name for table in tables)}): name one with --labels"

@@ -11,7 +11,9 @@ import re
 from shardwave.shards.clip import Clip
 from shardwave.shards.storage.any_path import AnyPath
 
-FILE = re.compile(r"(?P<fold>[1-9])-(?P<clip>\d+)-[A-Z](?:-(?P<target>\d{1,2}))?\.(?:wav|ogg|flac|mp3)", re.IGNORECASE)
+FILE = re.compile(
+    r"(?P<fold>[1-9])-(?P<clip>\d+)-[A-Z](?:-(?P<target>\d{1,2}))?\.(?:wav|ogg|flac|mp3)", re.IGNORECASE
+)
 FOLDER = re.compile(r"\d{3} - (?P<label>.+)")
 CLASSES = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",

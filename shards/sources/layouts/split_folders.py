@@ -28,7 +28,11 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     """
     folders = [path.split("/")[:-1] for path in paths]
     depth = 0
-    while folders and all(len(names) > depth + 1 for names in folders) and len({names[depth] for names in folders}) == 1:
+    while (
+        folders
+        and all(len(names) > depth + 1 for names in folders)
+        and len({names[depth] for names in folders}) == 1
+    ):
         depth += 1
     splits = {split_of_folder(names[depth]) if len(names) > depth else None for names in folders}
     if None in splits or "train" not in splits or len(splits) < 2:
@@ -40,7 +44,9 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
     classes = {clip.label for clip in clips if clip.split == "train"}
     if None in classes:
         loose = next(clip.path for clip in clips if clip.split == "train" and clip.label is None)
-        raise UsageError(f"{audio}: training clips must be in a folder named after their class, got {loose}; {REMEDY}")
+        raise UsageError(
+            f"{audio}: training clips must be in a folder named after their class, got {loose}; {REMEDY}"
+        )
     for split in ("val", "test"):
         names = {clip.label for clip in clips if clip.split == split}
         strange = sorted(name or "no class folder" for name in names - classes)

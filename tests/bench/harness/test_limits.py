@@ -16,15 +16,26 @@ def test_gather_copies_the_bytes_in_the_order_asked_for(tmp_path):
             seen.append(found.copy())
             return found
 
-    limits.gather([part.view(Watched) for part in data], [(0, 10), (1, 20), (1, 0)], 5, 2)(np.array([2, 0, 1]))
-    assert [row.tolist() for row in seen] == [list(range(100, 105)), list(range(10, 15)), list(range(120, 125))]
+    limits.gather([part.view(Watched) for part in data], [(0, 10), (1, 20), (1, 0)], 5, 2)(
+        np.array([2, 0, 1])
+    )
+    assert [row.tolist() for row in seen] == [
+        list(range(100, 105)),
+        list(range(10, 15)),
+        list(range(120, 125)),
+    ]
 
 
 def test_the_slowest_resource_gives_the_limit():
     machine = limits.Machine(memory=10.0, cache=20.0, disk_write=2.0, disk_read=4.0, flops=100.0, digest=5.0)
     assert machine.least(disk_write=8, digest=10) == (4.0, "disk_write")
     case = machine.limit_case("build: ", 30, {"clips": 1}, flops=1_000, disk_read=4)
-    assert (case.name, case.role, case.least, case.work) == ("build: limit: float32 operations", "limit", 10.0, 30)
+    assert (case.name, case.role, case.least, case.work) == (
+        "build: limit: float32 operations",
+        "limit",
+        10.0,
+        30,
+    )
     assert case.params == {"clips": 1, "resource": "flops", "rate": 100.0, "amount": 1_000}
 
 

@@ -22,7 +22,9 @@ def test_every_worker_is_prepared_and_tasks_keep_their_order():
         assert [value for value, _, _ in pool.map([1, 2, 3, 4], double_setup, 2)] == [2, 4, 6, 8]
         together = pool.each([1, 2], double_setup, 3)
         assert [value for value, _, _ in together] == [3, 6]
-        assert len({pid for _, pid, _ in together}) == 2 and os.getpid() not in {pid for _, pid, _ in together}
+        assert len({pid for _, pid, _ in together}) == 2 and os.getpid() not in {
+            pid for _, pid, _ in together
+        }
         assert {threads for _, _, threads in together} == {"1"}
         with pytest.raises(ValueError, match="2 workers need as many tasks"):
             pool.each([1], double_setup, 2)
@@ -49,7 +51,12 @@ if __name__ == "__main__":
 def test_workers_do_not_outlive_a_killed_owner(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    said = subprocess.run([sys.executable, script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    said = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
     (worker,) = map(int, said.stdout.split())
     until = time.monotonic() + 20
     while os.path.exists(f"/proc/{worker}") and time.monotonic() < until:

@@ -13,9 +13,17 @@ from shardwave.common.errors import ShardwaveError, UsageError
 def test_row_has_exactly_the_fields_of_the_design():
     row = Record("loading", "ours", "ours", "samples/s", [3.0, 1.0, 2.0], {"batch_size": 32}).row()
     assert tuple(row) == FIELDS
-    assert (row["median"], row["q1"], row["q3"], row["n"], row["repeats"]) == (2.0, 1.5, 2.5, 3, [3.0, 1.0, 2.0])
+    assert (row["median"], row["q1"], row["q3"], row["n"], row["repeats"]) == (
+        2.0,
+        1.5,
+        2.5,
+        3,
+        [3.0, 1.0, 2.0],
+    )
     assert (
-        row["environment"]["cpu"] and row["commit"] == row["environment"]["commit"] and row["date"] == row["environment"]["date"]
+        row["environment"]["cpu"]
+        and row["commit"] == row["environment"]["commit"]
+        and row["date"] == row["environment"]["date"]
     )
 
 

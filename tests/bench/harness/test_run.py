@@ -13,11 +13,15 @@ from shardwave.common.errors import ShardwaveError, UsageError
 
 
 def test_records_report_and_summary_of_a_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("shardwave.bench.stages.decode.FORMATS", {"WAV 16 bit": (".wav", "WAV", "PCM_16", 22_050, 1)})
+    monkeypatch.setattr(
+        "shardwave.bench.stages.decode.FORMATS", {"WAV 16 bit": (".wav", "WAV", "PCM_16", 22_050, 1)}
+    )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     out = tmp_path / "out"
-    result = run.throughput(out, ["decode", "transfer"], quick=True, music=tmp_path / "no-music", folder=temporary)
+    result = run.throughput(
+        out, ["decode", "transfer"], quick=True, music=tmp_path / "no-music", folder=temporary
+    )
     rows = read(out)
     assert (result["cases"], len(rows)) == (len(rows), result["cases"]) and result["skipped"] == sum(
         bool(row["skipped"]) for row in rows
@@ -25,7 +29,9 @@ def test_records_report_and_summary_of_a_run(tmp_path, monkeypatch, capsys):
     assert all(tuple(row) == FIELDS for row in rows)
     decode = {row["role"]: row for row in rows if row["stage"] == "decode"}
     assert set(decode) == {"ours", "peer", "baseline", "limit"} and decode["ours"]["n"] >= 3
-    assert decode["ours"]["of_limit"] == pytest.approx(decode["ours"]["median"] / decode["limit"]["median"], rel=1e-3)
+    assert decode["ours"]["of_limit"] == pytest.approx(
+        decode["ours"]["median"] / decode["limit"]["median"], rel=1e-3
+    )
     assert decode["limit"]["params"]["resource"] == "cache" and decode["limit"]["n"] == 1
     assert decode["ours"]["params"]["audio"].startswith("synthetic")
     assert {row["stage"] for row in rows} == {"decode", "transfer"}
@@ -41,7 +47,9 @@ def test_a_stage_that_breaks_costs_no_other_and_is_said(tmp_path, monkeypatch):
         raise RuntimeError("it broke")
 
     monkeypatch.setattr("shardwave.bench.stages.decode.run", broken)
-    with pytest.raises(ShardwaveError, match="decode .failed: RuntimeError: it broke.; the other stages' records are in"):
+    with pytest.raises(
+        ShardwaveError, match="decode .failed: RuntimeError: it broke.; the other stages' records are in"
+    ):
         run.throughput(tmp_path / "out", ["decode", "transfer"], quick=True, music=tmp_path)
     rows = read(tmp_path / "out")
     assert [row["skipped"] for row in rows if row["stage"] == "decode"] == ["failed: RuntimeError: it broke"]
@@ -67,7 +75,10 @@ def test_every_stage_is_a_file():
 
 def test_missing_parts_tell_the_remedy():
     assert missing("json", "bench") is None
-    assert missing("no_such_module", "bench") == "no_such_module is not installed: pip install 'shardwave[bench]'"
+    assert (
+        missing("no_such_module", "bench")
+        == "no_such_module is not installed: pip install 'shardwave[bench]'"
+    )
     assert missing("no_such.module", "bench")
 
 

@@ -17,15 +17,24 @@ def test_cases_take_turns_and_every_second_round_goes_backwards():
 
 def test_repeats_stop_when_the_spread_is_small_or_at_the_maximum():
     steady, wild = iter([1.0] * 99), iter([1.0, 9.0] * 99)
-    cases = [Case("steady", "ours", lambda: Seconds(next(steady))), Case("wild", "ours", lambda: Seconds(next(wild)))]
+    cases = [
+        Case("steady", "ours", lambda: Seconds(next(steady))),
+        Case("wild", "ours", lambda: Seconds(next(wild))),
+    ]
     taken = measure(cases, Plan(minimum=3, maximum=8, spread=0.05, seconds=60, limit=60, warmup=0))
     assert (len(taken["steady"]), len(taken["wild"])) == (3, 8)
 
 
 def test_time_ends_repeats_beyond_the_minimum_and_the_limit_ends_them_all():
     slow = Case("slow", "ours", lambda: time.sleep(0.02))
-    assert len(measure([slow], Plan(minimum=3, maximum=50, spread=-1, seconds=0, limit=60, warmup=0))["slow"]) == 3
-    assert len(measure([slow], Plan(minimum=3, maximum=50, spread=-1, seconds=0, limit=0, warmup=0))["slow"]) == 1
+    assert (
+        len(measure([slow], Plan(minimum=3, maximum=50, spread=-1, seconds=0, limit=60, warmup=0))["slow"])
+        == 3
+    )
+    assert (
+        len(measure([slow], Plan(minimum=3, maximum=50, spread=-1, seconds=0, limit=0, warmup=0))["slow"])
+        == 1
+    )
 
 
 def test_a_case_measured_once_is_not_warmed_up():
@@ -44,7 +53,13 @@ def test_rates_times_and_skipped_cases_become_records_with_fractions_of_their_li
         Case("ours", "ours", lambda: Seconds(0.5), work=100, least=0.2),
         Case("reference", "baseline", lambda: Seconds(0.25), work=100),
         Case("absent", "peer", skipped="not installed", least=0.2),
-        Case("limit: memory copy", "limit", lambda: pytest.fail("a computed limit is not run"), work=100, least=0.2),
+        Case(
+            "limit: memory copy",
+            "limit",
+            lambda: pytest.fail("a computed limit is not run"),
+            work=100,
+            least=0.2,
+        ),
     ]
     plan = Plan(minimum=1, maximum=1, warmup=0)
     ours, reference, absent, limit = timed("s", "samples/s", cases, plan)

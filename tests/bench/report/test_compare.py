@@ -49,7 +49,14 @@ def test_small_changes_and_single_repeats_need_more():
 
 def test_changed_baselines_and_other_machines_are_said(tmp_path, monkeypatch):
     before = records(tmp_path / "a", f=("samples/s", "baseline", [100, 100, 100]))
-    other = Record("s", "f", "baseline", "samples/s", [300, 300, 300], environment={"cpu": "another", "cores": 64, "gpu": []})
+    other = Record(
+        "s",
+        "f",
+        "baseline",
+        "samples/s",
+        [300, 300, 300],
+        environment={"cpu": "another", "cores": 64, "gpu": []},
+    )
     (tmp_path / "b").mkdir()
     append(tmp_path / "b" / "records.jsonl", other)
     notes = compare(before, tmp_path / "b")["notes"]
@@ -58,7 +65,9 @@ def test_changed_baselines_and_other_machines_are_said(tmp_path, monkeypatch):
 
 def test_records_without_a_common_case_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no case in common"):
-        compare(records(tmp_path / "a", x=("s", "ours", [1.0])), records(tmp_path / "b", y=("s", "ours", [1.0])))
+        compare(
+            records(tmp_path / "a", x=("s", "ours", [1.0])), records(tmp_path / "b", y=("s", "ours", [1.0]))
+        )
     append(tmp_path / "empty.jsonl", Record("s", "c", "ours", "s", skipped="no GPU"))
     with pytest.raises(UsageError, match="no measured case"):
         compare(tmp_path / "empty.jsonl", tmp_path / "a")

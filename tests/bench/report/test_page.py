@@ -15,7 +15,9 @@ from shardwave.bench.report import render
 from shardwave.bench.report.blocks import Matrix, Page, Table
 from shardwave.common.errors import UsageError
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -48,7 +50,15 @@ def bench(tmp_path_factory):
     rows = [
         Record("preprocess", "torch cpu: full", "ours", "x real time", [3000.0, 3100.0, 2900.0], images, 0.3),
         Record("preprocess", "FFT <alone>", "baseline", "x real time", [10_000.0, 10_100.0], {}),
-        Record("loading", "ours", "ours", "samples/s", [1000.0, 1100.0], {"sample_bytes": 262144, **batches}, 0.25),
+        Record(
+            "loading",
+            "ours",
+            "ours",
+            "samples/s",
+            [1000.0, 1100.0],
+            {"sample_bytes": 262144, **batches},
+            0.25,
+        ),
         Record("training", "cnn: one epoch", "ours", "s", [3.0], parts),
         Record("scale", "build over clips", "ours", "exponent", [0.98], growth),
         Record("transfer", "pinned", "ours", "GB/s", skipped="no CUDA device"),
@@ -73,7 +83,9 @@ def test_the_page_is_self_contained_and_complete(bench, runs, tmp_path):
     out = tmp_path / "report.html"
     text = report.write([bench, *runs.values()], out)
     page = out.read_text()
-    assert not re.search(r"https?:|src=|url\(|@import|<script|<link", page), "nothing is fetched from anywhere"
+    assert not re.search(r"https?:|src=|url\(|@import|<script|<link", page), (
+        "nothing is fetched from anywhere"
+    )
     assert "prefers-color-scheme: dark" in page and "@media print" in page and 'name="viewport"' in page
     plain = html.unescape(re.sub(r"<[^>]+>", " ", page))
     for told in TOLD:
@@ -94,8 +106,12 @@ def test_numbers_of_a_search_are_those_of_its_folder(runs, tmp_path):
     )
     (side_by_side,) = [line for line in text.splitlines() if line.startswith("| optuna | optuna |")]
     assert f"| {result['epochs']['run']} | {result['epochs']['saved']} |" in side_by_side
-    over_time, over_epochs = [line.rstrip(" |") for line in text.splitlines() if re.match(r"\| optuna \| \d[\d.]*: ", line)]
-    assert over_time.endswith(f": {best:.3g}") and over_epochs.endswith(f"{result['epochs']['run']}: {best:.3g}")
+    over_time, over_epochs = [
+        line.rstrip(" |") for line in text.splitlines() if re.match(r"\| optuna \| \d[\d.]*: ", line)
+    ]
+    assert over_time.endswith(f": {best:.3g}") and over_epochs.endswith(
+        f"{result['epochs']['run']}: {best:.3g}"
+    )
 
 
 def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
@@ -104,7 +120,9 @@ def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
 
     result = json.loads((runs["mlp"] / "result.json").read_text())
     blocks = sections([("mlp", runs["mlp"])])[1][0][1]
-    accuracy = next(block for block in blocks if isinstance(block, Lines) and block.title.startswith("Accuracy"))
+    accuracy = next(
+        block for block in blocks if isinstance(block, Lines) and block.title.startswith("Accuracy")
+    )
     selected = next(line for line in accuracy.lines if "selected" in line.name)
     assert [y for _, y in selected.points] == [entry["val_full_accuracy"] for entry in result["history"]]
     assert accuracy.mark == result["best_epoch"]
@@ -118,7 +136,9 @@ def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
 def test_unfinished_runs_say_so(runs, tmp_path):
     shutil.copytree(runs["mlp"], tmp_path / "broken")
     path = tmp_path / "broken" / "result.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "state": "FAILED", "error": "no memory", "scores": {}}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "state": "FAILED", "error": "no memory", "scores": {}})
+    )
     text = report.write([tmp_path / "broken"], tmp_path / "r.html")
     assert "FAILED (no memory)" in text
 
@@ -148,7 +168,9 @@ def test_the_page_in_a_browser(bench, runs, tmp_path):
 
     measured = tmp_path / "measured.html"
     title = "[document.documentElement.scrollWidth, innerWidth, document.querySelectorAll('svg').length]"
-    measured.write_text(page.read_text().replace("</body>", f"<script>document.title = {title}</script></body>"))
+    measured.write_text(
+        page.read_text().replace("</body>", f"<script>document.title = {title}</script></body>")
+    )
     for width in (500, 1100):
         dom = browse(f"--window-size={width},900", "--dump-dom", measured.as_uri())
         found = re.search(r"<title>(\d+),(\d+),(\d+)</title>", dom)
@@ -176,11 +198,21 @@ def test_forty_classes_and_sixteen_columns_fit_the_page(tmp_path):
     counts = [[120 if row == column else (row + column) % 3 for column in range(40)] for row in range(40)]
     head = ("trial", "state", "value", "epochs", "seconds", *(f"conv{i}_channels_of_it" for i in range(11)))
     table = Table(head, [("0", "COMPLETE", "84.2 %", "10", "123.4", *["0.0000512"] * 11)], range(2, 16))
-    page = render.html(Page("t", ["s"], [("runs/cnn", [Matrix("m", "true", "predicted", names, counts), table])]))
+    page = render.html(
+        Page("t", ["s"], [("runs/cnn", [Matrix("m", "true", "predicted", names, counts), table])])
+    )
     measured = tmp_path / "page.html"
     wide = "[...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth)"
     measured.write_text(page.replace("</body>", f"<script>document.title = {wide}</script></body>"))
-    command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", "--dump-dom"]
-    shown = subprocess.run([*command, measured.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    command = [
+        str(CHROMIUM),
+        *FLAGS,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1200,900",
+        "--dump-dom",
+    ]
+    shown = subprocess.run(
+        [*command, measured.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    ).stdout
     found = re.search(r"<title>(-?\d+),(-?\d+)</title>", shown)
     assert found and (int(found[1]), int(found[2])) == (0, 0), "pixels that stand out at the right"

@@ -12,7 +12,10 @@ TEXT = "# Title\n\n<!-- bench-table run loading -->\nold\n<!-- /bench-table -->\
 @pytest.fixture
 def results(tmp_path):
     append(tmp_path / "run.jsonl", Record("loading", "a peer", "peer", "samples/s", [10.0, 11.0]))
-    append(tmp_path / "run.jsonl", Record("loading", "ours", "ours", "samples/s", [1234.5, 1240.0, 1250.0], of_limit=0.625))
+    append(
+        tmp_path / "run.jsonl",
+        Record("loading", "ours", "ours", "samples/s", [1234.5, 1240.0, 1250.0], of_limit=0.625),
+    )
     append(tmp_path / "run.jsonl", Record("transfer", "pinned", "ours", "GB/s", skipped="no CUDA device"))
     return tmp_path
 

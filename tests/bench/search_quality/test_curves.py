@@ -7,7 +7,9 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.search.run import SearchConfig, search
 from shardwave.search.space import Choice, LogUniform, Space, Uniform
 
-SPACE = Space({"kernel": Choice((3, 5)), "dropout": Uniform(0.0, 0.5), "rate": LogUniform(1e-4, 1e-2)}, {"width": 8})
+SPACE = Space(
+    {"kernel": Choice((3, 5)), "dropout": Uniform(0.0, 0.5), "rate": LogUniform(1e-4, 1e-2)}, {"width": 8}
+)
 
 
 def row(kernel, dropout, rate, value):
@@ -33,7 +35,9 @@ def test_the_trials_of_a_search_are_a_table(runs, tmp_path, capsys):
     assert len(table.rows) == 4 and table.epochs == 3 and all(row["seconds"] > 0 for row in table.rows)
     curves.main(run, tmp_path / "t.jsonl")
     kept = curves.read(tmp_path / "t.jsonl")
-    assert kept.space == table.space and [row["params"] for row in kept.rows] == [row["params"] for row in table.rows]
+    assert kept.space == table.space and [row["params"] for row in kept.rows] == [
+        row["params"] for row in table.rows
+    ]
     assert "4 configurations of 3 epochs" in capsys.readouterr().out
     with pytest.raises(UsageError, match="exists: name a new file"):
         curves.main(run, tmp_path / "t.jsonl")
@@ -47,7 +51,9 @@ def test_lookup_takes_the_category_and_then_the_nearest_in_logarithms():
     table = curves.Table("t", SPACE, ROWS)
     assert table.lookup({"kernel": 5, "dropout": 0.5, "rate": 1e-2, "width": 8}) is ROWS[3]
     assert table.lookup({"kernel": 3, "dropout": 0.12, "rate": 2e-3, "width": 8}) is ROWS[0]
-    assert table.lookup({"kernel": 3, "dropout": 0.1, "rate": 4e-3, "width": 8}) is ROWS[2]  # linearly, 1e-3 would be nearer
+    assert (
+        table.lookup({"kernel": 3, "dropout": 0.1, "rate": 4e-3, "width": 8}) is ROWS[2]
+    )  # linearly, 1e-3 would be nearer
     assert table.lookup({"kernel": 3, "dropout": 0.3, "rate": 1e-3, "width": 8}) is ROWS[1]
 
 

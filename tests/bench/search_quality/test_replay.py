@@ -14,7 +14,11 @@ LINE = Space({"x": Uniform(0.0, 1.0)})
 
 def straight(rows):
     """A table whose row x has the value x after every epoch and takes `seconds` an epoch."""
-    return curves.Table("line", LINE, [{"params": {"x": x}, "values": [x / 2, x, x], "seconds": seconds} for x, seconds in rows])
+    return curves.Table(
+        "line",
+        LINE,
+        [{"params": {"x": x}, "values": [x / 2, x, x], "seconds": seconds} for x, seconds in rows],
+    )
 
 
 class Fixed:
@@ -42,7 +46,14 @@ def test_workers_run_side_by_side_in_simulated_time():
     one = replay.replay_one(table, Fixed([0.2, 0.8]), 1, 3, 100)
     assert [step.seconds for step in one] == [1, 2, 3, 5.5, 8, 10.5]
     two = replay.replay_one(table, Fixed([0.2, 0.8]), 2, 3, 100)
-    assert [(step.seconds, step.best) for step in two] == [(1, 0.1), (2, 0.2), (2.5, 0.4), (3, 0.4), (5, 0.8), (7.5, 0.8)]
+    assert [(step.seconds, step.best) for step in two] == [
+        (1, 0.1),
+        (2, 0.2),
+        (2.5, 0.4),
+        (3, 0.4),
+        (5, 0.8),
+        (7.5, 0.8),
+    ]
     assert [step.epochs for step in two] == [1, 2, 3, 4, 5, 6]
 
 
@@ -92,7 +103,9 @@ def test_schedulers_really_stop(name, table):
 
 def test_ray_objects_stop_as_tune_would(table):
     """Ray's own rule on a hand-made rung: a value below the best third of those at epoch 1 is stopped, one above goes on."""
-    driver = strategies.make_driver("ray/random/asha", curves.read(table).space, SearchBudget(trials=9, epochs=9), 0)
+    driver = strategies.make_driver(
+        "ray/random/asha", curves.read(table).space, SearchBudget(trials=9, epochs=9), 0
+    )
     decisions = []
     for value in (0.9, 0.8, 0.7, 0.1, 0.95):
         assignment = driver.ask()
@@ -102,9 +115,14 @@ def test_ray_objects_stop_as_tune_would(table):
 
 def test_baseline_gives_one_epoch_to_all_and_the_rest_to_the_best(table):
     seen = {}
-    driver = strategies.make_driver(strategies.BASELINES[1], curves.read(table).space, SearchBudget(trials=60, epochs=10), 0)
+    driver = strategies.make_driver(
+        strategies.BASELINES[1], curves.read(table).space, SearchBudget(trials=60, epochs=10), 0
+    )
     real = driver.report
-    driver.report = lambda trial: (seen.__setitem__(trial.trial, (trial.epochs, trial.values[0])), real(trial))[1]
+    driver.report = lambda trial: (
+        seen.__setitem__(trial.trial, (trial.epochs, trial.values[0])),
+        real(trial),
+    )[1]
     replay.replay_one(curves.read(table), driver, 3, 10, 60)
     full = {number for number, (epochs, _) in seen.items() if epochs == 10}
     assert len(seen) == 30 and len(full) == 3
@@ -125,13 +143,21 @@ def test_replay_writes_records_with_curves_and_ranks(tmp_path, table):
         assert all(low <= middle <= high for _, low, middle, high in curve)
         assert [one[2] for one in curve] == sorted(one[2] for one in curve)
     assert sum(row["params"]["rank"] for row in rows) == pytest.approx(2 * 6, abs=0.1)
-    assert {row["case"].split(": ")[1] for row in rows} == {"optuna/tpe/asha", "ray objects/random/asha", "random/random/none"}
+    assert {row["case"].split(": ")[1] for row in rows} == {
+        "optuna/tpe/asha",
+        "ray objects/random/asha",
+        "random/random/none",
+    }
     assert {row["role"] for row in rows if "random/random/none" in row["case"]} == {"peer"}
     with pytest.raises(UsageError, match="holds bench records already"):
         replay.replay(tmp_path / "out", table)
 
 
-WRONG = [({"seeds": 0}, "--seeds"), ({"only": ("nothing",)}, "--only"), ({"epochs": 99}, "--epochs must be between 1 and 10")]
+WRONG = [
+    ({"seeds": 0}, "--seeds"),
+    ({"only": ("nothing",)}, "--only"),
+    ({"epochs": 99}, "--epochs must be between 1 and 10"),
+]
 
 
 @pytest.mark.parametrize(("options", "rule"), WRONG)

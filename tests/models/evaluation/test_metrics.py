@@ -20,14 +20,20 @@ def test_scores_are_scikit_learns(seed: int) -> None:
         predicted[predicted == 0] = 1
         true[true == classes - 1] = 0
     values: dict[str, Any] = {"per_class": {}, "confusion": {}}
-    scores.add_scores(values, "val_full", scores.ClipPredictions(np.arange(40), true, np.eye(classes)[predicted]))
+    scores.add_scores(
+        values, "val_full", scores.ClipPredictions(np.arange(40), true, np.eye(classes)[predicted])
+    )
     labels = list(range(classes))
     assert (values["confusion"]["val_full"] == metrics.confusion_matrix(true, predicted, labels=labels)).all()
     assert values["val_full_accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
-    _, recall, f1, _ = metrics.precision_recall_fscore_support(true, predicted, average="weighted", zero_division=0)
+    _, recall, f1, _ = metrics.precision_recall_fscore_support(
+        true, predicted, average="weighted", zero_division=0
+    )
     assert values["val_full_recall"] == pytest.approx(recall) and values["val_full_f1"] == pytest.approx(f1)
     each = values["per_class"]["val_full"]
-    found = metrics.precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
+    found = metrics.precision_recall_fscore_support(
+        true, predicted, labels=labels, average=None, zero_division=0
+    )
     for name, values in zip(("precision", "recall", "f1", "support"), found, strict=True):
         assert each[name] == pytest.approx(values)
 
@@ -35,7 +41,9 @@ def test_scores_are_scikit_learns(seed: int) -> None:
 def test_slice_mean_is_the_mean_of_probabilities_and_not_a_vote() -> None:
     clip = np.array([7, 3, 7, 7])
     label = np.array([1, 0, 1, 1])
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.6, 0.4], [0.0, 1.0]])  # two of three slices vote 0, the mean says 1
+    probabilities = np.array(
+        [[0.6, 0.4], [0.9, 0.1], [0.6, 0.4], [0.0, 1.0]]
+    )  # two of three slices vote 0, the mean says 1
     found = scores.by_clip(clip, label, probabilities)
     assert found.clip.tolist() == [3, 7] and found.label.tolist() == [0, 1]
     assert found.probabilities.argmax(1).tolist() == [0, 1]

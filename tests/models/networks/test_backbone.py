@@ -28,7 +28,12 @@ SMALL = {"epochs": 2, "batch_size": 4, "hidden_size": 8, "val_fold": 1, "device"
 def images(make_set: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """9 clips of 64x64, one image each: VGG16 takes a fifth of a second for each of them."""
     return make_set(
-        tmp_path_factory.mktemp("vgg") / "set", ["fold1", "fold2", "fold3"], clips=3, slices=0, size=64, features=False
+        tmp_path_factory.mktemp("vgg") / "set",
+        ["fold1", "fold2", "fold3"],
+        clips=3,
+        slices=0,
+        size=64,
+        features=False,
     )
 
 
@@ -38,7 +43,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torchvision.models import vgg16
 
     torch.manual_seed(11)
-    state = {name: value for name, value in vgg16(weights=None).state_dict().items() if name.startswith("features.")}
+    state = {
+        name: value
+        for name, value in vgg16(weights=None).state_dict().items()
+        if name.startswith("features.")
+    }
     path = tmp_path_factory.mktemp("weights") / "vgg16.pth"
     torch.save(state, path)
     return path
@@ -46,7 +55,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "file"])
-def test_cached_outputs_train_a_head_equal_to_the_whole_network(images: Path, weights: Path, tmp_path: Path, kind: str) -> None:
+def test_cached_outputs_train_a_head_equal_to_the_whole_network(
+    images: Path, weights: Path, tmp_path: Path, kind: str
+) -> None:
     config = defaults("vgg16", **SMALL, weights="none" if kind == "none" else str(weights))
     result = train(images, config, tmp_path / "run")
     assert result["seconds"]["backbone"]["samples"] == 9 and not result["seconds"]["backbone"]["cached"]
@@ -59,8 +70,13 @@ def test_cached_outputs_train_a_head_equal_to_the_whole_network(images: Path, we
     with torch.inference_mode():
         by_network = whole.network(torch.from_numpy(view.gather(np.arange(len(view)))["npy"]))
         by_cache = whole.head(torch.from_numpy(cached.gather(np.arange(len(cached)))["npy"]))
-    assert torch.allclose(by_network, by_cache, atol=2e-3 * by_network.abs().max())  # outputs are kept as float16
-    assert evaluate(tmp_path / "run", images, ("fold1",))["scores"]["fold1_full_f1"] == result["scores"]["val_full_f1"]
+    assert torch.allclose(
+        by_network, by_cache, atol=2e-3 * by_network.abs().max()
+    )  # outputs are kept as float16
+    assert (
+        evaluate(tmp_path / "run", images, ("fold1",))["scores"]["fold1_full_f1"]
+        == result["scores"]["val_full_f1"]
+    )
 
 
 @pytest.mark.slow
@@ -79,11 +95,18 @@ def test_the_frozen_part_gets_no_gradient_and_the_head_all(images: Path) -> None
     learner = data.learner(config, 2)
     batch = next(iter(data.train_batches(config)))
     learner.training_step(batch).backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in learner.network.parameters())
-    assert data.frozen is not None and not any(parameter.requires_grad for parameter in data.frozen.parameters())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in learner.network.parameters()
+    )
+    assert data.frozen is not None and not any(
+        parameter.requires_grad for parameter in data.frozen.parameters()
+    )
 
 
-def test_weights_that_cannot_be_had_are_one_clear_line(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_had_are_one_clear_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = defaults("vgg16", **SMALL, weights=str(tmp_path / "no.pth"))
     with pytest.raises(UsageError, match="--weights must be default, none or a file, got .*no.pth"):
         TrainingData(images, config)

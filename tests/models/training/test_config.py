@@ -16,7 +16,13 @@ def test_every_model_has_defaults_and_changes_apply() -> None:
     for model in NETWORKS:
         assert defaults(model).model == model
         assert defaults(model, epochs=3, seed=4).epochs == 3
-    assert set(defaults("cnn").params()) >= {"batch_size", "hidden_size", "conv1_kernel", "conv2_channels", "mixup"}
+    assert set(defaults("cnn").params()) >= {
+        "batch_size",
+        "hidden_size",
+        "conv1_kernel",
+        "conv2_channels",
+        "mixup",
+    }
 
 
 def test_the_command_line_can_import_it_without_torch() -> None:
@@ -26,7 +32,9 @@ def test_the_command_line_can_import_it_without_torch() -> None:
 
 def test_the_lean_path_does_not_import_lightning() -> None:
     heavy = "('lightning', 'torchvision', 'sklearn', 'matplotlib')"
-    code = f"import sys, shardwave.models.training.fit; sys.exit(any(name in sys.modules for name in {heavy}))"
+    code = (
+        f"import sys, shardwave.models.training.fit; sys.exit(any(name in sys.modules for name in {heavy}))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

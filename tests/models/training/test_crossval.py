@@ -29,12 +29,21 @@ def whole(folded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(whole: Path) -> None:
     found = result.read(whole)
     assert found["state"] == "COMPLETE" and found["folds"] == [1, 2, 3, 4]
-    assert [(entry["fold"], entry["val_fold"]) for entry in found["per_fold"]] == [(1, 2), (2, 3), (3, 4), (4, 1)]
+    assert [(entry["fold"], entry["val_fold"]) for entry in found["per_fold"]] == [
+        (1, 2),
+        (2, 3),
+        (3, 4),
+        (4, 1),
+    ]
     for entry in found["per_fold"]:
         folder = whole / f"fold{entry['fold']}"
         choice, final = result.read(folder / "choice"), result.read(folder)
         test, val = f"fold{entry['fold']}", f"fold{entry['val_fold']}"
-        assert choice["folds"]["val"] == [val] and not choice["folds"]["test"] and test not in choice["folds"]["train"]
+        assert (
+            choice["folds"]["val"] == [val]
+            and not choice["folds"]["test"]
+            and test not in choice["folds"]["train"]
+        )
         assert sorted([*final["folds"]["train"], test]) == ["fold1", "fold2", "fold3", "fold4"]
         assert final["folds"] == {"train": final["folds"]["train"], "val": [], "test": [test]}
         assert len(final["history"]) == entry["epochs"] == enough_epochs(choice["history"], "full")
@@ -47,14 +56,21 @@ def test_each_fold_is_tested_once_by_a_model_retrained_for_the_chosen_epochs(who
     with open(whole / "errors.csv", newline="") as file:
         wrong = list(csv.DictReader(file))
     assert len(wrong) == 36 - np.trace(found["confusion"]["test_slice_mean"])
-    assert [row["probability"] for row in wrong] == sorted((row["probability"] for row in wrong), reverse=True)
+    assert [row["probability"] for row in wrong] == sorted(
+        (row["probability"] for row in wrong), reverse=True
+    )
     assert {row["split"] for row in wrong} <= {"fold1", "fold2", "fold3", "fold4"}
 
 
 def test_a_cross_validation_has_no_model_of_its_own(folded: Path, whole: Path) -> None:
-    with pytest.raises(UsageError, match="is a cross-validation: give the run folder of one fold, such as .*fold1"):
+    with pytest.raises(
+        UsageError, match="is a cross-validation: give the run folder of one fold, such as .*fold1"
+    ):
         evaluate(whole, folded, device="cpu")
-    kinds = {name: about["kind"] for name, about in evaluate(whole / "fold2", folded, device="cpu")["splits"].items()}
+    kinds = {
+        name: about["kind"]
+        for name, about in evaluate(whole / "fold2", folded, device="cpu")["splits"].items()
+    }
     assert kinds == {"fold1": "trained", "fold2": "test", "fold3": "trained", "fold4": "trained"}
 
 
@@ -67,8 +83,13 @@ def test_a_cross_validation_has_no_model_of_its_own(folded: Path, whole: Path) -
         ((80, 79, 79, 80), 4),  # no error at all: only equals count
     ],
 )
-def test_epochs_that_validation_cannot_tell_apart_are_equal_and_the_last_is_taken(correct: tuple[int, ...], epochs: int) -> None:
-    history = [{"val_full_accuracy": right / 80, "confusion": {"val_full": [[right, 80 - right], [0, 0]]}} for right in correct]
+def test_epochs_that_validation_cannot_tell_apart_are_equal_and_the_last_is_taken(
+    correct: tuple[int, ...], epochs: int
+) -> None:
+    history = [
+        {"val_full_accuracy": right / 80, "confusion": {"val_full": [[right, 80 - right], [0, 0]]}}
+        for right in correct
+    ]
     assert enough_epochs(history, "full") == epochs
 
 

@@ -45,7 +45,9 @@ REGULARISED = {
         ("cnn", {"train_view": "both", "precision": "bf16-mixed"}),
     ],
 )
-def test_equal_history_and_weights_for_the_same_seed(folded: Path, tmp_path: Path, model: str, options: dict[str, Any]) -> None:
+def test_equal_history_and_weights_for_the_same_seed(
+    folded: Path, tmp_path: Path, model: str, options: dict[str, Any]
+) -> None:
     config = defaults(model, **{**SMALL, **options, "val_fold": 1, "device": "cpu", "seed": 5})
     found = fit(TrainingData(folded, config), config)
     result = train(folded, config, tmp_path / "run")
@@ -79,7 +81,9 @@ def test_report_gets_every_epoch_and_may_stop_the_trial(folded: Path) -> None:
     def report(epoch: int, value: float, scores: dict[str, Any]) -> None:
         seen.append((epoch, value))
         assert value == scores["val_slice_mean_accuracy"]
-        assert scores["seconds"]["step"] > 0 and 0 < scores["seconds"]["validation"] < scores["seconds"]["total"]
+        assert (
+            scores["seconds"]["step"] > 0 and 0 < scores["seconds"]["validation"] < scores["seconds"]["total"]
+        )
         if epoch == 2:
             raise Stop
 
@@ -87,7 +91,10 @@ def test_report_gets_every_epoch_and_may_stop_the_trial(folded: Path) -> None:
     with pytest.raises(Stop):
         fit(TrainingData(folded, config), config, report=report)
     assert [epoch for epoch, _ in seen] == [1, 2]
-    assert len(fit(TrainingData(folded, config), config, report=lambda epoch, value, scores: epoch == 2).history) == 2
+    assert (
+        len(fit(TrainingData(folded, config), config, report=lambda epoch, value, scores: epoch == 2).history)
+        == 2
+    )
 
 
 def test_it_learns_and_a_retraining_ends_where_it_is_told(folded: Path) -> None:

@@ -48,7 +48,9 @@ def send(kind: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), kind)
 
 
-def goes_on(folded: Path, out: Path, whole: dict[str, Any], capfd: pytest.CaptureFixture[str], epochs: int) -> None:
+def goes_on(
+    folded: Path, out: Path, whole: dict[str, Any], capfd: pytest.CaptureFixture[str], epochs: int
+) -> None:
     """The interrupted run says so, holds its state, and ends as the one without an interruption."""
     stopped = result.read(out)
     assert stopped["state"] == "INTERRUPTED" and len(stopped.get("history", [])) == epochs
@@ -65,7 +67,12 @@ def goes_on(folded: Path, out: Path, whole: dict[str, Any], capfd: pytest.Captur
 
 @pytest.mark.parametrize(
     ("kind", "step", "epochs"),
-    [(signal.SIGINT, 1, 0), (signal.SIGTERM, STEPS, 1), (signal.SIGINT, STEPS + 6, 1), (signal.SIGINT, 3 * STEPS, 3)],
+    [
+        (signal.SIGINT, 1, 0),
+        (signal.SIGTERM, STEPS, 1),
+        (signal.SIGINT, STEPS + 6, 1),
+        (signal.SIGINT, 3 * STEPS, 3),
+    ],
 )
 def test_a_signal_in_a_batch_saves_the_state(
     folded: Path,
@@ -87,7 +94,11 @@ def test_a_signal_in_a_batch_saves_the_state(
 
 
 def test_a_signal_in_a_validation_lets_it_end_and_says_so(
-    folded: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    folded: Path,
+    whole: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     validate = Learner.validation_step
 
@@ -105,7 +116,11 @@ def test_a_signal_in_a_validation_lets_it_end_and_says_so(
 
 
 def test_a_signal_while_the_best_epoch_is_scored_costs_no_epoch(
-    folded: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    folded: Path,
+    whole: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(evaluate, "PredictionAccumulator", lambda: send(signal.SIGTERM)())
     with pytest.raises(KeyboardInterrupt):
@@ -143,16 +158,25 @@ def test_a_second_signal_during_saving_leaves_the_earlier_state_or_none(
     monkeypatch.undo()
     assert sent == [1, 2] and not list(out.glob(".*.tmp")) and (out / LAST).exists() == (save_seconds == 0)
     assert train(folded, CONFIG, out, resume=True)["history"] == whole["history"]
-    told = "resuming after 1 of 3 epochs" if save_seconds == 0 else "holds no saved state: training starts from epoch 1"
+    told = (
+        "resuming after 1 of 3 epochs"
+        if save_seconds == 0
+        else "holds no saved state: training starts from epoch 1"
+    )
     assert told in capfd.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
-    make_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    make_set: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folded = make_set(tmp_path / "set", ["fold1", "fold2", "fold3"], clips=4)
-    config = defaults("mlp", epochs=2, batch_size=4, hidden_size=16, device="cpu", folds="all", train_view="slice")
+    config = defaults(
+        "mlp", epochs=2, batch_size=4, hidden_size=16, device="cpu", folds="all", train_view="slice"
+    )
     whole = train(folded, config, tmp_path / "full")
     begun = []
 
@@ -166,7 +190,10 @@ def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
         train(folded, config, tmp_path / "run")
     monkeypatch.undo()
     assert result.read(tmp_path / "run")["state"] == "INTERRUPTED"
-    assert result.read(tmp_path / "run" / "fold2")["state"] == "INTERRUPTED" and (tmp_path / "run" / "fold2" / LAST).exists()
+    assert (
+        result.read(tmp_path / "run" / "fold2")["state"] == "INTERRUPTED"
+        and (tmp_path / "run" / "fold2" / LAST).exists()
+    )
     capfd.readouterr()
     resumed = train(folded, config, tmp_path / "run", resume=True)
     assert f"{tmp_path / 'run' / 'fold2'}: resuming after 0 of" in capfd.readouterr().err
@@ -186,13 +213,19 @@ train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=True)
 """
 
 
-def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(folded: Path, tmp_path: Path) -> None:
+def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(
+    folded: Path, tmp_path: Path
+) -> None:
     out, config = (
         tmp_path / "run",
-        defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice"),
+        defaults(
+            "mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice"
+        ),
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(folded), str(out)], env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(folded), str(out)], env=env, stderr=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 120
         while not (out / "result.json").exists():
@@ -206,7 +239,18 @@ def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(folded:
         process.communicate()
     for name in (".last.ckpt.123.tmp", ".result.json.4.tmp"):
         (out / name).write_bytes(b"half")
-    short = defaults("mlp", epochs=50, stop_after=1, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice")
-    with pytest.raises(Exception, match="started with stop_after None, not 1"):  # the lock is free: it looks at the run
+    short = defaults(
+        "mlp",
+        epochs=50,
+        stop_after=1,
+        batch_size=8,
+        hidden_size=16,
+        device="cpu",
+        val_fold=1,
+        train_view="slice",
+    )
+    with pytest.raises(
+        Exception, match="started with stop_after None, not 1"
+    ):  # the lock is free: it looks at the run
         train(folded, short, out, resume=True)
     assert not list(out.glob(".*.tmp"))

@@ -35,9 +35,13 @@ def test_a_wait_policy_of_the_user_is_kept() -> None:
 
 def _openmp(module: str, **variables: str) -> str:
     """What the OpenMP runtime of torch says of its settings in a process that imports `module`."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "KMP_", "GOMP_"))
+    }
     environment |= {"OMP_DISPLAY_ENV": "true", **variables}
-    run = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, env=environment)
+    run = subprocess.run(
+        [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, env=environment
+    )
     assert run.returncode == 0, run.stderr
     return run.stderr
 
@@ -68,9 +72,13 @@ def test_the_users_number_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn-plus"])
-def test_results_do_not_depend_on_the_number(model: str, folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_the_number(
+    model: str, folded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "as set below")
-    config = defaults(model, epochs=2, batch_size=8, val_fold=1, device="cpu", hidden_size=32, conv1_channels=4)
+    config = defaults(
+        model, epochs=2, batch_size=8, val_fold=1, device="cpu", hidden_size=32, conv1_channels=4
+    )
     data, losses = TrainingData(folded, config), []
     for threads in (1, 4):
         with limit_threads(threads):

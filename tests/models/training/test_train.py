@@ -24,7 +24,14 @@ from shardwave.models.training.learner import Learner
 from shardwave.models.training.train import train
 from shardwave.shards.format.manifest import set_id
 
-SMALL = {"epochs": 3, "batch_size": 8, "hidden_size": 16, "conv1_kernel": 3, "conv2_kernel": 3, "device": "cpu"}
+SMALL = {
+    "epochs": 3,
+    "batch_size": 8,
+    "hidden_size": 16,
+    "conv1_kernel": 3,
+    "conv2_kernel": 3,
+    "device": "cpu",
+}
 SCRIPT = """
 import sys, time
 from pathlib import Path
@@ -77,7 +84,9 @@ def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_epoch_is_kept_by_the_selected_score(folded: Path, tmp_path: Path) -> None:
-    found = train(folded, defaults("mlp", **SMALL | {"epochs": 6}, val_fold=3, select_by="full"), tmp_path / "run")
+    found = train(
+        folded, defaults("mlp", **SMALL | {"epochs": 6}, val_fold=3, select_by="full"), tmp_path / "run"
+    )
     ranks = [(entry["val_full_accuracy"], -entry["val_loss"]) for entry in found["history"]]
     assert found["best_epoch"] == 1 + ranks.index(max(ranks))
     assert found["scores"]["val_full_accuracy"] == max(ranks)[0]
@@ -87,7 +96,9 @@ def test_the_best_epoch_is_kept_by_the_selected_score(folded: Path, tmp_path: Pa
 def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: Path, tmp_path: Path) -> None:
     def start(out: Path, resume: str, slow: float) -> subprocess.Popen[bytes]:
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "SHARDWAVE_QUIET": "1"}
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folded), str(out), resume, str(slow)], env=env)
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(folded), str(out), resume, str(slow)], env=env
+        )
 
     whole = start(tmp_path / "full", "new", 0.0)
     killed = start(tmp_path / "killed", "new", 0.05)
@@ -109,11 +120,16 @@ def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: P
     one, other = result.read(tmp_path / "full"), result.read(tmp_path / "killed")
     assert other["state"] == "COMPLETE" and not last.exists()
     assert other["history"] == one["history"] and other["scores"] == one["scores"]
-    weights = [torch.load(tmp_path / name / "checkpoint.ckpt", weights_only=True)["state_dict"] for name in ("full", "killed")]
+    weights = [
+        torch.load(tmp_path / name / "checkpoint.ckpt", weights_only=True)["state_dict"]
+        for name in ("full", "killed")
+    ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_an_interrupted_run_says_so_and_goes_on(folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_says_so_and_goes_on(
+    folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = defaults("mlp", **SMALL, val_fold=1, train_view="slice")
     whole = train(folded, config, tmp_path / "full")
     after, handler = Learner.after_step, signal.getsignal(signal.SIGINT)
@@ -128,7 +144,9 @@ def test_an_interrupted_run_says_so_and_goes_on(folded: Path, tmp_path: Path, mo
         train(folded, config, tmp_path / "run", save_seconds=0.0)
     monkeypatch.undo()
     stopped = result.read(tmp_path / "run")
-    assert stopped["state"] == "INTERRUPTED" and len(stopped["history"]) == 1 and stopped["seconds"]["total"] > 0
+    assert (
+        stopped["state"] == "INTERRUPTED" and len(stopped["history"]) == 1 and stopped["seconds"]["total"] > 0
+    )
     assert signal.getsignal(signal.SIGINT) is handler
     assert train(folded, config, tmp_path / "run", resume=True)["history"] == whole["history"]
 
@@ -158,7 +176,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_of_before(tmp_path: 
     assert checkpoint.read(path) == {"epoch": 1}
 
 
-def test_resume_refuses_another_configuration_and_returns_a_finished_run(folded: Path, tmp_path: Path) -> None:
+def test_resume_refuses_another_configuration_and_returns_a_finished_run(
+    folded: Path, tmp_path: Path
+) -> None:
     config = {**SMALL, "epochs": 1, "val_fold": 1}
     first = train(folded, defaults("mlp", **config), tmp_path / "run")
     with pytest.raises(UsageError, match="already holds a run .COMPLETE.: use --resume"):
@@ -178,28 +198,60 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "built", "message"),
     [
-        ({"model": "mlp"}, {"features": False}, "model mlp needs field features.npy, .* has npy: build it with --features"),
-        ({"model": "cnn"}, {"images": False}, "model cnn needs field npy, .* has features.npy: build it from audio"),
+        (
+            {"model": "mlp"},
+            {"features": False},
+            "model mlp needs field features.npy, .* has npy: build it with --features",
+        ),
+        (
+            {"model": "cnn"},
+            {"images": False},
+            "model cnn needs field npy, .* has features.npy: build it from audio",
+        ),
         ({"model": "cnn", "conv1_kernel": 40}, {}, "conv1_kernel 40 is larger than its input of 32 pixels"),
         ({"model": "cnn", "conv2_kernel": 17}, {}, "conv2_kernel 17 is larger than its input of 16 pixels"),
         ({"model": "cnn-plus"}, {"size": 16}, "cnn-plus needs images of at least 32x32, got 16x16"),
-        ({"model": "cnn", "train_view": "slice"}, {"slices": 0}, "the shard set has no slices: use --train-view full"),
-        ({"model": "cnn", "select_by": "slice_mean"}, {"slices": 0}, "the shard set has no slices: use --select-by full"),
+        (
+            {"model": "cnn", "train_view": "slice"},
+            {"slices": 0},
+            "the shard set has no slices: use --train-view full",
+        ),
+        (
+            {"model": "cnn", "select_by": "slice_mean"},
+            {"slices": 0},
+            "the shard set has no slices: use --select-by full",
+        ),
         ({"model": "mlp", "device": "cuda"}, {}, "PyTorch sees no CUDA device"),
         ({"model": "mlp", "val_fold": 9}, {}, "--val-fold must be one of the set's folds 1, 2, got 9"),
-        ({"model": "mlp", "val_fold": None}, {}, "has folds 1, 2: use --val-fold K, --test-fold K or --folds all"),
+        (
+            {"model": "mlp", "val_fold": None},
+            {},
+            "has folds 1, 2: use --val-fold K, --test-fold K or --folds all",
+        ),
         ({"model": "mlp", "val_fold": None, "test_fold": 1}, {}, "no fold is left for training"),
         ({"model": "mlp", "val_fold": None, "folds": "all"}, {}, "three folds or more, .* has 2"),
-        ({"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2}, {}, "use it without --devices and --nodes"),
+        (
+            {"model": "mlp", "val_fold": None, "folds": "all", "nodes": 2},
+            {},
+            "use it without --devices and --nodes",
+        ),
         ({"model": "mlp", "nodes": 0}, {}, "nodes must be an integer, 1 or more, got 0"),
         ({"model": "mlp", "batch_size": 0}, {}, "batch_size must be an integer, 1 or more, got 0"),
         ({"model": "mlp", "dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
         ({"model": "resnet"}, {}, "model must be one of mlp, cnn, vgg16, cnn-plus, got resnet"),
-        ({"model": "mlp", "hiden_size": 3}, {}, "unknown training option hiden_size: choose from batch_size, conv1_channels"),
+        (
+            {"model": "mlp", "hiden_size": 3},
+            {},
+            "unknown training option hiden_size: choose from batch_size, conv1_channels",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(
-    make_set: Callable[..., Path], tmp_path: Path, options: dict[str, Any], built: dict[str, Any], message: str
+    make_set: Callable[..., Path],
+    tmp_path: Path,
+    options: dict[str, Any],
+    built: dict[str, Any],
+    message: str,
 ) -> None:
     if options.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
@@ -262,12 +314,17 @@ def end(*processes: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
     """DDP with gloo on two CPU processes: the same samples in each global batch, so the same training within rounding."""
-    end(start(folded, tmp_path / "one", {}), start(folded, tmp_path / "devices", {"devices": 2, "strategy": "ddp"}))
+    end(
+        start(folded, tmp_path / "one", {}),
+        start(folded, tmp_path / "devices", {"devices": 2, "strategy": "ddp"}),
+    )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
     end(*(start(folded, tmp_path / "nodes", {"nodes": 2}, NODE_RANK=str(rank), **place) for rank in (0, 1)))
-    end(start(folded, tmp_path / "nodes", {"nodes": 2}, NODE_RANK="1", **place))  # resumed when all is done: waits for nobody
+    end(
+        start(folded, tmp_path / "nodes", {"nodes": 2}, NODE_RANK="1", **place)
+    )  # resumed when all is done: waits for nobody
     one = result.read(tmp_path / "one")
     for name in ("devices", "nodes"):
         two = result.read(tmp_path / name)

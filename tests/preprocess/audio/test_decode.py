@@ -86,13 +86,21 @@ def test_formats(tmp_path, suffix, subtype, step, channels):
     assert decoded.samples.dtype == np.float32 and decoded.samples.shape == (len(samples),)
     assert decoded.seconds == len(samples) / rate
     error = np.abs(decoded.samples - samples.mean(axis=1))
-    assert (error[500:-500].mean() if step > 0.01 else error.max()) <= step  # on average where the format is lossy
+    assert (
+        error[500:-500].mean() if step > 0.01 else error.max()
+    ) <= step  # on average where the format is lossy
 
 
-UNCOMPRESSED = [(suffix, kind) for suffix in ("wav", "au", "aiff") for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")]
+UNCOMPRESSED = [
+    (suffix, kind)
+    for suffix in ("wav", "au", "aiff")
+    for kind in ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+]
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), [*UNCOMPRESSED, ("wav", "PCM_U8"), ("au", "PCM_S8"), ("aiff", "PCM_S8")])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [*UNCOMPRESSED, ("wav", "PCM_U8"), ("au", "PCM_S8"), ("aiff", "PCM_S8")]
+)
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_uncompressed_files_equal_libsndfile(tmp_path, suffix, subtype, channels, caplog):
     """Our own conversion against libsndfile's, more samples than one piece, to the last bit."""
@@ -125,7 +133,9 @@ def test_other_rates_go_through_soxr_hq(tmp_path, rate, suffix):
     path = tmp_path / f"clip.{suffix}"
     soundfile.write(path, tone(3.0, rate, 2), rate, subtype="PCM_16")
     whole = soundfile.read(path, dtype="float32")[0].mean(axis=1)
-    np.testing.assert_allclose(decode(path, RATE).samples, soxr.resample(whole, rate, RATE, quality="HQ"), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        decode(path, RATE).samples, soxr.resample(whole, rate, RATE, quality="HQ"), rtol=0, atol=1e-6
+    )
 
 
 def test_the_content_decides_not_the_name(tmp_path):
@@ -229,7 +239,9 @@ def test_wav_headers_that_lie(tmp_path, content, expected):
 @pytest.mark.parametrize(
     "content",
     [
-        wav(SAMPLES, data=0xFFFFFFFF, riff=0xFFFFFFFF),  # lengths left open by a writer that could not seek: FFmpeg
+        wav(
+            SAMPLES, data=0xFFFFFFFF, riff=0xFFFFFFFF
+        ),  # lengths left open by a writer that could not seek: FFmpeg
         wav(SAMPLES, data=0xFFFFFFFF),
         wav(SAMPLES, data=0xFFFFFFDB, riff=0xFFFFFFFF),  # GStreamer
         wav(SAMPLES, data=0x80000000, riff=0x80000024),  # arecord
@@ -244,11 +256,14 @@ def test_wav_headers_that_lie(tmp_path, content, expected):
 def test_wav_files_that_are_unusual_but_whole(tmp_path, content):
     path = tmp_path / "clip.wav"
     path.write_bytes(content)
-    np.testing.assert_array_equal(decode(path, RATE).samples, np.frombuffer(SAMPLES, "<i2") / np.float32(32_768))
+    np.testing.assert_array_equal(
+        decode(path, RATE).samples, np.frombuffer(SAMPLES, "<i2") / np.float32(32_768)
+    )
 
 
 @pytest.mark.parametrize(
-    ("suffix", "subtype"), [("au", "PCM_16"), ("aiff", "PCM_16"), ("aiff", "PCM_24"), ("wav", "PCM_24"), ("wav", "FLOAT")]
+    ("suffix", "subtype"),
+    [("au", "PCM_16"), ("aiff", "PCM_16"), ("aiff", "PCM_24"), ("wav", "PCM_24"), ("wav", "FLOAT")],
 )
 def test_other_headers_that_lie(tmp_path, suffix, subtype):
     path = tmp_path / f"clip.{suffix}"
@@ -283,7 +298,9 @@ def test_a_damaged_mp3_says_where(tmp_path):
     assert re.search(r"damaged: at byte \d+ of \d+, after \d+ MPEG frames", reason(path))
 
 
-@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"APETAGEX" + b"x" * 6_000, b"LYRICSBEGIN" + b"la" * 3_000, bytes(9_000)])
+@pytest.mark.parametrize(
+    "tag", [b"TAG" + bytes(125), b"APETAGEX" + b"x" * 6_000, b"LYRICSBEGIN" + b"la" * 3_000, bytes(9_000)]
+)
 def test_an_mp3_with_a_tag_behind_it_is_whole(tmp_path, tag):
     path = tmp_path / "clip.mp3"
     whole = mp3(path)
@@ -316,9 +333,13 @@ threads = [threading.Thread(target=read) for _ in range(4)]
 [one.join() for one in threads]
 import soundfile; soundfile.read(sys.argv[1])
 """
-    told = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=120).stderr
+    told = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, timeout=120
+    ).stderr
     noise = told.removeprefix("seen\n")
-    assert noise != told and "libmpg123" in noise, "the file must be one that the decoder comments on, outside of our reader"
+    assert noise != told and "libmpg123" in noise, (
+        "the file must be one that the decoder comments on, outside of our reader"
+    )
     alone = subprocess.run(
         [sys.executable, "-c", code.replace("import soundfile; soundfile.read(sys.argv[1])", ""), path],
         cwd=ROOT, capture_output=True, text=True, timeout=120,

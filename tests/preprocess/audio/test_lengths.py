@@ -39,7 +39,12 @@ def sound(rate: int, channels: int = 2, seconds: float = 1.3) -> np.ndarray:
 
 @functools.cache
 def encoded(
-    container: str, codec: str, rate: int = 44_100, channels: int = 2, options: tuple = (), seconds: float = 1.3
+    container: str,
+    codec: str,
+    rate: int = 44_100,
+    channels: int = 2,
+    options: tuple = (),
+    seconds: float = 1.3,
 ) -> bytes:
     """A file that FFmpeg's muxer and encoder make; Vorbis by libsndfile."""
     samples = sound(rate, channels, seconds)
@@ -55,10 +60,14 @@ def encoded(
             stream = output.add_stream(codec, rate=rate, layout=layout, options=for_encoder)
             if codec == "wmav2":
                 stream.bit_rate = 128_000
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T, np.float32), format="fltp", layout=layout)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(samples.T, np.float32), format="fltp", layout=layout
+            )
             frame.rate, frame.pts = rate, 0
             fifo = av.AudioFifo()
-            for converted in av.AudioResampler(format=stream.format, layout=layout, rate=rate).resample(frame):
+            for converted in av.AudioResampler(format=stream.format, layout=layout, rate=rate).resample(
+                frame
+            ):
                 fifo.write(converted)
             size = stream.codec_context.frame_size or 1_024
             while part := fifo.read(size) or fifo.read(0, partial=True):
@@ -119,9 +128,13 @@ XING = {"header": (), "no header": (("write_xing", "0"), ("id3v2_version", "0"))
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("header", XING)
 @pytest.mark.parametrize(
-    "quality", [(("b", "48000"),), (("q", "4"), ("flags", "+qscale"), ("global_quality", "472"))], ids=["cbr", "vbr"]
+    "quality",
+    [(("b", "48000"),), (("q", "4"), ("flags", "+qscale"), ("global_quality", "472"))],
+    ids=["cbr", "vbr"],
 )
-def test_mp3_of_every_rate_with_and_without_a_header(tmp_path: Path, rate: int, header: str, quality: tuple) -> None:
+def test_mp3_of_every_rate_with_and_without_a_header(
+    tmp_path: Path, rate: int, header: str, quality: tuple
+) -> None:
     """libsndfile alone: 0.3 of such a VBR file without a header, and some CBR files refused."""
     for channels in (1, 2):
         path = tmp_path / f"{channels}.mp3"
@@ -165,11 +178,16 @@ def test_joined_mp3(tmp_path: Path) -> None:
         assert abs(length(path, 44_100) - reference(path)[1]) <= FRAME
         assert length(path, 44_100) >= 2.6 * 44_100
     path.write_bytes(two + encoded("mp3", "libmp3lame", 22_050, 1))
-    assert "change at byte" in reason(path) and "44100 Hz, 2 channels to layer 3, 22050 Hz, 1 channel" in reason(path)
+    assert "change at byte" in reason(
+        path
+    ) and "44100 Hz, 2 channels to layer 3, 22050 Hz, 1 channel" in reason(path)
 
 
 def test_mp3_cut_and_damaged(tmp_path: Path) -> None:
-    data, path = encoded("mp3", "libmp3lame", options=(("write_xing", "0"), ("id3v2_version", "0"))), tmp_path / "x.mp3"
+    data, path = (
+        encoded("mp3", "libmp3lame", options=(("write_xing", "0"), ("id3v2_version", "0"))),
+        tmp_path / "x.mp3",
+    )
     path.write_bytes(data[5_000:])  # begins in the middle of a frame
     assert abs(length(path, 44_100) - reference(path)[1]) <= FRAME and decode(path, 44_100).remark is None
     path.write_bytes(data[:-30])
@@ -186,9 +204,16 @@ def test_mp3_cut_and_damaged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("container", "codec", "rate", "channels"),
-    [("mp2", "mp2", 44_100, 2), ("mp2", "mp2", 24_000, 1), ("wav", "libmp3lame", 44_100, 2), ("wav", "mp2", 44_100, 2)],
+    [
+        ("mp2", "mp2", 44_100, 2),
+        ("mp2", "mp2", 24_000, 1),
+        ("wav", "libmp3lame", 44_100, 2),
+        ("wav", "mp2", 44_100, 2),
+    ],
 )
-def test_layer_2_and_mpeg_in_wav(tmp_path: Path, container: str, codec: str, rate: int, channels: int) -> None:
+def test_layer_2_and_mpeg_in_wav(
+    tmp_path: Path, container: str, codec: str, rate: int, channels: int
+) -> None:
     path = tmp_path / "x.audio"
     path.write_bytes(encoded(container, codec, rate, channels))
     assert looks_like_audio(path) and abs(length(path, rate) - reference(path)[1]) <= FRAME
@@ -276,7 +301,9 @@ def test_flac(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     assert "its header states 57330 samples, the file holds" in reason(path)
     path.write_bytes(data[:-40])
-    assert samples - 4_608 <= length(path, 44_100) < samples and "the file holds" in str(decode(path, 44_100).remark)
+    assert samples - 4_608 <= length(path, 44_100) < samples and "the file holds" in str(
+        decode(path, 44_100).remark
+    )
     damaged = bytearray(data)
     damaged[len(data) // 2] ^= 0x40
     path.write_bytes(damaged)
@@ -295,7 +322,12 @@ def test_chained_ogg(tmp_path: Path) -> None:
     for name, data in (("opus", opus), ("vorbis", vorbis), ("flac", flac)):
         path.write_bytes(data)
         alone[name] = length(path, 48_000)
-    for names in (("opus", "opus"), ("vorbis", "vorbis", "vorbis"), ("flac", "opus"), ("vorbis", "opus", "flac")):
+    for names in (
+        ("opus", "opus"),
+        ("vorbis", "vorbis", "vorbis"),
+        ("flac", "opus"),
+        ("vorbis", "opus", "flac"),
+    ):
         path.write_bytes(b"".join({"opus": opus, "vorbis": vorbis, "flac": flac}[name] for name in names))
         assert length(path, 48_000) == sum(alone[name] for name in names)
         assert probe(path)[0] == pytest.approx(sum(alone[name] for name in names) / 48_000)
@@ -305,7 +337,9 @@ def test_ogg_cut_and_damaged(tmp_path: Path) -> None:
     path, data = tmp_path / "x.opus", encoded("ogg", "libopus", 48_000, 2, (), 4.0)
     parts = pages(data)
     assert len(parts) > 4
-    path.write_bytes(b"".join(parts[:-1]))  # a stream that was cut between two pages cannot be told from one without an end
+    path.write_bytes(
+        b"".join(parts[:-1])
+    )  # a stream that was cut between two pages cannot be told from one without an end
     assert decode(path, 48_000).remark == "the Ogg stream has no end mark"
     path.write_bytes(data[: -len(parts[-1]) - 50])
     assert "the last Ogg page is cut, at byte" in reason(path)
@@ -320,7 +354,12 @@ def test_ogg_cut_and_damaged(tmp_path: Path) -> None:
 
 def test_formats_that_need_pyav_say_so(tmp_path: Path) -> None:
     """Without PyAV, a class of M4A files must not vanish: they are quarantined by the name of their format."""
-    names = {"a.m4a": ("ipod", "aac"), "b.wma": ("asf", "wmav2"), "c.aac": ("adts", "aac"), "d.caf": ("caf", "alac")}
+    names = {
+        "a.m4a": ("ipod", "aac"),
+        "b.wma": ("asf", "wmav2"),
+        "c.aac": ("adts", "aac"),
+        "d.caf": ("caf", "alac"),
+    }
     for name, how in names.items():
         (tmp_path / name).write_bytes(encoded(*how))
     (tmp_path / "e.ape").write_bytes(b"junk" * 100)
@@ -338,9 +377,14 @@ for path in sys.argv[1:]:
         [sys.executable, "-c", code, *files], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert len(told) == 5 and all(
-        "is not read here: pip install 'shardwave[av]', or convert the file to FLAC or WAV" in line for line in told
+        "is not read here: pip install 'shardwave[av]', or convert the file to FLAC or WAV" in line
+        for line in told
     )
-    assert told[0].startswith("MP4 or M4A (AAC or ALAC)") and told[1].startswith("WMA (ASF)") and told[2].startswith("AAC (ADTS)")
+    assert (
+        told[0].startswith("MP4 or M4A (AAC or ALAC)")
+        and told[1].startswith("WMA (ASF)")
+        and told[2].startswith("AAC (ADTS)")
+    )
 
 
 def test_an_aac_frame_without_a_length_is_waited_for_by_nobody(tmp_path: Path) -> None:
@@ -388,7 +432,8 @@ def test_a_clip_that_is_too_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("container", "codec"), [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("ipod", "alac")]
+    ("container", "codec"),
+    [("wav", "pcm_s16le"), ("flac", "flac"), ("mp3", "libmp3lame"), ("ogg", "libopus"), ("ipod", "alac")],
 )
 def test_segments(tmp_path: Path, container: str, codec: str) -> None:
     path = tmp_path / "x"
@@ -411,7 +456,17 @@ TOOLS = [tool for tool in ("lame", "sox", "flac") if shutil.which(tool)]
 @pytest.mark.skipif("lame" not in TOOLS or "sox" not in TOOLS, reason="lame and sox are not installed")
 def test_mp3_files_of_lame_and_sox(tmp_path: Path) -> None:
     """CBR, VBR and ABR, with and without a header, with tags and a picture, mono, stereo and joint stereo, 8 to 48 kHz."""
-    bits = {8_000: 24, 11_025: 24, 12_000: 24, 16_000: 32, 22_050: 48, 24_000: 48, 32_000: 96, 44_100: 128, 48_000: 128}
+    bits = {
+        8_000: 24,
+        11_025: 24,
+        12_000: 24,
+        16_000: 32,
+        22_050: 48,
+        24_000: 48,
+        32_000: 96,
+        44_100: 128,
+        48_000: 128,
+    }
     picture = tmp_path / "picture.jpg"
     picture.write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)) * 60)
     commands = []
@@ -433,7 +488,11 @@ def test_mp3_files_of_lame_and_sox(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.mp3"
         if command[0] == "sox":
             command = [*command[:2], *command[2:], path]
-        subprocess.run([*map(str, command), *([str(path)] if command[0] == "lame" else [])], check=True, capture_output=True)
+        subprocess.run(
+            [*map(str, command), *([str(path)] if command[0] == "lame" else [])],
+            check=True,
+            capture_output=True,
+        )
         rate, samples = reference(path)
         if abs(length(path, rate) - samples) > FRAME:
             wrong.append((command, samples, length(path, rate)))

@@ -50,7 +50,10 @@ def with_librosa(clip, config):
 
 
 def assert_close(made, expected, config):
-    assert made.dtype == np.float32 and made.shape == expected.shape == (len(made), len(feature_names(config)))
+    assert made.dtype == np.float32 and made.shape == expected.shape == (
+        len(made),
+        len(feature_names(config)),
+    )
     for column, name in enumerate(feature_names(config)):
         row, statistic = name.rsplit("_", 1)
         usual, extreme = next(value for prefix, value in TOLERANCE.items() if row.startswith(prefix))
@@ -80,10 +83,14 @@ def test_the_reference_equals_librosa(name):
     assert_close(made.features[0], with_librosa(CLIPS[name], CONFIG), CONFIG)
 
 
-@pytest.mark.parametrize(("rate", "n_fft", "hop"), [(8_000, 512, 200), (16_000, 1_024, 256), (44_100, 4_096, 1_024)])
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "hop"), [(8_000, 512, 200), (16_000, 1_024, 256), (44_100, 4_096, 1_024)]
+)
 @pytest.mark.parametrize("scale", ["linear", "mel"])
 def test_other_rates_and_sizes(engine_of, rate, n_fft, hop, scale):
-    config = SpectrogramConfig(rate, n_fft, hop, frequency_scale=scale, image_size=32, slices=2, features=True)
+    config = SpectrogramConfig(
+        rate, n_fft, hop, frequency_scale=scale, image_size=32, slices=2, features=True
+    )
     clip = music(2 * rate, rate=rate)
     assert_close(engine_of(config)([clip]).features[0], with_librosa(clip, config), config)
 
@@ -92,9 +99,9 @@ def test_statistics_equal_numpy():
     rows = torch.randn(2, 3, 7, dtype=torch.float64)
     for frames in (1, 2, 6, 7):
         part = rows[:, :, :frames]
-        expected = np.stack([f(part.numpy(), axis=2) for f in (np.mean, np.std, np.min, np.median, np.max)], axis=2).reshape(
-            2, 15
-        )
+        expected = np.stack(
+            [f(part.numpy(), axis=2) for f in (np.mean, np.std, np.min, np.median, np.max)], axis=2
+        ).reshape(2, 15)
         np.testing.assert_allclose(statistics(part).numpy(), expected, atol=1e-12)
         np.testing.assert_allclose(statistics(part.numpy()), expected, atol=1e-12)
 
@@ -104,7 +111,10 @@ def test_names():
     assert len(names) == len(set(names)) == 5 * (20 + 12 + 1 + 1 + 7 + 1 + 1)
     assert names[:6] == ["mfcc1_mean", "mfcc1_std", "mfcc1_min", "mfcc1_median", "mfcc1_max", "mfcc2_mean"]
     assert feature_names(SpectrogramConfig()) == []
-    assert sum("contrast" in name for name in feature_names(SpectrogramConfig(sample_rate=8_000, features=True))) == 5 * 6
+    assert (
+        sum("contrast" in name for name in feature_names(SpectrogramConfig(sample_rate=8_000, features=True)))
+        == 5 * 6
+    )
 
 
 def test_features_need_bins_below_200_hz():

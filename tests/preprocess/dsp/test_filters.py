@@ -9,7 +9,8 @@ from shardwave.preprocess.dsp.filters import banded, chroma_bands, log_bands, me
 
 
 @pytest.mark.parametrize(
-    ("size_in", "size_out"), [(1_025, 512), (1_293, 512), (129, 512), (1, 512), (2, 8), (5, 512), (512, 512), (40_000, 64)]
+    ("size_in", "size_out"),
+    [(1_025, 512), (1_293, 512), (129, 512), (1, 512), (2, 8), (5, 512), (512, 512), (40_000, 64)],
 )
 def test_resize_rows_are_averages(size_in, size_out):
     matrix = resize_matrix(size_in, size_out)
@@ -35,10 +36,14 @@ def test_resize_equals_pillow_away_from_the_edge(size_in, size_out):
     row = np.random.default_rng(0).standard_normal(size_in).astype(np.float32)
     theirs = np.asarray(Image.fromarray(row[None]).resize((size_out, 1), Image.Resampling.BILINEAR))[0]
     margin = 2 + size_out // size_in
-    np.testing.assert_allclose((resize_matrix(size_in, size_out) @ row)[margin:-margin], theirs[margin:-margin], atol=1e-4)
+    np.testing.assert_allclose(
+        (resize_matrix(size_in, size_out) @ row)[margin:-margin], theirs[margin:-margin], atol=1e-4
+    )
 
 
-@pytest.mark.parametrize(("rate", "n_fft", "count"), [(22_050, 2_048, 512), (22_050, 2_048, 128), (16_000, 512, 40)])
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "count"), [(22_050, 2_048, 512), (22_050, 2_048, 128), (16_000, 512, 40)]
+)
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_mel_equals_librosa(rate, n_fft, count):
     theirs = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=count)
@@ -53,7 +58,8 @@ def test_chroma_equals_librosa(rate, n_fft):
 
 
 @pytest.mark.parametrize(
-    ("rate", "n_fft", "count"), [(22_050, 2_048, 512), (22_050, 2_048, 64), (44_100, 1_024, 1_024), (1_000, 16, 8)]
+    ("rate", "n_fft", "count"),
+    [(22_050, 2_048, 512), (22_050, 2_048, 64), (44_100, 1_024, 1_024), (1_000, 16, 8)],
 )
 def test_log_bands(rate, n_fft, count):
     bands = log_bands(rate, n_fft, count)
@@ -61,7 +67,9 @@ def test_log_bands(rate, n_fft, count):
     frequency = np.arange(n_fft // 2 + 1) * rate / n_fft
     centre = bands @ frequency
     assert (np.diff(centre) > 0).mean() > 0.9 and centre[-1] < rate / 2
-    wide = frequency > 2 * count * rate / n_fft  # where bands are far wider than bins their spacing is even in log frequency
+    wide = (
+        frequency > 2 * count * rate / n_fft
+    )  # where bands are far wider than bins their spacing is even in log frequency
     if wide.any() and count == 64:
         top = centre[centre > 3_000]
         ratios = top[1:] / top[:-1]

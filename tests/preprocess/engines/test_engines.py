@@ -68,7 +68,9 @@ def test_kinds_of_clips(check, name, scale):
 
 
 def test_default_size_and_a_batch_of_different_lengths(check):
-    check(SpectrogramConfig(), [music(2 * RATE, 1), CLIPS["one sample"], music(4 * RATE, 2), CLIPS["silence"]])
+    check(
+        SpectrogramConfig(), [music(2 * RATE, 1), CLIPS["one sample"], music(4 * RATE, 2), CLIPS["silence"]]
+    )
 
 
 @pytest.mark.parametrize("samples", [661_794, round(29.98 * RATE)])
@@ -82,10 +84,15 @@ def test_image_sizes(check, size):
     check(SpectrogramConfig(image_size=size, slices=2), [music(RATE)])
 
 
-@pytest.mark.parametrize(("n_fft", "hop"), [(512, 512), (512, 100), (1_024, 333), (4_096, 1_024), (2_048, 2_048), (64, 16)])
+@pytest.mark.parametrize(
+    ("n_fft", "hop"), [(512, 512), (512, 100), (1_024, 333), (4_096, 1_024), (2_048, 2_048), (64, 16)]
+)
 @pytest.mark.parametrize("scale", ["linear", "log", "mel"])
 def test_transform_sizes(check, n_fft, hop, scale):
-    check(SpectrogramConfig(n_fft=n_fft, hop_length=hop, image_size=64, slices=3, frequency_scale=scale), [music(20_000)])
+    check(
+        SpectrogramConfig(n_fft=n_fft, hop_length=hop, image_size=64, slices=3, frequency_scale=scale),
+        [music(20_000)],
+    )
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
@@ -111,11 +118,18 @@ def test_slices(check, config):
 
 @pytest.mark.parametrize("fit", ["pad", "crop"])
 @pytest.mark.parametrize("seconds", [0.01, 1.0, 2.0])
-@pytest.mark.parametrize("slices", [{"slices": 4}, {"slice_seconds": 0.5, "slice_overlap": 0.5}, {"slices": 0}])
+@pytest.mark.parametrize(
+    "slices", [{"slices": 4}, {"slice_seconds": 0.5, "slice_overlap": 0.5}, {"slices": 0}]
+)
 def test_fitting(check, fit, seconds, slices):
     """Clips longer, shorter and as long; the last comes twice as loud behind what is cropped, which must leave no trace."""
     config = SpectrogramConfig(image_size=32, fit=fit, fit_seconds=seconds, **slices)
-    clips = [CLIPS["one sample"], music(RATE // 3), music(RATE), np.concatenate([music(2 * RATE), 2 * music(RATE, 1)])]
+    clips = [
+        CLIPS["one sample"],
+        music(RATE // 3),
+        music(RATE),
+        np.concatenate([music(2 * RATE), 2 * music(RATE, 1)]),
+    ]
     made = check(config, clips)
     for clip, parts in zip(clips, made.slices, strict=True):
         assert len(parts) == len(config.slice_bounds(len(clip)))

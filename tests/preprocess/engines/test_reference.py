@@ -18,7 +18,9 @@ GOLDEN = Path(__file__).parents[1] / "golden.npz"
 @pytest.mark.parametrize("samples", [2_048, 2_049, 10_000, 3 * RATE])
 def test_power_equals_librosa(samples, n_fft, hop):
     clip = music(samples)
-    theirs = np.abs(librosa.stft(clip.astype(np.float64), n_fft=n_fft, hop_length=hop, pad_mode="reflect")) ** 2
+    theirs = (
+        np.abs(librosa.stft(clip.astype(np.float64), n_fft=n_fft, hop_length=hop, pad_mode="reflect")) ** 2
+    )
     mine = power(clip, SpectrogramConfig(n_fft=n_fft, hop_length=hop))
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12 * theirs.max())
 
@@ -53,7 +55,9 @@ def test_silence_is_all_floor_and_the_loudest_point_is_white():
 
 def test_low_frequencies_come_first_and_time_runs_right():
     t = np.arange(RATE) / RATE
-    low_then_high = np.concatenate([np.sin(2 * np.pi * 500 * t), np.sin(2 * np.pi * 9_000 * t)]).astype(np.float32)
+    low_then_high = np.concatenate([np.sin(2 * np.pi * 500 * t), np.sin(2 * np.pi * 9_000 * t)]).astype(
+        np.float32
+    )
     image = ReferenceEngine(SpectrogramConfig(image_size=64, slices=2))([low_then_high])
     full = image.full[0]
     rows = np.array([500, 9_000]) / (RATE / 2) * 64
@@ -70,14 +74,18 @@ def test_loudness_leaves_no_trace():
 
 def test_slices_share_the_clips_maximum():
     half = music(RATE)
-    made = ReferenceEngine(SpectrogramConfig(image_size=64, slices=2))([np.concatenate([half * np.float32(0.01), half])]).slices[
-        0
-    ]
+    made = ReferenceEngine(SpectrogramConfig(image_size=64, slices=2))(
+        [np.concatenate([half * np.float32(0.01), half])]
+    ).slices[0]
     quieter = 40 * 255 / 80  # levels in 40 dB
-    assert abs(int(made[1].max()) - int(made[0][:, :56].max()) - quieter) <= 20  # the last columns hear the loud half begin
+    assert (
+        abs(int(made[1].max()) - int(made[0][:, :56].max()) - quieter) <= 20
+    )  # the last columns hear the loud half begin
 
 
-@pytest.mark.parametrize(("fit", "samples"), [("pad", RATE // 2), ("pad", 2 * RATE), ("crop", RATE // 2), ("crop", 2 * RATE)])
+@pytest.mark.parametrize(
+    ("fit", "samples"), [("pad", RATE // 2), ("pad", 2 * RATE), ("crop", RATE // 2), ("crop", 2 * RATE)]
+)
 def test_fitting_is_silence_at_the_end_or_a_cut(fit, samples):
     """The same images and features as of the clip that was padded or cut by hand; slices in the silence are left out."""
     shape = {"image_size": 64, "slices": 4, "features": True}
@@ -100,7 +108,9 @@ def test_golden_vectors(scale):
     config = SpectrogramConfig(frequency_scale=scale, image_size=32, slices=3, features=scale == "linear")
     made = make_engine("reference", "cpu", config)([golden["clip"].astype(np.float32) / 32_768])
     images = np.concatenate([made.full, made.slices[0]])
-    assert np.abs(images.astype(int) - golden[scale]).max() <= 1  # a level may round the other way in another NumPy
+    assert (
+        np.abs(images.astype(int) - golden[scale]).max() <= 1
+    )  # a level may round the other way in another NumPy
     assert (images != golden[scale]).mean() < 1e-3
     if made.features is not None:
         np.testing.assert_allclose(made.features[0], golden["features"], rtol=1e-4, atol=1e-4)

@@ -22,7 +22,12 @@ CONFIG = SpectrogramConfig(image_size=64, slices=2, features=True)
 def files(tmp_path_factory):
     """Good files of many kinds, and bad ones between them, more than one batch."""
     folder = tmp_path_factory.mktemp("audio")
-    kinds = [("wav", "PCM_16", RATE, 1), ("wav", "PCM_16", RATE, 2), ("wav", "PCM_24", RATE, 1), ("wav", "PCM_16", 44_100, 2)]
+    kinds = [
+        ("wav", "PCM_16", RATE, 1),
+        ("wav", "PCM_16", RATE, 2),
+        ("wav", "PCM_24", RATE, 1),
+        ("wav", "PCM_16", 44_100, 2),
+    ]
     kinds += [
         ("au", "PCM_16", RATE, 1),
         ("flac", "PCM_16", RATE, 1),
@@ -92,4 +97,6 @@ def test_decoding_ahead_equals_file_after_file(files):
             np.testing.assert_array_equal(output.slices, expected.slices)
             np.testing.assert_array_equal(output.features, expected.features)
             assert output[3:] == expected[3:]
-        np.testing.assert_array_equal(next(engine.pipelined(iter(files), True, DEFAULTS)).full, plain[0][1].full)
+        np.testing.assert_array_equal(
+            next(engine.pipelined(iter(files), True, DEFAULTS)).full, plain[0][1].full
+        )

@@ -13,7 +13,9 @@ from tests.preprocess.engines.test_engines import assert_close
 
 
 @pytest.mark.parametrize("scale", ["linear", "log", "mel"])
-@pytest.mark.parametrize("slices", [{"slices": 4}, {"slice_seconds": 0.7, "slice_overlap": 0.5}, {"slices": 500}])
+@pytest.mark.parametrize(
+    "slices", [{"slices": 4}, {"slice_seconds": 0.7, "slice_overlap": 0.5}, {"slices": 500}]
+)
 def test_parts_equal_the_whole(monkeypatch, scale, slices):
     config = SpectrogramConfig(frequency_scale=scale, image_size=64, features=True, **slices)
     clips = [music(10 * RATE), np.zeros(10 * RATE, np.float32), music(3 * RATE) * np.float32(1e-25)]
@@ -45,7 +47,9 @@ def test_clips_of_different_lengths_do_not_change_each_other():
 @pytest.mark.parametrize("features", [True, False])
 def test_memory_does_not_grow_with_the_clip(tmp_path, features):
     """Except for its samples: two bytes each from the file, four as floats, four mirrored, and a few of features and images."""
-    growth = memory_mb("torch", tmp_path, 40, RATE, features) - memory_mb("torch", tmp_path, 10, RATE, features)
+    growth = memory_mb("torch", tmp_path, 40, RATE, features) - memory_mb(
+        "torch", tmp_path, 10, RATE, features
+    )
     assert growth < 30 * 60 * RATE * 14 / 1e6
 
 

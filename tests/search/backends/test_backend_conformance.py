@@ -37,7 +37,9 @@ class Case:
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self.name, self.options = name, options
 
-    def run(self, objective: Any, space: Space, seed: int = 0, log: TrialLog | None = None, **budget: Any) -> SearchResult:
+    def run(
+        self, objective: Any, space: Space, seed: int = 0, log: TrialLog | None = None, **budget: Any
+    ) -> SearchResult:
         jobs = 1 if self.name == "ray" else 2  # an actor takes seconds to start
         chosen = SearchBudget(**{"epochs": EPOCHS, "jobs": jobs, "scheduler": "none", **budget})
         return make_backend(self.name, **self.options).run(objective, space, chosen, seed, log)
@@ -68,25 +70,35 @@ def test_values_epochs_and_times_arrive_as_reported(case: Case, tmp_path: Path) 
 @pytest.mark.parametrize("sampler", ["random", "grid", "tpe", "gp"])
 def test_the_space_is_respected(case: Case, sampler: str) -> None:
     if sampler not in SAMPLERS[case.name]:
-        with pytest.raises(UsageError, match=f"sampler of backend {case.name} must be one of .*, got {sampler}"):
+        with pytest.raises(
+            UsageError, match=f"sampler of backend {case.name} must be one of .*, got {sampler}"
+        ):
             case.run(objectives.smooth, SPACE, sampler=sampler)
         return
-    result = case.run(objectives.smooth, SPACE, sampler=sampler, trials=12 if sampler == "gp" else 18)  # GP: 10 random ones first
+    result = case.run(
+        objectives.smooth, SPACE, sampler=sampler, trials=12 if sampler == "gp" else 18
+    )  # GP: 10 random ones first
     assert all(SPACE.contains(trial.params) for trial in result.trials)
     cells = Counter((trial.params["width"], trial.params["size"]) for trial in result.trials)
     if sampler in ("random", "grid"):
         assert cells == dict.fromkeys(cells, 3) and len(cells) == 6  # every cell, evenly
-        assert result.trials[0].params == SPACE.point(0, 0, shuffle=sampler == "random")  # the same on every backend
+        assert result.trials[0].params == SPACE.point(
+            0, 0, shuffle=sampler == "random"
+        )  # the same on every backend
     assert len(result.trials) == (12 if sampler == "gp" else 18)
     decades = Counter(math.floor(math.log10(trial.params["rate"])) for trial in result.trials[:10])
-    assert len(decades) >= 3 and max(decades.values()) <= 6  # uniformly drawn, nine in ten would lie in the top decade
+    assert (
+        len(decades) >= 3 and max(decades.values()) <= 6
+    )  # uniformly drawn, nine in ten would lie in the top decade
     assert len({trial.params["quality"] for trial in result.trials[:10]}) == 10
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband"])
 def test_a_hopeless_trial_is_stopped_early_and_a_good_one_is_not(case: Case, scheduler: str) -> None:
     if scheduler not in SCHEDULERS[case.name]:
-        with pytest.raises(UsageError, match=f"scheduler of backend {case.name} must be one of .*, got {scheduler}"):
+        with pytest.raises(
+            UsageError, match=f"scheduler of backend {case.name} must be one of .*, got {scheduler}"
+        ):
             case.run(objectives.smooth, LEVELS, scheduler=scheduler)
         return
     result = case.run(objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1)
@@ -102,7 +114,9 @@ def test_a_hopeless_trial_is_stopped_early_and_a_good_one_is_not(case: Case, sch
 
 def test_grace_is_kept(case: Case) -> None:
     scheduler = "median" if case.name == "random" else "asha"
-    result = case.run(objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1, grace=3)
+    result = case.run(
+        objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1, grace=3
+    )
     assert min(trial.epochs for trial in result.trials) == 3
 
 
@@ -121,7 +135,12 @@ def test_failures_are_recorded_and_the_search_goes_on(case: Case) -> None:
         if kind == "good":
             assert trial.state == "COMPLETE" and trial.epochs == EPOCHS and trial.error is None
         else:
-            assert trial.state == "FAILED" and trial.error == reasons[kind] and trial.values == [] and trial.attempt == 1
+            assert (
+                trial.state == "FAILED"
+                and trial.error == reasons[kind]
+                and trial.values == []
+                and trial.attempt == 1
+            )
     assert result.best is not None and result.best.params["kind"] == "good"
 
 
@@ -132,7 +151,9 @@ def test_a_search_whose_trials_all_fail_says_so(case: Case) -> None:
 
 
 def test_an_objective_that_cannot_be_prepared_ends_the_search_at_once(case: Case) -> None:
-    with pytest.raises(ShardwaveError, match="a search worker could not start: FileNotFoundError: no shard set here"):
+    with pytest.raises(
+        ShardwaveError, match="a search worker could not start: FileNotFoundError: no shard set here"
+    ):
         case.run(objectives.Unpreparable(), LEVELS, trials=4)
 
 
@@ -169,7 +190,9 @@ def test_a_trial_that_kills_every_worker_fails_with_the_reason(case: Case, tmp_p
     space = Space({"quality": Grid((0.25, 0.5))})
     result = case.run(objectives.Dying(tmp_path, times=9), space, trials=2, jobs=1, sampler="grid")
     failed, fine = sorted(result.trials, key=lambda trial: trial.params["quality"])
-    assert failed.state == "FAILED" and failed.attempt == 3 and "in each of 3 attempts" in (failed.error or "")
+    assert (
+        failed.state == "FAILED" and failed.attempt == 3 and "in each of 3 attempts" in (failed.error or "")
+    )
     assert fine.state == "COMPLETE" and fine.attempt == 1
     assert len(lines(tmp_path / "deaths")) == 3
 
@@ -178,7 +201,9 @@ def recorded(number: int, quality: float) -> Trial:
     params = {"quality": quality}
     values = [curve(params, epoch) for epoch in range(1, EPOCHS + 1)]
     times = [0.1 * epoch for epoch in range(1, EPOCHS + 1)]
-    return Trial(number, params, "COMPLETE", values, times, start=float(number), seconds=1.0, worker="elsewhere:1")
+    return Trial(
+        number, params, "COMPLETE", values, times, start=float(number), seconds=1.0, worker="elsewhere:1"
+    )
 
 
 def test_rungs_are_rebuilt_from_recorded_values(case: Case, tmp_path: Path) -> None:
@@ -189,7 +214,15 @@ def test_rungs_are_rebuilt_from_recorded_values(case: Case, tmp_path: Path) -> N
     scheduler = "median" if case.name == "random" else "asha"
     space = Space({"quality": Choice((0.1, 0.9))})
     points = [space.point(number, 0)["quality"] for number in range(6, 16)]
-    result = case.run(objectives.smooth, space, trials=16, jobs=1, scheduler=scheduler, sampler="random", log=TrialLog(tmp_path))
+    result = case.run(
+        objectives.smooth,
+        space,
+        trials=16,
+        jobs=1,
+        scheduler=scheduler,
+        sampler="random",
+        log=TrialLog(tmp_path),
+    )
     assert len(result.trials) == 16 and [trial.params["quality"] for trial in result.trials[6:]] == points
     assert {trial.epochs for trial in result.trials[6:] if trial.params["quality"] == 0.1} == {1}
     assert {trial.epochs for trial in result.trials[6:] if trial.params["quality"] == 0.9} == {EPOCHS}
@@ -197,7 +230,9 @@ def test_rungs_are_rebuilt_from_recorded_values(case: Case, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_trials_that_were_running_are_run_again_under_their_numbers(case: Case, sampler: str, tmp_path: Path) -> None:
+def test_trials_that_were_running_are_run_again_under_their_numbers(
+    case: Case, sampler: str, tmp_path: Path
+) -> None:
     if sampler not in SAMPLERS[case.name]:
         return
     from shardwave.search.trial import Assignment
@@ -215,7 +250,9 @@ def test_trials_that_were_running_are_run_again_under_their_numbers(case: Case, 
     assert [trial.attempt for trial in result.trials] == [1, 2, 1]
     assert result.trials[1].params == lost and result.trials[0].values == [0.5]
     assert result.trials[1].values == [curve(lost, epoch) for epoch in range(1, EPOCHS + 1)]
-    assert len({trial.params["quality"] for trial in result.trials}) == 3  # what comes next does not repeat what was
+    assert (
+        len({trial.params["quality"] for trial in result.trials}) == 3
+    )  # what comes next does not repeat what was
 
 
 def test_a_finished_search_runs_nothing_more(case: Case, tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ class Unimportable:
 
 
 def test_a_module_that_is_missing_ends_the_search() -> None:
-    with pytest.raises(ShardwaveError, match="could not start: ModuleNotFoundError: No module named 'no_such_module'"):
+    with pytest.raises(
+        ShardwaveError, match="could not start: ModuleNotFoundError: No module named 'no_such_module'"
+    ):
         make_backend("random").run(Unimportable(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
@@ -37,7 +39,9 @@ class DiesAtStart:
 
 
 def test_workers_that_die_at_once_end_the_search() -> None:
-    with pytest.raises(ShardwaveError, match="search workers do not start: the last one ended with exit status 3"):
+    with pytest.raises(
+        ShardwaveError, match="search workers do not start: the last one ended with exit status 3"
+    ):
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
@@ -56,5 +60,7 @@ def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
         "    print('{\"done\": true}')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True
+    )
     assert json.loads(done.stdout) == {"done": True} and done.stderr.count("from the objective") == 2

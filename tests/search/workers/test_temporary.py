@@ -26,7 +26,9 @@ def test_a_long_temporary_folder_is_not_used(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["random", "ray"])
-def test_the_next_search_removes_what_a_killed_group_left(backend: str, feature_set: Path, tmp_path: Path) -> None:
+def test_the_next_search_removes_what_a_killed_group_left(
+    backend: str, feature_set: Path, tmp_path: Path
+) -> None:
     root, folder = Path(__file__).parents[3], Path("/tmp") / f"t{os.getpid()}"
     folder.mkdir()
     command = [
@@ -45,7 +47,9 @@ def test_the_next_search_removes_what_a_killed_group_left(backend: str, feature_
     environment = {**os.environ, "TMPDIR": str(folder)}
     try:
         process = subprocess.Popen(
-            [*command, "--trials", "500", "--out", str(tmp_path / "killed")], env=environment, start_new_session=True
+            [*command, "--trials", "500", "--out", str(tmp_path / "killed")],
+            env=environment,
+            start_new_session=True,
         )
         until = time.monotonic() + 120
         while not (tmp_path / "killed" / "started.jsonl").exists():
@@ -55,7 +59,9 @@ def test_the_next_search_removes_what_a_killed_group_left(backend: str, feature_
         process.wait()
         left = [path.stat().st_mode & 0o777 for path in folder.iterdir()]
         assert left == [0o700] or (backend == "ray" and left == [])  # closed to others, also by Ray
-        subprocess.run([*command, "--trials", "2", "--out", str(tmp_path / "next")], env=environment, check=True)
+        subprocess.run(
+            [*command, "--trials", "2", "--out", str(tmp_path / "next")], env=environment, check=True
+        )
         assert not list(folder.iterdir())
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True)

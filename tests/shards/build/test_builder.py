@@ -30,7 +30,9 @@ from tests.shards.conftest import CONFIG, RATE, labelled, write_clip
 
 def digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every shard's files."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*-*-*.*"))}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*-*-*.*"))
+    }
 
 
 def test_what_is_built_is_what_the_engine_makes(built: Path, audio: Path) -> None:
@@ -48,18 +50,35 @@ def test_what_is_built_is_what_the_engine_makes(built: Path, audio: Path) -> Non
             rows = np.flatnonzero(slices.clip == full.clip[i])
             assert (slices.gather(rows)["npy"] == made.slices[0]).all()
             assert opened.classes[full.cls[i]] == meta["label"] == meta["path"].split("/")[0]
-            assert [slices.meta(row)["slice"] for row in rows] == [0, 1, 2] and (slices.cls[rows] == full.cls[i]).all()
-            known = {"group": None, "fold": None, "view": "full", "slice": None, "start": 0.0, "length": 0.4, "source_rate": RATE}
+            assert [slices.meta(row)["slice"] for row in rows] == [0, 1, 2] and (
+                slices.cls[rows] == full.cls[i]
+            ).all()
+            known = {
+                "group": None,
+                "fold": None,
+                "view": "full",
+                "slice": None,
+                "start": 0.0,
+                "length": 0.4,
+                "source_rate": RATE,
+            }
             assert meta == {"label": meta["label"], "path": meta["path"], **known}
             seen.add(meta["path"])
     assert seen == {str(path.relative_to(audio)) for path in audio.rglob("*.wav")}
     third = opened.view("val", "slice").meta(2)
-    assert (third["start"], third["length"]) == (17 * 128 / RATE, 9 * 128 / RATE)  # 26 frames: slices of 8, 9 and 9
+    assert (third["start"], third["length"]) == (
+        17 * 128 / RATE,
+        9 * 128 / RATE,
+    )  # 26 frames: slices of 8, 9 and 9
 
 
 def test_the_manifest_says_what_is_there(built: Path) -> None:
     manifest = json.loads((built / "manifest.json").read_text())
-    assert manifest["clips"] == 24 and manifest["quarantined"] == 0 and manifest["audio_seconds"] == pytest.approx(24 * 0.4)
+    assert (
+        manifest["clips"] == 24
+        and manifest["quarantined"] == 0
+        and manifest["audio_seconds"] == pytest.approx(24 * 0.4)
+    )
     assert manifest["fields"]["npy"] == {"dtype": "uint8", "shape": [32, 32]}
     assert set(manifest["fields"]) == {"npy", "cls", "json"}
     for split, views in manifest["splits"].items():
@@ -67,7 +86,11 @@ def test_the_manifest_says_what_is_there(built: Path) -> None:
             assert [shard["file"] for shard in shards] == [f"{split}-{view}-{i:04d}.tar" for i in range(3)]
             for shard in shards:
                 builder = manifest["builders"][shard["builder"]]
-                assert builder["engine"] == "numba" and builder["device"] == "cpu" and "numpy" in builder["versions"]
+                assert (
+                    builder["engine"] == "numba"
+                    and builder["device"] == "cpu"
+                    and "numpy" in builder["versions"]
+                )
                 assert builder["cpu_capability"] in ("AVX512", "AVX2", "baseline")
     assert manifest["environment"]["python"] and (built / "quarantine.jsonl").read_text() == ""
     assert sorted(path.name for path in built.iterdir() if path.name.startswith(".")) == [LOCK]
@@ -77,7 +100,12 @@ def test_the_manifest_says_what_is_there(built: Path) -> None:
 @pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
     for workers in (1, 7):
-        build(audio, tmp_path / f"{workers}", CONFIG, BuildOptions(workers=workers, min_shards=3, val_fraction=0.25))
+        build(
+            audio,
+            tmp_path / f"{workers}",
+            CONFIG,
+            BuildOptions(workers=workers, min_shards=3, val_fraction=0.25),
+        )
         assert digests(tmp_path / f"{workers}") == digests(built)
 
 
@@ -112,7 +140,9 @@ def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path
     ]
     for i, name in enumerate(names):
         write_clip(tmp_path / "audio" / name, i)
-    build(tmp_path / "audio", tmp_path / "set", CONFIG, BuildOptions(workers=1, val_fraction=0.5, min_shards=1))
+    build(
+        tmp_path / "audio", tmp_path / "set", CONFIG, BuildOptions(workers=1, val_fraction=0.5, min_shards=1)
+    )
     verify(open_set(tmp_path / "set"))
     opened = open_set(tmp_path / "set")
     view = opened.view(["train", "val"])
@@ -159,13 +189,20 @@ def test_slices_of_a_given_length_and_none(tmp_path: Path) -> None:
     }
     assert counts == {"a/0.wav": 1, "b/1.wav": 2, "a/2.wav": 3, "b/3.wav": 4}
     verify(open_set(tmp_path / "long"))
-    build(tmp_path / "audio", tmp_path / "none", dataclasses.replace(CONFIG, slices=0), BuildOptions(workers=1, val_fraction=0.5))
+    build(
+        tmp_path / "audio",
+        tmp_path / "none",
+        dataclasses.replace(CONFIG, slices=0),
+        BuildOptions(workers=1, val_fraction=0.5),
+    )
     assert open_set(tmp_path / "none").views == ["full"]
     with pytest.raises(UsageError, match="has no slice view"):
         open_set(tmp_path / "none").view("train", "slice")
 
 
-def test_bad_files_are_set_aside_with_their_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_are_set_aside_with_their_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     audio = tmp_path / "audio"
     for i in range(16):
         write_clip(audio / "ab"[i % 2] / f"{i:02d}.wav", i)
@@ -184,14 +221,21 @@ def test_bad_files_are_set_aside_with_their_reasons(tmp_path: Path, capsys: pyte
     assert "3 quarantined" in capsys.readouterr().err
     with pytest.raises(TooManyBadInputs):  # nothing to do, and still too many
         build(audio, tmp_path / "set", CONFIG, options)
-    assert build(audio, tmp_path / "set", CONFIG, dataclasses.replace(options, max_bad_fraction=0.2))["quarantined"] == 3
+    assert (
+        build(audio, tmp_path / "set", CONFIG, dataclasses.replace(options, max_bad_fraction=0.2))[
+            "quarantined"
+        ]
+        == 3
+    )
 
 
 def test_a_folder_without_one_usable_file(tmp_path: Path) -> None:
     for i in range(4):
         (tmp_path / "audio" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "audio" / "ab"[i % 2] / f"{i}.wav").touch()
-    with pytest.raises(ShardwaveError, match=r"every clip was quarantined \(4 of 4 in all\), such as a/0.wav: empty file"):
+    with pytest.raises(
+        ShardwaveError, match=r"every clip was quarantined \(4 of 4 in all\), such as a/0.wav: empty file"
+    ):
         build(tmp_path / "audio", tmp_path / "set", CONFIG, BuildOptions(workers=1, val_fraction=0.5))
 
 
@@ -200,7 +244,10 @@ def test_a_folder_without_one_usable_file(tmp_path: Path) -> None:
     [
         (lambda audio: None, "AUDIO must be a folder"),
         (lambda audio: audio.mkdir(), "contains no audio files"),
-        (lambda audio: [write_clip(audio / "one" / f"{i}.wav", i) for i in range(4)], "at least two classes, got one: 'one'"),
+        (
+            lambda audio: [write_clip(audio / "one" / f"{i}.wav", i) for i in range(4)],
+            "at least two classes, got one: 'one'",
+        ),
         (lambda audio: write_clip(audio / "a.wav", 0), "are directly in"),
     ],
 )
@@ -243,7 +290,9 @@ OPTIONS = BuildOptions(workers=1, min_shards=3, val_fraction=0.25)
         (CONFIG, dataclasses.replace(OPTIONS, engine="reference"), "engine numba -> reference"),
     ],
 )
-def test_other_options_are_refused(built: Path, audio: Path, config: SpectrogramConfig, options: BuildOptions, told: str) -> None:
+def test_other_options_are_refused(
+    built: Path, audio: Path, config: SpectrogramConfig, options: BuildOptions, told: str
+) -> None:
     before = digests(built)
     with pytest.raises(UsageError) as caught:
         build(audio, built, config, options)
@@ -272,7 +321,9 @@ def test_other_inputs_are_refused_with_what_changed(built: Path, audio: Path, tm
     write_clip(copy / "class 1" / "new.wav", 1)
     write_clip(copy / "class 1" / "newer.wav", 1)
     assert "2 clips added (class 1/new.wav, ...)" in told()
-    rows = [f"{path.relative_to(audio)},{'xyz'[i % 3]}" for i, path in enumerate(sorted(audio.rglob("*.wav")))]
+    rows = [
+        f"{path.relative_to(audio)},{'xyz'[i % 3]}" for i, path in enumerate(sorted(audio.rglob("*.wav")))
+    ]
     with pytest.raises(UsageError, match="24 clips with another label, group, fold or split"):
         build(audio, built, CONFIG, dataclasses.replace(OPTIONS, labels=labelled(copy, rows)))
 
@@ -286,8 +337,20 @@ def test_overwriting_replaces_the_set_and_nothing_else(built: Path, audio: Path,
     build(audio, tmp_path / "set", config, dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
     verify(open_set(tmp_path / "set"))
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(
-        [LOCK, "inputs.jsonl", "manifest.json", "notes.txt", "other-full-0000.tar", "quarantine.jsonl", "train-full-0099.tar"]
-        + [f"{split}-full-0000{suffix}" for split in ("train", "val") for suffix in (".tar", ".index", ".idx")]
+        [
+            LOCK,
+            "inputs.jsonl",
+            "manifest.json",
+            "notes.txt",
+            "other-full-0000.tar",
+            "quarantine.jsonl",
+            "train-full-0099.tar",
+        ]
+        + [
+            f"{split}-full-0000{suffix}"
+            for split in ("train", "val")
+            for suffix in (".tar", ".index", ".idx")
+        ]
     )
 
 
@@ -306,7 +369,12 @@ def test_overwriting_that_was_killed_goes_on(built: Path, audio: Path, tmp_path:
         (out / name).unlink()
     with pytest.raises(UsageError, match="holds an unfinished set that was not built from audio"):
         build(audio, out, CONFIG, OPTIONS)
-    build(audio, out, dataclasses.replace(CONFIG, slices=0), dataclasses.replace(OPTIONS, min_shards=1, overwrite=True))
+    build(
+        audio,
+        out,
+        dataclasses.replace(CONFIG, slices=0),
+        dataclasses.replace(OPTIONS, min_shards=1, overwrite=True),
+    )
     assert verify(open_set(out))["shards"] == 2 and len(list(out.glob("*.tar"))) == 2
 
 
@@ -326,6 +394,11 @@ def test_a_folder_that_holds_something_else_is_refused(audio: Path, tmp_path: Pa
 
 def test_shards_stay_near_the_size_asked_for(audio: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, image_size=256, slices=2)  # 24 clips x 2 slices x 68 kB
-    build(audio, tmp_path / "set", config, BuildOptions(workers=1, shard_mb=0.5, min_shards=1, val_fraction=0.25))
+    build(
+        audio,
+        tmp_path / "set",
+        config,
+        BuildOptions(workers=1, shard_mb=0.5, min_shards=1, val_fraction=0.25),
+    )
     sizes = [path.stat().st_size for path in (tmp_path / "set").glob("*-slice-*.tar")]
     assert max(sizes) <= 0.6e6 and len(sizes) == 7

@@ -82,7 +82,18 @@ def none_left() -> Iterator[None]:
 
 def start(audio: Path | str, out: Path | str, address: str, *more: str) -> subprocess.Popen[str]:
     """The command, on its way; its standard error is kept."""
-    command = [sys.executable, ROOT / "cli.py", "shard", audio, "--out", out, "--address", address, *OPTIONS, *more]
+    command = [
+        sys.executable,
+        ROOT / "cli.py",
+        "shard",
+        audio,
+        "--out",
+        out,
+        "--address",
+        address,
+        *OPTIONS,
+        *more,
+    ]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
     return started[-1]
@@ -109,9 +120,13 @@ def check_same(out: Path, whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_three_nodes_give_the_bytes_of_one(clips: Path, whole: Path, nodes: list[Node], tmp_path: Path) -> None:
+def test_three_nodes_give_the_bytes_of_one(
+    clips: Path, whole: Path, nodes: list[Node], tmp_path: Path
+) -> None:
     process = start(clips, tmp_path / "set", nodes[0].address)
-    wait_for(lambda: all(node.workers() for node in nodes) or process.poll() is not None, "a task on every node")
+    wait_for(
+        lambda: all(node.workers() for node in nodes) or process.poll() is not None, "a task on every node"
+    )
     assert process.poll() is None, process.communicate()
     assert "48 clips, 24 shards per view, engine reference on cpu, 3 workers" in ended(process)
     check_same(tmp_path / "set", whole)
@@ -134,7 +149,9 @@ def test_a_node_killed_half_way(clips: Path, whole: Path, nodes: list[Node], tmp
 
         for _ in range(3):  # a node that has just joined may come too late to have anything in hand
             process = start(clips, out, address, "--workers", "4")
-            wait_for(lambda running=process: at_work() or running.poll() is not None, "the fourth node at work")
+            wait_for(
+                lambda running=process: at_work() or running.poll() is not None, "the fourth node at work"
+            )
             if process.poll() is None:
                 break
             ended(process)
@@ -143,7 +160,11 @@ def test_a_node_killed_half_way(clips: Path, whole: Path, nodes: list[Node], tmp
     finally:
         victim.kill()
     before = records(out)
-    kept = {path: path.stat().st_mtime_ns for record in before for path in out.glob(f"{record.stem.replace('-', '-*-')}.tar")}
+    kept = {
+        path: path.stat().st_mtime_ns
+        for record in before
+        for path in out.glob(f"{record.stem.replace('-', '-*-')}.tar")
+    }
     ended(process)
     assert 0 < len(before) < 24 and {path: path.stat().st_mtime_ns for path in kept} == kept
     check_same(out, whole)
@@ -151,7 +172,9 @@ def test_a_node_killed_half_way(clips: Path, whole: Path, nodes: list[Node], tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_driver_killed_and_resumed(clips: Path, whole: Path, nodes: list[Node], tmp_path: Path, how: signal.Signals) -> None:
+def test_a_driver_killed_and_resumed(
+    clips: Path, whole: Path, nodes: list[Node], tmp_path: Path, how: signal.Signals
+) -> None:
     out = tmp_path / "set"
     process = start(clips, out, nodes[0].address)
     wait_for(lambda: len(records(out)) >= 2 or process.poll() is not None, "two shards")
@@ -172,12 +195,17 @@ def test_from_a_store_to_a_store(clips: Path, whole: Path, nodes: list[Node], tm
     audio, out = s3.bucket("audio") + "/clips", s3.bucket("sets") + "/set"
     s3.upload(clips, audio)
     process = start(audio, out, nodes[0].address)
-    wait_for(lambda: sum(name.endswith(".json") for name in s3.objects(out)) >= 2 or process.poll() is not None, "two shards")
+    wait_for(
+        lambda: sum(name.endswith(".json") for name in s3.objects(out)) >= 2 or process.poll() is not None,
+        "two shards",
+    )
     process.kill()
     process.communicate(timeout=200)
     wait_for(lambda: not any(node.workers() for node in nodes), "the tasks' end")
     before = s3.objects(out)
-    done = [name.rsplit("/", 1)[-1].removesuffix(".json").split("-") for name in before if name.endswith(".json")]
+    done = [
+        name.rsplit("/", 1)[-1].removesuffix(".json").split("-") for name in before if name.endswith(".json")
+    ]
     kept = [f"{split}-{view}-{number}.tar" for split, number in done for view in ("full", "slice")]
     assert "manifest.json" not in before and kept and len(done) < 24
     ended(start(audio, out, nodes[0].address, "--break-lock"))
@@ -193,22 +221,32 @@ def test_folders_that_a_node_does_not_see(clips: Path, nodes: list[Node], tmp_pa
     """One line says so: here the folder goes while the workers start."""
     copy = shutil.copytree(clips, tmp_path / "copy")
     process = start(copy, tmp_path / "set", nodes[0].address)
-    wait_for(lambda: (tmp_path / "set" / BUILD / "plan.jsonl").exists() or process.poll() is not None, "the plan")
+    wait_for(
+        lambda: (tmp_path / "set" / BUILD / "plan.jsonl").exists() or process.poll() is not None, "the plan"
+    )
     copy.rename(tmp_path / "elsewhere")
     _, told = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert re.search(r"error: the node \S+ does not see .+wav: AUDIO must lie on storage that all nodes share", told), told
+    assert re.search(
+        r"error: the node \S+ does not see .+wav: AUDIO must lie on storage that all nodes share", told
+    ), told
 
 
 @pytest.mark.parametrize(
     ("address", "status", "told"),
     [
-        ("127.0.0.1:1", 1, r"error: --address 127\.0\.0\.1:1: no Ray cluster answers there: Connection refused"),
+        (
+            "127.0.0.1:1",
+            1,
+            r"error: --address 127\.0\.0\.1:1: no Ray cluster answers there: Connection refused",
+        ),
         ("nonsense", 2, "error: --address must be auto or HOST:PORT of a Ray cluster, got nonsense"),
         ("http://127.0.0.1:80", 2, "error: --address must be auto or HOST:PORT of a Ray cluster"),
     ],
 )
-def test_a_wrong_address_is_one_line(clips: Path, tmp_path: Path, address: str, status: int, told: str) -> None:
+def test_a_wrong_address_is_one_line(
+    clips: Path, tmp_path: Path, address: str, status: int, told: str
+) -> None:
     process = start(clips, tmp_path / "set", address)
     _, line = process.communicate(timeout=200)
     assert process.returncode == status and re.match(told, line) and line.count("\n") == 1

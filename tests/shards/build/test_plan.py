@@ -17,7 +17,9 @@ def make(audio: Path, seed: int = 0, **changed: object) -> plan.Plan:
     paths = sorted(str(path.relative_to(audio)) for path in audio.rglob("*.wav"))
     clips = [Clip(path, path.split("/")[0]) for path in paths]
     classes = sorted({path.split("/")[0] for path in paths})
-    return plan.make(clips, classes, ["train"] * len(clips), audio, CONFIG, {**OPTIONS, "seed": seed, **changed})
+    return plan.make(
+        clips, classes, ["train"] * len(clips), audio, CONFIG, {**OPTIONS, "seed": seed, **changed}
+    )
 
 
 @pytest.mark.parametrize("clips", [1, 2, 3, 7, 100, 1000])

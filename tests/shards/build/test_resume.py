@@ -28,7 +28,9 @@ from tests.shards.conftest import CONFIG, write_clip
 
 def options(clips: Path, **changed: Any) -> BuildOptions:
     """Two folds of twelve shards per view."""
-    return BuildOptions(**{"labels": clips / "labels.csv", "workers": 2, "min_shards": 12, "engine": "reference", **changed})
+    return BuildOptions(
+        **{"labels": clips / "labels.csv", "workers": 2, "min_shards": 12, "engine": "reference", **changed}
+    )
 
 
 PROGRAM = """
@@ -139,7 +141,11 @@ def test_a_killed_worker(clips: Path, whole: Path, tmp_path: Path) -> None:
     kept = {path: path.stat().st_mtime_ns for path in done}
     _, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
-    assert re.search(r"a building process was killed by signal 9 \(.*\); built again: fold\S+(, fold\S+)?$", told, re.MULTILINE)
+    assert re.search(
+        r"a building process was killed by signal 9 \(.*\); built again: fold\S+(, fold\S+)?$",
+        told,
+        re.MULTILINE,
+    )
     assert "Traceback" not in told
     assert digests(tmp_path / "set") == digests(whole)
     assert kept and {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -154,7 +160,9 @@ def test_an_interrupted_build(clips: Path, whole: Path, tmp_path: Path) -> None:
     below = workers(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
-    assert below and told.count("Traceback") == 1 and told.splitlines()[-1] == "KeyboardInterrupt"  # the program's own
+    assert (
+        below and told.count("Traceback") == 1 and told.splitlines()[-1] == "KeyboardInterrupt"
+    )  # the program's own
     assert not any(map(running, below))
     assert not [path.name for path in (tmp_path / "set").rglob("*.tmp")]
     check_finishes(clips, tmp_path / "set", whole)
@@ -205,7 +213,9 @@ def unfinished(whole: Path, out: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "index", "idx", "record", "leftover"])
-def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, tmp_path: Path, damage: str) -> None:
+def test_done_shards_are_checked_before_they_are_kept(
+    clips: Path, whole: Path, tmp_path: Path, damage: str
+) -> None:
     out = unfinished(whole, tmp_path / "set")
     tar, stem = out / "fold1-slice-0003.tar", "fold1-slice-0003"
     if damage == "flipped":
@@ -223,7 +233,11 @@ def test_done_shards_are_checked_before_they_are_kept(clips: Path, whole: Path, 
     else:
         (out / ".fold1-slice-0003.tar.12345.tmp").write_bytes(b"half")
         (out / BUILD / ".fold1-0003.json.12345.tmp").write_bytes(b"half")
-    others = {path: path.stat().st_mtime_ns for path in out.glob("*.tar") if "fold1-" not in path.name or "0003" not in path.name}
+    others = {
+        path: path.stat().st_mtime_ns
+        for path in out.glob("*.tar")
+        if "fold1-" not in path.name or "0003" not in path.name
+    }
     build(clips, out, CONFIG, options(clips))
     assert digests(out) == digests(whole) and verify(open_set(out))["clips"] == 48
     assert {path: path.stat().st_mtime_ns for path in others} == others
@@ -302,7 +316,10 @@ if __name__ == "__main__":
 def test_a_full_disk(clips: Path, tmp_path: Path, how: str) -> None:
     """A real one (a small tmpfs in a mount namespace of its own), and a limit on the size of files, which needs no rights."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"] if how == "tmpfs" else []
-    if namespace and (shutil.which("unshare") is None or subprocess.run([*namespace, "true"], capture_output=True).returncode):
+    if namespace and (
+        shutil.which("unshare") is None
+        or subprocess.run([*namespace, "true"], capture_output=True).returncode
+    ):
         pytest.skip("mount namespaces are not allowed here; the limit is tested")
     program = tmp_path / "program.py"
     program.write_text(FULL_DISK)
@@ -312,5 +329,7 @@ def test_a_full_disk(clips: Path, tmp_path: Path, how: str) -> None:
     done = subprocess.run(command, env={**os.environ, **path}, capture_output=True, text=True, timeout=120)
     told, *rest = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert told.startswith("no space left while writing") and "run the same command again to finish it" in told
+    assert (
+        told.startswith("no space left while writing") and "run the same command again to finish it" in told
+    )
     assert rest == ["48"]

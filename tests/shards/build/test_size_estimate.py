@@ -42,14 +42,21 @@ def summed(
     inputs = preparation.find_inputs(audio, config, options)
     planned = preparation.make_plan(inputs, options, "numba", "cpu")
     made = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
-    return made, size_estimate.warnings(made, 1_000_000, size_estimate.smaller(planned, inputs.survey, inputs.config))
+    return made, size_estimate.warnings(
+        made, 1_000_000, size_estimate.smaller(planned, inputs.survey, inputs.config)
+    )
 
 
 WORDS = [0.3 + 0.05 * i for i in range(16)]
 SONGS = [2.0, 5.5, 3.1, 8.0, 2.0, 4.4, 7.9, 6.5]
 FOLDERS = {
     "short words": (WORDS, 8_000, "wav", AutoConfig(preset_values("speech"))),
-    "slices of a length": (SONGS, 22_050, "mp3", AutoConfig({"slice_seconds": 1.5, "slice_overlap": 0.5, "image_size": 64})),
+    "slices of a length": (
+        SONGS,
+        22_050,
+        "mp3",
+        AutoConfig({"slice_seconds": 1.5, "slice_overlap": 0.5, "image_size": 64}),
+    ),
     "ten slices and features": (SONGS, 44_100, "flac", AutoConfig({"image_size": 128, "features": True})),
     "padded": (SONGS, 16_000, "ogg", AutoConfig({"image_size": 256, "fit": "pad", "slices": 6})),
 }
@@ -79,14 +86,19 @@ def test_the_estimate_is_within_ten_per_cent_of_what_is_built(name: str, tmp_pat
 
 def test_unused_seconds_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audio = sounds(tmp_path / "audio", [1.0, 1.0, 1.7, 2.5, 0.2, 1.0])
-    config = SpectrogramConfig(sample_rate=8_000, n_fft=256, hop_length=80, image_size=16, slices=0, slice_seconds=1.0)
+    config = SpectrogramConfig(
+        sample_rate=8_000, n_fft=256, hop_length=80, image_size=16, slices=0, slice_seconds=1.0
+    )
     manifest = build(audio, tmp_path / "sliced", config, OPTIONS)
     assert manifest["unused_seconds"] == {"full": 0.0, "slice": pytest.approx(0.7 + 0.5)}
     assert "1.2 s of audio (16 %), at the ends of clips, are in no slice" in capsys.readouterr().err
     config = dataclasses.replace(config, slice_seconds=None, fit="crop", fit_seconds=0.8)
     manifest = build(audio, tmp_path / "cropped", config, OPTIONS)
     assert manifest["unused_seconds"] == {"full": pytest.approx(3 * 0.2 + 0.9 + 1.7), "slice": 0.0}
-    assert "3.2 s of audio (43 %), at the ends of clips, are in no image of a whole clip" in capsys.readouterr().err
+    assert (
+        "3.2 s of audio (43 %), at the ends of clips, are in no image of a whole clip"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_same_inputs_choose_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +122,12 @@ def test_a_large_folder_is_sampled_evenly(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(survey, "MAX_HEADERS", 20)
     clips = discover(audio)
     found = survey.read(audio, clips)
-    assert len(found.rows) == 20 and found.rows[0] == 0 and found.rows[-1] == 59 and np.diff(found.rows).max() <= 4
+    assert (
+        len(found.rows) == 20
+        and found.rows[0] == 0
+        and found.rows[-1] == 59
+        and np.diff(found.rows).max() <= 4
+    )
     assert (survey.read(audio, clips).rows == found.rows).all() and not found.complete
     assert survey.read(audio, clips, complete=True).complete
     made, _ = summed(audio, AutoConfig({"image_size": 16}))
@@ -127,7 +144,9 @@ def test_what_has_no_header_is_counted_and_nothing_waits(tmp_path: Path) -> None
     (audio / "a" / "text.mp3").write_text("no audio")
     (audio / "b" / "folder.wav").mkdir()
     os.mkfifo(audio / "a" / "pipe")
-    clips = [Clip(f"a/{name}", "a") for name in ("clip 000.wav", "empty.wav", "text.mp3", "pipe", "missing.wav")]
+    clips = [
+        Clip(f"a/{name}", "a") for name in ("clip 000.wav", "empty.wav", "text.mp3", "pipe", "missing.wav")
+    ]
     found = survey.read(audio, [*clips, Clip("b/folder.wav", "b")])
     assert found.readable.tolist() == [True, False, False, False, False, False]
     made, _ = summed(audio, AutoConfig({}))
@@ -140,18 +159,38 @@ def test_nothing_readable_has_defaults(tmp_path: Path) -> None:
         (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "audio" / name).touch()
     made, lines = preview(tmp_path / "audio", tmp_path / "set", AutoConfig({"fit": "crop"}), OPTIONS)
-    assert (made.config.sample_rate, made.config.slices, made.lengths, made.seconds) == (22_050, 10, None, None)
+    assert (made.config.sample_rate, made.config.slices, made.lengths, made.seconds) == (
+        22_050,
+        10,
+        None,
+        None,
+    )
     assert made.images == {"full": 0, "slice": 0} and "4 of 4 are unreadable" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("lengths", "rate", "values", "words"),
     [
-        ([1.0] * 4, 8_000, {"sample_rate": 22_050}, ["8,000 Hz or less", "64 % of each image is black", "--sample-rate auto"]),
-        ([1.0] * 4, 8_000, {"slices": 10}, ["slices of 0.1 s are shorter than a window (0.256 s)", "--slices auto"]),
+        (
+            [1.0] * 4,
+            8_000,
+            {"sample_rate": 22_050},
+            ["8,000 Hz or less", "64 % of each image is black", "--sample-rate auto"],
+        ),
+        (
+            [1.0] * 4,
+            8_000,
+            {"slices": 10},
+            ["slices of 0.1 s are shorter than a window (0.256 s)", "--slices auto"],
+        ),
         ([2.0] * 4, 8_000, {"slices": 6}, ["slices of 0.34 s are shorter than 0.5 s", "--slices auto"]),
         ([0.2] * 4, 8_000, {}, ["half of the clips are shorter than a window of 0.256 s", "--n-fft"]),
-        ([0.2, 0.3, 3.0, 20.0], 8_000, {"slices": 0}, ["clips of 0.2 to 20 s", "--slice-seconds", "--fit crop"]),
+        (
+            [0.2, 0.3, 3.0, 20.0],
+            8_000,
+            {"slices": 0},
+            ["clips of 0.2 to 20 s", "--slice-seconds", "--fit crop"],
+        ),
         ([1.0] * 4, 8_000, {"slices": 0}, ["1.06 MB", "1 MB are free", "--out"]),
     ],
 )
@@ -175,13 +214,17 @@ def test_a_set_much_larger_than_its_audio(tmp_path: Path, monkeypatch: pytest.Mo
     small, _ = summed(audio, AutoConfig({"slices": 0, "image_size": 128}))
     assert f"{made.bytes / made.audio_bytes:.2g} times as large" in line and "--slices 0 (1.06 MB)" in line
     assert f"--slices 0 --image-size 128 ({small.bytes / 1e3:.3g} kB)" in line
-    assert not [line for line in summed(audio, AutoConfig({"slices": 0, "image_size": 64}))[1] if "as large" in line]
+    assert not [
+        line for line in summed(audio, AutoConfig({"slices": 0, "image_size": 64}))[1] if "as large" in line
+    ]
 
 
 def test_a_dry_run_refuses_what_the_build_would(tmp_path: Path) -> None:
     audio = sounds(tmp_path / "audio", [1.0] * 4)
     with pytest.raises(UsageError, match="not there.wav"):
-        preview(audio, tmp_path / "set", AutoConfig({}), BuildOptions(labels=labelled(audio, ["not there.wav,x"])))
+        preview(
+            audio, tmp_path / "set", AutoConfig({}), BuildOptions(labels=labelled(audio, ["not there.wav,x"]))
+        )
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "thesis.tex").touch()
     with pytest.raises(UsageError, match="holds something else"):
@@ -189,6 +232,8 @@ def test_a_dry_run_refuses_what_the_build_would(tmp_path: Path) -> None:
 
 
 def test_json_of_the_summary(tmp_path: Path) -> None:
-    made, _ = preview(sounds(tmp_path / "audio", [1.0] * 4), tmp_path / "set", AutoConfig({"image_size": 16}), OPTIONS)
+    made, _ = preview(
+        sounds(tmp_path / "audio", [1.0] * 4), tmp_path / "set", AutoConfig({"image_size": 16}), OPTIONS
+    )
     found = json.loads(json.dumps(dataclasses.asdict(made)))
     assert found["clips"] == 4 and found["rates"] == {"8000": 4} and found["config"]["sample_rate"] == 8_000

@@ -68,7 +68,9 @@ def whole(clips: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 def options(**changed: object) -> BuildOptions:
     """Two folds of four shards per view."""
-    return BuildOptions(**{"workers": 1, "min_shards": 4, "engine": "reference", "max_bad_fraction": 0.1, **changed})  # type: ignore[arg-type]
+    return BuildOptions(
+        **{"workers": 1, "min_shards": 4, "engine": "reference", "max_bad_fraction": 0.1, **changed}
+    )  # type: ignore[arg-type]
 
 
 def check_same(url: str, whole: Path, tmp_path: Path) -> None:
@@ -77,8 +79,12 @@ def check_same(url: str, whole: Path, tmp_path: Path) -> None:
     assert names == {path.name for path in whole.iterdir() if not path.name.startswith(".")}
     s3.store().get(url.removeprefix("s3://"), str(tmp_path / "fetched"), recursive=True)
     assert digests(tmp_path / "fetched") == digests(whole)
-    assert (tmp_path / "fetched" / "quarantine.jsonl").read_bytes() == (whole / "quarantine.jsonl").read_bytes()
-    one, other = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path / "fetched", whole))
+    assert (tmp_path / "fetched" / "quarantine.jsonl").read_bytes() == (
+        whole / "quarantine.jsonl"
+    ).read_bytes()
+    one, other = (
+        json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path / "fetched", whole)
+    )
     assert one["environment"].pop("date") and other["environment"].pop("date")
     assert one == other
 
@@ -90,7 +96,9 @@ def test_audio_and_set_in_a_store(
     build(clips[1], out, CONFIG, options())
     check_same(out, whole, tmp_path)
     before = s3.objects(out)
-    assert build(clips[1], out, CONFIG, options()) == json.loads((tmp_path / "fetched" / "manifest.json").read_text())
+    assert build(clips[1], out, CONFIG, options()) == json.loads(
+        (tmp_path / "fetched" / "manifest.json").read_text()
+    )
     assert "is finished already: nothing to do" in capfd.readouterr().err and s3.objects(out) == before
     with pytest.raises(UsageError, match=f"{out} was built from other inputs or options: seed 0 -> 5"):
         build(clips[1], out, CONFIG, options(seed=5))
@@ -127,10 +135,14 @@ def test_503_and_cut_transfers(clips: tuple[Path, str], whole: Path, proxy: s3.P
 
 
 @pytest.mark.slow
-def test_a_store_that_goes_on_failing(clips: tuple[Path, str], proxy: s3.Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_goes_on_failing(
+    clips: tuple[Path, str], proxy: s3.Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shardwave.shards.storage.retry.PAUSE", 0.001)
     out = s3.bucket("refusing") + "/set"
-    proxy.trouble = lambda method, path, n: "cut" if path.startswith("/refusing") and method == "PUT" else None
+    proxy.trouble = lambda method, path, n: (
+        "cut" if path.startswith("/refusing") and method == "PUT" else None
+    )
     with pytest.raises(ShardwaveError, match=rf"{out}/\S+: given up after 8 retries"):
         build(clips[1], out, CONFIG, options())
     with pytest.raises(ShardwaveError, match="cannot be written: check that the bucket exists"):
@@ -206,7 +218,9 @@ def cut_off(*_: object, **__: object) -> None:
     raise ShardwaveError("cut off")
 
 
-def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_changes_behind_the_build(
+    clips: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = s3.bucket("behind") + "/set"
     run = executors.LocalWorkers.run
 
@@ -215,7 +229,10 @@ def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypa
         s3.store().pipe_file(f"{out}/fold0-full-0001.tar", b"of another build")
         return records
 
-    with monkeypatch.context() as patch, pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"),
+    ):
         patch.setattr(executors.LocalWorkers, "run", and_then_change)
         build(clips[1], out, CONFIG, options())
     assert "manifest.json" not in s3.objects(out)
@@ -224,12 +241,16 @@ def test_a_shard_that_changes_behind_the_build(clips: tuple[Path, str], monkeypa
 def test_one_build_at_a_time() -> None:
     folder = as_path(s3.bucket("lock") + "/set")
     assert isinstance(folder, UPath)
-    refused = pytest.raises(ShardwaveError, match=rf"another build is writing into {folder} \(process {os.getpid()} on")
+    refused = pytest.raises(
+        ShardwaveError, match=rf"another build is writing into {folder} \(process {os.getpid()} on"
+    )
     with lock.hold(folder), refused, lock.hold(folder):
         pass
     assert not any_path.exists(folder / LOCK)
     any_path.write(folder / LOCK, b"process 7 on elsewhere, 0123")
-    with pytest.raises(ShardwaveError, match=r"\(process 7 on elsewhere\).*; if it was killed, give --break-lock"):
+    with pytest.raises(
+        ShardwaveError, match=r"\(process 7 on elsewhere\).*; if it was killed, give --break-lock"
+    ):
         lock.hold(folder).__enter__()
     with lock.hold(folder, break_lock=True):
         assert b"process %d on" % os.getpid() in any_path.read_bytes(folder / LOCK)
@@ -245,9 +266,18 @@ def test_what_a_store_tells(clips: tuple[Path, str], tmp_path: Path, proxy: s3.P
         True, None, True, False
     ]  # fmt: skip
     clip = there / "class 1" / "01.wav"
-    assert any_path.is_dir(there / "class 1") and any_path.stat(clip) == any_path.list_files(there)["class 1/01.wav"]
-    assert sorted(any_path.names(there)) == ["class 0", "class 1", "labels.csv"] and not any_path.names(there / "no")
-    assert as_path("file:///a%20b/c") == Path("/a b/c") and as_path(tmp_path) == tmp_path and str(as_path(url)) == url
+    assert (
+        any_path.is_dir(there / "class 1")
+        and any_path.stat(clip) == any_path.list_files(there)["class 1/01.wav"]
+    )
+    assert sorted(any_path.names(there)) == ["class 0", "class 1", "labels.csv"] and not any_path.names(
+        there / "no"
+    )
+    assert (
+        as_path("file:///a%20b/c") == Path("/a b/c")
+        and as_path(tmp_path) == tmp_path
+        and str(as_path(url)) == url
+    )
     data = (folder / "class 1" / "01.wav").read_bytes()
     assert any_path.read_many(there, ["class 1/01.wav", "no"]) == [data, None]
     file = any_path.ObjectFile(clip)
@@ -276,12 +306,17 @@ def test_plans_do_not_depend_on_where_the_audio_lies(
     s3.upload(folder, url)
     config = dataclasses.replace(CONFIG, slices=0, slice_seconds=0.25, sample_rate=RATE)
     named = {"seed": 0, "min_shards": 3, "shard_mb": 256.0}
-    made = [plan.make(discover(audio), ["a"], ["train"] * 6, audio, config, named) for audio in (folder, as_path(url))]
+    made = [
+        plan.make(discover(audio), ["a"], ["train"] * 6, audio, config, named)
+        for audio in (folder, as_path(url))
+    ]
     assert [(clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[0].clips] == [
         (clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[1].clips
     ]
     assert not plan.changes(made[1], made[1], as_path(url), {})
     ours, theirs = (survey.read(audio, discover(audio)) for audio in (folder, as_path(url)))
-    assert ours.headers == theirs.headers and ours.seconds == pytest.approx([0.3 + 0.37 * i for i in range(6)], abs=1e-3)
+    assert ours.headers == theirs.headers and ours.seconds == pytest.approx(
+        [0.3 + 0.37 * i for i in range(6)], abs=1e-3
+    )
     monkeypatch.setattr(survey, "MAX_REMOTE_HEADERS", 3)
     assert survey.read(as_path(url), discover(folder)).rows.tolist() == [0, 2, 5]

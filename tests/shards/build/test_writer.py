@@ -32,7 +32,10 @@ def test_derived_sets_are_keyed_and_numbered_as_their_parent(built: Path, tmp_pa
     made = write_array_set(tmp_path / "set", parent, arrays, {"network": "vgg16", "precision": "16"})
     assert verify(open_set(tmp_path / "set"))["samples"] == 96
     derived = open_set(tmp_path / "set")
-    assert derived.fields["npy"] == {"dtype": "float16", "shape": [4, 2, 2]} and derived.classes == parent.classes
+    assert (
+        derived.fields["npy"] == {"dtype": "float16", "shape": [4, 2, 2]}
+        and derived.classes == parent.classes
+    )
     assert derived.config is None and made["config"]["parent"] == parent.fingerprint != derived.fingerprint
     for split, view in PARTS:
         mine, theirs = derived.view(split, view), parent.view(split, view)
@@ -57,7 +60,9 @@ def test_what_cannot_be_written_leaves_no_set(built: Path, tmp_path: Path) -> No
         open_set(tmp_path / "set")
     assert not list((tmp_path / "set").glob(".*.tmp"))
     with pytest.raises(ValueError, match="must have 18 rows, got 17"):
-        write_array_set(tmp_path / "set", parent, {**outputs(parent), ("train", "full"): arrays["train", "full"][:17]}, {})
+        write_array_set(
+            tmp_path / "set", parent, {**outputs(parent), ("train", "full"): arrays["train", "full"][:17]}, {}
+        )
     write_array_set(tmp_path / "set", parent, outputs(parent), {})  # what was cut off starts over
     assert verify(open_set(tmp_path / "set"))["samples"] == 96
 
@@ -78,5 +83,7 @@ def test_finished_sets_and_other_folders_are_not_overwritten(built: Path, tmp_pa
 def test_the_bytes_are_the_same_every_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_images(tmp_path / name, images(20))
-    one, other = (json.loads((tmp_path / name / "manifest.json").read_text())["splits"] for name in ("a", "b"))
+    one, other = (
+        json.loads((tmp_path / name / "manifest.json").read_text())["splits"] for name in ("a", "b")
+    )
     assert one == other

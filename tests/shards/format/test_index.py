@@ -13,17 +13,25 @@ def made(samples: int = 5) -> index.Index:
     start = 512 + 4096 * np.arange(samples)
     offset = {"npy": start, "cls": start + 1536, "json": start + 2560}
     length = {"npy": np.full(samples, 1024), "cls": np.ones(samples, np.int64), "json": np.full(samples, 100)}
-    return index.Index(4096 * samples + 1024, "ab" * 32, np.arange(samples) % 3 - 1, 7 * np.arange(samples), offset, length)
+    return index.Index(
+        4096 * samples + 1024, "ab" * 32, np.arange(samples) % 3 - 1, 7 * np.arange(samples), offset, length
+    )
 
 
 @pytest.mark.parametrize("samples", [0, 1, 5, 1000])
 def test_what_is_written_is_read(tmp_path: Path, samples: int) -> None:
     (tmp_path / "a.index").write_bytes(made(samples).to_bytes())
     found, expected = index.read(tmp_path / "a.index"), made(samples)
-    assert (found.tar_bytes, found.tar_blake3, len(found)) == (expected.tar_bytes, expected.tar_blake3, samples)
+    assert (found.tar_bytes, found.tar_blake3, len(found)) == (
+        expected.tar_bytes,
+        expected.tar_blake3,
+        samples,
+    )
     assert (found.cls == expected.cls).all() and (found.clip == expected.clip).all()
     for name in expected.offset:
-        assert (found.offset[name] == expected.offset[name]).all() and (found.length[name] == expected.length[name]).all()
+        assert (found.offset[name] == expected.offset[name]).all() and (
+            found.length[name] == expected.length[name]
+        ).all()
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:

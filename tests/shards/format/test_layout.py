@@ -26,7 +26,10 @@ def test_keys_are_safe(path: str, key: str) -> None:
 
 
 def test_equal_base_names_and_slices_never_collide() -> None:
-    keys = [layout.clip_key(number, path) for number, path in enumerate(["a/x.wav", "b/x.wav", "b/x.ogg", "b/x_s001.wav"])]
+    keys = [
+        layout.clip_key(number, path)
+        for number, path in enumerate(["a/x.wav", "b/x.wav", "b/x.ogg", "b/x_s001.wav"])
+    ]
     every = keys + [layout.slice_key(key, i) for key in keys for i in range(3)]
     assert len(set(every)) == len(every)
 
@@ -45,4 +48,6 @@ def test_numpy_reads_the_header(dtype: str, shape: tuple[int, ...]) -> None:
 def test_shard_names() -> None:
     assert layout.SHARD_FILE.fullmatch(layout.shard_name("fold1", "slice", 12) + ".tar")
     assert not layout.SHARD_FILE.fullmatch("../train-full-0000.tar")
-    assert layout.TEMPORARY.fullmatch(".train-full-0000.tar.123.tmp") and not layout.TEMPORARY.fullmatch(".notes.123.tmp")
+    assert layout.TEMPORARY.fullmatch(".train-full-0000.tar.123.tmp") and not layout.TEMPORARY.fullmatch(
+        ".notes.123.tmp"
+    )

@@ -40,7 +40,10 @@ def test_other_labels_splits_content_classes_and_fields_are_other_sets(folder: P
     ids = [set_id(folder, tmp_path / "set")]
 
     def labels(name: str, **changed: str) -> Path:
-        rows = [f"class {i % 2}/{i:02d}.wav,{changed.get(f'clip{i}', f'class {i % 2}')},{i % 3 + 1}" for i in range(12)]
+        rows = [
+            f"class {i % 2}/{i:02d}.wav,{changed.get(f'clip{i}', f'class {i % 2}')},{i % 3 + 1}"
+            for i in range(12)
+        ]
         (tmp_path / name).write_text("\n".join(["path,label,fold", *rows]))
         return tmp_path / name
 
@@ -64,4 +67,7 @@ def test_sets_of_a_table(tmp_path: Path) -> None:
         return str(build_table(tmp_path / f"{name}.csv", tmp_path / name, options=options)["set_id"])
 
     assert made("one", "9.wav,9,18,b") == made("two", "9.wav,9,18,b") == open_set(tmp_path / "one").set_id
-    assert len({made("one again", "9.wav,9,18,b"), made("label", "9.wav,9,18,a"), made("value", "9.wav,9,19,b")}) == 3
+    assert (
+        len({made("one again", "9.wav,9,18,b"), made("label", "9.wav,9,18,a"), made("value", "9.wav,9,19,b")})
+        == 3
+    )

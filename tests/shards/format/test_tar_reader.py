@@ -14,7 +14,9 @@ from shardwave.shards.format.tar_reader import MAX_MEMBER, members
 
 
 def archive(
-    *entries: tuple[str, bytes], change: Callable[[tarfile.TarInfo], None] | None = None, format: int = tarfile.PAX_FORMAT
+    *entries: tuple[str, bytes],
+    change: Callable[[tarfile.TarInfo], None] | None = None,
+    format: int = tarfile.PAX_FORMAT,
 ) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as made:
@@ -52,12 +54,16 @@ def test_places_are_those_of_the_file() -> None:
         assert data[member.offset : member.offset + len(member.data)] == member.data
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../a.npy", "a/../../b.npy", "a\\..\\b.npy", "..", "//x.npy"])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../a.npy", "a/../../b.npy", "a\\..\\b.npy", "..", "//x.npy"]
+)
 def test_names_that_point_outside_are_refused(name: str) -> None:
     refused(archive((name, b"x")), "points outside the shard")
 
 
-@pytest.mark.parametrize("name", ["a.pkl", "a.pickle", "a.pyd", "a.PTH", "a.features.pt", "a.pkl.gz", "a.joblib"])
+@pytest.mark.parametrize(
+    "name", ["a.pkl", "a.pickle", "a.pyd", "a.PTH", "a.features.pt", "a.pkl.gz", "a.joblib"]
+)
 def test_pickles_are_refused(name: str) -> None:
     refused(archive((name, b"x")), "could run code")
 
@@ -82,7 +88,10 @@ def test_huge_declared_sizes_are_refused_before_anything_is_read() -> None:
     refused(header("a", 2**40, tarfile.XHDTYPE) + bytes(1024), "declares")
     refused(header("a", 2**40, tarfile.GNUTYPE_LONGNAME) + bytes(1024), "declares")
     refused(header("ok.npy", 0) + header("a.npy", 2**60) + bytes(1024), f"declares {2**60} bytes")
-    refused(archive(("a.npy", b"x"), change=lambda info: info.pax_headers.update(size=str(2**50))), "declares|truncated")
+    refused(
+        archive(("a.npy", b"x"), change=lambda info: info.pax_headers.update(size=str(2**50))),
+        "declares|truncated",
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 100, 512, 600, 1300, 1536, 2048, 2100, 3000])

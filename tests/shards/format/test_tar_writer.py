@@ -14,7 +14,8 @@ SIZES = [0, 1, 511, 512, 513, 70_000, 2_000_000]
 def write(path: Path) -> list[tuple[int, int]]:
     writer = TarWriter(path)
     places = [
-        writer.add(f"key_{i}.npy", bytes([i]) * (size - size // 3), bytes([i]) * (size // 3)) for i, size in enumerate(SIZES)
+        writer.add(f"key_{i}.npy", bytes([i]) * (size - size // 3), bytes([i]) * (size // 3))
+        for i, size in enumerate(SIZES)
     ]
     assert writer.close() == (path.stat().st_size, blake3(path.read_bytes()).hexdigest())
     return places

@@ -43,7 +43,11 @@ def found(folder: Path) -> str:
 
 def test_a_whole_set_passes(built: Path) -> None:
     report = verify(open_set(built))
-    assert {name: report[name] for name in ("samples", "shards", "clips")} == {"samples": 96, "shards": 12, "clips": 24}
+    assert {name: report[name] for name in ("samples", "shards", "clips")} == {
+        "samples": 96,
+        "shards": 12,
+        "clips": 24,
+    }
     assert report["bytes"] == sum(path.stat().st_size for path in built.glob("*.tar"))
     assert report["fingerprint"] == open_set(built).fingerprint and report["set"] == str(built)
 
@@ -69,7 +73,10 @@ def test_missing_and_truncated_files_are_named(copy: Path, name: str) -> None:
 
 
 def rewrite(
-    folder: Path, change: Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]], *, index_too: bool = True
+    folder: Path,
+    change: Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]],
+    *,
+    index_too: bool = True,
 ) -> None:
     """Rewrite TAR with changed members, its indexes and the manifest all fitting: what only reading the samples can find."""
     with tarfile.open(folder / TAR) as archive:
@@ -106,7 +113,9 @@ def rewrite(
     manifest = json.loads((folder / "manifest.json").read_text())
     for entry in manifest["splits"]["train"]["slice"]:
         if entry["file"] == TAR:
-            entry.update(bytes=len(data), blake3=digest, index_blake3=blake3((folder / INDEX).read_bytes()).hexdigest())
+            entry.update(
+                bytes=len(data), blake3=digest, index_blake3=blake3((folder / INDEX).read_bytes()).hexdigest()
+            )
     (folder / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
 
 
@@ -124,7 +133,12 @@ def replaced(place: int, suffix: str, data: bytes) -> Callable[[Members], Member
 def meta_with(**values: object) -> Callable[[Members], Members]:
     def change(members: Members) -> Members:
         return [
-            (name, json.dumps({**json.loads(data), **values}).encode() if name.endswith("json") and i == 2 else data)
+            (
+                name,
+                json.dumps({**json.loads(data), **values}).encode()
+                if name.endswith("json") and i == 2
+                else data,
+            )
             for i, (name, data) in enumerate(members)
         ]
 
@@ -164,21 +178,27 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
         (lambda members: [(members[0][0] + ".pkl", b""), *members], "could run code"),
     ],
 )  # fmt: skip
-def test_samples_that_are_not_as_they_should_be_are_named(copy: Path, change: Callable[[Members], Members], told: str) -> None:
+def test_samples_that_are_not_as_they_should_be_are_named(
+    copy: Path, change: Callable[[Members], Members], told: str
+) -> None:
     rewrite(copy, change)
     message = found(copy)
     assert TAR in message and told in message
 
 
 def test_an_index_that_points_elsewhere_is_named(copy: Path) -> None:
-    rewrite(copy, lambda members: [*members[9:18], *members[:9], *members[18:]])  # the clip column says otherwise
+    rewrite(
+        copy, lambda members: [*members[9:18], *members[:9], *members[18:]]
+    )  # the clip column says otherwise
     assert TAR in found(copy)
 
 
 def test_a_stale_index_is_named(copy: Path) -> None:
     rewrite(
         copy,
-        lambda members: [(name, data + b" " * 600 if name.endswith("json") else data) for name, data in members],
+        lambda members: [
+            (name, data + b" " * 600 if name.endswith("json") else data) for name, data in members
+        ],
         index_too=False,
     )
     assert f"{TAR}: the index does not point at" in found(copy)
@@ -193,10 +213,14 @@ def test_a_group_in_two_splits_is_named(copy: Path) -> None:
         (copy / f"{name}.tar").write_bytes(text)
         old = index.read(copy / f"{name}.index")
         digest = blake3(text).hexdigest()
-        (copy / f"{name}.index").write_bytes(Index(old.tar_bytes, digest, old.cls, old.clip, old.offset, old.length).to_bytes())
+        (copy / f"{name}.index").write_bytes(
+            Index(old.tar_bytes, digest, old.cls, old.clip, old.offset, old.length).to_bytes()
+        )
         for entry in manifest["splits"]["val"]["slice"]:
             if entry["file"] == f"{name}.tar":
-                entry.update(blake3=digest, index_blake3=blake3((copy / f"{name}.index").read_bytes()).hexdigest())
+                entry.update(
+                    blake3=digest, index_blake3=blake3((copy / f"{name}.index").read_bytes()).hexdigest()
+                )
     (copy / "manifest.json").write_text(json.dumps({**manifest, "set_id": set_id(manifest)}))
     assert "group g is in train and val" in found(copy)
 

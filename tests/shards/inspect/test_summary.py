@@ -59,13 +59,24 @@ def test_summary_counts_everything(built: Path) -> None:
         "slice": {"high": 0, "low": 0, summary.UNLABELLED: 16},
     }
     for view, times in (("full", 1), ("slice", 4)):
-        assert {name: counts["train"][view][name] + counts["val"][view][name] for name in ("high", "low")} == {
+        assert {
+            name: counts["train"][view][name] + counts["val"][view][name] for name in ("high", "low")
+        } == {
             "high": 6 * times,
             "low": 6 * times,
         }
-    assert found["clips"] == 16 and found["durations"] == {"total": 17.0, "min": 0.5, "median": 1.0, "max": 2.0}
-    assert found["audio_seconds"] == 17.0 and found["source_rates"] == {str(RATE): 16} and found["groups"] == {}
-    assert [entry["path"] for entry in found["quarantined"]] == ["train/low/broken.wav"] and found["quarantined"][0]["reason"]
+    assert found["clips"] == 16 and found["durations"] == {
+        "total": 17.0,
+        "min": 0.5,
+        "median": 1.0,
+        "max": 2.0,
+    }
+    assert (
+        found["audio_seconds"] == 17.0 and found["source_rates"] == {str(RATE): 16} and found["groups"] == {}
+    )
+    assert [entry["path"] for entry in found["quarantined"]] == ["train/low/broken.wav"] and found[
+        "quarantined"
+    ][0]["reason"]
     json.dumps(found)
 
 
@@ -77,7 +88,11 @@ def test_describe_is_a_table_whose_sums_are_right(built: Path) -> None:
     assert total.split()[-2:] == ["16", "64"]
     high = next(line for line in lines if line.split()[:1] == ["high"])
     assert high.split()[-2:] == ["6", "24"] and "·" in high
-    assert "quarantined  1 clip" in text and "train/low/broken.wav: " in text and "0.5 to 2 s, median 1 s" in text
+    assert (
+        "quarantined  1 clip" in text
+        and "train/low/broken.wav: " in text
+        and "0.5 to 2 s, median 1 s" in text
+    )
 
 
 def test_classes_that_a_split_lacks_are_named(audio: Path, tmp_path: Path) -> None:
@@ -123,7 +138,9 @@ def test_draw_by_key_slice_key_and_path(built: Path, tmp_path: Path) -> None:
     assert figures.draw_sample(built, f"{key}_s002", tmp_path / "b.png")["key"] == key
     first, second = (picture(tmp_path / name) for name in ("deep/a.png", "b.png"))
     assert np.array_equal(first, second) and lookup.find(open_set(built), path)[1] == 0
-    assert first.shape[0] > 600 and first.shape[1] > 1_200 and len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    assert (
+        first.shape[0] > 600 and first.shape[1] > 1_200 and len(np.unique(first.reshape(-1, 3), axis=0)) > 100
+    )
     with pytest.raises(UsageError, match=r"no sample nonsense; keys look like 0000\d\d_"):
         figures.draw_sample(built, "nonsense", tmp_path / "d.png")
     assert not (tmp_path / "d.png").exists()
@@ -138,7 +155,9 @@ def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
     sheet = picture(tmp_path / "sheet.png").mean(axis=2)
     view = open_set(built).view(["train", "val", "test"])
     side = round(TILE * 150)
-    for line, cls in enumerate((0, 1, -1)):  # the picture stands where its class is written, low frequencies below
+    for line, cls in enumerate(
+        (0, 1, -1)
+    ):  # the picture stands where its class is written, low frequencies below
         y, x = round((0.4 + line * (TILE + 0.3)) * 150), round(LABEL * 150)
         tile = sheet[y : y + side, x : x + side]
         image = Image.fromarray(view.gather([int(np.flatnonzero(view.cls == cls)[0])])["npy"][0][::-1])
@@ -149,10 +168,18 @@ def test_contact_sheet_shows_every_class(built: Path, tmp_path: Path) -> None:
 
 def test_against_the_same_audio_is_identical(built: Path, audio: Path) -> None:
     found = compare_audio.compare(built, audio)
-    assert found["verdict"] == "identical" and found["clips"] == 12 and found["samples"] == 60 == found["identical"]
+    assert (
+        found["verdict"] == "identical"
+        and found["clips"] == 12
+        and found["samples"] == 60 == found["identical"]
+    )
     assert found["compared_with"] == found["built_with"] == "reference on cpu"
     one = compare_audio.compare(built, audio, "train/high/h 1.wav")
-    assert one["clips"] == 1 and one["samples"] == 5 and compare_audio.describe(one).startswith("identical: 1 clips, 5 samples")
+    assert (
+        one["clips"] == 1
+        and one["samples"] == 5
+        and compare_audio.describe(one).startswith("identical: 1 clips, 5 samples")
+    )
 
 
 def test_against_changed_audio(built: Path, audio: Path, tmp_path: Path) -> None:
@@ -163,8 +190,12 @@ def test_against_changed_audio(built: Path, audio: Path, tmp_path: Path) -> None
     assert other["verdict"] == "different" and other["worst"]["levels"] > 4 and "h-1" in other["worst"]["key"]
     (changed / "train" / "high" / "h 2.wav").unlink()
     some = compare_audio.compare(built, changed, clips=16)
-    assert some["missing"] == ["train/high/h 2.wav"] and some["clips"] == 15 and some["verdict"] == "different"
-    with pytest.raises(UsageError, match="the folder does not contain .*; give the folder that the set was built from"):
+    assert (
+        some["missing"] == ["train/high/h 2.wav"] and some["clips"] == 15 and some["verdict"] == "different"
+    )
+    with pytest.raises(
+        UsageError, match="the folder does not contain .*; give the folder that the set was built from"
+    ):
         compare_audio.compare(built, changed, "train/high/h 2.wav")
     with pytest.raises(UsageError, match="must be the audio folder"):
         compare_audio.compare(built, tmp_path / "absent")
@@ -217,7 +248,12 @@ def test_a_set_that_set_most_aside_is_still_described(tmp_path: Path) -> None:
         for i in range(12):
             (tmp_path / "audio" / name / f"bad{i}.wav").write_bytes(b"RIFF")
     with pytest.raises(TooManyBadInputs):
-        build(tmp_path / "audio", tmp_path / "set", CONFIG, dataclasses.replace(OPTIONS, max_bad_fraction=0.1, val_fraction=0.0))
+        build(
+            tmp_path / "audio",
+            tmp_path / "set",
+            CONFIG,
+            dataclasses.replace(OPTIONS, max_bad_fraction=0.1, val_fraction=0.0),
+        )
     text = summary.describe(summary.summary(tmp_path / "set"))
     assert "quarantined  24 clips" in text and "and 14 more in quarantine.jsonl" in text
 
@@ -226,7 +262,11 @@ def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
     opened = open_set(built)
     view = opened.view("train", "slice")
     found = lookup.sample(str(built), view.key(4))
-    assert found["key"] == view.key(4) and found["split"] == "train" and found["shard"] in {e["file"] for e in view._entries}
+    assert (
+        found["key"] == view.key(4)
+        and found["split"] == "train"
+        and found["shard"] in {e["file"] for e in view._entries}
+    )
     assert opened.config is not None and found["slices"] == opened.config.slices
     assert {name: found[name] for name in view.meta(4)} == view.meta(4)
     image, size = view.gather([4])["npy"][0], opened.config.image_size

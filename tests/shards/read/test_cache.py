@@ -44,7 +44,12 @@ def reader(url: str, **environment: str) -> subprocess.Popen[str]:
     """Another process, which reads the training slices of the set and prints their hash."""
     env = {**os.environ, **environment}
     return subprocess.Popen(
-        [sys.executable, "-c", READ, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env
+        [sys.executable, "-c", READ, url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=env,
     )
 
 
@@ -67,7 +72,11 @@ def test_a_set_at_a_url_reads_as_a_local_one(built: Path, cache: Path) -> None:
     local = open_set(built)
     with serve(built) as server:
         opened = open_set(server.url + "/")
-        assert opened.location == server.url and opened.path.parent == cache and opened.fingerprint == local.fingerprint
+        assert (
+            opened.location == server.url
+            and opened.path.parent == cache
+            and opened.fingerprint == local.fingerprint
+        )
         view, same = opened.view("train", "slice"), local.view("train", "slice")
         assert not fetched(opened.path)  # indexes alone
         assert (view.cls == same.cls).all() and (view.clip == same.clip).all()
@@ -76,8 +85,12 @@ def test_a_set_at_a_url_reads_as_a_local_one(built: Path, cache: Path) -> None:
         assert (images(opened) == images(local)).all()
         assert fetched(opened.path) == {path.name for path in built.glob("train-slice-*.tar")}
         opened.view("val").check_files()
-        assert len(fetched(opened.path)) == len(list(built.glob("train-slice-*.tar"))) + len(list(built.glob("val-full-*.tar")))
-        assert verify(open_set(server.url))["samples"] == verify(open_set(built))["samples"]  # needs all of it
+        assert len(fetched(opened.path)) == len(list(built.glob("train-slice-*.tar"))) + len(
+            list(built.glob("val-full-*.tar"))
+        )
+        assert (
+            verify(open_set(server.url))["samples"] == verify(open_set(built))["samples"]
+        )  # needs all of it
         again = open_set(server.url)
         assert (images(again, "val") == images(local, "val")).all()
         assert server.requests.pop("manifest.json") == 3  # each opening sees whether the set has changed
@@ -101,7 +114,11 @@ def test_processes_that_start_together_fetch_each_file_once(built: Path) -> None
 
 @pytest.mark.parametrize("trouble", ["503", "cut", "wrong"])
 def test_trouble_on_the_way_is_mended(built: Path, trouble: str) -> None:
-    names = ["train-slice-0000.tar", "train-slice-0001.index", *(() if trouble == "wrong" else ("manifest.json",))]
+    names = [
+        "train-slice-0000.tar",
+        "train-slice-0001.index",
+        *(() if trouble == "wrong" else ("manifest.json",)),
+    ]
     with serve(built, {(name, 1): trouble for name in names}) as server:
         assert (images(open_set(server.url)) == images(open_set(built))).all()
         assert [server.requests[name] for name in names] == [2] * len(names)
@@ -116,7 +133,10 @@ def test_more_than_the_manifest_allows_for_is_not_fetched(
     monkeypatch.setattr("shardwave.shards.storage.remote.LARGEST", 1 << 20)
     with open(tmp_path / "set" / name, "ab") as file:
         file.write(b" " * (2 << 20))
-    with serve(tmp_path / "set") as server, pytest.raises(ShardwaveError, match=f"{name}: (more than|larger than)"):
+    with (
+        serve(tmp_path / "set") as server,
+        pytest.raises(ShardwaveError, match=f"{name}: (more than|larger than)"),
+    ):
         images(open_set(server.url))
 
 
@@ -124,7 +144,9 @@ def test_wrong_bytes_are_never_used(built: Path, cache: Path) -> None:
     name = "train-slice-0001.tar"
     with serve(built, {(name, number): "wrong" for number in (1, 2)}) as server:
         opened = open_set(server.url)
-        with pytest.raises(ShardwaveError, match=f"{name}: fetched twice, the BLAKE3 digest differs from the manifest"):
+        with pytest.raises(
+            ShardwaveError, match=f"{name}: fetched twice, the BLAKE3 digest differs from the manifest"
+        ):
             opened.view("train", "slice").check_files()
         assert name not in fetched(opened.path) and not list(cache.rglob("*.tmp"))
         assert (images(opened) == images(open_set(built))).all()  # the third time it is right
@@ -157,7 +179,9 @@ def test_a_set_that_was_replaced_is_noticed(built: Path, tmp_path: Path) -> None
         found["splits"]["val"]["slice"].pop()
         (tmp_path / "served" / "manifest.json").write_text(json.dumps({**found, "set_id": set_id(found)}))
         after = open_set(server.url)
-        assert after.path != before.path and len(after.view("val", "slice")) < len(before.view("val", "slice"))
+        assert after.path != before.path and len(after.view("val", "slice")) < len(
+            before.view("val", "slice")
+        )
 
 
 def test_views_pass_to_another_machine(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +224,9 @@ def test_the_limit_evicts_what_was_used_longest_ago_and_is_not_in_use(
     fill(urls[1])  # opened again: now the first was used longest ago
     held = fill(urls[2])
     assert kept() == ["b", "b", "c", "m"]
-    process = reader(urls[3], SHARDWAVE_CACHE_GB=str(2.2 * size / 1e9))  # another process: b goes, with what was derived from it
+    process = reader(
+        urls[3], SHARDWAVE_CACHE_GB=str(2.2 * size / 1e9)
+    )  # another process: b goes, with what was derived from it
     told(process)
     assert kept() == ["c", "d", "m"] and (cache / "mine" / "thesis.txt").read_text() == "all of it"
     assert (images(held) == images(open_set(built))).all()
@@ -209,7 +235,9 @@ def test_the_limit_evicts_what_was_used_longest_ago_and_is_not_in_use(
         fill(urls[0])
 
 
-def test_a_cache_that_cannot_be_written_is_named(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SHARDWAVE_CACHE", str(tmp_path / "file"))
     with pytest.raises(ShardwaveError, match="the cache .* cannot be written"):

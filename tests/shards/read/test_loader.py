@@ -50,19 +50,26 @@ def test_batches_hold_what_the_order_says(view: View, array: np.ndarray, prefetc
 
 def test_evaluation_goes_in_order_and_neither_repeats_nor_drops(view: View) -> None:
     assert list(itertools.chain(*indices(Loader(view, 16, shuffle=False)))) == list(range(101))
-    ranks = [list(itertools.chain(*indices(Loader(view, 4, shuffle=False, rank=rank, world_size=3)))) for rank in range(3)]
+    ranks = [
+        list(itertools.chain(*indices(Loader(view, 4, shuffle=False, rank=rank, world_size=3))))
+        for rank in range(3)
+    ]
     assert sorted(itertools.chain(*ranks)) == list(range(101))
 
 
 def test_ranks_and_threads_share_one_global_order(view: View) -> None:
     whole = indices(Loader(view, 12, shuffle=True, seed=1))
     ranks = [
-        indices(Loader(view, 4, shuffle=True, seed=1, rank=rank, world_size=3, threads=rank + 1, prefetch=rank))
+        indices(
+            Loader(view, 4, shuffle=True, seed=1, rank=rank, world_size=3, threads=rank + 1, prefetch=rank)
+        )
         for rank in range(3)
     ]
     joined = [sum(parts, []) for parts in zip(*ranks, strict=True)]
     assert joined[:-1] == whole[:-1] and joined[-1][: len(whole[-1])] == whole[-1]
-    assert len(joined[-1]) == 6 and joined[-1][5] == whole[0][0]  # five are left for three ranks: the first is repeated
+    assert (
+        len(joined[-1]) == 6 and joined[-1][5] == whole[0][0]
+    )  # five are left for three ranks: the first is repeated
 
 
 def test_batches_that_are_kept_stay_what_they_are(view: View, array: np.ndarray) -> None:
@@ -164,7 +171,9 @@ def test_what_does_not_fit_is_not_made_resident(view: View, monkeypatch: pytest.
 def test_resident_on_a_gpu(view: View) -> None:
     resident = Resident(view, "cuda")
     for one, other in zip(
-        Loader(resident, 16, shuffle=True, seed=3), Loader(view, 16, shuffle=True, seed=3, pin=True), strict=True
+        Loader(resident, 16, shuffle=True, seed=3),
+        Loader(view, 16, shuffle=True, seed=3, pin=True),
+        strict=True,
     ):
         assert one["npy"].is_cuda and other["npy"].is_pinned()
         assert all(torch.equal(one[name].cpu(), other[name]) for name in one)

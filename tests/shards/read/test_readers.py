@@ -29,7 +29,9 @@ def tars(built: Path) -> list[str]:
 
 
 def test_a_stock_webdataset_pipeline(view: View, tars: list[str]) -> None:
-    samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode().to_tuple("__key__", "npy", "cls", "json"))
+    samples = list(
+        webdataset.WebDataset(tars, shardshuffle=False).decode().to_tuple("__key__", "npy", "cls", "json")
+    )
     assert len(samples) == len(view) == 54
     expected = view.gather(np.arange(54))["npy"]
     for i, (key, image, cls, meta) in enumerate(samples):
@@ -51,13 +53,21 @@ print(sum(len(cls) for _, cls, _ in batches), batches[0][0].shape, batches[0][0]
 
 
 def test_features_decode_in_a_stock_pipeline(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path, "train", "full", 0, {"npy": ("uint8", (4, 4)), "features.npy": ("float32", (3,))})
+    writer = ShardWriter(
+        tmp_path, "train", "full", 0, {"npy": ("uint8", (4, 4)), "features.npy": ("float32", (3,))}
+    )
     features = np.array([1, 2, 3], np.float32)
-    writer.add("000000_a", -1, 0, {"label": None}, {"npy": np.zeros((4, 4), np.uint8), "features.npy": features})
+    writer.add(
+        "000000_a", -1, 0, {"label": None}, {"npy": np.zeros((4, 4), np.uint8), "features.npy": features}
+    )
     writer.close()
     writer.publish()
     (sample,) = webdataset.WebDataset(str(tmp_path / "train-full-0000.tar"), shardshuffle=False).decode()
-    assert (sample["features.npy"] == features).all() and sample["cls"] == -1 and sample["json"] == {"label": None}
+    assert (
+        (sample["features.npy"] == features).all()
+        and sample["cls"] == -1
+        and sample["json"] == {"label": None}
+    )
 
 
 def test_dali_reads_them_by_our_index(view: View, tars: list[str]) -> None:
@@ -68,7 +78,11 @@ def test_dali_reads_them_by_our_index(view: View, tars: list[str]) -> None:
     def reading():  # type: ignore[no-untyped-def]
         paths = [tar.removesuffix(".tar") + ".idx" for tar in tars]
         kinds = [types.UINT8] * 3
-        return (*fn.readers.webdataset(paths=tars, index_paths=paths, ext=["npy", "cls", "json"], name="reader", dtypes=kinds),)
+        return (
+            *fn.readers.webdataset(
+                paths=tars, index_paths=paths, ext=["npy", "cls", "json"], name="reader", dtypes=kinds
+            ),
+        )
 
     pipeline = reading()
     pipeline.build()

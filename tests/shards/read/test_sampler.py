@@ -34,7 +34,9 @@ def test_training_pads_over_ranks_from_the_start(samples: int, batch_size: int, 
     made = batches(samples, batch_size, world_size)
     permutation = Order(samples, 1, True, 5).epoch(0)
     assert len({tuple(map(len, rank)) for rank in made}) == 1  # every rank has the same batches
-    joined = np.concatenate([np.concatenate([rank[number] for rank in made]) for number in range(len(made[0]))])
+    joined = np.concatenate(
+        [np.concatenate([rank[number] for rank in made]) for number in range(len(made[0]))]
+    )
     assert (joined[:samples] == permutation).all()
     assert len(joined) - samples < world_size
     assert (joined[samples:] == np.resize(permutation, len(joined) - samples)).all()

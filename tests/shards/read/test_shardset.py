@@ -43,7 +43,13 @@ def write_images(out: Path, array: np.ndarray, per_shard: int = 7, split: str = 
             "source_rate": 1,
         }
         return [
-            Row(f"{i:06d}", i % 3, 1000 + i, {**meta, "label": "abc"[i % 3], "path": f"{i}.wav"}, {"npy": array[i]})
+            Row(
+                f"{i:06d}",
+                i % 3,
+                1000 + i,
+                {**meta, "label": "abc"[i % 3], "path": f"{i}.wav"},
+                {"npy": array[i]},
+            )
             for i in range(start, stop)
         ]
 
@@ -51,7 +57,14 @@ def write_images(out: Path, array: np.ndarray, per_shard: int = 7, split: str = 
         for number, start in enumerate(range(0, len(array), per_shard)):
             yield split, "full", number, rows(start, min(start + per_shard, len(array)))
 
-    about = {"config": {"test": 1}, "engine": None, "device": None, "seed": 0, "classes": ["a", "b", "c"], "feature_names": []}
+    about = {
+        "config": {"test": 1},
+        "engine": None,
+        "device": None,
+        "seed": 0,
+        "classes": ["a", "b", "c"],
+        "feature_names": [],
+    }
     write_set(
         out,
         shards(),
@@ -76,7 +89,9 @@ def view(array: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> View:
 def test_gathering_is_indexing(view: View, array: np.ndarray, rows: list[int]) -> None:
     got = view.gather(rows)["npy"]
     assert got.dtype == np.uint8 and got.shape == (len(rows), 16, 24) and (got == array[rows]).all()
-    assert (view.cls[rows] == np.array(rows, int) % 3).all() and (view.clip[rows] == 1000 + np.array(rows, int)).all()
+    assert (view.cls[rows] == np.array(rows, int) % 3).all() and (
+        view.clip[rows] == 1000 + np.array(rows, int)
+    ).all()
 
 
 def test_gathering_into_memory_that_is_given(view: View, array: np.ndarray) -> None:
@@ -109,7 +124,10 @@ def test_splits_and_views_concatenate(built: Path) -> None:
     one, other = opened.view("val", "slice"), opened.view("train", "slice")
     assert len(both) == len(one) + len(other) == 72
     assert (both.cls == np.concatenate([one.cls, other.cls])).all()
-    assert (both.gather([0, len(one)])["npy"] == np.stack([one.gather([0])["npy"][0], other.gather([0])["npy"][0]])).all()
+    assert (
+        both.gather([0, len(one)])["npy"]
+        == np.stack([one.gather([0])["npy"][0], other.gather([0])["npy"][0]])
+    ).all()
     mixed = opened.view("train", "both")
     assert len(mixed) == 18 + 54 and [mixed.meta(i)["view"] for i in (0, 17, 18)] == ["full", "full", "slice"]
     full = opened.view(["train", "val"])
@@ -155,15 +173,29 @@ def stale_index(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda folder: os.truncate(folder / "train-full-0001.tar", 5000), "train-full-0001.tar: the shard is truncated"),
-        (lambda folder: (folder / "train-full-0001.tar").unlink(), "train-full-0001.tar: the shard is missing"),
-        (lambda folder: (folder / "train-full-0001.index").unlink(), "train-full-0001.index: the shard's index cannot be read"),
-        (lambda folder: flipped(folder / "train-full-0001.index", 300), "train-full-0001.index: the index is damaged"),
+        (
+            lambda folder: os.truncate(folder / "train-full-0001.tar", 5000),
+            "train-full-0001.tar: the shard is truncated",
+        ),
+        (
+            lambda folder: (folder / "train-full-0001.tar").unlink(),
+            "train-full-0001.tar: the shard is missing",
+        ),
+        (
+            lambda folder: (folder / "train-full-0001.index").unlink(),
+            "train-full-0001.index: the shard's index cannot be read",
+        ),
+        (
+            lambda folder: flipped(folder / "train-full-0001.index", 300),
+            "train-full-0001.index: the index is damaged",
+        ),
         (other_index, "train-full-0000.tar: the index is stale"),
         (stale_index, "train-full-0000.tar: the index is stale"),
     ],
 )
-def test_damage_is_found_when_it_is_opened(built: Path, tmp_path: Path, damage: Callable[[Path], None], told: str) -> None:
+def test_damage_is_found_when_it_is_opened(
+    built: Path, tmp_path: Path, damage: Callable[[Path], None], told: str
+) -> None:
     shutil.copytree(built, tmp_path / "set")
     damage(tmp_path / "set")
     with pytest.raises(ShardwaveError) as caught:
@@ -178,17 +210,26 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
     entry, fields = found["splits"]["train"]["full"][0], found["fields"]
     for change, told in (
         ({"format": "shardwave-9"}, "reads format shardwave-2, the set has shardwave-9"),
-        ({"config": config}, f"it is {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}"),
+        (
+            {"config": config},
+            f"it is {found['fingerprint']}, the configuration gives {manifest.fingerprint(config)}",
+        ),
         ({"fingerprint": "0" * 16}, "it is 0000000000000000"),
         ({"set_id": "0" * 16}, f"it is 0000000000000000, they give {found['set_id']}"),
         (
             {"classes": found["classes"][::-1]},
             f"the set id does not fit the listed shards and classes (it is {found['set_id']}",
         ),
-        ({"splits": {"train": {"full": [{**entry, "file": "../../train-full-0000.tar"}]}}}, "is not a shard's name"),
+        (
+            {"splits": {"train": {"full": [{**entry, "file": "../../train-full-0000.tar"}]}}},
+            "is not a shard's name",
+        ),
         ({"splits": {"../x": {"full": []}}}, "is damaged"),
         ({"splits": {"../x": {"full": [entry]}}}, "unknown split"),
-        ({"splits": {"train": {"full": [{**entry, "samples": -1}]}}}, "full[0].samples must be greater than or equal to 0"),
+        (
+            {"splits": {"train": {"full": [{**entry, "samples": -1}]}}},
+            "full[0].samples must be greater than or equal to 0",
+        ),
         ({"splits": {"train": {"full": [{**entry, "blake3": "0"}]}}}, "blake3 must match pattern"),
         ({"splits": {"train": {"full": [entry, entry]}}}, "names train-full-0000.tar twice"),
         (
@@ -202,7 +243,10 @@ def test_manifests_that_do_not_fit_are_refused(built: Path, tmp_path: Path) -> N
         ({"fields": {**fields, "npy": {"dtype": "object", "shape": [2]}}}, "field 'npy' cannot be"),
         ({"fields": {**fields, "npy": {"dtype": "json", "shape": [2]}}}, "field 'npy' cannot be"),
         ({"fields": {**fields, "npy": {"dtype": "uint8", "shape": [2**20, 2**22]}}}, "field 'npy' cannot be"),
-        ({"fields": {**fields, "npy": {"dtype": "uint8", "shape": [-2]}}}, "npy.shape[0] must be greater than or equal to 0"),
+        (
+            {"fields": {**fields, "npy": {"dtype": "uint8", "shape": [-2]}}},
+            "npy.shape[0] must be greater than or equal to 0",
+        ),
         ({"fields": {**fields, "../npy": {"dtype": "uint8", "shape": [2]}}}, "field '../npy' cannot be"),
         ({"fields": {**fields, "cls": {"dtype": "uint8", "shape": []}}}, "field cls cannot be"),
         ({"fields": {"npy": fields["npy"], "json": fields["json"]}}, "lacks the field cls"),
@@ -257,8 +301,12 @@ def test_what_compiled_code_would_use_unchecked_is_checked(
 
 def test_an_index_of_the_wrong_size_is_not_read(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built, tmp_path / "set")
-    os.truncate(tmp_path / "set" / "train-full-0000.index", 1 << 40)  # a hole: reading it would take a terabyte of memory
-    with pytest.raises(ShardwaveError, match="train-full-0000.index: .*1099511627776 bytes, where the manifest"):
+    os.truncate(
+        tmp_path / "set" / "train-full-0000.index", 1 << 40
+    )  # a hole: reading it would take a terabyte of memory
+    with pytest.raises(
+        ShardwaveError, match="train-full-0000.index: .*1099511627776 bytes, where the manifest"
+    ):
         open_set(tmp_path / "set").view("train")
     (tmp_path / "set" / "train-full-0000.index").unlink()
     os.mkfifo(tmp_path / "set" / "train-full-0000.index")
@@ -293,7 +341,9 @@ def test_shards_that_are_replaced_while_they_are_read_are_named(
     if mapped:
         assert len(list(loader)) > 1 and len(list(loader)) > 1  # nothing changed: epoch after epoch
     change(tmp_path / "set" / "train-full-0001.tar")
-    with pytest.raises(ShardwaveError, match="train-full-0001.tar: the shard was replaced or changed while the set was open"):
+    with pytest.raises(
+        ShardwaveError, match="train-full-0001.tar: the shard was replaced or changed while the set was open"
+    ):
         next(iter(loader))
     with (
         pytest.raises(ShardwaveError, match="train-full-0001.tar: the shard was replaced")
@@ -361,9 +411,20 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
     for number in range(shards):
         start = 512 + 265_728 * np.arange(samples)
         offset = {"npy": start, "cls": start + 263_168, "json": start + 264_192}
-        length = {"npy": np.full(samples, 128 + 512 * 512), "cls": np.ones(samples, np.int64), "json": np.full(samples, 200)}
+        length = {
+            "npy": np.full(samples, 128 + 512 * 512),
+            "cls": np.ones(samples, np.int64),
+            "json": np.full(samples, 200),
+        }
         size = 265_728 * samples + 1024
-        found = Index(size, f"{number:064x}", np.arange(samples) % 10, number * samples + np.arange(samples), offset, length)
+        found = Index(
+            size,
+            f"{number:064x}",
+            np.arange(samples) % 10,
+            number * samples + np.arange(samples),
+            offset,
+            length,
+        )
         name = f"train-full-{number:04d}"
         (folder / f"{name}.index").write_bytes(found.to_bytes())
         with open(folder / f"{name}.tar", "wb") as file:
@@ -383,7 +444,12 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         "json": {"dtype": "json", "shape": []},
     }
     names = ("seed", "clips", "audio_seconds", "quarantined", "remarks")
-    counts = {**dict.fromkeys(names, 0), "classes": list("abcdefghij"), "feature_names": [], "environment": {}}
+    counts = {
+        **dict.fromkeys(names, 0),
+        "classes": list("abcdefghij"),
+        "feature_names": [],
+        "environment": {},
+    }
     made = {**about, **counts, "fields": fields, "splits": {"train": {"full": entries}}}
     (folder / "manifest.json").write_text(json.dumps({**made, "set_id": manifest.set_id(made)}))
 

@@ -50,7 +50,9 @@ def test_http_and_pipes_give_the_same_samples(built: Path) -> None:
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("trouble", ["503", "stall", "cut"])
-def test_a_server_that_stalls_cuts_and_refuses_costs_no_sample(built: Path, trouble: str, ranges: bool) -> None:
+def test_a_server_that_stalls_cuts_and_refuses_costs_no_sample(
+    built: Path, trouble: str, ranges: bool
+) -> None:
     names = ["manifest.json", "train-slice-0000.tar", "val-slice-0002.tar"]
     troubles = {(name, number): trouble for name in names for number in (1, 2)}
     with serve(built, troubles, ranges=ranges) as server:
@@ -61,7 +63,8 @@ def test_a_server_that_stalls_cuts_and_refuses_costs_no_sample(built: Path, trou
 
 def test_all_troubles_at_once(built: Path) -> None:
     troubles = {
-        ("train-full-0000.tar", number): trouble for number, trouble in enumerate(("503", "cut", "stall", "503", "cut"), 1)
+        ("train-full-0000.tar", number): trouble
+        for number, trouble in enumerate(("503", "cut", "stall", "503", "cut"), 1)
     }
     with serve(built, troubles) as server:
         assert same(list(stream(server.url, BOTH, timeout=0.3)), local(built, BOTH, "full"))
@@ -71,7 +74,9 @@ def test_all_troubles_at_once(built: Path) -> None:
 def test_a_server_that_never_recovers_is_given_up(built: Path) -> None:
     troubles = {("train-full-0001.tar", number): "503" for number in range(1, 100)}
     with serve(built, troubles) as server:
-        with pytest.raises(ShardwaveError, match=r"train-full-0001.tar: given up after 3 retries \(status 503\)"):
+        with pytest.raises(
+            ShardwaveError, match=r"train-full-0001.tar: given up after 3 retries \(status 503\)"
+        ):
             list(stream(server.url, "train", retries=3))
         assert server.requests["train-full-0001.tar"] == 4
         with pytest.raises(ShardwaveError, match="/none/manifest.json: the server answers 404"):
@@ -91,7 +96,10 @@ def test_content_that_changes_in_between_is_noticed(built: Path) -> None:
 def test_ranks_and_workers_share_the_shards(built: Path) -> None:
     expected = local(built, BOTH, "slice")
     for world_size in (2, 3, 6):
-        parts = [list(stream(str(built), BOTH, "slice", seed=3, rank=rank, world_size=world_size)) for rank in range(world_size)]
+        parts = [
+            list(stream(str(built), BOTH, "slice", seed=3, rank=rank, world_size=world_size))
+            for rank in range(world_size)
+        ]
         assert all(parts) and same(list(itertools.chain(*parts)), expected)
     with pytest.raises(UsageError, match="6 shards cannot be split over 7 ranks"):
         stream(str(built), BOTH, rank=0, world_size=7)
@@ -100,7 +108,11 @@ def test_ranks_and_workers_share_the_shards(built: Path) -> None:
 @pytest.mark.slow
 def test_data_loader_workers_share_the_shards(built: Path) -> None:
     parts = [
-        list(DataLoader(stream(str(built), BOTH, "slice", rank=rank, world_size=2), batch_size=None, num_workers=2))
+        list(
+            DataLoader(
+                stream(str(built), BOTH, "slice", rank=rank, world_size=2), batch_size=None, num_workers=2
+            )
+        )
         for rank in range(2)
     ]
     samples = [{**sample, "npy": np.asarray(sample["npy"])} for sample in itertools.chain(*parts)]
@@ -135,8 +147,12 @@ def test_truncated_and_changed_shards_are_named(built: Path, tmp_path: Path) -> 
             list(stream(str(folder), "train"))
         with serve(folder) as server, pytest.raises(ShardwaveError, match="train-full-0001.tar: "):
             list(stream(server.url, "train"))
-    folder = damaged(built, tmp_path / "flipped", lambda data: data[:700] + bytes([data[700] ^ 1]) + data[701:])
-    with pytest.raises(ShardwaveError, match="train-full-0001.tar: the BLAKE3 digest differs from the manifest"):
+    folder = damaged(
+        built, tmp_path / "flipped", lambda data: data[:700] + bytes([data[700] ^ 1]) + data[701:]
+    )
+    with pytest.raises(
+        ShardwaveError, match="train-full-0001.tar: the BLAKE3 digest differs from the manifest"
+    ):
         list(stream(str(folder), "train", verify=True))
 
 
@@ -150,7 +166,9 @@ def test_a_pipe_that_fails_is_named(built: Path) -> None:
 def test_unknown_places_are_named(built: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardwaveError, match="No such file"):
         stream(str(tmp_path / "none"), "train")
-    with pytest.raises(UsageError, match=r"no slice view of split test: it has train \(full, slice\), val \(full, slice\)"):
+    with pytest.raises(
+        UsageError, match=r"no slice view of split test: it has train \(full, slice\), val \(full, slice\)"
+    ):
         stream(str(built), "test", "slice")
     with pytest.raises(UsageError, match="at least one shard"):
         Stream([])

@@ -13,7 +13,9 @@ from shardwave.shards.read.torch_dataset import ViewDataset
 
 
 def clips(dataset: ViewDataset, workers: int) -> list[int]:
-    loader = DataLoader(dataset, batch_size=5, num_workers=workers, multiprocessing_context="spawn" if workers else None)
+    loader = DataLoader(
+        dataset, batch_size=5, num_workers=workers, multiprocessing_context="spawn" if workers else None
+    )
     return [clip for batch in loader for clip in batch["clip"].tolist()]
 
 
@@ -29,7 +31,10 @@ def test_samples_are_those_of_the_view(built: Path) -> None:
     images = view.gather(np.arange(len(view)))["npy"]
     assert len(samples) == len(view)
     for i, sample in enumerate(samples):
-        assert (sample["npy"].numpy() == images[i]).all() and (sample["cls"], sample["clip"]) == (view.cls[i], view.clip[i])
+        assert (sample["npy"].numpy() == images[i]).all() and (sample["cls"], sample["clip"]) == (
+            view.cls[i],
+            view.clip[i],
+        )
 
 
 def test_the_order_follows_from_seed_and_epoch(built: Path) -> None:

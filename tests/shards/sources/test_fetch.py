@@ -130,7 +130,12 @@ def test_a_server_that_stalls_is_given_up_with_a_reason(server: Server, tmp_path
 def test_cut_off_connections_are_continued_where_they_broke(server: Server, tmp_path: Path) -> None:
     server.cut = [300_000, 300_000, 1]
     assert get(server, tmp_path / "data.bin").read_bytes() == DATA
-    assert [asked for _, asked in server.requests] == [None, "bytes=300000-", "bytes=600000-", "bytes=600001-"]
+    assert [asked for _, asked in server.requests] == [
+        None,
+        "bytes=300000-",
+        "bytes=600000-",
+        "bytes=600001-",
+    ]
 
 
 def test_a_later_run_continues(server: Server, tmp_path: Path) -> None:
@@ -155,7 +160,9 @@ def test_nothing_is_spliced_from_two_files(server: Server, tmp_path: Path, chang
         server.etag = '"v2"'
     if change == "ranges":
         server.ranges = False
-    result = download(f"{server.url}/data.bin", tmp_path / "data.bin", hashlib.sha256(new).hexdigest(), pause=0.01)
+    result = download(
+        f"{server.url}/data.bin", tmp_path / "data.bin", hashlib.sha256(new).hexdigest(), pause=0.01
+    )
     assert result.read_bytes() == new
 
 
@@ -328,7 +335,10 @@ def test_damaged_and_foreign_archives(tmp_path: Path) -> None:
 def test_links_in_a_circle_are_refused(tmp_path: Path, links: dict[str, str], kind: bytes) -> None:
     if kind == tarfile.LNKTYPE:
         links = {name: target.removeprefix("../") for name, target in links.items()}
-    archive = tar_of(tmp_path / "x.tar", [(member("good.wav"), b"good"), *((member(n, kind, t), b"") for n, t in links.items())])
+    archive = tar_of(
+        tmp_path / "x.tar",
+        [(member("good.wav"), b"good"), *((member(n, kind, t), b"") for n, t in links.items())],
+    )
     with pytest.raises(ShardwaveError, match="links to .*, which is not in the archive"):
         extract(archive, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
@@ -342,9 +352,13 @@ def test_links_over_links_and_to_what_comes_later(tmp_path: Path) -> None:
         (member("deep/three.wav"), b"three"),
     ]
     extract(tar_of(tmp_path / "x.tar", members), tmp_path / "out")
-    assert (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "out" / "two.wav").read_bytes() == b"three"
+    assert (
+        (tmp_path / "out" / "one.wav").read_bytes() == (tmp_path / "out" / "two.wav").read_bytes() == b"three"
+    )
     with pytest.raises(ShardwaveError, match="a.wav links to b.wav, which is not in the archive"):
-        extract(tar_of(tmp_path / "y.tar", [(member("a.wav", tarfile.SYMTYPE, "b.wav"), b"")]), tmp_path / "out2")
+        extract(
+            tar_of(tmp_path / "y.tar", [(member("a.wav", tarfile.SYMTYPE, "b.wav"), b"")]), tmp_path / "out2"
+        )
 
 
 def test_what_lies_in_the_folder_is_never_touched(tmp_path: Path) -> None:
@@ -353,7 +367,9 @@ def test_what_lies_in_the_folder_is_never_touched(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "audio").mkdir(parents=True)
     (out / "audio" / "thesis.txt").write_text("all of it")
-    with pytest.raises(ShardwaveError, match="out/audio already exists and differs from the one in x.tar: move it away"):
+    with pytest.raises(
+        ShardwaveError, match="out/audio already exists and differs from the one in x.tar: move it away"
+    ):
         extract(archive, out)
     assert sorted(path.name for path in out.rglob("*")) == ["audio", "thesis.txt"]
     (out / "audio").rename(tmp_path / "mine")
@@ -380,7 +396,9 @@ def test_what_a_killed_process_unpacked_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_bombs_are_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     def archive(sizes: list[int]) -> Path:
         path = tmp_path / f"x.{kind}"
         if kind == "tar":
@@ -421,12 +439,19 @@ def tone(seconds: float = 0.05) -> bytes:
 
 @pytest.fixture
 def fsdd_tar(tmp_path: Path) -> bytes:
-    names = [f"fsdd-1.0.10/recordings/{digit}_{who}_{n}.wav" for digit in range(10) for who in ("ann", "bob") for n in (0, 7)]
+    names = [
+        f"fsdd-1.0.10/recordings/{digit}_{who}_{n}.wav"
+        for digit in range(10)
+        for who in ("ann", "bob")
+        for n in (0, 7)
+    ]
     return tar_of(tmp_path / "fsdd.tar.gz", [(member(name), tone()) for name in names]).read_bytes()
 
 
 def small(server: Server, clips: int = 40, sha256: str | None = None) -> known.data_set.DataSet:  # type: ignore[name-defined]
-    return dataclasses.replace(known.get("fsdd"), clips=clips, remotes=(Remote(f"{server.url}/fsdd.tar.gz", sha256),))
+    return dataclasses.replace(
+        known.get("fsdd"), clips=clips, remotes=(Remote(f"{server.url}/fsdd.tar.gz", sha256),)
+    )
 
 
 def test_fetch_downloads_checks_unpacks_and_labels(
@@ -437,7 +462,11 @@ def test_fetch_downloads_checks_unpacks_and_labels(
     result = fetch.fetch_data_set(small(server, sha256=hashlib.sha256(fsdd_tar).hexdigest()), out)
     told = capfd.readouterr().err
     assert "CC BY-SA 4.0" in told and "Jackson" in told and "github.com/Jakobovski" in told
-    assert result["clips"] == 40 and result["splits"] == {"test": 20, "train": 20} and "verified" in result["checksum"]
+    assert (
+        result["clips"] == 40
+        and result["splits"] == {"test": 20, "train": 20}
+        and "verified" in result["checksum"]
+    )
     rows = list(csv.DictReader(io.StringIO((out / "labels.csv").read_text())))
     assert set(rows[0]) == {"path", "label", "split"}
     assert all((out / row["path"]).is_file() for row in rows)
@@ -455,9 +484,14 @@ def test_fetch_tries_the_next_place(server: Server, tmp_path: Path, fsdd_tar: by
     assert result["clips"] == 40 and "no published checksum" in result["checksum"]
 
 
-def test_a_place_without_a_checksum_is_held_against_the_published_one(server: Server, tmp_path: Path, fsdd_tar: bytes) -> None:
+def test_a_place_without_a_checksum_is_held_against_the_published_one(
+    server: Server, tmp_path: Path, fsdd_tar: bytes
+) -> None:
     server.files["/mirror.tar.gz"] = fsdd_tar
-    for published, said in ((hashlib.sha256(fsdd_tar).hexdigest(), "verified"), ("0" * 64, f"is not the published {'0' * 64}")):
+    for published, said in (
+        (hashlib.sha256(fsdd_tar).hexdigest(), "verified"),
+        ("0" * 64, f"is not the published {'0' * 64}"),
+    ):
         places = (Remote(f"{server.url}/mirror.tar.gz"), Remote(f"{server.url}/absent.tar.gz", published))
         result = fetch.fetch_data_set(dataclasses.replace(small(server), remotes=places), tmp_path / said[:8])
         assert result["clips"] == 40 and said in result["checksum"]
@@ -471,19 +505,26 @@ def test_without_a_checksum_the_count_is_checked(server: Server, tmp_path: Path,
     assert not (tmp_path / "out" / "labels.csv").exists()
 
 
-def test_url_keeps_the_published_checksum_unless_told(server: Server, tmp_path: Path, fsdd_tar: bytes) -> None:
+def test_url_keeps_the_published_checksum_unless_told(
+    server: Server, tmp_path: Path, fsdd_tar: bytes
+) -> None:
     server.files["/mirror.tar.gz"] = fsdd_tar
     data_set = small(server, sha256="0" * 64)
     with pytest.raises(ShardwaveError, match="wrong checksum"):
         fetch.fetch_data_set(data_set, tmp_path / "out", url=f"{server.url}/mirror.tar.gz")
     stated = hashlib.sha256(fsdd_tar).hexdigest()
-    result = fetch.fetch_data_set(data_set, tmp_path / "out", url=f"{server.url}/mirror.tar.gz#sha256={stated}")
+    result = fetch.fetch_data_set(
+        data_set, tmp_path / "out", url=f"{server.url}/mirror.tar.gz#sha256={stated}"
+    )
     assert result["clips"] == 40 and stated in result["checksum"]
 
 
 def test_hostile_archive_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.files["/fsdd.tar.gz"] = tar_of(tmp_path / "x", [(member("../evil.wav"), b"evil")]).read_bytes()
-    with pytest.raises(ShardwaveError, match="refused, '../evil.wav' would be extracted to .*, which is outside the destination"):
+    with pytest.raises(
+        ShardwaveError,
+        match="refused, '../evil.wav' would be extracted to .*, which is outside the destination",
+    ):
         fetch.fetch_data_set(small(server), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "evil.wav").exists()
 
@@ -495,13 +536,18 @@ def test_from_folder_and_from_archive(tmp_path: Path, fsdd_tar: bytes) -> None:
     by_folder = fetch.fetch("fsdd", tmp_path / "b", source=tmp_path / "a", split="speaker")
     assert by_folder["audio"] == str(tmp_path / "a") and sorted((tmp_path / "a").rglob("*")) == before
     rows = list(csv.DictReader(io.StringIO((tmp_path / "b" / "labels.csv").read_text())))
-    assert all((tmp_path / "a" / row["path"]).is_file() for row in rows) and {row["group"] for row in rows} == {"ann", "bob"}
+    assert all((tmp_path / "a" / row["path"]).is_file() for row in rows) and {
+        row["group"] for row in rows
+    } == {"ann", "bob"}
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
     for arguments, message in [
         (("mnist", tmp_path), "choose one of gtzan, esc50"),
-        (("fsdd", tmp_path, None, "filtered"), "--split of fsdd must be one of official, speaker, got filtered"),
+        (
+            ("fsdd", tmp_path, None, "filtered"),
+            "--split of fsdd must be one of official, speaker, got filtered",
+        ),
         (("fsdd", tmp_path, tmp_path / "absent"), "--from must be an existing file or folder"),
         (("fsdd", tmp_path, tmp_path, None, "http://127.0.0.1/x"), "cannot be used together"),
     ]:

@@ -46,10 +46,18 @@ def labelled(result: dict[str, object]) -> list[Clip]:
 def test_every_known_data_set_says_what_a_user_must_know() -> None:
     for name in known.NAMES:
         data_set = known.get(name)
-        assert data_set.name == name and data_set.licence and data_set.citation and data_set.splits and data_set.layout
+        assert (
+            data_set.name == name
+            and data_set.licence
+            and data_set.citation
+            and data_set.splits
+            and data_set.layout
+        )
         assert data_set.preset in PRESETS
         assert all(remote.url.startswith("https://") or remote.sha256 for remote in data_set.remotes)
-        assert all(remote.sha256 is None or len(bytes.fromhex(remote.sha256)) == 32 for remote in data_set.remotes)
+        assert all(
+            remote.sha256 is None or len(bytes.fromhex(remote.sha256)) == 32 for remote in data_set.remotes
+        )
         assert data_set.archive.endswith((".zip", ".tar.gz")) and data_set.clips > 0
 
 
@@ -76,7 +84,9 @@ def test_the_fault_filtered_split_is_the_published_one() -> None:
 
 
 def gtzan_folder(folder: Path, below: str = "genres_original", suffix: str = ".wav") -> Path:
-    return make(folder, *(f"{below}/{genre}/{genre}.{n:05d}{suffix}" for genre in gtzan.GENRES for n in range(100)))
+    return make(
+        folder, *(f"{below}/{genre}/{genre}.{n:05d}{suffix}" for genre in gtzan.GENRES for n in range(100))
+    )
 
 
 @pytest.mark.parametrize("below", ["genres_original", "genres", "Data/genres_original"])
@@ -87,7 +97,9 @@ def test_gtzan_layouts_and_both_splits(tmp_path: Path, below: str) -> None:
     result = fetch.fetch("gtzan", tmp_path / "random", source=audio)
     clips = labelled(result)
     assert len(clips) == 999 and result["classes"] == list(gtzan.GENRES)
-    assert not any("jazz.00054" in clip.path for clip in clips) and any("jazz.00054" in note for note in result["notes"])
+    assert not any("jazz.00054" in clip.path for clip in clips) and any(
+        "jazz.00054" in note for note in result["notes"]
+    )
     assert all(clip.split is None and clip.label == Path(clip.path).name.split(".")[0] for clip in clips)
 
     filtered = fetch.fetch("gtzan", tmp_path / "filtered", source=audio, split="filtered")
@@ -97,7 +109,10 @@ def test_gtzan_layouts_and_both_splits(tmp_path: Path, below: str) -> None:
 
 
 def test_a_part_of_gtzan_is_taken_with_a_note(tmp_path: Path) -> None:
-    audio = make(tmp_path / "part", *(f"{genre}/{genre}.{n:05d}.au" for genre in ("blues", "rock") for n in range(0, 100, 9)))
+    audio = make(
+        tmp_path / "part",
+        *(f"{genre}/{genre}.{n:05d}.au" for genre in ("blues", "rock") for n in range(0, 100, 9)),
+    )
     result = fetch.fetch("gtzan", tmp_path / "out", source=audio, split="filtered")
     assert result["classes"] == ["blues", "rock"] and any(
         "of the 929 clips listed are not in the folder" in n for n in result["notes"]
@@ -122,7 +137,9 @@ ESC50_ROWS = [
 def esc50_folder(folder: Path) -> Path:
     (folder / "meta").mkdir(parents=True)
     with open(folder / "meta" / "esc50.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("filename", "fold", "target", "category", "esc10", "src_file", "take"), *ESC50_ROWS])
+        csv.writer(file).writerows(
+            [("filename", "fold", "target", "category", "esc10", "src_file", "take"), *ESC50_ROWS]
+        )
     return make(folder, *(f"audio/{row[0]}" for row in ESC50_ROWS))
 
 
@@ -130,7 +147,11 @@ def test_esc50_and_its_esc10(tmp_path: Path) -> None:
     audio = esc50_folder(tmp_path / "unpacked" / "ESC-50-master")
     whole = fetch.fetch("esc50", tmp_path / "a", source=audio.parent)
     clips = labelled(whole)
-    assert len(clips) == 20 and whole["folds"] == {str(fold): 4 for fold in range(1, 6)} and whole["groups"] == 15
+    assert (
+        len(clips) == 20
+        and whole["folds"] == {str(fold): 4 for fold in range(1, 6)}
+        and whole["groups"] == 15
+    )
     assert whole["classes"] == ["dog", "sea waves", "thunderstorm"]
     assert clips[0] == Clip("ESC-50-master/audio/1-1001-A-0.wav", "dog", fold=1, group="1001")
     subset = fetch.fetch("esc10", tmp_path / "b", source=audio)
@@ -146,7 +167,12 @@ def esc10_folder(folder: Path) -> Path:
     classes = ["001 - Dog bark", "002 - Rain"]
     return make(
         folder,
-        *(f"{name}/{fold}-{10 * i + fold}-{take}.ogg" for i, name in enumerate(classes) for fold in range(1, 6) for take in "AB"),
+        *(
+            f"{name}/{fold}-{10 * i + fold}-{take}.ogg"
+            for i, name in enumerate(classes)
+            for fold in range(1, 6)
+            for take in "AB"
+        ),
     )
 
 
@@ -166,13 +192,22 @@ def test_esc10_first_release(tmp_path: Path) -> None:
 
 
 def test_speech_commands(tmp_path: Path) -> None:
-    names = [f"{word}/{speaker}_nohash_{n}.wav" for word in ("yes", "no") for speaker in ("0a1b", "2c3d", "4e5f") for n in (0, 1)]
+    names = [
+        f"{word}/{speaker}_nohash_{n}.wav"
+        for word in ("yes", "no")
+        for speaker in ("0a1b", "2c3d", "4e5f")
+        for n in (0, 1)
+    ]
     audio = make(tmp_path / "sc", *names, "_background_noise_/pink_noise.wav")
     (audio / "validation_list.txt").write_text("".join(f"{name}\n" for name in names if "2c3d" in name))
     (audio / "testing_list.txt").write_text("".join(f"{name}\n" for name in names if "4e5f" in name))
     result = fetch.fetch("speech-commands", tmp_path / "out", source=audio)
     clips = labelled(result)
-    assert result["splits"] == {"test": 4, "train": 4, "val": 4} and result["groups"] == 3 and result["classes"] == ["no", "yes"]
+    assert (
+        result["splits"] == {"test": 4, "train": 4, "val": 4}
+        and result["groups"] == 3
+        and result["classes"] == ["no", "yes"]
+    )
     assert all(clip.group == Path(clip.path).name.split("_")[0] for clip in clips) and len(clips) == 12
     assert known.get("speech-commands").sha256 == published_sha256()
     assert speech_commands.DATA_SET.clips == 84_843 + 9_981 + 11_005
@@ -191,11 +226,18 @@ def test_class_folders_stay_what_they_are(tmp_path: Path) -> None:
     audio = gtzan_folder(tmp_path / "Data")
     (audio / "features_30_sec.csv").write_text("filename,length,label\nblues.00000.wav,1,blues\n")
     clips = discover(audio)
-    assert len(clips) == 1000 and {clip.label for clip in clips} == set(gtzan.GENRES) and clips[0].split is None
+    assert (
+        len(clips) == 1000 and {clip.label for clip in clips} == set(gtzan.GENRES) and clips[0].split is None
+    )
 
 
 def test_train_val_test_folders(tmp_path: Path) -> None:
-    names = [f"{split}/{label}/{n}.wav" for split in ("train", "Validation", "test") for label in ("a", "b") for n in range(2)]
+    names = [
+        f"{split}/{label}/{n}.wav"
+        for split in ("train", "Validation", "test")
+        for label in ("a", "b")
+        for n in range(2)
+    ]
     clips = discover(make(tmp_path / "x", *names))
     assert collections.Counter((clip.split, clip.label) for clip in clips) == {
         (split, label): 2 for split in ("train", "val", "test") for label in ("a", "b")
@@ -204,9 +246,18 @@ def test_train_val_test_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("test_files", [("test/1.wav", "test/2.au"), ("test/batch/1.wav",)])
 def test_kaggle_folders_with_an_unlabelled_test_folder(tmp_path: Path, test_files: tuple[str, ...]) -> None:
-    audio = make(tmp_path / "x", "train/rock/a.wav", "train/rock/b.wav", "train/jazz/c.wav", "train/jazz/d.wav", *test_files)
+    audio = make(
+        tmp_path / "x",
+        "train/rock/a.wav",
+        "train/rock/b.wav",
+        "train/jazz/c.wav",
+        "train/jazz/d.wav",
+        *test_files,
+    )
     clips = discover(audio)
-    assert [(clip.label, clip.split) for clip in clips if clip.path.startswith("test/")] == [(None, "test")] * len(test_files)
+    assert [(clip.label, clip.split) for clip in clips if clip.path.startswith("test/")] == [
+        (None, "test")
+    ] * len(test_files)
     assert {(clip.label, clip.split) for clip in clips if clip.path.startswith("train/")} == {
         ("rock", "train"),
         ("jazz", "train"),
@@ -217,12 +268,20 @@ def test_kaggle_folders_with_an_unlabelled_test_folder(tmp_path: Path, test_file
     ("names", "message"),
     [
         (("train/a.wav", "test/b.wav"), "training clips must be in a folder named after their class"),
-        (("train/rock/a.wav", "train/jazz/a.wav", "val/pop/b.wav"), "the val folder has clips of classes that train lacks: pop"),
+        (
+            ("train/rock/a.wav", "train/jazz/a.wav", "val/pop/b.wav"),
+            "the val folder has clips of classes that train lacks: pop",
+        ),
         (("train/rock/a.wav", "train/jazz/a.wav", "val/b.wav"), "lacks: no class folder"),
-        (("train/rock/a.wav", "train/jazz/a.wav", "test/rock/b.wav", "test/polka/c.wav"), "the test folder.*polka"),
+        (
+            ("train/rock/a.wav", "train/jazz/a.wav", "test/rock/b.wav", "test/polka/c.wav"),
+            "the test folder.*polka",
+        ),
     ],
 )
-def test_split_folders_that_contradict_themselves(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
+def test_split_folders_that_contradict_themselves(
+    tmp_path: Path, names: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         discover(make(tmp_path / "x", *names))
 
@@ -237,7 +296,13 @@ def test_esc_names_without_a_label_file(tmp_path: Path) -> None:
     assert flat[0] == Clip("audio/1-1001-A-0.wav", "dog", fold=1, group="1001")
     assert {clip.label for clip in flat} == {"dog", "sea waves", "thunderstorm"}
     folders = discover(esc10_folder(tmp_path / "esc10"))
-    assert {clip.label for clip in folders} == {"Dog bark", "Rain"} and {clip.fold for clip in folders} == {1, 2, 3, 4, 5}
+    assert {clip.label for clip in folders} == {"Dog bark", "Rain"} and {clip.fold for clip in folders} == {
+        1,
+        2,
+        3,
+        4,
+        5,
+    }
     one_fold = discover(make(tmp_path / "part", "1-1-A-0.wav", "1-2-A-1.wav"))
     assert [(clip.label, clip.fold) for clip in one_fold] == [("dog", None), ("rooster", None)]
 
@@ -247,7 +312,11 @@ def test_a_flat_folder_with_a_csv(tmp_path: Path, header: str) -> None:
     audio = make(tmp_path / "x", "a b.wav", "c.wav", "d.wav", "unlisted.wav")
     end = "" if header.startswith("id") else ".wav"
     (audio / "tracks.csv").write_text(f"{header}\na b{end},rock,1\nc{end},jazz,2\nd{end},jazz,1\n")
-    assert discover(audio) == [Clip("a b.wav", "rock", fold=1), Clip("c.wav", "jazz", fold=2), Clip("d.wav", "jazz", fold=1)]
+    assert discover(audio) == [
+        Clip("a b.wav", "rock", fold=1),
+        Clip("c.wav", "jazz", fold=2),
+        Clip("d.wav", "jazz", fold=1),
+    ]
 
 
 def test_csv_in_the_folder_that_does_not_fit(tmp_path: Path) -> None:
@@ -264,7 +333,16 @@ def test_csv_in_the_folder_that_does_not_fit(tmp_path: Path) -> None:
 
 def test_fetched_folder_needs_no_labels_option(tmp_path: Path) -> None:
     audio = make(
-        tmp_path / "x", *(f"recordings/{digit}_{who}_{n}.wav" for digit in range(2) for who in ("ann", "bob") for n in (0, 9))
+        tmp_path / "x",
+        *(
+            f"recordings/{digit}_{who}_{n}.wav"
+            for digit in range(2)
+            for who in ("ann", "bob")
+            for n in (0, 9)
+        ),
     )
     result = fetch.fetch("fsdd", audio, source=audio)
-    assert discover(audio) == labelled(result) and {clip.split for clip in discover(audio)} == {"train", "test"}
+    assert discover(audio) == labelled(result) and {clip.split for clip in discover(audio)} == {
+        "train",
+        "test",
+    }

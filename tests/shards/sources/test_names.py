@@ -53,7 +53,12 @@ def specials(folder: Path) -> list[str]:
     listening.bind("socket.wav")
     os.chdir(here)
     listening.close()
-    links = {"to-pipe.wav": "pipe.wav", "to-device.wav": "/dev/zero", "dangling.wav": "nowhere", "itself.wav": "itself.wav"}
+    links = {
+        "to-pipe.wav": "pipe.wav",
+        "to-device.wav": "/dev/zero",
+        "dangling.wav": "nowhere",
+        "itself.wav": "itself.wav",
+    }
     for name, target in links.items():
         (folder / name).symlink_to(target)
     return ["pipe.wav", "socket.wav", *links]
@@ -77,7 +82,9 @@ def test_what_is_no_file_is_quarantined_and_waited_for_by_nobody(tmp_path: Path,
     if how == "labels":
         paths = [f"a/{name}" for name in names] + [f"{name}/{clip}.wav" for name in "ab" for clip in range(3)]
         (tmp_path / "l.csv").write_bytes(csv_bytes([["path", "label"], *([path, path[0]] for path in paths)]))
-        options = BuildOptions(labels=tmp_path / "l.csv", workers=1, min_shards=1, max_bad_fraction=1.0, val_fraction=0.4)
+        options = BuildOptions(
+            labels=tmp_path / "l.csv", workers=1, min_shards=1, max_bad_fraction=1.0, val_fraction=0.4
+        )
     for _ in range(2):  # and when the set is compared with its inputs again
         made = build(audio, tmp_path / "set", CONFIG, options)
     assert made["clips"] == 6 and made["quarantined"] == 6
@@ -98,9 +105,13 @@ def test_headers_are_read_of_regular_files_only(tmp_path: Path) -> None:
     assert build(audio, tmp_path / "set", config, ALL)["quarantined"] == 6
 
 
-def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(os, "stat", lambda path: os.lstat(__file__))  # as if it had been a file a moment before
+    monkeypatch.setattr(
+        os, "stat", lambda path: os.lstat(__file__)
+    )  # as if it had been a file a moment before
     with pytest.raises(OSError, match="not a regular file"):
         regular_file.read_bytes(tmp_path / "pipe")
     with pytest.raises(decode.BadAudio, match="not a regular file"):
@@ -141,7 +152,9 @@ def test_permissions(tmp_path: Path, kind: str) -> None:
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.getuid() and str(folder) not in ("/", "/tmp"):
             folder.chmod(folder.stat().st_mode | 0o755)
-    told = subprocess.run([sys.executable, "-c", program, audio, hidden], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", program, audio, hidden], capture_output=True, text=True, check=True
+    ).stdout
     hidden.chmod(stat.S_IRWXU)
     if kind == "unreadable folder":
         assert "ShardwaveError" in told and f"{hidden}: the folder cannot be read (Permission denied)" in told
@@ -169,11 +182,15 @@ def test_files_that_went_while_it_is_built_are_quarantined(tmp_path: Path) -> No
     assert quarantined(tmp_path / "set") == [{"path": "a/1.wav", "reason": "the file does not exist"}]
 
 
-def test_the_file_that_was_read_is_named_when_building_processes_die(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_file_that_was_read_is_named_when_building_processes_die(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Out of memory, or a defect of a decoder: without its name the same file would end every build."""
     audio = small(tmp_path / "audio")
     long = audio / "a" / "long.wav"
-    soundfile.write(long, np.zeros(48_000 * 900, np.float32), 48_000, subtype="PCM_16")  # seconds of resampling
+    soundfile.write(
+        long, np.zeros(48_000 * 900, np.float32), 48_000, subtype="PCM_16"
+    )  # seconds of resampling
 
     def kill() -> None:
         killed: set[int | None] = set()
@@ -181,7 +198,10 @@ def test_the_file_that_was_read_is_named_when_building_processes_die(tmp_path: P
         while time.monotonic() < end and len(killed) < 3:
             for child in multiprocessing.active_children():
                 with contextlib.suppress(OSError):
-                    links = [os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{child.pid}/fd")]
+                    links = [
+                        os.readlink(f"/proc/{child.pid}/fd/{fd}")
+                        for fd in os.listdir(f"/proc/{child.pid}/fd")
+                    ]
                     if str(long) in links:
                         os.kill(child.pid or 0, signal.SIGKILL)
                         killed.add(child.pid)
@@ -189,11 +209,16 @@ def test_the_file_that_was_read_is_named_when_building_processes_die(tmp_path: P
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(ShardwaveError, match=r"was killed by signal 9 \(the last file it began to read: a/long.wav\)"):
+    with pytest.raises(
+        ShardwaveError, match=r"was killed by signal 9 \(the last file it began to read: a/long.wav\)"
+    ):
         build(audio, tmp_path / "set", CONFIG, ALL)
     killer.join()
     told = capsys.readouterr().err
-    assert told.count("(the last file it began to read: a/long.wav); built again: ") == 2 and "Traceback" not in told
+    assert (
+        told.count("(the last file it began to read: a/long.wav); built again: ") == 2
+        and "Traceback" not in told
+    )
 
 
 def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +272,9 @@ def test_csv_reads_back_as_written(tmp_path: Path) -> None:
 
 
 def test_a_json_line_ends_at_a_newline_only(tmp_path: Path) -> None:
-    (tmp_path / "quarantine.jsonl").write_text(json.dumps({"path": "a\u2028b\x85c", "reason": "r"}, ensure_ascii=False) + "\n")
+    (tmp_path / "quarantine.jsonl").write_text(
+        json.dumps({"path": "a\u2028b\x85c", "reason": "r"}, ensure_ascii=False) + "\n"
+    )
     assert quarantined(tmp_path) == [{"path": "a\u2028b\x85c", "reason": "r"}]
     with pytest.raises(ShardwaveError, match=r"inputs.jsonl.*--overwrite"):
         plan.read(tmp_path / "inputs.jsonl")

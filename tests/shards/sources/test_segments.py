@@ -22,8 +22,19 @@ from shardwave.shards.inspect import compare_audio, figures, lookup, summary
 from shardwave.shards.read.open_set import open_set
 from tests.shards.conftest import CONFIG, RATE, labelled
 
-OPTIONS = BuildOptions(engine="reference", device="cpu", workers=1, min_shards=1, val_fraction=0.0, max_bad_fraction=1.0)
-ROWS = [(0.0, 0.5), (0.5, 1.25), (1.25, None), (None, 0.75), (1.3, 2.05), (1.95, 3.0), (2.0, 2.1), (9.0, 9.5)]  # seconds
+OPTIONS = BuildOptions(
+    engine="reference", device="cpu", workers=1, min_shards=1, val_fraction=0.0, max_bad_fraction=1.0
+)
+ROWS = [
+    (0.0, 0.5),
+    (0.5, 1.25),
+    (1.25, None),
+    (None, 0.75),
+    (1.3, 2.05),
+    (1.95, 3.0),
+    (2.0, 2.1),
+    (9.0, 9.5),
+]  # seconds
 GOOD = ROWS[:5]  # the file has 2 s
 
 
@@ -40,7 +51,10 @@ def audio(tmp_path: Path) -> Path:
 
 
 def labels(audio: Path) -> Path:
-    rows = [f"one.wav,{'ab'[i % 2]},{'' if a is None else a},{'' if b is None else b}" for i, (a, b) in enumerate(ROWS)]
+    rows = [
+        f"one.wav,{'ab'[i % 2]},{'' if a is None else a},{'' if b is None else b}"
+        for i, (a, b) in enumerate(ROWS)
+    ]
     return labelled(audio, [*rows, "two.flac,b,,"], "path,label,start,end")
 
 
@@ -79,17 +93,23 @@ def test_every_engine_takes_segments(audio: Path, tmp_path: Path, engine: str) -
         audio / "one.wav",
     ]
     (_, part), (_, file), (_, bad), (_, whole) = make_engine(engine, "cpu", CONFIG).stream(sources)
-    assert not isinstance(part, BadAudio) and not isinstance(file, BadAudio) and not isinstance(whole, BadAudio)
+    assert (
+        not isinstance(part, BadAudio) and not isinstance(file, BadAudio) and not isinstance(whole, BadAudio)
+    )
     assert np.array_equal(part.full, file.full) and np.array_equal(part.slices, file.slices)
     assert part.samples == 6_000 and whole.samples == 16_000 and isinstance(bad, BadAudio)
 
 
 @pytest.mark.parametrize("url", [False, True])
-def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_of_segments(
+    audio: Path, tmp_path: Path, url: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = BuildOptions(**{**vars(OPTIONS), "labels": labels(audio)})
     place = f"file://{audio}" if url else audio
     made = build(place, tmp_path / "set", CONFIG, options)
-    assert made["clips"] == len(GOOD) + 1 and verify(open_set(tmp_path / "set"))["samples"] == 4 * made["clips"]
+    assert (
+        made["clips"] == len(GOOD) + 1 and verify(open_set(tmp_path / "set"))["samples"] == 4 * made["clips"]
+    )
     opened = open_set(tmp_path / "set")
     full, slices = opened.view("train"), opened.view("train", "slice")
     metas = {
@@ -108,14 +128,28 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
         start, end = meta.get("segment") or (0.0, 2.0)
         assert start <= meta["start"] < meta["start"] + meta["length"] <= (end or 2.0) + 0.1
     first, last = (
-        [slices.meta(row)["start"] for row in range(len(slices)) if slices.meta(row).get("segment") == [1.25, None]][i]
+        [
+            slices.meta(row)["start"]
+            for row in range(len(slices))
+            if slices.meta(row).get("segment") == [1.25, None]
+        ][i]
         for i in (0, -1)
     )
     assert first == 1.25 < last
     assert quarantine.quarantined(tmp_path / "set") == [
         {"path": "one.wav", "start": 1.95, "end": 3.0, "reason": "the segment ends at 3 s, the file at 2 s"},
-        {"path": "one.wav", "start": 2.0, "end": 2.1, "reason": "the segment begins at 2 s, the file ends at 2 s"},
-        {"path": "one.wav", "start": 9.0, "end": 9.5, "reason": "the segment begins at 9 s, the file ends at 2 s"},
+        {
+            "path": "one.wav",
+            "start": 2.0,
+            "end": 2.1,
+            "reason": "the segment begins at 2 s, the file ends at 2 s",
+        },
+        {
+            "path": "one.wav",
+            "start": 9.0,
+            "end": 9.5,
+            "reason": "the segment begins at 9 s, the file ends at 2 s",
+        },
     ]
     assert "one.wav (9 s to 9.5 s): the segment begins" in summary.describe(summary.summary(tmp_path / "set"))
     capsys.readouterr()
@@ -126,7 +160,9 @@ def test_a_set_of_segments(audio: Path, tmp_path: Path, url: bool, capsys: pytes
 def test_one_clip_of_many_of_a_file_is_found(audio: Path, tmp_path: Path) -> None:
     build(audio, tmp_path / "set", CONFIG, BuildOptions(**{**vars(OPTIONS), "labels": labels(audio)}))
     opened = open_set(tmp_path / "set")
-    with pytest.raises(UsageError, match=r"one.wav has 5 segments; give the key of one: 0000\d\d_one for one.wav \(\d"):
+    with pytest.raises(
+        UsageError, match=r"one.wav has 5 segments; give the key of one: 0000\d\d_one for one.wav \(\d"
+    ):
         lookup.find(opened, "one.wav")
     view, row = lookup.find(opened, "two.flac")
     assert view.meta(row)["path"] == "two.flac"
@@ -134,7 +170,11 @@ def test_one_clip_of_many_of_a_file_is_found(audio: Path, tmp_path: Path) -> Non
     key = next(view.key(row) for row in range(len(view)) if view.meta(row).get("segment") == [0.5, 1.25])
     assert figures.draw_sample(tmp_path / "set", f"{key}_s001", tmp_path / "one.png")["start"] == 0.5
     found = compare_audio.compare(tmp_path / "set", audio)
-    assert found["verdict"] == "identical" and found["clips"] == len(GOOD) + 1 and found["samples"] == 4 * found["clips"]
+    assert (
+        found["verdict"] == "identical"
+        and found["clips"] == len(GOOD) + 1
+        and found["samples"] == 4 * found["clips"]
+    )
 
 
 def test_changes_of_a_file_with_several_clips(audio: Path, tmp_path: Path) -> None:
@@ -146,8 +186,16 @@ def test_changes_of_a_file_with_several_clips(audio: Path, tmp_path: Path) -> No
     assert (tmp_path / "set" / "manifest.json").read_bytes() == made
     text = options.labels.read_text()  # type: ignore[union-attr]
     for old, new, told in (
-        ("one.wav,b,0.5,1.25", "one.wav,b,0.5,1.5", r"1 clip added \(one.wav \(0.5 s to 1.5 s\)\); 1 clip removed"),
-        ("one.wav,b,0.5,1.25", "one.wav,a,0.5,1.25", r"1 clip with another label, group, fold or split \(one.wav \(0.5 s"),
+        (
+            "one.wav,b,0.5,1.25",
+            "one.wav,b,0.5,1.5",
+            r"1 clip added \(one.wav \(0.5 s to 1.5 s\)\); 1 clip removed",
+        ),
+        (
+            "one.wav,b,0.5,1.25",
+            "one.wav,a,0.5,1.25",
+            r"1 clip with another label, group, fold or split \(one.wav \(0.5 s",
+        ),
         ("one.wav,b,0.5,1.25\n", "", r"1 clip removed \(one.wav \(0.5 s to 1.25 s\)\)"),
     ):
         Path(str(options.labels)).write_text(text.replace(old, new))
@@ -169,7 +217,11 @@ def test_segments_of_a_file_are_never_split(tmp_path: Path) -> None:
         soundfile.write(tmp_path / "audio" / f"{i}.wav", rng.standard_normal(RATE) / 9, RATE)
     rows = [f"{i},{'ab'[i % 2]},{k / 4},{(k + 1) / 4}" for i in range(10) for k in range(4)]
     options = BuildOptions(
-        **{**vars(OPTIONS), "labels": labelled(tmp_path / "audio", rows, "id,class,start,end"), "val_fraction": 0.2}
+        **{
+            **vars(OPTIONS),
+            "labels": labelled(tmp_path / "audio", rows, "id,class,start,end"),
+            "val_fraction": 0.2,
+        }
     )
     build(tmp_path / "audio", tmp_path / "set", CONFIG, options)
     views = [open_set(tmp_path / "set").view(split) for split in ("train", "val")]

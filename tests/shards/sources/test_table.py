@@ -19,7 +19,10 @@ from shardwave.shards.sources import table
 def gtzan(path: Path, rows: int = 30) -> Path:
     """A table as GTZAN's: filename, length, features, label."""
     lines = ["filename,length,mean,var,note,label"]
-    lines += [f"blues.{i:05d}.wav,661794,{i / 7},{-i},note {i},{'blues' if i % 3 else 'rock'}" for i in reversed(range(rows))]
+    lines += [
+        f"blues.{i:05d}.wav,661794,{i / 7},{-i},note {i},{'blues' if i % 3 else 'rock'}"
+        for i in reversed(range(rows))
+    ]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -56,7 +59,11 @@ def test_a_table_becomes_a_set(tmp_path: Path) -> None:
     made = build_table(gtzan(tmp_path / "t.csv"), tmp_path / "set", options=options)
     assert verify(open_set(tmp_path / "set"))["samples"] == 30
     opened = open_set(tmp_path / "set")
-    assert opened.feature_names == ["length", "mean", "var"] and opened.config is None and opened.views == ["full"]
+    assert (
+        opened.feature_names == ["length", "mean", "var"]
+        and opened.config is None
+        and opened.views == ["full"]
+    )
     assert opened.splits == ["train", "val", "test"] and made["clips"] == 30
     expected = table.read(tmp_path / "t.csv")
     seen = 0
@@ -64,7 +71,9 @@ def test_a_table_becomes_a_set(tmp_path: Path) -> None:
         view = opened.view(split)
         rows = view.gather(np.arange(len(view)), ("features.npy",))["features.npy"]
         assert (rows == expected.features[view.clip]).all()
-        assert [view.meta(i)["path"] for i in range(len(view))] == [expected.clips[number].path for number in view.clip]
+        assert [view.meta(i)["path"] for i in range(len(view))] == [
+            expected.clips[number].path for number in view.clip
+        ]
         seen += len(view)
     assert seen == 30
 
@@ -79,7 +88,16 @@ def test_groups_are_never_broken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [("None", "NA"), ("nan", "null"), ("01", "1"), ("true", "True"), ("1e3", "1000"), ("1", ""), ("1.0", "1"), ("0", "000")],
+    [
+        ("None", "NA"),
+        ("nan", "null"),
+        ("01", "1"),
+        ("true", "True"),
+        ("1e3", "1000"),
+        ("1", ""),
+        ("1.0", "1"),
+        ("0", "000"),
+    ],
 )
 def test_labels_groups_and_ids_are_text(tmp_path: Path, values: tuple[str, str]) -> None:
     """No value is missing, a number or a truth value but what is written so (shared/cases/09-table-coercion)."""
@@ -96,7 +114,11 @@ def test_a_group_called_na_stays_in_one_split(tmp_path: Path) -> None:
     build_table(written(tmp_path, "\n".join(["filename,f1,label,group", *rows])), tmp_path / "set")
     opened = open_set(tmp_path / "set")
     groups = [{view.meta(i)["group"] for i in range(len(view))} for view in map(opened.view, opened.splits)]
-    assert len(groups) == 2 and not groups[0] & groups[1] and groups[0] | groups[1] == {"NA", "x", "y", "z", "None"}
+    assert (
+        len(groups) == 2
+        and not groups[0] & groups[1]
+        and groups[0] | groups[1] == {"NA", "x", "y", "z", "None"}
+    )
 
 
 def test_any_text_and_any_number_survives(tmp_path: Path) -> None:
@@ -110,14 +132,31 @@ def test_any_text_and_any_number_survives(tmp_path: Path) -> None:
         if name and label and group and np.isfinite(value):
             rows[name] = (label, group, value)
     with open(tmp_path / "t.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label", "group", "x"), *((name, *values) for name, values in rows.items())])
+        csv.writer(file).writerows(
+            [("path", "label", "group", "x"), *((name, *values) for name, values in rows.items())]
+        )
     found = table.read(tmp_path / "t.csv")
-    values = {clip.path: (clip.label, clip.group, float(x)) for clip, (x,) in zip(found.clips, found.features, strict=True)}
+    values = {
+        clip.path: (clip.label, clip.group, float(x))
+        for clip, (x,) in zip(found.clips, found.features, strict=True)
+    }
     assert values == rows
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Unnamed: 0", "Unnamed: 0.1", "index", "__index_level_0__", "Row Id", "target", "class_id", "id", "speaker_id"]
+    "name",
+    [
+        "",
+        "Unnamed: 0",
+        "Unnamed: 0.1",
+        "index",
+        "__index_level_0__",
+        "Row Id",
+        "target",
+        "class_id",
+        "id",
+        "speaker_id",
+    ],
 )
 def test_columns_that_number_rows_or_name_classes_are_no_features(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -130,11 +169,16 @@ def test_columns_that_number_rows_or_name_classes_are_no_features(
 
 
 def test_rows_without_paths_are_numbered(tmp_path: Path) -> None:
-    assert [clip.path for clip in table.read(written(tmp_path, "x,label\n1,a\n2,b\n")).clips] == ["row000000000", "row000000001"]
+    assert [clip.path for clip in table.read(written(tmp_path, "x,label\n1,a\n2,b\n")).clips] == [
+        "row000000000",
+        "row000000001",
+    ]
 
 
 def test_segments_of_a_file_stay_together(tmp_path: Path) -> None:
-    found = table.read(written(tmp_path, "file,start,end,x,label\na.wav,3,6,1,u\na.wav,0,3,2,v\nb.wav,0,3,3,u\n"))
+    found = table.read(
+        written(tmp_path, "file,start,end,x,label\na.wav,3,6,1,u\na.wav,0,3,2,v\nb.wav,0,3,3,u\n")
+    )
     assert found.clips == [
         Clip("a.wav", "v", start=0, end=3),
         Clip("a.wav", "u", start=3, end=6),
@@ -144,7 +188,9 @@ def test_segments_of_a_file_stay_together(tmp_path: Path) -> None:
     assert len({clip.effective_group for clip in found.clips}) == 2
 
 
-def test_values_from_paths_and_a_choice_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_values_from_paths_and_a_choice_of_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = "path,x\n" + "".join(
         f"{split}/{label}-{i}.wav,{i}\n" for split in ("train", "test") for label in "abc" for i in range(2)
     )
@@ -163,15 +209,31 @@ def test_values_from_paths_and_a_choice_of_classes(tmp_path: Path, capsys: pytes
     ("text", "arguments", "told"),
     [
         ("a,b\n1,x\n", {}, "has no column of classes: it has a, b; name one with --label-column"),
-        ("a,b\n1,x\n", {"label_column": "c"}, "--label-column must be a column of .*t.csv, got 'c': it has a, b"),
+        (
+            "a,b\n1,x\n",
+            {"label_column": "c"},
+            "--label-column must be a column of .*t.csv, got 'c': it has a, b",
+        ),
         ("a,label\n1,x\n", {"group_column": "song"}, "--group-column must be a column of"),
         ("a,label\n1,x\n,y\n3,x\n", {}, "line 3: column a must hold finite numbers, got '':"),
         ("a,label\n1,x\ninf,y\n3,x\n", {}, "line 3: column a must hold finite numbers, got 'inf'"),
         ("a,label\n1,x\n1e39,y\n", {}, "line 3: column a must hold finite numbers, got '1e39'"),
         ("a,label\n1e999,x\n1,y\n", {}, "line 2: column a must hold finite numbers, got '1e999'"),
-        ("a,label\n1,x\n\n2,y\nthree,x\n,y\n", {}, r"line 5: column a must hold finite numbers, got 'three' \(2 such rows\)"),
-        ("a,label\nNA,x\n2,y\nnan,x\n", {}, r"line 2: column a must hold finite numbers, got 'NA' \(2 such rows\)"),
-        ("a;label\n1;x\n2,5;y\n", {}, "line 3: column a must hold finite numbers, decimals with a point, got '2,5'"),
+        (
+            "a,label\n1,x\n\n2,y\nthree,x\n,y\n",
+            {},
+            r"line 5: column a must hold finite numbers, got 'three' \(2 such rows\)",
+        ),
+        (
+            "a,label\nNA,x\n2,y\nnan,x\n",
+            {},
+            r"line 2: column a must hold finite numbers, got 'NA' \(2 such rows\)",
+        ),
+        (
+            "a;label\n1;x\n2,5;y\n",
+            {},
+            "line 3: column a must hold finite numbers, decimals with a point, got '2,5'",
+        ),
         ("a,label\n1_000,x\n1,y\n", {}, "got '1_000'"),
         ("a,label\nk,x\nl,y\n", {}, "has no numeric columns"),
         ("a,label\n,x\n,y\n", {}, "has no numeric columns"),
@@ -180,8 +242,16 @@ def test_values_from_paths_and_a_choice_of_classes(tmp_path: Path, capsys: pytes
         ("a,label,fold\n1,x,1\n2,y,b\n", {}, "line 3: fold must be a whole number"),
         ("a,label\n1,x,2\n", {}, "line 2: 3 values under 2 columns"),
         ("a,a,label\n1,2,x\n", {}, "two columns have the name 'a'"),
-        ("a,label\n1,x\n2,y\n", {"classes": "x,z"}, "--classes must name classes of the data, got z: there are x, y"),
-        ("a,label\n1,x\n2,y\n", {"classes": " , "}, "--classes must name classes of the data, got none: there are x, y"),
+        (
+            "a,label\n1,x\n2,y\n",
+            {"classes": "x,z"},
+            "--classes must name classes of the data, got z: there are x, y",
+        ),
+        (
+            "a,label\n1,x\n2,y\n",
+            {"classes": " , "},
+            "--classes must name classes of the data, got none: there are x, y",
+        ),
         ("", {}, "has no column of classes: it has no columns"),
     ],
 )

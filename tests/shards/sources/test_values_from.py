@@ -43,7 +43,9 @@ NAMES = [
 
 
 def test_values_from_paths(tmp_path: Path) -> None:
-    audio = touch(tmp_path / "x", *(name.replace("dev/ann", "dev/eve").replace("dev/bob", "dev/joe") for name in NAMES))
+    audio = touch(
+        tmp_path / "x", *(name.replace("dev/ann", "dev/eve").replace("dev/bob", "dev/joe") for name in NAMES)
+    )
     clips = found(audio, label_from="-([a-z]+)-", group_from="/([^/-]+)-", split_from="^([^/]+)/")
     assert len(clips) == 16 and clips[0] == Clip("dev/eve-no-0.wav", "no", group="eve", split="val")
     assert collections.Counter((clip.split, clip.label) for clip in clips) == {
@@ -54,7 +56,10 @@ def test_values_from_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"label_from": "-(yes)-"}, "--label-from '-(yes)-' finds no value in 8 of 16 paths (the first: dev/ann-no-0.wav)"),
+        (
+            {"label_from": "-(yes)-"},
+            "--label-from '-(yes)-' finds no value in 8 of 16 paths (the first: dev/ann-no-0.wav)",
+        ),
         ({"label_from": "-yes-"}, "--label-from must have a group in parentheses"),
         ({"label_from": "-(yes-"}, "--label-from must be a regular expression, got '-(yes-': missing )"),
         ({"label_from": "-()[a-z]+-"}, "finds no value in 16 of 16 paths"),
@@ -82,22 +87,32 @@ def test_expressions_that_do_not_fit(tmp_path: Path, options: dict[str, str], to
 def test_options_win_over_the_table_and_the_folders(tmp_path: Path) -> None:
     audio = touch(tmp_path / "x", "dog/a-1.wav", "cat/b-2.wav", "cat/c-2.wav")
     assert [clip.group for clip in found(audio, group_from="-(.)")] == ["2", "2", "1"]
-    (tmp_path / "labels.csv").write_text("path,label,group\ndog/a-1.wav,x,g\ncat/b-2.wav,x,g\ncat/c-2.wav,y,g\n")
+    (tmp_path / "labels.csv").write_text(
+        "path,label,group\ndog/a-1.wav,x,g\ncat/b-2.wav,x,g\ncat/c-2.wav,y,g\n"
+    )
     clips = found(audio, labels=tmp_path / "labels.csv", label_from="^(.)", group_from="/(.)")
     assert [(clip.label, clip.group) for clip in clips] == [("c", "b"), ("c", "c"), ("d", "a")]
     (tmp_path / "labels.csv").write_text("path\ndog/a-1.wav\ncat/b-2.wav\n")
-    assert [clip.label for clip in found(audio, labels=tmp_path / "labels.csv", label_from="^(.)")] == ["c", "d"]
+    assert [clip.label for clip in found(audio, labels=tmp_path / "labels.csv", label_from="^(.)")] == [
+        "c",
+        "d",
+    ]
 
 
 def test_folds_and_splits_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With classes from elsewhere the folders say folds or splits, unless that would break a group."""
     audio = touch(tmp_path / "x", *NAMES)
     clips = found(audio, label_from="-([a-z]+)-")
-    assert {(clip.path.split("/")[0], clip.split) for clip in clips} == {("training", "train"), ("dev", "val")}
+    assert {(clip.path.split("/")[0], clip.split) for clip in clips} == {
+        ("training", "train"),
+        ("dev", "val"),
+    }
     assert "splits are read from folder names (train, val)" in capsys.readouterr().err
     assert {clip.split for clip in found(audio, label_from="-([a-z]+)-", group_from="/([a-z]+)-")} == {None}
     assert "splits from folder names are not used" in capsys.readouterr().err
-    folds = touch(tmp_path / "y", *(f"audio/fold{k}/{word}-{k}.wav" for k in (1, 2, 10) for word in ("yes", "no")))
+    folds = touch(
+        tmp_path / "y", *(f"audio/fold{k}/{word}-{k}.wav" for k in (1, 2, 10) for word in ("yes", "no"))
+    )
     assert {clip.fold for clip in found(folds, label_from="/([a-z]+)-")} == {1, 2, 10}
 
 
@@ -114,7 +129,10 @@ def test_folds_and_splits_of_folders(tmp_path: Path, capsys: pytest.CaptureFixtu
             "the folders test, train with the files are splits",
         ),
         (("val/a.wav", "test/b.wav"), "the folders test, val with the files are splits, not classes"),
-        (("data/train/a.wav", "data/test/b.wav"), "training clips must be in a folder named after their class"),
+        (
+            ("data/train/a.wav", "data/test/b.wav"),
+            "training clips must be in a folder named after their class",
+        ),
     ],
 )
 def test_folders_that_are_no_classes(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
@@ -124,17 +142,29 @@ def test_folders_that_are_no_classes(tmp_path: Path, names: tuple[str, ...], tol
 
 
 def test_class_folders_in_folders_of_folds_and_splits(tmp_path: Path) -> None:
-    folds = touch(tmp_path / "folds", *(f"audio/fold{k}/{label}/{k}.wav" for k in (1, 2) for label in ("dog", "cat")))
-    assert found(folds)[0] == Clip("audio/fold1/cat/1.wav", "cat", fold=1) and {clip.fold for clip in found(folds)} == {1, 2}
-    splits = touch(tmp_path / "splits", *(f"all/{s}/{label}/{s}.wav" for s in ("train", "testing") for label in ("dog", "cat")))
+    folds = touch(
+        tmp_path / "folds", *(f"audio/fold{k}/{label}/{k}.wav" for k in (1, 2) for label in ("dog", "cat"))
+    )
+    assert found(folds)[0] == Clip("audio/fold1/cat/1.wav", "cat", fold=1) and {
+        clip.fold for clip in found(folds)
+    } == {1, 2}
+    splits = touch(
+        tmp_path / "splits",
+        *(f"all/{s}/{label}/{s}.wav" for s in ("train", "testing") for label in ("dog", "cat")),
+    )
     assert found(splits)[0] == Clip("all/testing/cat/testing.wav", "cat", split="test")
 
 
 def test_choice_of_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    audio = touch(tmp_path / "x", *(f"{label}/{n}.wav" for label in ("dog", "cat", "cow, brown", "bee") for n in "012"))
+    audio = touch(
+        tmp_path / "x", *(f"{label}/{n}.wav" for label in ("dog", "cat", "cow, brown", "bee") for n in "012")
+    )
     assert {clip.label for clip in found(audio, classes='dog, "cow, brown"')} == {"dog", "cow, brown"}
     assert "--classes: 6 clips of 2 other classes are omitted" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="--classes must name classes of the data, got Dog, cow: there are bee, cat, cow, brown"):
+    with pytest.raises(
+        UsageError,
+        match="--classes must name classes of the data, got Dog, cow: there are bee, cat, cow, brown",
+    ):
         found(audio, classes="Dog,cow,cat")
     (tmp_path / "labels.csv").write_text("path,label\ndog/0.wav,dog\ncat/0.wav,cat\nbee/0.wav,\n")
     clips = found(audio, labels=tmp_path / "labels.csv", classes="dog")
@@ -176,14 +206,22 @@ def test_tags_of_every_format(songs: Path, tmp_path: Path) -> None:
     tags = ID3()
     tags.add(TPE1(text=["Eve"]))
     tags.save(raw)
-    assert read_tag(raw, "artist") == "Eve" and read_tag(raw, "album") is None and read_tag(raw, "no such tag") is None
+    assert (
+        read_tag(raw, "artist") == "Eve"
+        and read_tag(raw, "album") is None
+        and read_tag(raw, "no such tag") is None
+    )
     assert found(UPath(f"file://{songs}"), group_from="tag:Artist") == clips
 
 
 def test_files_without_the_tag_are_named(songs: Path, tmp_path: Path) -> None:
     write_clip(tmp_path / "x" / "rock" / "z.wav", 0)
     write_clip(tmp_path / "x" / "rock" / "y.wav", 0)
-    with pytest.raises(UsageError, match="--group-from: there is no tag 'artist' in 2 of 2 files .the first: rock/y.wav"):
+    with pytest.raises(
+        UsageError, match="--group-from: there is no tag 'artist' in 2 of 2 files .the first: rock/y.wav"
+    ):
         found(tmp_path / "x", group_from="tag:artist")
     subprocess.run(["mkfifo", str(tmp_path / "x" / "pipe.wav")], check=True)
-    assert read_tag(tmp_path / "x" / "pipe.wav", "artist") is None  # and does not wait for somebody to write into it
+    assert (
+        read_tag(tmp_path / "x" / "pipe.wav", "artist") is None
+    )  # and does not wait for somebody to write into it

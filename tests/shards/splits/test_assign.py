@@ -22,7 +22,10 @@ CLIPS = sorted(
 
 def split(clips: list[Clip], val: float = 0.2, test: float = 0.0, seed: int = 0) -> dict[str, str]:
     return {
-        clip.path: side for clip, side in zip(clips, assign(clips, val_fraction=val, test_fraction=test, seed=seed), strict=True)
+        clip.path: side
+        for clip, side in zip(
+            clips, assign(clips, val_fraction=val, test_fraction=test, seed=seed), strict=True
+        )
     }
 
 
@@ -38,9 +41,15 @@ def test_sides_are_stratified_and_never_break_a_group(val: float, test: float) -
         assert abs(counts["val"] - val * n) <= 4 and abs(counts["test"] - test * n) <= 4, (label, counts)
 
 
-ALONE = [Clip(f"{label}/{i:03d}.wav", label) for label, n in (("a", 60), ("b", 30), ("c", 90), ("d", 3)) for i in range(n)]
+ALONE = [
+    Clip(f"{label}/{i:03d}.wav", label)
+    for label, n in (("a", 60), ("b", 30), ("c", 90), ("d", 3))
+    for i in range(n)
+]
 MANY = [  # groups of 1 to 4 clips, more than scikit-learn is asked to balance
-    Clip(f"{i:05d}-{k}.wav", f"class {i % 50}", group=f"group {i}") for i in range(4000) for k in range(1 + i // 50 % 4)
+    Clip(f"{i:05d}-{k}.wav", f"class {i % 50}", group=f"group {i}")
+    for i in range(4000)
+    for k in range(1 + i // 50 % 4)
 ]
 
 
@@ -119,7 +128,9 @@ def test_small_sets_still_get_both_sides() -> None:
         ([Clip("a", "x", split="test"), Clip("b", "y", split="val")], {}, "no clip is in split train"),
     ],
 )
-def test_splits_that_cannot_be_made_are_named(clips: list[Clip], options: dict[str, float], told: str) -> None:
+def test_splits_that_cannot_be_made_are_named(
+    clips: list[Clip], options: dict[str, float], told: str
+) -> None:
     with pytest.raises(UsageError, match=told):
         assign(clips, **{"val_fraction": 0.2, "test_fraction": 0.0, "seed": 0, **options})
 
@@ -133,7 +144,10 @@ def test_classes_of_which_a_side_has_nothing_are_named(capsys: pytest.CaptureFix
     assert told(plenty) == [] and told([*plenty, Clip("rare", "rare")], val=0.0) == []
     alone = told([*plenty, Clip("x", "rare", group="g"), Clip("y", "rare", group="g")])
     assert len(alone) == 1 and "class rare has no clip in " in alone[0] and "--seed" in alone[0]
-    given = [Clip(f"{i}", label, split=split) for i, (label, split) in enumerate([("a", "train"), ("b", "val"), ("a", "val")])]
+    given = [
+        Clip(f"{i}", label, split=split)
+        for i, (label, split) in enumerate([("a", "train"), ("b", "val"), ("a", "val")])
+    ]
     assert [line.split(":")[1] for line in told(given)] == [" class b has no clip in train"]
     folded = [Clip(f"{i}", "a", fold=i % 3) for i in range(6)] + [Clip("b", "b", fold=1)]
     assert len(lines := told(folded)) == 1 and "class b has clips in one fold only" in lines[0]

@@ -35,7 +35,9 @@ def test_other_schemes_are_refused_everywhere(scheme: str, tmp_path: Path) -> No
         lambda: build(tmp_path, url, SpectrogramConfig(), BuildOptions()),
         lambda: build(tmp_path, tmp_path / "set", SpectrogramConfig(), BuildOptions(labels=url)),
     ):
-        with pytest.raises(UsageError, match=r"a URL's scheme must be one of file, http, https, s3.*, got " + scheme.lower()):
+        with pytest.raises(
+            UsageError, match=r"a URL's scheme must be one of file, http, https, s3.*, got " + scheme.lower()
+        ):
             use()
     assert not (tmp_path / "ran").exists()
 
@@ -59,7 +61,9 @@ def test_what_looks_like_a_command_is_a_path(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
     from shardwave.shards.read.stream import Stream
 
-    assert len(list(Stream(["pipe:touch ran; head -c 10240 /dev/zero"], shuffle=0))) == 0  # what the program itself names is run
+    assert (
+        len(list(Stream(["pipe:touch ran; head -c 10240 /dev/zero"], shuffle=0))) == 0
+    )  # what the program itself names is run
     assert (tmp_path / "ran").exists()
 
 

@@ -33,7 +33,11 @@ def test_a_folder_is_private_and_goes_at_the_end(temporary: Path) -> None:
 def test_only_folders_of_ended_processes_are_removed(temporary: Path) -> None:
     program = "from shardwave.shards.storage import scratch; import time\nwith scratch.folder() as made: print(made, flush=True); time.sleep(60)"
     with subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         theirs = Path(process.stdout.readline().strip())

@@ -45,9 +45,16 @@ def test_sixteen_bits_equal_floats_to_the_bit(monkeypatch, length, one_pass):
 
 
 def run(code, **environment):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))))
+    root = os.path.dirname(
+        os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -71,12 +78,22 @@ def memory_mb(engine, folder, minutes, rate, features):
         pytest.skip("Linux tells a process's peak memory there")
     path = folder / "long.wav"
     channels = 2 if rate > RATE else 1
-    soundfile.write(path, np.tile(music(60 * rate, rate=rate)[:, None], (minutes, channels)), rate, subtype="PCM_16")
-    return float(run(MEMORY.replace("PATH", repr(str(path))).replace("ENGINE", repr(engine)).replace("FEATURES", str(features))))
+    soundfile.write(
+        path, np.tile(music(60 * rate, rate=rate)[:, None], (minutes, channels)), rate, subtype="PCM_16"
+    )
+    return float(
+        run(
+            MEMORY.replace("PATH", repr(str(path)))
+            .replace("ENGINE", repr(engine))
+            .replace("FEATURES", str(features))
+        )
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("minutes", "rate", "features"), [(10, RATE, True), (10, 44_100, True), (40, RATE, False)])
+@pytest.mark.parametrize(
+    ("minutes", "rate", "features"), [(10, RATE, True), (10, 44_100, True), (40, RATE, False)]
+)
 def test_memory_stays_under_one_gigabyte(tmp_path, minutes, rate, features):
     assert memory_mb("numba", tmp_path, minutes, rate, features) < 1_000
 

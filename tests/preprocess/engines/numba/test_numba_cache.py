@@ -37,7 +37,9 @@ def test_a_changed_source_names_another_folder(tmp_path):
     for constant in (1, 2):
         (tmp_path / "preprocess" / "features.py").write_text(f"MELS = {constant}")
         code = "from numba_cache import cache_folder; print(cache_folder().name)"
-        run = subprocess.run([sys.executable, "-c", code], cwd=module.parent, capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=module.parent, capture_output=True, text=True, check=True
+        )
         names.add(run.stdout)
     assert len(names) == 2
 
@@ -93,7 +95,17 @@ def test_arithmetic():
     a, b = RNG.standard_normal(LANES).astype(np.float32), RNG.uniform(0.1, 9, LANES).astype(np.float32)
     out = np.empty((10, LANES), np.float32)
     arithmetic(a, b, out.reshape(-1))
-    expected = [a + b, a - b, a * b, a / b, np.maximum(a, b), np.minimum(a, b), a < b, np.sqrt(np.maximum(a, 0)), np.log2(b)]
+    expected = [
+        a + b,
+        a - b,
+        a * b,
+        a / b,
+        np.maximum(a, b),
+        np.minimum(a, b),
+        a < b,
+        np.sqrt(np.maximum(a, 0)),
+        np.log2(b),
+    ]
     np.testing.assert_allclose(out[:9], expected, rtol=1e-6, atol=2e-5)
     np.testing.assert_array_equal(out[9], 2 * a[3])
 
@@ -105,7 +117,9 @@ def test_logarithm(exponent):
     b[:2] = np.float32(2.0) ** exponent, 0
     out = np.empty((10, LANES), np.float32)
     arithmetic(b, b, out.reshape(-1))
-    np.testing.assert_allclose(np.delete(out[8], 1), np.log2(np.delete(b, 1).astype(np.float64)), rtol=1e-6, atol=2e-5)
+    np.testing.assert_allclose(
+        np.delete(out[8], 1), np.log2(np.delete(b, 1).astype(np.float64)), rtol=1e-6, atol=2e-5
+    )
     assert out[8, 1] <= -126
 
 

@@ -30,13 +30,20 @@ def test_several_processes_share_one_study(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
         command = [sys.executable, str(script), "optuna", str(folder), "Counting", "10", storage]
-        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "SHARDWAVE_QUIET": "1"}))
+        processes.append(
+            subprocess.Popen(
+                command, stderr=subprocess.PIPE, text=True, env={**os.environ, "SHARDWAVE_QUIET": "1"}
+            )
+        )
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     ran = [len(lines(folder / "ran")) for folder in folders]
     assert sum(ran) == 10  # exactly as many as asked for, together
-    last = max((json.loads((folder / "outcome.json").read_text()) for folder in folders), key=lambda found: len(found["trials"]))
+    last = max(
+        (json.loads((folder / "outcome.json").read_text()) for folder in folders),
+        key=lambda found: len(found["trials"]),
+    )
     assert [row["trial"] for row in last["trials"]] == list(range(10)) and last["state"] == "COMPLETE"
 
 
@@ -52,7 +59,9 @@ def test_another_search_under_the_same_name_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_with_one_job_the_seed_reproduces_everything(sampler: str) -> None:
     budget = SearchBudget(trials=14, epochs=EPOCHS, jobs=1, scheduler="asha", sampler=sampler)
-    one, same, other = (make_backend("optuna").run(objectives.smooth, SPACE, budget, seed) for seed in (1, 1, 2))
+    one, same, other = (
+        make_backend("optuna").run(objectives.smooth, SPACE, budget, seed) for seed in (1, 1, 2)
+    )
     assert [(trial.params, trial.values, trial.state) for trial in one.trials] == [
         (trial.params, trial.values, trial.state) for trial in same.trials
     ]
@@ -75,14 +84,19 @@ def test_tpe_learns_and_a_resumed_search_does_not_begin_anew(tmp_path: Path) -> 
     [
         ({"storage": "somewhere"}, "--storage must be a URL"),
         ({"storage": "grpc://host"}, "--storage of a gRPC proxy must be grpc://HOST:PORT, got grpc://host"),
-        ({"storage": "mysql://user:pass@host/db"}, "--storage mysql://user:...@host/db needs a database driver"),
+        (
+            {"storage": "mysql://user:pass@host/db"},
+            "--storage mysql://user:...@host/db needs a database driver",
+        ),
         ({"study": "name"}, "--study needs --storage URL"),
         ({"address": "auto"}, "backend optuna does not take --address"),
     ],
 )
 def test_wrong_usage(options: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        make_backend("optuna", **options).run(objectives.smooth, SPACE, SearchBudget(trials=1, epochs=1, jobs=1), 0)
+        make_backend("optuna", **options).run(
+            objectives.smooth, SPACE, SearchBudget(trials=1, epochs=1, jobs=1), 0
+        )
 
 
 def test_a_database_that_is_not_there(tmp_path: Path) -> None:
@@ -91,7 +105,9 @@ def test_a_database_that_is_not_there(tmp_path: Path) -> None:
         backend.run(objectives.smooth, SPACE, SearchBudget(trials=1, epochs=1, jobs=1), 0)
 
 
-def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import optuna
 
     monkeypatch.setattr("shardwave.search.backends.optuna.owner.STALE_SECONDS", 1.5)

@@ -41,7 +41,16 @@ class Searches:
     def start(self, name: str) -> subprocess.Popen[str]:
         out = self.folder / name
         out.mkdir(exist_ok=True)
-        command = [sys.executable, str(SCRIPT), "optuna", str(out), self.objective, str(TRIALS), self.storage, self.study]
+        command = [
+            sys.executable,
+            str(SCRIPT),
+            "optuna",
+            str(out),
+            self.objective,
+            str(TRIALS),
+            self.storage,
+            self.study,
+        ]
         environment = {**os.environ, "SHARDWAVE_QUIET": "1"}
         self.processes[name] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         return self.processes[name]
@@ -94,7 +103,9 @@ def test_two_searches_share_a_study(searches: Searches) -> None:
 @pytest.mark.parametrize("searches", ["Slow"], indirect=True)
 def test_a_killed_search_is_taken_over_and_gone_on_with(searches: Searches) -> None:
     killed = searches.start("killed")
-    searches.wait(lambda: len(lines(searches.folder / "killed" / "waiting")) == 2)  # it has run 0 to 3, and runs 4 and 5
+    searches.wait(
+        lambda: len(lines(searches.folder / "killed" / "waiting")) == 2
+    )  # it has run 0 to 3, and runs 4 and 5
     searches.start("other")
     (searches.folder / "other" / "go").touch()
     searches.wait(lambda: lines(searches.folder / "other" / "ran") == ["6"])  # what was left
@@ -103,7 +114,9 @@ def test_a_killed_search_is_taken_over_and_gone_on_with(searches: Searches) -> N
     del searches.processes["killed"]
     other = searches.end("other")
     assert sorted(lines(searches.folder / "other" / "ran")) == ["4", "5", "6"]
-    assert [trial.trial for trial in other] == list(range(TRIALS)) and {trial.state for trial in other} == {"COMPLETE"}
+    assert [trial.trial for trial in other] == list(range(TRIALS)) and {trial.state for trial in other} == {
+        "COMPLETE"
+    }
     assert [trial.attempt for trial in other] == [1, 1, 1, 1, 2, 2, 1]
     searches.start("killed")  # gone on with: there is nothing left to do
     again = searches.end("killed")
@@ -112,6 +125,11 @@ def test_a_killed_search_is_taken_over_and_gone_on_with(searches: Searches) -> N
 
 
 def test_a_database_that_refuses_is_one_line_without_the_password(database: str) -> None:
-    backend = make_backend("optuna", storage=database.replace("search@/postgres", "search:secret@/nowhere"), study="one")
-    with pytest.raises(ShardwaveError, match=r'--storage postgresql://search:\*\*\*@/nowhere.*database "nowhere" does not exist'):
+    backend = make_backend(
+        "optuna", storage=database.replace("search@/postgres", "search:secret@/nowhere"), study="one"
+    )
+    with pytest.raises(
+        ShardwaveError,
+        match=r'--storage postgresql://search:\*\*\*@/nowhere.*database "nowhere" does not exist',
+    ):
         backend.run(print, Space({"quality": Grid((0.5,))}), SearchBudget(trials=1, epochs=1, jobs=1), 0)

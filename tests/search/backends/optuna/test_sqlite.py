@@ -56,10 +56,21 @@ def running(out: Path, storage: str) -> Iterator[subprocess.Popen[str]]:
         process.stderr.close()
 
 
-def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, link = tmp_path / "study.db", tmp_path / "other.db"
-    spellings = [f"sqlite:///{database}", f"sqlite:////{database}", "sqlite:///study.db", f"sqlite:///{tmp_path}/./x/../study.db"]
-    spellings += [f"sqlite:///{link}", f"sqlite+pysqlite:///{database}", f"sqlite:///file:{database}?uri=true"]
+    spellings = [
+        f"sqlite:///{database}",
+        f"sqlite:////{database}",
+        "sqlite:///study.db",
+        f"sqlite:///{tmp_path}/./x/../study.db",
+    ]
+    spellings += [
+        f"sqlite:///{link}",
+        f"sqlite+pysqlite:///{database}",
+        f"sqlite:///file:{database}?uri=true",
+    ]
     (tmp_path / "x").mkdir()
     monkeypatch.chdir(tmp_path)
     with running(tmp_path / "run", spellings[0]) as first:
@@ -67,13 +78,23 @@ def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(tmp_path: P
         (tmp_path / "hard.db").hardlink_to(database)
         for spelling in [*spellings, "sqlite:///hard.db"]:
             for study in ("one", "two"):
-                with pytest.raises(ShardwaveError, match="another search is using this SQLite database.*journal:PATH"):
-                    make_backend("optuna", storage=spelling, study=study).run(objectives.smooth, SPACE, budget(7), 0)
+                with pytest.raises(
+                    ShardwaveError, match="another search is using this SQLite database.*journal:PATH"
+                ):
+                    make_backend("optuna", storage=spelling, study=study).run(
+                        objectives.smooth, SPACE, budget(7), 0
+                    )
         first.kill()
         first.wait()
-        again = make_backend("optuna", storage=spellings[0], study="one").run(objectives.smooth, SPACE, budget(7), 0)
-    assert [trial.trial for trial in again.trials] == list(range(7)) and {trial.state for trial in again.trials} == {"COMPLETE"}
-    assert sorted(trial.attempt for trial in again.trials) == [1] * 5 + [2] * 2  # the two that it was cut off in
+        again = make_backend("optuna", storage=spellings[0], study="one").run(
+            objectives.smooth, SPACE, budget(7), 0
+        )
+    assert [trial.trial for trial in again.trials] == list(range(7)) and {
+        trial.state for trial in again.trials
+    } == {"COMPLETE"}
+    assert (
+        sorted(trial.attempt for trial in again.trials) == [1] * 5 + [2] * 2
+    )  # the two that it was cut off in
     assert [trial.params for trial in again.trials] == [SPACE.point(n, 0, shuffle=True) for n in range(7)]
 
 
@@ -91,7 +112,9 @@ def test_pairs_that_start_together(tmp_path: Path, study: str) -> None:
         for (errors, status), (name, _) in zip(ends, names, strict=True):
             refused += status != 0
             if status:
-                assert "another search is using this SQLite database" in errors.strip().splitlines()[-1], errors
+                assert "another search is using this SQLite database" in errors.strip().splitlines()[-1], (
+                    errors
+                )
             else:
                 found = json.loads((tmp_path / f"{number}{name}" / "outcome.json").read_text())
                 assert found["state"] == "COMPLETE" and len(found["trials"]) == 7
@@ -137,10 +160,12 @@ def test_a_database_that_may_only_be_read(tmp_path: Path) -> None:
 
 
 def test_the_file_of_a_url(tmp_path: Path) -> None:
-    assert database_file("sqlite:///study.db") == Path("study.db") and database_file("sqlite:////a/study.db") == Path(
-        "/a/study.db"
-    )
+    assert database_file("sqlite:///study.db") == Path("study.db") and database_file(
+        "sqlite:////a/study.db"
+    ) == Path("/a/study.db")
     assert database_file("sqlite:///file:/a/b%20c.db?mode=ro&uri=true") == Path("/a/b c.db")
-    assert not any(map(database_file, ("sqlite://", "sqlite:///:memory:", "postgresql://u@h/db", "journal:x", "")))
+    assert not any(
+        map(database_file, ("sqlite://", "sqlite:///:memory:", "postgresql://u@h/db", "journal:x", ""))
+    )
     with only_search_on("sqlite://"), only_search_on("sqlite://"), only_search_on(None):
         pass  # each has its own

@@ -20,12 +20,29 @@ def _ray() -> None:
 def command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", **variables}
     return subprocess.run(
-        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
 def search(shard_set: Path, out: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    options = ["--model", "mlp", "--backend", "ray", "--trials", "1", "--epochs", "1", "--val-fold", "1", "--device", "cpu"]
+    options = [
+        "--model",
+        "mlp",
+        "--backend",
+        "ray",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--val-fold",
+        "1",
+        "--device",
+        "cpu",
+    ]
     return command("search", shard_set, *options, "--jobs", "1", "--out", out, *more, **variables)
 
 
@@ -37,7 +54,9 @@ def test_without_an_address_the_search_starts_its_own_ray(feature_set: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_clusters_address_by_option_or_by_variable(ray_address: str, feature_set: Path, tmp_path: Path) -> None:
+def test_a_clusters_address_by_option_or_by_variable(
+    ray_address: str, feature_set: Path, tmp_path: Path
+) -> None:
     for name, address, variable in (("one", ray_address, "127.0.0.1:1"), ("two", "auto", ray_address)):
         done = search(feature_set, tmp_path / name, "--address", address, RAY_ADDRESS=variable)
         assert done.returncode == 0 and "is not used" not in done.stderr, done.stderr
@@ -57,7 +76,11 @@ def test_a_clusters_address_by_option_or_by_variable(ray_address: str, feature_s
             "ray://host:1",
             "error: RAY_ADDRESS (taken with --address auto) must be auto or HOST:PORT of a Ray",
         ),
-        ("127.0.0.1:1", "127.0.0.1:2", "error: --address 127.0.0.1:1: no Ray cluster answers there: Connection refused"),
+        (
+            "127.0.0.1:1",
+            "127.0.0.1:2",
+            "error: --address 127.0.0.1:1: no Ray cluster answers there: Connection refused",
+        ),
         ("nowhere", "", "error: --address must be auto or HOST:PORT of a Ray cluster, got nowhere"),
     ],
 )
@@ -66,7 +89,9 @@ def test_addresses_that_lead_nowhere(
 ) -> None:
     if build:
         (tmp_path / "in" / "a").mkdir(parents=True)
-        done = command("shard", tmp_path / "in", "--out", tmp_path / "set", "--address", address, RAY_ADDRESS=variable)
+        done = command(
+            "shard", tmp_path / "in", "--out", tmp_path / "set", "--address", address, RAY_ADDRESS=variable
+        )
     else:
         done = search(feature_set, tmp_path / "run", "--address", address, RAY_ADDRESS=variable)
     assert done.returncode in (1, 2) and done.stderr.splitlines()[-1].startswith(message), done.stderr
@@ -79,11 +104,26 @@ def test_a_ray_that_does_not_start_is_one_line(feature_set: Path, tmp_path: Path
         "import shardwave.search.backends.ray.backend as backend; backend.OBJECT_STORE = 1 << 60; "
         "import cli, sys; sys.argv[0] = 'shardwave'; cli.main()"
     )
-    options = ["--model", "mlp", "--backend", "ray", "--trials", "1", "--epochs", "1", "--val-fold", "1", "--device", "cpu"]
+    options = [
+        "--model",
+        "mlp",
+        "--backend",
+        "ray",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--val-fold",
+        "1",
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", code, "search", str(feature_set), *options, "--out", str(tmp_path / "run")],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: Ray did not start on this machine: ") and "--backend optuna or random" in last, done.stderr
+    assert (
+        last.startswith("error: Ray did not start on this machine: ") and "--backend optuna or random" in last
+    ), done.stderr

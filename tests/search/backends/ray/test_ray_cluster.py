@@ -30,7 +30,12 @@ def driver(nodes: Cluster, *command: str | Path) -> subprocess.Popen[str]:
     environment = {**nodes.environment, "TMPDIR": str(nodes.private), "SHARDWAVE_QUIET": "1"}
     environment["SHARDWAVE_CACHE"] = str(nodes.folder / "driver-cache")
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -68,7 +73,15 @@ def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path, tmp_path:
 
 @pytest.mark.slow
 def test_a_lost_nodes_trial_runs_again(nodes: Cluster, tmp_path: Path) -> None:
-    process = driver(nodes, Path(__file__).parents[2] / "run_search.py", "ray", tmp_path, "Placed", str(TRIALS), nodes.address)
+    process = driver(
+        nodes,
+        Path(__file__).parents[2] / "run_search.py",
+        "ray",
+        tmp_path,
+        "Placed",
+        str(TRIALS),
+        nodes.address,
+    )
     try:
         wait_for(lambda: len(lines(tmp_path / "placed")) == 3, process)
         places = dict(line.split() for line in lines(tmp_path / "placed"))
