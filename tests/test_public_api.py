@@ -121,7 +121,7 @@ def test_wrong_networks_are_refused(folder: Path) -> None:
         shardwave.train(folder / "set", wrong, folder / "wrong", epochs=1, device="cpu")
     with pytest.raises(UsageError, match="model must be one of mlp, cnn"):
         shardwave.train(folder / "set", "none", folder / "wrong")
-    with pytest.raises(UsageError, match="are for own networks"):
+    with pytest.raises(UsageError, match="apply to own networks only"):
         shardwave.train(folder / "set", "mlp", folder / "wrong", params={"width": 2})
     with pytest.raises(UsageError, match="rate is missing"):
         shardwave.predict(folder / "set", [np.zeros(10)])
