@@ -67,7 +67,7 @@ def start(modules: Sequence[str], threads: int, process: BaseProcess | None = No
         EOFError: If the server has ended.
     """
     folder()
-    CONTEXT.set_forkserver_preload(["__main__", *modules])
+    CONTEXT.set_forkserver_preload(["__main__", *modules, "shardwave.search.workers.server_exit"])
     resource_tracker.ensure_running()  # before the signal is blocked, because this unblocks it
     # new processes inherit the mask; the main process handles Ctrl-C
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
