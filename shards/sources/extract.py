@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-import tarfile
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +15,11 @@ from typing import IO
 from shardwave.common.errors import ShardwaveError
 from shardwave.shards.sources.download import progress
 from shardwave.shards.storage import atomic, scratch
+
+if sys.version_info < (3, 11, 4):  # without filters
+    from backports import tarfile
+else:
+    import tarfile
 
 MAX_BYTES = 64 << 30  # total size of an archive's files
 MAX_FILES = 1_000_000  # files and folders of an archive
