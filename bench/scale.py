@@ -88,7 +88,7 @@ def _workers(scope: Scope, clips: int, settings: dict) -> Iterator[Record]:
 
 
 def _build(scope: Scope, clips: int, workers: int) -> process.Watched:
-    folder = scope.room("scale")
+    folder = scope.subfolder("scale")
     audio, out = folder / f"audio-{clips}", folder / "set"
     if not audio.exists():
         repeat_clips(scope.audio, audio, clips)

@@ -52,7 +52,7 @@ class Scope:
     @functools.cached_property
     def machine(self) -> Machine:
         """Rates of this machine, measured once, at first use."""
-        return measure_machine(self.room("machine"), self.workers, self.quick)
+        return measure_machine(self.subfolder("machine"), self.workers, self.quick)
 
     @functools.cached_property
     def pool(self) -> Pool:
@@ -75,7 +75,7 @@ class Scope:
         """Return `quick` in a quick run, else `full`."""
         return quick if self.quick else full
 
-    def room(self, name: str) -> Path:
+    def subfolder(self, name: str) -> Path:
         """Create the temporary folder `name` and return its path."""
         path = self.folder / name
         path.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,7 @@ def run(scope: Scope) -> Iterator[Record]:
     absent = missing("librosa", "bench")
     for name, layout in FORMATS.items():
         paths = _encode(
-            scope.audio[: scope.pick(2, 10)], scope.room("formats") / name.replace(" ", "-"), layout
+            scope.audio[: scope.pick(2, 10)], scope.subfolder("formats") / name.replace(" ", "-"), layout
         )
         seconds, uncoded = len(paths) * SECONDS, layout[1] in UNCODED
         size = sum(path.stat().st_size for path in paths)

@@ -45,7 +45,7 @@ def run(scope: Scope) -> Iterator[Record]:
     """
     images = _spectrograms(scope, scope.pick(4, 20))
     for count in (300,) if scope.quick else (SMALL, 20_000):
-        folder = scope.room(f"loading-{count}")
+        folder = scope.subfolder(f"loading-{count}")
         needed, free = 2.2 * count * images[0].nbytes, shutil.disk_usage(folder).free
         if free < needed:
             reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {free / 1e9:.0f} GB free: set TMPDIR to another folder"
@@ -274,7 +274,7 @@ def _opening(scope: Scope) -> Iterator[Record]:
     from shardwave.shards.read.open_set import open_set
 
     count = scope.pick(10_000, 100_000)
-    path = scope.room("opening") / "set"
+    path = scope.subfolder("opening") / "set"
     tars = write_images(path, np.zeros((1, 8, 8), np.uint8), count, 64 * 10_000)
     params = {"samples": count, "shards": len(tars)}
     opened = Case(

@@ -212,7 +212,7 @@ def _peers(scope: Scope) -> list[Case]:
 
     clips, cases = scope.audio, _librosa_figures(scope)
     if missing("librosa", "bench") is None:
-        images, some = str(scope.room("images")), clips[: scope.workers * scope.pick(2, 8)]
+        images, some = str(scope.subfolder("images")), clips[: scope.workers * scope.pick(2, 8)]
         cases.append(
             pooled_case(scope, "librosa, PIL, PNG", "peer", some, 1, spectrogram.librosa_setup, images)
         )
@@ -235,7 +235,7 @@ def _librosa_figures(scope: Scope, group: str = "", beside: str = "") -> list[Ca
 
     if missing("librosa", "bench"):
         return []
-    few, images = scope.audio[: scope.workers * scope.pick(1, 2)], str(scope.room("images"))
+    few, images = scope.audio[: scope.workers * scope.pick(1, 2)], str(scope.subfolder("images"))
     name = f"librosa, specshow, PNG{beside}"
     case = pooled_case(scope, name, "peer", few, 1, spectrogram.report_setup, images)
     case.params.update({"group": group} if group else {})
@@ -245,7 +245,7 @@ def _librosa_figures(scope: Scope, group: str = "", beside: str = "") -> list[Ca
 def _builds(scope: Scope) -> Iterator[Record]:
     """Records of whole builds in fresh processes: rate, rate without start-up, first shard and memory."""
     count = scope.pick(20, 1000)
-    folder = scope.room("build")
+    folder = scope.subfolder("build")
     clips = repeat_clips(scope.audio, folder / "audio", count)
     few = repeat_clips(scope.audio, folder / "few", max(CLASSES, scope.workers))
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}

@@ -43,7 +43,7 @@ def run(scope: Scope) -> Iterator[Record]:
     """
     trials, epochs, jobs = scope.pick(2, 20), scope.pick(2, 10), min(2, scope.workers)
     path, fold, source = _set(scope)
-    folder = scope.room("searches")
+    folder = scope.subfolder("searches")
     arrays = _arrays(path, fold, folder / "features.npz")
     slow_ray = "not in the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
     seen: dict[str, list[WatchedSearch]] = {}
@@ -197,7 +197,7 @@ def _set(scope: Scope) -> tuple[Path, int | None, str]:
 
     if scope.quick or not (ESC10 / "labels.csv").exists():
         return labelled_set(scope, 128, scope.pick(8, 60)), None, scope.audio_source
-    path = scope.room("esc10") / "set"
+    path = scope.subfolder("esc10") / "set"
     if not (path / "manifest.json").exists():
         config = SpectrogramConfig(image_size=64, features=True)
         build(

@@ -67,7 +67,7 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
         clips: Number of clips.
         slices: Slices of each clip.
     """
-    folder = scope.room(f"labelled-{image_size}-{clips}-{slices}")
+    folder = scope.subfolder(f"labelled-{image_size}-{clips}-{slices}")
     if not (folder / "set" / "manifest.json").exists():
         for path in scope.audio[:clips]:
             target = folder / "audio" / path.parent.name / path.name

@@ -32,7 +32,7 @@ def run(scope: Scope) -> Iterator[Record]:
     """
     count = scope.pick(200, 1000)
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE), np.uint8)
-    folder = scope.room("writing") / "set"
+    folder = scope.subfolder("writing") / "set"
     params = {
         "group": "One process, synced to disk",
         "samples": count,

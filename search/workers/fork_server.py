@@ -19,6 +19,7 @@ from shardwave.search.workers import temporary
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
+IS_SERVER = "SHARDWAVE_FORK_SERVER"  # environment variable of the server: "1"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -40,6 +41,7 @@ def environment(threads: int) -> Iterator[None]:
         None. `PYTHONPATH` is set to this process's `sys.path` until the context ends.
     """
     values = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    values[IS_SERVER] = "1"
     values["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)

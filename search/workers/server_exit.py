@@ -1,6 +1,6 @@
-"""Imported by the fork server alone, after all other modules: ends it without the teardown of these modules.
+"""Imported by the fork server after all other modules: ends it without the teardown of these modules.
 
-The server holds the standard error of the command, so that a program that reads it waits for the server's end.
+The server holds the standard error of the command, so a program that reads it waits for the server's end.
 """
 
 from __future__ import annotations
@@ -8,4 +8,9 @@ from __future__ import annotations
 import atexit
 import os
 
-atexit.register(os._exit, 0)
+SERVER = (
+    "SHARDWAVE_FORK_SERVER"  # "1" in the environment of the server, so that no other program ends this way
+)
+
+if os.environ.get(SERVER) == "1":
+    atexit.register(os._exit, 0)

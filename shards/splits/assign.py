@@ -97,7 +97,7 @@ def _warn(classes: set[str], problem: str) -> None:
     """Warn of classes with too few clips in a split."""
     if classes:
         shown = ", ".join(sorted(classes)[:8]) + (", ..." if len(classes) > 8 else "")
-        say(f"take care: class {shown} has {problem}")
+        say(f"warning: class {shown} has {problem}")
 
 
 def _draw(clips: Sequence[Clip], splits: list[str], name: str, fraction: float, seed: int) -> None:

@@ -84,7 +84,7 @@ def test_training_beside_busy_processes_compares_numbers_of_threads(tiny):
 @pytest.mark.slow
 def test_searches_are_timed_from_the_start_of_their_process(tiny):
     path, fold, _ = search._set(tiny)
-    folder = tiny.room("searches")
+    folder = tiny.subfolder("searches")
     arrays = search._arrays(path, fold, folder / "features.npz")
     for command in (search.our_command(path, fold, "random"), search.stock_command("optuna", arrays)):
         seen = search.watch(command, Path(tempfile.mkdtemp(dir=folder)), trials=2, epochs=2, jobs=1, seed=0)
