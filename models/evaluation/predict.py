@@ -102,9 +102,20 @@ def predict_clips(
     workers: int | None = None,
     splits: Sequence[str] | None = None,
 ) -> PredictedClips:
-    """Predict the clips of a folder of audio, of one file or of a shard set.
+    """Predict a class for every clip of a folder of audio, an audio file or a shard set.
 
-    The arguments are those of `predict`. Files that cannot be used are also reported in messages.
+    Args:
+        run: The run folder.
+        audio_or_set: The folder, the file, or the folder or URL of the shard set.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Number of processes that read audio; one per core by default.
+        splits: Splits of a shard set to predict; by default all of them.
+
+    Returns:
+        The predictions. A message names each file that cannot be read.
+
+    Raises:
+        UsageError: There is no checkpoint, audio or shard set, or they do not fit together.
     """
     run, path = Path(run), Path(audio_or_set)
     trained = checkpoint.load(run / checkpoint.NAME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import multiprocessing
 import os
 import shutil
@@ -52,6 +53,10 @@ def worker_main(
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
     log.set_up()
     os.dup2(2, 1)  # standard output is reserved for the result of the command
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # what an objective prints is not lost if the worker is killed
+        sys.stdout.reconfigure(line_buffering=True)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
