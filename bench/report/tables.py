@@ -77,7 +77,7 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
         raise UsageError(
             f"a table has no record of stage {stage}{f' and cases like {pattern}' if pattern else ''}: correct its marker"
         )
-    cells = []
+    cells: list[tuple[str, ...]] = []
     for row in sorted(records, key=lambda row: ROLES.index(row["role"])):
         if row["skipped"]:
             cells.append((row["case"], row["role"], "skipped: " + row["skipped"], "", "", ""))
@@ -88,10 +88,10 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
             (row["case"], row["role"], f"{number(row['median'])} {row['unit']}", spread, str(row["n"]), limit)
         )
     origin = "<br>".join(sorted({_origin(row) for row in records}))
-    return (
-        table(("case", "", "median", "quartiles", "n", "of limit"), cells, (2, 3, 4, 5))
-        + f"\n\n<sub>{origin}</sub>"
-    )
+    head: tuple[str, ...] = ("case", "", "median", "quartiles", "n", "of limit")
+    if not any(cell[-1] for cell in cells):
+        head, cells = head[:-1], [cell[:-1] for cell in cells]
+    return table(head, cells, range(2, len(head))) + f"\n\n<sub>{origin}</sub>"
 
 
 def _origin(row: dict[str, Any]) -> str:
