@@ -656,10 +656,13 @@ def predict(
     "random: none, median. [default: asha; random: none]",
 )
 @click.option(
-    "--grace", type=int, default=1, help="Number of epochs that every trial runs before it can be stopped."
+    "--grace-period",
+    type=int,
+    default=1,
+    help="Number of epochs that every trial runs before it can be stopped.",
 )
 @click.option(
-    "--reduction",
+    "--reduction-factor",
     type=int,
     default=3,
     help="Reduction factor of successive halving: one trial in this many continues at each rung.",

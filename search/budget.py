@@ -30,8 +30,8 @@ class SearchBudget:
         epochs: Maximum number of epochs per trial.
         jobs: Number of trials that run concurrently; None: one per core.
         scheduler: Early-stopping algorithm; None: the first of `SCHEDULERS` for the backend.
-        grace: Number of epochs for which no trial is stopped.
-        reduction: Reduction factor of successive halving: each rung continues one in `reduction` trials.
+        grace_period: Number of epochs for which no trial is stopped.
+        reduction_factor: Each rung of successive halving continues one in `reduction_factor` trials.
         sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
         gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU.
     """
@@ -40,8 +40,8 @@ class SearchBudget:
     epochs: int = 10
     jobs: int | None = None
     scheduler: str | None = None
-    grace: int = 1
-    reduction: int = 3
+    grace_period: int = 1
+    reduction_factor: int = 3
     sampler: str | None = None
     gpus_per_trial: float = 0.0
 
@@ -50,9 +50,11 @@ class SearchBudget:
         require(self.epochs >= 1, "epochs must be 1 or more", self.epochs)
         require(self.jobs is None or self.jobs >= 1, "jobs must be 1 or more", self.jobs)
         require(
-            1 <= self.grace <= self.epochs, f"grace must be between 1 and epochs ({self.epochs})", self.grace
+            1 <= self.grace_period <= self.epochs,
+            f"grace_period must be between 1 and epochs ({self.epochs})",
+            self.grace_period,
         )
-        require(self.reduction >= 2, "reduction must be 2 or more", self.reduction)
+        require(self.reduction_factor >= 2, "reduction_factor must be 2 or more", self.reduction_factor)
         require(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
 
     def resolve(self, backend: str) -> SearchBudget:

@@ -29,8 +29,8 @@ class SearchConfig:
         jobs: Number of trials that run concurrently; None: one per GPU, or one per core.
         scheduler: Early-stopping algorithm; None: the default of the backend, see
             `shardwave.search.budget.SCHEDULERS`.
-        grace: Number of epochs for which no trial is stopped.
-        reduction: Reduction factor of successive halving: each rung continues one in `reduction` trials.
+        grace_period: Number of epochs for which no trial is stopped.
+        reduction_factor: Each rung of successive halving continues one in `reduction_factor` trials.
         sampler: Algorithm that chooses parameters; None: the default of the backend, see
             `shardwave.search.budget.SAMPLERS`.
         space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
@@ -59,8 +59,8 @@ class SearchConfig:
     epochs: int | None = None
     jobs: int | None = None
     scheduler: str | None = None
-    grace: int = 1
-    reduction: int = 3
+    grace_period: int = 1
+    reduction_factor: int = 3
     sampler: str | None = None
     space: Mapping[str, Dimension] | Path | str | None = None
     val_fold: int | None = None
@@ -129,8 +129,8 @@ class SearchConfig:
             epochs=self.trial_epochs,
             jobs=jobs,
             scheduler=self.scheduler,
-            grace=self.grace,
-            reduction=self.reduction,
+            grace_period=self.grace_period,
+            reduction_factor=self.reduction_factor,
             sampler=self.sampler,
             gpus_per_trial=share,
         ).resolve(self.backend)

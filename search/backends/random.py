@@ -48,7 +48,7 @@ class PointsDriver(Driver):
     """
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
-        self._median, self._grace, self._log = budget.scheduler == "median", budget.grace, log
+        self._median, self._grace_period, self._log = budget.scheduler == "median", budget.grace_period, log
         lost = {assignment.trial: assignment for assignment in log.lost()}
         shuffle = budget.sampler != "grid"
         self._queue = [
@@ -68,7 +68,7 @@ class PointsDriver(Driver):
         The median rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.2) stops a trial if its best
         value is below the median of the other trials' mean values up to the same epoch.
         """
-        if not self._median or trial.epochs < self._grace:
+        if not self._median or trial.epochs < self._grace_period:
             return False
         others = [*self._log.finished.values(), *self._log.running.values()]
         averages = [

@@ -122,7 +122,10 @@ class StudyDriver(Driver):
             "space": {name: repr(dimension) for name, dimension in space.dimensions.items()},
             "fixed": dict(space.fixed),
             **objective_terms,
-            **{key: getattr(budget, key) for key in ("epochs", "scheduler", "grace", "reduction")},
+            **{
+                key: getattr(budget, key)
+                for key in ("epochs", "scheduler", "grace_period", "reduction_factor")
+            },
         }
         self._alone = storage is None or storage.startswith("sqlite")  # see `only_search_on`
         if not self._alone:

@@ -39,13 +39,17 @@ def pruner(budget: SearchBudget) -> Any:
     """Create the pruner for the scheduler of the budget."""
     pruners = optuna_module().pruners
     if budget.scheduler == "asha":
-        return pruners.SuccessiveHalvingPruner(min_resource=budget.grace, reduction_factor=budget.reduction)
+        return pruners.SuccessiveHalvingPruner(
+            min_resource=budget.grace_period, reduction_factor=budget.reduction_factor
+        )
     if budget.scheduler == "hyperband":
         return pruners.HyperbandPruner(
-            min_resource=budget.grace, max_resource=budget.epochs, reduction_factor=budget.reduction
+            min_resource=budget.grace_period,
+            max_resource=budget.epochs,
+            reduction_factor=budget.reduction_factor,
         )
     if budget.scheduler == "median":
-        return pruners.MedianPruner(n_warmup_steps=budget.grace - 1)
+        return pruners.MedianPruner(n_warmup_steps=budget.grace_period - 1)
     return pruners.NopPruner()
 
 

@@ -39,15 +39,15 @@ def make_scheduler(budget: SearchBudget, log: TrialLog) -> TrialScheduler:
             metric="value",
             mode="max",
             max_t=budget.epochs,
-            grace_period=budget.grace,
-            reduction_factor=budget.reduction,
+            grace_period=budget.grace_period,
+            reduction_factor=budget.reduction_factor,
         )
     else:
         scheduler = MedianStoppingRule(
             time_attr="epoch",
             metric="value",
             mode="max",
-            grace_period=budget.grace,
+            grace_period=budget.grace_period,
             min_samples_required=MEDIAN_TRIALS,
             min_time_slice=cast(Any, math.inf),  # never pause a trial, which needs checkpoints
         )

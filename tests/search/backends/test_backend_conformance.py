@@ -112,10 +112,10 @@ def test_a_hopeless_trial_is_stopped_early_and_a_good_one_is_not(case: Case, sch
         assert trial.values == [curve(trial.params, epoch) for epoch in range(1, trial.epochs + 1)]
 
 
-def test_grace_is_kept(case: Case) -> None:
+def test_grace_period_is_kept(case: Case) -> None:
     scheduler = "median" if case.name == "random" else "asha"
     result = case.run(
-        objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1, grace=3
+        objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1, grace_period=3
     )
     assert min(trial.epochs for trial in result.trials) == 3
 
