@@ -45,10 +45,10 @@ def write_set(folder: Path, clips: int) -> None:
     splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
     first = 0
     for split, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
-        unit, rank = spread(np.full(count, float(SLICES * SAMPLE)), split, 0, 1, SHARD_MB)
-        order = np.argsort(unit * count + rank)
+        shard, rank = spread(np.full(count, float(SLICES * SAMPLE)), split, 0, 1, SHARD_MB)
+        order = np.argsort(shard * count + rank)
         views = splits[split] = {"full": [], "slice": []}
-        for number, members in enumerate(np.split(order, np.cumsum(np.bincount(unit))[:-1])):
+        for number, members in enumerate(np.split(order, np.cumsum(np.bincount(shard))[:-1])):
             for view, per_clip in (("full", 1), ("slice", SLICES)):
                 views[view].append(
                     _write_shard(folder, split, view, number, np.repeat(first + members, per_clip))
@@ -142,7 +142,7 @@ def measure_build(clips: int) -> dict[str, float]:
         SpectrogramConfig(),
         options,
     )
-    shards = len(plan.units())
+    shards = len(plan.shards())
     planned, peak = time.perf_counter(), _peak()
     assert shards == -(-clips * SLICES * SAMPLE // (SHARD_MB * 10**6))
     del plan

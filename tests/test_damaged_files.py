@@ -32,7 +32,7 @@ from shardwave.search.trial_log import TrialLog, read_trials
 from shardwave.shards.build import folder, lock, plan
 from shardwave.shards.build.plan import PlannedClip
 from shardwave.shards.build.set_storage import finished_record
-from shardwave.shards.build.unit import Unit, UnitWriter
+from shardwave.shards.build.shard_task import ShardTask, TaskWriter
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD
 from shardwave.shards.inspect import summary
@@ -236,7 +236,7 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
         state = folder.examine(out)
         assert state.plan is not None
         assert all(
-            split in ("train", "val", "test") for split, _ in state.plan.units()
+            split in ("train", "val", "test") for split, _ in state.plan.shards()
         )  # they become names of files
         plan.changes(some_plan(), state.plan, out, {})
 
@@ -245,12 +245,12 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
 
 def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path) -> None:
     (tmp_path / BUILD).mkdir()
-    unit = Unit("train", 0, [(0, PlannedClip(Clip("a.wav", "a"), 0, "train", 0, 0, 1, 1))])
-    writer = UnitWriter(tmp_path, unit, CONFIG)
-    writer.set_aside(unit.clips[0][1], "empty file", 3)
+    task = ShardTask("train", 0, [(0, PlannedClip(Clip("a.wav", "a"), 0, "train", 0, 0, 1, 1))])
+    writer = TaskWriter(tmp_path, task, CONFIG)
+    writer.quarantine(task.clips[0][1], "empty file", 3)
     writer.finish({})
     path = tmp_path / BUILD / "train-0000.json"
-    assert finished_record(tmp_path, unit) is not None
+    assert finished_record(tmp_path, task) is not None
     whole = json.loads(path.read_text())
     whole["shards"] = {
         "full": {
@@ -262,12 +262,12 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
     }
     path.write_text(json.dumps(whole))
     assert (
-        finished_record(tmp_path, unit) is None
+        finished_record(tmp_path, task) is None
     )  # its files are looked for by the names that they must have
     for what, changed in mutations(whole):
         path.write_text(json.dumps(changed))
-        survives(path, lambda: finished_record(tmp_path, unit), what=what)
-    fuzz_bytes(path, lambda: finished_record(tmp_path, unit))
+        survives(path, lambda: finished_record(tmp_path, task), what=what)
+    fuzz_bytes(path, lambda: finished_record(tmp_path, task))
 
 
 def test_the_lock_of_a_build_at_a_url() -> None:

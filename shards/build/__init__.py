@@ -1,1 +1,1 @@
-"""Build of shard sets: plan, workers, units and output folder."""
+"""Build of shard sets: plan, shard tasks, executors and output folder."""

@@ -25,15 +25,15 @@ from shardwave.shards.build import (
     lock,
     plan,
     ray_cluster,
-    ray_workers,
+    ray_executor,
     set_storage,
     size_estimate,
 )
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.preparation import Inputs, find_inputs, make_plan
+from shardwave.shards.build.shard_task import ShardTasks
 from shardwave.shards.build.table import build_table
-from shardwave.shards.build.task import Job
-from shardwave.shards.build.unit import Units
+from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.clip import Clip
 from shardwave.shards.storage import any_path
 from shardwave.shards.storage.any_path import AnyPath, as_path
@@ -80,10 +80,10 @@ def build(
             source, target = source.absolute(), target.absolute()
         engine, device = chosen_engine(options, state, ray)
         inputs = find_inputs(source, config, options, clips)
-        job = Job(source, target, inputs.config, engine, device, options.limits)
-        workers = stack.enter_context(contextlib.closing(_workers(job, options, ray)))
+        spec = BuildSpec(source, target, inputs.config, engine, device, options.limits)
+        executor = stack.enter_context(contextlib.closing(_executor(spec, options, ray)))
         if state.manifest is None or options.overwrite:
-            workers.warm_up()  # workers load their libraries while this process plans
+            executor.warm_up()  # workers load their libraries while this process plans
             environment()  # cached for the manifest: it takes a while, and the workers are not ready yet
         planned = make_plan(inputs, options, engine, device)
         contents = None if options.overwrite else folder.finished(target, state, planned, source)
@@ -96,7 +96,7 @@ def build(
             contents = folder.prepare(target, planned, source, overwrite=options.overwrite)
             if contents is None:
                 _say_summary(inputs, planned, target)
-                contents = _run(job, workers, planned)
+                contents = _run(spec, executor, planned)
     finish.check_bad(contents, options.max_bad_fraction, target)
     return contents
 
@@ -111,23 +111,23 @@ def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
             say(line)
 
 
-def _workers(job: Job, options: BuildOptions, ray: Any) -> executors.Workers:
-    """Return the workers of a build: of the cluster, threads that share the local GPU, or local processes."""
+def _executor(spec: BuildSpec, options: BuildOptions, ray: Any) -> executors.BuildExecutor:
+    """Return the executor of a build: on the cluster, in threads that share the local GPU, or in processes."""
     if ray is not None:
-        return ray_workers.RayWorkers(ray, job, options.workers or ray_workers.cores(ray, job.device))
-    if job.device == "cuda":
-        return executors.LocalWorkers(job, executors.gpu_threads(), threads=True)
-    return executors.LocalWorkers(job, options.workers or cores())
+        return ray_executor.RayExecutor(ray, spec, options.workers or ray_executor.cores(ray, spec.device))
+    if spec.device == "cuda":
+        return executors.LocalExecutor(spec, executors.gpu_threads(), threads=True)
+    return executors.LocalExecutor(spec, options.workers or cores())
 
 
-def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, Any]:
-    out, started = job.folder, time.monotonic()
-    units = Units(planned)
+def _run(spec: BuildSpec, executor: executors.BuildExecutor, planned: plan.Plan) -> dict[str, Any]:
+    out, started = spec.folder, time.monotonic()
+    tasks = ShardTasks(planned)
     say(
-        f"building {out}: {len(planned.clips)} clips, {len(units)} shards per view, engine {job.engine} on {job.device}, "
-        f"{min(workers.count, len(units))} workers"
+        f"building {out}: {len(planned.clips)} clips, {len(tasks)} shards per view, engine {spec.engine} on {spec.device}, "
+        f"{min(executor.count, len(tasks))} workers"
     )
-    if job.engine == "numba" and len(workers.slots) and not holds_engine():
+    if spec.engine == "numba" and len(executor.slots) and not holds_engine():
         say("compiling the engine: some ten seconds, once for each version and processor")
 
     def show(clips: int, audio_seconds: float, bad: int, kept: int) -> None:
@@ -140,12 +140,12 @@ def _run(job: Job, workers: executors.Workers, planned: plan.Plan) -> dict[str, 
 
     try:
         with bar(total=len(planned.clips), unit="clip", desc="shards") as progress:
-            records = workers.run(units, show)
+            records = executor.run(tasks, show)
     finally:
-        workers.close()
+        executor.close()
         folder.clean_temporaries(out)  # of workers that were lost or stopped
     set_storage.check_written(out, records)
-    manifest = finish.finish(out, planned, records, job.config)
+    manifest = finish.finish(out, planned, records, spec.config)
     seconds, audio_minutes = time.monotonic() - started, manifest["audio_seconds"] / 60
     _say_unused(manifest)
     notes = (
@@ -208,5 +208,5 @@ def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple
     ):
         return engine, device
     if ray is not None:
-        return ray_workers.resolve(ray, engine, device)
+        return ray_executor.resolve(ray, engine, device)
     return resolve(engine, device if device != "auto" or cuda_driver() else "cpu")

@@ -1,4 +1,4 @@
-"""Workers of a build on this machine: processes, or threads that share its GPU (cluster: `ray_workers`)."""
+"""Executors of a build on this machine: processes, or threads that share its GPU. Clusters: `ray_executor`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from shardwave.common import log
 from shardwave.common.environment import cores
 from shardwave.common.errors import ShardwaveError
 from shardwave.common.messages import say
-from shardwave.shards.build import task
-from shardwave.shards.build.task import Job
-from shardwave.shards.build.unit import Unit
+from shardwave.shards.build import worker
+from shardwave.shards.build.shard_task import ShardTask
+from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.storage import scratch
 
 # Environment of a building process: one thread per library; glibc keeps the memory of a clip for the next one.
@@ -42,22 +42,22 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 AGAIN = "run the same command again to finish the set, with fewer --workers if memory ran out"
-ATTEMPTS = 3  # number of consecutive losses of workers, without a finished unit in between, that end a build
+ATTEMPTS = 3  # number of consecutive losses of workers, without a finished task in between, that end a build
 INTERVAL = 0.2  # seconds between updates of the progress
-GPU_THREADS = 4  # maximum number of units that share a GPU: while one writes or waits, others compute
+GPU_THREADS = 4  # maximum number of tasks that share a GPU: while one writes or waits, others compute
 GPU_ROOM = 4 << 30  # bytes of device memory for each of them
 
-Built = tuple[dict[str, Any], bool]  # a unit's record, and whether it was finished before
+Built = tuple[dict[str, Any], bool]  # a task's record, and whether it was finished before
 
 
-class Workers:
-    """Base class of the workers of one build.
+class BuildExecutor:
+    """Base class of executors, which build the shard tasks of one build in several workers.
 
     Args:
         count: Number of workers.
     """
 
-    slots: Any = ()  # the `task.Slot` of each worker that shares memory with this process
+    slots: Any = ()  # the `worker.Slot` of each worker that shares memory with this process
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -65,8 +65,8 @@ class Workers:
     def warm_up(self) -> None:
         """Start the workers and load their libraries."""
 
-    def submit(self, unit: Unit) -> Future[Built]:
-        """Start to build a unit. The future raises BrokenProcessPool if a worker was lost (see `replace`)."""
+    def submit(self, task: ShardTask) -> Future[Built]:
+        """Start to build a task. The future raises BrokenProcessPool if a worker was lost (see `replace`)."""
         raise NotImplementedError
 
     def replace(self) -> str:
@@ -78,7 +78,7 @@ class Workers:
 
         Raises:
             BrokenProcessPool: A worker was lost.
-            ShardwaveError: The unit could not be built.
+            ShardwaveError: The task could not be built.
         """
         return future.result()
 
@@ -89,28 +89,28 @@ class Workers:
         """Stop the workers immediately."""
 
     def run(
-        self, units: Sequence[Unit], progress: Callable[[int, float, int, int], None]
+        self, tasks: Sequence[ShardTask], progress: Callable[[int, float, int, int], None]
     ) -> list[dict[str, Any]]:
-        """Build units, and keep those that were finished before.
+        """Build tasks, and keep those that were finished before.
 
         Args:
-            units: The units; each is read when a worker is free.
+            tasks: The tasks; each is read when a worker is free.
             progress: Called several times per second with the number of clips done, their length in seconds,
-                the number of quarantined clips, and the number of clips in units that were finished before.
+                the number of quarantined clips, and the number of clips in tasks that were finished before.
 
         Returns:
-            The records of the units, in any order.
+            The records of the tasks, in any order.
 
         Raises:
-            ShardwaveError: A unit could not be built, or workers were lost ATTEMPTS times without a finished
-                unit in between.
+            ShardwaveError: A task could not be built, or workers were lost ATTEMPTS times without a finished
+                task in between.
         """
         records: list[dict[str, Any]] = []
-        done, kept, lost = task.Slot(), 0, 0
-        waiting = iter(units)
-        running: dict[Future[Built], Unit] = {}
-        while len(records) < len(units):
-            running |= {self.submit(unit): unit for unit in islice(waiting, self.count - len(running))}
+        done, kept, lost = worker.Slot(), 0, 0
+        waiting = iter(tasks)
+        running: dict[Future[Built], ShardTask] = {}
+        while len(records) < len(tasks):
+            running |= {self.submit(task): task for task in islice(waiting, self.count - len(running))}
             broken = False
             for future in wait(running, INTERVAL, FIRST_COMPLETED).done:
                 try:
@@ -132,7 +132,7 @@ class Workers:
                 message = self.replace()
                 if lost == ATTEMPTS:
                     raise ShardwaveError(f"{message}: {AGAIN}")
-                say(f"{message}; built again: {', '.join(sorted(unit.name for unit in running.values()))}")
+                say(f"{message}; built again: {', '.join(sorted(task.name for task in running.values()))}")
                 waiting, running = chain(running.values(), waiting), {}
             self.check()
             slots = (done, *self.slots)
@@ -141,40 +141,40 @@ class Workers:
         return records
 
 
-class LocalWorkers(Workers):
-    """Workers on this machine.
+class LocalExecutor(BuildExecutor):
+    """Builds shard tasks in processes or threads of this machine.
 
     Args:
-        job: The build.
+        spec: Specification of the build.
         count: Number of workers.
         threads: Use threads of this process, each with its own engine, instead of processes.
     """
 
-    def __init__(self, job: Job, count: int, *, threads: bool = False) -> None:
+    def __init__(self, spec: BuildSpec, count: int, *, threads: bool = False) -> None:
         super().__init__(count)
-        self._job, self._threads = job, threads
+        self._spec, self._threads = spec, threads
         self._open()
 
     def _open(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.slots = context.RawArray(task.Slot, self.count)
+        self.slots = context.RawArray(worker.Slot, self.count)
         self._processes: dict[int | None, Any] = {}
-        arguments = (self._job, self.slots, context.Value("i"))
-        self._executor: Executor = (
-            ThreadPoolExecutor(self.count, "build", task.start, arguments)
+        arguments = (self._spec, self.slots, context.Value("i"))
+        self._pool: Executor = (
+            ThreadPoolExecutor(self.count, "build", worker.start, arguments)
             if self._threads
-            else ProcessPool(self.count, task.start, *arguments)
+            else ProcessPool(self.count, worker.start, *arguments)
         )
 
     def warm_up(self) -> None:
         """Start the processes and load their libraries; threads of this process need no preparation."""
         for _ in range(0 if self._threads else min(self.count, cores())):
-            self._executor.submit(task.warm_up)
+            self._pool.submit(worker.warm_up)
 
-    def submit(self, unit: Unit) -> Future[Built]:
-        """Start to build a unit, see `Workers.submit`."""
+    def submit(self, task: ShardTask) -> Future[Built]:
+        """Start to build a task, see `BuildExecutor.submit`."""
         try:
-            future = self._executor.submit(task.build, unit)
+            future = self._pool.submit(worker.build, task)
         except BrokenProcessPool as error:
             future = Future()
             future.set_exception(error)
@@ -182,7 +182,7 @@ class LocalWorkers(Workers):
         return future
 
     def replace(self) -> str:
-        """Restart all workers after one was lost, see `Workers.replace`."""
+        """Restart all workers after one was lost, see `BuildExecutor.replace`."""
         processes, slots = self._processes, self.slots
         self.close()
         self._open()
@@ -194,17 +194,17 @@ class LocalWorkers(Workers):
                 -signal.SIGTERM,
             ):  # statuses of the workers that were stopped as a consequence
                 event = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
-                return f"a building process {event}{task.last_read(slot)}"
+                return f"a building process {event}{worker.last_read(slot)}"
         return "a building process ended"
 
     def close(self) -> None:
         """Stop the workers immediately."""
         for slot in self.slots:
             slot.stop = True
-        if isinstance(self._executor, ProcessPool):
-            self._executor.end()
-        self._executor.shutdown(cancel_futures=True)
-        if self._job.remote:
+        if isinstance(self._pool, ProcessPool):
+            self._pool.end()
+        self._pool.shutdown(cancel_futures=True)
+        if self._spec.remote:
             scratch.remove_stale()
 
 
@@ -267,7 +267,7 @@ def child_environment() -> Iterator[None]:
 
 
 def gpu_threads() -> int:
-    """Return the number of units that this machine's GPU builds at the same time, by its free memory."""
+    """Return the number of tasks that this machine's GPU builds at the same time, by its free memory."""
     import torch
 
     return max(1, min(GPU_THREADS, torch.cuda.mem_get_info()[0] // GPU_ROOM))

@@ -13,7 +13,7 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.features import feature_names
 from shardwave.shards.build import folder
 from shardwave.shards.build.plan import Plan
-from shardwave.shards.build.unit import array_fields
+from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import INPUTS, QUARANTINE, REMARKS
@@ -30,7 +30,7 @@ def finish(
     Args:
         out: Folder or URL of the set.
         planned: The plan of the build.
-        records: Records of all units.
+        records: Records of all tasks.
         config: Spectrogram configuration.
 
     Returns:
@@ -41,7 +41,7 @@ def finish(
             removed.
     """
     classes = classes_of(planned.clips.clips)
-    records = sorted(records, key=lambda record: record["unit"])
+    records = sorted(records, key=lambda record: record["task"])
     quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_segment)
     remarks = sorted((entry for record in records for entry in record["remarks"]), key=_segment)
     _check_enough(out, planned, classes, quarantined)

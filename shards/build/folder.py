@@ -13,7 +13,7 @@ from typing import Any
 from shardwave.common import typed
 from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
 from shardwave.shards.build import plan
-from shardwave.shards.build.task import disk_error
+from shardwave.shards.build.worker import disk_error
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import (
     BUILD,
@@ -32,7 +32,7 @@ from shardwave.shards.format.layout import (
     VIEWS,
     shard_name,
 )
-from shardwave.shards.format.records import UnitRecord
+from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
@@ -212,7 +212,7 @@ def remove(out: AnyPath, state: State) -> None:
     )
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
-        stems |= {shard_name(split, view, index) for split, index in state.plan.units() for view in VIEWS}
+        stems |= {shard_name(split, view, index) for split, index in state.plan.shards() for view in VIEWS}
     if state.manifest is not None:  # if this is interrupted, WRITTEN is the only evidence of the set
         any_path.make_folder(out / BUILD)
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())
@@ -257,9 +257,9 @@ def _refuse_changes(out: AnyPath, state: State, old: plan.Plan, new: plan.Plan, 
     crc32 = {planned.clip.path: planned.crc32 for planned in old.clips if planned.crc32 is not None}
     if state.manifest is None:
         for path in (out / BUILD / name for name in any_path.names(out / BUILD) if RECORD.fullmatch(name)):
-            with contextlib.suppress(DamagedFile):  # the unit of a damaged record is built again
+            with contextlib.suppress(DamagedFile):  # the task of a damaged record is built again
                 crc32.update(
-                    typed.check(typed.parse(any_path.read_bytes(path), path), UnitRecord, path)["crc32"]
+                    typed.check(typed.parse(any_path.read_bytes(path), path), TaskRecord, path)["crc32"]
                 )
     changes = plan.changes(old, new, audio, crc32)
     if changes:

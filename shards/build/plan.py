@@ -36,7 +36,7 @@ class PlannedClip:
         clip: The clip.
         cls: Index of its class; -1 if unlabelled.
         assigned_split: Its split.
-        unit: Index of its shard within the split.
+        shard: Index of its shard within the split.
         rank: Position within the shard.
         bytes: Size of the file; -1 if it does not exist.
         mtime_ns: Modification time of the file in nanoseconds.
@@ -46,14 +46,14 @@ class PlannedClip:
     clip: Clip
     cls: int
     assigned_split: str
-    unit: int
+    shard: int
     rank: int
     bytes: int
     mtime_ns: int
     crc32: int | None = None
 
 
-COLUMNS = ("cls", "unit", "rank", "bytes", "mtime_ns")  # of `PlannedClips.numbers`, before crc32
+COLUMNS = ("cls", "shard", "rank", "bytes", "mtime_ns")  # of `PlannedClips.numbers`, before crc32
 FIELDS = [field.name for field in dataclasses.fields(PlannedClip) if field.name != "clip"]
 
 
@@ -63,7 +63,7 @@ class PlannedClips(Sequence[PlannedClip]):
     Args:
         clips: The clips.
         splits: The split of each clip.
-        numbers: int64 [clips, 6], the fields cls, unit, rank, bytes, mtime_ns and crc32 (-1: None).
+        numbers: int64 [clips, 6], the fields cls, shard, rank, bytes, mtime_ns and crc32 (-1: None).
     """
 
     def __init__(self, clips: Sequence[Clip], splits: Sequence[str], numbers: np.ndarray) -> None:
@@ -73,9 +73,9 @@ class PlannedClips(Sequence[PlannedClip]):
         return len(self.clips)
 
     def __getitem__(self, number: Any) -> Any:
-        cls, unit, rank, size, mtime_ns, crc32 = self.numbers[number].tolist()
+        cls, shard, rank, size, mtime_ns, crc32 = self.numbers[number].tolist()
         crc32 = None if crc32 < 0 else crc32
-        return PlannedClip(self.clips[number], cls, self.splits[number], unit, rank, size, mtime_ns, crc32)
+        return PlannedClip(self.clips[number], cls, self.splits[number], shard, rank, size, mtime_ns, crc32)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PlannedClips) and (
@@ -92,17 +92,17 @@ class Plan:
     options: dict[str, Any]
     clips: PlannedClips
 
-    def units(self) -> dict[tuple[str, int], list[int]]:
+    def shards(self) -> dict[tuple[str, int], list[int]]:
         """Return the numbers of the clips of each shard, (split, index), in the order of writing."""
         names = sorted(set(self.clips.splits))
         code = {name: i for i, name in enumerate(names)}
         split = np.array([code[name] for name in self.clips.splits], np.int64)
-        unit, rank = self.clips.numbers[:, 1], self.clips.numbers[:, 2]
-        order = np.lexsort((rank, unit, split))
-        first = np.flatnonzero(np.diff(split[order], prepend=-1) | np.diff(unit[order], prepend=-1))
+        shard, rank = self.clips.numbers[:, 1], self.clips.numbers[:, 2]
+        order = np.lexsort((rank, shard, split))
+        first = np.flatnonzero(np.diff(split[order], prepend=-1) | np.diff(shard[order], prepend=-1))
         numbers, bounds = order.tolist(), [*first.tolist(), len(order)]
         begun = ((numbers[bounds[i]], bounds[i], bounds[i + 1]) for i in range(len(first)))
-        return {(self.clips.splits[one], int(unit[one])): numbers[start:stop] for one, start, stop in begun}
+        return {(self.clips.splits[one], int(shard[one])): numbers[start:stop] for one, start, stop in begun}
 
     def with_crc32(self, crc32: Mapping[str, int]) -> Plan:
         """Return the plan with the CRC-32 of files, given by path."""

@@ -18,8 +18,8 @@ from shardwave.shards.build.builder import chosen_engine
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.preparation import Inputs, find_inputs, make_plan
-from shardwave.shards.build.task import Builder, Job, identity
-from shardwave.shards.build.unit import Unit
+from shardwave.shards.build.shard_task import ShardTask
+from shardwave.shards.build.worker import Builder, BuildSpec, identity
 from shardwave.shards.format.layout import BUILD
 from shardwave.shards.storage import scratch
 from shardwave.shards.storage.any_path import as_path
@@ -58,8 +58,8 @@ def preview(
     planned = make_plan(inputs, options, engine, device)
     summary = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
-        job = Job(inputs.audio, Path(), inputs.config, engine, device, options.limits)
-        seconds = _seconds(job, inputs, planned, summary, options.workers or cores())
+        spec = BuildSpec(inputs.audio, Path(), inputs.config, engine, device, options.limits)
+        seconds = _seconds(spec, inputs, planned, summary, options.workers or cores())
         summary = dataclasses.replace(summary, seconds=seconds)
     remedies = size_estimate.smaller(planned, inputs.survey, inputs.config)
     warnings = size_estimate.warnings(summary, size_estimate.free_bytes(target), remedies)
@@ -67,28 +67,28 @@ def preview(
 
 
 def _seconds(
-    job: Job, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int
+    spec: BuildSpec, inputs: Inputs, planned: Plan, summary: size_estimate.Summary, workers: int
 ) -> float | None:
     """Estimate the duration of a build in seconds from some of its clips; None if no header is readable."""
     rows = inputs.survey.rows[inputs.survey.readable]
     if not len(rows):
         return None
-    if job.engine == "numba" and not holds_engine():
+    if spec.engine == "numba" and not holds_engine():
         say("compiling the engine: some ten seconds, once for each version and processor")
     with scratch.folder() as name:
         (name / BUILD).mkdir()
-        builder = Builder(dataclasses.replace(job, folder=name))
+        builder = Builder(dataclasses.replace(spec, folder=name))
         builder.warm_up()
-        identity(job.engine, job.device)
+        identity(spec.engine, spec.device)
         order = np.random.default_rng(0).permutation(rows).tolist()
 
         def build(index: int, numbers: list[int]) -> float:
             started = time.perf_counter()
-            unit = Unit("train", index, [(number, planned.clips[number]) for number in numbers])
-            builder.build(unit)
+            task = ShardTask("train", index, [(number, planned.clips[number]) for number in numbers])
+            builder.build(task)
             return time.perf_counter() - started
 
         max_clips = int(ROOM * summary.images["full"] / summary.bytes)
         count = max(1, min(MOST, round(SECONDS / build(0, order[:1])), max_clips))
         each = build(1, order[-count:]) / len(order[-count:])
-    return START + each * len(planned.clips) / min(workers, cores(), len(planned.units()))
+    return START + each * len(planned.clips) / min(workers, cores(), len(planned.shards()))

@@ -1,7 +1,7 @@
-"""Read the clips and write the shards of a unit, on disk or at URLs.
+"""Read the clips and write the shards of a shard task, on disk or at URLs.
 
 Clips at a URL are fetched into a temporary folder, a few at a time. Shards of a set at a URL are written to a
-temporary folder and uploaded when they are complete, the record of their unit last.
+temporary folder and uploaded when they are complete, the record of their task last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shardwave.common.errors import DamagedFile, ShardwaveError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import PlannedClip
-from shardwave.shards.build.unit import Unit, UnitWriter, parse_record, record_path
+from shardwave.shards.build.shard_task import ShardTask, TaskWriter, parse_record, record_path
 from shardwave.shards.format.digest import file_digest
 from shardwave.shards.format.layout import BUILD
 from shardwave.shards.format.shard_writer import files_of
@@ -31,35 +31,35 @@ TOGETHER, SMALL = 16, 8 << 20  # number of clips fetched by one request, and the
 
 
 @contextlib.contextmanager
-def open_unit(
-    audio: AnyPath, folder: AnyPath, unit: Unit, config: SpectrogramConfig
-) -> Iterator[tuple[UnitWriter, UnitClips]]:
-    """Open a unit of a build. If the context ends with an exception, the written files are removed.
+def open_task(
+    audio: AnyPath, folder: AnyPath, task: ShardTask, config: SpectrogramConfig
+) -> Iterator[tuple[TaskWriter, TaskClips]]:
+    """Open a task of a build. If the context ends with an exception, the written files are removed.
 
     Args:
         audio: Folder or URL of the audio files.
         folder: Folder or URL of the set.
-        unit: The unit.
+        task: The task.
         config: Spectrogram configuration.
 
     Yields:
-        The writer of the unit's shards, and the files of its clips.
+        The writer of the task's shards, and the files of its clips.
     """
     remote = not isinstance(audio, Path) or not isinstance(folder, Path)
     with scratch.folder() if remote else contextlib.nullcontext(Path()) as work:
         if isinstance(folder, Path):
-            writer = UnitWriter(folder, unit, config)
+            writer = TaskWriter(folder, task, config)
         else:
-            writer = _UploadingWriter(folder, work / unit.name, unit, config)
+            writer = _UploadingWriter(folder, work / task.name, task, config)
         try:
-            yield writer, UnitClips(audio, [planned for _, planned in unit.clips], work)
+            yield writer, TaskClips(audio, [planned for _, planned in task.clips], work)
         except BaseException:
             writer.abandon()
             raise
 
 
-class UnitClips:
-    """Paths of the files of a unit's clips, in order.
+class TaskClips:
+    """Paths of the files of a task's clips, in order.
 
     Files at a URL are fetched during the iteration and removed by `done`. If a file does not exist any more,
     there is no file at its path. Iterating raises ShardwaveError if a store continues to fail, or returns
@@ -67,7 +67,7 @@ class UnitClips:
 
     Args:
         audio: Folder or URL of the audio files.
-        clips: The clips of the unit.
+        clips: The clips of the task.
         work: Folder for files fetched from a URL.
     """
 
@@ -113,15 +113,15 @@ class UnitClips:
                     any_path.fetch(audio / planned.clip.path, path, planned.bytes)
 
 
-class _UploadingWriter(UnitWriter):
-    """UnitWriter for a set at the URL `target` that writes to the new folder `work` and uploads the files.
+class _UploadingWriter(TaskWriter):
+    """TaskWriter for a set at the URL `target` that writes to the new folder `work` and uploads the files.
 
     The record contains size and version of each object, by which a later build recognizes the uploaded files.
     """
 
-    def __init__(self, target: UPath, work: Path, unit: Unit, config: SpectrogramConfig) -> None:
+    def __init__(self, target: UPath, work: Path, task: ShardTask, config: SpectrogramConfig) -> None:
         (work / BUILD).mkdir(parents=True)
-        super().__init__(work, unit, config)
+        super().__init__(work, task, config)
         self._target = target
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,14 +133,14 @@ class _UploadingWriter(UnitWriter):
             record["objects"] = {
                 name: [info.size, info.version] for name, info in zip(files, stored, strict=True)
             }
-        atomic.write_bytes(record_path(self._target, self._unit), atomic.json_bytes(record))
+        atomic.write_bytes(record_path(self._target, self._task), atomic.json_bytes(record))
         return record
 
 
-def finished_record(folder: AnyPath, unit: Unit) -> dict[str, Any] | None:
-    """Return the record of a unit that was finished before; None if a file of it is missing or changed."""
+def finished_record(folder: AnyPath, task: ShardTask) -> dict[str, Any] | None:
+    """Return the record of a task that was finished before; None if a file of it is missing or changed."""
     try:
-        record = parse_record(any_path.read_bytes(record_path(folder, unit)), unit)
+        record = parse_record(any_path.read_bytes(record_path(folder, task)), task)
         for entry in record["shards"].values():
             for name, digest in files_of(entry):
                 info = any_path.stat(folder / name)
@@ -154,7 +154,7 @@ def finished_record(folder: AnyPath, unit: Unit) -> dict[str, Any] | None:
                     return None
     except (OSError, DamagedFile):
         return None
-    _log.info("%s: finished before, kept", unit.name)
+    _log.info("%s: finished before, kept", task.name)
     return record
 
 
@@ -163,7 +163,7 @@ def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None
 
     Args:
         folder: Folder or URL of the set.
-        records: Records of all units.
+        records: Records of all tasks.
 
     Raises:
         ShardwaveError: A shard is missing or differs from its record.

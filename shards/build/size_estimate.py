@@ -15,8 +15,8 @@ import numpy as np
 from shardwave.preprocess.auto_config import SHORTEST_SLICE
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import Plan
+from shardwave.shards.build.shard_task import array_fields, sample_meta
 from shardwave.shards.build.survey import Survey
-from shardwave.shards.build.unit import array_fields, sample_meta
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
 from shardwave.shards.storage.any_path import AnyPath
 

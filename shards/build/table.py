@@ -11,7 +11,7 @@ import numpy as np
 from shardwave.common.errors import UsageError
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.plan import spread
-from shardwave.shards.build.unit import sample_meta
+from shardwave.shards.build.shard_task import sample_meta
 from shardwave.shards.build.writer import Row, Shard, write_set
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format.layout import NPY_HEADER, clip_key, is_url, padded
@@ -65,13 +65,13 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
     def shards() -> Iterator[Shard]:
         for split in sorted(set(splits)):
             rows = np.flatnonzero(splits == split)
-            unit, rank = spread(
+            shard, rank = spread(
                 np.full(len(rows), float(record)), split, seed, options.min_shards, options.shard_mb
             )
-            ordered = rows[np.argsort(rank)]
-            units = unit[np.argsort(rank)]
-            for index in range(units.max() + 1):
-                yield str(split), "full", index, (row(int(number)) for number in ordered[units == index])
+            order = np.argsort(rank)
+            for index in range(shard.max() + 1):
+                numbers = rows[order][shard[order] == index]
+                yield str(split), "full", index, map(row, numbers.tolist())
 
     described_by = {
         "config": {"table": names}, "engine": None, "device": None, "seed": seed, "classes": classes, "feature_names": names,

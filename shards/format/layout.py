@@ -20,7 +20,7 @@ BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 SPLIT = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")
 SHARD_FILE = re.compile(rf"({SPLIT.pattern})-(full|slice)-(\d{{4,9}})(\.tar|\.index|\.idx)")
-RECORD = re.compile(rf"({SPLIT.pattern})-\d{{4,9}}\.json")  # of a finished unit, in BUILD
+RECORD = re.compile(rf"({SPLIT.pattern})-\d{{4,9}}\.json")  # of a finished task, in BUILD
 BUILD_FILE = re.compile(rf"{RECORD.pattern}|plan\.jsonl|written\.txt")
 TEMPORARY = re.compile(
     rf"\.({SHARD_FILE.pattern}|manifest\.json|(quarantine|remarks|inputs)\.jsonl|{BUILD_FILE.pattern})\.\d+\.tmp"

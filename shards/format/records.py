@@ -65,17 +65,17 @@ class PlanLine(TypedDict):
     end: float | None
     cls: Annotated[int, typed.Range(-1, 2**31)]
     assigned_split: Split
-    unit: Number
+    shard: Number
     rank: Number
     bytes: Annotated[int, typed.Range(-1, 2**63 - 1)]  # -1: the file did not exist
     mtime_ns: Time
     crc32: Checksum | None
 
 
-class UnitRecord(TypedDict):
-    """Record of a finished unit (the shards of all views of some clips), SPLIT-NUMBER.json."""
+class TaskRecord(TypedDict):
+    """Record of a finished task (the shards of all views of some clips), SPLIT-NUMBER.json."""
 
-    unit: str
+    task: str
     split: Split
     shards: dict[str, ShardEntry]
     audio_seconds: Annotated[float, typed.Range(0)]

@@ -53,8 +53,8 @@ class Node:
         assert self._process.poll() is None, log.read_text()
 
     def workers(self) -> list[int]:
-        """The processes that build a unit."""
-        return [pid for pid in descendants(self._process.pid) if b"build_unit" in _command(pid)]
+        """The processes that build a task."""
+        return [pid for pid in descendants(self._process.pid) if b"build_task" in _command(pid)]
 
     def kill(self) -> None:
         """End all its processes at once, with no chance to say so."""

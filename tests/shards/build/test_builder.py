@@ -18,9 +18,9 @@ from shardwave.preprocess.dsp.features import feature_names
 from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build import folder, plan
 from shardwave.shards.build.builder import BuildOptions, build
-from shardwave.shards.build.executors import LocalWorkers
-from shardwave.shards.build.task import Job
-from shardwave.shards.build.unit import Units
+from shardwave.shards.build.executors import LocalExecutor
+from shardwave.shards.build.shard_task import ShardTasks
+from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.format.layout import BUILD, LOCK
 from shardwave.shards.format.verify import verify
 from shardwave.shards.inspect import lookup
@@ -111,22 +111,22 @@ def test_any_number_of_workers_gives_the_same_bytes(built: Path, audio: Path, tm
 
 def test_threads_of_one_process_give_the_same_bytes(built: Path, audio: Path, tmp_path: Path) -> None:
     """As builds on a GPU do it."""
-    units = Units(plan.read(built / "inputs.jsonl"))
+    tasks = ShardTasks(plan.read(built / "inputs.jsonl"))
     (tmp_path / BUILD).mkdir()
     shown: list[tuple[int, float, int, int]] = []
-    workers = LocalWorkers(Job(audio, tmp_path, CONFIG, "numba", "cpu"), 4, threads=True)
-    with contextlib.closing(workers):
-        records = workers.run(units, lambda *counts: shown.append(counts))
-    assert {record["unit"] for record in records} == {unit.name for unit in units}
+    executor = LocalExecutor(BuildSpec(audio, tmp_path, CONFIG, "numba", "cpu"), 4, threads=True)
+    with contextlib.closing(executor):
+        records = executor.run(tasks, lambda *counts: shown.append(counts))
+    assert {record["task"] for record in records} == {task.name for task in tasks}
     assert digests(tmp_path) == digests(built)
     assert shown[-1] == (24, pytest.approx(24 * 0.4), 0, 0)
 
 
 def test_threads_end_where_a_shard_cannot_be_written(built: Path, audio: Path, tmp_path: Path) -> None:
-    units = Units(plan.read(built / "inputs.jsonl"))
-    workers = LocalWorkers(Job(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu"), 4, threads=True)
-    with contextlib.closing(workers), pytest.raises(ShardwaveError, match="nowhere could not be written"):
-        workers.run(units, lambda *counts: None)
+    tasks = ShardTasks(plan.read(built / "inputs.jsonl"))
+    executor = LocalExecutor(BuildSpec(audio, tmp_path / "nowhere", CONFIG, "numba", "cpu"), 4, threads=True)
+    with contextlib.closing(executor), pytest.raises(ShardwaveError, match="nowhere could not be written"):
+        executor.run(tasks, lambda *counts: None)
 
 
 def test_awkward_names_get_keys_of_their_own_and_keep_their_paths(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_slices_of_a_given_length_and_none(tmp_path: Path) -> None:
         open_set(tmp_path / "none").view("train", "slice")
 
 
-def test_bad_files_are_set_aside_with_their_reasons(
+def test_bad_files_are_quarantined_with_their_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     audio = tmp_path / "audio"

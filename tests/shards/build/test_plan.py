@@ -26,30 +26,30 @@ def make(audio: Path, seed: int = 0, **changed: object) -> plan.Plan:
 @pytest.mark.parametrize("min_shards", [1, 8])
 def test_every_clip_has_one_place_and_no_shard_is_empty(clips: int, min_shards: int) -> None:
     weights = np.random.default_rng(0).uniform(1e3, 1e6, clips)
-    unit, rank = plan.spread(weights, "train", 0, min_shards, 10.0)
+    shard, rank = plan.spread(weights, "train", 0, min_shards, 10.0)
     assert sorted(rank.tolist()) == list(range(clips))
-    assert set(unit.tolist()) == set(range(unit.max() + 1))
-    assert unit.max() + 1 <= min_shards * np.ceil(weights.sum() / 10e6 / min_shards)
-    assert (np.diff(unit[np.argsort(rank)]) >= 0).all()  # shard after shard
-    sizes = np.bincount(unit, weights)
+    assert set(shard.tolist()) == set(range(shard.max() + 1))
+    assert shard.max() + 1 <= min_shards * np.ceil(weights.sum() / 10e6 / min_shards)
+    assert (np.diff(shard[np.argsort(rank)]) >= 0).all()  # shard after shard
+    sizes = np.bincount(shard, weights)
     assert sizes.max() <= 10e6 + weights.max()
     again = plan.spread(weights, "train", 0, min_shards, 10.0)
-    assert (again[0] == unit).all() and (again[1] == rank).all()
+    assert (again[0] == shard).all() and (again[1] == rank).all()
 
 
 def test_equal_clips_make_equal_shards() -> None:
-    unit, _ = plan.spread(np.full(80, 1e5), "train", 0, 8, 256.0)
-    assert np.bincount(unit).tolist() == [10] * 8
-    unit, _ = plan.spread(np.full(5, 1e5), "train", 0, 8, 256.0)
-    assert np.bincount(unit).tolist() == [1] * 5
-    unit, _ = plan.spread(np.full(960, 3e6), "train", 0, 8, 256.0)  # 2.9 GB: twelve would do
-    assert np.bincount(unit).tolist() == [60] * 16
+    shard, _ = plan.spread(np.full(80, 1e5), "train", 0, 8, 256.0)
+    assert np.bincount(shard).tolist() == [10] * 8
+    shard, _ = plan.spread(np.full(5, 1e5), "train", 0, 8, 256.0)
+    assert np.bincount(shard).tolist() == [1] * 5
+    shard, _ = plan.spread(np.full(960, 3e6), "train", 0, 8, 256.0)  # 2.9 GB: twelve would do
+    assert np.bincount(shard).tolist() == [60] * 16
 
 
 def test_shards_mix_the_classes_and_the_seed_decides(audio: Path) -> None:
     one, other = make(audio), make(audio, seed=1)
-    assert one.units() == make(audio).units() != other.units()
-    for numbers in one.units().values():
+    assert one.shards() == make(audio).shards() != other.shards()
+    for numbers in one.shards().values():
         assert len({one.clips[number].cls for number in numbers}) >= 2
 
 

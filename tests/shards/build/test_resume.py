@@ -90,7 +90,7 @@ def records(out: Path) -> list[Path]:
 
 
 def shards_of(out: Path, record: Path) -> list[Path]:
-    """The shards of a record's unit."""
+    """The shards of a record's task."""
     return list(out.glob(f"{record.stem.replace('-', '-*-')}.tar"))
 
 
@@ -195,9 +195,9 @@ def unfinished(whole: Path, out: Path) -> Path:
     plan = [json.loads(line) for line in (out / BUILD / "plan.jsonl").read_text().splitlines()]
     for split, views in manifest["splits"].items():
         for i, (full, part) in enumerate(zip(views["full"], views["slice"], strict=True)):
-            mine = [line for line in plan[1:] if (line["assigned_split"], line["unit"]) == (split, i)]
+            mine = [line for line in plan[1:] if (line["assigned_split"], line["shard"]) == (split, i)]
             record = {
-                "unit": f"{split}-{i:04d}",
+                "task": f"{split}-{i:04d}",
                 "split": split,
                 "shards": {"full": full, "slice": part},
                 "audio_seconds": 6.0 * len(mine),

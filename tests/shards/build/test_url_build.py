@@ -190,8 +190,8 @@ def test_a_killed_build_is_finished(
         with pytest.raises(ShardwaveError, match="another build is writing into .* give --break-lock"):
             build(clips[1], out, CONFIG, options())
     build(clips[1], out, CONFIG, options(break_lock=how == signal.SIGKILL))
-    units = [name.rsplit("/", 1)[-1].removesuffix(".json").split("-") for name in done]
-    kept = [f"{split}-{view}-{number}.tar" for split, number in units for view in ("full", "slice")]
+    tasks = [name.rsplit("/", 1)[-1].removesuffix(".json").split("-") for name in done]
+    kept = [f"{split}-{view}-{number}.tar" for split, number in tasks for view in ("full", "slice")]
     after = s3.objects(out)
     assert kept and {name: after[name] for name in kept} == {name: before[name] for name in kept}
     check_same(out, whole, tmp_path)
@@ -222,7 +222,7 @@ def test_a_shard_that_changes_behind_the_build(
     clips: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = s3.bucket("behind") + "/set"
-    run = executors.LocalWorkers.run
+    run = executors.LocalExecutor.run
 
     def and_then_change(*arguments: object) -> object:
         records = run(*arguments)  # type: ignore[arg-type]
@@ -233,7 +233,7 @@ def test_a_shard_that_changes_behind_the_build(
         monkeypatch.context() as patch,
         pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"),
     ):
-        patch.setattr(executors.LocalWorkers, "run", and_then_change)
+        patch.setattr(executors.LocalExecutor, "run", and_then_change)
         build(clips[1], out, CONFIG, options())
     assert "manifest.json" not in s3.objects(out)
 
@@ -310,8 +310,8 @@ def test_plans_do_not_depend_on_where_the_audio_lies(
         plan.make(discover(audio), ["a"], ["train"] * 6, audio, config, named)
         for audio in (folder, as_path(url))
     ]
-    assert [(clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[0].clips] == [
-        (clip.clip, clip.unit, clip.rank, clip.bytes) for clip in made[1].clips
+    assert [(clip.clip, clip.shard, clip.rank, clip.bytes) for clip in made[0].clips] == [
+        (clip.clip, clip.shard, clip.rank, clip.bytes) for clip in made[1].clips
     ]
     assert not plan.changes(made[1], made[1], as_path(url), {})
     ours, theirs = (survey.read(audio, discover(audio)) for audio in (folder, as_path(url)))

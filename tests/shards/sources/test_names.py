@@ -26,8 +26,8 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.audio import decode
 from shardwave.shards.build import plan
 from shardwave.shards.build.builder import BuildOptions, build, build_table
-from shardwave.shards.build.task import Builder, Job
-from shardwave.shards.build.unit import Units
+from shardwave.shards.build.shard_task import ShardTasks
+from shardwave.shards.build.worker import Builder, BuildSpec
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD
 from shardwave.shards.inspect.compare_audio import compare
@@ -234,7 +234,7 @@ def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
         monkeypatch.setattr("shardwave.preprocess.audio.decode.open_source", broken)
         with pytest.raises(kind, match="the last file it began to read: a/"):
-            Builder(Job(audio, tmp_path, CONFIG, "reference", "cpu")).build(Units(planned)[0])
+            Builder(BuildSpec(audio, tmp_path, CONFIG, "reference", "cpu")).build(ShardTasks(planned)[0])
 
 
 def test_every_name_survives(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers of a build on a Ray cluster. A unit is a task; Ray repeats tasks whose worker or node is lost."""
+"""Executor of a build on a Ray cluster. Each shard task is a Ray task, repeated if its worker or node is lost."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from shardwave.common import log
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.preprocess.engines.registry import CPU_ONLY, ENGINES, NOT_ON_CUDA, automatic
-from shardwave.shards.build.executors import AGAIN, ENVIRONMENT, GPU_THREADS, Built, Workers
+from shardwave.shards.build.executors import AGAIN, ENVIRONMENT, GPU_THREADS, BuildExecutor, Built
 from shardwave.shards.build.folder import PLAN
 from shardwave.shards.build.ray_cluster import reason
-from shardwave.shards.build.task import Builder, Job
-from shardwave.shards.build.unit import Unit
+from shardwave.shards.build.shard_task import ShardTask
+from shardwave.shards.build.worker import Builder, BuildSpec
 from shardwave.shards.format.layout import BUILD
 
 RETRIES = 3
-SILENCE = 20.0  # seconds without a finished unit, after which the resources of the cluster are checked
+SILENCE = 20.0  # seconds without a finished task, after which the resources of the cluster are checked
 
 _builder: Builder | None = None  # the builder of a Ray worker; Ray starts new workers for every build
 
 
-class RayWorkers(Workers):
-    """Workers on a Ray cluster. A task uses one CPU and, on GPUs, 1 / GPU_THREADS of a GPU.
+class RayExecutor(BuildExecutor):
+    """Builds shard tasks on a Ray cluster. A task uses one CPU and, on GPUs, 1 / GPU_THREADS of a GPU.
 
     Args:
         ray: The package, connected to the cluster.
-        job: The build.
+        spec: Specification of the build.
         count: Number of tasks at the same time.
     """
 
-    def __init__(self, ray: Any, job: Job, count: int) -> None:
+    def __init__(self, ray: Any, spec: BuildSpec, count: int) -> None:
         super().__init__(count)
         self._ray = ray
-        self._job = ray.put(job)
-        self._task = ray.remote(build_unit).options(
+        self._spec = ray.put(spec)
+        self._build_task = ray.remote(build_task).options(
             num_cpus=1,
-            num_gpus=1 / GPU_THREADS if job.device == "cuda" else 0,
+            num_gpus=1 / GPU_THREADS if spec.device == "cuda" else 0,
             max_retries=RETRIES,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": ENVIRONMENT},
@@ -52,18 +52,18 @@ class RayWorkers(Workers):
     def warm_up(self) -> None:
         """Start the workers and load their libraries."""
         for _ in range(self.count):
-            self._task.remote(self._job, None)
+            self._build_task.remote(self._spec, None)
 
-    def submit(self, unit: Unit) -> Future[Built]:
-        """Start to build a unit."""
-        future: Future[Built] = self._task.remote(self._job, unit).future()
+    def submit(self, task: ShardTask) -> Future[Built]:
+        """Start to build a task."""
+        future: Future[Built] = self._build_task.remote(self._spec, task).future()
         return future
 
     def result(self, future: Future[Built]) -> Built:
         """Return the result of a finished future.
 
         Raises:
-            ShardwaveError: The unit could not be built, or its workers were lost RETRIES + 1 times.
+            ShardwaveError: The task could not be built, or its workers were lost RETRIES + 1 times.
         """
         self._last = time.monotonic()
         try:
@@ -80,7 +80,7 @@ class RayWorkers(Workers):
             ) from error
 
     def check(self) -> None:
-        """Raise ShardwaveError if the cluster has no CPUs any more. Print once if no unit finishes."""
+        """Raise ShardwaveError if the cluster has no CPUs any more. Print once if no task finishes."""
         if time.monotonic() - self._last > SILENCE:
             self._last = time.monotonic()
             if self._ray.cluster_resources().get("CPU", 0) < 1:
@@ -98,39 +98,39 @@ class RayWorkers(Workers):
         self._ray.shutdown()
 
 
-def build_unit(job: Job, unit: Unit | None) -> Built | None:
-    """Build a unit in a Ray worker.
+def build_task(spec: BuildSpec, task: ShardTask | None) -> Built | None:
+    """Build a task in a Ray worker.
 
     Args:
-        job: The build.
-        unit: The unit; None only loads libraries and compiles the engine.
+        spec: Specification of the build.
+        task: The task; None only loads libraries and compiles the engine.
 
     Returns:
-        The unit's record and whether it was finished before; None without a unit.
+        The task's record and whether it was finished before; None without a task.
 
     Raises:
-        ShardwaveError: The unit could not be built, or this node does not see the clips or the set's folder.
+        ShardwaveError: The task could not be built, or this node does not see the clips or the set's folder.
     """
     global _builder
     if _builder is None:
         log.set_up()
-        _builder = Builder(job)
+        _builder = Builder(spec)
         _builder.warm_up()
-    if unit is None:
+    if task is None:
         return None
     where = f"the node {socket.gethostname()} does not see"
-    if isinstance(job.folder, Path) and not (job.folder / BUILD / PLAN).exists():
+    if isinstance(spec.folder, Path) and not (spec.folder / BUILD / PLAN).exists():
         raise ShardwaveError(
-            f"{where} {job.folder}: --out must lie on storage that all nodes share under one path, or be a URL"
+            f"{where} {spec.folder}: --out must lie on storage that all nodes share under one path, or be a URL"
         )
-    if isinstance(job.audio, Path):
-        for _, planned in unit.clips:
-            path = job.audio / planned.clip.path
+    if isinstance(spec.audio, Path):
+        for _, planned in task.clips:
+            path = spec.audio / planned.clip.path
             if planned.bytes >= 0 and not os.path.lexists(path):
                 raise ShardwaveError(
                     f"{where} {path}: AUDIO must lie on storage that all nodes share under one path, or be a URL"
                 )
-    return _builder.build(unit)
+    return _builder.build(task)
 
 
 def cores(ray: Any, device: str) -> int:

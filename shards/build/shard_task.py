@@ -1,4 +1,4 @@
-"""Units of a build: some clips of a split, from which one shard per view is written."""
+"""Shard tasks of a build: some clips of a split, from which one shard per view is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
-from shardwave.shards.format.records import UnitRecord
+from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.format.shard_writer import Fields, ShardWriter
 from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Unit:
+class ShardTask:
     """The part of a build that one worker does at a time: one shard per view.
 
     Args:
@@ -43,12 +43,12 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Name of the unit, and stem of its record's file."""
+        """Name of the task, and stem of its record's file."""
         return f"{self.split}-{self.index:04d}"
 
 
-class Units(Sequence[Unit]):
-    """Sequence of the units of a plan, created on access, as objects for all clips need too much memory.
+class ShardTasks(Sequence[ShardTask]):
+    """Sequence of the shard tasks of a plan, created on access, as objects for all clips need too much memory.
 
     Args:
         planned: The plan.
@@ -56,14 +56,14 @@ class Units(Sequence[Unit]):
 
     def __init__(self, planned: Plan) -> None:
         self._clips = planned.clips
-        self._units = list(planned.units().items())
+        self._tasks = list(planned.shards().items())
 
     def __len__(self) -> int:
-        return len(self._units)
+        return len(self._tasks)
 
     def __getitem__(self, i: Any) -> Any:
-        (split, index), numbers = self._units[i]
-        return Unit(split, index, [(number, self._clips[number]) for number in numbers])
+        (split, index), numbers = self._tasks[i]
+        return ShardTask(split, index, [(number, self._clips[number]) for number in numbers])
 
 
 def array_fields(config: SpectrogramConfig) -> Fields:
@@ -96,23 +96,23 @@ def sample_meta(
     }  # fmt: skip
 
 
-class UnitWriter:
-    """Writes the shards of a unit. Call `add` or `set_aside` for each clip in order, then `finish`.
+class TaskWriter:
+    """Writes the shards of a task. Call `add` or `quarantine` for each clip in order, then `finish`.
 
     Args:
         folder: Folder of the set.
-        unit: The unit.
+        task: The task.
         config: Spectrogram configuration.
     """
 
-    def __init__(self, folder: Path, unit: Unit, config: SpectrogramConfig) -> None:
+    def __init__(self, folder: Path, task: ShardTask, config: SpectrogramConfig) -> None:
         self._folder = folder
-        self._unit = unit
+        self._task = task
         self._config = config
         fields = array_fields(config)
         sliced = config.slices > 0 or config.slice_seconds is not None
         self._shards = [
-            ShardWriter(folder, unit.split, view, unit.index, fields)
+            ShardWriter(folder, task.split, view, task.index, fields)
             for view in (("full", "slice") if sliced else ("full",))
         ]
         self._seconds = 0.0
@@ -155,7 +155,7 @@ class UnitWriter:
             _log.info("%s is used, but %s", clip.name, made.remark)
         self._note(clip.path, crc32)
 
-    def set_aside(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
+    def quarantine(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
         """Quarantine a clip.
 
         Args:
@@ -172,13 +172,13 @@ class UnitWriter:
             self._crc32[path] = crc32
 
     def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
-        """Publish the shards (none if no clip was usable), then write and return the unit's record.
+        """Publish the shards (none if no clip was usable), then write and return the task's record.
 
         Nothing is synced to disk. After a power failure, the next build finds damaged files by the digests in
         the record.
 
         Args:
-            builder: Engine, device and versions, see `task.identity`.
+            builder: Engine, device and versions, see `worker.identity`.
         """
         entries = {}
         if self._shards[0].samples:
@@ -189,15 +189,15 @@ class UnitWriter:
         else:
             self.abandon()
         record = {
-            "unit": self._unit.name, "split": self._unit.split, "shards": entries, "audio_seconds": self._seconds,
+            "task": self._task.name, "split": self._task.split, "shards": entries, "audio_seconds": self._seconds,
             "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
             "crc32": self._crc32, "builder": dict(builder),
         }  # fmt: skip
         atomic.write_bytes(
-            record_path(self._folder, self._unit), atomic.json_bytes(record, indent=2), lasting=False
+            record_path(self._folder, self._task), atomic.json_bytes(record, indent=2), lasting=False
         )
-        clips, seconds = len(self._unit.clips), time.perf_counter() - self._started
-        _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._unit.name, clips, self._seconds, seconds)
+        clips, seconds = len(self._task.clips), time.perf_counter() - self._started
+        _log.info("%s: %d clips, %.1f s of audio, in %.2f s", self._task.name, clips, self._seconds, seconds)
         return record
 
     def abandon(self) -> None:
@@ -211,22 +211,22 @@ def _segment(clip: Clip) -> dict[str, Any]:
     return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
 
 
-def parse_record(data: bytes, unit: Unit) -> dict[str, Any]:
-    """Parse the record of a unit.
+def parse_record(data: bytes, task: ShardTask) -> dict[str, Any]:
+    """Parse the record of a task.
 
     Raises:
-        DamagedFile: The record is damaged, or belongs to another unit.
+        DamagedFile: The record is damaged, or belongs to another task.
     """
-    where = f"the record of {unit.name}"
-    record = typed.check(typed.parse(data, where), UnitRecord, where)
-    names = {view: shard_name(unit.split, view, unit.index) + TAR for view in VIEWS}
-    if record["unit"] != unit.name or any(
+    where = f"the record of {task.name}"
+    record = typed.check(typed.parse(data, where), TaskRecord, where)
+    names = {view: shard_name(task.split, view, task.index) + TAR for view in VIEWS}
+    if record["task"] != task.name or any(
         names.get(view) != entry["file"] for view, entry in record["shards"].items()
     ):
-        raise DamagedFile(f"{where} is of another unit")
+        raise DamagedFile(f"{where} is of another task")
     return dict(record)
 
 
-def record_path(folder: AnyPath, unit: Unit) -> AnyPath:
-    """Return the path of a finished unit's record during the build."""
-    return folder / BUILD / f"{unit.name}.json"
+def record_path(folder: AnyPath, task: ShardTask) -> AnyPath:
+    """Return the path of a finished task's record during the build."""
+    return folder / BUILD / f"{task.name}.json"

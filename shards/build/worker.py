@@ -1,4 +1,4 @@
-"""Build a unit in a worker: decode its clips, compute the images, write and publish the shards."""
+"""Build a shard task in a worker: decode its clips, compute the images, write and publish the shards."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from shardwave.preprocess.engines.base import Engine, Segment
 from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
-from shardwave.shards.build.unit import Unit
+from shardwave.shards.build.shard_task import ShardTask
 from shardwave.shards.storage.any_path import AnyPath
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """Specification of a build, common to all its units.
+class BuildSpec:
+    """Specification of a build, common to all its tasks.
 
     Args:
         audio: Folder or URL of the audio files.
@@ -60,7 +60,7 @@ class Job:
 
 
 class Slot(ctypes.Structure):
-    """State of a worker in shared memory: progress of its unit, and the file being read."""
+    """State of a worker in shared memory: progress of its task, and the file being read."""
 
     _fields_ = (
         ("pid", ctypes.c_long),
@@ -73,44 +73,44 @@ class Slot(ctypes.Structure):
 
 
 class Builder:
-    """Builds units in this thread, with one engine.
+    """Builds shard tasks in this thread, with one engine.
 
     Args:
-        job: The build.
+        spec: Specification of the build.
         slot: State for the main process; by default nobody reads it.
     """
 
-    def __init__(self, job: Job, slot: Slot | None = None) -> None:
-        self.job = job
+    def __init__(self, spec: BuildSpec, slot: Slot | None = None) -> None:
+        self.spec = spec
         self.slot = Slot() if slot is None else slot
         self.slot.pid = os.getpid()
 
     @functools.cached_property
     def engine(self) -> Engine:
         """The engine, which is created when it is first used."""
-        return make_engine(self.job.engine, self.job.device, self.job.config)
+        return make_engine(self.spec.engine, self.spec.device, self.spec.config)
 
     def warm_up(self) -> None:
         """Load and compile the engine for 16-bit integers if it accepts them, else for floats."""
-        self.engine([np.ones(self.job.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
+        self.engine([np.ones(self.spec.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
 
-    def build(self, unit: Unit) -> tuple[dict[str, Any], bool]:
-        """Build a unit, unless it was finished before.
+    def build(self, task: ShardTask) -> tuple[dict[str, Any], bool]:
+        """Build a task, unless it was finished before.
 
         Returns:
-            The unit's record, and whether it was finished before.
+            The task's record, and whether it was finished before.
 
         Raises:
-            ShardwaveError: The unit could not be written, or memory ran out.
+            ShardwaveError: The task could not be written, or memory ran out.
             RuntimeError: Another error occurred; the message names the file that was being read.
         """
         try:
-            record = set_storage.finished_record(self.job.folder, unit)
-            return (record, True) if record is not None else (self._build(unit), False)
+            record = set_storage.finished_record(self.spec.folder, task)
+            return (record, True) if record is not None else (self._build(task), False)
         except ShardwaveError:
             raise
         except OSError as error:
-            raise disk_error(error, self.job.disk) from error
+            raise disk_error(error, self.spec.disk) from error
         except MemoryError as error:
             raise ShardwaveError(
                 f"memory ran out{last_read(self.slot)}: run the same command again, with fewer --workers"
@@ -120,27 +120,27 @@ class Builder:
         finally:
             self.slot.clips = self.slot.bad = self.slot.seconds = 0  # the record replaces the counts
 
-    def _build(self, unit: Unit) -> dict[str, Any]:
-        job, slot = self.job, self.slot
-        with set_storage.open_unit(job.audio, job.folder, unit, job.config) as (writer, paths):
-            for i, made in self.engine.stream(self._noted(unit, paths), summed=True, limits=job.limits):
+    def _build(self, task: ShardTask) -> dict[str, Any]:
+        spec, slot = self.spec, self.slot
+        with set_storage.open_task(spec.audio, spec.folder, task, spec.config) as (writer, paths):
+            for i, made in self.engine.stream(self._noted(task, paths), summed=True, limits=spec.limits):
                 if slot.stop:
                     raise InterruptedError("the build was stopped")
-                number, planned = unit.clips[i]
+                number, planned = task.clips[i]
                 if isinstance(made, BadAudio):
-                    writer.set_aside(planned, str(made), readable_crc32(paths[i]))
+                    writer.quarantine(planned, str(made), readable_crc32(paths[i]))
                     slot.bad += 1
                 else:
                     crc32 = readable_crc32(paths[i]) if made.crc32 is None else made.crc32
                     writer.add(number, planned, made, crc32)
-                    slot.seconds += made.samples / job.config.sample_rate
+                    slot.seconds += made.samples / spec.config.sample_rate
                 slot.clips += 1
                 paths.done(i)
-            return writer.finish(identity(job.engine, job.device))
+            return writer.finish(identity(spec.engine, spec.device))
 
-    def _noted(self, unit: Unit, paths: set_storage.UnitClips) -> Iterator[Path | Segment]:
+    def _noted(self, task: ShardTask, paths: set_storage.TaskClips) -> Iterator[Path | Segment]:
         """Yield the file or segment of each clip, and record its path in the slot."""
-        for path, (_, planned) in zip(paths, unit.clips, strict=True):
+        for path, (_, planned) in zip(paths, task.clips, strict=True):
             clip = planned.clip
             self.slot.path = os.fsencode(clip.path)[:4_095]
             yield Segment(path, clip.start, clip.end) if clip.is_segment else path
@@ -149,18 +149,18 @@ class Builder:
 _own = threading.local()  # .builder: the builder of this thread, if it is a worker
 
 
-def start(job: Job, slots: Any, taken: Any) -> None:
+def start(spec: BuildSpec, slots: Any, taken: Any) -> None:
     """Make this thread a worker.
 
     Args:
-        job: The build.
+        spec: Specification of the build.
         slots: Slots of all workers; the worker uses the next free one.
         taken: Number of slots in use, a `multiprocessing.Value`.
     """
     with taken.get_lock():
         slot = slots[taken.value]
         taken.value += 1
-    _own.builder = Builder(job, slot)
+    _own.builder = Builder(spec, slot)
 
 
 def warm_up() -> None:
@@ -169,9 +169,9 @@ def warm_up() -> None:
     gc.freeze()  # garbage collections skip the objects of the libraries
 
 
-def build(unit: Unit) -> tuple[dict[str, Any], bool]:
-    """Build a unit in this worker, see `Builder.build`."""
-    built: tuple[dict[str, Any], bool] = _own.builder.build(unit)
+def build(task: ShardTask) -> tuple[dict[str, Any], bool]:
+    """Build a task in this worker, see `Builder.build`."""
+    built: tuple[dict[str, Any], bool] = _own.builder.build(task)
     return built
 
 
