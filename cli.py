@@ -6,7 +6,7 @@ A command imports the modules it needs when it runs, so that `--help` imports ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from shardwave.cli_frame import (
     kind_of,
     read_config,
     run,
-    say,
     show_best,
     show_scores,
 )
 from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
 from shardwave.common.printable import write_line
 from shardwave.models.networks.registry import NETWORKS
 from shardwave.models.training.config import PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
@@ -46,6 +46,7 @@ from shardwave.shards.format.layout import check_url, is_url
 from shardwave.shards.sources import known
 
 PATH = click.Path(path_type=Path)
+Command = Callable[..., Any]  # the function of a command
 
 
 class Location(click.Path):
@@ -79,10 +80,10 @@ class OrAuto(click.ParamType):
         return value if value == AUTO else self.kind.convert(value, param, ctx)
 
 
-def options(*decorators: Callable) -> Callable:
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Combine several click options into one decorator."""
 
-    def apply(function: Callable) -> Callable:
+    def apply(function: Command) -> Command:
         for decorator in reversed(decorators):
             function = decorator(function)
         return function
@@ -308,7 +309,7 @@ def shard(
     preset: str | None,
     dry_run: bool,
     **options: Any,
-) -> dict:
+) -> Mapping[str, object]:
     """Build a shard set from AUDIO, a folder or URL of sound files, or finish an interrupted build."""
     from shardwave.shards.build.builder import build, build_table
     from shardwave.shards.build.options import BuildOptions
@@ -336,7 +337,7 @@ def shard(
     return dataclasses.asdict(summary)
 
 
-def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[str, Any]:
+def _spectrogram_options(preset: str | None, options: Mapping[str, Any]) -> dict[str, object]:
     """Return the spectrogram settings: those of the preset, overridden by the given options."""
     names = {field.name for field in dataclasses.fields(SpectrogramConfig)}
     return {
@@ -347,7 +348,7 @@ def _spectrogram_options(preset: str | None, options: dict[str, Any]) -> dict[st
 
 @main_group.command(epilog=examples("verify sets/music"))
 @SET
-def verify(shard_set: Path | str) -> dict:
+def verify(shard_set: Path | str) -> Mapping[str, object]:
     """Recompute the checksums and counts of SET and read every sample. A damaged shard is named."""
     from shardwave.shards.format.verify import verify as verify_set
     from shardwave.shards.read.open_set import open_set
@@ -385,7 +386,7 @@ def verify(shard_set: Path | str) -> dict:
 )
 def inspect(
     shard_set: Path | str, key: str | None, png: Path | None, sheet: Path | None, against: Path | None
-) -> dict:
+) -> Mapping[str, object]:
     """Show the classes, splits, views and durations of SET, and its quarantined files with the reasons."""
     from shardwave.shards.inspect import compare_audio, figures, lookup
     from shardwave.shards.inspect import summary as inspection
@@ -533,7 +534,7 @@ HYPERPARAMETERS = options(
 @click.option("--strategy", help="Strategy for several devices, as Lightning names it. [default: auto]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @HYPERPARAMETERS
-def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
+def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
     """Train one model on SET and write result.json, the checkpoint, errors.csv and figures into RUN."""
     from shardwave.models.training.config import defaults
 
@@ -566,7 +567,7 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict
 @DEVICE
 def evaluate(
     run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str
-) -> dict:
+) -> Mapping[str, object]:
     """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
     Each row states what RUN used the clips for: trained, validation, test or new. The total is computed only
@@ -612,7 +613,7 @@ def evaluate(
 @DEVICE
 def predict(
     run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str
-) -> dict:
+) -> Mapping[str, object]:
     """Classify AUDIO, a folder of audio, a file or a shard set, with the model of RUN."""
     from shardwave.models.evaluation.predict import predict as classify
 
@@ -690,7 +691,7 @@ def predict(
     default=None,
     help="Train mlp or vgg16 with compiled steps on the CPU. [default: for mlp, unless --device is cuda]",
 )
-def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> dict:
+def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
     """Search hyper-parameters of a model on SET. They are selected on validation data only."""
     from shardwave.search.config import SearchConfig
     from shardwave.search.run import search as run_search
@@ -722,7 +723,7 @@ def bench() -> None:
     is_flag=True,
     help="Measure the cost of builds over clips (100 to 10,000) and workers too, and fit its exponent.",
 )
-def throughput(out: Path, **chosen: Any) -> dict:
+def throughput(out: Path, **chosen: Any) -> Mapping[str, object]:
     """Measure every stage and compare it with its limit and with its peers."""
     from shardwave.bench.harness.run import throughput as measure
 
@@ -767,7 +768,7 @@ def throughput(out: Path, **chosen: Any) -> dict:
     multiple=True,
     help="Replay only strategies whose name (backend/sampler/scheduler) contains this text; can be repeated.",
 )
-def bench_search(out: Path, **chosen: Any) -> dict:
+def bench_search(out: Path, **chosen: Any) -> Mapping[str, object]:
     """Compare search backends, samplers and schedulers on recorded learning curves."""
     from shardwave.bench.search_quality.replay import replay
 
@@ -777,7 +778,7 @@ def bench_search(out: Path, **chosen: Any) -> dict:
 @bench.command("compare", epilog=examples("bench compare runs/bench-before runs/bench-after"))
 @click.argument("before", type=PATH)
 @click.argument("after", type=PATH)
-def compare(before: Path, after: Path) -> dict:
+def compare(before: Path, after: Path) -> Mapping[str, object]:
     """List the cases that are faster, slower or within noise in the records AFTER, compared with BEFORE."""
     from shardwave.bench.report.compare import compare as compare_records
 
@@ -827,7 +828,7 @@ def accuracy(
     out: Path,
     leakage: bool,
     jobs: int | None,
-) -> dict:
+) -> Mapping[str, object]:
     """Cross-validate the models on the folds of AUDIO with several seeds.
 
     The number of epochs is chosen without the fold that is scored.
@@ -857,7 +858,9 @@ def accuracy(
     "fsdd: official or speaker; other sets: official.",
 )
 @click.option("--url", help="URL to download the data set from instead of its known addresses.")
-def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str | None) -> dict:
+def fetch(
+    name: str, out: Path, source: Path | None, split: str | None, url: str | None
+) -> Mapping[str, object]:
     """Download a data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels and folds."""
     from shardwave.shards.sources.fetch import fetch as fetch_set
 
@@ -870,7 +873,7 @@ def fetch(name: str, out: Path, source: Path | None, split: str | None, url: str
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=PATH)
 @click.option("--out", type=PATH, default=Path("report.html"), help="HTML file to write.")
 @click.option("--markdown", is_flag=True, help="Print the report as Markdown too.")
-def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
+def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> Mapping[str, object]:
     """Write an HTML report of run folders and bench records. Two searches are compared side by side."""
     from shardwave.bench.report.page import write
 
@@ -896,7 +899,7 @@ def report(runs: tuple[Path, ...], out: Path, markdown: bool) -> dict:
     metavar="CSV",
     help="CSV file of the labels of --data; by default, the class is the folder.",
 )
-def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
+def demo(out: Path | None, data: Path | None, labels: Path | None) -> Mapping[str, object]:
     """Run all steps on a small synthetic data set: build shards, train, search twice, report.
 
     The demo needs no network and takes a few minutes on two cores.
@@ -908,7 +911,7 @@ def demo(out: Path | None, data: Path | None, labels: Path | None) -> dict:
     return run_demo(out or Path(f"demo-{data.resolve().name}" if data else "demo"), data, labels, say=say)
 
 
-def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+def _build_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:
     from shardwave.shards.build.options import BuildOptions
 
     if chosen["table"]:
@@ -922,13 +925,13 @@ def _build_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _train_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+def _train_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:
     from shardwave.models.training.config import defaults
 
     return dataclasses.asdict(defaults(chosen["model"]))
 
 
-def _search_defaults(chosen: dict[str, Any]) -> dict[str, Any]:
+def _search_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:
     from shardwave.search.config import SearchConfig
 
     return dataclasses.asdict(SearchConfig(chosen["model"], chosen["backend"]))

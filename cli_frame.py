@@ -11,9 +11,9 @@ import sys
 import time
 import tomllib
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeVar
 
 import click
 
@@ -25,8 +25,9 @@ from shardwave.common.progress import heartbeat
 from shardwave.common.redact import mask_url, redact, redact_values
 
 _log = logging.getLogger("shardwave.cli")
+T = TypeVar("T")
 # Functions by command path that return the defaults of all options from those given, for `--show-config`.
-DEFAULTS_OF: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+DEFAULTS_OF: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {}
 CONFIG_FILE = "shardwave.toml"
 _urls: list[str] = []  # URLs among the options; their passwords are masked in messages of other libraries too
 COMMON = {
@@ -145,12 +146,12 @@ def among(*values: str) -> Callable[[click.Context, click.Parameter, str], list[
     return lambda ctx, param, incomplete: [value for value in values if value.startswith(incomplete)]
 
 
-def given(values: dict[str, Any]) -> dict[str, Any]:
+def given(values: Mapping[str, T | None]) -> dict[str, T]:
     """Return the options that are not None, so that the defaults of a dataclass apply to the others."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _shown(values: dict[str, Any]) -> dict[str, Any]:
+def _shown(values: Mapping[str, object]) -> dict[str, object]:
     """Return the given options with passwords masked, also in `--storage` and `--url` if they are no URL."""
     return {
         name: mask_url(value)
@@ -173,16 +174,23 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
         cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
         split = name.removesuffix("_slice_mean").removesuffix("_full")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
-        write_line(
-            f"{name.replace('_', ' ', 1):20}{'* ' if name.endswith(selected) else '  '}{''.join(cells)}{remark}"
-        )
+        mark = "* " if name.endswith(selected) else "  "
+        write_line(f"{name.replace('_', ' ', 1):20}{mark}{''.join(cells)}{remark}")
 
 
-def kind_of(split: dict[str, Any]) -> str:
-    """Return a description of what the run used a split for.
+class SplitUse(TypedDict):
+    """Use of the clips of a split by a run."""
+
+    kind: str
+    clips: int
+    trained: int | None  # clips that were trained on; None if unknown
+
+
+def kind_of(split: SplitUse) -> str:
+    """Return the purpose of a split in a run, as text.
 
     Args:
-        split: Entry of `splits` in the result of `evaluate`: `kind`, `trained` (clips trained on), `clips`.
+        split: Entry of `splits` in the result of `evaluate`.
     """
     kind, trained, clips = split["kind"], split["trained"], split["clips"]
     if kind == "unknown":
@@ -193,7 +201,7 @@ def kind_of(split: dict[str, Any]) -> str:
     return count if kind == "mixed" else f"{kind}; {count}"
 
 
-def show_best(result: dict[str, Any]) -> None:
+def show_best(result: Mapping[str, Any]) -> None:
     """Print the best trial of a search, and its epochs and seconds.
 
     Args:
@@ -211,7 +219,7 @@ def show_best(result: dict[str, Any]) -> None:
     say(f"{cost}; {seconds['total']:.1f} s, {seconds['overhead']:.1f} s of it overhead")
 
 
-def read_config(path: Path, group: click.Group) -> dict[str, Any]:
+def read_config(path: Path, group: click.Group) -> dict[str, object]:
     """Read option defaults from a TOML file.
 
     Args:
@@ -233,8 +241,8 @@ def read_config(path: Path, group: click.Group) -> dict[str, Any]:
     return _checked(tables, group, path)
 
 
-def _checked(tables: dict[str, Any], group: click.Group, path: Path) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
+def _checked(tables: Mapping[str, object], group: click.Group, path: Path) -> dict[str, object]:
+    checked: dict[str, object] = {}
     for name, table in tables.items():
         command = group.commands.get(name)
         if command is None or not isinstance(table, dict):

@@ -1,11 +1,11 @@
-"""Automatic spectrogram settings, chosen from clip lengths and sample rates, and presets for kinds of sound."""
+"""Spectrogram settings chosen from clip lengths and sample rates, and presets for kinds of sound."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
@@ -14,7 +14,19 @@ AUTO = "auto"
 SAMPLE_RATE = 22_050  # Hz; largest automatic sample rate
 SLICES = 10  # largest automatic number of slices
 SHORTEST_SLICE = 0.5  # seconds; shortest automatic slice
-PRESETS: dict[str, dict[str, Any]] = {  # docs/how-to.md has measurements of all except music
+
+
+class Preset(TypedDict, total=False):
+    """Settings for a kind of sound: fields of `SpectrogramConfig`, and `window_seconds` of `AutoConfig`."""
+
+    window_seconds: float
+    image_size: int
+    frequency_scale: str
+    slices: int
+    features: bool
+
+
+PRESETS: dict[str, Preset] = {  # docs/how-to.md has measurements of all except music
     "music": {"image_size": 128, "frequency_scale": "mel", "features": True},
     "sound": {"image_size": 64, "frequency_scale": "mel", "features": True},
     "speech": {
@@ -88,7 +100,7 @@ class AutoConfig:
         return dataclasses.replace(config, slices=min(SLICES, count) if count > 1 else 0)
 
 
-def preset_values(name: str | None) -> dict[str, Any]:
+def preset_values(name: str | None) -> Preset:
     """Return the settings of a preset, or no settings for None.
 
     Raises:
@@ -98,7 +110,7 @@ def preset_values(name: str | None) -> dict[str, Any]:
         return {}
     if name not in PRESETS:
         raise UsageError(f"preset must be one of {', '.join(PRESETS)}, got {name}")
-    return dict(PRESETS[name])
+    return PRESETS[name].copy()
 
 
 def _quantile(ordered: list[Any], share: float) -> Any:

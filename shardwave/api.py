@@ -166,7 +166,8 @@ def _mono(samples: np.ndarray, rate: int, target: int) -> np.ndarray:
         values = values.mean(axis=1)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise UsageError(
-            f"samples must be finite numbers of shape [time] or [time, channels], got shape {np.shape(samples)}"
+            "samples must be finite numbers of shape [time] or [time, channels], got shape "
+            f"{np.shape(samples)}"
         )
     return values if rate == target else np.asarray(soxr.resample(values, rate, target, quality="HQ"))
 

@@ -28,8 +28,9 @@ _MPEG_FORMATS = (0x50, 0x55)  # WAV: MPEG layers I and II, layer III
 _BITS = {"i": (16, 24, 32), "u": (8,), "f": (32, 64)}
 _AU = {2: ("i", 8), 3: ("i", 16), 4: ("i", 24), 5: ("i", 32), 6: ("f", 32), 7: ("f", 64)}  # by encoding
 _AIFC = {  # compression type -> kind of sample, big endian?
-    b"NONE": ("i", True), b"twos": ("i", True), b"sowt": ("i", False), b"in24": ("i", True), b"in32": ("i", True),
-    b"fl32": ("f", True), b"FL32": ("f", True), b"fl64": ("f", True), b"FL64": ("f", True), b"raw ": ("u", True),
+    b"NONE": ("i", True), b"twos": ("i", True), b"sowt": ("i", False), b"raw ": ("u", True),
+    b"in24": ("i", True), b"in32": ("i", True),
+    b"fl32": ("f", True), b"FL32": ("f", True), b"fl64": ("f", True), b"FL64": ("f", True),
 }  # fmt: skip
 _MAGIC = (
     (b".snd", "au"), (b"fLaC", "flac"), (b"OggS", "ogg"), (b"ID3", "tagged"),
@@ -55,10 +56,11 @@ _FOREIGN = (  # offset and first bytes of formats that only FFmpeg reads, and th
     (0, b".ra\xfd", "RealAudio"),
 )
 FOREIGN_SUFFIXES = {
-    ".m4a": "MP4 or M4A (AAC or ALAC)", ".m4b": "MP4 or M4A (AAC or ALAC)", ".mp4": "MP4 or M4A (AAC or ALAC)", ".aac": "AAC",
-    ".3gp": "3GP (AMR or AAC)", ".wma": "WMA (ASF)", ".webm": "Matroska or WebM", ".mka": "Matroska or WebM",
-    ".ape": "Monkey's Audio", ".wv": "WavPack", ".tta": "True Audio", ".mpc": "Musepack", ".amr": "AMR", ".dsf": "DSD",
-    ".dff": "DSD", ".ac3": "AC-3", ".ra": "RealAudio", ".spx": "Speex",
+    ".m4a": "MP4 or M4A (AAC or ALAC)", ".m4b": "MP4 or M4A (AAC or ALAC)",
+    ".mp4": "MP4 or M4A (AAC or ALAC)", ".aac": "AAC", ".3gp": "3GP (AMR or AAC)", ".wma": "WMA (ASF)",
+    ".webm": "Matroska or WebM", ".mka": "Matroska or WebM", ".ape": "Monkey's Audio", ".wv": "WavPack",
+    ".tta": "True Audio", ".mpc": "Musepack", ".amr": "AMR", ".dsf": "DSD", ".dff": "DSD", ".ac3": "AC-3",
+    ".ra": "RealAudio", ".spx": "Speex",
 }  # fmt: skip
 
 
@@ -284,7 +286,8 @@ def _aiff(file: FileIO, size: int) -> Layout:
         return Layout(pcm, missing=missing, reason=reason)
     if is_open:
         raise BadAudio(
-            f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to WAV"
+            f"an AIFF file of open length whose encoding {common[18:22]!r} is not read here: convert it to "
+            "WAV"
         )
     return Layout(missing=missing, reason=reason)
 

@@ -28,8 +28,8 @@ from shardwave.preprocess.config import DEFAULTS, Limits
 _log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset((
-    ".wav", ".wave", ".bwf", ".rf64", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
-    ".mp1", ".mpga", ".caf", ".w64", ".voc", *FOREIGN_SUFFIXES,
+    ".wav", ".wave", ".bwf", ".rf64", ".au", ".snd", ".aif", ".aiff", ".aifc", ".flac", ".ogg", ".oga",
+    ".opus", ".mp3", ".mp2", ".mp1", ".mpga", ".caf", ".w64", ".voc", *FOREIGN_SUFFIXES,
 ))  # fmt: skip
 
 BLOCK = 1 << 18  # frames that are resampled at a time
@@ -103,7 +103,8 @@ def decode(
             raise BadAudio("the segment is shorter than a sample")
         if last - first > limits.seconds:
             raise BadAudio(
-                f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} allows"
+                f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} "
+                "allows"
             )
         samples, undecoded = _resampled(source.streams, sample_rate, first, last)
         if undecoded > limits.missing_seconds:

@@ -85,7 +85,7 @@ def _stream(data: memoryview, alone: bool = False) -> FlacStream:
         raise BadAudio("no samples: a FLAC header without frames")
     final = frames[-1]
     samples, reason = final.start + final.samples, None
-    body = data[:-128] if data[-128:-125] == b"TAG" else data
+    body = data[:-128] if bytes(data[-128:-125]) == b"TAG" else data
     if not _is_whole(bytes(body[final.position :])):
         body, samples, reason = data[: final.position], final.start, "its last FLAC frame is cut"
     if stated > samples:

@@ -124,7 +124,10 @@ def check_range(samples: np.ndarray) -> None:
 
 
 def _view(raw: np.ndarray, pcm: Samples, count: int) -> np.ndarray:
-    """Return `raw` as samples [count, channels]; 24-bit samples are upper bytes of overlapping 32-bit ones."""
+    """Return `raw` as samples [count, channels].
+
+    24-bit samples are the upper three bytes of overlapping 32-bit ones.
+    """
     width, order = pcm.bits // 8, ">" if pcm.big_endian else "<"
     kind = np.dtype(f"{order}{pcm.kind}{4 if width == 3 else width}")
     return np.ndarray((count, pcm.channels), kind, raw.data, 0, (pcm.channels * width, width))

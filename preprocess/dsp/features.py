@@ -36,7 +36,7 @@ PITCHES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", 
 
 def contrast_count(sample_rate: int) -> int:
     """Return the number of contrast bands: one below 200 Hz, then octaves, the last one up to Nyquist."""
-    return 1 + sum(CONTRAST_LOWEST * 2**k < sample_rate / 2 for k in range(CONTRAST_OCTAVES))
+    return 1 + sum(CONTRAST_LOWEST * 2.0**k < sample_rate / 2 for k in range(CONTRAST_OCTAVES))
 
 
 def feature_rows(config: SpectrogramConfig) -> list[str]:
@@ -53,7 +53,10 @@ def feature_rows(config: SpectrogramConfig) -> list[str]:
 
 
 def feature_names(config: SpectrogramConfig) -> list[str]:
-    """Return the names of the feature columns, for example `mfcc1_mean`; an empty list if features are off."""
+    """Return the names of the feature columns, for example `mfcc1_mean`.
+
+    The list is empty if `config.features` is False.
+    """
     return (
         [f"{row}_{statistic}" for row in feature_rows(config) for statistic in STATISTICS]
         if config.features

@@ -141,7 +141,7 @@ def log_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
     fall = np.maximum(edges[2:] - centre, width)
     offset = np.arange(n_fft // 2 + 1) * width - centre[:, None]
     weights = np.maximum(0.0, 1.0 - np.where(offset < 0, -offset / rise[:, None], offset / fall[:, None]))
-    bands = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    bands: np.ndarray = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     bands.setflags(write=False)
     return bands
 
@@ -166,7 +166,7 @@ def mel_bands(sample_rate: int, n_fft: int, count: int) -> np.ndarray:
     distance = edges[:, None] - frequency
     width = np.diff(edges)[:, None]
     weights = np.maximum(0.0, np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]))
-    bands = (weights * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
+    bands: np.ndarray = (weights * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
     bands.setflags(write=False)
     return bands
 

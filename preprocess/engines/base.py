@@ -16,7 +16,10 @@ from shardwave.preprocess.config import DEFAULTS, Limits, SpectrogramConfig
 if TYPE_CHECKING:
     from shardwave.preprocess.audio.decode import Decoded
 
-NO_CUDA = "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build of torch"
+NO_CUDA = (
+    "device cuda: PyTorch sees no CUDA device here; use --device cpu, or install a driver and a CUDA build "
+    "of torch"
+)
 NO_DALI = (
     "engine dali: NVIDIA DALI is not installed; pip install 'shardwave[dali]', or use --engine numba or torch"
 )

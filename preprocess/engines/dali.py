@@ -1,4 +1,4 @@
-"""The DALI engine, with the spectrogram, mel, decibel and resize operators of NVIDIA DALI, on the CPU or a GPU.
+"""The DALI engine: spectrogram, mel, decibel and resize operators of NVIDIA DALI, on the CPU or a GPU.
 
 The first pipeline computes lines from samples (decibels, resized along frequency). The second resizes the
 lines of a full clip or of a slice to an image. DALI has no operators for `log` bands and features; they are
@@ -116,7 +116,7 @@ class DaliEngine(Engine):
         )
         measures = torch_features.measure(power.T.contiguous() * 4.0**exponent, self.config).T
         rates = torch_features.zero_crossing_rate(samples, 2.0**exponent, self.config)
-        return features(measures, rates, bounds, self.config).cpu().numpy()
+        return np.asarray(features(measures, rates, bounds, self.config).cpu())
 
     def _run(self, name: str, data: list[Any]) -> list[list[Any]]:
         """Run a pipeline on a batch and return its outputs, each a list of arrays (on a GPU, of tensors).
@@ -156,7 +156,10 @@ class DaliEngine(Engine):
         )
 
     def _from_audio(self) -> Any:
-        """Build the graph from samples to lines (power for `log` bands); with features, also power and samples."""
+        """Build the graph from samples to lines, or to power for `log` bands.
+
+        With features, power and samples are outputs too.
+        """
         config, fn = self.config, self._dali.fn
         audio = self._input(1, host=True)
         if self.device == "cuda":

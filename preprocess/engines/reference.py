@@ -78,12 +78,12 @@ def decibels(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
     if peak == 0:
         return np.full_like(spectrum, config.floor_db)
     with np.errstate(divide="ignore"):
-        return np.maximum(10 * np.log10(spectrum / peak), config.floor_db)
+        return np.asarray(np.maximum(10 * np.log10(spectrum / peak), config.floor_db))
 
 
 def along_frequency(level: np.ndarray, size: int) -> np.ndarray:
     """Resize decibels [frequency, frames] along frequency to [size, frames]."""
-    return resize_matrix(level.shape[0], size).astype(np.float64) @ level
+    return np.asarray(resize_matrix(level.shape[0], size).astype(np.float64) @ level)
 
 
 def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
@@ -97,7 +97,8 @@ def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
         uint8 [size, size], rounded half up.
     """
     resized = lines @ resize_matrix(lines.shape[1], len(lines)).astype(np.float64).T
-    return np.clip(np.floor((resized - floor_db) * (255 / -floor_db) + 0.5), 0, 255).astype(np.uint8)
+    levels = np.floor((resized - floor_db) * (255 / -floor_db) + 0.5)
+    return np.asarray(np.clip(levels, 0, 255), np.uint8)
 
 
 def _features(clip: np.ndarray, bounds: list[tuple[int, int]], config: SpectrogramConfig) -> np.ndarray:
@@ -110,4 +111,4 @@ def _features(clip: np.ndarray, bounds: list[tuple[int, int]], config: Spectrogr
     measures = torch_features.measure(torch.from_numpy(power(clip, config).T.copy()), config).T
     samples = torch.from_numpy(np.pad(np.asarray(clip, np.float64), (0, max(0, config.n_fft - len(clip)))))
     rates = torch_features.zero_crossing_rate(samples, 1.0, config).to(measures)
-    return features(measures, rates, bounds, config).to(torch.float32).numpy()
+    return np.asarray(features(measures, rates, bounds, config).to(torch.float32))

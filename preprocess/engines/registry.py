@@ -40,7 +40,8 @@ def resolve(engine: str, device: str) -> tuple[str, str]:
     if engine not in ("auto", *ENGINES):
         if plugins.load("engines", engine) is None:
             raise UsageError(
-                f"engine must be one of {', '.join(('auto', *ENGINES, *plugins.names('engines')))}, got {engine}"
+                f"engine must be one of {', '.join(('auto', *ENGINES, *plugins.names('engines')))}, got "
+                f"{engine}"
             )
         return engine, "cpu" if device == "auto" else device
     if device not in ("auto", *DEVICES):

@@ -72,7 +72,7 @@ class TorchEngine(Engine):
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError(NO_CUDA)
         self.config, self.device = config, device
-        self._stream = torch.cuda.Stream() if device == "cuda" else None
+        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         bands = frequency_bands(config)
         self._bands = None if bands is None else self._blocks(banded(bands))
         self._along = self._blocks(
@@ -102,7 +102,18 @@ class TorchEngine(Engine):
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """Decode files and compute their images and features, see `Engine.stream`."""
+        """Decode files and compute their images and features.
+
+        On CUDA, clips overlap (see `pipelined`).
+
+        Args:
+            sources: Files and segments.
+            summed: Compute the CRC-32 of each file too, if decoding reads all its bytes.
+            limits: Limits beyond which a file is refused.
+
+        Yields:
+            (index, output) of each source in order; the output of a file that cannot be used is a `BadAudio`.
+        """
         if self.device == "cpu":
             return super().stream(sources, summed, limits)
         return enumerate(self.pipelined(sources, summed, limits))
@@ -110,7 +121,7 @@ class TorchEngine(Engine):
     def pipelined(
         self, sources: Iterable[Path | Segment], summed: bool, limits: Limits
     ) -> Iterator[ClipOutput | BadAudio]:
-        """Decode files in threads and compute their images on the device, with up to IN_FLIGHT clips at a time.
+        """Decode files in threads and compute their images on the device, up to IN_FLIGHT clips at a time.
 
         Args:
             sources: Files and segments.
@@ -141,7 +152,10 @@ class TorchEngine(Engine):
             yield pending.popleft()()
 
     def _start(self, decoded: Decoded) -> Callable[[], ClipOutput]:
-        """Start the computation of a clip, asynchronously on CUDA; return a function that waits for the output."""
+        """Start the computation of a clip, asynchronously on CUDA.
+
+        Returns a function that waits for the output.
+        """
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
@@ -198,7 +212,8 @@ class TorchEngine(Engine):
             len(windows), config.bins if self._bands is None else config.image_size, device=self.device
         )
         chunk = max(1, CHUNK[self.device] // config.n_fft)
-        for frames, out in zip(windows.split(chunk), levels.split(chunk), strict=True):
+        for start in range(0, len(windows), chunk):
+            frames, out = windows[start : start + chunk], levels[start : start + chunk]
             spectrum = torch.fft.rfft(frames * self._window)
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             if measures is not None:
@@ -209,7 +224,10 @@ class TorchEngine(Engine):
         return levels
 
     def _lines(self, levels: torch.Tensor, peak: torch.Tensor) -> torch.Tensor:
-        """Convert log2 of powers [frames, rows] to levels [frames, size], 0.5 at the floor, 255.5 at the peak."""
+        """Convert log2 of powers [frames, rows] to levels [frames, size].
+
+        Levels range from 0.5 at the floor to 255.5 at the peak.
+        """
         floor = self.config.floor_db / (10 * np.log10(2))  # in powers of two
         lines = product(torch.maximum(levels, peak + floor), self._along, self.config.image_size)
         return torch.add(255.5 + peak * (255 / floor), lines, alpha=-255 / floor)  # one pass over the lines

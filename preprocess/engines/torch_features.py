@@ -12,6 +12,8 @@ from shardwave.preprocess.dsp.features import MELS, ROLLOFF
 from shardwave.preprocess.dsp.filters import chroma_bands, contrast_bands, mel_bands
 from shardwave.preprocess.dsp.statistics import TINY, ordered
 
+PART = 1 << 12  # frames that one sum of sign changes counts
+
 
 @functools.lru_cache(maxsize=8)
 def _banks(
@@ -71,5 +73,7 @@ def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramC
     changes = torch.nn.functional.pad(negative[1:] != negative[:-1], (config.n_fft // 2, config.n_fft // 2))
     windows = changes.unfold(0, config.n_fft - 1, config.hop_length)
     # on the CPU, a sum converts its input first
-    counts = [part.sum(dim=1, dtype=torch.int32) for part in windows.split(1 << 12)]
+    counts = [
+        windows[start : start + PART].sum(dim=1, dtype=torch.int32) for start in range(0, len(windows), PART)
+    ]
     return torch.cat(counts).to(torch.float32) / config.n_fft

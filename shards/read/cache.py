@@ -58,7 +58,7 @@ class CachedSet(ShardSet):
     def __init__(self, url: str) -> None:
         url = url.rstrip("/")
         data = read_url(f"{url}/{MANIFEST}")
-        contents = manifest.parse(data, f"{url}/{MANIFEST}")
+        contents: Any = manifest.parse(data, f"{url}/{MANIFEST}")  # a checked Manifest
         root = cache_folder()
         key = hashlib.sha256(url.encode() + b"\0" + data).hexdigest()[:16]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", url.rsplit("/", 1)[-1])
@@ -247,8 +247,8 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
                 size += len(data)
                 if size > file.max_size:
                     raise ShardwaveError(
-                        f"{url}: larger than {file.max_size} bytes, the maximum for this manifest: copy or build the "
-                        "set there again"
+                        f"{url}: larger than {file.max_size} bytes, the maximum for this manifest: copy or "
+                        "build the set there again"
                     )
                 progress.update(len(data))
             target.truncate(size)
@@ -261,7 +261,8 @@ def _fetch(opened: CachedSet, file: _File, progress: Any, stop: threading.Event)
             return
         progress.update(-size)
     raise ShardwaveError(
-        f"{url}: fetched twice, the BLAKE3 digest differs from the manifest: copy or build the set there again"
+        f"{url}: fetched twice, the BLAKE3 digest differs from the manifest: copy or build the set there "
+        "again"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import is_url
@@ -22,8 +23,7 @@ def open_set(location: Path | str) -> ShardSet:
         UsageError: There is no set at `location`.
         ShardwaveError: The set is unfinished, damaged or of another format.
     """
-    return (
-        CachedSet(str(location))
-        if is_url(location)
-        else ShardSet(Path(location), manifest.read(Path(location)))
-    )
+    if is_url(location):
+        return CachedSet(str(location))
+    contents: Any = manifest.read(Path(location))  # a checked Manifest
+    return ShardSet(Path(location), contents)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 
@@ -81,15 +82,17 @@ class Resident:
 
 def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
     """Return the number of bytes of a resident copy of these fields."""
-    return sum(len(view) * np.dtype(field["dtype"]).itemsize * int(np.prod(field["shape"], dtype=np.int64))
-               for field in (view.set.fields[name] for name in fields)) + 16 * len(view)  # fmt: skip
+    declared = [view.set.fields[name] for name in fields]
+    row = sum(np.dtype(field["dtype"]).itemsize * math.prod(field["shape"]) for field in declared)
+    return (row + 16) * len(view)  # 16: `cls` and `clip`
 
 
 def available(device: str | torch.device) -> int:
     """Return the free memory of a device, in bytes."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
     with contextlib.suppress(OSError), open("/proc/meminfo") as file:  # Linux
         for line in file:
             if line.startswith("MemAvailable"):
@@ -99,5 +102,11 @@ def available(device: str | torch.device) -> int:
 
 
 def fits(view: View, device: str | torch.device, fields: Sequence[str] = ("npy",)) -> bool:
-    """Return whether a resident copy takes at most half of the free memory of the device."""
+    """Return whether a resident copy takes at most half of the free memory of a device.
+
+    Args:
+        view: The samples.
+        device: Device of the copy.
+        fields: Array fields to copy.
+    """
     return size(view, fields) <= 0.5 * available(device)

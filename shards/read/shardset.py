@@ -19,6 +19,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format import index, manifest
 from shardwave.shards.format.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
+from shardwave.shards.format.manifest import Field, Manifest, ShardEntry
 from shardwave.shards.format.records import SampleMeta
 
 SLOW = 1 << 20  # bytes per millisecond; a slower copy has waited for the disk or for page faults
@@ -45,13 +46,13 @@ class ShardSet:
 
     local = True  # whether all files are on disk when the set is opened
 
-    def __init__(self, path: Path, contents: dict[str, Any]) -> None:
+    def __init__(self, path: Path, contents: Manifest) -> None:
         self.path = path
         self.location = str(path)
-        self.manifest = contents
+        self.manifest: Mapping[str, Any] = contents
         self.classes: list[str] = contents["classes"]
         self.feature_names: list[str] = contents["feature_names"]
-        self.fields: dict[str, dict[str, Any]] = contents["fields"]
+        self.fields: dict[str, Field] = contents["fields"]
         self.fingerprint: str = contents["fingerprint"]
         self.set_id: str = contents["set_id"]
         self.splits: list[str] = sorted(contents["splits"], key=_split_order)
@@ -124,7 +125,7 @@ class View:
         clip: Number of each sample's clip. int64 [samples].
     """
 
-    def __init__(self, shards: ShardSet, entries: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, shards: ShardSet, entries: Sequence[ShardEntry]) -> None:
         self.set = shards
         self._entries = list(entries)
         self._mapping = threading.Lock()
@@ -169,7 +170,8 @@ class View:
                 if low < -1 or high >= len(self.set.classes):
                     bad = low if low < -1 else high
                     raise ShardwaveError(
-                        f"{path}: the index names class {bad}, the set has {len(self.set.classes)} classes: build the set again"
+                        f"{path}: the index names class {bad}, the set has {len(self.set.classes)} "
+                        "classes: build the set again"
                     )
                 if contents.clip.min() < 0:
                     raise ShardwaveError(
@@ -342,14 +344,15 @@ class View:
             return mapped
 
 
-def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) -> _Stamp | None:
+def _check_files(path: str, entry: ShardEntry, fields: int, local: bool) -> _Stamp | None:
     """Check the size of a shard's index and, if the set is on disk, of its tar; returns the tar's stamp."""
     columns, where = index.file_bytes(entry["samples"], fields), path.removesuffix(TAR) + INDEX
     try:
         size = os.stat(where).st_size
     except OSError as error:
         raise ShardwaveError(
-            f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or restore the file"
+            f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or "
+            "restore the file"
         ) from None
     if not columns <= size <= columns + index.MAX_HEADER:
         raise ShardwaveError(
@@ -359,7 +362,7 @@ def _check_files(path: str, entry: Mapping[str, Any], fields: int, local: bool) 
     return _check_size(path, int(entry["bytes"])) if local else None
 
 
-def _open_index(path: str, entry: Mapping[str, Any]) -> index.Index:
+def _open_index(path: str, entry: ShardEntry) -> index.Index:
     """Read the index of the shard `path` and check it against the manifest."""
     contents = index.read(path.removesuffix(TAR) + INDEX)
     if (contents.tar_blake3, contents.tar_bytes, len(contents)) != (
@@ -368,7 +371,8 @@ def _open_index(path: str, entry: Mapping[str, Any]) -> index.Index:
         entry["samples"],
     ):
         raise ShardwaveError(
-            f"{path}: the index is stale (it belongs to another tar than the manifest names): restore it, or build the set again"
+            f"{path}: the index is stale (it belongs to another tar than the manifest names): restore it, "
+            "or build the set again"
         )
     return contents
 

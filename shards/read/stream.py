@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.format import manifest
 from shardwave.shards.format.decode_sample import decode_field
 from shardwave.shards.format.layout import MANIFEST, is_url
+from shardwave.shards.format.manifest import ShardEntry
+from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.format.tar_reader import members
 from shardwave.shards.storage.remote import open_url, read_url
 
-Sample = dict[str, Any]
+Sample = dict[str, str | int | np.ndarray | SampleMeta]  # by field
 
 
-class Stream(IterableDataset):
+class Stream(IterableDataset[Sample]):
     """Iterates over the decoded samples of shards, which are read once from front to back.
 
     A sample is a dict of its fields, such as {"__key__": str, "npy": array, "cls": int, "json": dict}.
@@ -52,7 +54,7 @@ class Stream(IterableDataset):
         self,
         urls: Sequence[str],
         *,
-        expected: Sequence[dict[str, Any]] | None = None,
+        expected: Sequence[ShardEntry] | None = None,
         shuffle: int = 1000,
         seed: int = 0,
         rank: int | None = None,
@@ -104,7 +106,7 @@ class Stream(IterableDataset):
             numbers = np.random.Generator(np.random.PCG64([self.seed, self.epoch])).permutation(numbers)
         yield from map(int, numbers[rank::world_size][worker::workers])
 
-    def _files(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+    def _files(self, numbers: Iterable[int]) -> Iterator[dict[str, str | bytes]]:
         """Yield the members of the shards for webdataset's `group_by_keys`; {} ends a shard."""
         for number in numbers:
             url = self.urls[number]
@@ -118,7 +120,8 @@ class Stream(IterableDataset):
                 source.close()
             if entry is not None and source.position != entry["bytes"]:
                 raise ShardwaveError(
-                    f"{url}: {source.position} bytes, but the manifest says {entry['bytes']}: copy or build the set there again"
+                    f"{url}: {source.position} bytes, but the manifest says {entry['bytes']}: copy or "
+                    "build the set there again"
                 )
             if entry is not None and self.verify and source.hexdigest() != entry["blake3"]:
                 raise ShardwaveError(
@@ -136,7 +139,7 @@ class _CountedStream:
         self.position = 0
 
     def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
+        data: bytes = self._stream.read(size)
         self.position += len(data)
         if self._hash is not None:
             self._hash.update(data)
@@ -159,6 +162,9 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
         view: `full` or `slice`.
         **options: Arguments of `Stream`, except `urls` and `expected`.
 
+    Returns:
+        An iterable data set of decoded samples.
+
     Raises:
         UsageError: There is no set at `location`, or it has no such split or view.
         ShardwaveError: The manifest is damaged, of another format, or cannot be read.
@@ -167,7 +173,7 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
     base = base if is_url(base) else os.path.abspath(base)  # a folder's name may look like a command
     retry_options = {name: options[name] for name in ("timeout", "retries") if name in options}
     contents = manifest.parse(read_url(f"{base}/{MANIFEST}", **retry_options), f"{base}/{MANIFEST}")
-    entries = []
+    entries: list[ShardEntry] = []
     for name in [splits] if isinstance(splits, str) else splits:
         if view not in contents["splits"].get(name, {}):
             known = ", ".join(f"{split} ({', '.join(views)})" for split, views in contents["splits"].items())
@@ -176,7 +182,7 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
     return Stream([f"{base}/{entry['file']}" for entry in entries], expected=entries, **options)
 
 
-def _decoded(sample: Sample) -> Sample:
+def _decoded(sample: Mapping[str, Any]) -> Sample:
     where = f"{sample['__url__']}: {sample['__key__']}"
     return {
         name: value if name.startswith("__") else decode_field(name, value, where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -12,9 +11,10 @@ from shardwave.shards.read.loader import Loader
 from shardwave.shards.read.shardset import View
 
 CHUNK = 64  # samples read at a time
+ViewSample = dict[str, torch.Tensor | int]  # by field
 
 
-class ViewDataset(IterableDataset[dict[str, Any]]):
+class ViewDataset(IterableDataset[ViewSample]):
     """Iterates over the samples of a view. Each worker of a `DataLoader` reads its share of them.
 
     A sample is a dict of its array fields as tensors, and the integers "cls" (class index, -1 if unlabelled)
@@ -46,7 +46,7 @@ class ViewDataset(IterableDataset[dict[str, Any]]):
         """Set the epoch, which determines the order. Call it before the workers of a `DataLoader` start."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[ViewSample]:
         info = get_worker_info()
         rank, world_size = (0, 1) if info is None else (info.id, info.num_workers)
         loader = Loader(

@@ -26,13 +26,15 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
     """
     if not paths:
         raise UsageError(
-            f"{audio} contains no audio files: give the folder that contains them (WAV, AU, AIFF, FLAC, OGG, MP3)"
+            f"{audio} contains no audio files: give the folder that contains them (WAV, AU, AIFF, FLAC, "
+            "OGG, MP3)"
         )
     loose = [path for path in paths if "/" not in path]
     if loose:
         raise UsageError(
             f"{len(loose)} audio files are directly in {audio} ({loose[0]}): put each into a folder "
-            "named after its class, or give --labels CSV, or --label-from REGEX if the class is part of the file name"
+            "named after its class, or give --labels CSV, or --label-from REGEX if the class is part of "
+            "the file name"
         )
     clips = [Clip(path, label=path.split("/")[-2]) for path in paths]
     names = sorted({clip.label for clip in clips if clip.label is not None})
@@ -40,9 +42,9 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip]:
         folders = [name for name in names if meaning(name) is not None]
         if len({meaning(name) for name in folders}) > 1:
             raise UsageError(
-                f"{audio}: the folders {', '.join(folders[:4])}{', ...' if len(folders) > 4 else ''} with the files are "
-                f"{kind}, not classes: give --labels CSV with the class of each file, or --label-from REGEX that finds the class "
-                "in the paths"
+                f"{audio}: the folders {', '.join(folders[:4])}{', ...' if len(folders) > 4 else ''} with "
+                f"the files are {kind}, not classes: give --labels CSV with the class of each file, or "
+                "--label-from REGEX that finds the class in the paths"
             )
     return clips
 
@@ -51,7 +53,8 @@ def check_folder(audio: AnyPath) -> None:
     """Raise UsageError unless `audio` is a folder."""
     if not any_path.is_dir(audio):
         raise UsageError(
-            f"AUDIO must be a folder, got {audio}: {'it is a file' if any_path.exists(audio) else 'it does not exist'}"
+            f"AUDIO must be a folder, got {audio}: "
+            f"{'it is a file' if any_path.exists(audio) else 'it does not exist'}"
         )
 
 
@@ -120,5 +123,6 @@ def audio_files(audio: AnyPath) -> list[str]:
 def _raise_unreadable_folder(error: OSError) -> None:
     if os.path.basename(error.filename) != "lost+found":  # made by the file system, readable by root only
         raise ShardwaveError(
-            f"{error.filename}: the folder cannot be read ({error.strerror}): make it readable, or move it out of AUDIO"
+            f"{error.filename}: the folder cannot be read ({error.strerror}): make it readable, or move it "
+            "out of AUDIO"
         )

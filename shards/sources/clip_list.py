@@ -48,7 +48,7 @@ def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
         values = [next(filter(_is_given, map(meaning, clip.path.split("/")[:-1])), None) for clip in clips]
         if None in values or len(set(values)) < 2 or (field == "split" and "train" not in values):
             continue
-        changes: list[dict[str, Any]] = [{field: value} for value in values]
+        changes: list[Any] = [{field: value} for value in values]
         changed = [dataclasses.replace(clip, **change) for clip, change in zip(clips, changes, strict=True)]
         try:
             check_splits(changed, where)
@@ -106,7 +106,8 @@ def check_unique(clips: Sequence[Clip], where: Callable[[int], str]) -> None:
         if first != number:
             raise UsageError(
                 f"{where(number)}: {clip.name} is already named in {where(first)}; rows may name a file "
-                "several times only if the columns start and end (seconds) give a different segment in each row"
+                "several times only if the columns start and end (seconds) give a different segment in "
+                "each row"
             )
 
 
@@ -126,8 +127,8 @@ def check_splits(clips: Sequence[Clip], where: str) -> None:
         without = sum(value is None for value in values)
         if 0 < without < len(clips):
             raise UsageError(
-                f"{where}: {field} must be given for every clip or for none, {without} of {len(clips)} have none "
-                f"(the first: {clips[values.index(None)].name})"
+                f"{where}: {field} must be given for every clip or for none, {without} of {len(clips)} "
+                f"have none (the first: {clips[values.index(None)].name})"
             )
         values_of_groups: dict[str, object] = {}
         for clip, value in zip(clips, values, strict=True):
@@ -135,7 +136,8 @@ def check_splits(clips: Sequence[Clip], where: str) -> None:
             if expected != value:
                 group = f"file {clip.path}" if clip.group is None else f"group {clip.group!r}"
                 raise UsageError(
-                    f"{where}: clips of one group must be in one {field}, got {group} in {field} {expected} and {value}"
+                    f"{where}: clips of one group must be in one {field}, got {group} in {field} "
+                    f"{expected} and {value}"
                 )
     if clips and clips[0].fold is not None and clips[0].split is not None:
         raise UsageError(f"{where}: clips must have a fold or a split, not both: remove one of the columns")

@@ -45,7 +45,8 @@ def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -
             what = "audio files" if role == "path" else "classes"
             raise UsageError(
                 f"{table.name} has no column of {what}: it has {table_columns.format_columns(table)}; "
-                f"name one with --{role}-column, or write the first line path,label[,fold][,group][,split][,start][,end]"
+                f"name one with --{role}-column, or write the first line "
+                "path,label[,fold][,group][,split][,start][,end]"
             )
     if not table.rows:
         raise UsageError(f"{table.name} has no rows: add one line per clip below the header")
@@ -58,7 +59,10 @@ def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -
 
 
 def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> list[str]:
-    """Find the file of every row, relative to `audio`; raises UsageError if none exists or one is ambiguous."""
+    """Return the file of every row, relative to `audio`.
+
+    Raises UsageError if no file exists, or if a path matches several files.
+    """
     assert columns.path is not None
     paths = [_relative(value, table.where(row)) for row, value in enumerate(table.column(columns.path))]
     if isinstance(audio, Path):
@@ -80,8 +84,8 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
                 )
             if len(matches) > 1:
                 raise UsageError(
-                    f"{table.where(row)}: {path} matches {len(matches)} files below {audio} ({matches[0]}, {matches[1]}, ...): "
-                    "give the path of one, relative to AUDIO"
+                    f"{table.where(row)}: {path} matches {len(matches)} files below {audio} ({matches[0]}, "
+                    f"{matches[1]}, ...): give the path of one, relative to AUDIO"
                 )
             if matches:
                 paths[row] = matches[0]
@@ -92,7 +96,8 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
     multiline = next((row for row in missing if "\n" in paths[row]), None)
     if multiline is not None:
         raise UsageError(
-            f"{table.where(multiline)}: the path spans several lines ({paths[multiline][:40]!r}): is a quote not closed?"
+            f"{table.where(multiline)}: the path spans several lines ({paths[multiline][:40]!r}): is a "
+            "quote not closed?"
         )
     if len(missing) == len(paths):
         raise UsageError(
@@ -105,7 +110,8 @@ def _paths(audio: AnyPath, table: TextTable, columns: table_columns.Columns) -> 
         say(f"{table.name}: {len(found_by_name)} files were found by their names below {audio} ({example})")
     if missing:
         say(
-            f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: {paths[missing[0]]})"
+            f"{table.name}: {len(missing)} of {len(paths)} files do not exist below {audio} (the first: "
+            f"{paths[missing[0]]})"
         )
     return paths
 

@@ -81,8 +81,14 @@ def download(
             return True
 
         remedy = "; run the command again to continue, or download the file by hand and use --from"
-        while not retry(mask_url(url), attempt, lambda error: isinstance(error, TryLater), retries=attempts - 1, pause=pause,
-                        remedy=remedy):  # fmt: skip
+        while not retry(
+            mask_url(url),
+            attempt,
+            lambda error: isinstance(error, TryLater),
+            retries=attempts - 1,
+            pause=pause,
+            remedy=remedy,
+        ):
             time.sleep(pause)  # bytes were received: the count of attempts restarts
         file.flush()
         os.fsync(file.fileno())
@@ -128,7 +134,16 @@ def digest(path: Path) -> str:
 
 
 def progress(total: int | None, description: str, start: int = 0) -> Any:
-    """Return a progress bar in bytes, with rate and remaining time, that appears after one second."""
+    """Return a progress bar in bytes, with rate and remaining time, that appears after one second.
+
+    Args:
+        total: Size in bytes; None if unknown.
+        description: Text before the bar.
+        start: Bytes that are already complete.
+
+    Returns:
+        A `tqdm` bar.
+    """
     return bar(
         total=total, initial=start, desc=description, unit="B", unit_scale=True, delay=1.0, leave=False
     )
@@ -137,24 +152,25 @@ def progress(total: int | None, description: str, start: int = 0) -> Any:
 def _attempt(url: str, file: BinaryIO, part: Path, timeout: float) -> None:
     """Append the missing bytes to `part` over one connection; raises TryLater if some are still missing."""
     size = part.stat().st_size
-    known = _read_validator(part) if size else {}
-    if size and (known.get("url") != mask_url(url) or not known.get("validator")):
+    known = _read_validator(part) if size else None
+    validator = known["validator"] if known is not None and known["url"] == mask_url(url) else None
+    if size and not validator:
         size = _restart(file)  # the part belongs to another file, or this cannot be excluded
     request = urllib.request.Request(url, headers={"User-Agent": "shardwave"})
-    if size:
+    if size and validator:
         request.add_header("Range", f"bytes={size}-")
-        request.add_header("If-Range", known["validator"])
+        request.add_header("If-Range", validator)
     with _errors(url), urllib.request.urlopen(request, timeout=timeout) as response:
         start, total = _extent(response)
-        if size and (start != size or (known.get("total") is not None and total != known["total"])):
+        if size and (start != size or (known is not None and known["total"] not in (None, total))):
             size = _restart(file)  # the server sends the whole file, or another file
             if start != 0:
                 raise TryLater("the server's file has changed")
         free = shutil.disk_usage(part.parent).free
         if total is not None and total - size > free:
             raise ShardwaveError(
-                f"{part.parent}: {(total - size) / 1e6:.0f} MB remain to be downloaded, {free / 1e6:.0f} MB are free; "
-                "free disk space or choose another --out"
+                f"{part.parent}: {(total - size) / 1e6:.0f} MB remain to be downloaded, {free / 1e6:.0f} "
+                "MB are free; free disk space or choose another --out"
             )
         atomic.write_json(
             _validator(part), {"url": mask_url(url), "validator": _identity(response), "total": total}
@@ -226,8 +242,8 @@ def _validator(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_validator(part: Path) -> dict[str, Any]:
+def _read_validator(part: Path) -> DownloadRecord | None:
     try:
-        return dict(typed.read(_validator(part), DownloadRecord))
+        return typed.read(_validator(part), DownloadRecord)
     except (OSError, DamagedFile):  # without a readable validator the download restarts
-        return {}
+        return None

@@ -76,7 +76,8 @@ def extract(archive: Path, folder: Path) -> None:
         ) from None
     except OSError as error:
         raise ShardwaveError(
-            f"{folder}: {error.strerror or error} while unpacking {archive.name}; free disk space or choose another --out"
+            f"{folder}: {error.strerror or error} while unpacking {archive.name}; free disk space or "
+            "choose another --out"
         ) from None
 
 
@@ -132,7 +133,8 @@ def _publish(temporary: Path, folder: Path, archive: Path) -> None:
         existing = folder / child.name
         if os.path.lexists(existing) and not _same(child, existing):
             raise ShardwaveError(
-                f"{existing} already exists and differs from the one in {archive.name}: move it away, or choose another --out"
+                f"{existing} already exists and differs from the one in {archive.name}: move it away, or "
+                "choose another --out"
             )
     for child in children:
         if not os.path.lexists(folder / child.name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from shardwave.common.csv_text import csv_text
 from shardwave.common.errors import ShardwaveError, UsageError
@@ -21,14 +21,32 @@ OPTIONAL = ("fold", "group", "split")  # columns of labels.csv, written if a cli
 COUNTED = "the number of clips was checked instead"
 
 
+class FetchResult(TypedDict):
+    """Result of `fetch`."""
+
+    name: str
+    audio: str  # folder that the paths in labels.csv are relative to: `out`, or `source` if it is a folder
+    labels: str  # path of labels.csv
+    split: str
+    clips: int
+    classes: list[str]
+    splits: NotRequired[dict[str, int]]  # clips of each split, if the data set has splits
+    folds: NotRequired[dict[str, int]]  # clips of each fold, if the data set has folds
+    groups: int | None  # number of groups
+    notes: list[str]
+    checksum: str  # result of the check
+    licence: str
+    citation: str
+
+
 def fetch(
     name: str,
     out: Path | str,
     source: Path | str | None = None,
     split: str | None = None,
     url: str | None = None,
-) -> dict[str, Any]:
-    """Fetch a known data set by name; see `fetch_data_set` for the result and the errors.
+) -> FetchResult:
+    """Fetch a known data set by name.
 
     Args:
         name: Name of the data set, one of `known.NAMES` or of an installed extension.
@@ -36,13 +54,20 @@ def fetch(
         source: Folder or archive that already contains the data set; None downloads it.
         split: Name of one of the data set's splits; None selects the first.
         url: Address that replaces the known ones.
+
+    Returns:
+        Paths, counts and properties of the data set.
+
+    Raises:
+        UsageError: `name` is unknown, or see `fetch_data_set`.
+        ShardwaveError: See `fetch_data_set`.
     """
     return fetch_data_set(known.get(name), Path(out), None if source is None else Path(source), split, url)
 
 
 def fetch_data_set(
     data_set: DataSet, out: Path, source: Path | None = None, split: str | None = None, url: str | None = None
-) -> dict[str, Any]:
+) -> FetchResult:
     """Download, check and unpack a data set, or read it from `source`, and write `out/labels.csv`.
 
     Args:
@@ -54,10 +79,7 @@ def fetch_data_set(
         url: Address that replaces the known ones; a suffix `#sha256=...` replaces the published checksum.
 
     Returns:
-        `name`, `audio` (folder that the paths in labels.csv are relative to: `out`, or `source` if it is a
-        folder), `labels` (path), `split`, `clips` (number), `classes`, `splits` or `folds` (clips of each, if
-        there are any), `groups` (number or None), `notes`, `checksum` (result of the check), `licence` and
-        `citation`.
+        Paths, counts and properties of the data set.
 
     Raises:
         UsageError: An argument is invalid, or `source` does not exist.
@@ -71,7 +93,8 @@ def fetch_data_set(
         )
     if source is not None and url is not None:
         raise UsageError(
-            "--from and --url cannot be used together: give the folder or archive of the data set, or its address"
+            "--from and --url cannot be used together: give the folder or archive of the data set, or its "
+            "address"
         )
     if source is not None and not source.exists():
         raise UsageError(f"--from must be an existing file or folder, got {source}")
@@ -98,24 +121,26 @@ def fetch_data_set(
     say(f"  labels    {labels}: {len(reading.clips):,} clips")
     arguments = f"{shlex.quote(str(folder))} --labels {shlex.quote(str(labels))} --out sets/{data_set.name}"
     say(f"  next      shardwave shard {arguments} --preset {data_set.preset}")
-    counts = {
-        "splits": collections.Counter(clip.split for clip in reading.clips if clip.split),
-        "folds": collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None),
-    }
-    return {
+    splits = collections.Counter(clip.split for clip in reading.clips if clip.split)
+    folds = collections.Counter(str(clip.fold) for clip in reading.clips if clip.fold is not None)
+    result: FetchResult = {
         "name": data_set.name,
         "audio": str(folder),
         "labels": str(labels),
         "split": split,
         "clips": len(reading.clips),
         "classes": sorted({clip.label for clip in reading.clips if clip.label is not None}),
-        **{key: dict(sorted(count.items())) for key, count in counts.items() if count},
         "groups": len({clip.group for clip in reading.clips if clip.group}) or None,
         "notes": reading.notes,
         "checksum": checksum,
         "licence": data_set.licence,
         "citation": data_set.citation,
     }
+    if splits:
+        result["splits"] = dict(sorted(splits.items()))
+    if folds:
+        result["folds"] = dict(sorted(folds.items()))
+    return result
 
 
 def label_csv(clips: list[Clip]) -> str:

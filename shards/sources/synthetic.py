@@ -11,7 +11,7 @@ import dataclasses
 import io
 import wave
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -52,11 +52,25 @@ class Genre:
     noise: float
 
 
-def _hits(kick: str, snare: str, hat: str, bpm: tuple[float, float], swing: float = 0.0) -> dict[str, Any]:
+class _Rhythm(TypedDict):
+    kick: str
+    snare: str
+    hat: str
+    bpm: tuple[float, float]
+    swing: float
+
+
+class _Timbre(TypedDict):
+    harmonics: tuple[float, ...]
+    decay: float
+    noise: float
+
+
+def _hits(kick: str, snare: str, hat: str, bpm: tuple[float, float], swing: float = 0.0) -> _Rhythm:
     return {"kick": kick, "snare": snare, "hat": hat, "bpm": bpm, "swing": swing}
 
 
-def _sound(harmonics: tuple[float, ...], decay: float, noise: float) -> dict[str, Any]:
+def _sound(harmonics: tuple[float, ...], decay: float, noise: float) -> _Timbre:
     return {"harmonics": harmonics, "decay": decay, "noise": noise}
 
 
@@ -208,9 +222,8 @@ def _note(pitch: int, genre: Genre) -> np.ndarray:
 
 def _kick(rng: np.random.Generator) -> np.ndarray:
     time = np.arange(round(0.25 * RATE)) / RATE
-    return np.sin(2 * np.pi * (rng.uniform(45, 60) * time + 4 * (1 - np.exp(-time * 30)))) * np.exp(
-        -time * 14
-    )
+    turns = rng.uniform(45, 60) * time + 4 * (1 - np.exp(-time * 30))
+    return np.asarray(np.sin(2 * np.pi * turns) * np.exp(-time * 14))
 
 
 def _snare(rng: np.random.Generator) -> np.ndarray:

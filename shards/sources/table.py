@@ -55,7 +55,8 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     columns = table_columns.find(source, options)
     if columns.label is None and options.label_from is None:
         raise UsageError(
-            f"{source.name} has no column of classes: it has {table_columns.format_columns(source)}; name one with --label-column"
+            f"{source.name} has no column of classes: it has {table_columns.format_columns(source)}; name "
+            "one with --label-column"
         )
     if not source.rows:
         raise UsageError(f"{source.name} has no rows: add one line per clip below the header")
@@ -110,6 +111,6 @@ def _feature(table: TextTable, index: int) -> np.ndarray | None:
     others = f" ({len(rows)} such rows)" if len(rows) > 1 else ""
     comma = ", decimals with a point" if "," in texts[row] else ""
     raise UsageError(
-        f"{table.where(row)}: column {table.columns[index]} must hold finite numbers{comma}, got {texts[row]!r}{others}: "
-        "correct the value, or remove the row or the column"
+        f"{table.where(row)}: column {table.columns[index]} must hold finite numbers{comma}, got "
+        f"{texts[row]!r}{others}: correct the value, or remove the row or the column"
     )

@@ -14,12 +14,12 @@ from shardwave.shards.sources.text_table import TextTable
 
 # Recognised column names; the first that a table contains is used. Case, spaces and hyphens do not matter.
 PATH = (
-    "path", "filepath", "file_path", "filename", "file_name", "fname", "file", "audio_path", "audio_file", "audio_filename",
-    "audio", "slice_file_name", "id", "clip_id", "track_id",
+    "path", "filepath", "file_path", "filename", "file_name", "fname", "file", "audio_path", "audio_file",
+    "audio_filename", "audio", "slice_file_name", "id", "clip_id", "track_id",
 )  # fmt: skip
 LABEL = (
-    "label", "category", "class", "class_name", "classname", "target_name", "label_name", "primary_label", "genre", "species",
-    "word", "emotion", "instrument", "target", "class_id", "classid", "label_id",
+    "label", "category", "class", "class_name", "classname", "target_name", "label_name", "primary_label",
+    "genre", "species", "word", "emotion", "instrument", "target", "class_id", "classid", "label_id",
 )  # fmt: skip  # columns of class names come before columns of class numbers
 GROUP = (
     "artist",
@@ -182,7 +182,8 @@ def parse_clip(table: TextTable, columns: Columns, row: int, path: str) -> Clip:
     start, end = (parse_seconds(text(role), role, where) for role in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         raise UsageError(
-            f"{where}: a segment must end after it starts, got start {start or 0.0:g} and end {end:g} (seconds)"
+            f"{where}: a segment must end after it starts, got start {start or 0.0:g} and end {end:g} "
+            "(seconds)"
         )
     fold, split = parse_fold(text("fold"), where), parse_split(text("split"), where)
     return Clip(path, text("label"), fold, text("group"), split, start, end)
@@ -208,7 +209,19 @@ def parse_split(value: str | None, where: str) -> str | None:
 
 
 def parse_seconds(value: str | None, role: str, where: str) -> float | None:
-    """Parse a time in seconds; raises UsageError, located at `where`, unless it is finite and not negative."""
+    """Parse a time.
+
+    Args:
+        value: Text of the time in seconds; None if the table has none.
+        role: Name of the column's role (start or end), for the message.
+        where: Location in the table, for the message.
+
+    Returns:
+        The time in seconds; None if `value` is None.
+
+    Raises:
+        UsageError: The time is negative, infinite or not a number.
+    """
     if value is None:
         return None
     seconds = float(value) if _SECONDS.fullmatch(value) else math.nan

@@ -140,7 +140,8 @@ def _csv(name: str, data: bytes) -> TextTable:
 
 
 def _wrong_length(where: str, row: list[str], columns: list[str], delimiter: str) -> str:
-    counts = f"{len(row)} value{'s' if len(row) > 1 else ''} under {len(columns)} column{'s' if len(columns) > 1 else ''}"
+    values = f"{len(row)} value{'s' if len(row) > 1 else ''}"
+    counts = f"{values} under {len(columns)} column{'s' if len(columns) > 1 else ''}"
     remedy = "add the missing values"
     if len(row) > len(columns):
         remedy = f"quote values that contain {DELIMITERS[delimiter]}"

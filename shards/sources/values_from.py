@@ -48,10 +48,9 @@ def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> li
                 parse_split(value, f"{option} in {clip.path}")
                 for clip, value in zip(clips, values, strict=True)
             ]
-        other: dict[str, Any] = (
-            {"fold": None} if field == "split" else {}
-        )  # a clip has either a fold or a split
-        changes: list[dict[str, Any]] = [{field: value, **other} for value in values]
+        if field == "split":  # a clip has either a fold or a split
+            clips = [dataclasses.replace(clip, fold=None) for clip in clips]
+        changes: list[Any] = [{field: value} for value in values]
         clips = [dataclasses.replace(clip, **change) for clip, change in zip(clips, changes, strict=True)]
     return clips
 
@@ -64,7 +63,8 @@ def _matches(clips: Sequence[Clip], pattern: str, option: str) -> list[str | Non
         raise UsageError(f"{option} must be a regular expression, got {pattern!r}: {error}") from None
     if expression.groups == 0:
         raise UsageError(
-            f"{option} must have a group in parentheses, whose text is the value, as in '([^/]+)/[^/]+$', got {pattern!r}"
+            f"{option} must have a group in parentheses, whose text is the value, as in '([^/]+)/[^/]+$', "
+            f"got {pattern!r}"
         )
     matches = (expression.search(clip.path) for clip in clips)
     values = [(match[1] or "").strip() or None if match else None for match in matches]
@@ -120,7 +120,8 @@ def read_tag(path: AnyPath, name: str) -> str | None:
             tags = getattr(mutagen.File(source, easy=True), "tags", None)
         except mutagen.MutagenError:
             tags = None
-        tags = ID3(source) if tags is None else tags  # may precede unknown audio data
+        if tags is None:  # ID3 tags may precede unknown audio data
+            tags = ID3(source)  # type: ignore[no-untyped-call]
         if isinstance(tags, ID3):  # mutagen has no easy names for the ID3 tags of WAV and AIFF
             tags = {name: EasyID3.Get[name](tags, name)}
         values = tags.get(name) or []

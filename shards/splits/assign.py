@@ -53,7 +53,8 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
             )
         _warn(
             _in_one_fold(clips),
-            "clips in one fold only, and cannot be learned when that is held out: move clips of it to other folds",
+            "clips in one fold only, and cannot be learned when that is held out: move clips of it to "
+            "other folds",
         )
         return [f"fold{clip.fold}" for clip in clips]
     if all(clip.label is None for clip in clips):  # an unlabelled set is only used for predictions
@@ -68,7 +69,8 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
     for clip, split in zip(clips, splits, strict=True):
         if groups.setdefault(clip.effective_group, split) != split:
             raise UsageError(
-                f"{clip.effective_group} has clips in {groups[clip.effective_group]} and {split}: give all of them one split"
+                f"{clip.effective_group} has clips in {groups[clip.effective_group]} and {split}: give all "
+                "of them one split"
             )
     if "train" not in splits:
         raise UsageError(
@@ -109,7 +111,8 @@ def _draw(clips: Sequence[Clip], splits: list[str], name: str, fraction: float, 
     )
     if len(size) < 2:
         raise UsageError(
-            f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or other groups"
+            f"a {name} split needs at least two groups, got {len(size)}: give --{name}-fraction 0, or "
+            "other groups"
         )
     if np.bincount(label).max() < 2:
         raise UsageError(
@@ -124,7 +127,8 @@ def _draw(clips: Sequence[Clip], splits: list[str], name: str, fraction: float, 
         splits[row] = name
     if name not in splits or "train" not in splits:
         raise UsageError(
-            f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, or folds"
+            f"the groups are too large for a {name} split of {fraction:g}: give another --{name}-fraction, "
+            "or folds"
         )
 
 

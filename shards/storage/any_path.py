@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AnyPath: TypeAlias = "Path | UPath"
 _FINAL = (  # errors that another attempt cannot resolve
-    FileNotFoundError, FileExistsError, PermissionError, ShardwaveError, TypeError, AttributeError, KeyError, NotImplementedError,
-)  # fmt: skip
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    ShardwaveError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+)
 
 
 class FileInfo(NamedTuple):
@@ -132,7 +139,8 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
     """
     if isinstance(path, Path):
         return regular_file.read_bytes(path)
-    return _request(path, lambda: path.fs.cat_file(_key(path), start=start, end=end))
+    data: bytes = _request(path, lambda: path.fs.cat_file(_key(path), start=start, end=end))
+    return data
 
 
 def read_many(folder: UPath, files: Sequence[str]) -> list[bytes | None]:
@@ -280,9 +288,10 @@ class ObjectFile(io.RawIOBase):
 
 def _info(path: UPath) -> Mapping[str, Any] | None:
     try:
-        return _request(path, lambda: path.fs.info(_key(path)))
+        info: Mapping[str, Any] = _request(path, lambda: path.fs.info(_key(path)))
     except FileNotFoundError:
         return None
+    return info
 
 
 def _request(path: UPath, action: Callable[[], T]) -> T:

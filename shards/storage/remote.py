@@ -7,7 +7,7 @@ import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from shardwave.common import regular_file
 from shardwave.common.errors import ShardwaveError
@@ -32,7 +32,7 @@ class HttpStream:
         self.url = url
         self._timeout, self._retries = timeout, retries
         self._position = 0
-        self._response: IO[bytes] | None = None
+        self._response: http.client.HTTPResponse | None = None
         self._total: int | None = None  # bytes, if the server reports the size
         self._version: str | None = None  # ETag or Last-Modified header
 
@@ -66,12 +66,12 @@ class HttpStream:
         self._position += len(data)
         return data
 
-    def _connect(self) -> IO[bytes]:
+    def _connect(self) -> http.client.HTTPResponse:
         """Open a connection at the current position."""
         start = self._position
         request = urllib.request.Request(self.url, headers={"Range": f"bytes={start}-"} if start else {})
         try:
-            response = urllib.request.urlopen(request, timeout=self._timeout)
+            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code in STATUSES:

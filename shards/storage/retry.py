@@ -29,8 +29,15 @@ class TryLater(Exception):
         self.seconds = min(60.0, float(seconds)) if seconds and seconds.isdigit() else 0.0
 
 
-def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException], bool], *, retries: int = RETRIES,
-          pause: float | None = None, remedy: str = "") -> T:  # fmt: skip
+def retry(
+    name: object,
+    action: Callable[[], T],
+    passes: Callable[[BaseException], bool],
+    *,
+    retries: int = RETRIES,
+    pause: float | None = None,
+    remedy: str = "",
+) -> T:
     """Call `action` until it succeeds and return its result.
 
     Args:
@@ -40,6 +47,9 @@ def retry(name: object, action: Callable[[], T], passes: Callable[[BaseException
         retries: Maximum number of calls after the first one.
         pause: Time before the first retry, in seconds; by default PAUSE. It doubles with each retry.
         remedy: End of the error message.
+
+    Returns:
+        The return value of `action`.
 
     Raises:
         ShardwaveError: All retries failed.

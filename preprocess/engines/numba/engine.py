@@ -130,7 +130,7 @@ class NumbaEngine(Engine):
         out: np.ndarray,
         measures: np.ndarray | None,
     ) -> float:
-        """Compute the spectra of blocks [first, first + blocks), and their measures unless `measures` is None.
+        """Compute the spectra of blocks [first, first + blocks), and the measures if `measures` is given.
 
         `out` receives the powers [blocks, rows, 16]; if it is `self._block`, each block overwrites the one
         before. Returns the largest power.
@@ -139,10 +139,11 @@ class NumbaEngine(Engine):
         power, power_step = (self._block, 0) if self._band_count else (out, step)
         banded = self._levels if out is self._block else out
         clip = (samples, NO_SHORTS) if samples.dtype == np.float32 else (NO_FLOATS, samples)
-        return analyse(
+        peak: float = analyse(
             clip, first, blocks, frames, self._plans[samples.dtype], self._scratch, power, power_step,
             self._bands, self._band_count, banded, step, None if measures is None else self._tables, measures,
         )  # fmt: skip
+        return peak
 
     def _scale(self, peak: float) -> np.ndarray:
         """Return factor and offset from log2 of a power to a level, 255 at the peak and 0 at the floor."""
@@ -196,4 +197,4 @@ class NumbaEngine(Engine):
         joined = np.ascontiguousarray(measures.reshape(-1, count, LANES).transpose(1, 0, 2)).reshape(
             count, -1
         )[:, :frames]
-        return features(joined, rates, bounds, self.config)
+        return np.asarray(features(joined, rates, bounds, self.config))

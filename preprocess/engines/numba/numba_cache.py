@@ -46,7 +46,7 @@ def holds_engine() -> bool:
     return folder is not None and any(folder.glob(f"{Path(__file__).parent.name}_*/*.nbi"))
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function with `numba.njit(nogil=True)` and cache its machine code on disk.
 
     If there is no cache folder, the function is compiled in every process.
@@ -66,7 +66,7 @@ def compiled(function: Callable) -> Callable:
         settings.CACHE_DIR = before
 
 
-def inlined(function: Callable) -> Callable:
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function that Numba inlines into compiled functions, which saves its separate compilation."""
     import numba
 

@@ -307,7 +307,7 @@ def traced(function: Callable[..., None]) -> Callable[..., Any]:
         return signature, generate
 
     parameters = ", ".join(inspect.signature(function).parameters)
-    namespace: dict[str, Any] = {"typed": typed}
+    namespace: dict[str, Callable[..., Any]] = {"typed": typed}
     # Numba reads the names of the parameters, so that a function with *arguments would not do.
     exec(f"def {function.__name__}(typingctx, {parameters}): return typed({parameters})", namespace)
     return intrinsic(namespace[function.__name__])

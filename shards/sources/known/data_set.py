@@ -94,5 +94,6 @@ def missing_note(listed: int, missing: list[str]) -> list[str]:
     if not missing:
         return []
     return [
-        f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); they are omitted"
+        f"{len(missing)} of the {listed} clips listed are not in the folder (the first: {missing[0]}); "
+        "they are omitted"
     ]

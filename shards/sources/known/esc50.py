@@ -89,7 +89,10 @@ DATA_SET = DataSet(
     title="ESC-50: dataset for environmental sound classification",
     homepage="https://github.com/karolpiczak/ESC-50",
     licence="CC BY-NC 3.0 (the ESC-10 part CC BY 3.0); the author of each clip is named in the LICENSE file",
-    citation="K. J. Piczak: ESC: Dataset for environmental sound classification. ACM MM 2015. DOI 10.1145/2733373.2806390",
+    citation=(
+        "K. J. Piczak: ESC: Dataset for environmental sound classification. ACM MM 2015. "
+        "DOI 10.1145/2733373.2806390"
+    ),
     remotes=(Remote("https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip"),),
     archive="ESC-50-master.zip",
     megabytes=646,

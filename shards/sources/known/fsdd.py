@@ -52,7 +52,10 @@ DATA_SET = DataSet(
     preset="speech",
     splits={
         "official": "recordings 0 to 4 of each speaker and digit are the test set",
-        "speaker": "no split in the labels; `group` is the speaker, so that a split by group has unseen speakers in val and test",
+        "speaker": (
+            "no split in the labels; `group` is the speaker, so that a split by group has unseen speakers in "
+            "val and test"
+        ),
     },
     find=_find,
     read=_read,

@@ -86,7 +86,8 @@ def _read(root: Path, split: str) -> Reading:
     notes = [f"{broken} is omitted: the file is known to be unreadable"] if broken else []
     if split == "random":
         notes.append(
-            "scores on a random split are too high because of repetitions and tracks of one artist (see --split filtered)"
+            "scores on a random split are too high because of repetitions and tracks of one artist (see "
+            "--split filtered)"
         )
         return Reading([Clip(path, track.split(".")[0]) for track, path in tracks.items()], notes)
     assigned = filtered_split()
@@ -105,7 +106,10 @@ DATA_SET = DataSet(
     name="gtzan",
     title="GTZAN genre collection",
     homepage="http://marsyas.info/downloads/datasets.html",
-    licence="none published: commercial recordings collected for research in 2000 and 2001; check that your use is allowed",
+    licence=(
+        "none published: commercial recordings collected for research in 2000 and 2001; check that your use "
+        "is allowed"
+    ),
     citation=(
         "G. Tzanetakis, P. Cook: Musical genre classification of audio signals. "
         "IEEE Transactions on Speech and Audio Processing 10(5), 2002. "
@@ -114,7 +118,10 @@ DATA_SET = DataSet(
     ),
     remotes=(  # the first is the curators' own, without a checksum; the others are the original archive
         Remote("https://huggingface.co/datasets/marsyas/gtzan/resolve/main/data/genres.tar.gz"),
-        Remote("https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
+        Remote(
+            "https://web.archive.org/web/20220328223413id_/http://opihi.cs.uvic.ca/sound/genres.tar.gz",
+            SHA256,
+        ),
         Remote("http://opihi.cs.uvic.ca/sound/genres.tar.gz", SHA256),
     ),
     archive="genres.tar.gz",

@@ -38,7 +38,10 @@ DATA_SET = DataSet(
     title="Speech Commands v0.02",
     homepage="https://arxiv.org/abs/1804.03209",
     licence="CC BY 4.0",
-    citation="P. Warden: Speech Commands: A dataset for limited-vocabulary speech recognition. arXiv:1804.03209, 2018",
+    citation=(
+        "P. Warden: Speech Commands: A dataset for limited-vocabulary speech recognition. "
+        "arXiv:1804.03209, 2018"
+    ),
     remotes=(
         Remote(
             "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",

@@ -34,7 +34,8 @@ def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | N
     ]  # no pipes
     if len(tables) > 1:
         raise UsageError(
-            f"{audio} contains several label files ({', '.join(table.name for table in tables)}): name one with --labels"
+            f"{audio} contains several label files ({', '.join(table.name for table in tables)}): name one "
+            "with --labels"
         )
     return tables[0] if tables else None
 

@@ -23,7 +23,8 @@ CLASSES = (
     "brushing teeth", "snoring", "drinking sipping",
     "door wood knock", "mouse click", "keyboard typing", "door wood creaks", "can opening",
     "washing machine", "vacuum cleaner", "clock alarm", "clock tick", "glass breaking",
-    "helicopter", "chainsaw", "siren", "car horn", "engine", "train", "church bells", "airplane", "fireworks", "hand saw",
+    "helicopter", "chainsaw", "siren", "car horn", "engine",
+    "train", "church bells", "airplane", "fireworks", "hand saw",
 )  # fmt: skip  # indexed by the target of ESC-50
 
 

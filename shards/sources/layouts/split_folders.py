@@ -54,6 +54,7 @@ def read(audio: AnyPath, paths: list[str]) -> list[Clip] | None:
             clips = [Clip(clip.path, split=split) if clip.split == split else clip for clip in clips]
         elif strange:
             raise UsageError(
-                f"{audio}: the {split} folder has clips of classes that train lacks: {', '.join(strange[:5])}; {REMEDY}"
+                f"{audio}: the {split} folder has clips of classes that train lacks: "
+                f"{', '.join(strange[:5])}; {REMEDY}"
             )
     return clips

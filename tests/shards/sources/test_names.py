@@ -142,8 +142,8 @@ def test_permissions(tmp_path: Path, kind: str) -> None:
         write_clip(hidden / "0.wav", 1)
     hidden.chmod(0)
     program = (
-        "import os, sys; from pathlib import Path; from shardwave.shards.sources import class_folders; from shardwave.preprocess.audio import decode\n"
-        "os.getuid() or os.setuid(65534)\n"
+        "import os, sys; from pathlib import Path; from shardwave.shards.sources import class_folders; "
+        "from shardwave.preprocess.audio import decode\nos.getuid() or os.setuid(65534)\n"
         "try:\n"
         "    print(class_folders.audio_files(Path(sys.argv[1])))\n"
         "    decode.decode(sys.argv[2], 8000)\n"
