@@ -648,7 +648,8 @@ def predict(
 @click.option(
     "--jobs",
     type=int,
-    help="Number of trials that run at a time. [default: one per GPU, or one per CPU core]",
+    help="Number of trials that run at a time. [default: one per GPU, more with --gpus-per-trial; without a GPU "
+    "one per CPU core]",
 )
 @click.option(
     "--scheduler",
@@ -686,6 +687,12 @@ def predict(
 )
 @click.option("--study", help="Name of the study in the database of --storage. Only for --backend optuna.")
 @click.option("--address", help="Address of a running Ray cluster, or auto. Only for --backend ray.")
+@click.option(
+    "--gpus-per-trial",
+    type=float,
+    help="Share of a GPU that each trial uses, at most 1; trials with 0.5 share a GPU in pairs. "
+    "[default: as much as --jobs allows]",
+)
 @click.option(
     "--fused/--no-fused",
     default=None,

@@ -162,7 +162,7 @@ def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str
     """Results in order, from processes with one thread: small networks gain little from a second one."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
-    from shardwave.search.config import count_gpus
+    from shardwave.search.gpus import count_gpus
 
     pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))
     try:

@@ -33,7 +33,7 @@ class SearchBudget:
         grace_period: Number of epochs for which no trial is stopped.
         reduction_factor: Each rung of successive halving continues one in `reduction_factor` trials.
         sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
-        gpus_per_trial: GPUs per trial; with a fraction, trials share a GPU.
+        gpus_per_trial: Share of a GPU that each trial uses, at most 1; with 0, trials need no GPU.
     """
 
     trials: int = 20
@@ -55,7 +55,11 @@ class SearchBudget:
             self.grace_period,
         )
         require(self.reduction_factor >= 2, "reduction_factor must be 2 or more", self.reduction_factor)
-        require(self.gpus_per_trial >= 0, "gpus_per_trial must be 0 or more", self.gpus_per_trial)
+        require(
+            0 <= self.gpus_per_trial <= 1,
+            "gpus_per_trial must be between 0 and 1 (a trial trains on one GPU)",
+            self.gpus_per_trial,
+        )
 
     def resolve(self, backend: str) -> SearchBudget:
         """Return a copy with the defaults of `backend` in place of None, and at most as many jobs as trials.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.search.budget import SearchBudget
+from shardwave.search.gpus import check_room, count_gpus, trials_at_once
 from shardwave.search.objective import fusable
 from shardwave.search.space import Dimension
 
@@ -26,7 +29,8 @@ class SearchConfig:
         backend: "optuna", "ray", "random", or a name of the entry points `shardwave.backends`.
         trials: Total number of trials.
         epochs: Maximum number of epochs per trial; None: 30 for cnn-plus, 10 for the other models.
-        jobs: Number of trials that run concurrently; None: one per GPU, or one per core.
+        jobs: Number of trials that run concurrently; None: as many as the GPUs hold with `gpus_per_trial`
+            (one per GPU by default), or one per core without a GPU.
         scheduler: Early-stopping algorithm; None: the default of the backend, see
             `shardwave.search.budget.SCHEDULERS`.
         grace_period: Number of epochs for which no trial is stopped.
@@ -48,7 +52,8 @@ class SearchConfig:
         address: Backend ray: address of a running cluster.
         fused: Train with compiled steps on the CPU; None: for mlp, if `device` is not "cuda" and `precision`
             and `train_view` are supported.
-        gpus_per_trial: GPUs per trial; None: the GPUs divided evenly by the jobs, at most one.
+        gpus_per_trial: Share of a GPU that each trial uses, at most 1; None: the largest with which the GPUs
+            hold all jobs.
         field: Field of the samples that the model is trained on, see `TrainConfig`.
         network_options: Options of a user's own network, see `TrainConfig`.
     """
@@ -117,14 +122,14 @@ class SearchConfig:
             )
         if self.fused and self.device == "cuda":
             raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")
-        gpus, cpus = (
-            self._cluster(device) if self.backend == "ray" and self.address else (count_gpus(device), None)
-        )
-        jobs = self.jobs if self.jobs is not None else (gpus or cpus)
-        share = (
-            self.gpus_per_trial if self.gpus_per_trial is not None else min(1.0, gpus / jobs) if jobs else 0.0
-        )
-        return SearchBudget(
+        on_cluster = self.backend == "ray" and self.address is not None
+        gpus, cpus = self._cluster(device) if on_cluster else (count_gpus(device), cores())
+        share, jobs = self.gpus_per_trial, self.jobs
+        if jobs is None:
+            jobs = trials_at_once(gpus, share or 1.0) or cpus
+        if share is None:
+            share = 1 / math.ceil(jobs / gpus) if gpus else 0.0
+        budget = SearchBudget(
             trials=self.trials,
             epochs=self.trial_epochs,
             jobs=jobs,
@@ -134,6 +139,8 @@ class SearchConfig:
             sampler=self.sampler,
             gpus_per_trial=share,
         ).resolve(self.backend)
+        check_room(budget.jobs or 1, budget.gpus_per_trial, gpus)
+        return budget
 
     def _cluster(self, device: str) -> tuple[int, int]:
         """Return the number of GPUs that trials may use and of CPUs, summed over the nodes of the cluster."""
@@ -151,20 +158,3 @@ class SearchConfig:
             and self.device != "cuda"
             and fusable(dataclasses.replace(self, fused=False).training())
         )
-
-
-def count_gpus(device: str) -> int:
-    """Return the number of GPUs that trials may use.
-
-    Raises:
-        UsageError: If `device` is "cuda" and PyTorch finds no CUDA device.
-    """
-    # importing torch takes long and is not needed without a driver
-    if device == "cpu" or (device == "auto" and not Path("/proc/driver/nvidia/version").exists()):
-        return 0
-    import torch
-
-    count = torch.cuda.device_count()
-    if device == "cuda" and not count:
-        raise UsageError("device cuda: PyTorch finds no CUDA device; use --device cpu or auto")
-    return count

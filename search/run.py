@@ -92,7 +92,11 @@ def search(
             ) as progress:
                 log = TrialLog(out, Progress(progress))
                 outcome.remove_leftovers(out, log.trials)
-                searched = backend.run(objective, space, budget, config.seed, log)
+                on_gpu = dataclasses.replace(training, device="cuda")  # trials with a GPU never use the CPU
+                trained = (
+                    dataclasses.replace(objective, config=on_gpu) if budget.gpus_per_trial else objective
+                )
+                searched = backend.run(trained, space, budget, config.seed, log)
             result.fields |= outcome.summary(
                 searched.trials, budget, earlier_seconds + time.perf_counter() - started
             )

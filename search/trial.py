@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 MAX_ATTEMPTS = 3  # a trial whose worker dies this often is FAILED
 
@@ -84,11 +84,29 @@ class Assignment:
         trial: Number of the trial, from 0.
         params: Hyper-parameters, by name.
         attempt: Number of the attempt, from 1.
+        alone: No other trial may use the GPU at the same time, because an earlier attempt ran out of its memory.
     """
 
     trial: int
     params: dict[str, Any]
     attempt: int = 1
+    alone: bool = False
+
+
+class Ending(NamedTuple):
+    """The end of an attempt at a trial.
+
+    Attributes:
+        state: COMPLETE, PRUNED or FAILED.
+        error: Reason of the failure, or None.
+        info: Further results of the objective.
+        out_of_gpu_memory: Whether the trial failed because the memory of its GPU was exhausted.
+    """
+
+    state: str
+    error: str | None
+    info: dict[str, Any]
+    out_of_gpu_memory: bool = False
 
 
 @dataclasses.dataclass

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import dataclasses
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from shardwave.common.errors import ShardwaveError
+from shardwave.search import gpus
 from shardwave.search.budget import SearchBudget
 from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
 from shardwave.search.trial_log import TrialLog
@@ -54,10 +55,11 @@ class Worker:
         process: The process.
         link: Connection to the process.
         slot: Number of the worker, from 0 to jobs - 1; a replacement has the same number.
+        gpu: The only GPU that the process sees; None: it sees all.
     """
 
-    def __init__(self, process: BaseProcess, link: Connection, slot: int) -> None:
-        self.process, self.link, self.slot = process, link, slot
+    def __init__(self, process: BaseProcess, link: Connection, slot: int, gpu: str | None) -> None:
+        self.process, self.link, self.slot, self.gpu = process, link, slot, gpu
         self.name = ""
         self.ready = False  # the objective is prepared
         self.idle = False  # waits for an assignment
@@ -79,17 +81,22 @@ class Worker:
 class WorkerPool:
     """Pool of worker processes; a context manager that ends the workers on exit.
 
-    The fork server starts to import modules when the pool is created. The cores are divided evenly by the
-    workers. With `budget.gpus_per_trial`, worker i sees only the GPU with the number floor(i *
-    gpus_per_trial).
+    The fork server starts to import modules when the pool is created. The workers share the cores evenly.
+    With `budget.gpus_per_trial`, each worker sees one GPU, and the workers are distributed evenly over the
+    GPUs.
 
     Args:
         objective: See `shardwave.search.trial.Objective`.
         budget: The resolved budget; `budget.jobs` is the number of workers.
+
+    Raises:
+        UsageError: If the GPUs do not hold the workers.
     """
 
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
-        self._jobs, self._gpus_per_trial = budget.jobs or 1, budget.gpus_per_trial
+        self._jobs = budget.jobs or 1
+        self._gpus = gpus.visible_gpus() if budget.gpus_per_trial else []
+        gpus.check_room(self._jobs, budget.gpus_per_trial, len(self._gpus))
         self._objective, self._modules = objective, getattr(objective, "modules", ())
         self._threads = threads_per_trial(objective, self._jobs)
         self.workers: list[Worker] = []
@@ -116,8 +123,6 @@ class WorkerPool:
             ShardwaveError: If workers cannot start, or a worker reports an error that ends the search.
         """
         loop = _TrialLoop(self, driver, log, epochs)
-        for slot in range(self._jobs):
-            self.add_worker(slot)
         while loop.assign():
             driver.tick()
             ready = wait([worker.link for worker in self.workers], driver.poll)
@@ -130,14 +135,31 @@ class WorkerPool:
                 else:
                     loop.handle(worker, message)
 
-    def add_worker(self, slot: int) -> None:
+    def start_missing(self, skipped: Callable[[str | None], bool]) -> None:
+        """Start the workers that are not running, except on the GPUs for which `skipped` returns True."""
+        running = {worker.slot for worker in self.workers}
+        for slot in range(self._jobs):
+            if slot not in running and not skipped(self._gpu(slot)):
+                self._start_worker(slot)
+
+    def end_neighbours(self, worker: Worker) -> None:
+        """End the other workers that see the GPU of `worker`, so that its whole memory is free."""
+        for neighbour in self.neighbours(worker):
+            self.workers.remove(neighbour)
+            neighbour.end()
+
+    def neighbours(self, worker: Worker) -> list[Worker]:
+        """Return the other workers that see the GPU of `worker`."""
+        return [other for other in self.workers if other is not worker and other.gpu == worker.gpu]
+
+    def _start_worker(self, slot: int) -> None:
         """Start a worker with the number `slot`.
 
         Raises:
             ShardwaveError: If the fork server has ended.
         """
         link, worker_link = fork_server.CONTEXT.Pipe()
-        gpu = self._gpu(slot) if self._gpus_per_trial else None
+        gpu = self._gpu(slot)
         process = fork_server.CONTEXT.Process(
             target=worker_main,
             args=(
@@ -158,12 +180,10 @@ class WorkerPool:
                 f"the process that starts workers ended while it imported {modules}"
             ) from error
         worker_link.close()
-        self.workers.append(Worker(process, link, slot))
+        self.workers.append(Worker(process, link, slot, gpu))
 
-    def _gpu(self, slot: int) -> str:
-        number = int(slot * self._gpus_per_trial)
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return visible.split(",")[number] if visible else str(number)
+    def _gpu(self, slot: int) -> str | None:
+        return self._gpus[slot % len(self._gpus)] if self._gpus else None
 
 
 class _TrialLoop:
@@ -172,20 +192,33 @@ class _TrialLoop:
     def __init__(self, pool: WorkerPool, driver: Driver, log: TrialLog, epochs: int) -> None:
         self.pool, self.driver, self.log, self.epochs = pool, driver, log, epochs
         self.retries: deque[Assignment] = deque()  # assigned before new trials
+        # retries that wait until no other trial uses their GPU, by GPU; assigned first
+        self.alone: dict[str | None, deque[Assignment]] = defaultdict(deque)
         self.exhausted = False  # the driver has no more trials
         self.deaths = 0  # consecutive deaths of workers before they were ready
 
     def assign(self) -> bool:
-        """Assign trials to idle workers; returns False if all trials have ended."""
-        for worker in self.pool.workers:
-            if worker.idle and (work := self._next_work()) is not None:
+        """Start missing workers and assign trials to idle ones; returns False if all trials have ended."""
+        self.pool.start_missing(self._is_reserved)
+        for worker in list(self.pool.workers):
+            if worker.idle and worker in self.pool.workers and (work := self._next_work(worker)) is not None:
                 worker.idle, worker.work = False, work
                 self.log.start(work, worker.name)
                 worker.send(work)
-        unassigned = not self.exhausted or bool(self.retries)
+        unassigned = not self.exhausted or bool(self.retries) or any(self.alone.values())
         return unassigned or any(worker.work for worker in self.pool.workers)
 
-    def _next_work(self) -> Assignment | None:
+    def _is_reserved(self, gpu: str | None) -> bool:
+        """Return whether a trial runs alone on a GPU, or is about to."""
+        running = any(each.work and each.work.alone for each in self.pool.workers if each.gpu == gpu)
+        return running or (bool(self.alone[gpu]) and any(each.gpu == gpu for each in self.pool.workers))
+
+    def _next_work(self, worker: Worker) -> Assignment | None:
+        if self.alone[worker.gpu]:
+            if any(neighbour.work for neighbour in self.pool.neighbours(worker)):
+                return None  # wait until these trials have ended
+            self.pool.end_neighbours(worker)
+            return self.alone[worker.gpu].popleft()
         if self.retries:
             return self.retries.popleft()
         if self.exhausted:
@@ -204,28 +237,39 @@ class _TrialLoop:
             stopped = self.driver.report(trial)
             worker.send(trial.epochs > self.epochs or (stopped and trial.epochs < self.epochs))
         elif kind == "end":
-            worker.idle, worker.work = True, None
-            self._end(*values)
+            work, worker.idle, worker.work = worker.work, True, None
+            assert work is not None
+            number, ending = values
+            error = ending.error
+            if ending.out_of_gpu_memory:
+                if not work.alone and self.pool.neighbours(worker):
+                    again = dataclasses.replace(work, attempt=work.attempt + 1, alone=True)
+                    self.alone[worker.gpu].append(again)
+                    return
+                error = f"{error}, although no other trial of this search used the GPU"
+            self._end(number, ending.state, error, ending.info)
         else:
             raise ShardwaveError(values[0])
 
     def handle_death(self, worker: Worker) -> None:
-        """Replace a dead worker; its trial runs again, or fails after MAX_ATTEMPTS attempts."""
+        """Handle the death of a worker: its trial runs again, or fails after MAX_ATTEMPTS attempts."""
         worker.process.join(5)
         status = worker.end() or 0
         reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         reason += " (out of memory?)" if status == -9 else ""
         if worker.work is not None:
-            number, params, attempt = worker.work.trial, worker.work.params, worker.work.attempt
-            if attempt < MAX_ATTEMPTS:
-                self.retries.append(Assignment(number, params, attempt + 1))
+            work = worker.work
+            if work.attempt < MAX_ATTEMPTS:
+                again = dataclasses.replace(work, attempt=work.attempt + 1)
+                (self.alone[worker.gpu] if work.alone else self.retries).append(again)
             else:
-                self._end(number, "FAILED", f"its worker {reason}, in each of {MAX_ATTEMPTS} attempts", {})
+                self._end(
+                    work.trial, "FAILED", f"its worker {reason}, in each of {MAX_ATTEMPTS} attempts", {}
+                )
         if not worker.ready:
             self.deaths += 1
             if self.deaths >= MAX_ATTEMPTS:
                 raise ShardwaveError(f"search workers do not start: the last one {reason}")
-        self.pool.add_worker(worker.slot)
 
     def _end(self, number: int, state: str, error: str | None, info: dict[str, Any]) -> None:
         trial = self.log.running[number]

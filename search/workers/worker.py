@@ -21,7 +21,7 @@ from typing import Any
 from shardwave.common import log
 from shardwave.common.environment import cores
 from shardwave.common.redact import redact
-from shardwave.search.trial import Assignment, Report, TrialStopped, check_report
+from shardwave.search.trial import Assignment, Ending, Report, TrialStopped, check_report
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exhausted quota, file size limit
 
@@ -37,7 +37,7 @@ def worker_main(
     """Run the trials that the main process assigns, one after another.
 
     The worker sends ("ready", name) after its preparation, ("report", trial, epoch, value, spent, info) after
-    each epoch, ("end", trial, state, error, info) after each trial, and ("broken", message) for an error that
+    each epoch, ("end", trial, Ending) after each trial, and ("broken", message) for an error that
     ends the search. It receives an `Assignment` for each trial, and after each report whether the trial
     stops.
 
@@ -70,7 +70,7 @@ def worker_main(
         while not error:
             work: Assignment = link.recv()
             try:
-                link.send(("end", work.trial, *run_trial(objective, work, send)))
+                link.send(("end", work.trial, run_trial(objective, work, send)))
             except DiskFull as full:
                 link.send(("broken", str(full)))
     except (EOFError, ConnectionError):
@@ -128,9 +128,7 @@ class _Report:
             raise TrialStopped
 
 
-def run_trial(
-    objective: Callable[..., None], work: Assignment, send: Callable[..., bool]
-) -> tuple[str, str | None, dict[str, Any]]:
+def run_trial(objective: Callable[..., None], work: Assignment, send: Callable[..., bool]) -> Ending:
     """Call the objective for one trial.
 
     Args:
@@ -139,7 +137,7 @@ def run_trial(
         send: Called with (trial, epoch, value, spent, info) of every report; returns whether the trial stops.
 
     Returns:
-        State of the ended trial, error message or None, and the content of `Report.info`.
+        The end of the trial.
 
     Raises:
         DiskFull: If the objective cannot write its files because the disk is full.
@@ -148,7 +146,7 @@ def run_trial(
     try:
         objective(dict(work.params), report)
     except TrialStopped:
-        return "PRUNED", None, report.info
+        return Ending("PRUNED", None, report.info)
     except Exception as error:
         reason = describe(error)
         if isinstance(error, OSError) and error.errno in FULL:
@@ -156,16 +154,27 @@ def run_trial(
                 f"{error.filename or 'disk'}: {error.strerror}: free some space, then run the same command again with --resume"
             ) from None
         report.info["traceback"] = redact(traceback.format_exc())
+        exhausted = is_out_of_gpu_memory(error)
         del error
         release_memory()
-        return "FAILED", reason, report.info
-    return "COMPLETE", None, report.info
+        return Ending("FAILED", reason, report.info, exhausted)
+    return Ending("COMPLETE", None, report.info)
 
 
 def describe(error: BaseException) -> str:
     """Return the type and the message of an exception as one line, without passwords in URLs."""
     message = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Return whether an exception means that the memory of the GPU is exhausted."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    # the CUDA runtime, cuBLAS and cuDNN have no exception of their own
+    texts = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def release_memory() -> None:

@@ -85,6 +85,33 @@ class Dying:
             report(epoch, curve(params, epoch))
 
 
+class Crowded:
+    """Runs out of the memory of a GPU: "large" beside other workers, "huge" always. "left" and "right" wait for each other."""
+
+    modules = ("torch",)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prepare(self) -> None:
+        note(self.folder / "prepared", os.getpid())
+
+    def __call__(self, params: dict[str, Any], report: Any) -> None:
+        import torch
+
+        kind = params["kind"]
+        note(self.folder / kind, os.environ["CUDA_VISIBLE_DEVICES"])
+        others = {int(pid) for pid in lines(self.folder / "prepared")} - {os.getpid()}
+        crowded = not others or any(exists(pid) for pid in others)
+        if kind == "huge" or (kind == "large" and crowded):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        until = time.monotonic() + 20
+        while kind in ("left", "right") and not all(lines(self.folder / name) for name in ("left", "right")):
+            assert time.monotonic() < until, "the other trial did not run at the same time"
+            time.sleep(0.02)
+        report(1, 0.5)
+
+
 class Slow:
     """Fast trials; from number 4 on they tell their process and wait in their third epoch until `folder/go` appears."""
 
@@ -132,6 +159,14 @@ class Meeting:
 def note(path: Path, what: object) -> None:
     with open(path, "a") as file:
         file.write(f"{what}\n")
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def lines(path: Path) -> list[str]:

@@ -53,8 +53,11 @@ class ObjectiveTrainable(Trainable):
             return self._answers.get()
 
         try:
-            state, error, info = run_trial(type(self).objective, work, send)
-            self._results.put({"state": state, "error": error, "info": info, "done": True})
+            ending = run_trial(type(self).objective, work, send)
+            error = ending.error
+            if ending.out_of_gpu_memory:
+                error = f"{error} (if other trials use the GPU: search with a larger --gpus-per-trial)"
+            self._results.put({"state": ending.state, "error": error, "info": ending.info, "done": True})
         except DiskFull as full:
             self._results.put({"broken": str(full), "done": True})
 

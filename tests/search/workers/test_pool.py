@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import objectives
 import pytest
 
 from shardwave.common.errors import ShardwaveError
+from shardwave.search import gpus
 from shardwave.search.backends.registry import make_backend
 from shardwave.search.budget import SearchBudget
-from shardwave.search.space import Space, Uniform
+from shardwave.search.space import Grid, Space, Uniform
 
 SPACE = Space({"quality": Uniform(0.1, 0.9)})
 
@@ -43,6 +45,24 @@ def test_workers_that_die_at_once_end_the_search() -> None:
         ShardwaveError, match="search workers do not start: the last one ended with exit status 3"
     ):
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
+
+
+def test_out_of_gpu_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a trial runs again alone on its GPU, and fails if it runs out of memory again; then all workers return."""
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: ["7"])
+    kinds = ("large", "huge", "left", "right")
+    budget = SearchBudget(trials=4, epochs=1, jobs=2, sampler="grid", gpus_per_trial=0.5)
+    result = make_backend("random").run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
+    large, huge, *others = result.trials
+    assert [trial.state for trial in (large, *others)] == ["COMPLETE"] * 3
+    assert (large.attempt, huge.attempt, huge.state) == (2, 2, "FAILED")
+    assert huge.error == (
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB, although no other trial of this search used the GPU"
+    )
+    assert all(
+        objectives.lines(tmp_path / kind) == ["7"] * count
+        for kind, count in zip(kinds, (2, 2, 1, 1), strict=True)
+    )
 
 
 def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
