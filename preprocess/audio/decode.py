@@ -22,7 +22,7 @@ from shardwave.common import regular_file
 from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.containers import FOREIGN_SUFFIXES, identify
 from shardwave.preprocess.audio.pcm import SummedFile
-from shardwave.preprocess.audio.streams import HEAD, PIECE, Stream, open_source
+from shardwave.preprocess.audio.streams import HEAD, PIECE, Allocate, Stream, open_source
 from shardwave.preprocess.config import DEFAULTS, Limits
 
 _log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ def decode(
     start: float | None = None,
     end: float | None = None,
     limits: Limits = DEFAULTS,
+    allocate: Allocate = np.empty,
 ) -> Decoded:
     """Decode a file, or a segment of it, to mono.
 
@@ -84,6 +85,8 @@ def decode(
         start: Start of the segment in seconds; None for the start of the file.
         end: End of the segment in seconds; None for the end of the file.
         limits: Limits beyond which a file is refused.
+        allocate: Function of a length and a type that returns the array that uncompressed samples are read
+            into; a file of up to WHOLE samples that is not resampled is read into one array, the result.
 
     Returns:
         The clip. Its `remark` states what is missing, if that is within the limits.
@@ -106,7 +109,7 @@ def decode(
                 f"too long: {_minutes(last - first)}, more than --max-clip-minutes {limits.seconds / 60:g} "
                 "allows"
             )
-        samples, undecoded = _resampled(source.streams, sample_rate, first, last)
+        samples, undecoded = _resampled(source.streams, sample_rate, first, last, allocate)
         if undecoded > limits.missing_seconds:
             raise BadAudio(
                 f"truncated or damaged: decoding ends {undecoded:.2f} s before the end of {seconds:.2f} s"
@@ -173,7 +176,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _resampled(
-    streams: list[Stream], sample_rate: int, first: float, last: float
+    streams: list[Stream], sample_rate: int, first: float, last: float, allocate: Allocate
 ) -> tuple[np.ndarray, float]:
     """Return the samples from second `first` to `last`, and the seconds that could not be decoded.
 
@@ -188,7 +191,9 @@ def _resampled(
         if begin >= stop:
             continue
         decoded: list[int] = []  # samples of each block
-        blocks = stream.blocks(begin, stop, WHOLE if stream.rate == sample_rate else BLOCK)
+        blocks = stream.blocks(
+            begin, stop, *((WHOLE, allocate) if stream.rate == sample_rate else (BLOCK, np.empty))
+        )
         for block in _at_rate(blocks, stream.rate, sample_rate, decoded):
             if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
                 samples, filled = block, len(block)

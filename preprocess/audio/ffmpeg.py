@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,9 @@ _STATED = ("mov", "mp4", "matroska", "ape", "wv", "tta")
 
 def open_stream(
     path: str, name: str, stack: contextlib.ExitStack, estimate: bool = False
-) -> tuple[tuple[int, int, int, Callable[[int, int, int], Iterator[np.ndarray]], str], float, str | None]:
+) -> tuple[
+    tuple[int, int, int, Callable[[int, int, int, Any], Iterator[np.ndarray]], str], float, str | None
+]:
     """Open the first audio stream of a file.
 
     Args:
@@ -60,7 +63,7 @@ def open_stream(
         except av.FFmpegError as error:
             raise BadAudio(f"damaged: FFmpeg cannot decode it to its end: {error.strerror}") from error
 
-    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int, _: Any) -> Iterator[np.ndarray]:
         position = 0
         for samples in decoded():
             kept = samples[max(0, first - position) : max(0, last - position)]

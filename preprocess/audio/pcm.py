@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import Any, NamedTuple
 
@@ -69,7 +69,12 @@ class SummedFile(FileIO):
 
 
 def mono_blocks(
-    file: FileIO, pcm: Samples, frames: int, size: int, integers: bool = False
+    file: FileIO,
+    pcm: Samples,
+    frames: int,
+    size: int,
+    integers: bool = False,
+    allocate: Callable[[int, Any], np.ndarray] = np.empty,
 ) -> Iterator[np.ndarray]:
     """Read uncompressed samples and average their channels.
 
@@ -79,6 +84,7 @@ def mono_blocks(
         frames: Length of a block in frames.
         size: Samples that are read and converted at a time.
         integers: Return 16-bit mono samples in the byte order of this machine as int16, without conversion.
+        allocate: Function of a length and a type that returns the array of a block.
 
     Yields:
         Mono blocks [frames], float32 with a full scale of 1, or int16.
@@ -99,7 +105,7 @@ def mono_blocks(
     native = native if integers or native is np.float32 else None
     file.seek(pcm.offset)
     for start in range(0, pcm.frames, frames):
-        mono = np.empty(min(frames, pcm.frames - start), native or np.float32)
+        mono = allocate(min(frames, pcm.frames - start), native or np.float32)
         for offset in range(0, len(mono), count):
             part = mono[offset : offset + count]
             if native is not None:

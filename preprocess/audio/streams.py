@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from io import FileIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,17 +33,21 @@ HEAD = 4_096  # bytes that identify a file
 PIECE = 1 << 16
 
 
+Allocate = Callable[[int, Any], np.ndarray]  # returns an uninitialised array of a length and a type
+
+
 class Stream(NamedTuple):
     """One stream of samples in a file; most files have one.
 
-    `blocks(first, last, size)` yields the mono samples of frames [first, last), about `size` at a time:
-    float32 [n], or int16 if that was requested.
+    `blocks(first, last, size, allocate)` yields the mono samples of frames [first, last), about `size` at a
+    time: float32 [n], or int16 if that was requested. Uncompressed samples are read into arrays of
+    `allocate(n, dtype)`.
     """
 
     rate: int  # Hz
     channels: int
     frames: int
-    blocks: Callable[[int, int, int], Iterator[np.ndarray]]
+    blocks: Callable[[int, int, int, Allocate], Iterator[np.ndarray]]
     reader: str  # name of the decoder, for the log
 
 
@@ -235,13 +239,13 @@ def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: in
 def _pcm_stream(file: FileIO, pcm: Samples, kind: str, piece: int, integers: bool) -> Stream:
     """Open the stream of uncompressed samples."""
 
-    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int, allocate: Allocate) -> Iterator[np.ndarray]:
         width = pcm.bits // 8 * pcm.channels
         part = pcm._replace(offset=pcm.offset + first * width, frames=last - first)
         if isinstance(file, SummedFile) and part == pcm:
             file.seek(0)
             file.sum_up(pcm.offset)
-        return mono_blocks(file, part, size, piece, integers)
+        return mono_blocks(file, part, size, piece, integers, allocate)
 
     _check_format(pcm.rate, pcm.channels)
     return Stream(pcm.rate, pcm.channels, pcm.frames, blocks, f"our own {pcm.name} {kind} reader")
@@ -275,7 +279,7 @@ def _sound_stream(
     if not 0 < total < 1 << 62:
         raise BadAudio("no samples")
 
-    def blocks(first: int, last: int, size: int) -> Iterator[np.ndarray]:
+    def blocks(first: int, last: int, size: int, _: Allocate) -> Iterator[np.ndarray]:
         position, stop = 0, skip + last
         buffer = np.empty((min(size, stop), sound.channels), np.float32)
         while position < stop:

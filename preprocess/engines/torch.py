@@ -1,12 +1,16 @@
 """The torch engine: FFT, power, logarithm and resize matrices in plain PyTorch, on the CPU or a GPU.
 
 Each clip is computed alone, so that its images do not depend on the other clips. A clip longer than PART
-frames is transformed twice, part by part: first for its maximum, then for its images. The size of temporary
-tensors does not grow with the clip.
+frames is transformed twice, part by part: first for its maximum, then for its images. Samples of 16 bits stay
+16 bits wide until their part is converted to floats and mirrored at the ends of the clip. The size of
+temporary tensors does not grow with the clip, except that of features: some numbers per frame.
 
-On CUDA, a pool of CPU threads, which all engines of a process share, decodes files. Samples and images are
-copied through pinned memory on a CUDA stream of the engine, for several clips at a time, so that decoding,
+On CUDA, a pool of CPU threads, which all engines of a process share, decodes files into pinned memory.
+Samples and images are copied on a CUDA stream of the engine, for several clips at a time, so that decoding,
 copying, computing and writing overlap.
+
+Nothing here is specific to CUDA but streams and pinned memory: device `mps` runs the same operations, but is
+not tested.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from shardwave.common.environment import cores
 from shardwave.common.errors import BadAudio, UsageError
 from shardwave.preprocess.audio.decode import Decoded
 from shardwave.preprocess.config import DEFAULTS, Limits, SpectrogramConfig
+from shardwave.preprocess.dsp.features import measure_count
 from shardwave.preprocess.dsp.filters import BandedMatrix, banded, frequency_bands, resize
 from shardwave.preprocess.dsp.statistics import features
 from shardwave.preprocess.engines.base import (
@@ -44,9 +49,9 @@ from shardwave.preprocess.engines.torch_features import measure, zero_crossing_r
 IN_FLIGHT = 8  # clips that are on the device at a time
 PART = 1 << 13  # frames whose powers are in memory at a time: 3 minutes, 34 MB
 # samples of frames in one FFT call; on the CPU they fit in the cache
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 24}
+CHUNK = {"cpu": 1 << 17, "gpu": 1 << 24}
 # rows of a banded matrix per product: few rows skip more zeros, many need fewer calls
-ROWS = {"cpu": 64, "cuda": 512}
+ROWS = {"cpu": 64, "gpu": 512}
 PIXELS = 1 << 24  # pixels of the views that one product computes
 PIECE = 1 << 22  # samples that are decoded at a time
 SILENT = -1e4  # log2 of the maximum power of a silent clip
@@ -59,7 +64,7 @@ class TorchEngine(Engine):
 
     Args:
         config: Parameters of the images and features.
-        device: `cpu` or `cuda`.
+        device: `cpu` or `cuda` (the current CUDA device of this thread).
 
     Raises:
         UsageError: The device is `cuda` and PyTorch sees no CUDA device.
@@ -72,15 +77,14 @@ class TorchEngine(Engine):
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError(NO_CUDA)
         self.config, self.device = config, device
+        self._kind = "cpu" if device == "cpu" else "gpu"
         self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
         bands = frequency_bands(config)
-        self._bands = None if bands is None else self._blocks(banded(bands))
+        self._bands = None if bands is None else self._blocks([banded(bands)])
         self._along = self._blocks(
-            resize(config.bins if bands is None else config.image_size, config.image_size)
+            [resize(config.bins if bands is None else config.image_size, config.image_size)]
         )
-        self._across = functools.lru_cache(maxsize=64)(
-            lambda frames: self._blocks(resize(frames, config.image_size))
-        )
+        self._across = functools.lru_cache(maxsize=32)(self._resizing)
         self._window = torch.hann_window(config.n_fft, device=device)
         if device == "cuda":
             torch.cuda.current_stream().synchronize()  # the engine's own stream must find the tables complete
@@ -138,6 +142,7 @@ class TorchEngine(Engine):
             summed=summed,
             integers=True,
             limits=limits,
+            allocate=np.empty if self.device == "cpu" else _pinned,
         )
         pending = deque[Callable[[], ClipOutput | BadAudio]]()
         for future in _ahead(read, sources):
@@ -159,7 +164,7 @@ class TorchEngine(Engine):
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
-            tensors = self._compute(self._moved(samples).float(), exponent, bounds)
+            tensors = self._compute(self._moved(samples), exponent, bounds)
             tensors = [tensor if self._stream is None else _to_host(tensor) for tensor in tensors]
             done = None if self._stream is None else self._stream.record_event()
 
@@ -176,48 +181,60 @@ class TorchEngine(Engine):
     ) -> list[torch.Tensor]:
         """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].
 
-        `samples` [time] are divided by 2 ** exponent; `bounds` are the frames of the slices.
+        `samples` [time], float32 or int16, are divided by 2 ** exponent; `bounds` are the frames of the slices.
         """
-        config, half = self.config, self.config.n_fft // 2
-        windows = torch.nn.functional.pad(samples[None], (half, half), mode="reflect")[0].unfold(
-            0, config.n_fft, config.hop_length
-        )
-        measures: list[torch.Tensor] | None = [] if config.features else None
+        config = self.config
+        frames = config.frames(len(samples))
+        parts = [(start, min(start + PART, frames)) for start in range(0, frames, PART)]
+        measures = torch.empty(measure_count(config), frames, device=self.device) if config.features else None
         peak = torch.full((), SILENT, device=self.device)
-        for start in range(0, len(windows), PART):
-            levels = self._logarithms(windows[start : start + PART], 4.0**exponent, measures)
+        for start, stop in parts:
+            levels = self._logarithms(
+                self._windows(samples, start, stop),
+                4.0**exponent,
+                None if measures is None else measures[:, start:stop],
+            )
             peak = torch.maximum(peak, levels.amax())
         images = torch.zeros(
             1 + len(bounds), config.image_size, config.image_size, dtype=torch.uint8, device=self.device
         )
         sums: dict[int, torch.Tensor] = {}
-        for start in range(0, len(windows), PART):
-            if len(windows) > PART:
-                levels = self._logarithms(windows[start : start + PART], 0, None)
-            self._draw(self._lines(levels, peak), start, [(0, len(windows)), *bounds], images, sums)
+        for start, stop in parts:
+            if len(parts) > 1:
+                levels = self._logarithms(self._windows(samples, start, stop), 0, None)
+            self._draw(self._lines(levels, peak), start, [(0, frames), *bounds], images, sums)
         if measures is None:
             return [images]
-        rates = zero_crossing_rate(samples, 2.0**exponent, config)
-        return [images, features(torch.cat(measures).T.contiguous(), rates, bounds, config)]
+        rates = [zero_crossing_rate(samples, 2.0**exponent, config, start, stop) for start, stop in parts]
+        return [images, features(measures, torch.cat(rates), bounds, config)]
 
-    def _logarithms(
-        self, windows: torch.Tensor, scale: float, measures: list[torch.Tensor] | None
-    ) -> torch.Tensor:
+    def _windows(self, samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Return the frames [start, stop) of a clip, which is mirrored at its ends; float32 [frames, n_fft]."""
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        first, last = start * hop - n_fft // 2, (stop - 1) * hop + (n_fft + 1) // 2
+        before, after = max(0, -first), max(0, last - len(samples))
+        part = samples[max(0, first) : last]
+        if before or after:
+            left, right = samples[1 : 1 + before].flip(0), samples[-1 - after : len(samples) - 1].flip(0)
+            part = torch.cat([left, part, right])
+        return part.float().unfold(0, n_fft, hop)
+
+    def _logarithms(self, windows: torch.Tensor, scale: float, measures: torch.Tensor | None) -> torch.Tensor:
         """Compute log2 of the powers of bins or bands, [frames, rows], of frames [frames, n_fft].
 
-        If `measures` is a list, the measures of the powers times `scale` are appended to it.
+        If `measures` [measures, frames] is a tensor, the measures of the powers times `scale` are written to it.
         """
         config = self.config
         levels = torch.empty(
             len(windows), config.bins if self._bands is None else config.image_size, device=self.device
         )
-        chunk = max(1, CHUNK[self.device] // config.n_fft)
+        chunk = max(1, CHUNK[self._kind] // config.n_fft)
         for start in range(0, len(windows), chunk):
             frames, out = windows[start : start + chunk], levels[start : start + chunk]
             spectrum = torch.fft.rfft(frames * self._window)
             power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
             if measures is not None:
-                measures.append(measure(power * scale, config))
+                measures[:, start : start + len(out)] = measure(power * scale, config).T
             torch.log2(
                 power if self._bands is None else product(power, self._bands, config.image_size), out=out
             )
@@ -250,11 +267,11 @@ class TorchEngine(Engine):
             sums: Levels so far of incomplete views, by their number; updated.
         """
         size, last = self.config.image_size, first + len(lines)
-        alike: dict[int, list[int]] = {}
+        inside: list[int] = []
         for number, (start, stop) in enumerate(views):
             low, high = max(first, start), min(last, stop)
             if first <= start and stop <= last:
-                alike.setdefault(stop - start, []).append(number)
+                inside.append(number)
             elif low < high:
                 columns, weights = resize(stop - start, size).part(low - start, high - start)
                 total = sums.setdefault(number, torch.zeros(size, size, device=self.device))
@@ -262,48 +279,91 @@ class TorchEngine(Engine):
                 if high == stop:
                     images[number] = sums.pop(number)
         together = max(1, PIXELS // size**2)
-        for frames, numbers in alike.items():
-            for group in (numbers[i : i + together] for i in range(0, len(numbers), together)):
-                stack = torch.stack([lines[views[number][0] - first :][:frames] for number in group])
-                for number, image in zip(
-                    group, product(stack.mT, self._across(frames), size, torch.uint8), strict=True
-                ):
-                    images[number] = image
+        groups = [inside[:1]] if inside[:1] == [0] else []  # the full view alone
+        rest = inside[len(groups) :]
+        for numbers in (*groups, *(rest[i : i + together] for i in range(0, len(rest), together))):
+            group = slice(numbers[0], numbers[-1] + 1)
+            frames, blocks = self._across(tuple(views[group]), first)
+            product(lines[frames].mT, blocks, size, images[group])
 
-    def _blocks(self, matrix: BandedMatrix) -> list[Block]:
-        """Return the matrix in blocks: rows, columns with non-zero weights, and weights [columns, rows]."""
-        ends = matrix.first + matrix.counts
-        dense, blocks = matrix.dense(int(ends.max())), []
-        for start in range(0, len(dense), ROWS[self.device]):
-            rows = slice(start, start + ROWS[self.device])
-            columns = slice(int(matrix.first[rows].min()), int(ends[rows].max()))
-            blocks.append((rows, columns, self._moved(dense[rows, columns].T)))
+    def _resizing(
+        self, views: Sequence[tuple[int, int]], first: int
+    ) -> tuple[torch.Tensor | slice, list[Block]]:
+        """Return the frames that views show, and the matrices that resize them.
+
+        Args:
+            views: Frames [start, stop) of each view.
+            first: Frame of the clip from which the result counts frames.
+
+        Returns:
+            Index of the frames, [views, frames]; a view shorter than the longest one is followed by others.
+            Blocks of the matrices [views, size, frames], with weight 0 for frames that a view does not show.
+        """
+        length = max(stop - start for start, stop in views)
+        matrices = {
+            frames: resize(frames, self.config.image_size)
+            for frames in {stop - start for start, stop in views}
+        }
+        if len(views) == 1:
+            return slice(views[0][0] - first, views[0][1] - first), self._blocks([matrices[length]])
+        starts = np.array([start for start, _ in views])
+        index = np.minimum(starts[:, None] + np.arange(length), max(stop for _, stop in views) - 1) - first
+        alike = (
+            list(matrices.values())
+            if len(matrices) == 1
+            else [matrices[stop - start] for start, stop in views]
+        )
+        return self._moved(index), self._blocks(alike)
+
+    def _blocks(self, matrices: Sequence[BandedMatrix]) -> list[Block]:
+        """Return matrices of equal height in blocks.
+
+        Each block is rows, columns with non-zero weights, and weights [columns, rows], or [matrices, columns,
+        rows] for several matrices.
+        """
+        lows = np.stack([matrix.first for matrix in matrices])
+        ends = np.stack([matrix.first + matrix.counts for matrix in matrices])
+        dense = np.stack([matrix.dense(int(ends.max())) for matrix in matrices]).swapaxes(1, 2)
+        dense, blocks = dense[0] if len(matrices) == 1 else dense, []
+        for start in range(0, lows.shape[1], ROWS[self._kind]):
+            rows = slice(start, start + ROWS[self._kind])
+            columns = slice(int(lows[:, rows].min()), int(ends[:, rows].max()))
+            blocks.append((rows, columns, self._moved(dense[..., columns, rows])))
         return blocks
 
     def _moved(self, array: np.ndarray) -> torch.Tensor:
-        """Copy an array to the device, through pinned memory, so that the CPU does not wait for the copy."""
+        """Copy an array to the device, through pinned memory unless it is there, so that the CPU does not wait."""
         host = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return host if self._stream is None else host.pin_memory().to(self.device, non_blocking=True)
 
 
 def product(
-    values: torch.Tensor, blocks: list[Block], size: int, dtype: torch.dtype = torch.float32
+    values: torch.Tensor, blocks: list[Block], size: int, out: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Multiply values by a banded matrix.
+    """Multiply values by a banded matrix, or by one matrix each.
 
     Args:
         values: [..., columns].
-        blocks: Blocks of the matrix [size, columns]: rows, columns, weights [columns, rows].
+        blocks: Blocks of the matrix [size, columns]: rows, columns, weights [..., columns, rows].
         size: Number of rows of the matrix.
-        dtype: Type of the result.
+        out: Tensor of any type for the result; None: a new one, float32.
 
     Returns:
         [..., size].
     """
-    result = torch.empty(*values.shape[:-1], size, dtype=dtype, device=values.device)
+    if out is None and len(blocks) == 1:  # one call less
+        _, columns, weights = blocks[0]
+        return values[..., columns] @ weights
+    result = torch.empty(*values.shape[:-1], size, device=values.device) if out is None else out
     for rows, columns, weights in blocks:
         result[..., rows] = values[..., columns] @ weights
     return result
+
+
+def _pinned(length: int, dtype: Any) -> np.ndarray:
+    """Return an array in pinned memory, which PyTorch reuses when the copies that read it have ended."""
+    kind = torch.int16 if dtype == np.int16 else torch.float32
+    return torch.empty(length, dtype=kind, pin_memory=True).numpy()
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,6 @@ from shardwave.preprocess.dsp.features import MELS, ROLLOFF
 from shardwave.preprocess.dsp.filters import chroma_bands, contrast_bands, mel_bands
 from shardwave.preprocess.dsp.statistics import TINY, ordered
 
-PART = 1 << 12  # frames that one sum of sign changes counts
-
 
 @functools.lru_cache(maxsize=8)
 def _banks(
@@ -57,23 +55,38 @@ def measure(power: torch.Tensor, config: SpectrogramConfig) -> torch.Tensor:
     return torch.cat([power @ bank, centroid, bandwidth, below, *peaks, *valleys], dim=1)
 
 
-def zero_crossing_rate(samples: torch.Tensor, scale: float, config: SpectrogramConfig) -> torch.Tensor:
-    """Compute the fraction of sign changes in each centred frame, as `measures.zero_crossings` does.
+def zero_crossing_rate(
+    samples: torch.Tensor, scale: float, config: SpectrogramConfig, start: int = 0, stop: int | None = None
+) -> torch.Tensor:
+    """Compute the fraction of sign changes in centred frames, as `measures.zero_crossings` does.
+
+    The changes are counted once per hop. A frame of n_fft samples has n_fft - 1 places for changes: those of
+    some whole hops, and the first ones of another hop.
 
     Args:
         samples: The clip [time] divided by `scale`, n_fft samples or more; its edge samples are repeated
             beyond its ends.
         scale: Factor of a sample before its comparison with the threshold of 1e-10.
         config: Frame size and hop.
+        start: First frame.
+        stop: Last frame + 1; None: the end of the clip.
 
     Returns:
         float32 [frames].
     """
-    negative = samples < -1e-10 / scale
-    changes = torch.nn.functional.pad(negative[1:] != negative[:-1], (config.n_fft // 2, config.n_fft // 2))
-    windows = changes.unfold(0, config.n_fft - 1, config.hop_length)
-    # on the CPU, a sum converts its input first
-    counts = [
-        windows[start : start + PART].sum(dim=1, dtype=torch.int32) for start in range(0, len(windows), PART)
-    ]
-    return torch.cat(counts).to(torch.float32) / config.n_fft
+    hop, (whole, rest) = config.hop_length, divmod(config.n_fft - 1, config.hop_length)
+    stop = config.frames(len(samples)) if stop is None else stop
+    frames = stop - start
+    first = start * hop - config.n_fft // 2  # change i is between the samples i and i + 1
+    last = first + (frames + whole) * hop
+    negative = samples[max(0, first) : last + 1] < -1e-10 / scale
+    changes = negative[1:] != negative[:-1]
+    before = max(0, -first)
+    changes = torch.nn.functional.pad(changes, (before, last - first - before - len(changes)))
+    hops = changes.view(-1, hop)
+    counts = hops[whole : whole + frames, :rest].sum(dim=1, dtype=torch.int32)
+    if whole:
+        counts += (
+            hops.sum(dim=1, dtype=torch.int32).unfold(0, whole, 1)[:frames].sum(dim=1, dtype=torch.int32)
+        )
+    return counts.to(torch.float32) / config.n_fft

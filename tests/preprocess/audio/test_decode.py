@@ -117,6 +117,12 @@ def test_uncompressed_files_equal_libsndfile(tmp_path, suffix, subtype, channels
     assert kept.dtype == (np.int16 if (suffix, subtype, channels) == ("wav", "PCM_16", 1) else np.float32)
     np.testing.assert_array_equal(kept / 32_768 if kept.dtype == np.int16 else kept, decoded)
     assert decode(path, RATE // 2, integers=True).samples.dtype == np.float32
+    arrays = []
+    into = decode(
+        path, RATE, integers=True, allocate=lambda *form: arrays.append(np.empty(*form)) or arrays[-1]
+    )
+    assert len(arrays) == 1 and np.shares_memory(into.samples, arrays[0])  # a GPU needs no copy of it
+    np.testing.assert_array_equal(into.samples, kept)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "PCM_16"])

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines import torch as engine_torch
 from shardwave.preprocess.engines.torch import TorchEngine, full_precision
+from shardwave.preprocess.engines.torch_features import zero_crossing_rate
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.engines.test_engines import assert_close
 
@@ -46,6 +47,23 @@ def test_clips_of_different_lengths_do_not_change_each_other():
         np.testing.assert_array_equal(made.features[i], alone.features[0])
 
 
+@pytest.mark.parametrize(
+    ("n_fft", "hop"), [(2_048, 512), (1_024, 333), (512, 100), (64, 64), (64, 63), (64, 48), (32, 16)]
+)
+def test_crossings_counted_by_hops_equal_those_of_each_frame(n_fft, hop):
+    """Also of some frames alone, and of 16-bit samples."""
+    config = SpectrogramConfig(n_fft=n_fft, hop_length=hop, slices=0)
+    clip = np.round(np.random.default_rng(0).standard_normal(9_001)).astype(np.int16)
+    padded = np.pad(clip, (n_fft // 2, n_fft // 2), mode="edge") < 0
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    expected = np.float32((frames[:, 1:] != frames[:, :-1]).sum(axis=1) / n_fft)
+    samples = torch.from_numpy(clip)
+    np.testing.assert_array_equal(zero_crossing_rate(samples, 2.0**-15, config), expected)
+    for start, stop in ((0, 3), (5, 17), (len(expected) - 4, len(expected))):
+        made = zero_crossing_rate(samples, 2.0**-15, config, start, stop)
+        np.testing.assert_array_equal(made, expected[start:stop])
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the tensors that exist at a time, which no allocator and no other process affects."""
 
@@ -71,7 +89,7 @@ class LiveBytes(TorchDispatchMode):
 
 @pytest.mark.parametrize("features", [True, False])
 def test_memory_does_not_grow_with_the_clip(monkeypatch, features):
-    """Except for its samples (four bytes each as floats, four mirrored) and a few bytes of features."""
+    """Except for its samples, four bytes each as floats, and some measures of each frame for the features."""
     monkeypatch.setattr(engine_torch, "PART", 80)
     engine = TorchEngine(SpectrogramConfig(image_size=64, slices=0, features=features), "cpu")
     engine([music(RATE)])  # fills the caches of filters
@@ -81,7 +99,7 @@ def test_memory_does_not_grow_with_the_clip(monkeypatch, features):
         with LiveBytes() as live:
             engine([clip])
         peaks.append(live.peak)
-    assert peaks[0] > 0 and peaks[1] - peaks[0] < 30 * RATE * (11 if features else 8.5)
+    assert peaks[0] > 0 and peaks[1] - peaks[0] < 30 * RATE * (6 if features else 4.1)
 
 
 def test_products_are_in_full_precision_and_the_setting_is_restored():
