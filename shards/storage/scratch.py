@@ -27,6 +27,8 @@ def folder(
 ) -> Iterator[Path]:
     """Create a temporary folder, and remove it at the end of the context.
 
+    Processes that are forked inside the context do not remove it, whatever they do with their copy of the context.
+
     Args:
         parent: Parent folder; by default the system's temporary folder (TMPDIR).
         prefix: Prefix of the name; stale folders with this prefix are removed first.
@@ -38,10 +40,12 @@ def folder(
     while descriptor is None:  # None if another process removed the folder as stale before it was locked
         created = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         descriptor = _lock(created, new=True)
+    creator = os.getpid()
     try:
         yield created
     finally:
-        remove(created)
+        if os.getpid() == creator:
+            remove(created)
         os.close(descriptor)
 
 

@@ -84,3 +84,25 @@ def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
         [sys.executable, str(script)], capture_output=True, text=True, env=environment, check=True
     )
     assert json.loads(done.stdout) == {"done": True} and done.stderr.count("from the objective") == 2
+
+
+def test_a_forked_process_between_two_searches(tmp_path: Path) -> None:
+    """A worker of a `DataLoader` removed the socket of the fork server, and no second search could start."""
+    script = tmp_path / "twice.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from shardwave.search.backends.registry import make_backend\n"
+        "from shardwave.search.budget import SearchBudget\n"
+        "from shardwave.search.space import Grid, Space\n"
+        "def objective(params, report):\n"
+        "    report(1, 0.5)\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in range(2):\n"
+        "        make_backend('random').run(objective, Space({'a': Grid((1, 2))}), SearchBudget(trials=2, epochs=1, jobs=1), 0)\n"
+        "        child = multiprocessing.get_context('fork').Process(target=print, args=('forked',))\n"
+        "        child.start()\n"
+        "        child.join()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "forked\n" * 2, "")

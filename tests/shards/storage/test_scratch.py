@@ -30,6 +30,19 @@ def test_a_folder_is_private_and_goes_at_the_end(temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+def test_a_forked_process_does_not_remove_the_folder() -> None:
+    """A child of `multiprocessing` discards its parent's finalizers, and with them a context that one of them holds."""
+    context = scratch.folder()
+    made = context.__enter__()
+    pid = os.fork()
+    if pid == 0:
+        context.__exit__(None, None, None)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0 and made.exists()
+    context.__exit__(None, None, None)
+    assert not made.exists()
+
+
 def test_only_folders_of_ended_processes_are_removed(temporary: Path) -> None:
     program = "from shardwave.shards.storage import scratch; import time\nwith scratch.folder() as made: print(made, flush=True); time.sleep(60)"
     with subprocess.Popen(
