@@ -196,6 +196,7 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     """
     from shardwave.shards.build.writer import Row, write_set
     from shardwave.shards.format.layout import MANIFEST
+    from shardwave.shards.format.manifest import SetDescription
     from shardwave.shards.read.open_set import open_set
 
     source = open_set(shard_set)
@@ -226,13 +227,21 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
             meta = {**metas[row], "view": "full", "fold": int(fold.removeprefix("fold"))}
             yield Row(view.key(row), int(view.cls[row]), int(row), meta, arrays)
 
-    keep = ("engine", "device", "seed", "classes", "feature_names", "audio_seconds")
-    entries = {name: source.manifest[name] for name in keep} | {"clips": len(view)}
-    entries["config"] = {
-        **source.manifest["config"],
-        "slices_as_clips": "at random" if at_random else "by recording",
+    description: SetDescription = {
+        "config": {
+            **(source.manifest["config"] or {}),
+            "slices_as_clips": "at random" if at_random else "by recording",
+        },
+        "engine": source.manifest["engine"],
+        "device": source.manifest["device"],
+        "seed": source.manifest["seed"],
+        "classes": source.classes,
+        "feature_names": source.feature_names,
+        "clips": len(view),
+        "audio_seconds": source.manifest["audio_seconds"],
     }
-    write_set(out, ((fold, "full", 0, rows_of(fold)) for fold in names), fields, entries, samples=len(view))
+    shards = ((fold, "full", 0, rows_of(fold)) for fold in names)
+    write_set(out, shards, fields, description, samples=len(view))
     return out
 
 

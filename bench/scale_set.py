@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from shardwave.bench.harness.record import Record, append
+from shardwave.common.environment import environment
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import make, spread
 from shardwave.shards.clip import Clip
@@ -42,7 +43,7 @@ SAMPLE = 512 + IMAGE + 2 * (512 + BLOCK)  # bytes: headers, image, class, json
 
 def write_set(folder: Path, clips: int) -> None:
     """Write a set of `clips` clips into `folder`, with the shards of `shardwave.shards.build.plan`."""
-    splits: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    splits: manifest.Splits = {}
     first = 0
     for split, count in (("train", clips - int(VAL * clips)), ("val", int(VAL * clips))):
         shard, rank = spread(np.full(count, float(SLICES * SAMPLE)), split, 0, 1, SHARD_MB)
@@ -55,32 +56,29 @@ def write_set(folder: Path, clips: int) -> None:
                 )
         first += count
     config = {"synthetic": clips}
-    shapes = {"npy": ("uint8", [IMAGE_SIZE, IMAGE_SIZE]), "cls": ("int64", []), "json": ("json", [])}
-    fields = {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in shapes.items()}
-    origin = {
+    classes = [f"class {i}" for i in range(10)]
+    contents: manifest.Manifest = {
         "format": manifest.FORMAT,
         "fingerprint": manifest.fingerprint(config),
+        "set_id": manifest.set_id({"classes": classes, "splits": splits}),
         "config": config,
         "engine": "none",
-    }
-    counts = {
+        "device": "cpu",
+        "seed": 0,
+        "classes": classes,
+        "feature_names": [],
+        "fields": {"npy": {"dtype": "uint8", "shape": [IMAGE_SIZE, IMAGE_SIZE]}, **manifest.OWN_FIELDS},
+        "splits": splits,
         "clips": clips,
         "audio_seconds": CLIP_SECONDS * clips,
         "quarantined": 0,
         "remarks": 0,
-        "seed": 0,
+        "environment": environment(),
     }
-    names = {
-        "classes": [f"class {i}" for i in range(10)],
-        "feature_names": [],
-        "device": "cpu",
-        "environment": {},
-    }
-    contents = {**origin, **counts, **names, "fields": fields, "splits": splits}
-    manifest.write(folder, {**contents, "set_id": manifest.set_id(contents)})
+    manifest.write(folder, contents)
 
 
-def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndarray) -> dict[str, Any]:
+def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndarray) -> manifest.ShardEntry:
     start = 512 + SAMPLE * np.arange(len(clip))
     offset = {"npy": start, "cls": start + IMAGE + 512, "json": start + IMAGE + 1536}
     length = {
@@ -91,8 +89,15 @@ def _write_shard(folder: Path, split: str, view: str, number: int, clip: np.ndar
     (folder / f"{stem}.index").write_bytes(Index(size, digest, clip % 10, clip, offset, length).to_bytes())
     with open(folder / f"{stem}.tar", "wb") as tar:
         tar.truncate(size)
-    entry = {"file": f"{stem}.tar", "samples": len(clip), "bytes": size, "blake3": digest}
-    return {**entry, "index_blake3": digest, "idx_blake3": digest, "builder": 0}
+    return {
+        "file": f"{stem}.tar",
+        "samples": len(clip),
+        "bytes": size,
+        "blake3": digest,
+        "index_blake3": digest,
+        "idx_blake3": digest,
+        "builder": 0,
+    }
 
 
 def measure(folder: Path, view: str) -> dict[str, float]:

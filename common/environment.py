@@ -10,7 +10,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PACKAGES = (
     "torch", "torchvision", "torchaudio", "nvidia-dali-cuda130", "lightning", "ray", "optuna", "webdataset",
@@ -18,13 +18,27 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
-    """Return a record of the environment at this moment.
+class Static(TypedDict):
+    """The part of the environment that does not change while a process runs."""
 
-    Returns:
-        `machine`, `cpu`, `cores`, `memory_gb`, `gpu` (names), `python`, `versions` (by package), `commit` and
-        `date` (UTC).
-    """
+    machine: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    python: str
+    versions: dict[str, str]  # by package
+    commit: str | None
+
+
+class Environment(Static):
+    """Record of machine, versions, devices and date."""
+
+    gpu: list[str]  # names of the devices
+    date: str  # UTC, ISO 8601
+
+
+def environment() -> Environment:
+    """Return a record of the environment at this moment."""
     return {
         **_static(),
         "gpu": _gpu_names(),
@@ -33,7 +47,7 @@ def environment() -> dict[str, Any]:
 
 
 @functools.cache
-def _static() -> dict[str, Any]:
+def _static() -> Static:
     return {
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu_name(),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+Json = dict[str, Any]  # a JSON object whose fields have no definition
 DEEPEST = 100  # levels of nested JSON; recursive functions on deeper values could exceed the stack
 
 

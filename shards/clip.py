@@ -54,7 +54,8 @@ class Clip:
         """Name for messages: the path, with the times of a segment, as in `a.wav (1.5 s to 2 s)`."""
         if not self.is_segment:
             return self.path
-        return f"{self.path} ({self.start or 0:.10g} s {'to its end' if self.end is None else f'to {self.end:.10g} s'})"
+        end = "to its end" if self.end is None else f"to {self.end:.10g} s"
+        return f"{self.path} ({self.start or 0:.10g} s {end})"
 
 
 def clip_of_sample(meta: Mapping[str, Any]) -> Clip:
@@ -76,6 +77,7 @@ def classes_of(clips: Iterable[Clip]) -> list[str]:
     names = sorted({clip.label for clip in clips if clip.label is not None})
     if len(names) == 1:
         raise UsageError(
-            f"there must be at least two classes, got one: {names[0]!r}; give a folder per class, or --labels with a label column"
+            f"there must be at least two classes, got one: {names[0]!r}; give a folder per class, or "
+            "--labels with a label column"
         )
     return names

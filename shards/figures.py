@@ -10,8 +10,9 @@ from shardwave.shards.storage.atomic import write_bytes
 
 # In the order of preference. The last one draws a placeholder for characters that no other font has.
 FAMILIES = (
-    "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR", "Hiragino Sans",
-    "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei", "Noto Sans Thai", "Last Resort High-Efficiency",
+    "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC",
+    "Noto Sans KR", "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "WenQuanYi Zen Hei",
+    "Noto Sans Thai", "Last Resort High-Efficiency",
 )  # fmt: skip
 
 

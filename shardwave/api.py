@@ -79,7 +79,7 @@ def build(
     """
     from shardwave.shards.build.builder import build
 
-    return build(audio, out, config or AutoConfig({"features": features}), BuildOptions(**options))  # type: ignore[return-value]
+    return build(audio, out, config or AutoConfig({"features": features}), BuildOptions(**options))
 
 
 def open_set(path: Path | str, *, verify: bool = False) -> ShardSet:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from shardwave.common import regular_file, typed
-from shardwave.common.environment import environment
+from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import ShardwaveError, UsageError
 
 ROLES = ("ours", "peer", "baseline", "limit")
@@ -94,7 +94,7 @@ class Record:
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     of_limit: float | None = None
     skipped: str | None = None
-    environment: dict[str, Any] = dataclasses.field(default_factory=environment)
+    environment: Environment = dataclasses.field(default_factory=environment)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -117,8 +117,8 @@ class Record:
         median = self.median if self.repeats else None
         figures = {"median": median, "q1": q1, "q3": q3, "of_limit": self.of_limit}
         origin = {
-            "commit": self.environment.get("commit"),
-            "date": self.environment.get("date"),
+            "commit": self.environment["commit"],
+            "date": self.environment["date"],
             "n": len(self.repeats),
         }
         values = {**vars(self), **origin, "repeats": [_round(value) for value in self.repeats]}

@@ -28,6 +28,7 @@ from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build.writer import Row, write_set
 from shardwave.shards.format import index
 from shardwave.shards.format.layout import INDEX
+from shardwave.shards.format.manifest import SetDescription
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
@@ -349,9 +350,9 @@ def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) 
         ("train", "full", number, map(row, range(start, min(start + per_shard, count))))
         for number, start in enumerate(range(0, count, per_shard))
     ]
-    manifest = {
+    description: SetDescription = {
         "config": {"bench": "repeated images", "shape": list(images.shape[1:])}, "engine": None, "device": "cpu", "seed": 0,
         "classes": [f"class{i}" for i in range(CLASSES)], "feature_names": [], "clips": count, "audio_seconds": 0.0,
     }  # fmt: skip
-    write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, manifest, samples=count)
+    write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, description, samples=count)
     return sorted(out.glob("*.tar"))

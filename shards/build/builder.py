@@ -35,6 +35,7 @@ from shardwave.shards.build.shard_task import ShardTasks
 from shardwave.shards.build.table import build_table
 from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.clip import Clip
+from shardwave.shards.format.manifest import Manifest
 from shardwave.shards.storage import any_path
 from shardwave.shards.storage.any_path import AnyPath, as_path
 
@@ -48,7 +49,7 @@ def build(
     config: SpectrogramConfig | AutoConfig,
     options: BuildOptions,
     clips: Sequence[Clip] | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Build a shard set from audio, or continue an interrupted build. Does nothing if the set is finished.
 
     With `options.address`, the nodes of a Ray cluster build the set, with the same bytes. Paths must then be
@@ -112,7 +113,7 @@ def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
 
 
 def _executor(spec: BuildSpec, options: BuildOptions, ray: Any) -> executors.BuildExecutor:
-    """Return the executor of a build: on the cluster, in threads that share the local GPU, or in processes."""
+    """Return the executor of a build: on the cluster, in threads that share the GPU, or in processes."""
     if ray is not None:
         return ray_executor.RayExecutor(ray, spec, options.workers or ray_executor.cores(ray, spec.device))
     if spec.device == "cuda":
@@ -120,12 +121,12 @@ def _executor(spec: BuildSpec, options: BuildOptions, ray: Any) -> executors.Bui
     return executors.LocalExecutor(spec, options.workers or cores())
 
 
-def _run(spec: BuildSpec, executor: executors.BuildExecutor, planned: plan.Plan) -> dict[str, Any]:
+def _run(spec: BuildSpec, executor: executors.BuildExecutor, planned: plan.Plan) -> Manifest:
     out, started = spec.folder, time.monotonic()
     tasks = ShardTasks(planned)
     say(
-        f"building {out}: {len(planned.clips)} clips, {len(tasks)} shards per view, engine {spec.engine} on {spec.device}, "
-        f"{min(executor.count, len(tasks))} workers"
+        f"building {out}: {len(planned.clips)} clips, {len(tasks)} shards per view, engine {spec.engine} on "
+        f"{spec.device}, {min(executor.count, len(tasks))} workers"
     )
     if spec.engine == "numba" and len(executor.slots) and not holds_engine():
         say("compiling the engine: some ten seconds, once for each version and processor")
@@ -156,13 +157,13 @@ def _run(spec: BuildSpec, executor: executors.BuildExecutor, planned: plan.Plan)
     kinds = {json.dumps({**builder, "device_name": None}) for builder in manifest["builders"]}
     if len(kinds) > 1:
         say(
-            f"{len(kinds)} different machines or library versions built the set (`builders` in the manifest): its "
-            "bytes depend on them"
+            f"{len(kinds)} different machines or library versions built the set (`builders` in the "
+            "manifest): its bytes depend on them"
         )
     return manifest
 
 
-def _say_unused(manifest: dict[str, Any]) -> None:
+def _say_unused(manifest: Manifest) -> None:
     """Print the length of audio that is in no image, by view."""
     for view, option in (("full", "--fit crop"), ("slice", "--slice-seconds")):
         seconds, total = manifest["unused_seconds"][view], manifest["audio_seconds"]
@@ -199,13 +200,11 @@ def chosen_engine(options: BuildOptions, state: folder.State, ray: Any) -> tuple
         UsageError: The engine or device is not available.
     """
     engine, device = options.engine, options.device
-    if state.manifest is not None and not options.overwrite:
-        engine = state.manifest["engine"] if engine == "auto" else engine
-        device = state.manifest["device"] if device == "auto" else device
-    if state.manifest is not None and (engine, device) == (
-        state.manifest["engine"],
-        state.manifest["device"],
-    ):
+    built = (state.manifest["engine"], state.manifest["device"]) if state.manifest is not None else None
+    if built is not None and not options.overwrite:
+        engine = built[0] or engine if engine == "auto" else engine
+        device = built[1] or device if device == "auto" else device
+    if (engine, device) == built:
         return engine, device
     if ray is not None:
         return ray_executor.resolve(ray, engine, device)

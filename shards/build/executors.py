@@ -1,4 +1,4 @@
-"""Executors of a build on this machine: processes, or threads that share its GPU. Clusters: `ray_executor`."""
+"""Executors of a build on this machine: in processes, or in threads that share its GPU."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ from shardwave.common.errors import ShardwaveError
 from shardwave.common.messages import say
 from shardwave.shards.build import worker
 from shardwave.shards.build.shard_task import ShardTask
-from shardwave.shards.build.worker import BuildSpec
+from shardwave.shards.build.worker import BuildSpec, Built
+from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage import scratch
 
-# Environment of a building process: one thread per library; glibc keeps the memory of a clip for the next one.
+# Environment of a building process: one thread per library; glibc keeps the memory of a clip for the next
 ENVIRONMENT = {
     **{
         name: "1"
@@ -46,8 +47,6 @@ ATTEMPTS = 3  # number of consecutive losses of workers, without a finished task
 INTERVAL = 0.2  # seconds between updates of the progress
 GPU_THREADS = 4  # maximum number of tasks that share a GPU: while one writes or waits, others compute
 GPU_ROOM = 4 << 30  # bytes of device memory for each of them
-
-Built = tuple[dict[str, Any], bool]  # a task's record, and whether it was finished before
 
 
 class BuildExecutor:
@@ -90,7 +89,7 @@ class BuildExecutor:
 
     def run(
         self, tasks: Sequence[ShardTask], progress: Callable[[int, float, int, int], None]
-    ) -> list[dict[str, Any]]:
+    ) -> list[TaskRecord]:
         """Build tasks, and keep those that were finished before.
 
         Args:
@@ -105,7 +104,7 @@ class BuildExecutor:
             ShardwaveError: A task could not be built, or workers were lost ATTEMPTS times without a finished
                 task in between.
         """
-        records: list[dict[str, Any]] = []
+        records: list[TaskRecord] = []
         done, kept, lost = worker.Slot(), 0, 0
         waiting = iter(tasks)
         running: dict[Future[Built], ShardTask] = {}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, TooManyBadInputs
@@ -17,14 +16,14 @@ from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import INPUTS, QUARANTINE, REMARKS
+from shardwave.shards.format.manifest import BuildDescription, Field, Identity, Manifest, Splits
+from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, TaskRecord
 from shardwave.shards.format.shard_writer import Fields
 from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
 
 
-def finish(
-    out: AnyPath, planned: Plan, records: Sequence[dict[str, Any]], config: SpectrogramConfig
-) -> dict[str, Any]:
+def finish(out: AnyPath, planned: Plan, records: Sequence[TaskRecord], config: SpectrogramConfig) -> Manifest:
     """Write all files of a set apart from the shards, the manifest last.
 
     Args:
@@ -45,8 +44,8 @@ def finish(
     quarantined = sorted((entry for record in records for entry in record["quarantined"]), key=_segment)
     remarks = sorted((entry for record in records for entry in record["remarks"]), key=_segment)
     _check_enough(out, planned, classes, quarantined)
-    builders: list[dict[str, Any]] = []
-    splits: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    builders: list[Identity] = []
+    splits: Splits = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record["builder"] not in builders:
             builders.append(record["builder"])
@@ -57,9 +56,11 @@ def finish(
     write_lines(out / QUARANTINE, quarantined)
     if remarks:
         write_lines(out / REMARKS, remarks)
-    described_by = {
+    description: BuildDescription = {
         "config": dataclasses.asdict(config),
-        **{name: planned.options[name] for name in ("engine", "device", "seed")},
+        "engine": planned.options["engine"],
+        "device": planned.options["device"],
+        "seed": planned.options["seed"],
         "classes": classes,
         "feature_names": feature_names(config),
         "clips": len(planned.clips) - len(quarantined),
@@ -73,51 +74,51 @@ def finish(
         "options": planned.options,
         "builders": builders,
     }
-    return complete(out, described_by, array_fields(config), splits)
+    return complete(out, description, array_fields(config), splits)
 
 
-def complete(
-    out: AnyPath, described_by: Mapping[str, Any], fields: Fields, splits: Mapping[str, Any]
-) -> dict[str, Any]:
+def complete(out: AnyPath, description: BuildDescription, fields: Fields, splits: Splits) -> Manifest:
     """Sync the shards and write the manifest, which marks the set as finished.
 
     Args:
         out: Folder or URL of the set.
-        described_by: Entries of the manifest, except for those that this function computes.
+        description: Entries of the manifest, except for those that this function computes.
         fields: Array fields of the samples.
         splits: Manifest entries of the shards by split and view.
 
     Returns:
         The manifest.
     """
-    arrays = {name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()}
-    contents = {
+    arrays: dict[str, Field] = {
+        name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()
+    }
+    contents: Manifest = {
         "format": manifest.FORMAT,
-        "fingerprint": manifest.fingerprint(described_by["config"]),
-        **described_by,
+        "fingerprint": manifest.fingerprint(description["config"]),
+        **description,
         "fields": {**arrays, **manifest.OWN_FIELDS},
         "splits": splits,
         "environment": environment(),
+        "set_id": manifest.set_id({"classes": description["classes"], "splits": splits}),
     }
-    contents["set_id"] = manifest.set_id(contents)
     folder.sync(out, contents)
     manifest.write(out, contents)
     folder.remove_build(out)
     return contents
 
 
-def write_lines(path: AnyPath, entries: Sequence[dict[str, Any]]) -> None:
+def write_lines(path: AnyPath, entries: Sequence[QuarantineEntry | RemarkEntry]) -> None:
     """Write a file of one JSON object per line, such as quarantine.jsonl and remarks.jsonl."""
     atomic.write_bytes(path, b"".join(map(atomic.json_bytes, entries)))
 
 
-def _segment(entry: dict[str, Any]) -> tuple[str, float, float]:
+def _segment(entry: QuarantineEntry | RemarkEntry) -> tuple[str, float, float]:
     """Return path, start and end of the clip of a quarantine entry."""
     return entry["path"], entry.get("start") or 0.0, entry.get("end") or 0.0
 
 
 def _check_enough(
-    out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[dict[str, Any]]
+    out: AnyPath, planned: Plan, classes: Sequence[str], quarantined: Sequence[QuarantineEntry]
 ) -> None:
     """Remove the set and raise ShardwaveError unless every class and every split has a usable clip."""
     bad = {_segment(entry): entry["reason"] for entry in quarantined}
@@ -141,12 +142,13 @@ def _check_enough(
         if segment in bad and (not good or f"class {clip.label}" in lacking or f"split {split}" in lacking)
     )
     raise ShardwaveError(
-        f"{scope} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first[0]}: {bad[first]}. "
-        "Repair or convert these files, or omit the class, and run the command again; nothing was kept"
+        f"{scope} was quarantined ({len(bad)} of {len(planned.clips)} in all), such as {first[0]}: "
+        f"{bad[first]}. Repair or convert these files, or omit the class, and run the command again; nothing "
+        "was kept"
     )
 
 
-def check_bad(contents: dict[str, Any], max_bad_fraction: float, out: AnyPath) -> None:
+def check_bad(contents: Manifest, max_bad_fraction: float, out: AnyPath) -> None:
     """Check the fraction of quarantined clips of a finished set.
 
     Args:
@@ -161,5 +163,6 @@ def check_bad(contents: dict[str, Any], max_bad_fraction: float, out: AnyPath) -
     if contents["quarantined"] > max_bad_fraction * total:
         raise TooManyBadInputs(
             f"{out} is finished, but {contents['quarantined']} of {total} clips were quarantined, more than "
-            f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see the reasons in its quarantine.jsonl"
+            f"--max-bad-fraction {max_bad_fraction:g}: the set can be used; see the reasons in its "
+            "quarantine.jsonl"
         )

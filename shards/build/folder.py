@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from shardwave.common import typed
 from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
@@ -32,6 +31,7 @@ from shardwave.shards.format.layout import (
     VIEWS,
     shard_name,
 )
+from shardwave.shards.format.manifest import Manifest
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.storage import any_path, atomic
@@ -52,7 +52,7 @@ class State:
     """
 
     plan: plan.Plan | None = None
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     written: list[str] | None = None
 
 
@@ -70,7 +70,8 @@ def examine(out: AnyPath) -> State:
         raise UsageError(f"--out must be a folder, got the file {out}")
     if isinstance(out, Path) and (out / BUILD).is_symlink():
         raise UsageError(
-            f"{out / BUILD} is a symbolic link, and builds remove files there: remove the link, or give another --out"
+            f"{out / BUILD} is a symbolic link, and builds remove files there: remove the link, or give "
+            "another --out"
         )
     names = any_path.names(out)
     if MANIFEST in names:
@@ -89,12 +90,13 @@ def examine(out: AnyPath) -> State:
     others = sorted(name for name in names if name not in (LOCK, BUILD) and not TEMPORARY.fullmatch(name))
     if others:
         raise UsageError(
-            f"--out {out} holds something else ({others[0]}{', ...' if len(others) > 1 else ''}): give a new or empty folder"
+            f"--out {out} holds something else ({others[0]}{', ...' if len(others) > 1 else ''}): give a new "
+            "or empty folder"
         )
     return State()
 
 
-def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) -> dict[str, Any] | None:
+def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) -> Manifest | None:
     """Prepare an output folder for a build. The caller must hold its lock.
 
     Args:
@@ -117,7 +119,8 @@ def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) ->
         state = State()
     if state.written is not None:
         raise UsageError(
-            f"--out {out} holds an unfinished set that was not built from audio: give another folder, or --overwrite"
+            f"--out {out} holds an unfinished set that was not built from audio: give another folder, or "
+            "--overwrite"
         )
     if state.manifest is not None:
         remove_build(out)  # exists if the last build was killed after it wrote the manifest
@@ -130,7 +133,7 @@ def prepare(out: AnyPath, new: plan.Plan, audio: AnyPath, *, overwrite: bool) ->
     return None
 
 
-def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict[str, Any] | None:
+def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> Manifest | None:
     """Return the manifest of the set in an output folder if it is finished, else None.
 
     Args:
@@ -153,7 +156,8 @@ def finished(out: AnyPath, state: State, new: plan.Plan, audio: AnyPath) -> dict
         for (name, size), info in zip(sizes.items(), any_path.stats(out, sizes), strict=True):
             if info is None or info.size != size:
                 raise ShardwaveError(
-                    f"{out / name} is {'damaged' if info else 'missing'} in a finished set: build it anew with --overwrite"
+                    f"{out / name} is {'damaged' if info else 'missing'} in a finished set: build it anew "
+                    "with --overwrite"
                 )
     return state.manifest
 
@@ -190,7 +194,7 @@ def note_written(out: Path, stem: str) -> None:
         os.fsync(file.fileno())
 
 
-def sync(out: AnyPath, contents: dict[str, Any]) -> None:
+def sync(out: AnyPath, contents: Manifest) -> None:
     """Write the files of all shards of a manifest to disk (fsync), before the manifest is written."""
     if isinstance(out, Path):
         with ThreadPoolExecutor(8, "sync") as pool:  # file systems combine concurrent syncs
@@ -265,6 +269,6 @@ def _refuse_changes(out: AnyPath, state: State, old: plan.Plan, new: plan.Plan, 
     if changes:
         verb = "was built" if state.manifest is not None else "was begun"
         raise UsageError(
-            f"{out} {verb} from other inputs or options: {'; '.join(changes)}. Give another --out, or --overwrite to "
-            "build it anew"
+            f"{out} {verb} from other inputs or options: {'; '.join(changes)}. Give another --out, or "
+            "--overwrite to build it anew"
         )

@@ -46,8 +46,8 @@ def hold(folder: AnyPath, *, break_lock: bool = False) -> Iterator[None]:
         any_path.remove(folder, [LOCK])
     try:
         any_path.write(path, owner.encode(), new=True)
-    # The object exists, perhaps by a request of this process whose answer was lost; or the store has no exclusive
-    # writes (ENOSYS)
+    # The object exists, perhaps by a request of this process whose answer was lost; or the store has no
+    # exclusive writes (ENOSYS)
     except OSError as error:
         if error.errno == errno.ENOSYS and not any_path.exists(path):
             any_path.write(path, owner.encode())

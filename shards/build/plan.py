@@ -15,6 +15,7 @@ import numpy as np
 
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import ShardwaveError
+from shardwave.common.typed import Json
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.features import feature_names
 from shardwave.shards.build import survey
@@ -53,7 +54,6 @@ class PlannedClip:
     crc32: int | None = None
 
 
-COLUMNS = ("cls", "shard", "rank", "bytes", "mtime_ns")  # of `PlannedClips.numbers`, before crc32
 FIELDS = [field.name for field in dataclasses.fields(PlannedClip) if field.name != "clip"]
 
 
@@ -89,7 +89,7 @@ class PlannedClips(Sequence[PlannedClip]):
 class Plan:
     """Options that determine the bytes of a set, and the clips by their numbers."""
 
-    options: dict[str, Any]
+    options: Json
     clips: PlannedClips
 
     def shards(self) -> dict[tuple[str, int], list[int]]:
@@ -128,7 +128,7 @@ def make(
     splits: Sequence[str],
     audio: AnyPath,
     config: SpectrogramConfig,
-    options: dict[str, Any],
+    options: Json,
     found: Survey | None = None,
 ) -> Plan:
     """Plan the shards of clips by their sizes and the seed.
@@ -203,16 +203,17 @@ def read(path: AnyPath) -> Plan:
         raise ShardwaveError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
     first, *rest = data.rstrip(b"\n").split(b"\n")
     options = typed.check(typed.parse(first, path, remedy), PlanHead, path, remedy)["options"]
-    names = [field.name for field in dataclasses.fields(Clip)]
     clips, splits = [], []
     numbers = np.empty((len(rest), 6), np.int64)
     for number, line in enumerate(rest):
         where = f"{path} line {number + 2}"
-        values: dict[str, Any] = dict(typed.check(typed.parse(line, where, remedy), PlanLine, where, remedy))
-        clips.append(Clip(**{name: values[name] for name in names}))
-        splits.append(values["assigned_split"])
-        crc32 = values["crc32"]
-        numbers[number] = [*(values[name] for name in COLUMNS), -1 if crc32 is None else crc32]
+        one = typed.check(typed.parse(line, where, remedy), PlanLine, where, remedy)
+        clips.append(
+            Clip(one["path"], one["label"], one["fold"], one["group"], one["split"], one["start"], one["end"])
+        )
+        splits.append(one["assigned_split"])
+        crc32 = -1 if one["crc32"] is None else one["crc32"]
+        numbers[number] = one["cls"], one["shard"], one["rank"], one["bytes"], one["mtime_ns"], crc32
     return Plan(options, PlannedClips(clips, splits, numbers))
 
 
@@ -231,8 +232,11 @@ def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> l
     Returns:
         A line for each kind of difference; empty if the builds are equal.
     """
-    differences = [f"{name} {_shown(old.options.get(name))} -> {_shown(new.options.get(name))}"
-            for name in {**old.options, **new.options} if old.options.get(name) != new.options.get(name)]  # fmt: skip
+    names = {**old.options, **new.options}
+    values = {name: (old.options.get(name), new.options.get(name)) for name in names}
+    differences = [
+        f"{name} {_shown(one)} -> {_shown(other)}" for name, (one, other) in values.items() if one != other
+    ]
     before = {clip.identity: number for number, clip in enumerate(old.clips.clips)}
     after = {clip.identity: number for number, clip in enumerate(new.clips.clips)}
     differences += _counted("added", [new.clips.clips[after[key]].name for key in after if key not in before])
@@ -250,9 +254,7 @@ def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> l
     content = _Content(audio, crc32)
     differences += _counted("with other content", names_of(content.differs))
     if not differences:
-        differences += _counted(
-            "in another shard", names_of(lambda one, other: dataclasses.replace(one, **_file(other)) != other)
-        )
+        differences += _counted("in another shard", names_of(_is_moved))
     return differences
 
 
@@ -293,18 +295,17 @@ class _Content:
         return self._differs[path]
 
 
-def _file(planned: PlannedClip) -> dict[str, Any]:
-    return {"bytes": planned.bytes, "mtime_ns": planned.mtime_ns, "crc32": planned.crc32}
+def _is_moved(old: PlannedClip, new: PlannedClip) -> bool:
+    """Return whether two plans of a clip differ apart from the state of its file."""
+    file_of_new = dataclasses.replace(old, bytes=new.bytes, mtime_ns=new.mtime_ns, crc32=new.crc32)
+    return file_of_new != new
 
 
 def _counted(what: str, paths: list[str]) -> list[str]:
-    return (
-        [
-            f"{len(paths)} clip{'s' if len(paths) > 1 else ''} {what} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
-        ]
-        if paths
-        else []
-    )
+    if not paths:
+        return []
+    plural, more = ("s", ", ...") if len(paths) > 1 else ("", "")
+    return [f"{len(paths)} clip{plural} {what} ({paths[0]}{more})"]
 
 
 def _shown(value: object) -> str:

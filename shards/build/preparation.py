@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from shardwave.common.messages import is_muted
+from shardwave.common.typed import Json
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards import sources
@@ -95,7 +95,7 @@ def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -
         "max_clip_minutes",
         "max_missing_seconds",
     )
-    recorded: dict[str, Any] = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
+    recorded: Json = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     recorded |= {name: getattr(options, name) for name in names}
     return plan.make(
         inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey

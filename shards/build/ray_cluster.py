@@ -74,14 +74,14 @@ def start(ray: Any, **settings: Any) -> None:
     if (os.environ.get("RAY_ADDRESS") or "local") != "local":
         named = os.environ["RAY_ADDRESS"]
         say(
-            f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto takes it"
+            f"RAY_ADDRESS={named} is not used: without --address, Ray is started here; --address auto uses it"
         )
     try:
         ray.init(address="local", log_to_driver=False, logging_level="ERROR", **settings)
     except Exception as error:  # Ray raises a plain Exception after a timeout
         raise ShardwaveError(
-            f"Ray did not start on this machine: {reason(error)}; free some memory or give fewer --jobs and go on with --resume, "
-            "or choose --backend optuna or random, which need no Ray"
+            f"Ray did not start on this machine: {reason(error)}; free some memory or give fewer --jobs and "
+            "go on with --resume, or choose --backend optuna or random, which need no Ray"
         ) from error
 
 

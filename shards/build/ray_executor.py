@@ -1,4 +1,4 @@
-"""Executor of a build on a Ray cluster. Each shard task is a Ray task, repeated if its worker or node is lost."""
+"""Executor of a build on a Ray cluster. Ray repeats the tasks whose worker or node is lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shardwave.common import log
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.preprocess.engines.registry import CPU_ONLY, ENGINES, NOT_ON_CUDA, automatic
-from shardwave.shards.build.executors import AGAIN, ENVIRONMENT, GPU_THREADS, BuildExecutor, Built
+from shardwave.shards.build.executors import AGAIN, ENVIRONMENT, GPU_THREADS, BuildExecutor
 from shardwave.shards.build.folder import PLAN
 from shardwave.shards.build.ray_cluster import reason
 from shardwave.shards.build.shard_task import ShardTask
-from shardwave.shards.build.worker import Builder, BuildSpec
+from shardwave.shards.build.worker import Builder, BuildSpec, Built
 from shardwave.shards.format.layout import BUILD
 
 RETRIES = 3
@@ -72,7 +72,8 @@ class RayExecutor(BuildExecutor):
             if isinstance(error.cause, (ShardwaveError, RuntimeError)):
                 raise error.cause from None
             raise ShardwaveError(
-                f"a node could not build a shard ({reason(error.cause)}): every node needs the same version of Shardwave"
+                f"a node could not build a shard ({reason(error.cause)}): every node needs the same version "
+                "of Shardwave"
             ) from error
         except self._ray.exceptions.RayError as error:
             raise ShardwaveError(
@@ -85,11 +86,13 @@ class RayExecutor(BuildExecutor):
             self._last = time.monotonic()
             if self._ray.cluster_resources().get("CPU", 0) < 1:
                 raise ShardwaveError(
-                    "the cluster has no nodes with CPUs any more: run the same command again to finish the set"
+                    "the cluster has no nodes with CPUs any more: run the same command again to finish the "
+                    "set"
                 )
             if not self._reported:
                 say(
-                    f"no shard was finished for {SILENCE:.0f} s: `ray status` shows whether the tasks wait for CPUs or GPUs"
+                    f"no shard was finished for {SILENCE:.0f} s: `ray status` shows whether the tasks wait "
+                    "for CPUs or GPUs"
                 )
             self._reported = True
 
@@ -121,14 +124,16 @@ def build_task(spec: BuildSpec, task: ShardTask | None) -> Built | None:
     where = f"the node {socket.gethostname()} does not see"
     if isinstance(spec.folder, Path) and not (spec.folder / BUILD / PLAN).exists():
         raise ShardwaveError(
-            f"{where} {spec.folder}: --out must lie on storage that all nodes share under one path, or be a URL"
+            f"{where} {spec.folder}: --out must lie on storage that all nodes share under one path, or be a "
+            "URL"
         )
     if isinstance(spec.audio, Path):
         for _, planned in task.clips:
             path = spec.audio / planned.clip.path
             if planned.bytes >= 0 and not os.path.lexists(path):
                 raise ShardwaveError(
-                    f"{where} {path}: AUDIO must lie on storage that all nodes share under one path, or be a URL"
+                    f"{where} {path}: AUDIO must lie on storage that all nodes share under one path, or be "
+                    "a URL"
                 )
     return _builder.build(task)
 

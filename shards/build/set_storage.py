@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shardwave.common.errors import DamagedFile, ShardwaveError
 from shardwave.preprocess.config import SpectrogramConfig
@@ -19,6 +19,8 @@ from shardwave.shards.build.plan import PlannedClip
 from shardwave.shards.build.shard_task import ShardTask, TaskWriter, parse_record, record_path
 from shardwave.shards.format.digest import file_digest
 from shardwave.shards.format.layout import BUILD
+from shardwave.shards.format.manifest import Identity
+from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.storage import any_path, atomic, scratch
 from shardwave.shards.storage.any_path import AnyPath
@@ -124,7 +126,7 @@ class _UploadingWriter(TaskWriter):
         super().__init__(work, task, config)
         self._target = target
 
-    def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, builder: Identity) -> TaskRecord:
         """Publish and upload the shards, then write the record to the URL and return it."""
         record = super().finish(builder)
         files = [name for entry in record["shards"].values() for name, _ in files_of(entry)]
@@ -137,7 +139,7 @@ class _UploadingWriter(TaskWriter):
         return record
 
 
-def finished_record(folder: AnyPath, task: ShardTask) -> dict[str, Any] | None:
+def finished_record(folder: AnyPath, task: ShardTask) -> TaskRecord | None:
     """Return the record of a task that was finished before; None if a file of it is missing or changed."""
     try:
         record = parse_record(any_path.read_bytes(record_path(folder, task)), task)
@@ -158,7 +160,7 @@ def finished_record(folder: AnyPath, task: ShardTask) -> dict[str, Any] | None:
     return record
 
 
-def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None:
+def check_written(folder: AnyPath, records: Sequence[TaskRecord]) -> None:
     """Check that the shards written by workers on other machines are in the folder of the set.
 
     Args:
@@ -168,7 +170,7 @@ def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None
     Raises:
         ShardwaveError: A shard is missing or differs from its record.
     """
-    expected: dict[str, list[Any]] = {}
+    expected: dict[str, list[int | str]] = {}
     for record in records:
         expected |= record.get("objects") or {
             entry["file"]: [entry["bytes"], ""] for entry in record["shards"].values()
@@ -176,6 +178,6 @@ def check_written(folder: AnyPath, records: Sequence[Mapping[str, Any]]) -> None
     for name, info in zip(expected, any_path.stats(folder, expected), strict=True):
         if info is None or [info.size, info.version] != expected[name]:
             raise ShardwaveError(
-                f"{folder / name} is not what a worker wrote: check that no other build writes there and that all nodes "
-                f"share {folder}, and run the same command again to finish the set"
+                f"{folder / name} is not what a worker wrote: check that no other build writes there and "
+                f"that all nodes share {folder}, and run the same command again to finish the set"
             )

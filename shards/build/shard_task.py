@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
-from shardwave.shards.format.records import TaskRecord
+from shardwave.shards.format.manifest import Identity, ShardEntry
+from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, SampleMeta, TaskRecord
 from shardwave.shards.format.shard_writer import Fields, ShardWriter
 from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
@@ -48,7 +49,7 @@ class ShardTask:
 
 
 class ShardTasks(Sequence[ShardTask]):
-    """Sequence of the shard tasks of a plan, created on access, as objects for all clips need too much memory.
+    """Sequence of the shard tasks of a plan, created on access: objects for all clips need too much memory.
 
     Args:
         planned: The plan.
@@ -78,7 +79,7 @@ def array_fields(config: SpectrogramConfig) -> Fields:
 
 def sample_meta(
     clip: Clip, *, view: str, index: int | None, start: float, length: float, source_rate: int | None
-) -> dict[str, Any]:
+) -> SampleMeta:
     """Return the json field of a sample.
 
     Args:
@@ -89,11 +90,20 @@ def sample_meta(
         length: Length of the audio that the image shows, with added silence, in seconds.
         source_rate: Sample rate of the file in Hz.
     """
-    return {
-        "label": clip.label, "path": clip.path, "group": clip.group, "fold": clip.fold, "view": view, "slice": index,
-        "start": round(start, 6), "length": round(length, 6), "source_rate": source_rate,
-        **({"segment": [clip.start or 0.0, clip.end]} if clip.is_segment else {}),
-    }  # fmt: skip
+    meta: SampleMeta = {
+        "label": clip.label,
+        "path": clip.path,
+        "group": clip.group,
+        "fold": clip.fold,
+        "view": view,
+        "slice": index,
+        "start": round(start, 6),
+        "length": round(length, 6),
+        "source_rate": source_rate,
+    }
+    if clip.is_segment:
+        meta["segment"] = [clip.start or 0.0, clip.end]
+    return meta
 
 
 class TaskWriter:
@@ -117,8 +127,8 @@ class TaskWriter:
         ]
         self._seconds = 0.0
         self._unused = np.zeros(2)  # seconds of audio in no full view, and in no slice
-        self._quarantined: list[dict[str, Any]] = []
-        self._remarks: list[dict[str, Any]] = []
+        self._quarantined: list[QuarantineEntry] = []
+        self._remarks: list[RemarkEntry] = []
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
 
@@ -171,7 +181,7 @@ class TaskWriter:
         if crc32 is not None:
             self._crc32[path] = crc32
 
-    def finish(self, builder: Mapping[str, Any]) -> dict[str, Any]:
+    def finish(self, builder: Identity) -> TaskRecord:
         """Publish the shards (none if no clip was usable), then write and return the task's record.
 
         Nothing is synced to disk. After a power failure, the next build finds damaged files by the digests in
@@ -180,7 +190,7 @@ class TaskWriter:
         Args:
             builder: Engine, device and versions, see `worker.identity`.
         """
-        entries = {}
+        entries: dict[str, ShardEntry] = {}
         if self._shards[0].samples:
             for shard in self._shards:
                 entries[shard.view] = shard.close()
@@ -188,11 +198,17 @@ class TaskWriter:
                 shard.publish()
         else:
             self.abandon()
-        record = {
-            "task": self._task.name, "split": self._task.split, "shards": entries, "audio_seconds": self._seconds,
-            "unused_seconds": self._unused.tolist(), "quarantined": self._quarantined, "remarks": self._remarks,
-            "crc32": self._crc32, "builder": dict(builder),
-        }  # fmt: skip
+        record: TaskRecord = {
+            "task": self._task.name,
+            "split": self._task.split,
+            "shards": entries,
+            "audio_seconds": self._seconds,
+            "unused_seconds": self._unused.tolist(),
+            "quarantined": self._quarantined,
+            "remarks": self._remarks,
+            "crc32": self._crc32,
+            "builder": builder,
+        }
         atomic.write_bytes(
             record_path(self._folder, self._task), atomic.json_bytes(record, indent=2), lasting=False
         )
@@ -206,12 +222,20 @@ class TaskWriter:
             shard.abandon()
 
 
-def _segment(clip: Clip) -> dict[str, Any]:
+class _Segment(TypedDict):
+    path: str
+    start: NotRequired[float | None]
+    end: NotRequired[float | None]
+
+
+def _segment(clip: Clip) -> _Segment:
     """Return the path of a clip and, if it is a segment, its start and end in seconds."""
-    return {"path": clip.path, **({"start": clip.start, "end": clip.end} if clip.is_segment else {})}
+    if clip.is_segment:
+        return {"path": clip.path, "start": clip.start, "end": clip.end}
+    return {"path": clip.path}
 
 
-def parse_record(data: bytes, task: ShardTask) -> dict[str, Any]:
+def parse_record(data: bytes, task: ShardTask) -> TaskRecord:
     """Parse the record of a task.
 
     Raises:
@@ -224,7 +248,7 @@ def parse_record(data: bytes, task: ShardTask) -> dict[str, Any]:
         names.get(view) != entry["file"] for view, entry in record["shards"].items()
     ):
         raise DamagedFile(f"{where} is of another task")
-    return dict(record)
+    return record
 
 
 def record_path(folder: AnyPath, task: ShardTask) -> AnyPath:

@@ -8,7 +8,6 @@ import math
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -158,18 +157,15 @@ def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str
     Returns:
         Bytes of the set by option, such as `--slices 0`; empty if there is no such option.
     """
-    none = {"slices": 0, "slice_seconds": None, "slice_overlap": 0.0}
-    changes: dict[str, dict[str, Any]] = {}
+    unsliced = dataclasses.replace(config, slices=0, slice_seconds=None, slice_overlap=0.0)
+    configs: dict[str, SpectrogramConfig] = {}
     if config.slices or config.slice_seconds is not None:
-        changes["--slices 0"] = none
+        configs["--slices 0"] = unsliced
     if config.image_size > SMALL:
-        changes[f"--image-size {SMALL}"] = {"image_size": SMALL}
-    if len(changes) == 2:
-        changes[" ".join(changes)] = {**none, "image_size": SMALL}
-    return {
-        option: summarize(planned, found, dataclasses.replace(config, **change), "").bytes
-        for option, change in changes.items()
-    }
+        configs[f"--image-size {SMALL}"] = dataclasses.replace(config, image_size=SMALL)
+    if len(configs) == 2:
+        configs[" ".join(configs)] = dataclasses.replace(unsliced, image_size=SMALL)
+    return {option: summarize(planned, found, changed, "").bytes for option, changed in configs.items()}
 
 
 def describe(summary: Summary) -> list[str]:
@@ -191,7 +187,8 @@ def describe(summary: Summary) -> list[str]:
         )
     if summary.unreadable:
         lines.append(
-            f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: these clips will be quarantined"
+            f"headers   {summary.unreadable:,} of {summary.headers:,} are unreadable: these clips will be "
+            "quarantined"
         )
     if config.slice_seconds is None:
         sliced = f"{config.slices} slices" if config.slices else "no slices"
@@ -199,7 +196,10 @@ def describe(summary: Summary) -> list[str]:
         overlap = f" that overlap by {100 * config.slice_overlap:g} %" if config.slice_overlap else ""
         sliced = f"slices of {config.slice_seconds:g} s{overlap}"
     fit = "" if config.fit_seconds is None else f", fit {config.fit} to {config.fit_seconds:g} s"
-    window = f"{config.sample_rate:,} Hz, window {config.n_fft}, hop {config.hop_length}, {config.frequency_scale} frequency"
+    window = (
+        f"{config.sample_rate:,} Hz, window {config.n_fft}, hop {config.hop_length}, "
+        f"{config.frequency_scale} frequency"
+    )
     pixels = f"{config.image_size} x {config.image_size} pixels"
     lines.append(f"settings  {window}, {pixels}, {sliced}{fit}{', features' if config.features else ''}")
     if summary.chosen:
@@ -232,8 +232,9 @@ def brief(summary: Summary) -> list[str]:
         lengths += f", {rates[0]:,} Hz" if len(rates) == 1 else f", {min(rates):,} to {max(rates):,} Hz"
     images = sum(summary.images.values())
     times = f" ({_times(summary)} the audio)" if summary.audio_bytes else ""
+    size = summary.config.image_size
     lines = [
-        f"{_clips(summary.clips)}{lengths}: {images:,} images of {summary.config.image_size} x {summary.config.image_size}, "
+        f"{_clips(summary.clips)}{lengths}: {images:,} images of {size} x {size}, "
         f"about {_bytes_text(summary.bytes)}{times}"
     ]
     if summary.chosen:
@@ -256,13 +257,13 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         black = f": {100 * (1 - rate / config.sample_rate):.0f} % of each image is black"
         share = black if config.frequency_scale == "linear" else ""
         messages.append(
-            f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less and are silent "
-            f"above {rate // 2:,} Hz{share}: use --sample-rate auto, or {rate}"
+            f"{low:,} of {sum(summary.rates.values()):,} clips are recorded at {rate:,} Hz or less and are "
+            f"silent above {rate // 2:,} Hz{share}: use --sample-rate auto, or {rate}"
         )
     if summary.too_long:
         messages.append(
-            f"{_clips(summary.too_long)} longer than {summary.max_minutes:g} minutes will be quarantined: use a larger "
-            "--max-clip-minutes, or columns start and end in --labels"
+            f"{_clips(summary.too_long)} longer than {summary.max_minutes:g} minutes will be quarantined: "
+            "use a larger --max-clip-minutes, or columns start and end in --labels"
         )
     window = config.n_fft / config.sample_rate
     if (
@@ -270,7 +271,8 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         and config.fitted(round(summary.lengths[1] * config.sample_rate)) < config.n_fft
     ):
         messages.append(
-            f"half of the clips are shorter than a window of {window:.3g} s: use a smaller --n-fft (and --hop-length)"
+            f"half of the clips are shorter than a window of {window:.3g} s: use a smaller --n-fft (and "
+            "--hop-length)"
         )
     elif summary.slice_length is not None and summary.slice_length < max(window, SHORTEST_SLICE) * 0.95:
         than = f"a window ({window:.3g} s)" if summary.slice_length < window else f"{SHORTEST_SLICE:g} s"
@@ -279,17 +281,19 @@ def warnings(summary: Summary, free: int | None, remedies: dict[str, int]) -> li
         )
     if config.fit == "stretch" and summary.lengths is not None and summary.spread > SPREAD:
         messages.append(
-            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are stretched to one width: use --slice-seconds "
-            "or --fit crop for one time scale"
+            f"clips of {summary.lengths[0]:.2g} to {summary.lengths[2]:.3g} s are stretched to one width: "
+            "use --slice-seconds or --fit crop for one time scale"
         )
     if summary.bytes > max(LARGE, LARGE_SHARE * summary.audio_bytes) and remedies:
         options = ", ".join(f"{option} ({_bytes_text(size)})" for option, size in remedies.items())
         messages.append(
-            f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: use {options}"
+            f"the set is {_times(summary)} as large as the audio, about {_bytes_text(summary.bytes)}: use "
+            f"{options}"
         )
     if free is not None and summary.bytes > free:
         messages.append(
-            f"the set needs about {_bytes_text(summary.bytes)}, and {_bytes_text(free)} are free: choose another --out"
+            f"the set needs about {_bytes_text(summary.bytes)}, and {_bytes_text(free)} are free: choose "
+            "another --out"
         )
     return [f"warning: {message}" for message in messages]
 

@@ -60,7 +60,8 @@ class Survey:
 
     def samples(self, config: SpectrogramConfig) -> list[int]:
         """Compute the number of audio samples of each readable clip at the sample rate of `config`."""
-        return np.ceil(self.seconds * config.sample_rate).astype(np.int64).tolist()
+        samples: list[int] = np.ceil(self.seconds * config.sample_rate).astype(np.int64).tolist()
+        return samples
 
 
 EMPTY = Survey(0, np.empty(0, np.int64), [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,13 +14,14 @@ from shardwave.shards.build.shard_task import sample_meta
 from shardwave.shards.build.writer import Row, Shard, write_set
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format.layout import NPY_HEADER, clip_key, is_url, padded
+from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.shard_writer import Fields
 from shardwave.shards.sources import check_regular
 from shardwave.shards.sources import table as source
 from shardwave.shards.splits import assign
 
 
-def build_table(table: Path | str, out: Path | str, options: BuildOptions | None = None) -> dict[str, Any]:
+def build_table(table: Path | str, out: Path | str, options: BuildOptions | None = None) -> Manifest:
     """Build a shard set from a CSV or Parquet table with one row per clip.
 
     The samples have one view, `full`, and one array field, `features.npy`.
@@ -73,10 +73,16 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
                 numbers = rows[order][shard[order] == index]
                 yield str(split), "full", index, map(row, numbers.tolist())
 
-    described_by = {
-        "config": {"table": names}, "engine": None, "device": None, "seed": seed, "classes": classes, "feature_names": names,
-        "clips": len(clips), "audio_seconds": 0.0,
-    }  # fmt: skip
+    description: SetDescription = {
+        "config": {"table": names},
+        "engine": None,
+        "device": None,
+        "seed": seed,
+        "classes": classes,
+        "feature_names": names,
+        "clips": len(clips),
+        "audio_seconds": 0.0,
+    }
     return write_set(
-        Path(out), shards(), fields, described_by, samples=len(clips), overwrite=options.overwrite
+        Path(out), shards(), fields, description, samples=len(clips), overwrite=options.overwrite
     )

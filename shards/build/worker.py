@@ -23,8 +23,11 @@ from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.shard_task import ShardTask
+from shardwave.shards.format.manifest import Identity
+from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
 
+Built = tuple[TaskRecord, bool]  # a task's record, and whether it was finished before
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -94,7 +97,7 @@ class Builder:
         """Load and compile the engine for 16-bit integers if it accepts them, else for floats."""
         self.engine([np.ones(self.spec.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
 
-    def build(self, task: ShardTask) -> tuple[dict[str, Any], bool]:
+    def build(self, task: ShardTask) -> Built:
         """Build a task, unless it was finished before.
 
         Returns:
@@ -120,7 +123,7 @@ class Builder:
         finally:
             self.slot.clips = self.slot.bad = self.slot.seconds = 0  # the record replaces the counts
 
-    def _build(self, task: ShardTask) -> dict[str, Any]:
+    def _build(self, task: ShardTask) -> TaskRecord:
         spec, slot = self.spec, self.slot
         with set_storage.open_task(spec.audio, spec.folder, task, spec.config) as (writer, paths):
             for i, made in self.engine.stream(self._noted(task, paths), summed=True, limits=spec.limits):
@@ -169,9 +172,9 @@ def warm_up() -> None:
     gc.freeze()  # garbage collections skip the objects of the libraries
 
 
-def build(task: ShardTask) -> tuple[dict[str, Any], bool]:
+def build(task: ShardTask) -> Built:
     """Build a task in this worker, see `Builder.build`."""
-    built: tuple[dict[str, Any], bool] = _own.builder.build(task)
+    built: Built = _own.builder.build(task)
     return built
 
 
@@ -191,7 +194,7 @@ def _crc32_of(path: Path, size: int, mtime_ns: int) -> int:
 
 
 @functools.cache
-def identity(engine: str, device: str) -> dict[str, Any]:
+def identity(engine: str, device: str) -> Identity:
     """Return engine, device, CPU capability and library versions, on which the bytes of a set depend.
 
     Args:
@@ -233,7 +236,7 @@ def disk_error(error: OSError, folder: AnyPath) -> ShardwaveError:
     """Return the error for a failed write below a folder."""
     if error.errno in FULL:
         return ShardwaveError(
-            f"no space left while writing {folder} ({error.strerror}): free some space, then run the same command again "
-            "to finish it"
+            f"no space left while writing {folder} ({error.strerror}): free some space, then run the same "
+            "command again to finish it"
         )
     return ShardwaveError(f"{folder} could not be written: {error}; run the same command again to finish it")

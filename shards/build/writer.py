@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from shardwave.common.progress import bar
 from shardwave.shards.build import folder, lock
 from shardwave.shards.build.finish import complete, write_lines
 from shardwave.shards.format.layout import QUARANTINE
+from shardwave.shards.format.manifest import BuildDescription, Manifest, SetDescription, ShardEntry, Splits
 from shardwave.shards.format.shard_writer import Fields, ShardWriter
 from shardwave.shards.read.shardset import ShardSet
 
@@ -35,19 +36,18 @@ def write_set(
     out: Path,
     shards: Iterable[Shard],
     fields: Fields,
-    described_by: Mapping[str, Any],
+    description: SetDescription,
     *,
     samples: int,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write a shard set. After an interruption, another call starts again.
 
     Args:
         out: Folder of the set.
         shards: The shards.
         fields: Type and shape of each array field.
-        described_by: Entries of the manifest: config, engine, device, seed, classes, feature_names, clips,
-            audio_seconds.
+        description: Entries of the manifest.
         samples: Number of samples, for the progress bar.
         overwrite: Replace a set in the folder.
 
@@ -64,12 +64,13 @@ def write_set(
         with lock.hold(out):
             folder.clean_temporaries(out)
             folder.prepare_anew(out, overwrite=overwrite)
-            splits: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+            splits: Splits = defaultdict(lambda: defaultdict(list))
             with bar(total=samples, unit="sample", desc=out.name) as progress:
                 for split, view, index, rows in shards:
                     splits[split][view].append(_write_shard(out, split, view, index, rows, fields, progress))
             write_lines(out / QUARANTINE, [])
-            return complete(out, {**described_by, "quarantined": 0, "remarks": 0}, fields, splits)
+            built = cast(BuildDescription, {**description, "quarantined": 0, "remarks": 0})
+            return complete(out, built, fields, splits)
 
 
 def write_array_set(
@@ -81,7 +82,7 @@ def write_array_set(
     field: str = "npy",
     device: str = "cpu",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Manifest:
     """Write a copy of a shard set with other arrays, such as the outputs of a network.
 
     Keys, classes, clip numbers, json fields and the distribution to shards are those of the parent.
@@ -105,13 +106,15 @@ def write_array_set(
     """
     first = next(iter(arrays.values()))
     fields: Fields = {field: (first.dtype.name, tuple(first.shape[1:]))}
-    inherited = ("seed", "classes", "clips", "audio_seconds")
-    described_by = {
+    description: SetDescription = {
         "config": {**config, "parent": parent.fingerprint},
         "engine": None,
         "device": device,
         "feature_names": [],
-        **{name: parent.manifest[name] for name in inherited},
+        "seed": parent.manifest["seed"],
+        "classes": parent.classes,
+        "clips": parent.manifest["clips"],
+        "audio_seconds": parent.manifest["audio_seconds"],
     }
 
     def shards() -> Iterator[Shard]:
@@ -138,13 +141,13 @@ def write_array_set(
                 start += len(rows)
 
     return write_set(
-        out, shards(), fields, described_by, samples=sum(map(len, arrays.values())), overwrite=overwrite
+        out, shards(), fields, description, samples=sum(map(len, arrays.values())), overwrite=overwrite
     )
 
 
 def _write_shard(
     out: Path, split: str, view: str, index: int, rows: Iterable[Row], fields: Fields, progress: Any
-) -> dict[str, Any]:
+) -> ShardEntry:
     shard = ShardWriter(out, split, view, index, fields)
     try:
         for row in rows:

@@ -1,4 +1,4 @@
-"""The field index of each tar: offset and length of each field of each sample, and the class and clip columns.
+"""The field index of each tar: offset and length of each field of each sample, and columns of class and clip.
 
 Layout, little-endian: magic (8 bytes), length of the JSON header (uint32), CRC-32 of all following bytes with
 the header length as start value (uint32), JSON header padded so that it ends at a multiple of 64 bytes, then

@@ -28,7 +28,13 @@ TEMPORARY = re.compile(
 
 
 def shard_name(split: str, view: str, index: int) -> str:
-    """Return the stem of the names of a shard's three files."""
+    """Return the stem of the names of a shard's three files, as `train-full-0003`.
+
+    Args:
+        split: Split of the samples.
+        view: View of the samples.
+        index: Number of the shard within split and view.
+    """
     return f"{split}-{view}-{index:04d}"
 
 

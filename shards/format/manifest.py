@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict, TypeGuard
 
 import numpy as np
 
 from shardwave.common import typed
+from shardwave.common.environment import Environment
 from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.typed import Json
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format.index import MAX_TAR
 from shardwave.shards.format.layout import (
@@ -35,10 +37,6 @@ Digest = Annotated[str, typed.Pattern("[0-9a-f]{64}")]
 DTYPES = frozenset(
     ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 )
-OWN_FIELDS: dict[str, dict[str, Any]] = {
-    "cls": {"dtype": "int64", "shape": []},
-    "json": {"dtype": "json", "shape": []},
-}
 
 
 class ShardEntry(TypedDict):
@@ -60,31 +58,60 @@ class Field(TypedDict):
     shape: list[Annotated[int, typed.Range(0, 2**31 - 1)]]
 
 
-class Manifest(TypedDict):
-    """The fields of manifest.json."""
+OWN_FIELDS: dict[str, Field] = {
+    "cls": {"dtype": "int64", "shape": []},
+    "json": {"dtype": "json", "shape": []},
+}
 
-    format: str
-    fingerprint: str
-    set_id: str
-    config: dict[str, Any] | None
+
+class Identity(TypedDict):
+    """Engine, device and library versions of a worker, on which the bytes of a set depend."""
+
+    engine: str
+    device: str
+    device_name: str
+    cpu_capability: str
+    versions: dict[str, str]
+
+
+class SetDescription(TypedDict):
+    """The fields of manifest.json that describe the content of a set."""
+
+    config: Json | None
     engine: str | None
     device: str | None
     seed: int
     classes: list[str]
     feature_names: list[str]
-    fields: dict[str, Field]
-    splits: dict[str, dict[str, list[ShardEntry]]]
     clips: typed.Count
     audio_seconds: Annotated[float, typed.Range(0)]
+
+
+class BuildDescription(SetDescription):
+    """The fields of manifest.json that describe the content of a set and its build."""
+
     quarantined: typed.Count
     remarks: typed.Count
     unused_seconds: NotRequired[dict[str, Annotated[float, typed.Range(0)]]]  # by view
-    options: NotRequired[dict[str, Any]]
-    builders: NotRequired[list[dict[str, Any]]]
-    environment: dict[str, Any]
+    options: NotRequired[Json]
+    builders: NotRequired[list[Identity]]
 
 
-def fingerprint(config: dict[str, Any] | None) -> str:
+Splits = dict[str, dict[str, list[ShardEntry]]]  # shards by split and view
+
+
+class Manifest(BuildDescription):
+    """The fields of manifest.json."""
+
+    format: str
+    fingerprint: str
+    set_id: str
+    fields: dict[str, Field]
+    splits: Splits
+    environment: Environment
+
+
+def fingerprint(config: Json | None) -> str:
     """Return the hash of a configuration and the format's version, as 16 hexadecimal digits.
 
     Args:
@@ -108,12 +135,12 @@ def set_id(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+def entries(manifest: Manifest) -> list[ShardEntry]:
     """Return the entries of all shards of a manifest."""
     return [entry for views in manifest["splits"].values() for shards in views.values() for entry in shards]
 
 
-def write(folder: AnyPath, manifest: dict[str, Any]) -> None:
+def write(folder: AnyPath, manifest: Manifest) -> None:
     """Check a manifest and write it to the folder of its set. This marks the set as finished.
 
     Raises:
@@ -123,7 +150,7 @@ def write(folder: AnyPath, manifest: dict[str, Any]) -> None:
     atomic.write_json(folder / MANIFEST, manifest)
 
 
-def read(folder: AnyPath) -> dict[str, Any]:
+def read(folder: AnyPath) -> Manifest:
     """Read and check the manifest of the set in a folder.
 
     Raises:
@@ -148,7 +175,7 @@ def read(folder: AnyPath) -> dict[str, Any]:
     return parse(data, str(path))
 
 
-def parse(data: bytes, where: str) -> dict[str, Any]:
+def parse(data: bytes, where: str) -> Manifest:
     """Parse and check a manifest.
 
     Args:
@@ -159,20 +186,20 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
         UsageError: The file is not the manifest of a shard set.
         ShardwaveError: The manifest is damaged, of another format, or contradicts itself.
     """
-    manifest = typed.parse(data, where)
-    if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("shardwave-"):
+    value = typed.parse(data, where)
+    if not isinstance(value, dict) or not str(value.get("format", "")).startswith("shardwave-"):
         raise UsageError(f"{where} is not the manifest of a shard set")
-    if manifest["format"] != FORMAT:
+    if value["format"] != FORMAT:
         raise ShardwaveError(
-            f"{where}: this version reads format {FORMAT}, the set has {manifest['format']}: build it again"
+            f"{where}: this version reads format {FORMAT}, the set has {value['format']}: build it again"
         )
-    typed.check(manifest, Manifest, where)
+    manifest = typed.check(value, Manifest, where)
     expected = fingerprint(manifest["config"])
     if manifest["fingerprint"] != expected:
         raise ShardwaveError(
             f"{where}: the fingerprint does not fit the configuration (it is {manifest['fingerprint']}, the "
-            f"configuration gives {expected}): the manifest was changed by hand or damaged: restore it, or build the set "
-            "again"
+            f"configuration gives {expected}): the manifest was changed by hand or damaged: restore it, or "
+            "build the set again"
         )
     if is_spectrogram(manifest["config"]):
         typed.build(SpectrogramConfig, manifest["config"], f"{where}: its config")
@@ -183,18 +210,19 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
     content = set_id(manifest)
     if manifest["set_id"] != content:
         raise ShardwaveError(
-            f"{where}: the set id does not fit the listed shards and classes (it is {manifest['set_id']}, they "
-            f"give {content}): the manifest was changed by hand or damaged: restore it, or build the set again"
+            f"{where}: the set id does not fit the listed shards and classes (it is {manifest['set_id']}, "
+            f"they give {content}): the manifest was changed by hand or damaged: restore it, or build the "
+            "set again"
         )
     return manifest
 
 
-def is_spectrogram(config: dict[str, Any] | None) -> bool:
+def is_spectrogram(config: Json | None) -> TypeGuard[Json]:
     """Return whether a set's configuration is a SpectrogramConfig, as in all sets built from audio."""
     return set(config or {}) == set(SpectrogramConfig.__dataclass_fields__)
 
 
-def _check_parts(manifest: dict[str, Any]) -> None:
+def _check_parts(manifest: Manifest) -> None:
     """Raise ValueError for classes, fields or shards that are contradictory or not supported."""
     if len(set(manifest["classes"])) != len(manifest["classes"]):
         raise ValueError("a class is named twice")
@@ -227,5 +255,6 @@ def _check_parts(manifest: dict[str, Any]) -> None:
                 seen.add(shard["file"])
                 if shard["samples"] * record + 2 * BLOCK > shard["bytes"]:
                     raise ValueError(
-                        f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples of {record} bytes"
+                        f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples "
+                        f"of {record} bytes"
                     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from shardwave.common import typed
+from shardwave.common.typed import Json
 from shardwave.shards.format.layout import SPLIT
-from shardwave.shards.format.manifest import ShardEntry
+from shardwave.shards.format.manifest import Identity, ShardEntry
 
 Time = Annotated[int, typed.Range(-(2**63), 2**63 - 1)]
 Checksum = Annotated[int, typed.Range(0, 2**32 - 1)]
@@ -50,7 +51,7 @@ class RemarkEntry(TypedDict):
 class PlanHead(TypedDict):
     """First line of plan.jsonl and inputs.jsonl: the options of the build."""
 
-    options: dict[str, Any]
+    options: Json
 
 
 class PlanLine(TypedDict):
@@ -83,7 +84,7 @@ class TaskRecord(TypedDict):
     remarks: list[RemarkEntry]
     unused_seconds: list[Annotated[float, typed.Range(0)]]  # audio in no full view, and audio in no slice
     crc32: dict[str, Checksum]
-    builder: dict[str, Any]
+    builder: Identity
     objects: NotRequired[dict[str, list[int | str]]]  # name -> [size, version], in an object store
 
 

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from shardwave.shards.format.index import Index, dali_index
 from shardwave.shards.format.layout import DALI_INDEX, INDEX, TAR, npy_header, shard_name
+from shardwave.shards.format.manifest import ShardEntry
 from shardwave.shards.format.tar_writer import TarWriter
 
 Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, shape)
@@ -47,7 +48,6 @@ class ShardWriter:
         self._cls: list[int] = []
         self._clip: list[int] = []
         self._keys: list[str] = []
-        self._entry: dict[str, Any] = {}
 
     def add(
         self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
@@ -84,25 +84,32 @@ class ShardWriter:
         self._keys.append(key)
         self.samples += 1
 
-    def close(self) -> dict[str, Any]:
-        """Complete the files under their temporary names; returns the shard's `manifest.ShardEntry`."""
+    def close(self) -> ShardEntry:
+        """Complete the files under their temporary names; returns the shard's entry in the manifest."""
         size, digest = self._tar.close()
         columns = {
             name: np.array(positions, np.int64).reshape(-1, 2) for name, positions in self._positions.items()
         }
         index = Index(
-            size, digest, np.array(self._cls, np.int64), np.array(self._clip, np.int64),
-            {name: column[:, 0] for name, column in columns.items()}, {name: column[:, 1] for name, column in columns.items()},
-        )  # fmt: skip
+            size,
+            digest,
+            np.array(self._cls, np.int64),
+            np.array(self._clip, np.int64),
+            {name: column[:, 0] for name, column in columns.items()},
+            {name: column[:, 1] for name, column in columns.items()},
+        )
         names = [[f"{key}.{name}" for name in self._order] for key in self._keys]
         files = {INDEX: index.to_bytes(), DALI_INDEX: dali_index(names, index)}
         for suffix, data in files.items():
             self._temporary(suffix).write_bytes(data)
-        self._entry = {
-            "file": self.stem + TAR, "samples": self.samples, "bytes": size, "blake3": digest,
-            "index_blake3": blake3(files[INDEX]).hexdigest(), "idx_blake3": blake3(files[DALI_INDEX]).hexdigest(),
-        }  # fmt: skip
-        return self._entry
+        return {
+            "file": self.stem + TAR,
+            "samples": self.samples,
+            "bytes": size,
+            "blake3": digest,
+            "index_blake3": blake3(files[INDEX]).hexdigest(),
+            "idx_blake3": blake3(files[DALI_INDEX]).hexdigest(),
+        }
 
     def publish(self) -> None:
         """Rename the files to their final names; call `close` before."""
@@ -119,13 +126,13 @@ class ShardWriter:
         return self.folder / f".{self.stem}{suffix}.{os.getpid()}.tmp"
 
 
-def files_of(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+def files_of(entry: ShardEntry) -> list[tuple[str, str]]:
     """Return (name, BLAKE3 digest) of each of the three files of a shard.
 
     Args:
         entry: Manifest entry of the shard.
     """
-    stem = str(entry["file"]).removesuffix(TAR)
+    stem = entry["file"].removesuffix(TAR)
     return [
         (stem + TAR, entry["blake3"]),
         (stem + INDEX, entry["index_blake3"]),

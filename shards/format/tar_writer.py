@@ -88,7 +88,7 @@ def _header(name: str, size: int) -> bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _template(size: int) -> tuple[bytes, bytes, int]:
-    """Return the header from byte 100 on, before and after the checksum, and the checksum without the name."""
+    """Return the header from byte 100 on, before and after the checksum, and the checksum without name."""
     if size >= 8**11:
         raise ValueError(f"USTAR members hold less than 8 GiB, got {size} bytes")
     start = b"0000644\0" + b"0000000\0" * 2 + b"%011o\0" % size + b"%011o\0" % 0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from blake3 import blake3
@@ -16,21 +15,30 @@ from shardwave.shards.format import index
 from shardwave.shards.format.decode_sample import decode_field
 from shardwave.shards.format.digest import file_digest
 from shardwave.shards.format.layout import INDEX, TAR
+from shardwave.shards.format.manifest import Manifest, ShardEntry
 from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.format.tar_reader import members
 from shardwave.shards.read.shardset import ShardSet
 
 
-def verify(opened: ShardSet) -> dict[str, Any]:
+class Verified(TypedDict):
+    """Identity and size of a set in which every byte was checked."""
+
+    set: str  # folder or URL
+    fingerprint: str
+    set_id: str
+    shards: int
+    samples: int
+    bytes: int
+    clips: int
+
+
+def verify(opened: ShardSet) -> Verified:
     """Check every file, sample and field of a set.
 
     Args:
         opened: The set; files of a set at a URL that are missing in the cache are fetched.
-
-    Returns:
-        `set` (folder or URL), `fingerprint` and `set_id`, and the numbers of `shards`, `samples`, `bytes` and
-        `clips`.
 
     Raises:
         ShardwaveError: A file is missing or changed; a sample or field is missing, duplicated, damaged or
@@ -56,12 +64,14 @@ def verify(opened: ShardSet) -> dict[str, Any]:
             f"{contents['clips']}: build the set again"
         )
     samples = sum(shard.entry["samples"] for shard in shards)
-    counts = {"shards": len(shards), "samples": samples, "bytes": total, "clips": len(seen.clips)}
     return {
         "set": opened.location,
         "fingerprint": contents["fingerprint"],
         "set_id": contents["set_id"],
-        **counts,
+        "shards": len(shards),
+        "samples": samples,
+        "bytes": total,
+        "clips": len(seen.clips),
     }
 
 
@@ -76,9 +86,7 @@ class _Seen(NamedTuple):
 class _Shard:
     """A shard to be checked against its entry in the manifest."""
 
-    def __init__(
-        self, folder: Path, split: str, view: str, entry: Mapping[str, Any], contents: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, split: str, view: str, entry: ShardEntry, contents: Manifest) -> None:
         self.path = folder / entry["file"]
         self.split, self.view, self.entry, self.manifest = split, view, entry, contents
         self.fields = contents["fields"]
@@ -100,8 +108,8 @@ class _Shard:
         positions = index.read(self.path.with_name(self.path.name.removesuffix(TAR) + INDEX))
         number, current = -1, ""
         fields: dict[str, bytes] = {}
-        with open(self.path, "rb") as file:
-            for member in members(file, str(self.path)):
+        with open(self.path, "rb") as tar:
+            for member in members(tar, str(self.path)):
                 key, _, name = member.name.partition(".")
                 if key != current:
                     if number >= 0:
@@ -124,7 +132,8 @@ class _Shard:
             self._sample(number, current, fields, positions, seen)
         if number + 1 != self.entry["samples"] or len(positions) != self.entry["samples"]:
             self._fail(
-                f"{number + 1} samples, {len(positions)} in the index, but the manifest says {self.entry['samples']}"
+                f"{number + 1} samples, {len(positions)} in the index, but the manifest says "
+                f"{self.entry['samples']}"
             )
 
     def _sample(
@@ -153,7 +162,8 @@ class _Shard:
         label = None if cls == -1 else classes[cls] if 0 <= cls < len(classes) else False
         if label != meta["label"] or cls != positions.cls[number]:
             self._fail(
-                f"the class of {key} is {cls}, its label {meta['label']!r}, its class in the index {positions.cls[number]}"
+                f"the class of {key} is {cls}, its label {meta['label']!r}, its class in the index "
+                f"{positions.cls[number]}"
             )
         if meta["view"] != self.view:
             self._fail(f"{key} is of view {meta['view']}, but the shard of view {self.view}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -20,9 +20,34 @@ from shardwave.shards.storage import scratch
 PARITY = (0.999, 4)  # required fraction of pixels within 1 level, maximum difference in levels
 
 
-def compare(
-    set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12
-) -> dict[str, Any]:
+class Worst(TypedDict):
+    """The sample with the largest difference."""
+
+    levels: int
+    key: str | None  # None: no sample differs
+
+
+class Differences(TypedDict):
+    """Differences between the samples of two sets."""
+
+    samples: int  # number compared
+    identical: int  # number of samples
+    within_1: float  # fraction of pixels that differ by at most 1 level of 255
+    worst: Worst
+    unlike: list[str]  # keys and names of samples that only one side has
+
+
+class Comparison(Differences):
+    """Comparison of a set with its audio."""
+
+    clips: int  # number compared
+    missing: list[str]  # paths of missing files
+    verdict: str  # `identical`, `within tolerance` or `different`
+    compared_with: str  # engine and device
+    built_with: str  # engine and device
+
+
+def compare(set_path: Path | str, audio: Path | str, key: str | None = None, clips: int = 12) -> Comparison:
     """Recompute samples from the audio and compare them with the stored ones, pixel by pixel.
 
     The engine is that of the set; if it is not available on this machine, it is the engine selected by
@@ -33,13 +58,6 @@ def compare(
         audio: The audio folder that the set was built from.
         key: Key or path of a clip; None compares several clips.
         clips: Number of clips to compare, evenly spread over the set, if `key` is None.
-
-    Returns:
-        `clips` and `samples` (numbers compared), `identical` (number of samples), `within_1` (fraction of
-        pixels that differ by at most 1 level of 255), `worst` (largest difference in `levels`, and the `key`
-        of its sample), `missing` (paths of missing files), `unlike` (keys and names of samples that only one
-        side has), `verdict` (`identical`, `within tolerance` or `different`), and the engines and devices
-        `compared_with` and `built_with`.
 
     Raises:
         UsageError: The set was not built from audio, the audio folder or all selected files are missing, or
@@ -56,12 +74,14 @@ def compare(
     for meta in metas:
         if PurePosixPath(meta["path"]).is_absolute() or ".." in PurePosixPath(meta["path"]).parts:
             raise ShardwaveError(
-                f"{set_path}: the path of a sample must be below the audio folder, got {meta['path']}: run verify"
+                f"{set_path}: the path of a sample must be below the audio folder, got {meta['path']}: "
+                "run verify"
             )
     missing = [meta["path"] for meta in metas if not (audio / meta["path"]).exists()]
     if len(missing) == len(metas):
         raise UsageError(
-            f"--against {audio}: the folder does not contain {missing[0]}; give the folder that the set was built from"
+            f"--against {audio}: the folder does not contain {missing[0]}; give the folder that the set was "
+            "built from"
         )
     present = [
         (view, row, meta)
@@ -76,16 +96,16 @@ def compare(
         compared = _compare(
             opened, recomputed, {int(view.clip[row]): clip_of_sample(meta) for view, row, meta in present}
         )
-    compared["missing"] = missing
     share, most = PARITY
     tolerable = (
         compared["worst"]["levels"] <= most and compared["within_1"] >= share and not compared["unlike"]
     )
     same = compared["identical"] == compared["samples"] and not compared["unlike"]
-    compared["verdict"] = "identical" if same else "within tolerance" if tolerable else "different"
     return {
         "clips": len(present),
         **compared,
+        "missing": missing,
+        "verdict": "identical" if same else "within tolerance" if tolerable else "different",
         "compared_with": engine,
         "built_with": f"{opened.manifest['engine']} on {opened.manifest['device']}",
     }
@@ -105,7 +125,7 @@ def _recompute(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) -
     from shardwave.preprocess.engines.registry import resolve
     from shardwave.shards.build.builder import BuildOptions, build
 
-    engine, device = opened.manifest["engine"], opened.manifest["device"]
+    engine, device = opened.manifest["engine"] or "auto", opened.manifest["device"] or "auto"
     try:
         engine, device = resolve(engine, device)
     except UsageError:  # engine or device of the set is not available here
@@ -117,7 +137,7 @@ def _recompute(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) -
     return open_set(folder / "set"), f"{engine} on {device}"
 
 
-def _compare(opened: ShardSet, recomputed: ShardSet, clips: dict[int, Clip]) -> dict[str, Any]:
+def _compare(opened: ShardSet, recomputed: ShardSet, clips: dict[int, Clip]) -> Differences:
     """Compare the samples of two sets by clip and slice; `clips` maps clip numbers of `opened` to clips."""
     samples_by_slice: dict[tuple[Clip, int | None], tuple[View, int]] = {}
     for view_name in recomputed.views:
@@ -127,7 +147,7 @@ def _compare(opened: ShardSet, recomputed: ShardSet, clips: dict[int, Clip]) -> 
             samples_by_slice[clip_of_sample(meta), meta["slice"]] = (view, number)
     samples = identical = 0
     pixels = np.zeros(256, np.int64)
-    worst: dict[str, Any] = {"levels": 0, "key": None}
+    worst: Worst = {"levels": 0, "key": None}
     unlike = []
     for view_name in opened.views:
         view = opened.view(opened.splits, view_name)
@@ -158,7 +178,7 @@ def _compare(opened: ShardSet, recomputed: ShardSet, clips: dict[int, Clip]) -> 
     }
 
 
-def describe(comparison: dict[str, Any]) -> str:
+def describe(comparison: Comparison) -> str:
     """Format the result of `compare` as text for a terminal."""
     worst, samples = (
         comparison["worst"],
@@ -168,7 +188,8 @@ def describe(comparison: dict[str, Any]) -> str:
     within = f"{100 * comparison['within_1']:.4f} % within 1 level of 255"
     lines = [
         f"{comparison['verdict']}: {comparison['clips']} clips, {samples}",
-        f"  compared     built with {comparison['built_with']}, recomputed with {comparison['compared_with']}",
+        f"  compared     built with {comparison['built_with']}, "
+        f"recomputed with {comparison['compared_with']}",
         f"  pixels       {within}; largest difference: {worst['levels']}{key}",
     ]
     lines += [f"  missing      {one_line(path)}" for path in comparison["missing"][:5]]

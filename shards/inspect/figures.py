@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -32,16 +32,29 @@ TILE, GAP, LABEL = (
 INK, FAINT = "#222222", "#777777"
 
 
-def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, Any]:
+class SampleFigure(SampleMeta):
+    """A figure of a clip: metadata of its full view, and what the figure shows."""
+
+    key: str
+    png: str
+    slices: int  # number of slices of the clip
+
+
+class Sheet(TypedDict):
+    """A contact sheet."""
+
+    png: str
+    samples: int  # number drawn
+    classes: int  # number drawn
+
+
+def draw_sample(set_path: Path | str, key: str, png: Path | str) -> SampleFigure:
     """Draw the full view of a clip, with its slices below it, into a PNG file.
 
     Args:
         set_path: The set's folder or URL.
         key: Key of a sample of the clip, or the path of the clip.
         png: The file to write.
-
-    Returns:
-        `key`, `png`, `slices` (number) and the metadata of the full view.
 
     Raises:
         UsageError: The set contains no spectrograms, or there is no such sample.
@@ -73,7 +86,11 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     )
     rate = [f"{meta['source_rate']:,} Hz at the source"] if meta.get("source_rate") else []
     details = [f"{meta['length']:.2f} s", *rate, view.key(row)]
-    details += [one_line(f"{name} {meta[name]}") for name in ("group", "fold") if meta[name] is not None]
+    details += [
+        one_line(f"{name} {value}")
+        for name, value in (("group", meta["group"]), ("fold", meta["fold"]))
+        if value is not None
+    ]
     full.text(0, 1.02, "  ·  ".join(details), transform=full.transAxes, color=FAINT, fontsize=9)
     bar = figure.colorbar(artist, ax=full, pad=0.01, aspect=28)
     bar.set_label("dB relative to the clip's maximum", color=INK, fontsize=9)
@@ -97,16 +114,13 @@ def draw_sample(set_path: Path | str, key: str, png: Path | str) -> dict[str, An
     return {"key": view.key(row), "png": str(png), "slices": len(all_slices), **meta}
 
 
-def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> dict[str, Any]:
+def draw_sheet(set_path: Path | str, png: Path | str, per_class: int = 6) -> Sheet:
     """Draw a contact sheet with clips of every class, evenly spread over the set, into a PNG file.
 
     Args:
         set_path: The set's folder or URL.
         png: The file to write.
         per_class: Maximum number of clips per class.
-
-    Returns:
-        `png`, and the numbers of `samples` and `classes`.
 
     Raises:
         UsageError: The set contains no spectrograms.
@@ -183,9 +197,10 @@ def row_of(config: SpectrogramConfig, hz: np.ndarray) -> np.ndarray:
     size = config.image_size
     if config.frequency_scale == "log":
         low, high = np.log(filters.LOG_LOWEST), np.log(config.sample_rate / 2)
-        return (np.log(np.maximum(hz, 1e-9)) - low) / (high - low) * (size + 1) - 1
+        return np.asarray((np.log(np.maximum(hz, 1e-9)) - low) / (high - low) * (size + 1) - 1)
     if config.frequency_scale == "mel":
-        return filters.hz_to_mel(hz) / filters.hz_to_mel(np.array(config.sample_rate / 2)) * (size + 1) - 1
+        fraction = filters.hz_to_mel(hz) / filters.hz_to_mel(np.array(config.sample_rate / 2))
+        return np.asarray(fraction * (size + 1) - 1)
     return (hz * config.n_fft / config.sample_rate + 0.5) * size / config.bins - 0.5
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from shardwave.common.errors import UsageError
 from shardwave.common.printable import one_line
 from shardwave.shards.clip import clip_of_sample
 from shardwave.shards.format import manifest
+from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
 
@@ -42,13 +43,15 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
         examples = [f"{view.key(row)} for {clip.name}" for view, row, clip in segments[:5]]
         more = ", ..." if len(segments) > 5 else ""
         raise UsageError(
-            f"{opened.path}: {key} has {len(segments)} segments; give the key of one: {', '.join(examples)}{more}"
+            f"{opened.path}: {key} has {len(segments)} segments; give the key of one: "
+            f"{', '.join(examples)}{more}"
         )
     if segments:
         return segments[0][:2]
     example = opened.view(opened.splits[0], "full")
     raise UsageError(
-        f"{opened.path} has no sample {key}; keys look like {example.key(0)}, or give a path such as {example.meta(0)['path']}"
+        f"{opened.path} has no sample {key}; keys look like {example.key(0)}, or give a path such as "
+        f"{example.meta(0)['path']}"
     )
 
 
@@ -60,17 +63,34 @@ def find_clip(opened: ShardSet, key: str) -> tuple[View, int]:
     return full, int(np.flatnonzero(full.clip == clip)[0])
 
 
-def sample(set_path: Path | str, key: str) -> dict[str, Any]:
+class FieldValues(TypedDict):
+    """Type, shape and extreme values of an array field of a sample; values are None if it is empty."""
+
+    dtype: str
+    shape: list[int]
+    min: float | None
+    mean: float | None
+    max: float | None
+
+
+class SampleDetails(SampleMeta):
+    """Description of a sample: its json field, its place in the set and its values."""
+
+    key: str
+    split: str
+    cls: int
+    clip: int
+    shard: str
+    slices: int  # number of slices of the clip
+    values: dict[str, FieldValues]  # by array field
+
+
+def sample(set_path: Path | str, key: str) -> SampleDetails:
     """Describe one sample.
 
     Args:
         set_path: The set's folder or URL.
         key: Key of the sample, or the path of a clip, which selects its full view.
-
-    Returns:
-        `key`, `split`, `cls`, `clip`, `shard`, `slices` (number of slices of the clip), the values of the
-        sample's json field, and `values`: dtype, shape, and least, mean and greatest value of each array
-        field.
 
     Raises:
         UsageError: There is no such sample, or the path is of a file with several labelled segments.
@@ -80,7 +100,7 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
     split, shard = view.split_and_shard(row)
     clip = int(view.clip[row])
     slices = opened.view(split, "slice") if "slice" in opened.manifest["splits"][split] else None
-    values = {}
+    values: dict[str, FieldValues] = {}
     for name in opened.fields:
         if name not in manifest.OWN_FIELDS:
             array = view.gather([row], [name])[name][0]
@@ -106,14 +126,14 @@ def sample(set_path: Path | str, key: str) -> dict[str, Any]:
     }
 
 
-def describe_sample(details: dict[str, Any]) -> str:
+def describe_sample(details: SampleDetails) -> str:
     """Format the result of `sample` as text for a terminal."""
     lines = [one_line(details["key"])]
-    names = [name for name in details if name not in ("key", "values")]
-    width = max(map(len, [*names, *details["values"]]))
+    plain = {name: value for name, value in details.items() if name not in ("key", "values")}
+    width = max(map(len, [*plain, *details["values"]]))
     lines += [
-        f"  {name.ljust(width)}  {'-' if details[name] is None else one_line(str(details[name]))}"
-        for name in names
+        f"  {name.ljust(width)}  {'-' if value is None else one_line(str(value))}"
+        for name, value in plain.items()
     ]
     for name, field in details["values"].items():
         shape = " x ".join(map(str, field["shape"]))

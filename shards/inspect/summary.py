@@ -5,36 +5,70 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from shardwave.common.printable import one_line
 from shardwave.common.progress import bar
+from shardwave.common.typed import Json
 from shardwave.shards import quarantine
 from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import QUARANTINE, REMARKS
+from shardwave.shards.format.manifest import Field
+from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 from shardwave.shards.read.open_set import open_set
 
 UNLABELLED = "(unlabelled)"
+Counts = dict[str, dict[str, dict[str, int]]]  # split, view, class -> number of samples
 
 
-def summary(set_path: Path | str) -> dict[str, Any]:
+class Durations(TypedDict):
+    """Lengths of the clips of a set, in seconds."""
+
+    total: float
+    min: float
+    median: float
+    max: float
+
+
+class Summary(TypedDict):
+    """Contents of a shard set."""
+
+    path: str
+    set_id: str
+    fingerprint: str
+    engine: str | None
+    device: str | None
+    clips: int
+    audio_seconds: float
+    classes: list[str]
+    config: Json | None
+    fields: dict[str, Field]
+    bytes: int  # of all tars
+    date: str  # of the build
+    counts: Counts
+    durations: Durations | None  # None if the clips have no lengths, as those of a table
+    source_rates: dict[str, int]  # Hz -> number of clips
+    groups: dict[str, int]  # split -> number of groups
+    absent: dict[str, list[str]]  # split -> classes without clips
+    quarantined: list[QuarantineEntry]
+    remarks: list[RemarkEntry]
+
+
+def summary(set_path: Path | str) -> Summary:
     """Summarise a shard set.
 
     Args:
         set_path: The set's folder or URL.
 
-    Returns:
-        `path`, `set_id`, values of the manifest (`fingerprint`, `engine`, `device`, `clips`, `audio_seconds`,
-        `classes`, `config`, `fields`), `bytes` of all shards, `date`, `counts` (split, view and class to
-        number of samples), `durations` (total, min, median and max in seconds), `source_rates` (Hz to number
-        of clips), `groups` (number per split), `absent` (classes without clips per split), and the entries of
-        `quarantined` and `remarks`.
+    Raises:
+        UsageError: There is no shard set.
+        ShardwaveError: The set is damaged.
     """
     opened = open_set(set_path)
-    counts: dict[str, dict[str, dict[str, int]]] = {}
+    counts: Counts = {}
     lengths: list[float] = []
     rates: collections.Counter[str] = collections.Counter()
     groups: dict[str, set[str]] = {}
@@ -66,19 +100,16 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     return {
         "path": str(set_path),
         "set_id": opened.set_id,
-        **{
-            name: opened.manifest[name]
-            for name in ("fingerprint", "engine", "device", "clips", "audio_seconds", "classes")
-        },
+        "fingerprint": opened.fingerprint,
+        "engine": opened.manifest["engine"],
+        "device": opened.manifest["device"],
+        "clips": opened.manifest["clips"],
+        "audio_seconds": opened.manifest["audio_seconds"],
+        "classes": opened.classes,
         "config": opened.manifest["config"],
         "fields": opened.fields,
-        "bytes": sum(
-            e["bytes"]
-            for views in opened.manifest["splits"].values()
-            for entries in views.values()
-            for e in entries
-        ),
-        "date": opened.manifest["environment"].get("date"),
+        "bytes": sum(entry["bytes"] for entry in manifest.entries(opened.manifest)),
+        "date": opened.manifest["environment"]["date"],
         "counts": counts,
         "durations": _spread(lengths),
         "source_rates": dict(rates.most_common()),
@@ -89,7 +120,7 @@ def summary(set_path: Path | str) -> dict[str, Any]:
     }
 
 
-def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> dict[str, list[str]]:
+def _absent(counts: Counts, classes: list[str]) -> dict[str, list[str]]:
     """Return the classes without clips of each split that has labelled clips."""
     absent = {}
     for split, views in counts.items():
@@ -100,15 +131,19 @@ def _absent(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) ->
     return absent
 
 
-def _spread(lengths: Sequence[float]) -> dict[str, float] | None:
+def _spread(lengths: Sequence[float]) -> Durations | None:
     if not lengths:
         return None
     values = np.asarray(lengths)
-    spread = {"total": values.sum(), "min": values.min(), "median": np.median(values), "max": values.max()}
-    return {name: round(float(value), 3) for name, value in spread.items()}
+    return {
+        "total": round(float(values.sum()), 3),
+        "min": round(float(values.min()), 3),
+        "median": round(float(np.median(values)), 3),
+        "max": round(float(values.max()), 3),
+    }
 
 
-def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
+def describe(details: Summary, quarantined_lines: int = 10) -> str:
     """Format the result of `summary` as text for a terminal.
 
     Args:
@@ -133,7 +168,8 @@ def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
     lines["set id"] = details["set_id"]
     if details["engine"]:
         lines["built with"] = (
-            f"{details['engine']} on {details['device']}, {details['date']}, fingerprint {details['fingerprint']}"
+            f"{details['engine']} on {details['device']}, {details['date']}, "
+            f"fingerprint {details['fingerprint']}"
         )
     if spread:
         varied = f"{spread['min']:g} to {spread['max']:g} s, median {spread['median']:g} s"
@@ -161,11 +197,11 @@ def describe(details: dict[str, Any], quarantined_lines: int = 10) -> str:
     return "\n".join([*head, "", *_table(details["counts"], details["classes"]), "", *tail])
 
 
-def _clip_name(entry: dict[str, Any]) -> str:
+def _clip_name(entry: QuarantineEntry | RemarkEntry) -> str:
     return Clip(entry["path"], start=entry.get("start"), end=entry.get("end")).name
 
 
-def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> list[str]:
+def _table(counts: Counts, classes: list[str]) -> list[str]:
     """Format the table of counts: one row per class, one column per split and view, and totals."""
     columns = [(split, view) for split, views in counts.items() for view in views]
     names = [*classes, *([UNLABELLED] if any(UNLABELLED in counts[p][v] for p, v in columns) else [])]
@@ -196,7 +232,7 @@ def _table(counts: dict[str, dict[str, dict[str, int]]], classes: list[str]) -> 
     return [line("", splits), line("class", top[1]), rule, *body[:-1], rule, body[-1]]
 
 
-def _fields(fields: dict[str, dict[str, Any]]) -> str:
+def _fields(fields: dict[str, Field]) -> str:
     arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
     return ", ".join(
         f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items()

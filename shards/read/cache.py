@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -26,6 +26,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.progress import bar
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import MANIFEST, QUARANTINE, REMARKS, TAR
+from shardwave.shards.format.manifest import ShardEntry
 from shardwave.shards.format.shard_writer import files_of
 from shardwave.shards.read.shardset import ShardSet
 from shardwave.shards.storage import any_path, atomic
@@ -58,7 +59,7 @@ class CachedSet(ShardSet):
     def __init__(self, url: str) -> None:
         url = url.rstrip("/")
         data = read_url(f"{url}/{MANIFEST}")
-        contents: Any = manifest.parse(data, f"{url}/{MANIFEST}")  # a checked Manifest
+        contents = manifest.parse(data, f"{url}/{MANIFEST}")
         root = cache_folder()
         key = hashlib.sha256(url.encode() + b"\0" + data).hexdigest()[:16]
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", url.rsplit("/", 1)[-1])
@@ -81,7 +82,7 @@ class CachedSet(ShardSet):
     def __reduce__(self) -> tuple[Any, ...]:
         return CachedSet, (self.location,)  # a process on another machine needs its own cache folder
 
-    def ensure_local(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
+    def ensure_local(self, entries: Sequence[ShardEntry], suffix: str) -> None:
         """Fetch the files of some shards that are missing in the cache.
 
         Args:
@@ -112,7 +113,7 @@ class CachedSet(ShardSet):
                     (self.path / _temporary(file)).unlink(missing_ok=True)
             atomic.sync(self.path)
 
-    def _missing(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> list[_File]:
+    def _missing(self, entries: Sequence[ShardEntry], suffix: str) -> list[_File]:
         missing = []
         for entry in entries:
             size = int(entry["bytes"]) if suffix == TAR else 0

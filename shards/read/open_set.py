@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import is_url
@@ -25,5 +24,4 @@ def open_set(location: Path | str) -> ShardSet:
     """
     if is_url(location):
         return CachedSet(str(location))
-    contents: Any = manifest.read(Path(location))  # a checked Manifest
-    return ShardSet(Path(location), contents)
+    return ShardSet(Path(location), manifest.read(Path(location)))

@@ -19,7 +19,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format import index, manifest
 from shardwave.shards.format.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
-from shardwave.shards.format.manifest import Field, Manifest, ShardEntry
+from shardwave.shards.format.manifest import Manifest, ShardEntry
 from shardwave.shards.format.records import SampleMeta
 
 SLOW = 1 << 20  # bytes per millisecond; a slower copy has waited for the disk or for page faults
@@ -49,15 +49,15 @@ class ShardSet:
     def __init__(self, path: Path, contents: Manifest) -> None:
         self.path = path
         self.location = str(path)
-        self.manifest: Mapping[str, Any] = contents
-        self.classes: list[str] = contents["classes"]
-        self.feature_names: list[str] = contents["feature_names"]
-        self.fields: dict[str, Field] = contents["fields"]
-        self.fingerprint: str = contents["fingerprint"]
-        self.set_id: str = contents["set_id"]
+        self.manifest = contents
+        self.classes = contents["classes"]
+        self.feature_names = contents["feature_names"]
+        self.fields = contents["fields"]
+        self.fingerprint = contents["fingerprint"]
+        self.set_id = contents["set_id"]
         self.splits: list[str] = sorted(contents["splits"], key=_split_order)
 
-    def ensure_local(self, entries: Sequence[Mapping[str, Any]], suffix: str) -> None:
+    def ensure_local(self, entries: Sequence[ShardEntry], suffix: str) -> None:
         """Fetch the files of some shards that are missing in `path`. Does nothing for a set on disk.
 
         Args:

@@ -1,4 +1,4 @@
-"""Progress where standard error is no terminal: lines with the time left, none from short commands, none under --quiet."""
+"""Progress if standard error is no terminal: lines with the time left, none with --quiet."""
 
 from __future__ import annotations
 

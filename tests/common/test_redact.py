@@ -19,7 +19,7 @@ MASKED = {
     "postgresql://user:s3c:ret@host/db": "postgresql://user:***@host/db",
     "postgresql://user:s3c ret@host/db": "postgresql://user:***@host/db",
     "postgresql://user:s3c%40ret@host/db": "postgresql://user:***@host/db",
-    "postgresql://user:s3c?ret@host/db": "postgresql://user:***",  # what follows `?` may be a query: it is masked too
+    "postgresql://user:s3c?ret@host/db": "postgresql://user:***",  # the text after `?` may be a query
     "postgresql://user:s3c?r=et@host/db": "postgresql://user:***",
     "postgresql://user:12/s3cret@host/db": "postgresql://user:***@host/db",
     "postgresql://us/er:s3cret@host/db": "postgresql://us/er:***@host/db",

@@ -24,7 +24,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def write_clip(path: Path, seed: int, seconds: float = 0.4) -> None:
-    """A tone whose pitch depends on `seed`, in noise."""
+    """Write a tone in noise.
+
+    Args:
+        path: The WAV file.
+        seed: Seed of the noise, which also determines the pitch.
+        seconds: Length of the clip.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
@@ -44,7 +50,13 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def labelled(folder: Path, rows: list[str], header: str = "path,label") -> Path:
-    """A label file beside the folder."""
+    """Write a label file beside a folder.
+
+    Args:
+        folder: The audio folder.
+        rows: Rows of the file.
+        header: First line of the file.
+    """
     path = folder.parent / f"{folder.name}.csv"
     path.write_text("\n".join([header, *rows]) + "\n")
     return path

@@ -21,7 +21,7 @@ PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.
 
 
 class Node:
-    """A running node; the head where `address` is None. Its workers put their temporary files into `folder`/tmp."""
+    """A running node; the head if `address` is None. Its workers write temporary files to `folder`/tmp."""
 
     def __init__(self, folder: Path, environment: dict[str, str], address: str | None = None):
         self.folder = folder
@@ -82,7 +82,13 @@ def _command(pid: int) -> bytes:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 400) -> None:
-    """Wait until `condition()` holds."""
+    """Wait until a condition holds.
+
+    Args:
+        condition: Function that returns whether it holds.
+        what: Name of the condition, for the message.
+        seconds: Maximum time to wait.
+    """
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited too long for {what}"

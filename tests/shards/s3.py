@@ -60,7 +60,11 @@ def free_port() -> int:
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """`trouble(method, path, n)`: what becomes of the n-th such request: "503", "cut" (the connection, half way) or None."""
+    """A proxy that disturbs requests.
+
+    `trouble(method, path, n)` selects what happens to the n-th such request: "503", "cut" (the connection is
+    closed half way) or None.
+    """
 
     daemon_threads = True
 
@@ -122,6 +126,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         size: int | None = None,
         cut: bool = False,
     ) -> None:
+        """Send an answer.
+
+        Args:
+            status: HTTP status.
+            headers: Headers apart from the length.
+            data: Content; not sent for HEAD.
+            size: Announced length; by default that of `data`.
+            cut: Close the connection after half of the content.
+        """
         self.send_response_only(status)
         for name, value in headers:
             self.send_header(name, value)

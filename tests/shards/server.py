@@ -14,8 +14,11 @@ STALL = 1.0  # seconds: longer than the timeout that the tests give
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """`troubles`: (path, number of its request) -> "503", "stall", "cut", "hang" (until the client goes), "wrong" (one bit),
-    "changed"; anything else is served."""
+    """A server that disturbs requests.
+
+    `troubles` maps (path, number of the request) to "503", "stall", "cut", "hang" (until the client ends),
+    "wrong" (one bit) or "changed"; other requests are served.
+    """
 
     daemon_threads = True
 
@@ -84,7 +87,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serve(
     folder: Path, troubles: dict[tuple[str, int], str] | None = None, *, ranges: bool = True
 ) -> Iterator[Server]:
-    """Serve `folder` on 127.0.0.1 while the context lasts."""
+    """Serve a folder on 127.0.0.1 while the context lasts.
+
+    Args:
+        folder: The folder.
+        troubles: Disturbances of requests, see `Server`.
+        ranges: Whether the server answers requests of byte ranges.
+    """
     server = Server(folder, troubles or {}, ranges)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

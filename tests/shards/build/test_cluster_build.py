@@ -1,4 +1,4 @@
-"""Builds over three Ray nodes on this machine, through the command line; nodes and drivers that are killed half way."""
+"""Builds with the command line on three Ray nodes of this machine; nodes and drivers are killed meanwhile."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["tmpfs", "limit"])
 def test_a_full_disk(clips: Path, tmp_path: Path, how: str) -> None:
-    """A real one (a small tmpfs in a mount namespace of its own), and a limit on the size of files, which needs no rights."""
+    """A full tmpfs in its own mount namespace, and a limit on the size of files, which needs no rights."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"] if how == "tmpfs" else []
     if namespace and (
         shutil.which("unshare") is None

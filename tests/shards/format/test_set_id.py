@@ -1,4 +1,4 @@
-"""The set id: equal for the same content, labels and splits, wherever and however a set was built; another for another set."""
+"""The set id: equal for equal content, labels and splits, different for other sets."""
 
 from __future__ import annotations
 

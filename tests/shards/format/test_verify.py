@@ -78,7 +78,7 @@ def rewrite(
     *,
     index_too: bool = True,
 ) -> None:
-    """Rewrite TAR with changed members, its indexes and the manifest all fitting: what only reading the samples can find."""
+    """Rewrite TAR with changed members, indexes and manifest, so that only reading the samples shows it."""
     with tarfile.open(folder / TAR) as archive:
         members = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
     members = change(members)
@@ -164,8 +164,14 @@ def test_rewriting_alone_changes_nothing(copy: Path) -> None:
         (lambda members: members[1:], "the index does not point at"),
         (lambda members: [("x.npy", members[0][1]), *members], "lacks cls, json"),
         (lambda members: [*members, ("x.txt", b"")], "x.txt is not a field of the set"),
-        (replaced(1, "npy", saved(np.zeros((16, 32), np.uint8))), "is uint8 [16, 32], but the manifest says uint8 [32, 32]"),
-        (replaced(1, "npy", saved(np.zeros((32, 32), np.float32))), "is float32 [32, 32], but the manifest says uint8"),
+        (
+            replaced(1, "npy", saved(np.zeros((16, 32), np.uint8))),
+            "is uint8 [16, 32], but the manifest says uint8 [32, 32]",
+        ),
+        (
+            replaced(1, "npy", saved(np.zeros((32, 32), np.float32))),
+            "is float32 [32, 32], but the manifest says uint8",
+        ),
         (replaced(1, "npy", b"no array"), "field npy is damaged"),
         (replaced(1, "cls", b"7"), "the class of"),
         (replaced(1, "cls", b"x"), "field cls is damaged"),

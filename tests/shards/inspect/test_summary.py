@@ -1,4 +1,4 @@
-"""What inspect tells and draws of real small sets: counts, frequencies on the axes, and whether samples fit their audio."""
+"""Summaries and figures of small sets: counts, frequencies on the axes, and the comparison with the audio."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_against_changed_audio(built: Path, audio: Path, tmp_path: Path) -> None
 
 
 def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
-    """A clip that became shorter has fewer slices of a fixed length: that is a difference, whatever the pixels say."""
+    """A shortened clip has fewer slices of a fixed length: a difference, even if all pixels agree."""
     folder = tmp_path / "audio"
     shutil.copytree(audio / "train", folder)
     (folder / "low" / "broken.wav").unlink()
@@ -213,7 +213,7 @@ def test_against_another_number_of_slices(audio: Path, tmp_path: Path) -> None:
 
 
 def test_against_with_a_device_that_is_not_here(built: Path, audio: Path, tmp_path: Path) -> None:
-    """A set that says it was built elsewhere is compared by another engine, within the tolerance that all engines keep."""
+    """A set of an engine that is missing here is compared by another one, within the tolerance of engines."""
     import torch
 
     if torch.cuda.is_available():
@@ -271,8 +271,12 @@ def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
     assert {name: found[name] for name in view.meta(4)} == view.meta(4)
     image, size = view.gather([4])["npy"][0], opened.config.image_size
     assert found["values"]["npy"] == {
-        "dtype": "uint8", "shape": [size, size], "min": image.min(), "mean": pytest.approx(image.mean()), "max": image.max(),
-    }  # fmt: skip
+        "dtype": "uint8",
+        "shape": [size, size],
+        "min": image.min(),
+        "mean": pytest.approx(image.mean()),
+        "max": image.max(),
+    }
     text = lookup.describe_sample(found)
     assert text.startswith(view.key(4)) and f"uint8 {size} x {size}" in text and view.meta(4)["path"] in text
     whole = lookup.sample(built, view.meta(4)["path"])

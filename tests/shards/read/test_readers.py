@@ -43,7 +43,8 @@ def test_a_stock_pipeline_shuffled_and_batched_under_security(view: View, tars: 
     """The usual way, with WDS_SECURE=1, which forbids pickles and pipes."""
     program = """
 import sys, webdataset
-pipeline = webdataset.WebDataset(sys.argv[1:], shardshuffle=10).shuffle(20).decode().to_tuple("npy", "cls", "json").batched(8)
+pipeline = webdataset.WebDataset(sys.argv[1:], shardshuffle=10).shuffle(20).decode()
+pipeline = pipeline.to_tuple("npy", "cls", "json").batched(8)
 batches = list(pipeline)
 print(sum(len(cls) for _, cls, _ in batches), batches[0][0].shape, batches[0][0].dtype)
 """

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.build.writer import Row, write_set
 from shardwave.shards.format import manifest
@@ -448,7 +449,7 @@ def fake_set(folder: Path, shards: int, samples: int) -> None:
         **dict.fromkeys(names, 0),
         "classes": list("abcdefghij"),
         "feature_names": [],
-        "environment": {},
+        "environment": environment(),
     }
     made = {**about, **counts, "fields": fields, "splits": {"train": {"full": entries}}}
     (folder / "manifest.json").write_text(json.dumps({**made, "set_id": manifest.set_id(made)}))

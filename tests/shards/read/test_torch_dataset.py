@@ -1,4 +1,4 @@
-"""A view as a torch dataset: every sample once for any number of workers, in an order that the seed and the epoch fix."""
+"""A view as a torch dataset: each sample once for any number of workers, in the order of seed and epoch."""
 
 from __future__ import annotations
 

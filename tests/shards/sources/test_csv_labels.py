@@ -50,7 +50,7 @@ def test_reads_every_column_and_sorts_by_path(folder: Path) -> None:
     "text",
     [
         'path,label\n"b/x y.wav","a, b"\n\na/é.wav,c\n',
-        'path,label\r\n"b/x y.wav","a, b"\r\na/é.wav,c\r\n,\r\n\r\n',  # from Windows, with an empty row at the end
+        'path,label\r\n"b/x y.wav","a, b"\r\na/é.wav,c\r\n,\r\n\r\n',  # of Windows, with an empty row
         'path,label\r"b/x y.wav","a, b"\ra/é.wav,c',  # from an old Mac
         "\n\npath\tlabel\nb/x y.wav\ta, b\na/é.wav\tc\n",
         "path;label\nb/x y.wav;a, b\na/é.wav;c\n",

@@ -1,4 +1,4 @@
-"""Downloading and unpacking against a local server that is slow, cuts off, lies, refuses, and serves hostile archives."""
+"""Downloads and archives from a local server that is slow, cuts or refuses, and hostile archives."""
 
 from __future__ import annotations
 
@@ -195,7 +195,10 @@ def test_no_server_at_all(tmp_path: Path) -> None:
 
 def test_a_killed_download_is_continued(server: Server, tmp_path: Path) -> None:
     server.pause = 0.2
-    code = "import sys, pathlib; from shardwave.shards.sources import download as d; d.download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    code = (
+        "import sys, pathlib; from shardwave.shards.sources import download as d; "
+        "d.download(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    )
     command = [sys.executable, "-c", code, f"{server.url}/data.bin", str(tmp_path / "data.bin")]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.getcwd()})
     part = tmp_path / ".data.bin.part"

@@ -62,7 +62,10 @@ def test_every_known_data_set_says_what_a_user_must_know() -> None:
 
 
 def test_names_are_light() -> None:
-    code = "import sys; import shardwave.shards.sources.known; assert not {'numpy', 'torch', 'urllib.request'} & set(sys.modules)"
+    code = (
+        "import sys; import shardwave.shards.sources.known; "
+        "assert not {'numpy', 'torch', 'urllib.request'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
 
 

@@ -37,14 +37,15 @@ from shardwave.shards.sources import class_folders
 from tests.shards.conftest import CONFIG, write_clip
 
 NAMES = (
-    " leading.wav", "trailing .wav", "comma, quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "both\r\n.wav", "-dash.wav",
-    "line\u2028separator.wav", "next\x85line.wav", "esc\x1b[31m.wav", "na\u00efve.wav", "=1+1.wav", "'.wav",
+    " leading.wav", "trailing .wav", "comma, quote\".wav", "new\nline.wav",
+    "carriage\rreturn.wav", "both\r\n.wav", "-dash.wav", "line\u2028separator.wav", "next\x85line.wav",
+    "esc\x1b[31m.wav", "na\u00efve.wav", "=1+1.wav", "'.wav",
     os.fsdecode(b"not utf-8 \xff\xe9.wav"),
 )  # fmt: skip
 
 
 def specials(folder: Path) -> list[str]:
-    """A pipe, a socket, a device, links to them, a dangling link and a link to itself, all named as audio; their names."""
+    """Create a pipe, a socket, a device, and links to them, to nothing and to itself; return their names."""
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "pipe.wav")
     listening = socket.socket(socket.AF_UNIX)
@@ -238,7 +239,7 @@ def test_a_defect_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_name_survives(tmp_path: Path) -> None:
-    """From the folder through the set, its quarantine and the comparison with the inputs, back to the same file."""
+    """The names in the set, its quarantine and the comparison with the inputs lead back to the same file."""
     audio = tmp_path / "audio"
     for number, name in enumerate(NAMES):
         for folder in (f"a{NAMES[-1]}", "b\u2028"):

@@ -1,4 +1,4 @@
-"""Rows of a label file that label segments of files: decoded, stored, described and recognised as clips of their own."""
+"""Rows of a label file that label segments of files, which are decoded, stored and described as clips."""
 
 from __future__ import annotations
 

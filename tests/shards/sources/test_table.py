@@ -100,7 +100,7 @@ def test_groups_are_never_broken(tmp_path: Path) -> None:
     ],
 )
 def test_labels_groups_and_ids_are_text(tmp_path: Path, values: tuple[str, str]) -> None:
-    """No value is missing, a number or a truth value but what is written so (shared/cases/09-table-coercion)."""
+    """Texts such as `NA`, `1e3` or `true` remain labels as they are written."""
     rows = [f"{i:03d},{i / 7},{values[i % 2]},{values[i // 10]}" for i in range(20)]
     found = table.read(written(tmp_path, "\n".join(["filename,f1,label,group", *rows])))
     assert [clip.path for clip in found.clips] == [f"{i:03d}" for i in range(20)]
@@ -161,7 +161,7 @@ def test_any_text_and_any_number_survives(tmp_path: Path) -> None:
 def test_columns_that_number_rows_or_name_classes_are_no_features(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are sorted by class, or are the class: whatever is trained on them would be perfect (cases/10-table-index-column)."""
+    """They are sorted by class, or are the class, so that a model trained on them would be perfect."""
     rows = [f"{i},{'ab'[i // 10]}{i}.wav,{i * 7 % 5},{'ab'[i // 10]},1" for i in range(20)]
     found = table.read(written(tmp_path, "\n".join([f"{name},filename,f1,label,group", *rows])))
     assert found.names == ["f1"]

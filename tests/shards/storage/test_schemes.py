@@ -17,8 +17,9 @@ from shardwave.shards.storage.any_path import as_path
 from shardwave.shards.storage.remote import open_url
 
 SCHEMES = (
-    "pipe", "PIPE", "ftp", "sftp", "ssh", "github", "zip", "tar", "simplecache", "filecache", "local", "data", "dask", "hf",
-    "reference", "smb", "webhdfs", "arrow_hdfs", "jupyter", "libarchive", "git", "nosuch",
+    "pipe", "PIPE", "ftp", "sftp", "ssh", "github", "zip", "tar", "simplecache", "filecache",
+    "local", "data", "dask", "hf", "reference", "smb", "webhdfs", "arrow_hdfs",
+    "jupyter", "libarchive", "git", "nosuch",
 )  # fmt: skip
 
 

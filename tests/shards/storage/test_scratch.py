@@ -44,7 +44,10 @@ def test_a_forked_process_does_not_remove_the_folder() -> None:
 
 
 def test_only_folders_of_ended_processes_are_removed(temporary: Path) -> None:
-    program = "from shardwave.shards.storage import scratch; import time\nwith scratch.folder() as made: print(made, flush=True); time.sleep(60)"
+    program = (
+        "from shardwave.shards.storage import scratch; import time\n"
+        "with scratch.folder() as made: print(made, flush=True); time.sleep(60)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,
