@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import pytest
 
 from shardwave.common import log
+from shardwave.common.errors import ShardwaveError
+from shardwave.preprocess.weights.fetch import fetch
 
 # Where the tests run in the background of a shell, an interrupt is ignored, and so it would be by every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,3 +19,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def shown_messages() -> None:
     """Show messages on standard error, as the commands do."""
     log.set_up()
+
+
+@pytest.fixture
+def pretrained() -> Callable[[str], None]:
+    """Get pretrained weights by name into the user's cache; without pip's registry, the test is skipped."""
+
+    def get(name: str) -> None:
+        try:
+            fetch(name)
+        except ShardwaveError as error:
+            pytest.skip(f"needs the weights {name}: {error}")
+
+    return get

@@ -1,0 +1,1 @@
+"""Embeddings: outputs of pretrained audio networks as feature vectors, one file per network."""
