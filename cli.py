@@ -591,6 +591,7 @@ def evaluate(
     epilog=examples(
         "predict runs/cnn unlabelled --out submission.csv",
         "predict runs/cnn sets/music --split test --out predictions.csv",
+        "predict runs/cnn night.flac --window 3 --hop 1 --merge --out night.csv",
     )
 )
 @click.argument("run_folder", metavar="RUN", type=PATH)
@@ -600,8 +601,8 @@ def evaluate(
     required=True,
     type=PATH,
     metavar="CSV",
-    help="CSV file of predictions, with the columns id,class for audio (id is the path below AUDIO) and "
-    "path,split,label,class,probability for a shard set.",
+    help="CSV file of predictions, with the columns id,class for audio (id is the path below AUDIO), "
+    "path,split,label,class,probability for a shard set, and path,start,end,class,probability with --window.",
 )
 @click.option(
     "--split",
@@ -611,11 +612,49 @@ def evaluate(
     help="Split to classify, if AUDIO is a shard set; can be repeated. [default: all]",
 )
 @click.option("--probabilities", is_flag=True, help="Add one column per class with its probability.")
+@click.option(
+    "--window",
+    type=float,
+    metavar="SECONDS",
+    help="Classify windows of this length of recordings of any length, in constant memory.",
+)
+@click.option(
+    "--hop",
+    type=float,
+    metavar="SECONDS",
+    help="Distance between the starts of two windows. [default: --window]",
+)
+@click.option("--merge", is_flag=True, help="Join neighbouring windows of the same class into one row.")
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "audacity"]),
+    help="Format of the rows of --window; audacity: a label file, or a folder of them if AUDIO is a folder. "
+    "[default: csv]",
+)
 @DEVICE
 def predict(
-    run_folder: Path, audio: Path | str, out: Path, splits: tuple[str, ...], probabilities: bool, device: str
+    run_folder: Path,
+    audio: Path | str,
+    out: Path,
+    splits: tuple[str, ...],
+    probabilities: bool,
+    window: float | None,
+    device: str,
+    **rows: Any,
 ) -> Mapping[str, object]:
     """Classify AUDIO, a folder of audio, a file or a shard set, with the model of RUN."""
+    if window is not None:
+        from shardwave.models.evaluation.recordings import WindowOptions, predict_recordings, summary
+
+        if splits:
+            raise UsageError("--split cannot be used with --window: recordings have no splits")
+        window_options = WindowOptions(window, probabilities=probabilities, **given(rows))
+        recordings = predict_recordings(run_folder, audio, out, window_options, device)
+        say(summary(recordings))
+        return recordings
+    needless = [f"--{name}" for name, value in rows.items() if value]
+    if needless:
+        raise UsageError(f"{needless[0]} needs --window, the length of the windows in seconds")
     from shardwave.models.evaluation.predict import predict as classify
 
     result = classify(

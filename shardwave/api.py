@@ -16,8 +16,6 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.options import BuildOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from shardwave.models.networks.registry import Factory
     from shardwave.models.runs.checkpoint import Trained
     from shardwave.models.runs.records import RunResult
@@ -263,15 +261,12 @@ def predict(
     else:
         if rate is None:
             raise UsageError("rate is missing: give the sample rate of the arrays in Hz")
-        trained = load_model(run)
-        if trained.spectrogram is None:
-            raise UsageError(f"the run {run} was trained on a table of features and cannot classify audio")
-        config = dataclasses.replace(
-            SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
-        )
-        outputs = [spectrogram(samples, rate, config) for samples in clips]
-        names, classes = [str(number) for number in range(len(outputs))], trained.classes
-        probabilities = [_probabilities(trained, output, device) for output in outputs]
+        from shardwave.models.evaluation.audio_classifier import AudioClassifier
+
+        classifier = AudioClassifier(load_model(run), device)
+        samples = [_mono(clip, rate, classifier.config.sample_rate) for clip in clips]
+        names, classes = [str(number) for number in range(len(samples))], classifier.trained.classes
+        probabilities = list(classifier(samples)) if samples else []
     return [
         Prediction(
             name,
@@ -280,24 +275,6 @@ def predict(
         )
         for name, row in zip(names, probabilities, strict=True)
     ]
-
-
-def _probabilities(trained: Trained, output: Spectrogram, device: str) -> np.ndarray:
-    """Return the probabilities of a clip by the view that selected the model: float [classes]."""
-    import torch
-
-    from shardwave.models.data.training_data import resolve_device
-
-    sliced = trained.selected == "slice_mean"
-    if trained.field == "features.npy":
-        assert output.features is not None
-        inputs = output.features[1:] if sliced else output.features[:1]
-    else:
-        inputs = output.slices if sliced else output.image[None]
-    target = resolve_device(device)
-    with torch.inference_mode():
-        logits: Tensor = trained.network.to(target)(torch.from_numpy(np.ascontiguousarray(inputs)).to(target))
-    return logits.float().softmax(1).mean(0).cpu().numpy()
 
 
 def load_model(run: Path | str, model: Factory | None = None) -> Trained:

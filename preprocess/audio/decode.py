@@ -194,7 +194,7 @@ def _resampled(
         blocks = stream.blocks(
             begin, stop, *((WHOLE, allocate) if stream.rate == sample_rate else (BLOCK, np.empty))
         )
-        for block in _at_rate(blocks, stream.rate, sample_rate, decoded):
+        for block in at_rate(blocks, stream.rate, sample_rate, decoded):
             if filled == 0 and len(block) >= size - 2 * len(streams):  # all in one block
                 samples, filled = block, len(block)
                 continue
@@ -211,10 +211,20 @@ def _resampled(
     return samples[:filled] if filled else np.zeros(1, np.float32), undecoded
 
 
-def _at_rate(
+def at_rate(
     blocks: Iterable[np.ndarray], rate: int, sample_rate: int, decoded: list[int]
 ) -> Iterator[np.ndarray]:
-    """Yield the blocks resampled to `sample_rate`; append the length of each input block to `decoded`."""
+    """Resample the blocks of a stream.
+
+    Args:
+        blocks: Mono samples, float32 [n] each.
+        rate: Their rate in Hz.
+        sample_rate: Rate of the result in Hz.
+        decoded: Receives the length of each input block.
+
+    Yields:
+        Samples at `sample_rate`; one array per block, and the rest.
+    """
     if rate != sample_rate:
         import soxr
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from shardwave.shards.storage import any_path
 from shardwave.shards.storage.any_path import AnyPath
@@ -24,10 +26,24 @@ def write_bytes(path: AnyPath, data: bytes | bytearray | memoryview, *, lasting:
     if not isinstance(path, Path):
         any_path.write(path, bytes(data))
         return
+    with opened(path, lasting=lasting) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Open a temporary file in the folder of `path`, which is renamed to `path` at the end of the context.
+
+    If the context ends with an error, the temporary file is removed and `path` is unchanged.
+
+    Args:
+        path: The file.
+        lasting: Whether to wait until file and rename are on disk (fsync).
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             if lasting:
                 os.fsync(file.fileno())

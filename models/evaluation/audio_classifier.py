@@ -1,0 +1,89 @@
+"""Classification of samples in memory, without a shard set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from shardwave.common.errors import UsageError
+from shardwave.models.data.training_data import resolve_device
+from shardwave.models.runs.checkpoint import Trained
+from shardwave.models.training.learner import SCORE_VIEWS
+from shardwave.models.training.precision import DTYPES, autocast
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.engines.base import EngineOutput
+from shardwave.preprocess.engines.registry import make_engine, resolve
+
+BATCH = 1 << 18  # values of the images or features that the network takes at a time; bounds its memory
+
+
+def spectrogram_config(trained: Trained) -> SpectrogramConfig:
+    """Return the parameters of the spectrogram that the network of a run takes.
+
+    Raises:
+        UsageError: The run was trained on a table of features, or on a field that is not computed from audio.
+    """
+    if trained.spectrogram is None:
+        raise UsageError(
+            f"the run of model {trained.config.model} was trained on a table of features and cannot classify "
+            "audio: predict a shard set built with --table"
+        )
+    if trained.field not in ("npy", "features.npy"):
+        raise UsageError(
+            f"model {trained.config.model} takes the field {trained.field}, which this command cannot compute "
+            "from audio: use a run of mlp, cnn, cnn-plus or vgg16"
+        )
+    return dataclasses.replace(
+        SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
+    )
+
+
+class AudioClassifier:
+    """Map clips to class probabilities, by the view that selected the model.
+
+    Args:
+        trained: The trained network.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: The run cannot classify audio, or the device is not available.
+    """
+
+    def __init__(self, trained: Trained, device: str = "auto") -> None:
+        self.config = spectrogram_config(trained)
+        self.trained, self.device = trained, resolve_device(device)
+        self._engine = make_engine(*resolve("auto", self.device.type), self.config)
+        self._network = trained.network.to(self.device, DTYPES[trained.config.precision]).eval()
+
+    def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Classify clips.
+
+        Args:
+            clips: Mono samples at `config.sample_rate`, each float32 [time], finite.
+
+        Returns:
+            Class probabilities, float64 [clips, classes].
+        """
+        return self.classify(self._engine(clips))
+
+    def classify(self, output: EngineOutput) -> np.ndarray:
+        """Classify the images or features of clips: float64 [clips, classes]."""
+        is_sliced = SCORE_VIEWS[self.trained.selected] == "slice"
+        views: Sequence[np.ndarray]
+        if self.trained.field == "features.npy":
+            assert output.features is not None
+            views = [rows[1:] if is_sliced else rows[:1] for rows in output.features]
+        else:
+            views = output.slices if is_sliced else [image[None] for image in output.full]
+        inputs = np.concatenate(views)
+        parts = []
+        precision = self.trained.config.precision
+        with torch.inference_mode(), autocast(precision, self.device):
+            for part in torch.from_numpy(inputs).split(max(1, BATCH // inputs[0].size)):
+                parts.append(self._network(part.to(self.device)).float().softmax(1))
+        probabilities = torch.cat(parts).double().cpu().numpy()
+        ends = np.cumsum([len(rows) for rows in views])[:-1]
+        return np.stack([rows.mean(0) for rows in np.split(probabilities, ends)])
