@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def demo(
         seconds[name] = round(time.perf_counter() - start, 2)
         return result
 
-    def run(name: str, description: str, work: Callable[..., dict[str, Any]]) -> None:
+    def run(name: str, description: str, work: Callable[..., Mapping[str, Any]]) -> None:
         folder = out / "runs" / name
         started = (folder / "result.json").exists()
         if started and (result := read_result(folder))["state"] == "COMPLETE":

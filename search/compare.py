@@ -4,15 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from shardwave.common.errors import UsageError
+from shardwave.models.runs.records import BestTrial, Epochs
 from shardwave.models.runs.result import read
 from shardwave.search.trial import Trial, best_so_far
 from shardwave.search.trial_log import read_trials
 
 
-def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
+class ComparedSearch(TypedDict):
+    """Row of `compare`."""
+
+    run: str
+    model: str
+    backend: str
+    sampler: str
+    scheduler: str
+    jobs: int
+    state: str
+    best: BestTrial | None
+    epochs: Epochs
+    trials: int
+    seconds: float
+    seconds_per_trial: float
+    overhead: float
+    overhead_per_trial: float
+    seconds_to_best: float | None
+    steps: list[list[float]]
+
+
+def compare(folders: Sequence[Path | str]) -> list[ComparedSearch]:
     """Compare searches.
 
     Args:
@@ -26,7 +48,7 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
     Raises:
         UsageError: If a folder contains a run of another command.
     """
-    rows = []
+    rows: list[ComparedSearch] = []
     for folder in map(Path, folders):
         result = read(folder)
         if result["command"] != "search":
@@ -36,19 +58,14 @@ def compare(folders: Sequence[Path | str]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": folder.name,
-                **{
-                    name: result[name]
-                    for name in (
-                        "model",
-                        "backend",
-                        "sampler",
-                        "scheduler",
-                        "jobs",
-                        "state",
-                        "best",
-                        "epochs",
-                    )
-                },
+                "model": result["model"],
+                "backend": result["backend"],
+                "sampler": result["sampler"],
+                "scheduler": result["scheduler"],
+                "jobs": result["jobs"],
+                "state": result["state"],
+                "best": result["best"],
+                "epochs": result["epochs"],
                 "trials": len(trials),
                 "seconds": seconds["total"],
                 "seconds_per_trial": seconds["total"] / max(1, len(trials)),

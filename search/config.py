@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError
@@ -15,6 +14,7 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.gpus import check_room, count_gpus, trials_at_once
 from shardwave.search.objective import fusable
 from shardwave.search.space import Dimension
+from shardwave.search.trial import Params
 
 # default epochs per trial; cnn-plus trains on full clips and has a tenth of the steps per epoch of ten slices
 EPOCHS = {"cnn-plus": 30, "other": 10}
@@ -82,7 +82,7 @@ class SearchConfig:
     fused: bool | None = None
     gpus_per_trial: float | None = None
     field: str | None = None
-    network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    network_options: Params = dataclasses.field(default_factory=dict)
 
     def training(self) -> TrainConfig:
         """Return the training settings that all trials share."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import cloudpickle
 
 from shardwave.models.networks import registry
 from shardwave.models.training.config import TrainConfig
-from shardwave.search.trial import Report, TrialStopped
+from shardwave.search.trial import Params, Report, TrialStopped
 
 if TYPE_CHECKING:
     from shardwave.models.data.training_data import TrainingData
@@ -64,7 +65,7 @@ class TrainingObjective:
         return 1 if self.config.model == "mlp" else None
 
     @property
-    def terms(self) -> dict[str, Any]:
+    def terms(self) -> dict[str, object]:
         """Settings that all machines of a study must have in common, by name."""
         from shardwave.models.runs.clip_table import some
         from shardwave.shards.read.open_set import open_set
@@ -96,7 +97,7 @@ class TrainingObjective:
             self._data = TrainingData(self.path, self.config)
         return self._data
 
-    def config_of(self, trial: int, params: dict[str, Any]) -> TrainConfig:
+    def config_of(self, trial: int, params: Params) -> TrainConfig:
         """Return the settings of a trial; parameters unknown to `TrainConfig` become network options."""
         known = {field.name for field in dataclasses.fields(self.config)}
         unknown = {name: value for name, value in params.items() if name not in known}
@@ -106,19 +107,19 @@ class TrainingObjective:
             self.config, seed=self.config.seed + trial, network_options=options, **changes
         )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # workers cannot import a network that is defined in a notebook or script: pickle it by value
         state = {**self.__dict__, "_data": None, "_kept": None}
         network = registry.registered(self.config.model)
         return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         network = state.pop("_network", None)
         self.__dict__.update(state)
-        if network is not None:
+        if isinstance(network, bytes):
             registry.register(cloudpickle.loads(network))
 
-    def __call__(self, params: dict[str, Any], report: Report) -> None:
+    def __call__(self, params: Params, report: Report) -> None:
         """Train one trial; `report.info` receives the number of parameters, the best epoch and its scores."""
         config = self.config_of(report.trial, params)
         report.info["parameters"] = self.parameters(config)
@@ -191,7 +192,7 @@ class Progress:
         self._best: tuple[float, float] | None = None
         self.stopped: TrialStopped | None = None
 
-    def __call__(self, epoch: int, value: float, scores: dict[str, Any]) -> bool:
+    def __call__(self, epoch: int, value: float, scores: Mapping[str, Any]) -> bool:
         """Report an epoch.
 
         Args:

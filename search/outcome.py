@@ -7,16 +7,16 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from shardwave.common import typed
-from shardwave.models.runs.records import HistoryEntry
+from shardwave.models.runs.records import BestTrial, Epochs, HistoryEntry, Matrix, RunResult, Scores
 from shardwave.search.budget import SearchBudget
 from shardwave.search.objective import KEPT, TrainingObjective
 from shardwave.search.space import Space
-from shardwave.search.trial import SearchResult, Trial, best_trial
+from shardwave.search.trial import Params, SearchResult, Trial, best_trial
 
 CHECKPOINT = "checkpoint.ckpt"
 KEPT_FILE = re.compile(r"trial-\d+\.(ckpt|json)")
@@ -32,7 +32,30 @@ class KeptTrial(TypedDict):
     parameters: typed.Count
 
 
-def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict[str, Any]:
+class Summary(TypedDict):
+    """Fields of result.json that depend on the trials alone."""
+
+    trials: int
+    states: dict[str, int]
+    best: BestTrial | None
+    params: Params | None
+    epochs: Epochs
+    seconds: dict[str, float]
+
+
+class BestRun(TypedDict, total=False):
+    """Fields of result.json that describe the training of the best trial."""
+
+    best_epoch: int | None
+    scores: Scores
+    per_class: dict[str, Any]
+    confusion: dict[str, Matrix]
+    selected_by: str
+    history: list[HistoryEntry]
+    parameters: int
+
+
+def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> Summary:
     """Return the fields of result.json that depend on the trials alone.
 
     Args:
@@ -54,15 +77,19 @@ def summary(trials: Sequence[Trial], budget: SearchBudget, total: float) -> dict
     return {
         "trials": len(trials),
         "states": dict(Counter(trial.state for trial in trials)),
-        "best": best
-        and {"trial": best.trial, "params": best.params, "value": best.value, "epoch": best.best_epoch},
-        "params": best and best.params,
+        "best": None if best is None else _best(best),
+        "params": None if best is None else best.params,
         "epochs": {
             "run": run,
             "saved": budget.epochs * sum(trial.state != "FAILED" for trial in trials) - useful,
         },
         "seconds": {"total": total, **spent, "overhead": total - busy},
     }
+
+
+def _best(trial: Trial) -> BestTrial:
+    assert trial.value is not None and trial.best_epoch is not None
+    return {"trial": trial.trial, "params": trial.params, "value": trial.value, "epoch": trial.best_epoch}
 
 
 def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
@@ -86,7 +113,7 @@ def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
 
 def best_run(
     objective: TrainingObjective, searched: SearchResult, out: Path, *, retrain: bool, score_test: bool
-) -> dict[str, Any]:
+) -> BestRun:
     """Write the checkpoint of the best trial to the run folder.
 
     The checkpoint of a trial that ran on another machine is missing; training the trial again gives the same
@@ -106,7 +133,7 @@ def best_run(
     if best is None:
         return {}
     kept = out / KEPT / f"trial-{best.trial}"
-    fields: dict[str, Any] = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
+    fields: BestRun = {"best_epoch": best.best_epoch, "scores": best.info.get("scores", {})}
     if not kept.with_suffix(".ckpt").exists() and retrain:
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
         local = dataclasses.replace(objective)  # has no kept trial yet, so it keeps this one
@@ -115,10 +142,9 @@ def best_run(
         record = typed.read(
             kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again"
         )
-        entry: Mapping[str, Any] = next(
-            (entry for entry in record["history"] if entry["epoch"] == record["epoch"]), {}
-        )
-        fields |= {name: entry[name] for name in ("per_class", "confusion") if name in entry}
+        for entry in record["history"]:
+            if entry["epoch"] == record["epoch"] and "per_class" in entry and "confusion" in entry:
+                fields |= {"per_class": entry["per_class"], "confusion": entry["confusion"]}
         fields |= {
             "selected_by": record["selected"],
             "history": record["history"],
@@ -135,22 +161,19 @@ def best_run(
     return fields
 
 
-def _score_test(objective: TrainingObjective, out: Path, fields: dict[str, Any]) -> None:
+def _score_test(objective: TrainingObjective, out: Path, fields: BestRun) -> None:
     """Add to `fields` the scores of the checkpoint in `out` on the test clips."""
     from shardwave.models.evaluation.evaluate import score
     from shardwave.models.runs import checkpoint
 
     data, trained = objective.data, checkpoint.load(out / CHECKPOINT)
     test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
-    for name, values in (
-        ("scores", test.scores),
-        ("per_class", test.per_class),
-        ("confusion", test.confusion),
-    ):
-        fields[name] = {**fields.get(name, {}), **values}
+    fields["scores"] = {**fields.get("scores", {}), **test.scores}
+    fields["per_class"] = {**fields.get("per_class", {}), **test.per_class}
+    fields["confusion"] = {**fields.get("confusion", {}), **test.confusion}
 
 
-def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Space) -> None:
+def draw(out: Path, result: RunResult, trials: Sequence[Trial], space: Space) -> None:
     """Write the figures of the search and of the training of its best trial to `out`."""
     from shardwave.models.runs import figures as training_figures
     from shardwave.search import figures
@@ -160,10 +183,15 @@ def draw(out: Path, result: dict[str, Any], trials: Sequence[Trial], space: Spac
     figures.parameters(out / "parameters.png", trials, space, title)
     figures.importance(out / "importance.png", trials, space, title)
     figures.cost(out / "cost.png", trials, title)
-    if result.get("history"):
-        chosen = f"{title}, trial {result['best']['trial']}"
+    best = result.get("best")
+    if best and result.get("history"):
+        chosen = f"{title}, trial {best['trial']}"
         training_figures.curves(
-            out / "curves.png", result["history"], result["selected_by"], result["best_epoch"], chosen
+            out / "curves.png",
+            [dict(entry) for entry in result["history"]],
+            result["selected_by"],
+            result["best_epoch"],
+            chosen,
         )
         matrix = result.get("confusion", {}).get(f"val_{result['selected_by']}")
         if matrix is not None:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.progress import bar
 from shardwave.common.redact import mask_url
 from shardwave.models.data.splits import resolve
 from shardwave.models.runs import clip_table
+from shardwave.models.runs.records import RunResult
 from shardwave.models.runs.result import Result, open_run
 from shardwave.models.training.config import field_of
 from shardwave.models.training.interruption import sigterm_as_interrupt
@@ -34,9 +35,7 @@ _log = logging.getLogger(__name__)
 _FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")
 
 
-def search(
-    set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False
-) -> dict[str, Any]:
+def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False) -> RunResult:
     """Search the hyper-parameters of a model on a shard set.
 
     Args:
@@ -80,7 +79,7 @@ def search(
             _check_same(earlier, fields)
             clip_table.check_same_set(earlier, out, shard_set, field_of(training))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
-                return earlier
+                return cast(RunResult, earlier)
         earlier_seconds = fields["seconds"].get("total", 0.0)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
@@ -105,11 +104,11 @@ def search(
             result.fields |= outcome.best_run(
                 objective, searched, out, retrain=searched.state == "COMPLETE", score_test=bool(folds.test)
             )
-            outcome.draw(out, result.fields, searched.trials, space)
+            outcome.draw(out, cast(RunResult, result.fields), searched.trials, space)
             result.fields["seconds"]["total"] = earlier_seconds + time.perf_counter() - started
             if searched.state == "INTERRUPTED":
                 raise KeyboardInterrupt
-        return result.fields
+        return cast(RunResult, result.fields)
 
 
 class Progress:
@@ -141,7 +140,7 @@ def _import_modules(scores_test: bool) -> None:
         import shardwave.models.evaluation.evaluate  # noqa: F401
 
 
-def _plain(config: SearchConfig) -> dict[str, Any]:
+def _plain(config: SearchConfig) -> dict[str, object]:
     plain = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in dataclasses.asdict(config).items()
@@ -151,7 +150,7 @@ def _plain(config: SearchConfig) -> dict[str, Any]:
     return {**plain, "storage": config.storage and mask_url(config.storage)}
 
 
-def _check_same(earlier: dict[str, Any], fields: dict[str, Any]) -> None:
+def _check_same(earlier: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise UsageError if the settings or the space of a resumed search have changed."""
     if earlier.get("command") != "search":
         raise UsageError(

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ class LogUniform(Uniform):
 
 
 Dimension = Choice | Uniform
+Description = dict[str, Any]  # see `Space.describe`
 
 _HEAD: dict[str, Dimension] = {
     "dropout": Uniform(0.0, 0.6),
@@ -167,19 +168,21 @@ class Space:
                 values[name] = dimension.draw(random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
         rules = {
             name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()
         }
         # tuples become lists, so that the result is equal to the content of a file
-        description: dict[str, Any] = json.loads(json.dumps({**rules, **self.fixed}))
+        description: Description = json.loads(json.dumps({**rules, **self.fixed}))
         return description
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> Space:
+    def from_description(cls, description: Description) -> Space:
         """Create the space that `describe` returned as `description`."""
-        kinds: dict[str, Any] = {kind.__name__: kind for kind in (Choice, Grid, Uniform, LogUniform)}
+        kinds: dict[str, Callable[..., Dimension]] = {
+            kind.__name__: kind for kind in (Choice, Grid, Uniform, LogUniform)
+        }
         dimensions: dict[str, Dimension] = {}
         for name, rule in description.items():
             if isinstance(rule, dict):
@@ -232,13 +235,18 @@ def space_for(
     )
 
 
-KINDS: dict[str, Any] = {"grid": Grid, "choice": Choice, "uniform": Uniform, "log_uniform": LogUniform}
+KINDS: dict[str, Callable[..., Any]] = {
+    "grid": Grid,
+    "choice": Choice,
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+}
 _RULES = (
     "grid: [values], choice: [values], uniform: [low, high], log_uniform: [low, high], or one fixed value"
 )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, object]:
     import yaml
 
     try:

@@ -6,7 +6,41 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, cast
+
+from shardwave.common import typed
+
+Params = dict[str, Any]  # hyper-parameters by name: numbers, texts, booleans or None
+Info = dict[str, Any]  # further results of an objective by name, in JSON
+ParamValue = int | float | str | bool | None
+
+
+class TrialInfo(TypedDict):
+    """Further results of an objective; other fields are allowed."""
+
+    best_epoch: NotRequired[typed.Count | None]
+    scores: NotRequired[dict[str, float | None]]
+    parameters: NotRequired[typed.Count]
+
+
+class TrialRow(TypedDict):
+    """A line of trials.jsonl, see `Trial`."""
+
+    trial: typed.Count
+    params: dict[str, ParamValue]
+    state: Literal["COMPLETE", "PRUNED", "FAILED"]
+    value: float | None
+    epochs: typed.Count
+    values: list[float]
+    times: list[float]
+    start: float
+    seconds: float
+    worker: str
+    attempt: typed.Count
+    error: str | None
+    spent: dict[str, float]
+    info: TrialInfo
+
 
 MAX_ATTEMPTS = 3  # a trial whose worker dies this often is FAILED
 
@@ -35,7 +69,7 @@ class Trial:
     """
 
     trial: int
-    params: dict[str, Any]
+    params: Params
     state: str = "RUNNING"
     values: list[float] = dataclasses.field(default_factory=list)
     times: list[float] = dataclasses.field(default_factory=list)
@@ -45,7 +79,7 @@ class Trial:
     attempt: int = 1
     error: str | None = None
     spent: dict[str, float] = dataclasses.field(default_factory=dict)
-    info: dict[str, Any] = dataclasses.field(default_factory=dict)
+    info: Info = dataclasses.field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -64,11 +98,11 @@ class Trial:
             return None
         return self.info.get("best_epoch") or self.values.index(max(self.values)) + 1
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> TrialRow:
         """Return the trial as an object of `trials.jsonl`."""
         fields = dataclasses.asdict(self)
         leading = {name: fields.pop(name) for name in ("trial", "params", "state")}
-        return {**leading, "value": self.value, "epochs": self.epochs, **fields}
+        return cast(TrialRow, {**leading, "value": self.value, "epochs": self.epochs, **fields})
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Trial:
@@ -88,7 +122,7 @@ class Assignment:
     """
 
     trial: int
-    params: dict[str, Any]
+    params: Params
     attempt: int = 1
     alone: bool = False
 
@@ -105,7 +139,7 @@ class Ending(NamedTuple):
 
     state: str
     error: str | None
-    info: dict[str, Any]
+    info: Info
     out_of_gpu_memory: bool = False
 
 
@@ -167,7 +201,7 @@ class Report(Protocol):
     """
 
     trial: int
-    info: dict[str, Any]
+    info: Info
 
     def __call__(self, epoch: int, value: float, spent: Mapping[str, float] | None = None) -> None:
         """Report a value.
@@ -192,7 +226,7 @@ class Objective(Protocol):
     have in common.
     """
 
-    def __call__(self, params: dict[str, Any], report: Report) -> None:
+    def __call__(self, params: Params, report: Report) -> None:
         """Run one trial with the hyper-parameters `params`, and call `report` after every epoch."""
 
 

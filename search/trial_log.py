@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import DamagedFile, ShardwaveError
 from shardwave.common.messages import say
 from shardwave.common.redact import redact_values
 from shardwave.search import line_file
-from shardwave.search.trial import Assignment, Trial, check_report
+from shardwave.search.trial import Assignment, ParamValue, Trial, TrialRow, check_report
 from shardwave.shards.storage.atomic import json_bytes
 
 T = TypeVar("T")
@@ -20,38 +20,11 @@ TRIALS, STARTED = "trials.jsonl", "started.jsonl"
 BEGINNING = b'{"trial"'  # first bytes of every line of both files
 
 
-class TrialInfo(TypedDict):
-    """Further results of an objective; other fields are allowed."""
-
-    best_epoch: NotRequired[typed.Count | None]
-    scores: NotRequired[dict[str, float | None]]
-    parameters: NotRequired[typed.Count]
-
-
-class TrialRow(TypedDict):
-    """A line of trials.jsonl, see `shardwave.search.trial.Trial`."""
-
-    trial: typed.Count
-    params: dict[str, int | float | str | bool | None]
-    state: Literal["COMPLETE", "PRUNED", "FAILED"]
-    value: float | None
-    epochs: typed.Count
-    values: list[float]
-    times: list[float]
-    start: float
-    seconds: float
-    worker: str
-    attempt: typed.Count
-    error: str | None
-    spent: dict[str, float]
-    info: TrialInfo
-
-
 class StartedRow(TypedDict):
     """A line of started.jsonl."""
 
     trial: typed.Count
-    params: dict[str, int | float | str | bool | None]
+    params: dict[str, ParamValue]
     attempt: typed.Count
     worker: NotRequired[str]
 
@@ -157,7 +130,7 @@ class TrialLog:
         self._notify(trial)
         return trial
 
-    def _append(self, name: str, row: dict[str, Any]) -> None:
+    def _append(self, name: str, row: Mapping[str, object]) -> None:
         """Append a line to a file; before the first one, remove an incomplete last line."""
         if self.folder is None:
             return

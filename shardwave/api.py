@@ -327,7 +327,7 @@ def tune(
 
     name = model if isinstance(model, str) else register(model)
     config = SearchConfig(name, backend, space=space, **options)
-    return search(shard_set, config, out, resume=resume)  # type: ignore[return-value]
+    return search(shard_set, config, out, resume=resume)
 
 
 def report(runs: Path | str | Sequence[Path | str], out: Path | str = "report.html") -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,7 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
     steps, rows = {}, []
     for name, row in zip(searches, compare(list(searches.values())), strict=True):
         steps[name] = row["steps"]
-        best = per_cent((row["best"] or {}).get("value"))
+        best = per_cent(row["best"]["value"] if row["best"] else None)
         counts = (str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]))
         times = (
             row["seconds"],
@@ -262,7 +262,7 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
     return [Table(COMPARED, rows, range(4, len(COMPARED))), *_best_values(steps)]
 
 
-def _best_values(steps: dict[str, Sequence[Sequence[Any]]]) -> list[Block]:
+def _best_values(steps: Mapping[str, Sequence[Sequence[Any]]]) -> list[Block]:
     """Charts of the best value over time and over epochs; steps are (seconds, epochs, value)."""
     return [
         Lines(

@@ -14,7 +14,7 @@ from typing import Any
 from shardwave.common.errors import ShardwaveError
 from shardwave.search import gpus
 from shardwave.search.budget import SearchBudget
-from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
+from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Info, Trial, final_state
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers import fork_server
 from shardwave.search.workers.worker import threads_per_trial, worker_main
@@ -271,7 +271,7 @@ class _TrialLoop:
             if self.deaths >= MAX_ATTEMPTS:
                 raise ShardwaveError(f"search workers do not start: the last one {reason}")
 
-    def _end(self, number: int, state: str, error: str | None, info: dict[str, Any]) -> None:
+    def _end(self, number: int, state: str, error: str | None, info: Info) -> None:
         trial = self.log.running[number]
         trial.state, trial.error = final_state(trial, state, error, self.epochs)
         trial.seconds = round(time.time() - trial.start, 6)

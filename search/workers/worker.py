@@ -21,7 +21,7 @@ from typing import Any
 from shardwave.common import log
 from shardwave.common.environment import cores
 from shardwave.common.redact import redact
-from shardwave.search.trial import Assignment, Ending, Report, TrialStopped, check_report
+from shardwave.search.trial import Assignment, Ending, Info, Report, TrialStopped, check_report
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exhausted quota, file size limit
 
@@ -118,7 +118,7 @@ class DiskFull(Exception):
 class _Report:
     def __init__(self, trial: int, send: Callable[..., bool]) -> None:
         self.trial = trial
-        self.info: dict[str, Any] = {}
+        self.info: Info = {}
         self._send = send
         self._epoch = 0
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shardwave.common.errors import ShardwaveError, UsageError
@@ -23,7 +23,7 @@ from shardwave.search.backends.optuna.sqlite_lock import only_search_on
 from shardwave.search.backends.random import conclude, run_in_pool
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
-from shardwave.search.trial import Assignment, SearchResult, Trial
+from shardwave.search.trial import Assignment, Params, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.pool import Driver, WorkerPool
 
@@ -111,7 +111,7 @@ class StudyDriver(Driver):
         budget: SearchBudget,
         seed: int,
         log: TrialLog,
-        objective_terms: dict[str, Any],
+        objective_terms: Mapping[str, object],
     ) -> None:
         self._space, self._budget, self._log, self._seed = space, budget, log, seed
         self._distributions = distributions(space)
@@ -149,7 +149,7 @@ class StudyDriver(Driver):
         """Open or create the study, replace a damaged one in the run folder; returns whether it is new."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
-        parts: dict[str, Any] = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
+        parts = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
 
         def create_or_load() -> tuple[Any, bool]:
             opened = self._storage = open_storage(storage, journal)
@@ -200,7 +200,7 @@ class StudyDriver(Driver):
         missing = self._log.finished.keys() - {row["trial"] for row in rows if row is not None}
         return f"lacks the trials {', '.join(map(str, sorted(missing)))}" if missing else None
 
-    def _check(self, name: str, terms: dict[str, Any]) -> None:
+    def _check(self, name: str, terms: Mapping[str, object]) -> None:
         """Wait until the settings of the study are stored, and raise if they differ from `terms`."""
         for _ in range(1 if self._alone else 300):
             stored = self._study.user_attrs.get("terms")
@@ -222,7 +222,7 @@ class StudyDriver(Driver):
                 f"study {name} is {kind}: {'; '.join(different)}; use its settings or another --study name"
             )
 
-    def _enqueue(self, number: int, params: dict[str, Any] | None, attempt: int = 1) -> None:
+    def _enqueue(self, number: int, params: Params | None, attempt: int = 1) -> None:
         searched = {name: value for name, value in (params or {}).items() if name in self._space.dimensions}
         self._study.enqueue_trial(searched, user_attrs={"trial": number, "attempt": attempt})
 

@@ -8,10 +8,27 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     import optuna
+
+
+class Owner(TypedDict):
+    """A search, as stored with its trials.
+
+    Attributes:
+        host: Name of the machine.
+        pid: Its process.
+        started: Start of the process, see `_started`.
+        search: Random id; a process may run several searches.
+    """
+
+    host: str
+    pid: int
+    started: str | None
+    search: str
+
 
 BEAT_SECONDS = 10  # interval between heartbeats
 STALE_SECONDS = 60  # time without a heartbeat after which a search counts as dead
@@ -19,7 +36,7 @@ STALE_SECONDS = 60  # time without a heartbeat after which a search counts as de
 _running: set[str] = set()  # the searches of this process
 
 
-def owner() -> dict[str, Any]:
+def owner() -> Owner:
     """Register a new search of this process; returns its host, pid, process start and id."""
     search = uuid.uuid4().hex[:8]
     _running.add(search)
@@ -31,12 +48,12 @@ def owner() -> dict[str, Any]:
     }
 
 
-def ended(process: dict[str, Any]) -> None:
+def ended(process: Owner) -> None:
     """Unregister a search of this process that `owner` registered."""
     _running.discard(process["search"])
 
 
-def alive(process: dict[str, Any]) -> bool:
+def alive(process: Owner) -> bool:
     """Return whether a search that `owner` registered is running; True for those of other machines."""
     if process["host"] != socket.gethostname():
         return True
@@ -70,7 +87,7 @@ class Heartbeat:
         process: The search that writes heartbeats, as returned by `owner`.
     """
 
-    def __init__(self, study: optuna.Study, process: dict[str, Any]) -> None:
+    def __init__(self, study: optuna.Study, process: Owner) -> None:
         self._study, self._name = study, _name(process)
         self._last = -math.inf
         self._seen: dict[str, tuple[Any, float]] = {}  # last heartbeat and time of its first read
@@ -82,7 +99,7 @@ class Heartbeat:
             self._last = now
             self._study.set_user_attr(self._name, time.time())
 
-    def is_stale(self, process: dict[str, Any]) -> bool:
+    def is_stale(self, process: Owner) -> bool:
         """Return whether a search wrote no heartbeat for STALE_SECONDS, measured by this machine's clock."""
         name, now = _name(process), time.monotonic()
         beat = self._study.user_attrs.get(name)
@@ -91,5 +108,5 @@ class Heartbeat:
         return now - self._seen[name][1] > STALE_SECONDS
 
 
-def _name(process: dict[str, Any]) -> str:
+def _name(process: Owner) -> str:
     return f"alive {process['host']} {process['pid']} {process['started']} {process['search']}"

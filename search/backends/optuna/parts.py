@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardwave.common.errors import UsageError
 from shardwave.common.redact import mask_url, redact
 from shardwave.search.budget import SearchBudget
 from shardwave.search.journal import open_journal
 from shardwave.search.space import Choice, LogUniform, Space
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def optuna_module() -> Any:
@@ -24,7 +27,7 @@ def optuna_module() -> Any:
     return optuna
 
 
-def distributions(space: Space) -> dict[str, Any]:
+def distributions(space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
     """Return Optuna's distributions of the searched parameters, by name; a `Grid` is categorical."""
     module = optuna_module().distributions
     return {

@@ -10,8 +10,11 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from shardwave.search.trial import Assignment
+from shardwave.search.trial import Assignment, Info
 from shardwave.search.workers.worker import DiskFull, prepare, run_trial, worker_name
+
+TuneConfig = dict[str, Any]  # fields of an `Assignment`
+TuneResult = dict[str, Any]  # see `ObjectiveTrainable`
 
 
 class ObjectiveTrainable(Trainable):
@@ -33,22 +36,22 @@ class ObjectiveTrainable(Trainable):
     _prepared = False  # whether `prepare` was called in this process
     _broken: str | None = None  # error of `prepare`
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: TuneConfig) -> None:
         """See `Trainable`; `config` has `trial`, `params` and `attempt`."""
         self._begin(config)
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _begin(self, config: TuneConfig) -> None:
         self._attempt = config["attempt"]
-        self._results: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[TuneResult] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()  # per report, whether the trial stops
         self._waiting = False  # the objective waits for an answer
         # schedulers need these fields in every result
-        self._last: dict[str, Any] = {"epoch": 0, "value": -math.inf, "spent": {}, "info": {}}
+        self._last: TuneResult = {"epoch": 0, "value": -math.inf, "spent": {}, "info": {}}
         work = Assignment(config["trial"], config["params"], config["attempt"])
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
 
     def _run(self, work: Assignment) -> None:
-        def send(_: int, epoch: int, value: float, spent: dict[str, float], info: dict[str, Any]) -> bool:
+        def send(_: int, epoch: int, value: float, spent: dict[str, float], info: Info) -> bool:
             self._results.put({"epoch": epoch, "value": value, "spent": spent, "info": info})
             return self._answers.get()
 
@@ -61,13 +64,13 @@ class ObjectiveTrainable(Trainable):
         except DiskFull as full:
             self._results.put({"broken": str(full), "done": True})
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> TuneResult:
         """Return the result of the next epoch, or of the end of the trial."""
         kind = type(self)
         if not kind._prepared:  # not in `setup`, because Tune starts actors that it does not use
             kind._prepared, kind._broken = True, prepare(kind.objective, kind.threads)
         if self._broken:
-            result: dict[str, Any] = {"broken": self._broken, "done": True}
+            result: TuneResult = {"broken": self._broken, "done": True}
         else:
             result = self._next()
             if result.get("epoch") == self.epochs:  # the last epoch: wait for the end of the trial
@@ -75,7 +78,7 @@ class ObjectiveTrainable(Trainable):
         self._last |= {name: value for name, value in result.items() if name in self._last}
         return {**self._last, **result, "worker": worker_name(), "attempt": self._attempt}
 
-    def _next(self, stop: bool = False) -> dict[str, Any]:
+    def _next(self, stop: bool = False) -> TuneResult:
         if self._waiting:
             self._answers.put(stop)
         else:
@@ -84,7 +87,7 @@ class ObjectiveTrainable(Trainable):
         self._waiting = "done" not in result
         return result
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: TuneConfig) -> bool:
         """See `Trainable`; starts another trial in the same actor."""
         self.cleanup()
         self._begin(new_config)

@@ -15,9 +15,10 @@ from ray.tune.search import Searcher
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search.backends.optuna.parts import distributions
+from shardwave.search.backends.ray.actor import TuneConfig, TuneResult
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
-from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Trial, final_state
+from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Params, Trial, final_state
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.worker import describe
 
@@ -67,7 +68,7 @@ def _replay(scheduler: TrialScheduler, recorded: Trial) -> None:
     trial = cast(Any, _Recorded(f"recorded-{recorded.trial}"))
     controller = cast(Any, types.SimpleNamespace(get_live_trials=list))
     scheduler.on_trial_add(controller, trial)
-    result: dict[str, Any] = {}
+    result: TuneResult = {}
     for epoch, value in enumerate(recorded.values, 1):
         result = {"epoch": epoch, "value": value}
         scheduler.on_trial_result(controller, trial, result)
@@ -94,7 +95,7 @@ class AssignmentSearcher(Searcher):
         known = log.finished.keys() | {lost.trial for lost in self._lost}
         self._numbers = [number for number in range(budget.trials) if number not in known]
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> TuneConfig | None:
         """See `Searcher`; returns the fields of the next `Assignment`."""
         if self._lost:
             lost = self._lost.pop(0)
@@ -104,18 +105,16 @@ class AssignmentSearcher(Searcher):
         number = self._numbers.pop(0)
         return self._config(Assignment(number, self._params(trial_id, number)))
 
-    def _params(self, trial_id: str, number: int) -> dict[str, Any]:
+    def _params(self, trial_id: str, number: int) -> Params:
         return self._space.point(number, self._seed, shuffle=self._budget.sampler == "random")
 
     def _adopt(self, trial_id: str, lost: Assignment) -> Assignment:
         return lost
 
-    def _config(self, assignment: Assignment) -> dict[str, Any]:
+    def _config(self, assignment: Assignment) -> TuneConfig:
         return {"trial": assignment.trial, "params": assignment.params, "attempt": assignment.attempt}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: TuneResult | None = None, error: bool = False) -> None:
         """See `Searcher`; does nothing."""
 
 
@@ -154,23 +153,21 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
                 )
         self._best: dict[str, float] = {}
 
-    def _searched(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _searched(self, params: Params) -> Params:
         return {name: params[name] for name in self._space.dimensions}
 
-    def _params(self, trial_id: str, number: int) -> dict[str, Any]:
+    def _params(self, trial_id: str, number: int) -> Params:
         return {**(self._inner.suggest(trial_id) or {}), **self._space.fixed}
 
     def _adopt(self, trial_id: str, lost: Assignment) -> Assignment:
         return dataclasses.replace(lost, params=self._params(trial_id, lost.trial))
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: TuneResult) -> None:
         """See `Searcher`."""
         self._best[trial_id] = max(result["value"], self._best.get(trial_id, -math.inf))
         self._inner.on_trial_result(trial_id, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: TuneResult | None = None, error: bool = False) -> None:
         """See `Searcher`; `result` is the last one."""
         result = result or {}
         best = max(result.get("value", -math.inf), self._best.pop(trial_id, -math.inf))
@@ -204,7 +201,7 @@ class LogCallback(Callback):
         self._last_running = time.monotonic()
         self.error: str | None = None
         self._deaths: dict[int, int] = {}
-        self._endings: dict[int, dict[str, Any]] = {}
+        self._endings: dict[int, TuneResult] = {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """See `Callback`; raises ShardwaveError if its own cluster runs no trial: Tune would wait forever."""
@@ -224,7 +221,7 @@ class LogCallback(Callback):
         )
 
     def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        self, iteration: int, trials: list[Any], trial: Any, result: TuneResult, **info: Any
     ) -> None:
         """See `Callback`; records an epoch or an end; raises ShardwaveError if the search cannot continue."""
         if "broken" in result:
