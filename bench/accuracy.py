@@ -11,7 +11,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -23,9 +23,45 @@ from shardwave.models.training.config import defaults
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.storage.atomic import write_bytes, write_json
 
+Options = dict[str, Any]  # fields of `TrainConfig`
+Environment = dict[str, Any]  # see `shardwave.common.environment.environment`
+Leak = dict[str, Any]  # see `_leak`
+Result = dict[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
+
+
+class Row(TypedDict):
+    """Row of the table: a model, cross-validated with several seeds."""
+
+    model: str
+    score: str
+    seeds: list[int]
+    accuracy: list[float]  # mean over the test folds, by seed
+    mean: float  # of `accuracy`
+    deviation: float | None  # standard deviation of `accuracy`; None for one seed
+    f1: float
+    validation: float
+    folds: list[list[float]]  # accuracy by seed and fold
+    epochs: list[list[int]]  # by seed and fold
+    parameters: int
+    minutes: list[float]  # by seed
+    params: Options
+    train_view: str
+    precision: str
+    environment: NotRequired[Environment]  # of a row that was measured later
+
+
+class Accuracy(TypedDict):
+    """Content of accuracy.json."""
+
+    spectrogram: dict[str, Any]  # fields of `SpectrogramConfig`
+    rows: list[Row]
+    leakage: list[Leak]  # see `_leak`
+    environment: Environment
+
+
 SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
 SEEDS = {"mlp": (0, 1, 2), "cnn": (0, 1), "cnn-plus": (0, 1)}
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, Options] = {
     "mlp": {"train_view": "full"},  # more accurate than features of slices
     "cnn": {"precision": "bf16-mixed"},
     # 8 % of the one-second slices of ESC-10 are digital silence (a third of the sneezes)
@@ -45,9 +81,9 @@ def run(
     leakage: bool = True,
     leaking: Sequence[str] = LEAKING,
     spectrogram: SpectrogramConfig = SPECTROGRAM,
-    options: dict[str, Any] | None = None,
+    options: Options | None = None,
     jobs: int | None = None,
-) -> dict[str, Any]:
+) -> Accuracy:
     """Cross-validate models and write `accuracy.json` and `accuracy.md`.
 
     Args:
@@ -93,7 +129,7 @@ def run(
     done = _train_all(trainings, jobs)
     runs = iter(done[:count])
     leaks = iter(done[count:])
-    contents = {
+    contents: Accuracy = {
         "spectrogram": dataclasses.asdict(spectrogram),
         "rows": [_row(model, [next(runs) for _ in each]) for model, each in chosen.items()],
         "leakage": [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage],
@@ -105,7 +141,7 @@ def run(
     return contents
 
 
-def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _row(model: str, runs: list[Result]) -> Row:
     """Row of the table: means over the folds by seed, and their mean and standard deviation."""
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
@@ -130,7 +166,7 @@ def _row(model: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _leak(model: str, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _leak(model: str, runs: Sequence[Result]) -> Leak:
     """Scores of single slices in folds drawn slice by slice, and in folds that keep a recording together."""
     accuracy = {
         kind: {
@@ -148,9 +184,9 @@ class Training(NamedTuple):
     shard_set: Path
     out: Path
     model: str
-    options: dict[str, Any]
+    options: Options
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Result:
         """Run or continue the cross-validation and return its result."""
         from shardwave.models.training.train import train
 
@@ -158,7 +194,7 @@ class Training(NamedTuple):
         return train(self.shard_set, config, self.out, resume=True, command="accuracy")
 
 
-def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str, Any]]:
+def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
     """Results in order, from processes with one thread: small networks gain little from a second one."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
@@ -177,7 +213,7 @@ def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[dict[str
         pool.close()
 
 
-def _worker() -> Callable[[Training], dict[str, Any]]:
+def _worker() -> Callable[[Training], Result]:
     os.environ["SHARDWAVE_QUIET"] = "1"  # progress bars of several processes would overwrite each other
     return Training.run
 
@@ -245,7 +281,7 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     return out
 
 
-def table(contents: dict[str, Any]) -> str:
+def table(contents: Accuracy) -> str:
     """Return the Markdown of an `accuracy.json`.
 
     Args:

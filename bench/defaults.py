@@ -14,14 +14,15 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
-from shardwave.bench.harness.record import Record, append
+from shardwave.bench.harness.record import Record, RecordRow, append
 from shardwave.bench.report.render import table as markdown_table
 from shardwave.models.training.config import TrainConfig, defaults
 
+Settings = dict[str, Any]  # fields of `TrainConfig`
 STAGE, UNIT = "defaults", "accuracy"
-BASE: dict[str, dict[str, Any]] = {  # SETTINGS change these
+BASE: dict[str, Settings] = {  # SETTINGS change these
     "mlp": {
         "train_view": "full", "batch_size": 32, "epochs": 60, "hidden_size": 512, "hidden_layers": 2, "dropout": 0.5,
         "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1, "mixup": 0.0,
@@ -29,7 +30,7 @@ BASE: dict[str, dict[str, Any]] = {  # SETTINGS change these
     "cnn": {"train_view": "full", "epochs": 15},
     "cnn-plus": {"train_view": "full", "epochs": 30},
 }  # fmt: skip
-SETTINGS: dict[str, list[dict[str, Any]]] = {
+SETTINGS: dict[str, list[Settings]] = {
     "mlp": [
         {},
         {"train_view": "slice"},
@@ -52,6 +53,19 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "cnn": [{}, {"train_view": "slice"}, {"epochs": 150}, {"train_view": "both"}],
     "cnn-plus": [{}, {"train_view": "slice"}, {"epochs": 100}],
 }  # fmt: skip
+
+
+class DefaultsParams(TypedDict):
+    """Parameters of a record of this comparison."""
+
+    model: str
+    data: str
+    setting: Settings
+    base: Settings
+    rounds: int
+    seeds: int
+    per_round: list[list[float]]  # accuracy by seed and round
+    cpu_seconds: float  # median of the trainings
 
 
 def compare(
@@ -91,45 +105,51 @@ def compare(
                     _train(path, roles, defaults(model, **{**BASE[model], **setting}, seed=seed))
                 )
                 spent.append(time.process_time() - begin)
-        params = {
+        params: DefaultsParams = {
             "model": model, "data": name, "setting": setting, "base": BASE[model], "rounds": len(chosen), "seeds": seeds,
             "per_round": [[round(value, 4) for value in row] for row in accuracy], "cpu_seconds": statistics.median(spent),
         }  # fmt: skip
         means = [statistics.mean(row) for row in accuracy]
-        record = Record(STAGE, f"{model} on {name}: {describe(setting)}", "ours", UNIT, means, params)
+        record = Record(STAGE, f"{model} on {name}: {describe(setting)}", "ours", UNIT, means, dict(params))
         append(out, record)
         yield record
 
 
-def describe(setting: dict[str, Any]) -> str:
+def describe(setting: Settings) -> str:
     """Return the name of a setting in the table."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in setting.items()) or "base"
 
 
-def table(rows: Sequence[dict[str, Any]], model: str) -> str:
+def table(rows: Sequence[RecordRow], model: str) -> str:
     """Return the Markdown table of a model: a row per setting, a column per data set, in per cent.
 
     Args:
         rows: Records.
         model: Model of the table.
     """
-    records = [row for row in rows if row["params"]["model"] == model]
-    by_setting = {(describe(row["params"]["setting"]), row["params"]["data"]): row for row in records}
+    records = [(row, cast(DefaultsParams, row["params"])) for row in rows]
+    records = [(row, params) for row, params in records if params["model"] == model]
+    by_setting = {(describe(params["setting"]), params["data"]): (row, params) for row, params in records}
     names = list(dict.fromkeys(name for _, name in by_setting))
     cells, counts = [], []
     for text in dict.fromkeys(text for text, _ in by_setting):
         present = [by_setting[text, name] for name in names if (text, name) in by_setting]
-        seconds = f"{present[0]['params']['cpu_seconds']:.1f}"
+        seconds = f"{present[0][1]['cpu_seconds']:.1f}"
         cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), seconds))
     for name in names:
-        params = [row["params"] for row in records if row["params"]["data"] == name]
-        rounds, seeds = (sorted({each[count] for each in params}) for count in ("rounds", "seeds"))
+        of_data = [params for _, params in records if params["data"] == name]
+        rounds, seeds = (
+            sorted({each["rounds"] for each in of_data}),
+            sorted({each["seeds"] for each in of_data}),
+        )
         counts.append(f"{name}: rounds {_range(rounds)}, seeds {_range(seeds)}")
-    first = records[0]
+    first, params = records[0]
     machine = first["environment"]
-    origin = f"{machine['cpu']}, {machine['cores']} cores; commit {first['commit']}; {first['date'][:10]}"
+    origin = (
+        f"{machine['cpu']}, {machine['cores']} cores; commit {first['commit']}; {(first['date'] or '')[:10]}"
+    )
     head = ("setting", *names, "CPU seconds per training")
-    note = f"Base: {describe(first['params']['base'])}. {'; '.join(counts)}. {origin}."
+    note = f"Base: {describe(params['base'])}. {'; '.join(counts)}. {origin}."
     return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
 
 
@@ -137,9 +157,10 @@ def _range(values: Sequence[int]) -> str:
     return f"{values[0]}" if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None:
+def _cell(cell: tuple[RecordRow, DefaultsParams] | None) -> str:
+    if cell is None:
         return "–"
+    row, _ = cell
     values = [100 * value for value in row["repeats"]]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
@@ -156,7 +177,7 @@ def _rounds(path: Path) -> list[Any]:
     return [resolve(names, None, fold)._replace(test=()) for fold in present]
 
 
-def _possible(path: Path, setting: dict[str, Any]) -> bool:
+def _possible(path: Path, setting: Settings) -> bool:
     from shardwave.shards.read.open_set import open_set
 
     return setting.get("train_view", "full") == "full" or "slice" in open_set(path).views

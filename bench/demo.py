@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from shardwave.preprocess.auto_config import AutoConfig
 
@@ -15,9 +15,17 @@ TRIALS = 12
 SEARCH_EPOCHS = 10
 
 
+class Demonstration(TypedDict):
+    """Results of `demo`."""
+
+    report: str
+    seconds: dict[str, float]  # by step
+    scores: dict[str, float]  # validation accuracy by run
+
+
 def demo(
     out: Path | str, data: Path | str | None, labels: Path | str | None, say: Callable[[str], None] = print
-) -> dict[str, Any]:
+) -> Demonstration:
     """Run all steps and write their results under `out`.
 
     Steps that an earlier run finished are not repeated, and an interrupted step continues. If the labels name folds, the

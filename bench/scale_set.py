@@ -14,11 +14,10 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from shardwave.bench.harness.record import Record, append
+from shardwave.bench.harness.record import Params, Record, append
 from shardwave.common.environment import environment
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import make, spread
@@ -26,6 +25,7 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
 from shardwave.shards.format.index import Index
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, padded, shard_name
+from shardwave.shards.format.manifest import ShardEntry
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.sampler import Order
 from shardwave.shards.splits.assign import assign
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="File (.jsonl) that records are appended to.")
     options = parser.parse_args()
 
-    def keep(case: str, unit: str, values: list[float], params: dict[str, Any]) -> None:
+    def keep(case: str, unit: str, values: list[float], params: Params) -> None:
         record = Record(STAGE, case, "ours", unit, values, params)
         if options.out is not None:
             append(options.out, record)

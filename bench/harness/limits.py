@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from shardwave.bench.harness.record import Params
 from shardwave.bench.harness.timing import Case
 
 N_FFT, HOP = 2_048, 512  # samples
@@ -61,7 +62,7 @@ class Machine:
         """
         return max((amount / getattr(self, resource), resource) for resource, amount in work.items())
 
-    def limit_case(self, prefix: str, work: float, params: dict[str, Any], **amounts: float) -> Case:
+    def limit_case(self, prefix: str, work: float, params: Params, **amounts: float) -> Case:
         """Return the case that records the limit of a group of cases.
 
         Args:
@@ -195,7 +196,7 @@ def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], No
 
     frames = 1 + int(seconds * rate) // HOP
     audio = torch.randn(N_FFT + (frames - 1) * HOP)
-    blocks = audio.unfold(0, N_FFT, HOP).contiguous().split(BLOCK)
+    blocks = torch.split(audio.unfold(0, N_FFT, HOP).contiguous(), BLOCK)
 
     def work(clips: int) -> None:
         before = torch.get_num_threads()

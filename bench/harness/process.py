@@ -9,9 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.record import Params, Record
 from shardwave.common.errors import ShardwaveError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) 
     return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
 
 
-def memory(stage: str, case: str, watched: Sequence[Watched], params: dict[str, Any]) -> Record:
+def memory(stage: str, case: str, watched: Sequence[Watched], params: Params) -> Record:
     """Return a record of the memory of the largest process of each command.
 
     Args:
@@ -80,7 +80,7 @@ def memory(stage: str, case: str, watched: Sequence[Watched], params: dict[str, 
     return Record(stage, case, "ours", "MB", peaks, params, skipped=reason)
 
 
-def _runs(process: subprocess.Popen) -> bool:
+def _runs(process: subprocess.Popen[str]) -> bool:
     """Whether the process still runs after RESULT_SECONDS."""
     try:
         process.wait(RESULT_SECONDS)

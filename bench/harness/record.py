@@ -7,7 +7,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from shardwave.common import regular_file, typed
 from shardwave.common.environment import Environment, environment
@@ -15,6 +15,9 @@ from shardwave.common.errors import ShardwaveError, UsageError
 
 ROLES = ("ours", "peer", "baseline", "limit")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # in other units higher is better
+
+
+Environment = dict[str, Any]  # see `shardwave.common.environment.environment`
 
 
 class Way(TypedDict):
@@ -31,8 +34,11 @@ class Way(TypedDict):
     when: Literal["once", "epoch"]
 
 
-class Params(TypedDict, total=False):
-    """Fields of `params` that reports use; other fields are allowed."""
+Params = dict[str, Any]  # parameters of a case by name, in JSON
+
+
+class ReportParams(TypedDict, total=False):
+    """Fields of `params` that all reports use; other fields are allowed."""
 
     way: Way
     parts: dict[str, float]
@@ -41,29 +47,48 @@ class Params(TypedDict, total=False):
     axis: str | None
     measure: str
     points: list[list[float]]
+    sample_bytes: float
 
 
-class RecordRow(TypedDict):
-    """A line of records.jsonl."""
+class _Row(TypedDict):
+    """Fields of all lines of records.jsonl."""
 
     stage: str
     case: str
     role: Literal["ours", "peer", "baseline", "limit"]
     unit: str
     repeats: list[float]
+    n: typed.Count
+    of_limit: float | None
+    params: ReportParams
+    environment: Environment
+    commit: str | None
+    date: str | None
+
+
+class RecordRow(_Row):
+    """A line of records.jsonl."""
+
     median: float | None
     q1: float | None
     q3: float | None
-    n: typed.Count
-    of_limit: float | None
-    params: Params
-    environment: dict[str, Any]
-    commit: str | None
-    date: str | None
     skipped: str | None
 
 
-FIELDS = tuple(RecordRow.__annotations__)
+class MeasuredRow(_Row):
+    """A line of records.jsonl that was not skipped."""
+
+    median: float
+    q1: float
+    q3: float
+    skipped: None
+
+
+# in the order in which a line holds them
+FIELDS = (
+    *("stage", "case", "role", "unit", "repeats", "median", "q1", "q3", "n", "of_limit"),
+    *("params", "environment", "commit", "date", "skipped"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +116,7 @@ class Record:
     role: str
     unit: str
     repeats: Sequence[float] = ()
-    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+    params: Params = dataclasses.field(default_factory=dict)
     of_limit: float | None = None
     skipped: str | None = None
     environment: Environment = dataclasses.field(default_factory=environment)
@@ -111,7 +136,7 @@ class Record:
         """Median of the repeats, in `unit`; NaN for a skipped case."""
         return statistics.median(self.repeats) if self.repeats else float("nan")
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> RecordRow:
         """Return the record as a line of `records.jsonl`."""
         q1, q3 = quartiles(self.repeats) if self.repeats else (None, None)
         median = self.median if self.repeats else None
@@ -123,7 +148,7 @@ class Record:
         }
         values = {**vars(self), **origin, "repeats": [_round(value) for value in self.repeats]}
         values |= {name: _round(value) for name, value in figures.items()}
-        return {name: values[name] for name in FIELDS}
+        return cast(RecordRow, {name: values[name] for name in FIELDS})
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
@@ -158,7 +183,7 @@ def append(path: Path, record: Record) -> None:
         file.write(json.dumps(record.row(), ensure_ascii=False) + "\n")
 
 
-def read(path: Path | str) -> list[dict[str, Any]]:
+def read(path: Path | str) -> list[RecordRow]:
     """Read the rows of a `records.jsonl` (or of the folder that holds one).
 
     Raises:
@@ -183,7 +208,12 @@ def read(path: Path | str) -> list[dict[str, Any]]:
             raise ShardwaveError(
                 f"{file}: record {number} is damaged: its median must be above 0: measure again"
             )
-    return [dict(row) for row in rows]
+    return rows
+
+
+def measured(rows: Sequence[RecordRow]) -> list[MeasuredRow]:
+    """Return the rows that were not skipped."""
+    return [cast(MeasuredRow, row) for row in rows if not row["skipped"]]
 
 
 def _round(value: float | None) -> float | None:

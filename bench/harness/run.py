@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from shardwave.bench.harness import audio
 from shardwave.bench.harness.record import Record, append
@@ -22,6 +22,16 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 
 
+class Measured(TypedDict):
+    """Results of `throughput`."""
+
+    records: str
+    report: str
+    cases: int
+    skipped: int
+    seconds: float
+
+
 def throughput(
     out: Path | str,
     stages: Sequence[str] | None = None,
@@ -29,7 +39,7 @@ def throughput(
     scale: bool = False,
     music: Path | str = audio.MUSIC,
     folder: Path | str | None = None,
-) -> dict[str, Any]:
+) -> Measured:
     """Measure stages and write `records.jsonl` and `report.html`.
 
     A stage that fails is recorded as skipped with the reason, and the other stages are measured.

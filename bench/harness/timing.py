@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shardwave.bench.harness.record import Record, quartiles, with_limit
+from shardwave.bench.harness.record import Params, Record, quartiles, with_limit
 
 SCALES = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}  # per second; other units are work per second
 IDLE = 0.02  # seconds over which `settle` measures the processor time of this process
@@ -40,7 +40,7 @@ class Case:
     role: str
     run: Callable[[], object] = lambda: None
     work: float = 1.0
-    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+    params: Params = dataclasses.field(default_factory=dict)
     before: Callable[[], object] | None = None
     once: bool = False
     skipped: str | None = None

@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,11 +20,22 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+Config = dict[str, Any]  # hyper-parameters, of Ray also the data and the number of epochs
+
+
+class StockTrial(TypedDict):
+    """Fields of a line of trials.jsonl, see `row`."""
+
+    values: list[float]
+    times: list[float]
+    start: float
+    spent: dict[str, float]
+
 
 class Mlp(pl.LightningModule):
     """Two hidden layers of equal width on standardised features, cross-entropy, AdamW."""
 
-    def __init__(self, config: dict[str, Any], features: int, classes: int) -> None:
+    def __init__(self, config: Config, features: int, classes: int) -> None:
         super().__init__()
         width, dropout = config["hidden_size"], config["dropout"]
         self.config = config
@@ -73,7 +84,7 @@ class EpochTime(pl.Callback):
             self.times.append(self._began)
 
 
-def row(values: list[float], times: list[float], seconds: float) -> dict[str, Any]:
+def row(values: list[float], times: list[float], seconds: float) -> StockTrial:
     """Return a trial as a line of trials.jsonl.
 
     Args:
@@ -95,7 +106,7 @@ def loaders(path: str, batch_size: int) -> tuple[DataLoader, DataLoader, int, in
     return train, DataLoader(sets["val"], batch_size=256), data["train_x"].shape[1], int(data["classes"])
 
 
-def train_ray(config: dict[str, Any]) -> None:
+def train_ray(config: Config) -> None:
     """Train one configuration, as in Ray's guide for Lightning."""
     from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
@@ -118,9 +129,7 @@ def train_ray(config: dict[str, Any]) -> None:
     trainer.fit(Mlp(config, features, classes), train, val)
 
 
-def search_ray(
-    data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path
-) -> list[dict[str, Any]]:
+def search_ray(data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path) -> list[StockTrial]:
     """Run `Tuner(...).fit()` with ASHA and one CPU per trial.
 
     Args:
@@ -165,7 +174,7 @@ def search_ray(
 
 def search_optuna(
     data: str, trials: int, epochs: int, jobs: int, seed: int, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[StockTrial]:
     """Run `study.optimize` with TPE, successive halving and the callback of Optuna's Lightning example.
 
     Args:
@@ -179,7 +188,7 @@ def search_optuna(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows: list[dict[str, Any]] = []
+    rows: list[StockTrial] = []
 
     class Pruning(pl.Callback):
         def __init__(self, trial: optuna.Trial) -> None:
@@ -192,7 +201,7 @@ def search_optuna(
                     raise optuna.TrialPruned
 
     def objective(trial: optuna.Trial) -> float:
-        config: dict[str, Any] = {
+        config: Config = {
             "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
             "hidden_size": trial.suggest_categorical("hidden_size", [64, 128, 256, 512]),
             "dropout": trial.suggest_float("dropout", 0.0, 0.6),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
-from shardwave.bench.harness.record import LOWER_IS_BETTER, read
+from shardwave.bench.harness.record import LOWER_IS_BETTER, MeasuredRow, measured, read
 from shardwave.bench.report.blocks import number
 from shardwave.bench.report.render import table
 from shardwave.common.errors import UsageError
@@ -14,10 +14,41 @@ from shardwave.common.errors import UsageError
 SMALL = 0.03  # relative changes below this are noise
 FEW, UNSURE = 3, 0.20  # with fewer than FEW repeats, changes below UNSURE are noise
 
-Row = dict[str, Any]
+
+class Change(TypedDict):
+    """Change of a case: medians, ratio of the speeds, verdict and role."""
+
+    before: float
+    after: float
+    ratio: float
+    verdict: Literal["faster", "slower", "same"]
+    role: str
 
 
-def compare(before: Path | str, after: Path | str) -> dict[str, Any]:
+class CaseChange(Change):
+    """Change of a named case."""
+
+    stage: str
+    case: str
+    unit: str
+
+
+class Comparison(TypedDict):
+    """Comparison of two files of records, see `compare`."""
+
+    faster: list[CaseChange]
+    slower: list[CaseChange]
+    same: list[CaseChange]
+    only_before: list[str]
+    only_after: list[str]
+    notes: list[str]
+    text: str
+
+
+Measured = dict[tuple[str, str, str], MeasuredRow]  # by stage, case and unit
+
+
+def compare(before: Path | str, after: Path | str) -> Comparison:
     """Compare two files of records case by case.
 
     A case has changed if its interquartile ranges do not overlap and its median differs by more than 3 %, or 20 % if it has
@@ -38,25 +69,24 @@ def compare(before: Path | str, after: Path | str) -> dict[str, Any]:
     shared = [key for key in old if key in new]
     if not shared:
         raise UsageError(f"{before} and {after} have no case in common: compare records of the same stages")
-    changes = [
+    changes: list[CaseChange] = [
         {"stage": key[0], "case": key[1], "unit": key[2], **change(old[key], new[key])} for key in shared
     ]
-    comparison: dict[str, Any] = {
-        name: sorted(
-            (one for one in changes if one["verdict"] == name),
-            key=lambda one: one["ratio"],
-            reverse=name == "faster",
-        )
-        for name in ("faster", "slower", "same")
+    changes.sort(key=lambda one: one["ratio"])
+    comparison: Comparison = {
+        "faster": [one for one in reversed(changes) if one["verdict"] == "faster"],
+        "slower": [one for one in changes if one["verdict"] == "slower"],
+        "same": [one for one in changes if one["verdict"] == "same"],
+        "only_before": [" / ".join(key) for key in old if key not in new],
+        "only_after": [" / ".join(key) for key in new if key not in old],
+        "notes": _notes(old, new, changes),
+        "text": "",
     }
-    comparison["only_before"] = [" / ".join(key) for key in old if key not in new]
-    comparison["only_after"] = [" / ".join(key) for key in new if key not in old]
-    comparison["notes"] = _notes(old, new, changes)
     comparison["text"] = _text(before, after, comparison)
     return comparison
 
 
-def change(old: Row, new: Row) -> dict[str, Any]:
+def change(old: MeasuredRow, new: MeasuredRow) -> Change:
     """Return the change of a case: medians, ratio of the speeds, verdict (faster, slower, same) and role.
 
     Args:
@@ -68,7 +98,9 @@ def change(old: Row, new: Row) -> dict[str, Any]:
     apart = old["q3"] < new["q1"] or new["q3"] < old["q1"]
     least = SMALL if min(old["n"], new["n"]) >= FEW else UNSURE
     moved = apart and max(ratio, 1 / ratio) > 1 + least
-    verdict = "same" if not moved else "faster" if ratio > 1 else "slower"
+    verdict: Literal["faster", "slower", "same"] = (
+        "same" if not moved else "faster" if ratio > 1 else "slower"
+    )
     return {
         "before": old["median"],
         "after": new["median"],
@@ -78,12 +110,8 @@ def change(old: Row, new: Row) -> dict[str, Any]:
     }
 
 
-def _measured(path: Path | str) -> dict[tuple[str, str, str], Row]:
-    rows = {
-        (row["stage"], row["case"], row["unit"]): row
-        for row in read(path)
-        if not row["skipped"] and row["median"]
-    }
+def _measured(path: Path | str) -> Measured:
+    rows = {(row["stage"], row["case"], row["unit"]): row for row in measured(read(path)) if row["median"]}
     if not rows:
         raise UsageError(
             f"{path} holds no measured case, all were skipped or the run was interrupted: measure again"
@@ -91,7 +119,7 @@ def _measured(path: Path | str) -> dict[tuple[str, str, str], Row]:
     return rows
 
 
-def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
+def _notes(old: Measured, new: Measured, changes: Sequence[CaseChange]) -> list[str]:
     """Reasons to doubt the comparison."""
     notes = []
     first, second = next(iter(old.values()))["environment"], next(iter(new.values()))["environment"]
@@ -108,9 +136,9 @@ def _notes(old: dict, new: dict, changes: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _text(before: Path | str, after: Path | str, comparison: dict[str, Any]) -> str:
+def _text(before: Path | str, after: Path | str, comparison: Comparison) -> str:
     parts = [f"# {before} → {after}", *comparison["notes"]]
-    for name in ("slower", "faster"):
+    for name, changes in (("slower", comparison["slower"]), ("faster", comparison["faster"])):
         rows = [
             (
                 one["stage"],
@@ -118,13 +146,16 @@ def _text(before: Path | str, after: Path | str, comparison: dict[str, Any]) -> 
                 f"{number(one['before'])} → {number(one['after'])} {one['unit']}",
                 f"x{one['ratio']:.2f}",
             )
-            for one in comparison[name]
+            for one in changes
         ]
         shown = table(("stage", "case", "median", "speed"), rows) if rows else "None."
         parts.append(f"## {name.capitalize()} ({len(rows)})\n\n{shown}")
     same = [one["case"] for one in comparison["same"]]
     parts.append(f"## Within noise ({len(same)})\n\n{', '.join(same) or 'None.'}")
-    for name, label in (("only_before", "Only before"), ("only_after", "Only after")):
-        if comparison[name]:
-            parts.append(f"## {label} ({len(comparison[name])})\n\n" + ", ".join(comparison[name]))
+    for label, cases in (
+        ("Only before", comparison["only_before"]),
+        ("Only after", comparison["only_after"]),
+    ):
+        if cases:
+            parts.append(f"## {label} ({len(cases)})\n\n" + ", ".join(cases))
     return "\n\n".join(parts)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from shardwave.bench.harness.record import read
+from shardwave.bench.harness.record import RecordRow, read
 from shardwave.bench.report.blocks import Block, Page
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.shards.storage.atomic import write_bytes
@@ -78,7 +77,7 @@ def page(paths: Sequence[Path | str]) -> Page:
     """
     from shardwave.bench.report import records, runs
 
-    benches: list[tuple[str, list[dict[str, Any]]]] = []
+    benches: list[tuple[str, list[RecordRow]]] = []
     folders: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if path.suffix == ".jsonl" or (path / RECORDS).exists():

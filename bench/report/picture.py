@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from shardwave.bench.harness.record import RecordRow, measured
 from shardwave.bench.report.blocks import number
 from shardwave.common.errors import UsageError
 
@@ -55,7 +56,7 @@ PANELS = (
 )
 
 
-def draw(rows: Sequence[dict[str, Any]]) -> bytes:
+def draw(rows: Sequence[RecordRow]) -> bytes:
     """Return the picture as SVG.
 
     Args:
@@ -67,7 +68,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    records = {row["case"]: row for row in rows if not row["skipped"]}
+    records = {row["case"]: row for row in measured(rows)}
     with rc_context({"svg.hashsalt": "shardwave", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(11, 2.4), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -93,7 +94,7 @@ def draw(rows: Sequence[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def write(rows: Sequence[dict[str, Any]], path: Path) -> bool:
+def write(rows: Sequence[RecordRow], path: Path) -> bool:
     """Write the picture and return whether the file changed.
 
     Args:

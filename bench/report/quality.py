@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict, cast
 
+from shardwave.bench.harness.record import MeasuredRow
 from shardwave.bench.report.blocks import Block, Details, Line, Lines, Table, Text, number
 
-Row = dict[str, Any]
+
+class QualityParams(TypedDict):
+    """Parameters of a record of replayed searches."""
+
+    table: str
+    configurations: int
+    best: float
+    workers: int
+    epochs: int
+    trainings: int
+    seeds: int
+    rank: float
+    over: dict[str, list[list[float]]]  # [point, q1, median, q3] by axis, "epochs" or "seconds"
+    seconds: float
+
+
 SHOWN = 6  # curves in a figure
 HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
 ABOUT = (
@@ -19,21 +35,21 @@ ABOUT = (
 )
 
 
-def verdict(rows: Sequence[Row]) -> list[str]:
+def verdict(rows: Sequence[MeasuredRow]) -> list[str]:
     """Return a sentence per table: the best mean rank over all numbers of workers, and that of random search.
 
     Args:
         rows: Records of replayed searches.
     """
     sentences = []
-    for table in dict.fromkeys(row["params"]["table"] for row in rows):
-        records = [row for row in rows if row["params"]["table"] == table]
+    for table in dict.fromkeys(_params(row)["table"] for row in rows):
+        records = [row for row in rows if _params(row)["table"] == table]
         ranks: dict[str, list[float]] = {}
         for row in records:
-            ranks.setdefault(_name(row), []).append(row["params"]["rank"])
+            ranks.setdefault(_name(row), []).append(_params(row)["rank"])
         mean = {name: statistics.mean(values) for name, values in ranks.items()}
         best = min(mean, key=lambda name: mean[name])
-        counts = ", ".join(str(count) for count in dict.fromkeys(row["params"]["workers"] for row in records))
+        counts = ", ".join(str(count) for count in dict.fromkeys(_params(row)["workers"] for row in records))
         chance = "random/random/none"
         plain = f"; {chance} ranks {number(mean[chance])}" if chance in mean else ""
         sentences.append(
@@ -42,19 +58,19 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def quality(rows: Sequence[Row]) -> list[Block]:
+def quality(rows: Sequence[MeasuredRow]) -> list[Block]:
     """Return the blocks of every table and number of workers.
 
     Args:
         rows: Records of replayed searches.
     """
     blocks: list[Block] = [Text(ABOUT)]
-    groups: dict[tuple[str, int], list[Row]] = {}
+    groups: dict[tuple[str, int], list[MeasuredRow]] = {}
     for row in rows:
-        groups.setdefault((row["params"]["table"], row["params"]["workers"]), []).append(row)
+        groups.setdefault((_params(row)["table"], _params(row)["workers"]), []).append(row)
     for (table, workers), records in groups.items():
-        records.sort(key=lambda row: row["params"]["rank"])
-        params = records[0]["params"]
+        records.sort(key=lambda row: _params(row)["rank"])
+        params = _params(records[0])
         title = f"{table}, {workers} worker{'s' * (workers != 1)}"
         shown = _shown(records)
         for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
@@ -73,13 +89,13 @@ def quality(rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _figures(row: Row) -> tuple[str, ...]:
+def _figures(row: MeasuredRow) -> tuple[str, ...]:
     spread = f"{number(row['q1'])} to {number(row['q3'])}"
-    rank, seconds = number(row["params"]["rank"]), number(row["params"]["seconds"])
+    rank, seconds = number(_params(row)["rank"]), number(_params(row)["seconds"])
     return (_name(row), rank, number(row["median"]), spread, seconds, str(row["n"]))
 
 
-def _shown(ranked: Sequence[Row]) -> list[Row]:
+def _shown(ranked: Sequence[MeasuredRow]) -> list[MeasuredRow]:
     """The best of each backend, the baselines, then the best of the others, up to SHOWN."""
     chosen = []
     for backend in ("optuna/", "ray objects/"):
@@ -89,20 +105,24 @@ def _shown(ranked: Sequence[Row]) -> list[Row]:
     return chosen
 
 
-def _best(row: Row, axis: str) -> Line:
-    points = row["params"]["over"][axis]
+def _best(row: MeasuredRow, axis: str) -> Line:
+    points = _params(row)["over"][axis]
     curve = [(x, median) for x, _, median, _ in points if median > 0]
     band = [(x, low, high) for x, low, median, high in points if median > 0 and low > 0]
     return Line(_name(row), curve, band, dashed=row["role"] == "peer")
 
 
-def _regret(row: Row) -> Line:
-    points = row["params"]["over"]["epochs"]
-    best, late = row["params"]["best"], [point for point in points if point[0] >= points[-1][0] / 5]
+def _regret(row: MeasuredRow) -> Line:
+    points = _params(row)["over"]["epochs"]
+    best, late = _params(row)["best"], [point for point in points if point[0] >= points[-1][0] / 5]
     curve = [(x, best - median) for x, _, median, _ in late]
     band = [(x, best - high, best - low) for x, low, _, high in late]
     return Line(_name(row), curve, band, dashed=row["role"] == "peer")
 
 
-def _name(row: Row) -> str:
+def _params(row: MeasuredRow) -> QualityParams:
+    return cast(QualityParams, row["params"])
+
+
+def _name(row: MeasuredRow) -> str:
     return row["case"].split(": ", 1)[1]

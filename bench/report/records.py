@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES
+from shardwave.bench.harness import record
+from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES, Environment, MeasuredRow, RecordRow
 from shardwave.bench.report.blocks import (
     Bar,
     Bars,
@@ -22,7 +22,6 @@ from shardwave.bench.report.blocks import (
 )
 from shardwave.bench.report.quality import quality, verdict
 
-Row = dict[str, Any]
 EPOCHS = 10  # epochs of a training in the sentence on the bottleneck; default of the commands
 FAR = 3  # a limit more than this many times as long as the other bars is only in the table
 TITLES = {
@@ -42,13 +41,13 @@ TITLES = {
 DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are not listed in the table
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
+def summary(rows: Sequence[RecordRow]) -> list[str]:
     """Return sentences on the bottleneck, the step farthest from its limit, searches and skipped cases.
 
     Args:
         rows: Records of one file.
     """
-    measured = [row for row in rows if not row["skipped"]]
+    measured = record.measured(rows)
     sentences = []
     way = _way(measured)
     if way:
@@ -72,7 +71,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
         if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")
     ]
     if ours:
-        worst = min(ours, key=lambda row: row["of_limit"])
+        worst = min(ours, key=lambda row: row["of_limit"] or 0.0)
         case = f"{TITLES.get(worst['stage'], worst['stage'])}, {worst['case']}"
         sentences.append(f"Farthest from its limit: {case}, {number(worst['of_limit'])} of it.")
     sentences += verdict([row for row in measured if row["stage"] == "search-quality"])
@@ -82,13 +81,13 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def sections(rows: Sequence[Row]) -> list[tuple[str, Sequence[Block]]]:
+def sections(rows: Sequence[RecordRow]) -> list[tuple[str, Sequence[Block]]]:
     """Return the sections of one file of records.
 
     Args:
         rows: Records.
     """
-    measured = [row for row in rows if not row["skipped"]]
+    measured = record.measured(rows)
     skipped = [(row["stage"], row["case"], row["role"], row["skipped"]) for row in rows if row["skipped"]]
     named = [("Parts of the time", _time(measured))]
     for stage in dict.fromkeys(row["stage"] for row in measured):
@@ -100,7 +99,7 @@ def sections(rows: Sequence[Row]) -> list[tuple[str, Sequence[Block]]]:
     return [(title, blocks) for title, blocks in named if blocks]
 
 
-def environment(environments: Sequence[Row]) -> Table:
+def environment(environments: Sequence[Environment]) -> Table:
     """Return the table of the environment; different values are listed.
 
     Args:
@@ -121,7 +120,7 @@ def environment(environments: Sequence[Row]) -> Table:
     return Table(("", ""), rows)
 
 
-def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
+def _way(measured: Sequence[MeasuredRow]) -> list[tuple[str, MeasuredRow, float]]:
     """Step, record and seconds per clip of records with a `way`; steps of an epoch count EPOCHS times."""
     ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
     return [
@@ -130,7 +129,7 @@ def _way(measured: Sequence[Row]) -> list[tuple[str, Row, float]]:
     ]
 
 
-def _time(measured: Sequence[Row]) -> list[Block]:
+def _time(measured: Sequence[MeasuredRow]) -> list[Block]:
     blocks: list[Block] = []
     way = _way(measured)
     if way:
@@ -144,11 +143,11 @@ def _time(measured: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _measured(rows: Sequence[Row]) -> list[Block]:
+def _measured(rows: Sequence[MeasuredRow]) -> list[Block]:
     return [*_bars(rows), Details("All figures", [_figures(rows)])]
 
 
-def _bars(rows: Sequence[Row]) -> list[Block]:
+def _bars(rows: Sequence[MeasuredRow]) -> list[Block]:
     """Charts of bars, one for each group and unit."""
     groups: dict[tuple[str, str], list[Bar]] = {}
     for row in rows:
@@ -166,7 +165,7 @@ def _bars(rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def _note(row: Row) -> str:
+def _note(row: MeasuredRow) -> str:
     """Note of a bar."""
     parts = [number(row["median"])]
     if row["params"].get("sample_bytes"):
@@ -176,7 +175,7 @@ def _note(row: Row) -> str:
     return " · ".join([*parts, f"n {row['n']}"])
 
 
-def _figures(rows: Sequence[Row]) -> Table:
+def _figures(rows: Sequence[MeasuredRow]) -> Table:
     cells = []
     for row in rows:
         params = ", ".join(
@@ -201,12 +200,15 @@ def _figures(rows: Sequence[Row]) -> Table:
     )
 
 
-def _scale(rows: Sequence[Row]) -> list[Block]:
+def _scale(rows: Sequence[MeasuredRow]) -> list[Block]:
     blocks: list[Block] = []
     for axis in ("clips", "workers"):
         records = [row for row in rows if row["params"].get("axis") == axis]
         lines = [
-            Line(f"{row['case']}: exponent {number(row['median'])}", row["params"]["points"])
+            Line(
+                f"{row['case']}: exponent {number(row['median'])}",
+                [(x, y) for x, y in row["params"]["points"]],
+            )
             for row in records
         ]
         if lines:

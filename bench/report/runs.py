@@ -21,7 +21,7 @@ from shardwave.bench.report.blocks import (
 )
 from shardwave.bench.report.records import environment
 
-Result = dict[str, Any]
+Result = dict[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
 LEARNING = "training (while learning)"  # scores of training steps, with augmentation and dropout
 PARTS = {"train": "train (while learning)", "val": "validation", "test": "test"}
 VIEWS = ("full", "slice_mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict
 
 from shardwave.bench.report.blocks import COLOURS, Lines, number
 
@@ -14,7 +14,36 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 350, 8, 196  # edges of the plot
 FEW = 12  # curves with at most this many points get markers
 
 
-def plot(lines: Lines) -> dict[str, Any] | None:
+Places = list[tuple[float, float]]  # x from the left and y from the top, in pixels
+Ticks = list[tuple[float, str]]  # position and label
+
+
+class Curve(TypedDict):
+    """A curve of a chart."""
+
+    style: str  # classes
+    name: str
+    points: Places
+    band: Places  # corners of a polygon
+    dots: Places
+
+
+class Plot(TypedDict):
+    """Positions of a chart, in pixels."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+    curves: list[Curve]
+    columns: Ticks
+    rows: Ticks
+    mark: float | None
+
+
+def plot(lines: Lines) -> Plot | None:
     """Return edges, ticks as (position, label), and curves with points, bands and dots; None without points.
 
     Args:
@@ -29,10 +58,10 @@ def plot(lines: Lines) -> dict[str, Any] | None:
         return None
     across, up = _Axis(xs, LEFT, RIGHT, lines.log), _Axis(ys, BOTTOM, TOP, lines.log)
 
-    def places(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    def places(points: Iterable[tuple[float, float]]) -> Places:
         return [(across.place(x), up.place(y)) for x, y in points]
 
-    curves = []
+    curves: list[Curve] = []
     for i, line in enumerate(lines.lines):
         points = [(x, y) for x, y in line.points if not lines.log or (x > 0 and y > 0)]
         corners = points
@@ -73,7 +102,7 @@ class _Axis:
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.start + share * (self.stop - self.start), 1)
 
-    def ticks(self) -> list[tuple[float, str]]:
+    def ticks(self) -> Ticks:
         """Return positions and labels of round values."""
         if self.log:
             values = [

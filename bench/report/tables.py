@@ -12,11 +12,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from shardwave.bench import accuracy
 from shardwave.bench import defaults as settings
-from shardwave.bench.harness.record import ROLES, read
+from shardwave.bench.harness.record import ROLES, RecordRow, read
 from shardwave.bench.report import picture
 from shardwave.bench.report.blocks import number
 from shardwave.bench.report.render import table
@@ -57,7 +56,7 @@ def filled(text: str, results: Path = RESULTS) -> str:
     return PLACE.sub(write, text)
 
 
-def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = None) -> str:
+def rendered(rows: Sequence[RecordRow], stage: str, pattern: str | None = None) -> str:
     """Return the Markdown table of a stage, with the machine, the commit and the date.
 
     Args:
@@ -94,11 +93,12 @@ def rendered(rows: Sequence[dict[str, Any]], stage: str, pattern: str | None = N
     return table(head, cells, range(2, len(head))) + f"\n\n<sub>{origin}</sub>"
 
 
-def _origin(row: dict[str, Any]) -> str:
+def _origin(row: RecordRow) -> str:
     """Return the machine, the commit and the date of a record as text."""
     environment = row["environment"]
+    date = (row["date"] or "")[:10]
     gpu = f", {', '.join(environment['gpu'])}" if environment.get("gpu") else ""
-    return f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {row['commit']}; {row['date'][:10]}."
+    return f"{environment['cpu']}, {environment['cores']} cores{gpu}; commit {row['commit']}; {date}."
 
 
 def stale() -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.runs import result
-from shardwave.search.space import Choice, Dimension, Grid, LogUniform, Space, Uniform
+from shardwave.search.space import Choice, Description, Dimension, Grid, LogUniform, Space, Uniform
 from shardwave.search.trial_log import read_trials
 from shardwave.shards.storage.atomic import write_bytes
 
@@ -37,7 +37,7 @@ class Head(TypedDict):
     """First line of a table; further fields are not used."""
 
     format: str
-    space: dict[str, Any]  # as returned by `Space.describe`
+    space: Description  # as returned by `Space.describe`
 
 
 class Table:
@@ -103,7 +103,7 @@ def read(path: Path) -> Table:
         raise ShardwaveError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
+def _read_file(path: Path) -> tuple[Description, list[Row]]:
     try:
         first, _, rest = regular_file.read_bytes(path).partition(b"\n")
     except OSError as error:
@@ -115,7 +115,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[Row]]:
     return typed.check(head, Head, path)["space"], typed.lines(rest, Row, f"{path} below its first line,")
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], list[Row]]:
+def _read_run(path: Path) -> tuple[Description, list[Row]]:
     space = result.read(path).get("space")
     if space is None:
         raise UsageError(f"{path} is not the run folder of a search")

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from scipy.stats import rankdata
@@ -25,6 +25,15 @@ EPOCHS = 10  # of a full training, or all epochs of a shorter table
 BUDGET = 20  # full trainings
 WORKERS = (1, 4, 16)
 GRID = 40  # points of a stored curve
+
+
+class Replayed(TypedDict):
+    """Paths of the results of `replay`, and the number of searches."""
+
+    records: str
+    report: str
+    searches: int
+    table: str
 
 
 class Step(NamedTuple):
@@ -128,7 +137,7 @@ def replay(
     epochs: int | None = None,
     trainings: int = BUDGET,
     only: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Replayed:
     """Replay all strategies on recorded learning curves, and write records and a report.
 
     The repeats of a record are the final regrets by seed: best value of the table minus best value of the search.

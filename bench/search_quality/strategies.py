@@ -7,13 +7,16 @@ here the event loop of the replay calls them instead of Tune, so reports label t
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shardwave.search.backends.random import PointsDriver
 from shardwave.search.budget import SAMPLERS, SCHEDULERS, SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Trial
 from shardwave.search.trial_log import TrialLog
+
+if TYPE_CHECKING:
+    from shardwave.search.backends.ray.actor import TuneResult
 
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
 
@@ -145,7 +148,7 @@ class RayTrial:
     def __init__(self, trial_id: str) -> None:
         self.trial_id = trial_id
         self.status = "RUNNING"
-        self.result: dict[str, Any] = {}
+        self.result: TuneResult = {}
 
 
 class BestOfFirstEpoch:

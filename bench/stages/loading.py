@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from shardwave.bench.harness import limits
-from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.record import Params, Record
 from shardwave.bench.harness.scope import Scope, missing
 from shardwave.bench.harness.timing import Case, timed
 from shardwave.bench.peers import loading as peers
@@ -29,6 +29,7 @@ from shardwave.shards.build.writer import Row, write_set
 from shardwave.shards.format import index
 from shardwave.shards.format.layout import INDEX
 from shardwave.shards.format.manifest import SetDescription
+from shardwave.shards.read.stream import Sample, stream
 
 STAGE, UNIT = "loading", "samples/s"
 SHARD_BYTES = 64e6  # several shards for every worker
@@ -64,7 +65,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _case(
-    params: dict[str, Any],
+    params: Params,
     what: str,
     role: str,
     run: Callable[[], object],
@@ -78,14 +79,14 @@ def _case(
     return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before, least=least)
 
 
-def _limit(scope: Scope, params: dict[str, Any], resource: str) -> Case:
+def _limit(scope: Scope, params: Params, resource: str) -> Case:
     """Return the case of the limit of a group: every byte of a sample is moved once."""
     amounts = {resource: params["samples"] * params["sample_bytes"]}
     return scope.machine.limit_case(f"{params['group']}: ", params["samples"], params, **amounts)
 
 
 def _warm(
-    scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: dict[str, Any]
+    scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: Params
 ) -> Iterator[Record]:
     """Records of reads from the page cache: ours, peers, and a copy."""
     count, size = sizes["samples"], sizes["sample_bytes"]
@@ -104,7 +105,7 @@ def _warm(
             "batch_size": batch,
             "cache": "warm",
         }
-        way: dict[str, Any] = (
+        way: Params = (
             {}
             if large or batch != 32
             else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
@@ -139,7 +140,7 @@ def _warm(
 def _peers(
     folder: Path,
     tars: Sequence[Path],
-    params: dict[str, Any],
+    params: Params,
     workers: int,
     png_files: int,
     litdata: bool,
@@ -179,7 +180,7 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
     return run
 
 
-def _cold(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+def _cold(scope: Scope, tars: Sequence[Path], sizes: Params) -> Iterator[Record]:
     """Records of reads with files dropped from the page cache before; opening is included."""
     group = f"{sizes['samples']:,} samples, batches of 32, cold"
     params = {**sizes, "group": group, "batch_size": 32, "cache": "dropped"}
@@ -204,11 +205,9 @@ def _cold(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator
     yield from timed(STAGE, UNIT, cases, scope.plan)
 
 
-def _streaming(scope: Scope, tars: Sequence[Path], sizes: dict[str, Any]) -> Iterator[Record]:
+def _streaming(scope: Scope, tars: Sequence[Path], sizes: Params) -> Iterator[Record]:
     """Records of reads from a local HTTP server: ours, webdataset, and the bytes alone."""
     from torch.utils.data import DataLoader
-
-    from shardwave.shards.read.stream import stream
 
     group = f"{sizes['samples']:,} samples, batches of 32, HTTP"
     params = {**sizes, "group": group, "batch_size": 32, "server": "http.server, same machine"}
@@ -284,7 +283,7 @@ def _opening(scope: Scope) -> Iterator[Record]:
     yield from timed(STAGE, "ms", [opened], scope.plan)
 
 
-def _collate(samples: list[dict[str, Any]]) -> tuple[Any, Any]:
+def _collate(samples: list[Sample]) -> tuple[Any, Any]:
     """Batch of streamed samples: uint8 [batch, 512, 512] and int64 [batch]."""
     import torch
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from shardwave.bench.harness import limits, process
 from shardwave.bench.harness.audio import CLASSES, RATE, SECONDS, repeat_clips
-from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.record import Params, Record
 from shardwave.bench.harness.scope import NO_CUDA, Scope, missing
 from shardwave.bench.harness.timing import Case, timed
 from shardwave.common.errors import BadAudio
@@ -200,7 +200,7 @@ def pooled_case(
     return Case(name, role, lambda: list(scope.pool.map(tasks, setup, *arguments)), work, params, least=least)
 
 
-def parameters(scope: Scope, clips: int) -> dict[str, Any]:
+def parameters(scope: Scope, clips: int) -> Params:
     """Return the parameters of records about `clips` clips."""
     amounts = {"clips": clips, "seconds": SECONDS, "image_size": FULL.image_size, "workers": scope.workers}
     return {"group": "Files to results in memory, on all cores", **amounts, "audio": scope.audio_source}

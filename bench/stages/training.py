@@ -12,13 +12,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from shardwave.bench.harness import limits
-from shardwave.bench.harness.record import Record
+from shardwave.bench.harness.record import Params, Record
 from shardwave.bench.harness.scope import Scope
 from shardwave.bench.harness.timing import Case, timed
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.models.training.fit import fit, take_step
+from shardwave.models.training.learner import Batch
 from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import build
@@ -85,7 +86,7 @@ def backbone_set(scope: Scope) -> Path:
 
 
 def steps(
-    data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[dict[str, Any]]]
+    data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[Batch]]
 ) -> Callable[[], None]:
     """Return a function that trains one model through `batches()`: forward, backward and optimiser step."""
     keep_freed_memory()
@@ -147,7 +148,7 @@ def limit_cases(
     config: TrainConfig,
     prefix: str,
     work: float,
-    params: dict[str, Any],
+    params: Params,
     operations: float,
 ) -> list[Case]:
     """Return the case of the limit in a list, empty if `least_seconds` gives None."""
@@ -155,7 +156,7 @@ def limit_cases(
     return [scope.machine.limit_case(prefix, work, params, flops=operations)] if known else []
 
 
-def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: dict[str, Any]) -> float:
+def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: Batch) -> float:
     """Floating-point operations of a step per sample: matrix products and convolutions, both directions."""
     learner = data.learner(config, 1).to(data.device)
     with FlopCounterMode(display=False) as counter:
@@ -186,7 +187,7 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
         else {}
     )
 
-    def case(what: str, batches: Callable[[], Iterable[dict[str, Any]]], **more: Any) -> Case:
+    def case(what: str, batches: Callable[[], Iterable[Batch]], **more: Any) -> Case:
         run = steps(data, config, batches)
         return Case(f"{name}: {what}", "ours", run, count * batch_size, {**params, **more}, least=least)
 
