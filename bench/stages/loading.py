@@ -287,7 +287,7 @@ def _collate(samples: list[Sample]) -> tuple[Any, Any]:
     """Batch of streamed samples: uint8 [batch, 512, 512] and int64 [batch]."""
     import torch
 
-    return torch.from_numpy(np.stack([sample["npy"] for sample in samples])), torch.tensor(
+    return torch.from_numpy(np.stack([np.asarray(sample["npy"]) for sample in samples])), torch.tensor(
         [sample["cls"] for sample in samples]
     )
 
