@@ -1,7 +1,7 @@
 """Accuracy table: models cross-validated on the folds of a data set, over seeds, and the effect of leakage.
 
-Every cross-validation is `shardwave.models.training.train` with `--folds all`, which does not choose epochs on the fold
-that is scored. It has its own folder, so that an interrupted table continues.
+Every cross-validation is `shardwave.models.training.train` with `--folds all`, which does not choose epochs
+on the fold that is scored. It has its own folder, so that an interrupted table continues.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def run(
         leaking: Models of the leakage experiment.
         spectrogram: Spectrogram configuration.
         options: Training options of all runs.
-        jobs: Cross-validations at the same time, each in a process with one thread; None is one per core, or one on a GPU.
+        jobs: Cross-validations at the same time, each in a process with one thread; None is one per core, or
+            one on a GPU.
 
     Returns:
         The contents of `accuracy.json`.
@@ -224,7 +225,8 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     Args:
         shard_set: Set with folds and slices.
         out: Folder of the new set; a finished one is kept.
-        at_random: Whether a slice gets a random fold, stratified by class, instead of the fold of its recording.
+        at_random: Whether a slice gets a random fold, stratified by class, instead of the fold of its
+            recording.
         seed: Seed of the random folds.
 
     Raises:
@@ -239,7 +241,8 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     names = source.splits
     if not all(name.startswith("fold") for name in names) or "slice" not in source.views:
         raise UsageError(
-            f"the leakage experiment needs a shard set with folds and slices, got {shard_set}: build it with both"
+            f"the leakage experiment needs a shard set with folds and slices, got {shard_set}: build it "
+            "with both"
         )
     if (out / MANIFEST).exists():
         return out
@@ -289,7 +292,8 @@ def table(contents: Accuracy) -> str:
     """
     measured: dict[str, list[str]] = {}
     lines = [
-        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | validation folds | parameters | precision "
+        "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | validation folds | "
+        "parameters | precision "
         "| minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -301,25 +305,33 @@ def table(contents: Accuracy) -> str:
         spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.2f}"
         folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
         lines.append(
-            f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | {folds} "
+            f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | "
+            f"{folds} "
             f"| {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} "
             f"| {row['precision']} | {statistics.mean(row['minutes']):.2g} |"
         )
     lines += [
         "",
-        "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs comes from a "
-        "training that validates on fold k mod n + 1 without fold k (the last epoch within one standard error of the best). "
-        "The default settings of the models were compared by their mean over such validation folds, each of which is the "
-        "test fold of another round, and the rule for the epochs replaced an earlier one after a first table of this kind, "
-        "so that the scores are optimistic to that extent. ± is the standard deviation over seeds; minutes are of one run "
+        "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs "
+        "comes from a "
+        "training that validates on fold k mod n + 1 without fold k (the last epoch within one standard "
+        "error of the best). "
+        "The default settings of the models were compared by their mean over such validation folds, each "
+        "of which is the "
+        "test fold of another round, and the rule for the epochs replaced an earlier one after a first "
+        "table of this kind, "
+        "so that the scores are optimistic to that extent. ± is the standard deviation over seeds; "
+        "minutes are of one run "
         "on at most one core.",
     ]
     for leak in contents["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
         lines += [
             "",
-            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} with folds drawn slice by slice, and "
-            f"{100 * apart:.2f} with all slices of a recording in one fold, a difference of {100 * (random - apart):.1f} points.",
+            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} with folds drawn "
+            "slice by slice, and "
+            f"{100 * apart:.2f} with all slices of a recording in one fold, a difference of "
+            f"{100 * (random - apart):.1f} points.",
         ]
     for origin, models in measured.items():
         lines += ["", f"{', '.join(models)}: {origin}."]

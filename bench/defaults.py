@@ -1,9 +1,10 @@
 """Comparison of a model's settings on validation data, to choose its defaults; no test fold is scored.
 
-`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]` appends one
-record per setting. A set with folds gives one round per fold: that fold is not used, the next one validates, and the others
-are trained on. In a set without folds, `val` validates, and several sets split with different seeds are several rounds. The
-accuracy is that of the last epoch, so that no epoch is selected by chance.
+`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]`
+appends one record per setting. A set with folds gives one round per fold: that fold is not used, the next one
+validates, and the others are trained on. In a set without folds, `val` validates, and several sets split with
+different seeds are several rounds. The accuracy is that of the last epoch, so that no epoch is selected by
+chance.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ Settings = dict[str, Any]  # fields of `TrainConfig`
 STAGE, UNIT = "defaults", "accuracy"
 BASE: dict[str, Settings] = {  # SETTINGS change these
     "mlp": {
-        "train_view": "full", "batch_size": 32, "epochs": 60, "hidden_size": 512, "hidden_layers": 2, "dropout": 0.5,
+        "train_view": "full", "batch_size": 32, "epochs": 60, "hidden_size": 512, "hidden_layers": 2,
+        "dropout": 0.5,
         "learning_rate": 1e-3, "weight_decay": 0.05, "label_smoothing": 0.1, "mixup": 0.0,
     },
     "cnn": {"train_view": "full", "epochs": 15},
@@ -106,8 +108,10 @@ def compare(
                 )
                 spent.append(time.process_time() - begin)
         params: DefaultsParams = {
-            "model": model, "data": name, "setting": setting, "base": BASE[model], "rounds": len(chosen), "seeds": seeds,
-            "per_round": [[round(value, 4) for value in row] for row in accuracy], "cpu_seconds": statistics.median(spent),
+            "model": model, "data": name, "setting": setting, "base": BASE[model], "rounds": len(chosen),
+            "seeds": seeds,
+            "per_round": [[round(value, 4) for value in row] for row in accuracy],
+            "cpu_seconds": statistics.median(spent),
         }  # fmt: skip
         means = [statistics.mean(row) for row in accuracy]
         record = Record(STAGE, f"{model} on {name}: {describe(setting)}", "ours", UNIT, means, dict(params))
@@ -209,7 +213,8 @@ def main() -> None:
     parser.add_argument("--only", default="")
     for record in compare(**vars(parser.parse_args())):
         print(
-            f"{record.case}: {100 * statistics.mean(record.repeats):.2f} %, {record.params['cpu_seconds']:.1f} s",
+            f"{record.case}: {100 * statistics.mean(record.repeats):.2f} %, "
+            f"{record.params['cpu_seconds']:.1f} s",
             flush=True,
         )
 

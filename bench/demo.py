@@ -28,8 +28,8 @@ def demo(
 ) -> Demonstration:
     """Run all steps and write their results under `out`.
 
-    Steps that an earlier run finished are not repeated, and an interrupted step continues. If the labels name folds, the
-    lowest one validates.
+    Steps that an earlier run finished are not repeated, and an interrupted step continues. If the labels name
+    folds, the lowest one validates.
 
     Args:
         out: Folder of the results.

@@ -1,8 +1,8 @@
 """`python -m shardwave.bench.scale_set`: cost of opening, shuffling and planning a set of a million clips.
 
-The set is synthetic: manifest and indexes are those of a build with default options, and tars are sparse files without
-content, which opening, shuffling and planning do not read. Every repeat runs in a new process with the files in the page
-cache.
+The set is synthetic: manifest and indexes are those of a build with default options, and tars are sparse
+files without content, which opening, shuffling and planning do not read. Every repeat runs in a new process
+with the files in the page cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
 from shardwave.shards.format.index import Index
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, padded, shard_name
-from shardwave.shards.format.manifest import ShardEntry
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.sampler import Order
 from shardwave.shards.splits.assign import assign
@@ -34,7 +33,8 @@ STAGE = "scale-set"
 IMAGE_SIZE, SLICES, SHARD_MB, VAL, CLIP_SECONDS = 512, 10, 256, 0.2, 30.0  # defaults of a build; 30 s clips
 RANKS, BATCH = 8, 32  # of the planned epoch
 MEASURES = {
-    "open": "open", "shuffle": "shuffle", "plan": "plan an epoch", "all": "all three", "cpu": "all three, processor time",
+    "open": "open", "shuffle": "shuffle", "plan": "plan an epoch", "all": "all three",
+    "cpu": "all three, processor time",
     "peak": "memory",
 }  # fmt: skip
 IMAGE = padded(NPY_HEADER + IMAGE_SIZE**2)
@@ -187,8 +187,10 @@ def main() -> None:
             for suffix in ("tar", "index", "json")
         }
         settings = {
-            "clips": options.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB, "shards": len(files["tar"]),
-            "tar_gb": sum(files["tar"]) / 1e9, "index_mb": sum(files["index"]) / 1e6, "manifest_mb": sum(files["json"]) / 1e6,
+            "clips": options.clips, "image_size": IMAGE_SIZE, "slices": SLICES, "shard_mb": SHARD_MB,
+            "shards": len(files["tar"]),
+            "tar_gb": sum(files["tar"]) / 1e9, "index_mb": sum(files["index"]) / 1e6,
+            "manifest_mb": sum(files["json"]) / 1e6,
         }  # fmt: skip
         for view in ("full", "slice"):
             results = [alone.submit(measure, Path(folder), view).result() for _ in range(options.repeats)]

@@ -19,7 +19,13 @@ MARKERS = {"COMPLETE": "o", "PRUNED": "v", "FAILED": "x"}
 
 
 def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
-    """Plot the best value over time and over the epochs of all trials."""
+    """Plot the best value over time and over the epochs of all trials.
+
+    Args:
+        path: File of the figure.
+        trials: The trials that ended; those without values are not drawn.
+        title: Title of the figure.
+    """
     figure = Figure(figsize=(10, 4), layout="tight")
     over_time, over_epochs = figure.subplots(1, 2, sharey=True)
     steps = best_so_far(trials)
@@ -35,7 +41,14 @@ def progress(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 
 def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
-    """Plot the best value of each trial against each searched parameter."""
+    """Plot the best value of each trial against each searched parameter.
+
+    Args:
+        path: File of the figure.
+        trials: The trials that ended; those without values are not drawn.
+        space: The search space; an axes per dimension.
+        title: Title of the figure.
+    """
     names = list(space.dimensions)
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -65,7 +78,13 @@ def parameters(path: Path, trials: Sequence[Trial], space: Space, title: str) ->
 
 
 def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
-    """Plot the best value of each trial against its trainable parameters and its duration."""
+    """Plot the best value of each trial against its trainable parameters and its duration.
+
+    Args:
+        path: File of the figure.
+        trials: The trials that ended; those without values are not drawn.
+        title: Title of the figure.
+    """
     figure = Figure(figsize=(10, 4), layout="tight")
     size, seconds = figure.subplots(1, 2, sharey=True)
     _scatter(size, trials, lambda trial: trial.info.get("parameters"))
@@ -79,7 +98,14 @@ def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 
 def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
-    """Plot the share of the variance that each parameter explains alone, see `explained`."""
+    """Plot the share of the variance that each parameter explains alone, see `explained`.
+
+    Args:
+        path: File of the figure.
+        trials: The trials that ended; failed ones are ignored.
+        space: The search space; a bar per dimension.
+        title: Title of the figure.
+    """
     shares = explained(trials, space)
     names = sorted(shares, key=lambda name: shares[name])
     figure = Figure(figsize=(7, 0.45 * len(names) + 1.6), layout="tight")

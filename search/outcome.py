@@ -174,7 +174,14 @@ def _score_test(objective: TrainingObjective, out: Path, fields: BestRun) -> Non
 
 
 def draw(out: Path, result: RunResult, trials: Sequence[Trial], space: Space) -> None:
-    """Write the figures of the search and of the training of its best trial to `out`."""
+    """Write the figures of the search and of the training of its best trial.
+
+    Args:
+        out: Folder of the figures.
+        result: Fields of result.json.
+        trials: The trials that ended.
+        space: The search space.
+    """
     from shardwave.models.runs import figures as training_figures
     from shardwave.search import figures
 

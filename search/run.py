@@ -154,7 +154,8 @@ def _check_same(earlier: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise UsageError if the settings or the space of a resumed search have changed."""
     if earlier.get("command") != "search":
         raise UsageError(
-            f"--resume: the run folder contains a run of `{earlier.get('command')}`, not `search`; use another --out"
+            f"--resume: the run folder contains a run of `{earlier.get('command')}`, not `search`; use "
+            "another --out"
         )
     was, now = earlier["config"], fields["config"]
     for name in now:
@@ -165,5 +166,6 @@ def _check_same(earlier: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
             )
     if earlier["space"] != fields["space"]:
         raise UsageError(
-            f"--resume: the search was started with another space ({earlier['space']}, now {fields['space']}); use another --out"
+            f"--resume: the search was started with another space ({earlier['space']}, now "
+            f"{fields['space']}); use another --out"
         )

@@ -118,7 +118,8 @@ class Assignment:
         trial: Number of the trial, from 0.
         params: Hyper-parameters, by name.
         attempt: Number of the attempt, from 1.
-        alone: No other trial may use the GPU at the same time, because an earlier attempt ran out of its memory.
+        alone: No other trial may use the GPU at the same time, because an earlier attempt ran out of its
+            memory.
     """
 
     trial: int
@@ -176,8 +177,7 @@ def best_so_far(trials: Sequence[Trial]) -> list[tuple[float, int, float]]:
 
     Returns:
         For every epoch of every trial, in order of time: seconds since the start of the first trial, epochs
-            of all
-        trials so far, highest value so far.
+            of all trials so far, highest value so far.
     """
     origin = min((trial.start for trial in trials), default=0.0)
     timed_values = sorted(
@@ -231,7 +231,19 @@ class Objective(Protocol):
 
 
 def check_report(last_epoch: int, epoch: int, value: float) -> int:
-    """Return `epoch`; raises `ValueError` unless `epoch` is `last_epoch + 1` and `value` is finite."""
+    """Check the epoch and the value of a report.
+
+    Args:
+        last_epoch: Last epoch that was reported; 0 before the first.
+        epoch: Epoch that is reported.
+        value: Its value.
+
+    Returns:
+        `epoch`.
+
+    Raises:
+        ValueError: If an epoch is missing or repeated, or the value is not finite.
+    """
     if epoch != last_epoch + 1:
         raise ValueError(f"an objective reports epochs 1, 2, 3, …; epoch {epoch} came after {last_epoch}")
     if not math.isfinite(value):
@@ -249,9 +261,8 @@ def final_state(trial: Trial, state: str, error: str | None, epochs: int) -> tup
         epochs: Maximum number of epochs.
 
     Returns:
-        The state and the error: COMPLETE for a trial pruned after its last epoch, FAILED for a completed
-            trial without
-        values, else `state`.
+        The state and the error. A trial that was pruned after its last epoch is COMPLETE; a COMPLETE trial
+            without values is FAILED.
     """
     if state == "PRUNED" and trial.epochs >= epochs:
         state = "COMPLETE"

@@ -55,7 +55,8 @@ class TrialLog:
             for ended in _read(folder / TRIALS, TrialRow):
                 if len(ended["times"]) != len(ended["values"]):
                     raise DamagedFile(
-                        f"{folder / TRIALS} is damaged: trial {ended['trial']} has {len(ended['times'])} times for "
+                        f"{folder / TRIALS} is damaged: trial {ended['trial']} has {len(ended['times'])} "
+                        "times for "
                         f"{len(ended['values'])} values"
                     )
                 self.finished[ended["trial"]] = Trial.from_row(ended)
@@ -117,7 +118,16 @@ class TrialLog:
         return trial
 
     def end(self, number: int, state: str, error: str | None = None) -> Trial:
-        """Record the end of a running trial as COMPLETE, PRUNED or FAILED."""
+        """Record the end of a running trial.
+
+        Args:
+            number: Number of the trial.
+            state: COMPLETE, PRUNED or FAILED.
+            error: Reason of a failure.
+
+        Returns:
+            The trial.
+        """
         trial = self.running.pop(number)
         trial.state, trial.error = state, error
         trial.seconds = trial.seconds or round(time.time() - trial.start, 6)
@@ -153,7 +163,8 @@ def read_trials(folder: Path | str) -> list[Trial]:
     folder = Path(folder)
     if not (folder / TRIALS).exists():
         raise ShardwaveError(
-            f"{folder} contains no {TRIALS}: it is not a run folder of `search`, or no trial has ended; choose another"
+            f"{folder} contains no {TRIALS}: it is not a run folder of `search`, or no trial has ended; "
+            "choose another"
         )
     return TrialLog(folder).trials
 

@@ -21,8 +21,8 @@ def make_clips(
 ) -> tuple[list[Path], str]:
     """Write different clips into class folders.
 
-    Clip i is the window that starts at i / count of the concatenated recordings. Without recordings, clips are chords of
-    decaying partials with noise.
+    Clip i is the window that starts at i / count of the concatenated recordings. Without recordings, clips
+    are chords of decaying partials with noise.
 
     Args:
         folder: Folder of the class folders.
@@ -55,6 +55,11 @@ def repeat_clips(clips: Sequence[Path], folder: Path, count: int) -> list[Path]:
     """Link `clips` repeatedly under `folder` until there are `count` files, and return their paths.
 
     Files are hard links: no bytes are copied.
+
+    Args:
+        clips: Files to link, in their order; each link keeps the class folder of its file.
+        folder: Folder of the class folders.
+        count: Number of links.
     """
     paths = []
     for i in range(count):

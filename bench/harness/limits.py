@@ -1,7 +1,8 @@
 """Rates of this machine from which limits are computed, and reference programs that stages use as baselines.
 
-A limit is a bound that cannot be exceeded: the work that every program must do (bytes, floating-point operations), divided
-by the rate of the resource that does it. A baseline is a program, and another program can be faster.
+A limit is a bound that cannot be exceeded: the work that every program must do (bytes, floating-point
+operations), divided by the rate of the resource that does it. A baseline is a program, and another program
+can be faster.
 """
 
 from __future__ import annotations
@@ -171,8 +172,8 @@ def _disk_rates(
 def stft_operations(seconds: float, rate: int) -> float:
     """Return the floating-point operations of the FFTs of a clip's spectrogram.
 
-    The count of one FFT is that of the split-radix algorithm for real input of N samples, 2 N log2 N - 4 N + 6
-    (Sorensen et al., Real-valued fast Fourier transform algorithms, 1987).
+    The count of one FFT is that of the split-radix algorithm for real input of N samples, 2 N log2 N - 4 N +
+    6 (Sorensen et al., Real-valued fast Fourier transform algorithms, 1987).
 
     Args:
         seconds: Length of the clip.
@@ -184,8 +185,8 @@ def stft_operations(seconds: float, rate: int) -> float:
 def fft_setup(seconds: float, rate: int, threads: int = 1) -> Callable[[int], None]:
     """Return `work(clips)`, which computes the real FFTs of that many clips with `torch.fft.rfft`.
 
-    Frames are [BLOCK, N_FFT] and stay in memory. The memory of a result is reused by the allocator for the next block;
-    an `out=` tensor would cost torch one more copy.
+    Frames are [BLOCK, N_FFT] and stay in memory. The memory of a result is reused by the allocator for the
+    next block; an `out=` tensor would cost torch one more copy.
 
     Args:
         seconds: Length of a clip.

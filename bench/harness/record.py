@@ -107,8 +107,8 @@ class Record:
         environment: Machine, library versions, commit and date.
 
     Raises:
-        UsageError: The role is unknown, the record has both or neither of repeats and a reason, or `of_limit` is
-            above 1.
+        UsageError: The role is unknown, the record has both or neither of repeats and a reason, or `of_limit`
+            is above 1.
     """
 
     stage: str
@@ -162,8 +162,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 def with_limit(record: Record, limit: float) -> Record:
     """Return the record with the fraction of `limit` that its median reaches.
 
-    A median beyond the limit shows that the rate behind the limit was measured too low. The record then has no
-    `of_limit`, and `params["limit_exceeded"]` is the fraction.
+    A median beyond the limit shows that the rate behind the limit was measured too low. The record then has
+    no `of_limit`, and `params["limit_exceeded"]` is the fraction.
 
     Args:
         record: Measured or skipped record.
@@ -187,8 +187,8 @@ def read(path: Path | str) -> list[RecordRow]:
     """Read the rows of a `records.jsonl` (or of the folder that holds one).
 
     Raises:
-        ShardwaveError: The file cannot be read, or a record is damaged. The message names the file, the line and the
-            field.
+        ShardwaveError: The file cannot be read, or a record is damaged. The message names the file, the line
+            and the field.
     """
     path = Path(path)
     file = path / "records.jsonl" if path.is_dir() else path

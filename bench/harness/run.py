@@ -121,4 +121,7 @@ def _line(record: Record) -> str:
         return f"{name}: skipped, {record.skipped}"
     row = record.row()
     of_limit = "" if record.of_limit is None else f", {record.of_limit:.2g} of the limit"
-    return f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n {row['n']}){of_limit}"
+    return (
+        f"{name}: {row['median']:,.6g} {record.unit} ({row['q1']:,.6g} to {row['q3']:,.6g}, n "
+        f"{row['n']}){of_limit}"
+    )

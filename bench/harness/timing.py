@@ -32,8 +32,8 @@ class Case:
         before: Function called before every call of `run`, not timed.
         once: Whether the case is neither warmed up nor repeated.
         skipped: Reason why the case cannot run.
-        least: Seconds that one call takes at least on this machine. A case of the role limit is not run: its record
-            states this bound.
+        least: Seconds that one call takes at least on this machine. A case of the role limit is not run: its
+            record states this bound.
     """
 
     name: str
@@ -79,8 +79,8 @@ QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
 def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
     """Time all cases of a group.
 
-    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine's speed affects all
-    cases alike.
+    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine's speed affects
+    all cases alike.
 
     Args:
         cases: Cases with different names.
@@ -167,8 +167,8 @@ def synchronise() -> None:
 def settle(longest: float = 2.0) -> None:
     """Wait until no thread of this process works.
 
-    Threads that a case leaves running slow down the next case: DALI's CPU pipeline works for half a second after its last
-    batch.
+    Threads that a case leaves running slow down the next case: DALI's CPU pipeline works for half a second
+    after its last batch.
 
     Args:
         longest: Seconds to wait at most.

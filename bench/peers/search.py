@@ -1,8 +1,9 @@
 """Searches as the documentation shows them: Ray Tune with a Lightning trainable, and Optuna with Lightning.
 
-`python -m shardwave.bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N` runs one search
-in a fresh process. DATA holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl holds for every trial the values,
-the time of each value and the seconds spent in epochs, in the fields of our trials.jsonl.
+`python -m shardwave.bench.peers.search ray|optuna DATA.npz --out OUT --trials N --epochs N --jobs N --seed N`
+runs one search in a fresh process. DATA holds train_x, train_y, val_x, val_y and classes. OUT/trials.jsonl
+holds for every trial the values, the time of each value and the seconds spent in epochs, in the fields of our
+trials.jsonl.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Mlp(pl.LightningModule):
         width, dropout = config["hidden_size"], config["dropout"]
         self.config = config
         self.network = nn.Sequential(
-            nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout),
+            nn.Linear(features, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(width, classes),
         )  # fmt: skip
 
@@ -211,7 +213,8 @@ def search_optuna(
         train, val, features, classes = loaders(data, config["batch_size"])
         timer = EpochTime()
         trainer = pl.Trainer(
-            max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False, default_root_dir=str(folder),
+            max_epochs=epochs, accelerator="auto", devices=1, enable_checkpointing=False,
+            default_root_dir=str(folder),
             enable_progress_bar=False, callbacks=[timer, Pruning(trial)],
         )  # fmt: skip
         try:

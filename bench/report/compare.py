@@ -51,16 +51,17 @@ Measured = dict[tuple[str, str, str], MeasuredRow]  # by stage, case and unit
 def compare(before: Path | str, after: Path | str) -> Comparison:
     """Compare two files of records case by case.
 
-    A case has changed if its interquartile ranges do not overlap and its median differs by more than 3 %, or 20 % if it has
-    fewer than three repeats. The ratio is the speed in `after` divided by the speed in `before`.
+    A case has changed if its interquartile ranges do not overlap and its median differs by more than 3 %, or
+    20 % if it has fewer than three repeats. The ratio is the speed in `after` divided by the speed in
+    `before`.
 
     Args:
         before: File of records, or its folder.
         after: File of records, or its folder.
 
     Returns:
-        The comparison as Markdown (`text`), the changes by verdict (`faster`, `slower`, `same`), the cases of one file only
-        (`only_before`, `only_after`), and reasons for doubt (`notes`).
+        The comparison as Markdown (`text`), the changes by verdict (`faster`, `slower`, `same`), the cases of
+        one file only (`only_before`, `only_after`), and reasons for doubt (`notes`).
 
     Raises:
         UsageError: The files have no measured case in common.

@@ -28,9 +28,12 @@ class QualityParams(TypedDict):
 SHOWN = 6  # curves in a figure
 HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
 ABOUT = (
-    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers of each "
-    "backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the table minus "
-    "the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are Ray's scheduler and "
+    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and "
+    "searchers of each "
+    "backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the "
+    "table minus "
+    "the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are "
+    "Ray's scheduler and "
     "searcher, called by the event loop of the replay instead of Tune."
 )
 
@@ -53,7 +56,8 @@ def verdict(rows: Sequence[MeasuredRow]) -> list[str]:
         chance = "random/random/none"
         plain = f"; {chance} ranks {number(mean[chance])}" if chance in mean else ""
         sentences.append(
-            f"On {table}, {best} ranks best of {len(mean)} ({number(mean[best])} on average over {counts} workers){plain}."
+            f"On {table}, {best} ranks best of {len(mean)} ({number(mean[best])} on average over {counts} "
+            f"workers){plain}."
         )
     return sentences
 
@@ -81,7 +85,8 @@ def quality(rows: Sequence[MeasuredRow]) -> list[Block]:
             Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late)
         )
         caption = (
-            f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, {params['configurations']} configurations "
+            f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, "
+            f"{params['configurations']} configurations "
             f"recorded, best value {number(params['best'])}"
         )
         ranked = Table(HEAD, [_figures(row) for row in records], (1, 2, 3, 4, 5), caption)

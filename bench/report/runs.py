@@ -27,7 +27,8 @@ PARTS = {"train": "train (while learning)", "val": "validation", "test": "test"}
 VIEWS = ("full", "slice_mean")
 SPENT = {"step": "training steps", "validation": "validation", "data_wait": "waiting for data"}
 COMPARED = (
-    "search", "backend", "sampler", "scheduler", "jobs", "best (validation)", "trials", "epochs run", "saved", "seconds",
+    "search", "backend", "sampler", "scheduler", "jobs", "best (validation)", "trials", "epochs run",
+    "saved", "seconds",
     "a trial", "overhead s", "a trial", "s to its best",
 )  # fmt: skip
 
@@ -60,9 +61,12 @@ def _sentence(name: str, result: Result) -> str:
         tested = scores.get(f"test_{selected}_accuracy")
         test = "" if tested is None else f", {per_cent(tested)} test accuracy"
         return (
-            f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, {result['scheduler']}) in "
-            f"{number(seconds['total'])} s, best {per_cent(result['best']['value'])} validation accuracy ({selected}){test}; "
-            f"{result['epochs']['saved']} epochs saved by stopping, {per_cent(seconds['overhead'] / seconds['total'])} of the "
+            f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, "
+            f"{result['scheduler']}) in "
+            f"{number(seconds['total'])} s, best {per_cent(result['best']['value'])} validation accuracy "
+            f"({selected}){test}; "
+            f"{result['epochs']['saved']} epochs saved by stopping, "
+            f"{per_cent(seconds['overhead'] / seconds['total'])} of the "
             "time overhead."
         )
     counted = [  # test scores first
@@ -74,7 +78,10 @@ def _sentence(name: str, result: Result) -> str:
     waited = (
         f"; waiting for data: {per_cent(wait / (step + wait))} of the training steps' time" if step else ""
     )
-    return f"{name}: {result['model']} reached {[*counted, 'no score'][0]} in {number(seconds['total'])} s{waited}."
+    return (
+        f"{name}: {result['model']} reached {[*counted, 'no score'][0]} in {number(seconds['total'])} "
+        f"s{waited}."
+    )
 
 
 def _state(result: Result) -> str:
@@ -220,7 +227,10 @@ def _search(folder: Path, result: Result) -> list[Block]:
     if result.get("best"):
         best = result["best"]
         rows = [(key, plain(value)) for key, value in best["params"].items()]
-        caption = f"Best: trial {best['trial']}, {per_cent(best['value'])} validation accuracy at epoch {best['epoch']}"
+        caption = (
+            f"Best: trial {best['trial']}, {per_cent(best['value'])} validation accuracy at epoch "
+            f"{best['epoch']}"
+        )
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += [*_scores(result), *_seconds(result), *_confusion(result)]
     names = [name for name in trials[0].params if len({str(trial.params.get(name)) for trial in trials}) > 1]
@@ -267,7 +277,8 @@ def _best_values(steps: Mapping[str, Sequence[Sequence[Any]]]) -> list[Block]:
     return [
         Lines(
             f"Best value over {title}", x, "best validation value so far",
-            [Line(name, [(float(step[i]), step[2]) for step in points], stairs=True) for name, points in steps.items()],
+            [Line(name, [(float(step[i]), step[2]) for step in points], stairs=True) for name,
+            points in steps.items()],
         )
         for i, (title, x) in enumerate((("time", "seconds"), ("epochs spent", "epochs")))
     ]  # fmt: skip

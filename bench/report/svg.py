@@ -71,12 +71,15 @@ def plot(lines: Lines) -> Plot | None:
             ]
         band = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
         curves.append({
-            "style": f"c{i % COLOURS}{' dash' if line.dashed else ''}", "name": line.name, "points": places(corners),
+            "style": f"c{i % COLOURS}{' dash' if line.dashed else ''}", "name": line.name,
+            "points": places(corners),
             "band": places(band), "dots": places(points) if len(points) <= FEW else [],
         })  # fmt: skip
     return {
-        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "curves": curves,
-        "columns": across.ticks(), "rows": up.ticks(), "mark": None if lines.mark is None else across.place(lines.mark),
+        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM,
+        "curves": curves,
+        "columns": across.ticks(), "rows": up.ticks(),
+        "mark": None if lines.mark is None else across.place(lines.mark),
     }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """`make bench-tables`: write the tables of the documents from `bench/results/`.
 
-A table is the text between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`. It lists the cases of
-STAGE (`*`: all stages) in `bench/results/FILE.jsonl` whose names match the regular expression PATTERN. The FILE `accuracy` is
-`bench/results/accuracy.json`; for the FILE `defaults`, STAGE is a model (`shardwave.bench.defaults`).
+A table is the text between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`. It lists
+the cases of STAGE (`*`: all stages) in `bench/results/FILE.jsonl` whose names match the regular expression
+PATTERN. The FILE `accuracy` is `bench/results/accuracy.json`; for the FILE `defaults`, STAGE is a model
+(`shardwave.bench.defaults`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ def rendered(rows: Sequence[RecordRow], stage: str, pattern: str | None = None) 
     ]
     if not records:
         raise UsageError(
-            f"a table has no record of stage {stage}{f' and cases like {pattern}' if pattern else ''}: correct its marker"
+            f"a table has no record of stage {stage}{f' and cases like {pattern}' if pattern else ''}: "
+            "correct its marker"
         )
     cells: list[tuple[str, ...]] = []
     for row in sorted(records, key=lambda row: ROLES.index(row["role"])):

@@ -1,7 +1,8 @@
 """Tables of recorded learning curves: validation scores and seconds per epoch of points of a search space.
 
-`python -m shardwave.bench.search_quality.curves RUN OUT.jsonl` writes the completed trials of a search as a table. A search
-without a scheduler gives complete curves: `search SET --backend random --scheduler none --trials 400 --jobs 2 --out RUN`.
+`python -m shardwave.bench.search_quality.curves RUN OUT.jsonl` writes the completed trials of a search as a
+table. A search without a scheduler gives complete curves: `search SET --backend random --scheduler none
+--trials 400 --jobs 2 --out RUN`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Table:
         covered = sum(cell in self._cells for cell in cells)
         if covered < len(cells) or not cells:
             raise UsageError(
-                f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: record more"
+                f"table {name} covers {covered} of {len(cells)} cells of {', '.join(self._categories)}: "
+                "record more"
             )
 
     def lookup(self, params: Mapping[str, Any]) -> Row:

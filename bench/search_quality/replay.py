@@ -140,8 +140,8 @@ def replay(
 ) -> Replayed:
     """Replay all strategies on recorded learning curves, and write records and a report.
 
-    The repeats of a record are the final regrets by seed: best value of the table minus best value of the search.
-    Its parameters hold the best value over epochs and over time as [point, q1, median, q3].
+    The repeats of a record are the final regrets by seed: best value of the table minus best value of the
+    search. Its parameters hold the best value over epochs and over time as [point, q1, median, q3].
 
     Args:
         out: New folder of the results.
@@ -230,7 +230,8 @@ def _records(
                 [round(point, 3), *band] for point, band in zip(points, bands.round(4).tolist(), strict=True)
             ]
         params = {
-            "table": table.name, "configurations": len(table.rows), "best": table.best, "workers": workers, "epochs": epochs,
+            "table": table.name, "configurations": len(table.rows), "best": table.best, "workers": workers,
+            "epochs": epochs,
             "trainings": trainings, "seeds": len(runs), "rank": round(float(ranks[name]), 2), "over": over,
             "seconds": round(statistics.median(steps[-1].seconds for steps in runs), 2),
         }  # fmt: skip

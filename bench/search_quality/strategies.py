@@ -1,7 +1,8 @@
 """Strategies for replays: the samplers and schedulers of each backend as drivers, and two baselines.
 
-Optuna is driven by the driver of our backend. Ray's scheduler and searcher are the objects that our backend passes to Tune;
-here the event loop of the replay calls them instead of Tune, so reports label them "ray objects".
+Optuna is driven by the driver of our backend. Ray's scheduler and searcher are the objects that our backend
+passes to Tune; here the event loop of the replay calls them instead of Tune, so reports label them "ray
+objects".
 """
 
 from __future__ import annotations

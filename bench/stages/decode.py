@@ -35,8 +35,8 @@ UNCODED = ("WAV", "AU")
 def run(scope: Scope) -> Iterator[Record]:
     """Measure our decoder, `librosa.load` and a baseline for every format.
 
-    The baseline reads the file's bytes (formats without a codec), or runs the codec and the resampler alone. The limit of
-    formats without a codec is one copy of the file's bytes, which stay in the caches.
+    The baseline reads the file's bytes (formats without a codec), or runs the codec and the resampler alone.
+    The limit of formats without a codec is one copy of the file's bytes, which stay in the caches.
 
     Yields:
         Records in seconds of audio per second.

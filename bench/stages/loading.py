@@ -50,7 +50,10 @@ def run(scope: Scope) -> Iterator[Record]:
         folder = scope.subfolder(f"loading-{count}")
         needed, free = 2.2 * count * images[0].nbytes, shutil.disk_usage(folder).free
         if free < needed:
-            reason = f"{needed / 1e9:.0f} GB needed under {folder.parent}, {free / 1e9:.0f} GB free: set TMPDIR to another folder"
+            reason = (
+                f"{needed / 1e9:.0f} GB needed under {folder.parent}, {free / 1e9:.0f} GB free: set "
+                "TMPDIR to another folder"
+            )
             yield Record(STAGE, f"{count} samples", "ours", UNIT, skipped=reason)
             continue
         tars = write_images(folder / "set", images, count, SHARD_BYTES)
@@ -340,7 +343,8 @@ def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) 
 
     def row(i: int) -> Row:
         meta = {
-            "label": f"class{i % CLASSES}", "path": f"class{i % CLASSES}/{i:06d}.wav", "group": None, "fold": None,
+            "label": f"class{i % CLASSES}", "path": f"class{i % CLASSES}/{i:06d}.wav", "group": None,
+            "fold": None,
             "view": "full", "slice": None, "start": 0.0, "length": 30.0, "source_rate": 22_050,
         }  # fmt: skip
         return Row(f"{i:06d}", i % CLASSES, i, meta, {"npy": images[i % len(images)]})

@@ -74,7 +74,13 @@ def _engines(scope: Scope, device: str) -> Iterator[Case]:
 def engine_setup(
     engine: str, device: str, config: SpectrogramConfig
 ) -> Callable[[Sequence[str | Path]], int]:
-    """Return `streaming` of the engine, with one thread of torch."""
+    """Limit torch to one thread, and return the function of `streaming`, see there.
+
+    Args:
+        engine: Name of the engine.
+        device: Device of the engine.
+        config: Spectrogram configuration.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -82,7 +88,13 @@ def engine_setup(
 
 
 def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[Sequence[str | Path]], int]:
-    """Return `work(paths)`, which reads files as a build does and returns the number of images."""
+    """Return `work(paths)`, which reads files as a build does and returns the number of images.
+
+    Args:
+        engine: Name of the engine.
+        device: Device of the engine.
+        config: Spectrogram configuration.
+    """
     maker = make_engine(engine, device, config)
 
     def work(paths: Sequence[str | Path]) -> int:
@@ -117,7 +129,7 @@ def fft_baseline(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
     Args:
         scope: Scope of the run.
         group: Group of the cases in the report, if it is not the default one.
-        beside: Suffix of the names, which differ within a stage.
+        beside: Suffix that makes the names of the cases unique in their stage.
     """
     count = len(scope.audio)
     params = {
@@ -181,7 +193,7 @@ def pooled_case(
 ) -> Case:
     """Return the case of a job over files with one worker process per core.
 
-    Every worker runs one task before.
+    Every worker runs one task before the measurement.
 
     Args:
         scope: Scope of the run.

@@ -38,8 +38,8 @@ def run(scope: Scope) -> Iterator[Record]:
     """Measure searches of our backends and of the peers.
 
     Yields:
-        Records of the seconds per trial with the start-up, the overhead per trial, the trials per minute, the seconds to
-        the best value and, for ours, of the whole command.
+        Records of the seconds per trial with the start-up, the overhead per trial, the trials per minute, the
+        seconds to the best value and, for ours, of the whole command.
     """
     trials, epochs, jobs = scope.pick(2, 20), scope.pick(2, 10), min(2, scope.workers)
     path, fold, source = _set(scope)

@@ -81,14 +81,20 @@ def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) ->
 
 
 def backbone_set(scope: Scope) -> Path:
-    """Build a small shard set: the convolutions of VGG16 take 0.2 s per image on two cores."""
+    """Build a small shard set, because the convolutions of VGG16 take 0.2 s per image on two cores."""
     return labelled_set(scope, 224, scope.pick(8, 16), slices=scope.pick(0, 4))
 
 
 def steps(
     data: TrainingData, config: TrainConfig, batches: Callable[[], Iterable[Batch]]
 ) -> Callable[[], None]:
-    """Return a function that trains one model through `batches()`: forward, backward and optimiser step."""
+    """Return a function that trains one model: forward pass, backward pass and optimiser step per batch.
+
+    Args:
+        data: Training data; its device is that of the training.
+        config: Training settings.
+        batches: Returns the batches of one call.
+    """
     keep_freed_memory()
     learner = data.learner(config, 1).to(data.device)
     optimizer, schedule = learner.optimizers()
@@ -151,7 +157,17 @@ def limit_cases(
     params: Params,
     operations: float,
 ) -> list[Case]:
-    """Return the case of the limit in a list, empty if `least_seconds` gives None."""
+    """Return the case of the limit in a list; an empty one without a known peak, see `least_seconds`.
+
+    Args:
+        scope: Scope of the run.
+        device: Device of the training.
+        config: Training settings.
+        prefix: Text before the name of the resource in the case's name.
+        work: Samples of one call.
+        params: Parameters of the group.
+        operations: Floating-point operations of one call.
+    """
     known = least_seconds(scope, device, config, operations) is not None
     return [scope.machine.limit_case(prefix, work, params, flops=operations)] if known else []
 
@@ -175,7 +191,8 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     from_copy = Batches(data.train, resident, data.field, batch_size, seed=0)
     one = data.to_device(next(iter(from_copy)))
     params = {
-        "group": name, "model": config.model, "batch_size": batch_size, "shape": list(data.inputs.shape), "steps": count,
+        "group": name, "model": config.model, "batch_size": batch_size, "shape": list(data.inputs.shape),
+        "steps": count,
         "device": data.device.type, "precision": config.precision,
     }  # fmt: skip
     flops = _flops_per_sample(data, config, one)

@@ -24,8 +24,9 @@ VIEWS = 11  # images of a clip
 def run(scope: Scope) -> Iterator[Record]:
     """Measure our shard writer, webdataset's ShardWriter, and one plain synced write of the same bytes.
 
-    Our writer makes a tar and two indexes, digests them with BLAKE3 and syncs them; the limit of it and of the plain write
-    is the synced write or the digest. webdataset does not sync; its limit is one copy of the bytes.
+    Our writer makes a tar and two indexes, digests them with BLAKE3 and syncs them; the limit of it and of
+    the plain write is the synced write or the digest. webdataset does not sync; its limit is one copy of the
+    bytes.
 
     Yields:
         Records in MB of images per second.

@@ -18,7 +18,8 @@ MEDIAN_TRIALS = 3  # minimum number of other trials at an epoch for the median r
 class RandomBackend:
     """Random or grid search, optionally with the median stopping rule.
 
-    The parameters of every trial depend on the seed alone; with one job, so does the whole search.
+    The parameters of every trial depend on the seed alone. With one job, the whole search depends on the
+    seed alone.
     """
 
     name = "random"

@@ -47,7 +47,8 @@ def worker_main(
         threads: Number of CPU threads per trial.
         gpu: The only visible GPU; None: all GPUs are visible.
         folder: Temporary folder of the search, which the worker removes if the main process is killed.
-        variables: Environment variables of the main process; those of the fork server are as old as the server.
+        variables: Environment variables of the main process; those of the fork server are as old as the
+            server.
     """
     os.environ.update(variables)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
@@ -151,7 +152,8 @@ def run_trial(objective: Callable[..., None], work: Assignment, send: Callable[.
         reason = describe(error)
         if isinstance(error, OSError) and error.errno in FULL:
             raise DiskFull(
-                f"{error.filename or 'disk'}: {error.strerror}: free some space, then run the same command again with --resume"
+                f"{error.filename or 'disk'}: {error.strerror}: free some space, then run the same "
+                "command again with --resume"
             ) from None
         report.info["traceback"] = redact(traceback.format_exc())
         exhausted = is_out_of_gpu_memory(error)

@@ -48,7 +48,8 @@ def test_training_measures_what_data_costs_beside_the_peaks(tiny):
         for record in training._model(tiny, path, training.config_of("cnn", batch_size=2), "cnn")
     }
     assert set(records) == {
-        "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch", "cnn: matrix product peak",
+        "cnn: from shards", "cnn: from a resident copy", "cnn: one synthetic batch",
+        "cnn: matrix product peak",
         "cnn: convolution peak, 64 channels", "cnn: convolution peak, 256 channels", "cnn: one epoch",
         "cnn: limit: float32 operations",
     }  # fmt: skip

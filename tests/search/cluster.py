@@ -1,4 +1,5 @@
-"""A Ray cluster of several nodes on this machine: processes with names, resources and temporary folders of their own."""
+"""A Ray cluster of several nodes on this machine: processes with names, resources and temporary folders of
+their own."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ from pathlib import Path
 
 
 class Cluster:
-    """Nodes `one` (the head), `two`, … of one CPU each. Their host names are these where namespaces may be made, and there the
-    folder `private`, in which the driver has its temporary files, is empty for them, as another machine's would be.
+    """Nodes `one` (the head), `two`, … of one CPU each. Their host names are these where namespaces may be
+    made, and there the
+    folder `private`, in which the driver has its temporary files, is empty for them, as another machine's
+    would be.
     """
 
     def __init__(self, folder: Path):
@@ -45,8 +48,10 @@ class Cluster:
             else []
         )
         command = [
-            str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", "--num-cpus=1",
-            "--num-gpus=0", "--node-ip-address=127.0.0.1", "--object-store-memory=80000000", f"--temp-dir={self.folder / name}",
+            str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats",
+            "--num-cpus=1", "--num-gpus=0",
+            "--node-ip-address=127.0.0.1", "--object-store-memory=80000000",
+            f"--temp-dir={self.folder / name}",
             *(where or [f"--address={self.address}"]),
         ]  # fmt: skip
         if self.separate:

@@ -24,7 +24,8 @@ from pathlib import Path
 from shardwave.search.budget import SearchBudget
 from shardwave.search.backends.ray.backend import ray_running
 budget = SearchBudget(jobs=2, trials=2)
-with tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp") as folder, ray_running(None, print, budget, Path(folder)):
+temporary = tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp")
+with temporary as folder, ray_running(None, print, budget, Path(folder)):
     import ray
     print(ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
@@ -63,7 +64,8 @@ def marked() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 clips of three classes in three folds, five features each, 3 slices: two features tell the classes apart."""
+    """36 clips of three classes in three folds, five features each, 3 slices: two features tell the
+    classes apart."""
     import dataclasses
 
     import numpy as np

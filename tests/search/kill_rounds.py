@@ -1,7 +1,8 @@
-"""Rounds of `search` killed with SIGKILL at random moments and gone on with: kill_rounds.py SET BACKEND [ROUNDS [SEED]].
+"""Rounds of `search` killed with SIGKILL at random moments and gone on with: kill_rounds.py SET BACKEND
+[ROUNDS [SEED]].
 
-Prints one JSON object: rounds, kills that met a running search, rounds that ended COMPLETE, trials lost (ended before a kill and
-missing afterwards), trials recorded twice, and what is left in the temporary folder.
+Prints one JSON object: rounds, kills that met a running search, rounds that ended COMPLETE, trials lost
+(ended before a kill and missing afterwards), trials recorded twice, and what is left in the temporary folder.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def duration(arguments: list[str], temporary: Path) -> float:
 
 
 def killed(arguments: list[str], temporary: Path, seconds: float) -> bool:
-    """Start a search and kill its whole group (main process, workers) after so many seconds, if it still runs."""
+    """Start a search and kill its whole group (main process, workers) after so many seconds, if it still
+    runs."""
     process = subprocess.Popen(
         arguments,
         env=environment(temporary),

@@ -1,4 +1,5 @@
-"""Synthetic objectives for the search tests: module-level, so that workers of every backend can import them."""
+"""Synthetic objectives for the search tests: module-level, so that workers of every backend can import
+them."""
 
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ class Counting:
 
 
 class Dying:
-    """Kills its own process in the second epoch, in the first `times` attempts at the trials of quality 0.25."""
+    """Kills its own process in the second epoch, in the first `times` attempts at the trials of quality
+    0.25."""
 
     def __init__(self, folder: Path, times: int = 1) -> None:
         self.folder, self.times = folder, times
@@ -86,7 +88,8 @@ class Dying:
 
 
 class Crowded:
-    """Runs out of the memory of a GPU: "large" beside other workers, "huge" always. "left" and "right" wait for each other."""
+    """Runs out of the memory of a GPU: "large" beside other workers, "huge" always. "left" and "right"
+    wait for each other."""
 
     modules = ("torch",)
 
@@ -113,7 +116,8 @@ class Crowded:
 
 
 class Slow:
-    """Fast trials; from number 4 on they tell their process and wait in their third epoch until `folder/go` appears."""
+    """Fast trials; from number 4 on they tell their process and wait in their third epoch until
+    `folder/go` appears."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -17,7 +17,8 @@ import pytest
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """Its database's URL while the context lasts; skips the test where PostgreSQL or its driver is not installed."""
+    """Its database's URL while the context lasts; skips the test where PostgreSQL or its driver is not
+    installed."""
     pytest.importorskip("psycopg")
     if not (shutil.which("initdb") and shutil.which("pg_ctl")):
         pytest.skip("PostgreSQL is not installed: no initdb and pg_ctl on PATH")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 
 def started(mark: str, folder: Path | None = None) -> dict[int, str]:
-    """Command lines, by process id, of the living processes whose environment holds `mark` or that have a file open in `folder`.
+    """Command lines, by process id, of the living processes whose environment holds `mark` or that have a
+    file open in `folder`.
 
-    The second finds Ray's actors: they write their titles over their environment, but log into Ray's temporary folder.
+    The second finds Ray's actors: they write their titles over their environment, but log into Ray's
+    temporary folder.
     """
     found = {}
     for process in Path("/proc").iterdir():

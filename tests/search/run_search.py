@@ -1,4 +1,5 @@
-"""A search as a process, to be killed: run_search.py BACKEND FOLDER OBJECTIVE TRIALS [STORAGE [STUDY] | ADDRESS]."""
+"""A search as a process, to be killed: run_search.py BACKEND FOLDER OBJECTIVE TRIALS [STORAGE [STUDY] |
+ADDRESS]."""
 
 from __future__ import annotations
 

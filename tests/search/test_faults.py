@@ -26,7 +26,8 @@ TRIALS = 7
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A temporary folder for the searches, with a path short enough for Ray's sockets; must be empty in the end."""
+    """A temporary folder for the searches, with a path short enough for Ray's sockets; must be empty in
+    the end."""
     folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     yield folder
     left = [path.name for path in folder.iterdir()]

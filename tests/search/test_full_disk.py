@@ -1,4 +1,5 @@
-"""Searches on a full disk, and what it (or a kill, or a power failure) leaves: resumed, they end with every trial once."""
+"""Searches on a full disk, and what it (or a kill, or a power failure) leaves: resumed, they end with
+every trial once."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ TRIALS = 7
 
 
 def limited(size: int) -> None:
-    """Let no file grow beyond `size` bytes: the write that reaches it comes short, as on a full disk, and the next one fails."""
+    """Let no file grow beyond `size` bytes: the write that reaches it comes short, as on a full disk, and
+    the next one fails."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
@@ -71,7 +73,8 @@ def test_a_search_whose_files_cannot_grow_is_gone_on_with(name: str, size: int, 
 
 
 def test_a_torn_journal_is_mended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Wherever it was cut off, and with the garbage that a power failure leaves; damaged elsewhere, it is made anew."""
+    """Wherever it was cut off, and with the garbage that a power failure leaves; damaged elsewhere, it is
+    made anew."""
     whole = tmp_path / "full"
     whole.mkdir()
     backend("optuna", whole, 4)
@@ -117,7 +120,8 @@ def test_a_torn_line_of_the_record(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_a_shared_journal(tmp_path: Path) -> None:
-    """Half a line at its end is removed; one that is damaged elsewhere, or is something else, is named and left as it is."""
+    """Half a line at its end is removed; one that is damaged elsewhere, or is something else, is named and
+    left as it is."""
     path, space = tmp_path / "study.journal", SPACE
 
     def run(trials: int) -> int:
@@ -176,7 +180,10 @@ def test_leftovers_in_the_run_folder(tmp_path: Path) -> None:
 def test_lines_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'{"trial": 1}\n')
-    code = "import sys; from pathlib import Path; from shardwave.search import line_file; line_file.append(Path(sys.argv[1]), b'x' * 100)"
+    code = (
+        "import sys; from pathlib import Path; from shardwave.search import line_file; "
+        "line_file.append(Path(sys.argv[1]), b'x' * 100)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)],
         preexec_fn=lambda: limited(50),
@@ -211,7 +218,8 @@ def disk(folder: Path, megabytes: float) -> Iterator[Path]:
 @pytest.mark.skipif(shutil.which("mount") is None, reason="no mount")
 @pytest.mark.parametrize("name", ["optuna", "random"])
 def test_a_disk_that_is_full(name: str, tmp_path: Path, feature_set: Path) -> None:
-    """The whole command on a real full disk: one line that names --resume, no temporary files left, then all trials."""
+    """The whole command on a real full disk: one line that names --resume, no temporary files left, then
+    all trials."""
     with disk(tmp_path / "disk", 1.5) as folder:
         out = folder / "run"
         command = [

@@ -58,7 +58,8 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("hidden_layers", [0, 2])
 @pytest.mark.parametrize("settings", [PLAIN, SMOOTHED, AVERAGED])
 def test_equal_without_dropout(feature_set: Path, settings: dict[str, Any], hidden_layers: int) -> None:
-    """In double precision, where rounding cannot hide a difference: the same losses, scores, best epoch and weights."""
+    """In double precision, where rounding cannot hide a difference: the same losses, scores, best epoch
+    and weights."""
     chosen = config(hidden_layers=hidden_layers, **settings)
     data = TrainingData(feature_set, chosen)
     expected, found = fit(data, chosen), mlp.fit(data, chosen)
@@ -82,10 +83,11 @@ def test_single_precision_within_rounding(feature_set: Path, settings: dict[str,
 
 
 def test_equal_in_distribution_with_dropout(feature_set: Path) -> None:
-    """The masks are drawn by another generator. Over 20 seeds, the mean difference is within three standard errors of zero.
+    """The masks are drawn by another generator. Over 20 seeds, the mean difference is within three standard
+    errors of zero.
 
-    A seed fixes the first weights and the order of samples in both, so that the masks alone make the difference. Dropout
-    of 0.45 instead of 0.5 fails by a wide margin, as the last line shows.
+    A seed fixes the first weights and the order of samples in both, so that the masks alone make the
+    difference. Dropout of 0.45 instead of 0.5 fails by a wide margin, as the last line shows.
     """
 
     def outcomes(train: Any, dropout: float) -> np.ndarray:

@@ -37,7 +37,8 @@ def config(**changes: Any) -> SearchConfig:
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "space.yaml"
     path.write_text(
-        "hidden_size: {grid: [4, 8]}\nbatch_size: {grid: [8, 16]}\nlearning_rate: {log_uniform: [3e-3, 1e-1]}\n"
+        "hidden_size: {grid: [4, 8]}\nbatch_size: {grid: [8, 16]}\nlearning_rate: "
+        "{log_uniform: [3e-3, 1e-1]}\n"
     )
     return path
 
@@ -58,7 +59,10 @@ def test_a_run_folder(
     result = search(feature_set, config(backend=backend, space=space, fused=fused), out)
     stored = json.loads((out / "result.json").read_text())
     assert stored == json.loads(json.dumps(result))
-    names = "format command state error model params seed fingerprint set_id classes folds selected_by best_epoch scores history"
+    names = (
+        "format command state error model params seed fingerprint set_id classes folds selected_by "
+        "best_epoch scores history"
+    )
     names += " seconds environment backend sampler scheduler trials best epochs"
     assert set(names.split()) <= set(result)
     assert result["command"] == "search" and result["state"] == "COMPLETE" and result["trials"] == 6
@@ -122,7 +126,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for i in range(30):
             label = i % 2 if name == "one" or i not in (2, 3, 8, 9) else 1 - i % 2
             rows.append(
-                f"{i}.wav,{i % 2 + i / 90},{i * i % 7},{'ab'[label]},{('train', 'train', 'val', 'test', 'train')[i % 5]}"
+                f"{i}.wav,{i % 2 + i / 90},{i * i % 7},{'ab'[label]},"
+                f"{('train', 'train', 'val', 'test', 'train')[i % 5]}"
             )
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
         build_table(folder / f"{name}.csv", folder / name, options=BuildOptions())
@@ -279,7 +284,8 @@ def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -
         ({"backend": "hyperopt"}, "backend must be one of ray, optuna, random, got hyperopt"),
         (
             {"scheduler": "asha"},
-            "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna supports it",
+            "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna "
+            "supports it",
         ),
         ({"sampler": "tpe"}, "sampler of backend random must be one of random, grid, got tpe"),
         ({"trials": 0}, "trials must be 1 or more, got 0"),

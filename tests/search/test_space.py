@@ -81,7 +81,10 @@ def write(tmp_path: Path):
 
 
 def test_a_file_overrides(write) -> None:
-    text = "hidden_size: 64\nlearning_rate: {log_uniform: [1e-4, 2e-3]}\nhidden_layers: {choice: [1, 2]}\nmixup: {uniform: [0, 1]}"
+    text = (
+        "hidden_size: 64\nlearning_rate: {log_uniform: [1e-4, 2e-3]}\nhidden_layers: "
+        "{choice: [1, 2]}\nmixup: {uniform: [0, 1]}"
+    )
     space = space_for("mlp", write(text))
     assert space.fixed == {"hidden_size": 64}
     assert space.dimensions["learning_rate"] == LogUniform(1e-4, 2e-3)  # YAML reads 1e-4 as text

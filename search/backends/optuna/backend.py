@@ -179,7 +179,8 @@ class StudyDriver(Driver):
                 return study, created
             os.replace(journal, journal.with_name(f"{JOURNAL}.damaged"))
             say(
-                f"{journal} {defect}: the study is rebuilt from trials.jsonl; the old file is now {JOURNAL}.damaged"
+                f"{journal} {defect}: the study is rebuilt from trials.jsonl; the old file is now "
+                f"{JOURNAL}.damaged"
             )
             return create_or_load()
 
@@ -209,7 +210,8 @@ class StudyDriver(Driver):
             time.sleep(0.1)
         else:
             raise ShardwaveError(
-                f"study {name} is not of this program, or its creation was interrupted; use another --study name"
+                f"study {name} is not of this program, or its creation was interrupted; use another "
+                "--study name"
             )
         different = [
             f"{key} {stored.get(key)} (there) and {value} (here)"

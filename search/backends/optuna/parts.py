@@ -92,7 +92,8 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
     if "://" not in url:
         raise UsageError(
-            "--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, journal:FILE), "
+            "--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, "
+            "journal:FILE), "
             f"got {mask_url(url)}"
         )
     from sqlalchemy.exc import SQLAlchemyError

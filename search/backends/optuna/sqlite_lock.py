@@ -61,12 +61,14 @@ def only_search_on(url: str | None) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ShardwaveError(
-                f"--storage {url}: another search is using this SQLite database, which supports one only: wait until "
+                f"--storage {url}: another search is using this SQLite database, which supports one only: "
+                "wait until "
                 "it has ended, or use journal:PATH, postgresql://, mysql:// or grpc://HOST:PORT for both"
             ) from None
         except OSError as error:
             raise ShardwaveError(
-                f"--storage {url}: {path} cannot be locked, which SQLite needs ({error.strerror}): use journal:PATH"
+                f"--storage {url}: {path} cannot be locked, which SQLite needs ({error.strerror}): use "
+                "journal:PATH"
             ) from None
         _check_content(url or "", path)
         yield

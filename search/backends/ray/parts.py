@@ -178,7 +178,14 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
 
 
 def make_searcher(space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> Searcher:
-    """Create the searcher for the sampler of the budget."""
+    """Create the searcher for the sampler of the budget.
+
+    Args:
+        space: The search space.
+        budget: The resolved budget.
+        seed: Seed of the search.
+        log: Log of the trials, see `AssignmentSearcher`.
+    """
     return (OptunaAssignmentSearcher if budget.sampler == "tpe" else AssignmentSearcher)(
         space, budget, seed, log
     )
@@ -209,7 +216,10 @@ class LogCallback(Callback):
         if not self._own_cluster or any(trial.status == "RUNNING" for trial in trials):
             self._last_running = time.monotonic()
         elif waited > PATIENCE or (waited > 5 and ray.cluster_resources().get("CPU", 0) < 1):
-            self.error = f"Ray has run no trial for {waited:.0f} s (was one of its processes killed?); continue with --resume"
+            self.error = (
+                f"Ray has run no trial for {waited:.0f} s (was one of its processes killed?); continue "
+                "with --resume"
+            )
             raise ShardwaveError(self.error)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -1,4 +1,5 @@
-"""`bench throughput`: stages run, what is missing is listed, what breaks is said at the end; nothing temporary is left."""
+"""`bench throughput`: stages run, what is missing is listed, what breaks is said at the end; nothing
+temporary is left."""
 
 import subprocess
 import sys
@@ -63,7 +64,10 @@ def test_an_unknown_stage_is_wrong_usage(tmp_path):
 
 
 def test_stage_names_import_without_torch():
-    code = "import sys, shardwave.bench.harness.run; assert not {'torch', 'ray'} & set(sys.modules), sorted(sys.modules)"
+    code = (
+        "import sys, shardwave.bench.harness.run; assert not {'torch', 'ray'} & set(sys.modules), "
+        "sorted(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

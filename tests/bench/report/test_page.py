@@ -1,4 +1,5 @@
-"""Reports: self-contained, complete, true to their records; looked at in a real browser where there is one."""
+"""Reports: self-contained, complete, true to their records; looked at in a real browser where there is
+one."""
 
 import html
 import json
@@ -31,7 +32,8 @@ FLAGS = [
     "--virtual-time-budget=2000",
 ]
 TOLD = (
-    "3,000", "FFT <alone>", "no CUDA device", "exponent 0.98", "Confusion matrix", "Searches side by side", "All 4 trials",
+    "3,000", "FFT <alone>", "no CUDA device", "exponent 0.98", "Confusion matrix", "Searches side by side",
+    "All 4 trials",
     "rain <&> saw",
 )  # fmt: skip
 
@@ -72,7 +74,8 @@ def test_the_summary_names_the_bottleneck_with_figures(bench):
     summary = report.page([bench]).summary
     # 30 s at 3000 x real time are 10 ms, ten epochs of ten samples at 1050 samples/s are 95.2 ms
     assert summary[0] == (
-        "Loading batches is your bottleneck: 90 % of the 105 ms that a 30 s clip takes from file through 10 epochs, "
+        "Loading batches is your bottleneck: 90 % of the 105 ms that a 30 s clip takes from file through "
+        "10 epochs, "
         "at 0.25 of its limit on this machine."
     )
     assert summary[1] == "Farthest from its limit: Loading batches, ours, 0.25 of it."

@@ -102,7 +102,8 @@ def test_schedulers_really_stop(name, table):
 
 
 def test_ray_objects_stop_as_tune_would(table):
-    """Ray's own rule on a hand-made rung: a value below the best third of those at epoch 1 is stopped, one above goes on."""
+    """Ray's own rule on a hand-made rung: a value below the best third of those at epoch 1 is stopped, one
+    above goes on."""
     driver = strategies.make_driver(
         "ray/random/asha", curves.read(table).space, SearchBudget(trials=9, epochs=9), 0
     )

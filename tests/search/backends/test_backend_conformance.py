@@ -207,7 +207,8 @@ def recorded(number: int, quality: float) -> Trial:
 
 
 def test_rungs_are_rebuilt_from_recorded_values(case: Case, tmp_path: Path) -> None:
-    """Only the records are there: the first new trial is hopeless beside them, and is stopped as it would have been then."""
+    """Only the records are there: the first new trial is hopeless beside them, and is stopped as it would
+    have been then."""
     earlier = TrialLog(tmp_path)
     for number in range(6):
         earlier.add(recorded(number, 0.9))

@@ -48,7 +48,8 @@ def test_workers_that_die_at_once_end_the_search() -> None:
 
 
 def test_out_of_gpu_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such a trial runs again alone on its GPU, and fails if it runs out of memory again; then all workers return."""
+    """Such a trial runs again alone on its GPU, and fails if it runs out of memory again; then all workers
+    return."""
     monkeypatch.setattr(gpus, "visible_gpus", lambda: ["7"])
     kinds = ("large", "huge", "left", "right")
     budget = SearchBudget(trials=4, epochs=1, jobs=2, sampler="grid", gpus_per_trial=0.5)
@@ -57,7 +58,8 @@ def test_out_of_gpu_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [trial.state for trial in (large, *others)] == ["COMPLETE"] * 3
     assert (large.attempt, huge.attempt, huge.state) == (2, 2, "FAILED")
     assert huge.error == (
-        "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB, although no other trial of this search used the GPU"
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB, although no other trial of this "
+        "search used the GPU"
     )
     assert all(
         objectives.lines(tmp_path / kind) == ["7"] * count
@@ -66,7 +68,8 @@ def test_out_of_gpu_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
-    """What an objective prints goes to standard error: `--json` promises one object on the last line of standard output."""
+    """What an objective prints goes to standard error: `--json` promises one object on the last line of
+    standard output."""
     script = tmp_path / "prints.py"
     script.write_text(
         "from shardwave.search.backends.registry import make_backend\n"
@@ -76,7 +79,8 @@ def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
         "    print('from the objective')\n"
         "    report(1, 0.5)\n"
         "if __name__ == '__main__':\n"
-        "    make_backend('random').run(objective, Space({'a': Grid((1, 2))}), SearchBudget(trials=2, epochs=1, jobs=1), 0)\n"
+        "    make_backend('random').run(objective, Space({'a': Grid((1, 2))}), SearchBudget(trials=2, "
+        "epochs=1, jobs=1), 0)\n"
         "    print('{\"done\": true}')\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

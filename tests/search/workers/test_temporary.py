@@ -1,4 +1,5 @@
-"""Temporary folders of searches: removed with them, or by the next search where all their processes were killed."""
+"""Temporary folders of searches: removed with them, or by the next search where all their processes were
+killed."""
 
 from __future__ import annotations
 

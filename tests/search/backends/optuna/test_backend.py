@@ -1,4 +1,5 @@
-"""What Optuna's backend has beyond the others: shared storages, several machines on one study, model-based samplers."""
+"""What Optuna's backend has beyond the others: shared storages, several machines on one study, model-based
+samplers."""
 
 from __future__ import annotations
 

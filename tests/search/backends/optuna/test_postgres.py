@@ -1,4 +1,5 @@
-"""Several main processes on one study in PostgreSQL: they share the trials, and take over those of one that was killed."""
+"""Several main processes on one study in PostgreSQL: they share the trials, and take over those of one
+that was killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SQLite serves one search at a time: a second one gets one line, whatever the path is called; nothing hangs."""
+"""SQLite serves one search at a time: a second one gets one line, whatever the path is called; nothing
+hangs."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(
 @pytest.mark.slow
 @pytest.mark.parametrize("study", ["one", "two"])
 def test_pairs_that_start_together(tmp_path: Path, study: str) -> None:
-    """Of each pair one ends with all trials, and the other with them too (it came later) or with the one line."""
+    """Of each pair one ends with all trials, and the other with them too (it came later) or with the one
+    line."""
     refused = 0
     for number in range(5):
         storage = f"sqlite:///{tmp_path}/{number}.db"

@@ -1,4 +1,5 @@
-"""Searches on a Ray cluster of three nodes: results where the search was started, trials on all nodes, one of them lost."""
+"""Searches on a Ray cluster of three nodes: results where the search was started, trials on all nodes, one
+of them lost."""
 
 from __future__ import annotations
 
@@ -52,8 +53,9 @@ def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path, tmp_path:
     """Every node fills its own cache, and the best trial's weights arrive in the run folder."""
     url = f"file://{feature_set}"
     process = driver(
-        nodes, ROOT / "cli.py", "search", url, "--model", "mlp", "--backend", "ray", "--address", nodes.address, "--trials", "6",
-        "--epochs", "2", "--val-fold", "1", "--device", "cpu", "--scheduler", "none", "--out", tmp_path / "run", "--json",
+        nodes, ROOT / "cli.py", "search", url, "--model", "mlp", "--backend", "ray", "--address",
+        nodes.address, "--trials", "6", "--epochs", "2", "--val-fold", "1", "--device", "cpu",
+        "--scheduler", "none", "--out", tmp_path / "run", "--json",
     )  # fmt: skip
     try:
         output, errors = process.communicate(timeout=400)
