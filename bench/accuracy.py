@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
-from shardwave.common.environment import environment
+from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.common.progress import bar
@@ -24,7 +24,6 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.storage.atomic import write_bytes, write_json
 
 Options = dict[str, Any]  # fields of `TrainConfig`
-Environment = dict[str, Any]  # see `shardwave.common.environment.environment`
 Leak = dict[str, Any]  # see `_leak`
 Result = dict[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
 

@@ -65,7 +65,7 @@ def _fitted(case: str, points: Sequence[tuple[float, float]], params: dict) -> R
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the least-squares line through the logarithms; 1: cost grows in proportion to work."""
+    """Return the slope of the least-squares line through the logarithms; 1: cost is proportional to work."""
     x, y = np.log(points).T
     return float(np.polyfit(x, y, 1)[0])
 

@@ -17,9 +17,6 @@ ROLES = ("ours", "peer", "baseline", "limit")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # in other units higher is better
 
 
-Environment = dict[str, Any]  # see `shardwave.common.environment.environment`
-
-
 class Way(TypedDict):
     """Step that a record measures on the way of a 30 s clip from its file through a training.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from shardwave.bench.harness import record
-from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES, Environment, MeasuredRow, RecordRow
+from shardwave.bench.harness.record import LOWER_IS_BETTER, ROLES, MeasuredRow, RecordRow
 from shardwave.bench.report.blocks import (
     Bar,
     Bars,
@@ -21,6 +21,7 @@ from shardwave.bench.report.blocks import (
     waterfall,
 )
 from shardwave.bench.report.quality import quality, verdict
+from shardwave.common.environment import Environment
 
 EPOCHS = 10  # epochs of a training in the sentence on the bottleneck; default of the commands
 FAR = 3  # a limit more than this many times as long as the other bars is only in the table

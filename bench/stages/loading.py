@@ -354,8 +354,10 @@ def write_images(out: Path, images: np.ndarray, count: int, shard_bytes: float) 
         for number, start in enumerate(range(0, count, per_shard))
     ]
     description: SetDescription = {
-        "config": {"bench": "repeated images", "shape": list(images.shape[1:])}, "engine": None, "device": "cpu", "seed": 0,
-        "classes": [f"class{i}" for i in range(CLASSES)], "feature_names": [], "clips": count, "audio_seconds": 0.0,
+        "config": {"bench": "repeated images", "shape": list(images.shape[1:])}, "engine": None,
+        "device": "cpu", "seed": 0,
+        "classes": [f"class{i}" for i in range(CLASSES)], "feature_names": [], "clips": count,
+        "audio_seconds": 0.0,
     }  # fmt: skip
     write_set(out, shards, {"npy": ("uint8", images.shape[1:])}, description, samples=count)
     return sorted(out.glob("*.tar"))
