@@ -4,6 +4,7 @@ import pytest
 
 from shardwave.bench.harness.record import Record, append
 from shardwave.bench.report.compare import change, compare
+from shardwave.common.environment import environment
 from shardwave.common.errors import UsageError
 
 
@@ -55,7 +56,7 @@ def test_changed_baselines_and_other_machines_are_said(tmp_path, monkeypatch):
         "baseline",
         "samples/s",
         [300, 300, 300],
-        environment={"cpu": "another", "cores": 64, "gpu": []},
+        environment={**environment(), "cpu": "another", "cores": 64},
     )
     (tmp_path / "b").mkdir()
     append(tmp_path / "b" / "records.jsonl", other)
