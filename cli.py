@@ -176,6 +176,13 @@ DEFAULTS = SpectrogramConfig()
     metavar="REGEX|tag:NAME",
     help="Split of each file: the first group of a regular expression in its path, or a tag.",
 )
+@click.option(
+    "--groups",
+    type=LOCATION,
+    metavar="CSV",
+    help="CSV file path,group[,start,end] that replaces the groups, such as groups.csv of an audit. Clips of "
+    "one group move to one fold or split.",
+)
 @click.option("--classes", metavar="A,B,...", help="Build only the clips of these classes.")
 @click.option(
     "--val-fraction",
@@ -408,6 +415,52 @@ def inspect(
         figures.draw_sheet(shard_set, sheet)
         say(f"contact sheet written to {sheet}")
     return summary
+
+
+@main_group.command(
+    epilog=examples(
+        "audit sets/music --out audits/music",
+        "audit sets/music --run runs/mlp-5-folds --audio music --out audits/music",
+    )
+)
+@SET
+@click.option(
+    "--run",
+    "run_folder",
+    type=PATH,
+    metavar="RUN",
+    help="Run folder of a training on SET with --folds all, to find probable label errors.",
+)
+@click.option(
+    "--audio",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of the audio files of SET, to compare decoded samples, measure levels and play the clips.",
+)
+@click.option(
+    "--out", required=True, type=PATH, metavar="DIR", help="Folder for audit.csv, audit.html and groups.csv."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["high", "medium", "low", "none"]),
+    default="high",
+    help="Least severity of a finding that makes the exit status 4.",
+)
+def audit(
+    shard_set: Path | str, run_folder: Path | None, audio: Path | None, out: Path, fail_on: str
+) -> dict:
+    """Check SET for copies across splits, wrong labels, shortcuts, imbalance and damaged clips.
+
+    The exit status is 4 if there is a finding of the severity --fail-on.
+    """
+    from shardwave.bench.audit import audit as audit_set
+    from shardwave.bench.audit import lines
+
+    result = audit_set(shard_set, out, run=run_folder, audio=audio)
+    write_line("\n".join(lines(result)))
+    failing = ("high", "medium", "low", "none").index(fail_on)
+    found = fail_on != "none" and any(list(result["severities"].values())[: failing + 1])
+    return {**result, "exit_status": 4 if found else 0}
 
 
 MODEL = click.option(

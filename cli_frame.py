@@ -97,6 +97,8 @@ class Command(click.Command):
         _log.info("%s took %.2f s%s", ctx.command_path, time.perf_counter() - start, _stages(result))
         if common["json_line"]:
             click.echo(json.dumps(redact_values(result if result is not None else {}), default=str))
+        if isinstance(result, dict) and result.get("exit_status"):
+            ctx.exit(result["exit_status"])
         return result
 
 
@@ -273,8 +275,8 @@ def run(group: click.Group) -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors=PLAIN_SIGNS)
     try:
-        group.main(args=arguments, prog_name="shardwave", standalone_mode=False)
-        status = 0
+        returned = group.main(args=arguments, prog_name="shardwave", standalone_mode=False)
+        status = returned if isinstance(returned, int) else 0  # click returns the status given to ctx.exit
     except click.exceptions.Exit as error:
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort):

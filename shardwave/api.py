@@ -210,6 +210,34 @@ def train(
     return train(shard_set, defaults(name, network_options=dict(params or {}), **options), out, resume=resume)  # type: ignore[return-value]
 
 
+def audit(
+    shard_set: Path | str,
+    out: Path | str,
+    *,
+    run: Path | str | None = None,
+    audio: Path | str | None = None,
+) -> dict[str, Any]:
+    """Check a shard set for copies across splits, wrong labels, shortcuts, imbalance and damaged clips.
+
+    Args:
+        shard_set: Folder or URL of the set.
+        out: Folder for audit.csv, audit.html and groups.csv.
+        run: Run folder of a training on the set with `folds="all"`, for probable label errors.
+        audio: Folder of the set's audio files.
+
+    Returns:
+        `severities` and `kinds` (numbers of findings), `findings` (a list of dictionaries) and the names of
+        the files.
+
+    Example:
+        >>> shardwave.audit("sets/mine", "audits/mine", run="runs/mlp-folds")["severities"]
+        {'high': 2, 'medium': 15, 'low': 4}
+    """
+    from shardwave.bench.audit import audit
+
+    return audit(shard_set, out, run=run, audio=audio)
+
+
 def evaluate(
     run: Path | str, shard_set: Path | str, *, splits: Sequence[str] | None = None, device: str = "auto"
 ) -> dict[str, Any]:

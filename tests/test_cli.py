@@ -52,7 +52,19 @@ def test_help_imports_nothing_heavy():
     assert run.stderr.strip() == "set()"
 
 
-COMMANDS = ["shard", "verify", "inspect", "train", "evaluate", "predict", "search", "fetch", "report", "demo"]
+COMMANDS = [
+    "shard",
+    "verify",
+    "inspect",
+    "audit",
+    "train",
+    "evaluate",
+    "predict",
+    "search",
+    "fetch",
+    "report",
+    "demo",
+]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,23 @@ class Matrix:
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """Image with lines of text below it and an optional player."""
+
+    source: str  # data URI
+    lines: Sequence[str]
+    audio: str = ""  # link of the sound; empty: no player
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side."""
+
+    title: str
+    pictures: Sequence[Picture]
+
+
+@dataclasses.dataclass(frozen=True)
 class Details:
     """Blocks that are hidden until the reader opens them."""
 
@@ -96,7 +113,7 @@ class Details:
     blocks: Sequence[Block]
 
 
-Block = Text | Table | Bars | Lines | Matrix | Details
+Block = Text | Table | Bars | Lines | Matrix | Gallery | Details
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 import jinja2
 
-from shardwave.bench.report.blocks import Bars, Block, Details, Lines, Matrix, Page, Table, Text, number
+from shardwave.bench.report.blocks import (
+    Bars,
+    Block,
+    Details,
+    Gallery,
+    Lines,
+    Matrix,
+    Page,
+    Table,
+    Text,
+    number,
+)
 from shardwave.bench.report.svg import plot
 from shardwave.common.printable import printable
 
@@ -78,6 +89,11 @@ def _markdown(block: Block) -> str:
             title, text = (
                 f"{block.title} ({block.y} over {block.x})",
                 table(("", f"{block.x}: {block.y}"), lines),
+            )
+        case Gallery():
+            title, text = (
+                block.title,
+                "\n".join("- " + ", ".join(picture.lines) for picture in block.pictures),
             )
         case Matrix():
             counts = [(name, *map(str, row)) for name, row in zip(block.names, block.counts, strict=True)]

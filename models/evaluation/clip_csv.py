@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from shardwave.common.csv_text import csv_bytes
+from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.evaluation.metrics import ClipPredictions
 from shardwave.shards.clip import Clip, clip_of_sample
 from shardwave.shards.read.shardset import View
 from shardwave.shards.storage.atomic import write_bytes
 
 ERRORS = "errors.csv"
+PREDICTIONS = "predictions.csv"  # of a run: the clips that it was not trained on, with all probabilities
 PREDICTION_COLUMNS = ("path", "split", "label", "class", "probability")
 ERROR_COLUMNS = (*PREDICTION_COLUMNS, "probability_of_label")
 
@@ -23,7 +26,7 @@ ERROR_COLUMNS = (*PREDICTION_COLUMNS, "probability_of_label")
 class ClipRow(NamedTuple):
     """Class probabilities of one clip."""
 
-    source: Clip  # its file and segment
+    source: Clip  # its file, segment and group
     split: str
     label: str  # empty if unlabelled
     clip: int  # clip number in the set
@@ -54,7 +57,8 @@ def clip_rows(predictions: ClipPredictions, view: View, split: str) -> list[Clip
     rows = []
     for number, probabilities in zip(predictions.clip.tolist(), predictions.probabilities, strict=True):
         meta = view.meta(samples[number])
-        rows.append(ClipRow(clip_of_sample(meta), split, meta["label"] or "", number, probabilities))
+        source = dataclasses.replace(clip_of_sample(meta), group=meta["group"])
+        rows.append(ClipRow(source, split, meta["label"] or "", number, probabilities))
     return sorted(rows, key=lambda row: row.source.identity)
 
 
@@ -74,6 +78,45 @@ def write_predictions(
     """
     more = (ClipRow.formatted, classes) if probabilities else (lambda row: [], ())
     _write(path, rows, classes, *more)
+
+
+def write_held_out(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) -> None:
+    """Write the predictions of clips that a run was not trained on.
+
+    The columns are `PREDICTION_COLUMNS`, `group` (empty if the clip has none), one column per class, and
+    `start` and `end`, in seconds, if a clip is a segment of a file.
+    """
+    _write(path, rows, classes, lambda row: [row.source.group or "", *row.formatted()], ("group", *classes))
+
+
+def read_held_out(run: Path) -> tuple[list[ClipRow], list[str]]:
+    """Read `predictions.csv` of a run folder.
+
+    Returns:
+        One row per clip, whose `clip` is the number of the row, and the names of the classes.
+
+    Raises:
+        UsageError: The file does not exist or cannot be read.
+        ShardwaveError: The file is damaged.
+    """
+    path, first = run / PREDICTIONS, len(PREDICTION_COLUMNS) + 1
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header, *lines = csv.reader(file)
+        has_segments = header[-2:] == ["start", "end"]  # classes are sorted: they never end like this
+        classes = header[first : len(header) - 2 * has_segments]
+        rows = []
+        for number, line in enumerate(lines):
+            start, end = (float(cell) if cell else None for cell in (line[-2:] if has_segments else ("", "")))
+            source = Clip(line[0], group=line[first - 1] or None, start=start, end=end)
+            probabilities = np.array(line[first : first + len(classes)], np.float64)
+            rows.append(ClipRow(source, line[1], line[2], number, probabilities))
+    except OSError as error:
+        problem = error.strerror or error
+        raise UsageError(f"{path} cannot be read ({problem}): a finished training writes it") from None
+    except (ValueError, IndexError) as error:
+        raise ShardwaveError(f"{path} is damaged ({error}): restore it, or train again") from None
+    return rows, classes
 
 
 def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) -> None:
@@ -125,6 +168,16 @@ def join_errors(paths: Sequence[Path], out: Path) -> None:
             header = max(header, first, key=len)
             rows += rest
     write_csv(out, header, sorted(rows, key=lambda row: (-float(row[4]), row[0])))
+
+
+def join_held_out(runs: Sequence[Path], out: Path) -> None:
+    """Merge the predictions of the folds of a cross-validation into one file, sorted by path."""
+    rows: list[ClipRow] = []
+    classes: list[str] = []
+    for run in runs:
+        more, classes = read_held_out(run)
+        rows += more
+    write_held_out(out / PREDICTIONS, sorted(rows, key=lambda row: row.source.identity), classes)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -103,6 +103,7 @@ def cross_validate(
             clip_csv.join_errors(
                 [out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS
             )
+            clip_csv.join_held_out([out / f"fold{fold}" for fold in present], out)
             title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
             figures.confusion(
                 out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title

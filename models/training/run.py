@@ -97,9 +97,10 @@ def run(
             assert best is not None
             trained = checkpoint.load(out / checkpoint.NAME)
             test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
-            clip_csv.write_errors(
-                out / clip_csv.ERRORS, _misclassified(data, trained, test.predictions), trained.classes
-            )
+            held_out = _held_out(data, trained, test.predictions)
+            clip_csv.write_held_out(out / clip_csv.PREDICTIONS, held_out, trained.classes)
+            errors = clip_csv.misclassified(held_out, trained.classes)
+            clip_csv.write_errors(out / clip_csv.ERRORS, errors, trained.classes)
             scores = {
                 name: value for name, value in best.items() if name not in ("epoch", "per_class", "confusion")
             }
@@ -168,10 +169,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_checkpoint(Path(path), checkpoint)
 
 
-def _misclassified(
+def _held_out(
     data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]
 ) -> list[clip_csv.ClipRow]:
-    """Return the misclassified validation and test clips, by the view whose score selected the network."""
+    """Return the validation and test clips, predicted by the view whose score selected the network."""
     view = SCORE_VIEWS[data.selected]
     rows: list[clip_csv.ClipRow] = []
     for names, views, predicted in (
@@ -184,7 +185,7 @@ def _misclassified(
                 trained.head, batches, data.field, data.device, trained.config.precision
             )
             rows += clip_csv.clip_rows(predicted, views[view], ", ".join(names))
-    return clip_csv.misclassified(rows, trained.classes)
+    return rows
 
 
 def _is_primary(config: TrainConfig) -> bool:

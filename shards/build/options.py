@@ -40,6 +40,8 @@ class BuildOptions:
             `tag:NAME`.
         group_from: Source of the groups, as `label_from`.
         split_from: Source of the splits, as `label_from`.
+        groups: CSV file path,group[,start,end] that replaces the groups of the clips; clips of one group move to
+            one fold or split.
         classes: Names of the classes to use, separated by commas; None: all.
     """
 
@@ -64,6 +66,7 @@ class BuildOptions:
     label_from: str | None = None
     group_from: str | None = None
     split_from: str | None = None
+    groups: Path | str | None = None
     classes: str | None = None
 
     def __post_init__(self) -> None:

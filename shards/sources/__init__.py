@@ -45,7 +45,14 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     Raises:
         UsageError: The folder, the label file or an option is not usable.
     """
-    from shardwave.shards.sources import class_folders, clip_list, csv_labels, layouts, values_from
+    from shardwave.shards.sources import (
+        class_folders,
+        clip_list,
+        csv_labels,
+        groups_file,
+        layouts,
+        values_from,
+    )
     from shardwave.shards.storage.any_path import as_path
 
     options = options or BuildOptions()
@@ -70,6 +77,9 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     where = str(options.labels or audio)
     clips = clip_list.with_folder_splits(values_from.apply(clips, options, audio), where)
     clips = [clips[number] for number in clip_list.select_classes(clips, options.classes)]
+    if options.groups is not None:
+        check_regular(as_path(options.groups), "--groups")
+        clips = groups_file.apply(clips, as_path(options.groups))
     clip_list.check_splits(clips, where)
     _log.info("%s: %d clips, %s, in %.2f s", audio, len(clips), how, time.perf_counter() - start)
     return clips

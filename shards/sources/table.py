@@ -10,9 +10,9 @@ import numpy as np
 from shardwave.common.errors import UsageError
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
-from shardwave.shards.sources import clip_list, table_columns, text_table, values_from
+from shardwave.shards.sources import clip_list, groups_file, table_columns, text_table, values_from
 from shardwave.shards.sources.text_table import TextTable
-from shardwave.shards.storage.any_path import AnyPath
+from shardwave.shards.storage.any_path import AnyPath, as_path
 
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 _NO_VALUE = frozenset(
@@ -84,6 +84,8 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     clips = [table_columns.parse_clip(source, columns, row, path) for row, path in enumerate(paths)]
     clip_list.check_unique(clips, source.where)
     clips = values_from.apply(clips, options, None)
+    if options.groups is not None:
+        clips = groups_file.apply(clips, as_path(options.groups))
     selected = sorted(clip_list.select_classes(clips, options.classes), key=lambda row: clips[row].identity)
     clips = [clips[row] for row in selected]
     clip_list.check_splits(clips, source.name)

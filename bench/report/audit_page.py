@@ -1,0 +1,174 @@
+"""The page of an audit: findings with spectrograms and sound, class counts and lengths."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Gallery, Page, Picture, Table, Text
+from shardwave.models.audit.examine import Audit
+from shardwave.shards.audit.composition import class_counts
+from shardwave.shards.audit.finding import SEVERITIES, Finding
+from shardwave.shards.read.shardset import View
+
+SHOWN = 40  # findings of one kind that are shown with pictures
+LISTED = 500  # findings of one kind that are listed
+PIXELS = 128  # side of a picture, at most
+TITLES = {
+    "exact-copy-across-splits": "Exact copies across splits",
+    "near-copy-across-splits": "Near copies across splits",
+    "exact-copy-other-label": "Exact copies with different labels",
+    "near-copy-other-label": "Near copies with different labels",
+    "exact-copy": "Exact copies within a split",
+    "near-copy": "Near copies within a split",
+    "label": "Probable label errors",
+    "shortcut": "Shortcuts",
+    "small-class": "Small classes",
+    "dominant-group": "Classes that one group dominates",
+    "split-shares": "Splits with different class shares",
+    "short-clip": "Clips far shorter than the others",
+    "long-clip": "Clips far longer than the others",
+    "empty-band": "Clips without an upper band",
+    "silent": "Silent clips",
+    "mostly-silent": "Mostly silent clips",
+    "clipped": "Clipped clips",
+    "dc-offset": "Clips with a constant offset",
+    "unreadable": "Files that cannot be read",
+}
+
+
+def audit_page(audit: Audit, name: str, audio: Path | None, folder: Path) -> Page:
+    """Return the page of an audit.
+
+    Args:
+        audit: The audit.
+        name: Name of the set.
+        audio: Folder of the audio files, for play buttons; None: no buttons.
+        folder: Folder of the page, to which the links are relative.
+    """
+    kinds = Counter(finding.finding for finding in audit.findings)
+    sections: list[tuple[str, Sequence[Block]]] = []
+    if kinds:
+        rows = [
+            (
+                TITLES.get(kind, kind),
+                next(f.severity for f in audit.findings if f.finding == kind),
+                str(count),
+            )
+            for kind, count in kinds.items()
+        ]
+        sections.append(("Findings", [Table(("finding", "severity", "number"), rows, (2,))]))
+    for kind in kinds:
+        found = [finding for finding in audit.findings if finding.finding == kind]
+        sections.append((TITLES.get(kind, kind), _finding_blocks(audit, found, audio, folder)))
+    sections.append(("The set", _set_blocks(audit)))
+    return Page(f"Audit of {name}", _summary(audit), sections)
+
+
+def _summary(audit: Audit) -> list[str]:
+    audited = audit.audited
+    counts = Counter(finding.severity for finding in audit.findings)
+    listed = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity])
+    shards = audited.shards
+    lines = [
+        f"{len(audited):,} clips, {len(shards.classes)} classes, splits {', '.join(shards.splits)}. "
+        f"Findings by severity: {listed or 'none'}."
+    ]
+    across = sum("across-splits" in finding.finding for finding in audit.findings)
+    if across:
+        lines.append(
+            f"{across} copies lie in different splits, so that scores are too high: build the set again with "
+            "--groups groups.csv."
+        )
+    lines += [f"Not checked: {text}." for text in audit.unchecked]
+    return lines
+
+
+def _finding_blocks(audit: Audit, found: Sequence[Finding], audio: Path | None, folder: Path) -> list[Block]:
+    blocks: list[Block] = [Text(found[0].suggestion[:1].upper() + found[0].suggestion[1:] + ".")]
+    if len({finding.suggestion for finding in found}) > 1:
+        blocks = []
+    pictured = [finding for finding in found[:SHOWN] if finding.clips]
+    if pictured and audit.audited.shards.config is not None and "npy" in audit.audited.shards.fields:
+        for finding in pictured:
+            pictures = [_picture(audit, row, audio, folder) for row in finding.clips]
+            blocks.append(Gallery(f"{finding.path}: {finding.evidence}", pictures))
+        blocks = [*(b for b in blocks if not isinstance(b, Gallery)), *_joined(blocks)]
+    rows = [(finding.path, finding.evidence, finding.suggestion) for finding in found[:LISTED]]
+    table = Table(("clip", "evidence", "suggestion"), rows)
+    more = f" (the first {LISTED} of {len(found)}; audit.csv has all)" if len(found) > LISTED else ""
+    blocks.append(Details(f"List of {len(rows)}{more}", [table]) if pictured else table)
+    return blocks
+
+
+def _joined(blocks: Sequence[Block]) -> list[Block]:
+    """Join galleries of one picture into one gallery, so that they stand side by side."""
+    galleries = [block for block in blocks if isinstance(block, Gallery)]
+    if any(len(gallery.pictures) > 1 for gallery in galleries):
+        return list(galleries)
+    pictures = [
+        Picture(picture.source, (*picture.lines, gallery.title.split(": ", 1)[1]), picture.audio)
+        for gallery in galleries
+        for picture in gallery.pictures
+    ]
+    return [Gallery("", pictures)]
+
+
+def _picture(audit: Audit, row: int, audio: Path | None, folder: Path) -> Picture:
+    audited = audit.audited
+    clip = audited.clips[row]
+    lines = (clip.name, f"{audited.label(row) or 'unlabelled'}, {audited.split_name(row)}")
+    return Picture(picture_source(audited.view, row), lines, audio_link(audio, clip.path, folder))
+
+
+def picture_source(view: View, row: int) -> str:
+    """Return the stored image of a sample as a data URI: a PNG with low frequencies at the bottom."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    pixels = view.gather([row])["npy"][0][::-1]
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if max(image.size) > PIXELS:
+        image = image.resize((PIXELS, PIXELS), Image.Resampling.BOX)
+    image.putpalette((colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def audio_link(audio: Path | None, path: str, folder: Path) -> str:
+    """Return the link from a page in `folder` to an audio file, or an empty text if the file is missing."""
+    if audio is None or not (audio / path).is_file():
+        return ""
+    return quote(os.fsencode(os.path.relpath((audio / path).absolute(), folder.absolute())))
+
+
+def _set_blocks(audit: Audit) -> list[Block]:
+    audited = audit.audited
+    counts = class_counts(audited)
+    blocks: list[Block] = []
+    bars = [
+        Bar(name, "ours", float(count), f"{count:,}")
+        for name, count in zip(audited.shards.classes, counts.tolist(), strict=True)
+    ]
+    if bars:
+        blocks.append(Bars("Clips of each class", "clips", bars))
+    seconds = audited.seconds[np.isfinite(audited.seconds)]
+    if len(seconds):
+        edges = np.unique(np.round(np.quantile(seconds, np.linspace(0, 1, 9)), 2))
+        numbers, edges = np.histogram(seconds, edges if len(edges) > 1 else [edges[0] - 0.5, edges[0] + 0.5])
+        spans = zip(edges[:-1].tolist(), edges[1:].tolist(), numbers.tolist(), strict=True)
+        lengths = [Bar(f"{low:.2f} to {high:.2f} s", "ours", float(n), f"{n:,}") for low, high, n in spans]
+        blocks.append(Bars("Length of the clips", "clips", lengths))
+    rates = Counter(audited.rate[audited.rate > 0].tolist())
+    if rates:
+        rows = [(f"{rate:,} Hz", f"{count:,}") for rate, count in sorted(rates.items())]
+        blocks.append(Table(("sample rate of the file", "clips"), rows, (1,)))
+    return blocks

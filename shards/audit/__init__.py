@@ -1,0 +1,1 @@
+"""Audit of a shard set: copies, defects of the audio, and properties that make scores misleading."""
