@@ -54,7 +54,16 @@ class Location(click.Path):
     """A parameter type for a path or a URL. A path becomes a `Path`; a URL stays text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path or the URL; fail if the URL is not valid."""
+        """Return the path or the URL.
+
+        Args:
+            value: Text of the argument or option.
+            param: The argument or option, for the error message.
+            ctx: Context of the command, for the error message.
+
+        Raises:
+            click.BadParameter: The path or URL is not valid.
+        """
         if not is_url(value):
             return super().convert(value, param, ctx)
         try:
@@ -77,7 +86,16 @@ class OrAuto(click.ParamType):
         self.kind, self.name = kind, f"{kind.name}|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `auto` unchanged and other text as a number."""
+        """Return `auto` unchanged and other text as a number.
+
+        Args:
+            value: Text of the option.
+            param: The option, for the error message.
+            ctx: Context of the command, for the error message.
+
+        Raises:
+            click.BadParameter: The text is neither `auto` nor a number.
+        """
         return value if value == AUTO else self.kind.convert(value, param, ctx)
 
 
@@ -624,8 +642,8 @@ def evaluate(
 ) -> Mapping[str, object]:
     """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
-    Each row states what RUN used the clips for: trained, validation, test or new. The total is computed only
-    if that is the same for all splits.
+    Each row states how RUN used the clips: trained, validation, test or new. The total is computed only if all
+    splits were used in the same way.
     """
     from shardwave.models.evaluation.evaluate import evaluate as score
 

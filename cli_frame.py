@@ -58,7 +58,16 @@ class Extensible(click.Choice[str]):
         self.group = group
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the value if it is one of the choices or an installed extension."""
+        """Return the value if it is one of the choices or an installed extension.
+
+        Args:
+            value: Text of the option.
+            param: The option, for the error message.
+            ctx: Context of the command, for the error message.
+
+        Raises:
+            click.BadParameter: The value is neither.
+        """
         if value not in self.choices and value in plugins.names(self.group):
             return str(value)
         return super().convert(value, param, ctx)

@@ -29,22 +29,36 @@ class SpectrogramConfig:
 
     A clip has 1 + samples // hop_length STFT frames, as in `librosa.stft(center=True)`.
 
+    Args:
+        sample_rate: Sample rate in Hz.
+        n_fft: Length of a frame and of its periodic Hann window in samples; a power of two.
+        hop_length: Distance between frames in samples.
+        frequency_scale: Scale of the frequency axis: `linear`, `log` or `mel`.
+        image_size: Height and width of an image in pixels; a multiple of 4.
+        floor_db: Level of the pixel value 0, in dB relative to the maximum of the clip.
+        slices: Number of equal slices of a clip; 0 for none.
+        slice_seconds: Length of a slice in seconds; replaces `slices`.
+        slice_overlap: Share of a slice of `slice_seconds` that the next slice repeats, 0 to below 1.
+        fit: Treatment of clips that are not `fit_seconds` long: `stretch`, `pad` or `crop` (see `fitted`).
+        fit_seconds: Length for fit `pad` and `crop`, in seconds.
+        features: Compute feature vectors in addition to the images.
+
     Raises:
         UsageError: A value is not valid.
     """
 
-    sample_rate: int = 22_050  # Hz
-    n_fft: int = 2_048  # samples; also the length of the window (periodic Hann)
-    hop_length: int = 512  # samples
-    frequency_scale: str = "linear"  # one of FREQUENCY_SCALES
-    image_size: int = 512  # pixels, both axes
-    floor_db: float = -80.0  # dB relative to the maximum of the clip; pixel value 0
-    slices: int = 10  # number of equal slices of a clip; 0: none
-    slice_seconds: float | None = None  # seconds; replaces `slices` if given
-    slice_overlap: float = 0.0  # share of a slice of slice_seconds that the next slice repeats, 0 to below 1
-    fit: str = "stretch"  # one of FITS; treatment of clips that are not fit_seconds long, see `fitted`
-    fit_seconds: float | None = None  # seconds; needed by fit pad and crop
-    features: bool = False  # compute feature vectors in addition to the images
+    sample_rate: int = 22_050
+    n_fft: int = 2_048
+    hop_length: int = 512
+    frequency_scale: str = "linear"
+    image_size: int = 512
+    floor_db: float = -80.0
+    slices: int = 10
+    slice_seconds: float | None = None
+    slice_overlap: float = 0.0
+    fit: str = "stretch"
+    fit_seconds: float | None = None
+    features: bool = False
 
     def __post_init__(self) -> None:
         require(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
@@ -147,14 +161,14 @@ class SpectrogramConfig:
         return bounds
 
     def unused(self, samples: int) -> tuple[int, int]:
-        """Return the number of samples at the end of a clip that its views do not show.
+        """Return how many samples at the end of a clip are in no view.
 
         Args:
             samples: Length of the clip at `sample_rate`, before fitting.
 
         Returns:
-            Samples that the full view does not show, and samples that no slice shows (0 if there are no
-            slices).
+            Number of samples that are not in the full view, and number of samples that are in no slice (0 if
+            there are no slices).
         """
         fitted, bounds = self.fitted(samples), self.slice_bounds(samples)
         sliced = min(fitted, bounds[-1][1] * self.hop_length) if bounds else samples

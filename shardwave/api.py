@@ -28,20 +28,34 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Spectrogram:
-    """Images and features of one clip, as a shard set stores them."""
+    """Images and features of one clip, as a shard set stores them.
 
-    image: np.ndarray  # uint8 [frequency, time]; row 0: lowest frequency; value 0: config.floor_db, 255: 0 dB
-    slices: np.ndarray  # uint8 [slices, frequency, time]
-    features: np.ndarray | None  # float32 [1 + slices, features] if config.features; row 0: full clip
+    Attributes:
+        image: Image of the full clip, uint8 [frequency, time]. Row 0 is the lowest frequency; 0 is
+            `config.floor_db`, 255 is 0 dB.
+        slices: Images of the slices, uint8 [slices, frequency, time].
+        features: Features of the full clip (row 0) and of the slices, float32 [1 + slices, features]; None
+            unless `config.features`.
+    """
+
+    image: np.ndarray
+    slices: np.ndarray
+    features: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The prediction of a model for one clip."""
+    """The prediction of a model for one clip.
 
-    clip: str  # path of the file below the folder, or index of the array
-    label: str  # most probable class
-    probabilities: dict[str, float]  # by class
+    Attributes:
+        clip: Path of the file below the folder, or index of the array.
+        label: Most probable class.
+        probabilities: Probability by class.
+    """
+
+    clip: str
+    label: str
+    probabilities: dict[str, float]
 
 
 def build(
@@ -67,7 +81,7 @@ def build(
 
     Raises:
         UsageError: An option is not valid, or `out` contains other files.
-        TooManyBadInputs: The set is finished, but a larger share of files than `max_bad_fraction` was
+        TooManyBadInputs: The set is finished, but more than the fraction `max_bad_fraction` of the files was
             quarantined.
 
     Example:
@@ -86,6 +100,9 @@ def open_set(path: Path | str, *, verify: bool = False) -> ShardSet:
     Args:
         path: Folder or URL of the set.
         verify: Read the whole set and verify its checksums first.
+
+    Returns:
+        The set; `ShardSet.view` gives access to its samples.
 
     Raises:
         UsageError: There is no shard set at `path`.
@@ -119,6 +136,9 @@ def as_dataset(
         shuffle: Shuffle the samples; `set_epoch` chooses the order.
         seed: Seed of the order.
 
+    Returns:
+        A data set whose samples are dicts of tensors and integers (see `ViewDataset`).
+
     Example:
         >>> dataset = shardwave.as_dataset("sets/mine", "train", shuffle=True)
         >>> loader = DataLoader(dataset, batch_size=32, num_workers=2)
@@ -137,6 +157,9 @@ def spectrogram(samples: np.ndarray, rate: int, config: SpectrogramConfig | None
         rate: Sample rate of `samples` in Hz. If it differs from `config.sample_rate`, the samples are
             resampled.
         config: Parameters of the spectrogram; the defaults of `SpectrogramConfig` if None.
+
+    Returns:
+        Images and features of the clip and of its slices.
 
     Raises:
         UsageError: `samples` is empty, has another shape, or holds values that are not finite.
@@ -251,7 +274,7 @@ def evaluate(
 
     Returns:
         `scores` by name, for example `test_full_accuracy`; `per_class`; `confusion`; and `splits`, which
-        states what the run used the clips of each split for.
+        states how the run used the clips of each split: for training, validation or test, or not at all.
     """
     from shardwave.models.evaluation.evaluate import evaluate
 
@@ -313,8 +336,9 @@ def load_model(run: Path | str, model: Factory | None = None) -> Trained:
         model: The function that returns the network, if it cannot be imported by its name.
 
     Returns:
-        An object with `network` (an `nn.Module` in evaluation mode from raw batches, uint8 [batch, frequency,
-        time] or float32 [batch, features], to logits), `classes`, `config` and `spectrogram`.
+        An object with `network`, `classes`, `config` and `spectrogram`. `network` is an `nn.Module` in
+        evaluation mode. It maps raw batches, uint8 [batch, frequency, time] or float32 [batch, features], to
+        logits [batch, classes].
     """
     from shardwave.models.networks.registry import register
     from shardwave.models.runs import checkpoint
@@ -359,7 +383,15 @@ def tune(
 
 
 def report(runs: Path | str | Sequence[Path | str], out: Path | str = "report.html") -> Path:
-    """Write one self-contained HTML page from run folders and benchmark records, and return its path."""
+    """Write one self-contained HTML page from run folders and benchmark records.
+
+    Args:
+        runs: A run folder or a folder of benchmark records, or several.
+        out: The HTML file to write.
+
+    Returns:
+        Path of the file.
+    """
     from shardwave.bench.report import page
 
     page.write([runs] if isinstance(runs, str | Path) else list(runs), out)

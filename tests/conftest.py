@@ -11,7 +11,8 @@ from shardwave.common import log
 from shardwave.common.errors import ShardwaveError
 from shardwave.preprocess.weights.fetch import fetch
 
-# Where the tests run in the background of a shell, an interrupt is ignored, and so it would be by every process that they start.
+# A shell that starts the tests in the background makes them ignore interrupts, and every process that they
+# start inherits this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

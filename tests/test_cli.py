@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, one line per error, exit statuses, configuration file, other folders."""
+"""The command line: help, one line per error, exit statuses, configuration file, other folders."""
 
 import json
 import os
@@ -307,7 +307,9 @@ def test_no_command_shows_the_help_as_it_is():
 def test_quiet_verbose_and_neither(tmp_path):
     audio = audio_folder(tmp_path / "audio", clips=3)
     told = {
-        option: cli("shard", audio, "--out", tmp_path / f"set{option}", "--image-size", 16, *filter(None, [option]))
+        option: cli(
+            "shard", audio, "--out", tmp_path / f"set{option}", "--image-size", 16, *filter(None, [option])
+        )
         for option in ("", "--quiet", "--verbose")
     }  # fmt: skip
     assert all(run.returncode == 0 for run in told.values())
@@ -344,9 +346,12 @@ def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
     def full():
         raise OSError(errno.ENOSPC, "No space left on device", "runs/x/last.ckpt")
 
-    group = click.Group("group", commands={"train": click.Command("train", callback=lambda **_: full(), params=[
-        click.Argument(["run"]), click.Option(["--resume"], is_flag=True),
-    ])})  # fmt: skip
+    train = click.Command(
+        "train",
+        callback=lambda **_: full(),
+        params=[click.Argument(["run"]), click.Option(["--resume"], is_flag=True)],
+    )
+    group = click.Group("group", commands={"train": train})
     monkeypatch.setattr(sys, "argv", ["shardwave", *line.split()])
     with pytest.raises(SystemExit, match="1"):
         cli_frame.run(group)
@@ -355,7 +360,7 @@ def test_a_full_disk_names_the_way_on(line, told, monkeypatch, capsys):
 
 
 def test_scores_say_what_they_were_measured_on(capsys):
-    """A score of clips that were trained on, or that the epoch was chosen by, must not read like one of new clips."""
+    """Scores of clips that were used for training or for the selection of the epoch must be marked."""
     from shardwave import cli_frame
 
     kinds = {
@@ -407,7 +412,8 @@ def test_a_training_from_the_command_line_to_its_errors_and_predictions(tmp_path
 
 COMPLETE = {  # what a shell does after `eval` of the script, and what it then offers
     "bash": """eval "$(_SHARDWAVE_COMPLETE=bash_source shardwave)"
-        COMP_WORDS=(shardwave fetch gt); COMP_CWORD=2; _shardwave_completion shardwave; echo "${COMPREPLY[@]}" """,
+        COMP_WORDS=(shardwave fetch gt); COMP_CWORD=2; _shardwave_completion shardwave
+        echo "${COMPREPLY[@]}" """,
     "zsh": """autoload -U compinit; compinit -u -D; eval "$(_SHARDWAVE_COMPLETE=zsh_source shardwave)"
         [ "${_comps[shardwave]}" = _shardwave_completion ] || exit 1
         COMP_WORDS="shardwave fetch gt" COMP_CWORD=2 _SHARDWAVE_COMPLETE=zsh_complete shardwave""",

@@ -1,4 +1,7 @@
-"""Every file that a command reads, with each of its values replaced: one line that names the file, or it does not matter."""
+"""Replaces each value of every file that a command reads.
+
+The command fails with one line that names the file, or its result does not depend on the value.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,8 @@ for _ in range(200):  # deeper than anything here, and not too deep for the test
     DEEP = [DEEP]
 BAD = (None, -1, 1e300, 2**70, "x", "../../x", True, [], {}, [[]], {"x": None}, DEEP, float("nan"))
 BYTES = (
-    b"", b"\0" * 100, b"null", b"[]", b"3", b'"x"', b"\xff\xfe\x00", b"[" * 100_000, b'{"format":' * 100_000, b"{}", b"\n\n{}\n",
+    b"", b"\0" * 100, b"null", b"[]", b"3", b'"x"', b"\xff\xfe\x00", b"[" * 100_000, b'{"format":' * 100_000,
+    b"{}", b"\n\n{}\n",
     bytes(random.Random(0).randbytes(1_000)),
 )  # fmt: skip
 
@@ -67,7 +71,10 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def mutations(value: Any) -> Iterator[tuple[str, Any]]:
-    """Copies of `value` with one value replaced or left out each, and what was done; deep down every third of BAD by turns."""
+    """Yield copies of `value`, each with one value replaced or omitted, and a description of the change.
+
+    Below the second level, only every third value of BAD is used, in turn.
+    """
     for number, path in enumerate(places(value)):
         for bad in (*BAD, ...) if len(path) < 2 else (*BAD, ...)[number % 3 :: 3]:
             changed = copy.deepcopy(value)
@@ -113,7 +120,7 @@ def fuzz_bytes(path: Path, use: Callable[[], object]) -> None:
 def fuzz_json(
     path: Path, use: Callable[[], object], seal: Callable[[Any], Any] = lambda value: value
 ) -> None:
-    """Each value of a JSON file; `seal` recomputes its checksums, without which nothing else would be looked at."""
+    """Mutates each value of a JSON file; `seal` recomputes the checksums, so that the values are read."""
     whole = path.read_bytes()
     assert survives(path, use)
     refused = total = 0
@@ -296,7 +303,8 @@ HISTORY = [
      "val_full_recall": 0.5, "val_full_f1": 0.5, "confusion": {"val_full": [[1, 0], [0, 1]]}} for n in (1, 2)
 ]  # fmt: skip
 RUN = {
-    "format": result.FORMAT, "command": "train", "state": "COMPLETE", "error": None, "model": "cnn", "params": {"dropout": 0.5},
+    "format": result.FORMAT, "command": "train", "state": "COMPLETE", "error": None, "model": "cnn",
+    "params": {"dropout": 0.5},
     "seed": 0, "config": {"model": "cnn"}, "set": "sets/x", "fingerprint": "0", "classes": ["a", "b"],
     "folds": {"train": ["train"]},
     "selected_by": "full", "best_epoch": 1, "scores": {"val_full_accuracy": 0.5, "val_full_recall": None},
@@ -306,9 +314,11 @@ RUN = {
 }  # fmt: skip
 FOLD = {"fold": 1, "scores": {"test_full_accuracy": 0.5}}
 SEARCH = {
-    **RUN, "command": "search", "backend": "random", "sampler": "random", "scheduler": "none", "jobs": 1, "started": 1.0,
-    "trials": 2, "states": {"COMPLETE": 2}, "best": {"trial": 0, "params": {"dropout": 0.5}, "value": 0.5, "epoch": 1},
-    "epochs": {"run": 2, "saved": 0}, "space": {"dropout": {"Uniform": [0, 1]}}, "seconds": {**RUN["seconds"], "overhead": 0.1},
+    **RUN, "command": "search", "backend": "random", "sampler": "random", "scheduler": "none", "jobs": 1,
+    "started": 1.0, "trials": 2, "states": {"COMPLETE": 2},
+    "best": {"trial": 0, "params": {"dropout": 0.5}, "value": 0.5, "epoch": 1},
+    "epochs": {"run": 2, "saved": 0}, "space": {"dropout": {"Uniform": [0, 1]}},
+    "seconds": {**RUN["seconds"], "overhead": 0.1},
 }  # fmt: skip
 
 

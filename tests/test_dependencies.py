@@ -1,4 +1,7 @@
-"""`pyproject.toml` tells the truth: what the product imports is declared, what is declared is imported, and extras are extra."""
+"""All packages that the product imports are declared in `pyproject.toml`, and all declared ones are imported.
+
+Packages of extras are optional.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ def test_every_dependency_is_imported() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """In `dependencies`, or in an extra: then inside a function, or in a file that is only imported inside functions."""
+    """Imports at the top of a module are in `dependencies`.
+
+    Packages of an extra are imported inside functions, or in a file that is only imported inside functions.
+    """
     for top, package in WITH.items():
         assert package in DEPENDENCIES and top in names(metadata.requires(package) or [])
     undeclared = [each for each in FOREIGN if not each.distributions & (DEPENDENCIES | EXTRAS | set(WITH))]
@@ -127,7 +133,7 @@ def installed_without_extras() -> set[str]:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a virtual environment that holds what `pip install .` brings, as links, and nothing else."""
+    """Interpreter of a virtual environment with exactly the packages of `pip install .`, as links."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))

@@ -1,4 +1,4 @@
-"""The documents: every command of the tutorial runs, the reference is what the commands say, links lead somewhere."""
+"""Documents: the commands of the tutorial run, the reference is current, links refer to existing files."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def gtzan_like(folder: Path, clips: int = 6) -> Path:
-    """Short synthetic clips under GTZAN's names, the broken file among them, and an unlabelled folder beside."""
+    """Short synthetic clips with the file names of GTZAN, with the broken file, and an unlabelled folder."""
     synthetic.make(folder / "made", artists=clips, clips=1, seconds=3.0)
     for number, genre in enumerate(GENRES):
         made = sorted((folder / "made" / list(synthetic.GENRES)[number % len(synthetic.GENRES)]).iterdir())

@@ -1,4 +1,4 @@
-"""A package that adds an engine, a backend, a network and a data set through entry points; the commands use them by name."""
+"""A package adds an engine, a backend, a network and a data set by entry points; commands use their names."""
 
 from __future__ import annotations
 
@@ -76,12 +76,14 @@ NETWORK = NetworkSpec(Net, train_view="full", defaults={"epochs": 2})
 
 
 def read(root, split):
-    return Reading([Clip(f"{path.parent.name}/{path.name}", path.parent.name) for path in sorted(root.glob("*/*.wav"))])
+    paths = sorted(root.glob("*/*.wav"))
+    return Reading([Clip(f"{path.parent.name}/{path.name}", path.parent.name) for path in paths])
 
 
 DATA_SET = DataSet(
-    name="tiny-data", title="Tiny", homepage="none", licence="CC0", citation="none", remotes=(), archive="tiny.zip", megabytes=1,
-    clips=8, layout="class folders", preset="sound", splits={"random": "drawn"}, find=lambda folder: any(folder.glob("*/*.wav")),
+    name="tiny-data", title="Tiny", homepage="none", licence="CC0", citation="none", remotes=(),
+    archive="tiny.zip", megabytes=1, clips=8, layout="class folders", preset="sound",
+    splits={"random": "drawn"}, find=lambda folder: any(folder.glob("*/*.wav")),
     read=read,
 )
 """

@@ -1,4 +1,4 @@
-"""The package runs from a wheel, from an editable install and from a checkout, also beside modules of the same names."""
+"""The package runs from a wheel, an editable install and a checkout, also beside modules of equal names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No module imports a module of a package above it, and no import cycle exists, also not one hidden inside a function."""
+"""No module imports a module of a higher package; there is no import cycle, not even inside functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _modules(root: Path) -> dict[str, Path]:
 
 
 def _imports(path: Path, modules: dict[str, Path]) -> set[str]:
-    """Modules of the product that a file imports anywhere: at its top, in a function, or under TYPE_CHECKING."""
+    """Product modules that a file imports at its top, in functions, or under TYPE_CHECKING."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

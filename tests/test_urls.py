@@ -73,8 +73,10 @@ def test_every_command_takes_a_url(bucket: str, tmp_path: Path, monkeypatch: pyt
         == 12
     )
     assert len(list(csv.reader((tmp_path / "classes.csv").open()))) == 13
-    searched = run("search", bucket, "--model", "mlp", "--backend", "random", "--trials", "2", "--epochs", "2", "--jobs", "1",
-                   "--device", "cpu", "--out", tmp_path / "search")  # fmt: skip
+    searched = run(
+        "search", bucket, "--model", "mlp", "--backend", "random", "--trials", "2", "--epochs", "2",
+        "--jobs", "1", "--device", "cpu", "--out", tmp_path / "search",
+    )  # fmt: skip
     assert (
         searched["set"] == bucket
         and searched["states"] == {"COMPLETE": 2}

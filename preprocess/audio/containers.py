@@ -1,8 +1,8 @@
 """Identify audio files by their bytes, and find the samples of WAV, AU and AIFF files.
 
-libsndfile trusts the header, or returns fewer samples without an error. The lengths in WAV, AU and AIFF
-headers are therefore compared with the size of the file first. If a streaming writer left a length open, the
-samples extend to the end of the file.
+libsndfile reports no error if a file has fewer samples than its header states. The lengths in WAV, AU and
+AIFF headers are therefore compared with the size of the file first. If a streaming writer left the length
+undefined, the samples extend to the end of the file.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from shardwave.common.errors import BadAudio
 from shardwave.preprocess.audio.mpeg import find_frame
 from shardwave.preprocess.audio.pcm import Samples
 
-# least length that means "open", if the file holds less; streaming writers leave such values
+# a length of at least OPEN is undefined if the file is shorter; streaming writers leave such values
 OPEN = 0x7F00_0000
 _UNKNOWN = 0xFFFF_FFFF  # unknown length in RF64, BW64 (the chunk ds64 has the true one) and AU
-# most bytes of unknown kind, and at most a sixteenth of the samples, that may follow the samples
+# maximum number of unknown bytes after the samples; a sixteenth of the samples if that is less
 _JUNK = 4_096
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 # end of a GUID that begins with the code of a format
@@ -65,7 +65,10 @@ FOREIGN_SUFFIXES = {
 
 
 class Layout(NamedTuple):
-    """Position of the samples in a WAV, AU or AIFF file; if it is None, libsndfile decodes the file."""
+    """Position of the samples in a WAV, AU or AIFF file.
+
+    If all of `pcm`, `mpeg` and `rebuilt` are None, libsndfile decodes the file as it is.
+    """
 
     pcm: Samples | None = None  # uncompressed samples
     mpeg: tuple[int, int] | None = None  # bytes [start, stop) of an MPEG stream
@@ -128,6 +131,9 @@ def layout(file: FileIO, kind: str, size: int) -> Layout:
         file: The open file.
         kind: `wav`, `au` or `aiff`.
         size: Size of the file in bytes.
+
+    Returns:
+        Position and format of the samples, and the missing seconds.
 
     Raises:
         BadAudio: The file has no samples, an invalid header, or more samples than its header states.

@@ -48,9 +48,9 @@ class Decoded(NamedTuple):
 
 
 def looks_like_audio(path: Path | str) -> bool:
-    """Return whether the suffix or the first bytes of a file are those of an audio format.
+    """Return whether the suffix or the first bytes of a file belong to an audio format.
 
-    Such files are decoded or quarantined; a build ignores all others.
+    A build decodes or quarantines such files and ignores all others.
     """
     if os.path.splitext(path)[1].lower() in SUFFIXES:
         return True
@@ -89,7 +89,7 @@ def decode(
             into; a file of up to WHOLE samples that is not resampled is read into one array, the result.
 
     Returns:
-        The clip. Its `remark` states what is missing, if that is within the limits.
+        The clip. If seconds are missing within the limits, its `remark` describes the defect.
 
     Raises:
         BadAudio: The file is not audio, is damaged, truncated or too long, or ends before the segment; the

@@ -26,7 +26,8 @@ def open_stream(
         path: The file.
         name: Name of its format, for messages.
         stack: Closes the file.
-        estimate: Use the length that the file states, if any, instead of decoding the file to measure it.
+        estimate: Use the length that the file states, if it states one; otherwise the file is decoded to
+            measure its length.
 
     Returns:
         The fields of a `Stream` (rate in Hz, channels, frames, blocks, reader), the missing seconds of the

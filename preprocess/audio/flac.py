@@ -1,7 +1,7 @@
 """Find the streams of a FLAC file and the number of samples of each, from its last frame (RFC 9639).
 
-libsndfile needs the number of samples in the header and reads no more than that. Streaming writers leave it
-open, concatenated files have several headers, and in a truncated file the number is too large.
+libsndfile reads as many samples as the header states. Streaming writers leave that number undefined,
+concatenated files have several headers, and in a truncated file the number is too large.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def frame_header(head: bytes) -> tuple[int, Kind] | None:
 
 
 def find_frame(data: Bytes, start: int, kind: Kind | None = None, following: int = 2) -> int:
-    """Find the first frame at or after `start` that further frames of the same kind follow.
+    """Find the first frame at or after `start` that is followed by frames of the same kind.
 
     Args:
         data: The file's bytes.
@@ -181,7 +181,11 @@ def read(data: Bytes) -> MpegStream:
 
 
 def _stated(frame: bytes, kind: Kind) -> tuple[int, int, int, bool]:
-    """Return what the first frame states: frames or 0, samples to skip and to drop, and if it is a header."""
+    """Parse the first frame as a header frame (Xing, Info or VBRI).
+
+    Returns the stated number of frames (0: unknown), the samples to skip at the start and to drop at the end,
+    and whether the frame is a header.
+    """
     if kind.layer == 3:
         side = {(1, False): 9, (2, False): 17, (1, True): 17, (2, True): 32}[
             kind.channels, kind.samples == 1_152

@@ -1,4 +1,4 @@
-"""Split Ogg files into their logical streams (RFC 3533), of which libsndfile reads only the first."""
+"""Split Ogg files into their logical streams (RFC 3533); libsndfile reads only the first stream of a file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Convert uncompressed samples to mono float32.
 
-Samples are read in pieces, which are small enough to be in the CPU cache until they are converted and added
-to the checksum.
+Samples are read in small pieces, which stay in the CPU cache until they are converted and added to the
+checksum.
 """
 
 from __future__ import annotations

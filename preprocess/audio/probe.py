@@ -27,9 +27,12 @@ def probe(file: Path | str | IO[bytes]) -> Header:
     """Read the length, rate and channels of an audio file.
 
     Args:
-        file: A path or a seekable open file. For a path, the length is that of the result of `decode` (for
-            formats that only FFmpeg reads, the length that the container states). For an open file, it is the
-            length that the header states; for MP3, an estimate of libsndfile.
+        file: A path or a seekable open file.
+
+    Returns:
+        Length, rate and channels. For a path, the length equals that of the result of `decode`; for formats
+        that only FFmpeg reads, it is the length that the container states. For an open file, it is the length
+        that the header states; for MP3, an estimate of libsndfile.
 
     Raises:
         BadAudio: The file is not regular, cannot be read, or is no audio.

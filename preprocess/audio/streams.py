@@ -81,11 +81,11 @@ def open_source(
     Args:
         file: The file, at its start; a `SummedFile` to compute its CRC-32.
         name: Its path.
-        stack: Closes the streams, which can be decoded until then.
+        stack: Owns the streams: it closes them, and they cannot be decoded afterwards.
         piece: Uncompressed samples that are read and converted at a time.
         integers_at: Rate in Hz at which 16-bit mono samples are returned as int16; None: at no rate.
-        estimate: Use the length that a file states which only FFmpeg reads, instead of decoding it to measure
-            the length.
+        estimate: For formats that only FFmpeg reads, use the length that the container states; otherwise the
+            file is decoded to measure its length.
 
     Returns:
         The streams, and the seconds that the file states but does not contain.

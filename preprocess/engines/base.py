@@ -78,7 +78,10 @@ class Engine(ABC):
         """Compute the images and features of clips.
 
         Args:
-            clips: Mono samples at `config.sample_rate`, each float32 [time], finite.
+            clips: Mono samples at `config.sample_rate`, each float32 [time] with finite values.
+
+        Returns:
+            Images and features, in the order of `clips`.
         """
 
     def stream(
@@ -123,6 +126,9 @@ def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> D
         sample_rate: Rate of the result in Hz.
         **options: Further arguments of `shardwave.preprocess.audio.decode.decode`.
 
+    Returns:
+        The decoded clip.
+
     Raises:
         BadAudio: The file cannot be used.
     """
@@ -147,7 +153,7 @@ def conditioned(clip: np.ndarray, n_fft: int) -> tuple[np.ndarray, int]:
 
     Args:
         clip: Samples [time], floats or int16.
-        n_fft: Least number of samples; shorter clips are zero-padded.
+        n_fft: Minimum number of samples; shorter clips are zero-padded.
 
     Returns:
         The samples divided by 2 ** exponent (float32, or int16 if the clip is int16), and the exponent (0 for

@@ -1,7 +1,7 @@
 """Names of the engines, and their construction.
 
-Another package adds an engine by an entry point of the group `shardwave.engines` that names a callable
-`(config: SpectrogramConfig, device: str) -> Engine` (see `shardwave.preprocess.engines.base`).
+Another package adds an engine with an entry point of the group `shardwave.engines`. The entry point refers to
+a callable `(config: SpectrogramConfig, device: str) -> Engine` (see `shardwave.preprocess.engines.base`).
 """
 
 from __future__ import annotations
@@ -88,6 +88,9 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
         engine: One of `ENGINES` or the name of an extension, as `resolve` returns it.
         device: One of `DEVICES`.
         config: Parameters of the images and features.
+
+    Returns:
+        The engine.
 
     Raises:
         UsageError: The engine or device is unknown or not available.

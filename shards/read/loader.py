@@ -108,8 +108,8 @@ class Loader:
         seed: Seed of the order.
         rank: Rank of this process, from 0.
         world_size: Number of ranks.
-        pad: Repeat samples so that all ranks have equally many (see `Order`); by default only if `shuffle` is
-            set.
+        pad: Repeat samples so that all ranks read the same number (see `Order`); None: the value of
+            `shuffle`.
         prefetch: Number of batches that threads read ahead; 0 reads them when they are needed.
         threads: Number of threads that read ahead.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
@@ -162,8 +162,13 @@ class Loader:
             the order `seed`, `samples` and `global_batch` (samples of a batch over all ranks).
         """
         order = self.order
-        return {"epoch": self.epoch, "batches": self._consumed, "seed": order.seed, "samples": order.samples,
-                "global_batch": order.batch_size * order.world_size}  # fmt: skip
+        return {
+            "epoch": self.epoch,
+            "batches": self._consumed,
+            "seed": order.seed,
+            "samples": order.samples,
+            "global_batch": order.batch_size * order.world_size,
+        }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue the next iteration at the position of a state.

@@ -11,10 +11,10 @@ import numpy as np
 class Order:
     """Assigns the samples of an epoch to the batches of one rank.
 
-    A global batch is the next `batch_size * world_size` samples of the epoch's permutation, and rank r reads
-    its r-th part. The last global batch may be smaller. With `pad`, all ranks read equally many samples of
-    it, and samples from the start of the epoch fill it up. Without `pad`, the parts differ by at most one
-    sample, and a rank whose part is empty has one batch less.
+    A global batch consists of the next `batch_size * world_size` samples of the epoch's permutation; rank r
+    reads its r-th part. The last global batch may be smaller. With `pad`, samples from the start of the epoch
+    are appended to it until all ranks read the same number of samples. Without `pad`, the parts differ by at
+    most one sample, and a rank whose part is empty has one batch less.
 
     Args:
         samples: Number of samples.

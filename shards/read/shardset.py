@@ -88,6 +88,9 @@ class ShardSet:
             splits: A split, or several; the samples of several follow one another.
             view: `full`, `slice`, or `both` (of each split first full, then slice).
 
+        Returns:
+            The samples.
+
         Raises:
             UsageError: The set has no such split or view.
             ShardwaveError: An index is missing, damaged or does not fit the manifest.
@@ -112,7 +115,7 @@ class ShardSet:
 class View:
     """Random access to the samples of some shards, in the order of the shards.
 
-    The tars are memory-mapped: a view takes 24 bytes per sample and 4 more per array field; the data are in
+    The tars are memory-mapped. A view needs 24 bytes per sample and 4 more per array field. The data are in
     the page cache, which all processes share.
 
     Args:
@@ -260,7 +263,15 @@ class View:
             self._mapped_file(number).madvise(mmap.MADV_WILLNEED, page, start + length + NPY_HEADER - page)
 
     def data(self, i: int, field: str) -> memoryview:
-        """Return the bytes of an array field of sample `i`, without NumPy header, in the mapped shard."""
+        """Return the bytes of an array field of one sample, without copying them.
+
+        Args:
+            i: Index of the sample.
+            field: Name of the array field.
+
+        Returns:
+            Memory of the mapped shard, without the NumPy header.
+        """
         dtype, shape = self._arrays[field]
         start = int(self._block[field][i]) * BLOCK + NPY_HEADER
         return memoryview(self._mapped(i))[
@@ -297,9 +308,9 @@ class View:
     def check_files(self) -> None:
         """Check that every shard is still the file that was opened, without reading its contents.
 
-        Each epoch calls this. It detects shards that were replaced or rewritten. It cannot protect an epoch
-        that is running: if a mapped shard is truncated, the next access ends the process by SIGBUS. Of a set
-        at a URL, missing shards are fetched.
+        Readers call this at the start of each epoch. It detects shards that were replaced or rewritten. If a
+        mapped shard is truncated during the epoch, the next access ends the process with SIGBUS. For a set at
+        a URL, missing shards are fetched first.
 
         Raises:
             ShardwaveError: A shard is missing, has another size, or is not the file that was opened.

@@ -41,8 +41,8 @@ class Stream(IterableDataset[Sample]):
         seed: Seed of the order.
         rank: Rank of this process if `world_size` is given; by default that of torch.distributed.
         world_size: Number of ranks; by default that of torch.distributed.
-        timeout: Time without a byte after which a connection is given up, in seconds.
-        retries: Number of consecutive failed attempts to resume an interrupted read before it is given up.
+        timeout: Timeout of a connection that delivers no byte, in seconds.
+        retries: Maximum number of consecutive attempts to resume an interrupted read.
         verify: Whether to check the BLAKE3 digest of each shard against `expected` at its end.
 
     Raises:

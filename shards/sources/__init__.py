@@ -42,6 +42,9 @@ def discover(audio: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
         audio: The audio folder.
         options: Label file, column names, expressions for class, group and split, and the selected classes.
 
+    Returns:
+        The clips. `split` or `fold` is set if the data set determines it.
+
     Raises:
         UsageError: The folder, the label file or an option is not usable.
     """

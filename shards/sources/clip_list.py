@@ -31,13 +31,17 @@ def split_of_folder(name: str) -> str | None:
 def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
     """Assign folds or splits by folder names (`fold1/`, `train/`).
 
-    The clips are returned unchanged if one has a fold or split already, if none has a label, if a clip is in
-    no such folder, if all have the same value, or if no folder is named as the training split. They are also
-    unchanged, with a message, if the folders would put the clips of a group into different folds or splits.
+    The clips are returned unchanged in these cases: a clip already has a fold or split; no clip has a label;
+    a clip is in no such folder; all clips are in the same fold or split; no folder has the name of the training
+    split. If the clips of one group are in different folds or splits by their folders, a message is printed
+    and the clips are returned unchanged.
 
     Args:
         clips: The clips; their paths contain the folder names.
         where: The folder or label file that they come from, for messages.
+
+    Returns:
+        The clips, in the same order.
     """
     if any(clip.fold is not None or clip.split is not None for clip in clips) or all(
         clip.label is None for clip in clips
@@ -112,7 +116,7 @@ def check_unique(clips: Sequence[Clip], where: Callable[[int], str]) -> None:
 
 
 def check_splits(clips: Sequence[Clip], where: str) -> None:
-    """Check the folds and splits that the clips are given with.
+    """Check the folds and splits of clips that a data set provides.
 
     Args:
         clips: The clips.

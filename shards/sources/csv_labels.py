@@ -22,15 +22,18 @@ from shardwave.shards.storage.any_path import AnyPath
 def read(audio: AnyPath, labels: AnyPath, options: BuildOptions | None = None) -> list[Clip]:
     """Read the clips of a label file, sorted by path and segment.
 
-    A value of the path column is a path relative to `audio`, or the last part of such a path, with or without
-    the suffix, if it matches exactly one file. Rows of files that do not exist are kept: the build
-    quarantines their clips.
+    A value of the path column is a path relative to `audio`. It may also be the end of such a path (for
+    example the file name), with or without the suffix, if exactly one file matches. Rows of missing files are
+    kept: the build quarantines their clips.
 
     Args:
         audio: The folder that the paths are relative to.
         labels: A CSV or Parquet file; see `text_table.read` for the format and `table_columns.find` for the
             columns.
         options: Names of columns (`path_column`, ...). The label column is optional if `label_from` is given.
+
+    Returns:
+        One clip per row.
 
     Raises:
         UsageError: The table cannot be read, has no rows or no column of paths or classes, contains a value

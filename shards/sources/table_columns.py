@@ -70,8 +70,11 @@ def find(table: TextTable, options: BuildOptions) -> Columns:
 
     Args:
         table: The table.
-        options: `path_column`, `label_column` and `group_column` name columns explicitly; with `label_from`
+        options: `path_column`, `label_column` and `group_column` name columns explicitly. With `label_from`
             or `group_from`, no column of classes or groups is searched for.
+
+    Returns:
+        The index of each column.
 
     Raises:
         UsageError: The table lacks a column that an option names.
@@ -163,6 +166,9 @@ def parse_clip(table: TextTable, columns: Columns, row: int, path: str) -> Clip:
         columns: Its columns, as returned by `find`.
         row: Index of the row.
         path: Path of the clip.
+
+    Returns:
+        The clip.
 
     Raises:
         UsageError: A fold, split, start or end is invalid, or a value spans several lines. The message names

@@ -22,13 +22,16 @@ TAG = "tag:"
 
 
 def apply(clips: list[Clip], options: BuildOptions, audio: AnyPath | None) -> list[Clip]:
-    """Set class, group and split of clips as `--label-from`, `--group-from` and `--split-from` define.
+    """Set class, group and split of clips by `--label-from`, `--group-from` and `--split-from`.
 
     Args:
         clips: The clips.
         options: `label_from`, `group_from` and `split_from`: a regular expression whose first group is the
             value, or `tag:NAME` for a tag of the audio file.
         audio: Folder of the audio files; None for the rows of a table, which have no tags.
+
+    Returns:
+        The clips with the new values, in the same order.
 
     Raises:
         UsageError: An expression is invalid or does not match all paths, or a tag is missing in some of the

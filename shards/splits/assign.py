@@ -19,11 +19,11 @@ BALANCED_GROUPS = 2_000  # above this, scikit-learn takes seconds: time and memo
 def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
     """Return the split of each clip: `fold<k>` if all clips have a fold, else `train`, `val` or `test`.
 
-    Splits given by the data set are kept. `test` and `val` are drawn from `train` if no clip is given to
-    them. The draw is stratified by class, keeps groups together, and depends only on the sorted clips and the
-    seed. It is a systematic sample of the groups, or, if a group has clips of several classes, made by
-    scikit-learn's StratifiedGroupKFold. More than BALANCED_GROUPS groups are always sampled, each for the
-    class of its first clip. If no clip has a label, clips without a given split are in `test`.
+    Splits that the data set provides are kept. If it provides no clip for `test` or `val`, that split is
+    drawn from `train`. The draw is stratified by class, keeps groups together, and depends only on the sorted
+    clips and the seed. It is a systematic sample of the groups. If a group has clips of several classes, and there
+    are at most BALANCED_GROUPS groups, scikit-learn's StratifiedGroupKFold draws instead; with more groups, a
+    group counts for the class of its first clip. If no clip has a label, clips without a split are in `test`.
 
     Args:
         clips: The clips.

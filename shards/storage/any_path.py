@@ -1,8 +1,7 @@
 """Files on disk and at URLs (`s3://bucket/prefix`, `gs://…`), by universal_pathlib and fsspec.
 
-A store replaces an object as a whole, so writing one needs no temporary name. Requests to a store that fail
-temporarily are repeated (see `retry`). If they continue to fail, a ShardwaveError with a message of one line
-is raised.
+A store replaces an object as a whole, so objects are written without a temporary name. A request to a store
+that fails temporarily is repeated (see `retry`). If it continues to fail, ShardwaveError is raised.
 """
 
 from __future__ import annotations
@@ -144,14 +143,14 @@ def read_bytes(path: AnyPath, start: int | None = None, end: int | None = None) 
 
 
 def read_many(folder: UPath, files: Sequence[str]) -> list[bytes | None]:
-    """Fetch files below a URL concurrently, without retries; a file that could not be read yields None.
+    """Fetch files below a URL concurrently, without retries.
 
     Args:
         folder: The URL.
         files: Names of the files, relative to `folder`.
 
     Returns:
-        The contents in the order of `files`.
+        The contents in the order of `files`; None for a file that could not be read.
     """
     contents = folder.fs.cat_ranges(
         [f"{_key(folder)}/{name}" for name in files], None, None, on_error="return"
@@ -166,6 +165,10 @@ def fetch(path: UPath, target: Path, size: int) -> None:
         path: The file at the URL.
         target: The file on disk.
         size: Expected size in bytes; -1 if it is not known.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ShardwaveError: The store refuses the request, or the copy has another size after all retries.
     """
 
     def copy() -> None:

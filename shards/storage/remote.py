@@ -24,8 +24,8 @@ class HttpStream:
 
     Args:
         url: The URL.
-        timeout: Time without a byte after which a connection fails, in seconds.
-        retries: Number of consecutive failures without a byte after which reading raises ShardwaveError.
+        timeout: Timeout of a connection that delivers no byte, in seconds.
+        retries: Maximum number of consecutive retries without a new byte; then reading raises ShardwaveError.
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0, retries: int = RETRIES) -> None:
@@ -122,8 +122,8 @@ def open_url(url: str, *, timeout: float = 30.0, retries: int = RETRIES, command
 
     Args:
         url: A path, or a URL with one of `layout.SCHEMES`.
-        timeout: Time without a byte after which an HTTP connection fails, in seconds.
-        retries: Number of consecutive failures without a byte after which an HTTP transfer is given up.
+        timeout: Timeout of an HTTP connection that delivers no byte, in seconds.
+        retries: Maximum number of consecutive retries of an HTTP transfer without a new byte.
         commands: Whether `pipe:COMMAND` is accepted, which runs COMMAND. Do not set it for URLs that were
             read from files.
 

@@ -1,4 +1,4 @@
-"""Temporary folders. Those of killed processes are removed when another one is created.
+"""Temporary folders. Creating one removes the stale folders that killed processes left behind.
 
 Each folder has a random name and mode 0700, and is locked while it is in use. Symbolic links and folders of
 other users are never followed or removed.
@@ -33,6 +33,9 @@ def folder(
         parent: Parent folder; by default the system's temporary folder (TMPDIR).
         prefix: Prefix of the name; stale folders with this prefix are removed first.
         clear: Function that removes a stale folder.
+
+    Yields:
+        Path of the folder.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     remove_stale(parent, prefix, clear)

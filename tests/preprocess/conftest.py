@@ -1,4 +1,4 @@
-"""Clips that engines meet, and the engines themselves as a fixture: a new engine inherits every test by one line here."""
+"""Clips for tests of engines, and a fixture of all engines: one line here runs every test on a new engine."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ ENGINES = [
 
 
 def music(samples: int, seed: int = 0, rate: int = RATE) -> np.ndarray:
-    """Something like music: decaying chords of harmonics over a noise floor, 16-bit steps; float32 [samples]."""
+    """Decaying chords of harmonics over a noise floor, in steps of 16 bits; float32 [samples]."""
     rng = np.random.default_rng(seed)
     note = np.arange(int(0.4 * rate)) / rate
     clip = rng.standard_normal(samples) * 10 ** rng.uniform(-4.5, -3)

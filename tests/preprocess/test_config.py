@@ -129,7 +129,10 @@ def test_what_no_view_holds(settings, samples, unused):
 
 def test_light_modules_load_no_heavy_ones():
     """The command line reads defaults and names from these; they must cost it nothing."""
-    code = "import sys, shardwave.preprocess.config, shardwave.preprocess.dsp.features, shardwave.preprocess.engines.registry, shardwave.common.errors, shardwave.common.environment\n"
+    code = (
+        "import sys, shardwave.preprocess.config, shardwave.preprocess.dsp.features, "
+        "shardwave.preprocess.engines.registry, shardwave.common.errors, shardwave.common.environment\n"
+    )
     code += (
         "print([m for m in ('torch', 'numba', 'librosa', 'soundfile', 'soxr', 'nvidia') if m in sys.modules])"
     )

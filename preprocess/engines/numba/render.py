@@ -68,7 +68,17 @@ def _weigh(source: Pointer, at: Index, weights: Pointer, start: Index, count: In
 
 @traced
 def weigh(source, at, weights, start, count, target, to):
-    """Write the sum of `count` vectors from source[at], weighted from weights[start], to target[to]."""
+    """Write a weighted sum of vectors of sixteen floats to target[to].
+
+    Args:
+        source: Array of the vectors.
+        at: Index of the first vector.
+        weights: Array of the weights.
+        start: Index of the first weight.
+        count: Number of vectors, at least 1.
+        target: Array that receives the sum.
+        to: Index of the sum.
+    """
     target.store(to, _weigh(source, at, weights, start, count))
 
 

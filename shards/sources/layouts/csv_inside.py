@@ -20,6 +20,9 @@ def find(audio: AnyPath, paths: list[str], options: BuildOptions) -> AnyPath | N
         paths: The audio files below it.
         options: Names of columns of the file.
 
+    Returns:
+        Path of the label file; None if there is none.
+
     Raises:
         UsageError: Several CSV files have columns of files and classes.
     """

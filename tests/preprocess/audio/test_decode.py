@@ -316,7 +316,10 @@ def test_an_mp3_with_a_tag_behind_it_is_whole(tmp_path, tag):
 
 
 def test_the_mp3_decoder_comments_on_nothing(tmp_path):
-    """libmpg123 writes of damaged frames, and of some that LAME makes, to the C standard error; Python's stays what it is."""
+    """libmpg123 reports damaged frames, and some frames of LAME, on the standard error of C.
+
+    Standard error of Python must not change.
+    """
     path = tmp_path / "clip.mp3"
     content = bytearray(mp3(path, 20.0))
     for at in range(4_000, len(content) - 4_000, 400):  # frames keep their headers, and lose what follows

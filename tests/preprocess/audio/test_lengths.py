@@ -1,5 +1,7 @@
-"""Every sample that a reference decoder (FFmpeg's libraries, through PyAV) finds in a file is decoded, or the file is refused
-with the true reason: files of several encoders, without headers, with wrong ones, joined, cut and damaged.
+"""Every sample that a reference decoder (FFmpeg's libraries, through PyAV) finds in a file is decoded.
+
+Otherwise the file is refused with the true reason. The files are of several encoders: without headers, with
+wrong headers, concatenated, truncated and damaged.
 """
 
 from __future__ import annotations
@@ -220,13 +222,18 @@ def test_layer_2_and_mpeg_in_wav(
 
 
 OTHER = [
-    *(("wav", f"pcm_{kind}") for kind in ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw")),
-    ("wav", "adpcm_ms"), ("wav", "adpcm_ima_wav"), ("w64", "pcm_s16le"), ("caf", "pcm_s16le"), ("voc", "pcm_u8"),
+    *(
+        ("wav", f"pcm_{kind}")
+        for kind in ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "alaw", "mulaw")
+    ),
+    ("wav", "adpcm_ms"), ("wav", "adpcm_ima_wav"), ("w64", "pcm_s16le"), ("caf", "pcm_s16le"),
+    ("voc", "pcm_u8"),
     *(("aiff", f"pcm_{kind}") for kind in ("s16be", "s24be", "f32be", "alaw", "s16le")),
     *(("au", f"pcm_{kind}") for kind in ("s16be", "f32be", "mulaw")),
     ("flac", "flac"), ("ogg", "flac"), ("ogg", "libopus"), ("ogg", "vorbis"),
     # by FFmpeg itself
-    ("ipod", "aac"), ("ipod", "alac"), ("adts", "aac"), ("asf", "wmav2"), ("matroska", "flac"), ("webm", "libopus"),
+    ("ipod", "aac"), ("ipod", "alac"), ("adts", "aac"), ("asf", "wmav2"), ("matroska", "flac"),
+    ("webm", "libopus"),
     ("tta", "tta"), ("wv", "wavpack"), ("ac3", "ac3"), ("caf", "alac"),
 ]  # fmt: skip
 
@@ -293,7 +300,8 @@ def test_flac(tmp_path: Path) -> None:
     path, samples = tmp_path / "x.flac", int(1.3 * 44_100)
     data = encoded("flac", "flac")
     for content, expected in (
-        (data + data, 2 * samples), (id3() + id3(4_000) + data, samples), (data + ID3V1, samples), (data + b"junk" * 50, samples),
+        (data + data, 2 * samples), (id3() + id3(4_000) + data, samples), (data + ID3V1, samples),
+        (data + b"junk" * 50, samples),
         (encoded("ogg", "flac") + encoded("ogg", "flac"), 2 * samples),
     ):  # fmt: skip
         path.write_bytes(content)
@@ -353,7 +361,7 @@ def test_ogg_cut_and_damaged(tmp_path: Path) -> None:
 
 
 def test_formats_that_need_pyav_say_so(tmp_path: Path) -> None:
-    """Without PyAV, a class of M4A files must not vanish: they are quarantined by the name of their format."""
+    """Without PyAV, M4A files are quarantined with the name of their format: a class must not disappear."""
     names = {
         "a.m4a": ("ipod", "aac"),
         "b.wma": ("asf", "wmav2"),
@@ -465,7 +473,10 @@ def _sox_writes_mp3() -> bool:
     "lame" not in TOOLS or not _sox_writes_mp3(), reason="lame, or sox with MP3, is not installed"
 )
 def test_mp3_files_of_lame_and_sox(tmp_path: Path) -> None:
-    """CBR, VBR and ABR, with and without a header, with tags and a picture, mono, stereo and joint stereo, 8 to 48 kHz."""
+    """CBR, VBR and ABR; with and without a header, with tags and a picture.
+
+    Mono, stereo and joint stereo; 8 to 48 kHz.
+    """
     bits = {
         8_000: 24,
         11_025: 24,

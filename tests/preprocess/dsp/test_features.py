@@ -13,8 +13,9 @@ from shardwave.preprocess.engines.registry import make_engine
 from tests.preprocess.conftest import RATE, music
 
 CONFIG = SpectrogramConfig(features=True, image_size=32, slices=3)
-# Per feature, for mean, std and median on the one hand, for minimum and maximum on the other. Single precision limits the
-# contrast, whose valleys are a band's smallest magnitudes; a roll-off bin may be the next one where the sum just reaches 85 %.
+# Per feature: tolerance of mean, standard deviation and median; tolerance of minimum and maximum. Single
+# precision limits the contrast, because its valleys are the smallest magnitudes of a band. The roll-off bin
+# may be the next one if the sum reaches exactly 85 %.
 TOLERANCE = {
     "mfcc": (2e-3, 2e-3),
     "chroma": (1e-5, 1e-5),

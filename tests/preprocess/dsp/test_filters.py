@@ -32,7 +32,10 @@ def test_resize_by_hand():
 
 @pytest.mark.parametrize(("size_in", "size_out"), [(1_025, 512), (1_293, 512), (129, 512), (700, 100)])
 def test_resize_equals_pillow_away_from_the_edge(size_in, size_out):
-    """Pillow's bilinear filter is the same triangle; it renormalises at the edge where ours goes on with the edge pixel."""
+    """Pillow's bilinear filter is the same triangle.
+
+    At the edge it renormalises the weights; ours repeats the edge pixel.
+    """
     row = np.random.default_rng(0).standard_normal(size_in).astype(np.float32)
     theirs = np.asarray(Image.fromarray(row[None]).resize((size_out, 1), Image.Resampling.BILINEAR))[0]
     margin = 2 + size_out // size_in

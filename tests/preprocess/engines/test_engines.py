@@ -1,4 +1,4 @@
-"""One conformance suite for all engines: equal to the reference within the design's tolerance, on every kind of clip."""
+"""Conformance suite of all engines: equal to the reference within the tolerance, for every kind of clip."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,10 @@ def test_slices(check, config):
     "slices", [{"slices": 4}, {"slice_seconds": 0.5, "slice_overlap": 0.5}, {"slices": 0}]
 )
 def test_fitting(check, fit, seconds, slices):
-    """Clips longer, shorter and as long; the last comes twice as loud behind what is cropped, which must leave no trace."""
+    """Clips that are longer, shorter and as long as `fit_seconds`.
+
+    The last clip is twice as loud after the cropped part, which must not affect its images.
+    """
     config = SpectrogramConfig(image_size=32, fit=fit, fit_seconds=seconds, **slices)
     clips = [
         CLIPS["one sample"],

@@ -1,4 +1,4 @@
-"""The definition itself: against librosa, against golden vectors, and against what the design says in words."""
+"""The reference engine compared with librosa, with golden vectors, and with the definition in the design."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_slices_share_the_clips_maximum():
     ("fit", "samples"), [("pad", RATE // 2), ("pad", 2 * RATE), ("crop", RATE // 2), ("crop", 2 * RATE)]
 )
 def test_fitting_is_silence_at_the_end_or_a_cut(fit, samples):
-    """The same images and features as of the clip that was padded or cut by hand; slices in the silence are left out."""
+    """Images and features equal those of a clip padded or cut before; slices in silence are omitted."""
     shape = {"image_size": 64, "slices": 4, "features": True}
     clip = music(samples)
     by_hand = np.pad(clip, (0, max(0, RATE - samples)))[: RATE if fit == "crop" else None]
@@ -103,7 +103,7 @@ def test_fitting_is_silence_at_the_end_or_a_cut(fit, samples):
 
 @pytest.mark.parametrize("scale", ["linear", "log", "mel"])
 def test_golden_vectors(scale):
-    """What the definition gave when it was written down: it must not drift (features in single precision of the last digits)."""
+    """Results equal the stored ones of the first version; features except the last digits of float32."""
     golden = np.load(GOLDEN)
     config = SpectrogramConfig(frequency_scale=scale, image_size=32, slices=3, features=scale == "linear")
     made = make_engine("reference", "cpu", config)([golden["clip"].astype(np.float32) / 32_768])

@@ -65,7 +65,7 @@ def test_crossings_counted_by_hops_equal_those_of_each_frame(n_fft, hop):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that exist at a time, which no allocator and no other process affects."""
+    """Counts the bytes of all existing tensors, independently of the allocator and of other processes."""
 
     def __init__(self):
         super().__init__()

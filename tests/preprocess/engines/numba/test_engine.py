@@ -1,4 +1,4 @@
-"""What is the numba engine's own: two passes for long clips, its memory, its start, its kernels one by one."""
+"""Tests of the numba engine only: two passes for long clips, memory, start, and each kernel."""
 
 import os
 import subprocess
@@ -67,13 +67,17 @@ from shardwave.preprocess.engines.registry import make_engine
 engine = make_engine(ENGINE, "cpu", SpectrogramConfig(features=FEATURES))
 (_, made), = engine.stream([Path(PATH)])
 assert made.full.any() and made.slices.any()
-peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]  # getrusage would tell the parent's, if larger
+# getrusage would return the peak of the parent process if that is larger
+peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(int(peak[0].split()[1]) / 1024)
 """
 
 
 def memory_mb(engine, folder, minutes, rate, features):
-    """Peak memory of an engine from file to images, in a process of its own, in MB; skips where the system does not tell it."""
+    """Peak memory in MB of a new process that computes images from a file.
+
+    Skips the test if the system does not report it.
+    """
     if not os.path.exists("/proc/self/status"):
         pytest.skip("Linux tells a process's peak memory there")
     path = folder / "long.wav"
@@ -112,7 +116,10 @@ print("torch" in sys.modules, "soundfile" in sys.modules)
 
 @pytest.mark.slow
 def test_only_the_first_start_on_a_machine_compiles(tmp_path):
-    """In seconds of processor time, whatever else runs: floats and 16-bit samples, the second of which need no more code."""
+    """Measured in processor time, which other programs do not affect.
+
+    16-bit samples after floats must compile nothing more.
+    """
     code = """
 import time
 import numpy as np

@@ -18,7 +18,10 @@ def test_the_cache_belongs_to_the_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     folder = cache_folder()
     assert folder.parent == tmp_path and folder.name.startswith("compiled-") and not holds_engine()
-    code = "from shardwave.preprocess.engines.registry import make_engine; from shardwave.preprocess.config import SpectrogramConfig as C; import numpy as np"
+    code = (
+        "import numpy as np; from shardwave.preprocess.config import SpectrogramConfig as C; "
+        "from shardwave.preprocess.engines.registry import make_engine"
+    )
     run = f"{code}; make_engine('numba', 'cpu', C(image_size=16))([np.zeros(99, np.float32)])"
     subprocess.run([sys.executable, "-c", run], check=True)
     assert holds_engine()
