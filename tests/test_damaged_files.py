@@ -36,6 +36,7 @@ from shardwave.shards.build import folder, lock, plan
 from shardwave.shards.build.plan import PlannedClip
 from shardwave.shards.build.set_storage import finished_record
 from shardwave.shards.build.shard_task import ShardTask, TaskWriter
+from shardwave.shards.build.worker import identity
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD
 from shardwave.shards.inspect import summary
@@ -250,12 +251,12 @@ def test_plan(shard_set: Path, tmp_path: Path, name: str) -> None:
     fuzz_lines(path, use)
 
 
-def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path) -> None:
+def test_tasks_with_damaged_records_are_built_again(tmp_path: Path) -> None:
     (tmp_path / BUILD).mkdir()
     task = ShardTask("train", 0, [(0, PlannedClip(Clip("a.wav", "a"), 0, "train", 0, 0, 1, 1))])
     writer = TaskWriter(tmp_path, task, CONFIG)
     writer.quarantine(task.clips[0][1], "empty file", 3)
-    writer.finish({})
+    writer.finish(identity("reference", "cpu"))
     path = tmp_path / BUILD / "train-0000.json"
     assert finished_record(tmp_path, task) is not None
     whole = json.loads(path.read_text())
@@ -268,9 +269,7 @@ def test_records_of_units_are_built_again_where_they_are_damaged(tmp_path: Path)
         }
     }
     path.write_text(json.dumps(whole))
-    assert (
-        finished_record(tmp_path, task) is None
-    )  # its files are looked for by the names that they must have
+    assert finished_record(tmp_path, task) is None  # a record names the files of its own shards only
     for what, changed in mutations(whole):
         path.write_text(json.dumps(changed))
         survives(path, lambda: finished_record(tmp_path, task), what=what)
@@ -288,7 +287,8 @@ def test_the_lock_of_a_build_at_a_url() -> None:
 def test_downloads_begin_anew_where_their_record_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / ".x.part.json"
     path.write_text(json.dumps({"url": "http://x", "validator": "e", "total": 5}))
-    assert download._read_validator(tmp_path / ".x.part")["total"] == 5
+    record = download._read_validator(tmp_path / ".x.part")
+    assert record is not None and record["total"] == 5
     for data in (
         *BYTES,
         b'{"url": 3, "validator": "e", "total": 5}',
