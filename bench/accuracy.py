@@ -292,8 +292,7 @@ def table(contents: Accuracy) -> str:
     measured: dict[str, list[str]] = {}
     lines = [
         "| model | score | accuracy, test folds | seeds | per fold (seed 0) | F1 | validation folds | "
-        "parameters | precision "
-        "| minutes |",
+        "parameters | precision | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in contents["rows"]:
@@ -305,31 +304,24 @@ def table(contents: Accuracy) -> str:
         folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
         lines.append(
             f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | "
-            f"{folds} "
-            f"| {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} "
-            f"| {row['precision']} | {statistics.mean(row['minutes']):.2g} |"
+            f"{folds} | {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} | "
+            f"{row['precision']} | {statistics.mean(row['minutes']):.2g} |"
         )
     lines += [
         "",
         "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs "
-        "comes from a "
-        "training that validates on fold k mod n + 1 without fold k (the last epoch within one standard "
-        "error of the best). "
-        "The default settings of the models were compared by their mean over such validation folds, each "
-        "of which is the "
-        "test fold of another round, and the rule for the epochs replaced an earlier one after a first "
-        "table of this kind, "
-        "so that the scores are optimistic to that extent. ± is the standard deviation over seeds; "
-        "minutes are of one run "
-        "on at most one core.",
+        "comes from a training that validates on fold k mod n + 1 without fold k (the last epoch within one "
+        "standard error of the best). The default settings of the models were compared by their mean over "
+        "such validation folds, each of which is the test fold of another round, and the rule for the "
+        "epochs replaced an earlier one after a first table of this kind, so that the scores are optimistic "
+        "to that extent. ± is the standard deviation over seeds; minutes are of one run on at most one core.",
     ]
     for leak in contents["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
         lines += [
             "",
-            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} with folds drawn "
-            "slice by slice, and "
-            f"{100 * apart:.2f} with all slices of a recording in one fold, a difference of "
+            f"Leakage: `{leak['model']}` on {leak['of']} reaches {100 * random:.2f} with folds drawn slice "
+            f"by slice, and {100 * apart:.2f} with all slices of a recording in one fold, a difference of "
             f"{100 * (random - apart):.1f} points.",
         ]
     for origin, models in measured.items():

@@ -53,9 +53,8 @@ def check_room(jobs: int, gpus_per_trial: float, gpus: int) -> None:
         return
     if not gpus:
         raise UsageError(
-            f"--gpus-per-trial {gpus_per_trial:g}: the trials have no GPU (PyTorch finds none, or they "
-            "train on the "
-            "CPU); omit the option, or use --device cuda on a machine with a GPU"
+            f"--gpus-per-trial {gpus_per_trial:g}: the trials have no GPU (PyTorch finds none, or they train "
+            "on the CPU); omit the option, or use --device cuda on a machine with a GPU"
         )
     room = trials_at_once(gpus, gpus_per_trial)
     if jobs > room:

@@ -56,8 +56,7 @@ class TrialLog:
                 if len(ended["times"]) != len(ended["values"]):
                     raise DamagedFile(
                         f"{folder / TRIALS} is damaged: trial {ended['trial']} has {len(ended['times'])} "
-                        "times for "
-                        f"{len(ended['values'])} values"
+                        f"times for {len(ended['values'])} values"
                     )
                 self.finished[ended["trial"]] = Trial.from_row(ended)
             for row in _read(folder / STARTED, StartedRow):

@@ -28,13 +28,10 @@ class QualityParams(TypedDict):
 SHOWN = 6  # curves in a figure
 HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
 ABOUT = (
-    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and "
-    "searchers of each "
-    "backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of the "
-    "table minus "
-    "the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray objects” are "
-    "Ray's scheduler and "
-    "searcher, called by the event loop of the replay instead of Tune."
+    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers "
+    "of each backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of "
+    "the table minus the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray "
+    "objects” are Ray's scheduler and searcher, called by the event loop of the replay instead of Tune."
 )
 
 
@@ -86,8 +83,7 @@ def quality(rows: Sequence[MeasuredRow]) -> list[Block]:
         )
         caption = (
             f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, "
-            f"{params['configurations']} configurations "
-            f"recorded, best value {number(params['best'])}"
+            f"{params['configurations']} configurations recorded, best value {number(params['best'])}"
         )
         ranked = Table(HEAD, [_figures(row) for row in records], (1, 2, 3, 4, 5), caption)
         blocks.append(Details(f"{title}: all {len(records)}, ranked", [ranked]))

@@ -63,9 +63,8 @@ def summary(rows: Sequence[RecordRow]) -> list[str]:
             else ""
         )
         sentences.append(
-            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms "
-            "that a 30 s clip takes "
-            f"from file{epochs}{limit}."
+            f"{name} is your bottleneck: {100 * seconds / total:.0f} % of the {number(1000 * total)} ms that "
+            f"a 30 s clip takes from file{epochs}{limit}."
         )
     ours = [
         row

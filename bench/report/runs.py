@@ -62,12 +62,10 @@ def _sentence(name: str, result: Result) -> str:
         test = "" if tested is None else f", {per_cent(tested)} test accuracy"
         return (
             f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, "
-            f"{result['scheduler']}) in "
-            f"{number(seconds['total'])} s, best {per_cent(result['best']['value'])} validation accuracy "
-            f"({selected}){test}; "
+            f"{result['scheduler']}) in {number(seconds['total'])} s, best "
+            f"{per_cent(result['best']['value'])} validation accuracy ({selected}){test}; "
             f"{result['epochs']['saved']} epochs saved by stopping, "
-            f"{per_cent(seconds['overhead'] / seconds['total'])} of the "
-            "time overhead."
+            f"{per_cent(seconds['overhead'] / seconds['total'])} of the time overhead."
         )
     counted = [  # test scores first
         f"{per_cent(scores[key])} {part} accuracy ({selected})"

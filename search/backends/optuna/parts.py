@@ -93,8 +93,7 @@ def open_storage(url: str | None, journal: Path | None) -> Any:
     if "://" not in url:
         raise UsageError(
             "--storage must be a URL (sqlite:///FILE, postgresql://…, mysql://…, grpc://HOST:PORT, "
-            "journal:FILE), "
-            f"got {mask_url(url)}"
+            f"journal:FILE), got {mask_url(url)}"
         )
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -62,8 +62,8 @@ def only_search_on(url: str | None) -> Iterator[None]:
         except BlockingIOError:
             raise ShardwaveError(
                 f"--storage {url}: another search is using this SQLite database, which supports one only: "
-                "wait until "
-                "it has ended, or use journal:PATH, postgresql://, mysql:// or grpc://HOST:PORT for both"
+                "wait until it has ended, or use journal:PATH, postgresql://, mysql:// or grpc://HOST:PORT "
+                "for both"
             ) from None
         except OSError as error:
             raise ShardwaveError(

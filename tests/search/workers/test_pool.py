@@ -47,13 +47,14 @@ def test_workers_that_die_at_once_end_the_search() -> None:
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
-def test_out_of_gpu_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["random", "optuna"])
+def test_out_of_gpu_memory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a trial runs again alone on its GPU, and fails if it runs out of memory again; then all workers
     return."""
     monkeypatch.setattr(gpus, "visible_gpus", lambda: ["7"])
     kinds = ("large", "huge", "left", "right")
-    budget = SearchBudget(trials=4, epochs=1, jobs=2, sampler="grid", gpus_per_trial=0.5)
-    result = make_backend("random").run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
+    budget = SearchBudget(trials=4, epochs=1, jobs=2, sampler="grid", scheduler="none", gpus_per_trial=0.5)
+    result = make_backend(backend).run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
     large, huge, *others = result.trials
     assert [trial.state for trial in (large, *others)] == ["COMPLETE"] * 3
     assert (large.attempt, huge.attempt, huge.state) == (2, 2, "FAILED")
