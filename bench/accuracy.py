@@ -231,9 +231,10 @@ def slices_as_clips(shard_set: Path, out: Path, *, at_random: bool, seed: int = 
     Raises:
         UsageError: The set has no folds or no slices.
     """
-    from shardwave.shards.build.writer import Row, write_set
+    from shardwave.shards.build.writer import write_set
     from shardwave.shards.format.layout import MANIFEST
     from shardwave.shards.format.manifest import SetDescription
+    from shardwave.shards.format.shard_writer import Row
     from shardwave.shards.read.open_set import open_set
 
     source = open_set(shard_set)

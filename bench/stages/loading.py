@@ -25,10 +25,11 @@ from shardwave.bench.peers import loading as peers
 from shardwave.preprocess.audio.decode import decode
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.registry import make_engine
-from shardwave.shards.build.writer import Row, write_set
+from shardwave.shards.build.writer import write_set
 from shardwave.shards.format import index
 from shardwave.shards.format.layout import INDEX
 from shardwave.shards.format.manifest import SetDescription
+from shardwave.shards.format.shard_writer import Row
 from shardwave.shards.read.stream import Sample, stream
 
 STAGE, UNIT = "loading", "samples/s"

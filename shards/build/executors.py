@@ -1,4 +1,4 @@
-"""Executors of a build on this machine: in processes, or in threads that share its GPU."""
+"""Executors of a build on this machine: in processes, or in threads that share its GPUs."""
 
 from __future__ import annotations
 
@@ -266,7 +266,12 @@ def child_environment() -> Iterator[None]:
 
 
 def gpu_threads() -> int:
-    """Return the number of tasks that this machine's GPU builds at the same time, by its free memory."""
+    """Return the number of tasks that this machine's GPUs build at the same time, as many on each of them.
+
+    The GPU with the least free memory decides how many that are.
+    """
     import torch
 
-    return max(1, min(GPU_THREADS, torch.cuda.mem_get_info()[0] // GPU_ROOM))
+    count = torch.cuda.device_count()
+    room = min(torch.cuda.mem_get_info(i)[0] for i in range(count)) // GPU_ROOM
+    return count * max(1, min(GPU_THREADS, room))

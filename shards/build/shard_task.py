@@ -21,7 +21,7 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
 from shardwave.shards.format.manifest import Identity, ShardEntry
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, SampleMeta, TaskRecord
-from shardwave.shards.format.shard_writer import Fields, ShardWriter
+from shardwave.shards.format.shard_writer import Fields, Row, ShardWriter
 from shardwave.shards.storage import atomic
 from shardwave.shards.storage.any_path import AnyPath
 
@@ -152,12 +152,15 @@ class TaskWriter:
         length = self._config.fitted(made.samples) / rate
         meta = sample_meta(clip, view="full", index=None, start=begin, length=length, **known)
         self._shards[0].add(key, planned.cls, number, meta, rows[0])
+        slices = []
         for i, (start, stop) in enumerate(self._config.slice_bounds(made.samples)):
             length = (stop - start) * hop / rate
             meta = sample_meta(
                 clip, view="slice", index=i, start=begin + start * hop / rate, length=length, **known
             )
-            self._shards[1].add(slice_key(key, i), planned.cls, number, meta, rows[1 + i])
+            slices.append(Row(slice_key(key, i), planned.cls, number, meta, rows[1 + i]))
+        if slices:
+            self._shards[1].add_rows(slices)
         self._seconds += made.samples / rate
         self._unused += np.array(self._config.unused(made.samples)) / rate
         if made.remark:

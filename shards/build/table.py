@@ -11,11 +11,11 @@ from shardwave.common.errors import UsageError
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.plan import spread
 from shardwave.shards.build.shard_task import sample_meta
-from shardwave.shards.build.writer import Row, Shard, write_set
+from shardwave.shards.build.writer import Shard, write_set
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format.layout import NPY_HEADER, clip_key, is_url, padded
 from shardwave.shards.format.manifest import Manifest, SetDescription
-from shardwave.shards.format.shard_writer import Fields
+from shardwave.shards.format.shard_writer import Fields, Row
 from shardwave.shards.sources import check_regular
 from shardwave.shards.sources import table as source
 from shardwave.shards.splits import assign

@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
 
 Built = tuple[TaskRecord, bool]  # a task's record, and whether it was finished before
+if TYPE_CHECKING:
+    from shardwave.common.environment import Environment
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -153,7 +156,7 @@ _own = threading.local()  # .builder: the builder of this thread, if it is a wor
 
 
 def start(spec: BuildSpec, slots: Any, taken: Any) -> None:
-    """Make this thread a worker.
+    """Make this thread a worker. On CUDA, the workers use the GPUs of this machine in turn.
 
     Args:
         spec: Specification of the build.
@@ -161,9 +164,13 @@ def start(spec: BuildSpec, slots: Any, taken: Any) -> None:
         taken: Number of slots in use, a `multiprocessing.Value`.
     """
     with taken.get_lock():
-        slot = slots[taken.value]
+        number = taken.value
         taken.value += 1
-    _own.builder = Builder(spec, slot)
+    if spec.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(number % torch.cuda.device_count())  # of this thread
+    _own.builder = Builder(spec, slots[number])
 
 
 def warm_up() -> None:
@@ -193,32 +200,36 @@ def _crc32_of(path: Path, size: int, mtime_ns: int) -> int:
     return file_crc32(path)
 
 
-@functools.cache
 def identity(engine: str, device: str) -> Identity:
     """Return engine, device, CPU capability and library versions, on which the bytes of a set depend.
 
     Args:
         engine: The engine.
-        device: The device.
+        device: The device; for `cuda`, the name is that of this thread's GPU.
     """
-    from shardwave.common.environment import environment
-
-    current = environment()
+    current = _machine()
     name = current["cpu"]
     if device == "cuda":
         import torch
 
         name = torch.cuda.get_device_name()
-    versions = {"python": current["python"], **current["versions"]}
     return {
         "engine": engine,
         "device": device,
         "device_name": name,
         "cpu_capability": cpu_capability(),
-        "versions": versions,
+        "versions": {"python": current["python"], **current["versions"]},
     }
 
 
+@functools.cache
+def _machine() -> Environment:
+    from shardwave.common.environment import environment
+
+    return environment()
+
+
+@functools.cache
 def cpu_capability() -> str:
     """Return the widest vector instructions of this CPU: `AVX512`, `AVX2` or `baseline`."""
     from llvmlite.binding import get_host_cpu_features

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,19 +15,8 @@ from shardwave.shards.build import folder, lock
 from shardwave.shards.build.finish import complete, write_lines
 from shardwave.shards.format.layout import QUARANTINE
 from shardwave.shards.format.manifest import BuildDescription, Manifest, SetDescription, ShardEntry, Splits
-from shardwave.shards.format.shard_writer import Fields, ShardWriter
+from shardwave.shards.format.shard_writer import Fields, Row, ShardWriter
 from shardwave.shards.read.shardset import ShardSet
-
-
-class Row(NamedTuple):
-    """A sample to write, see `ShardWriter.add`."""
-
-    key: str
-    cls: int
-    clip: int
-    meta: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray]
-
 
 Shard = tuple[str, str, int, Iterable[Row]]  # split, view, index, rows
 

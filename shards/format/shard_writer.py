@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -19,8 +19,18 @@ from shardwave.shards.format.tar_writer import TarWriter
 Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, shape)
 
 
+class Row(NamedTuple):
+    """A sample to write."""
+
+    key: str  # unique in the set
+    cls: int  # class index, -1 if unlabelled
+    clip: int  # number of the clip
+    meta: Mapping[str, Any]  # the json field
+    arrays: Mapping[str, np.ndarray]  # the array fields, with the declared types and shapes
+
+
 class ShardWriter:
-    """Writes the samples of one shard. Call `add` for each sample, then `close`, then `publish`.
+    """Writes the samples of one shard. Call `add` for all samples, then `close`, then `publish`.
 
     Args:
         folder: Folder of the set.
@@ -52,36 +62,45 @@ class ShardWriter:
     def add(
         self, key: str, cls: int, clip: int, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Append a sample.
-
-        Args:
-            key: Key of the sample, unique in the set.
-            cls: Class index, -1 if unlabelled.
-            clip: Number of the clip.
-            meta: The json field.
-            arrays: The array fields, with the declared types and shapes.
+        """Append a sample, see `Row`.
 
         Raises:
             ValueError: An array has another type or shape than declared.
         """
+        self.add_rows([Row(key, cls, clip, meta, arrays)])
+
+    def add_rows(self, rows: Iterable[Row]) -> None:
+        """Append samples, such as the slices of a clip, with one write and one update of the digest.
+
+        Args:
+            rows: The samples.
+
+        Raises:
+            ValueError: An array has another type or shape than declared.
+        """
+        for row in rows:
+            self._append(row)
+        self._tar.flush()
+
+    def _append(self, row: Row) -> None:
         for name in self._order:
             if name == "cls":
-                position = self._tar.add(f"{key}.cls", str(cls).encode())
+                position = self._tar.add(f"{row.key}.cls", str(row.cls).encode())
             elif name == "json":
-                position = self._tar.add(f"{key}.json", json.dumps(meta).encode())
+                position = self._tar.add(f"{row.key}.json", json.dumps(row.meta).encode())
             else:
-                array = arrays[name]
+                array = row.arrays[name]
                 dtype, shape = self._fields[name]
                 if array.dtype != dtype or array.shape != shape:
                     raise ValueError(
-                        f"{key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}"
+                        f"{row.key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}"
                     )
                 data = np.ascontiguousarray(array).data.cast("B")
-                position = self._tar.add(f"{key}.{name}", data, self._headers[name])
+                position = self._tar.add(f"{row.key}.{name}", data, self._headers[name])
             self._positions[name].append(position)
-        self._cls.append(cls)
-        self._clip.append(clip)
-        self._keys.append(key)
+        self._cls.append(row.cls)
+        self._clip.append(row.clip)
+        self._keys.append(row.key)
         self.samples += 1
 
     def close(self) -> ShardEntry:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import numpy as np
 from blake3 import blake3
 
 _ZEROS = bytes(1024)
-_LONG = 1 << 16  # bytes; shorter data are buffered, longer data are written without a copy
+_LONG = 1 << 16  # bytes; shorter data are collected over several flushes
+_MOST = 1 << 24  # bytes that wait for a flush
 
 
 class TarWriter:
     """Writes the members of a tar file one after another; `close` completes it.
+
+    Members are written by `flush`, together: each write and each update of the digest hands the interpreter
+    lock to other threads, and waits to get it back.
 
     Args:
         path: The file.
@@ -23,17 +28,20 @@ class TarWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.position = 0  # bytes
+        self.position = 0  # bytes, with those that wait for a flush
+        self._written = 0
         self._hash = blake3()
         self._file = open(path, "wb", buffering=_LONG)  # noqa: SIM115
-        self._buffer = bytearray()
+        self._pieces: list[bytes | bytearray | memoryview] = []  # wait for a flush
+        self._short = bytearray()  # follows the pieces
+        self._joined = np.empty(0, np.uint8)
 
     def add(self, name: str, data: bytes | memoryview, head: bytes = b"") -> tuple[int, int]:
         """Append a member.
 
         Args:
             name: Name of the member, ASCII, at most 99 bytes.
-            data: Content, as flat bytes.
+            data: Content, as flat bytes; must not change before the next `flush`.
             head: Short content before `data`.
 
         Returns:
@@ -43,24 +51,29 @@ class TarWriter:
             ValueError: The name is too long, or the content has 8 GiB or more.
         """
         length = len(head) + len(data)
-        self._buffer += _header(name, length) + head
+        self._short += _header(name, length) + head
         if len(data) < _LONG:
-            self._buffer += data
+            self._short += data
         else:
-            self._write_buffer()
-            self._write(data)
-        self._buffer += _ZEROS[: -length % 512]
-        if len(self._buffer) >= _LONG:
-            self._write_buffer()
+            self._pieces += self._short, data
+            self._short = bytearray()
+        self._short += _ZEROS[: -length % 512]
         offset = self.position + 512
         self.position = offset + -(-length // 512) * 512
+        if self.position - self._written >= _MOST:
+            self._write()
         return offset, length
+
+    def flush(self) -> None:
+        """Write the members so far with one call and one update of the digest; short ones may wait."""
+        if self._pieces or len(self._short) >= _LONG:
+            self._write()
 
     def close(self) -> tuple[int, str]:
         """Write the end mark and close the file; returns (size in bytes, BLAKE3 digest)."""
-        self._buffer += _ZEROS
+        self._short += _ZEROS
         self.position += len(_ZEROS)
-        self._write_buffer()
+        self._write()
         self._file.close()
         return self.position, self._hash.hexdigest()
 
@@ -69,13 +82,18 @@ class TarWriter:
         self._file.close()
         self.path.unlink(missing_ok=True)
 
-    def _write_buffer(self) -> None:
-        self._write(self._buffer)
-        self._buffer = bytearray()
-
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
+    def _write(self) -> None:
+        data: bytearray | memoryview = self._short
+        if self._pieces:
+            size = self.position - self._written
+            if size > len(self._joined):
+                self._joined = np.empty(size, np.uint8)
+            pieces = [np.frombuffer(piece, np.uint8) for piece in (*self._pieces, self._short)]
+            data = self._joined[:size].data
+            np.concatenate(pieces, out=self._joined[:size])  # releases the interpreter lock
         self._file.write(data)
         self._hash.update(data)
+        self._pieces, self._short, self._written = [], bytearray(), self.position
 
 
 def _header(name: str, size: int) -> bytes:

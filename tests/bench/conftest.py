@@ -9,7 +9,8 @@ from shardwave.bench.harness.scope import Scope
 from shardwave.bench.harness.timing import Plan
 from shardwave.bench.search_quality import curves
 from shardwave.search.space import space_for
-from shardwave.shards.build.writer import Row, write_set
+from shardwave.shards.build.writer import write_set
+from shardwave.shards.format.shard_writer import Row
 
 ONCE = Plan(minimum=1, maximum=1, warmup=0, seconds=0, limit=60)
 

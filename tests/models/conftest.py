@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.shards.build.writer import Row, write_set
+from shardwave.shards.build.writer import write_set
+from shardwave.shards.format.shard_writer import Row
 
 CLASSES = ["bell", "rain", "saw"]
 CLIPS = 12  # per class and set

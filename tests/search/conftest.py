@@ -71,7 +71,8 @@ def feature_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
 
     from shardwave.preprocess.config import SpectrogramConfig
-    from shardwave.shards.build.writer import Row, write_set
+    from shardwave.shards.build.writer import write_set
+    from shardwave.shards.format.shard_writer import Row
 
     out, rng, classes = (
         tmp_path_factory.mktemp("sets") / "features",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from shardwave.shards.format import tar_writer
 from shardwave.shards.format.tar_writer import TarWriter
 
 SIZES = [0, 1, 511, 512, 513, 70_000, 2_000_000]
@@ -31,6 +32,26 @@ def test_the_standard_library_reads_it(tmp_path: Path) -> None:
         for i, member in enumerate(members):
             file = archive.extractfile(member)
             assert file is not None and file.read() == bytes([i]) * SIZES[i]
+
+
+@pytest.mark.parametrize("most", [1, 1_000_000, 1 << 30])
+@pytest.mark.parametrize("every", [1, 3])
+def test_bytes_do_not_depend_on_flushes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, most: int
+) -> None:
+    places = write(tmp_path / "a.tar")
+    monkeypatch.setattr(tar_writer, "_MOST", most)
+    writer = TarWriter(tmp_path / "b.tar")
+    for i, size in enumerate(SIZES):
+        content = bytes([i]) * (size - size // 3)
+        assert writer.add(f"key_{i}.npy", content, bytes([i]) * (size // 3)) == places[i]
+        if i % every == 0:
+            writer.flush()
+    assert writer.close() == (
+        (tmp_path / "b.tar").stat().st_size,
+        blake3((tmp_path / "a.tar").read_bytes()).hexdigest(),
+    )
+    assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
 
 
 def test_headers_are_those_of_the_standard_library(tmp_path: Path) -> None:

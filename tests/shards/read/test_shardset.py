@@ -17,9 +17,10 @@ import pytest
 
 from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, UsageError
-from shardwave.shards.build.writer import Row, write_set
+from shardwave.shards.build.writer import write_set
 from shardwave.shards.format import manifest
 from shardwave.shards.format.index import Index
+from shardwave.shards.format.shard_writer import Row
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
 from tests.shards.conftest import CONFIG
