@@ -13,7 +13,7 @@ import tomllib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +23,9 @@ from shardwave.common.messages import say
 from shardwave.common.printable import PLAIN_SIGNS, printable, write_line
 from shardwave.common.progress import heartbeat
 from shardwave.common.redact import mask_url, redact, redact_values
+
+if TYPE_CHECKING:
+    from shardwave.models.runs.records import SplitKnowledge
 
 _log = logging.getLogger("shardwave.cli")
 T = TypeVar("T")
@@ -172,7 +175,9 @@ def _shown(values: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str] | None = None) -> None:
+def show_scores(
+    scores: Mapping[str, float | None], selected: str, remarks: dict[str, str] | None = None
+) -> None:
     """Print scores as a table; * marks the score that selects the epoch.
 
     Args:
@@ -182,22 +187,15 @@ def show_scores(scores: dict[str, float], selected: str, remarks: dict[str, str]
     """
     write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
     for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
-        cells = [f"{100 * scores[f'{name}_{metric}']:8.1f} %" for metric in ("accuracy", "recall", "f1")]
+        values = [scores[f"{name}_{metric}"] for metric in ("accuracy", "recall", "f1")]
+        cells = ["       -  " if value is None else f"{100 * value:8.1f} %" for value in values]
         split = name.removesuffix("_slice_mean").removesuffix("_full")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
         mark = "* " if name.endswith(selected) else "  "
         write_line(f"{name.replace('_', ' ', 1):20}{mark}{''.join(cells)}{remark}")
 
 
-class SplitUse(TypedDict):
-    """Use of the clips of a split by a run."""
-
-    kind: str
-    clips: int
-    trained: int | None  # clips that were trained on; None if unknown
-
-
-def kind_of(split: SplitUse) -> str:
+def kind_of(split: SplitKnowledge) -> str:
     """Return the purpose of a split in a run, as text.
 
     Args:

@@ -191,7 +191,7 @@ class Training(NamedTuple):
         from shardwave.models.training.train import train
 
         config = defaults(self.model, **{**self.options, "folds": "all"})
-        return train(self.shard_set, config, self.out, resume=True, command="accuracy")
+        return dict(train(self.shard_set, config, self.out, resume=True, command="accuracy"))
 
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:

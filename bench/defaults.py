@@ -190,6 +190,7 @@ def _possible(path: Path, setting: Settings) -> bool:
 def _train(path: Path, roles: Any, config: TrainConfig) -> float:
     """Validation accuracy of the last epoch, of the score that matches the training view."""
     from shardwave.models.data.training_data import TrainingData
+    from shardwave.models.runs.records import score
     from shardwave.models.training.fit import fit
     from shardwave.search.fused import mlp
     from shardwave.search.objective import fusable
@@ -198,7 +199,7 @@ def _train(path: Path, roles: Any, config: TrainConfig) -> float:
         config = dataclasses.replace(config, device="cpu")
     data = TrainingData(path, config, roles)
     result = (mlp.fit if fusable(config) else fit)(data, config)
-    return float(result.history[-1][f"val_{data.selected}_accuracy"])
+    return score(result.history[-1], f"val_{data.selected}_accuracy")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -41,6 +41,7 @@ def demo(
         The path of the report, the seconds by step, and the validation accuracy by run.
     """
     import shardwave.bench.report.page
+    from shardwave.models.runs.records import RunResult
     from shardwave.models.runs.result import read as read_result
     from shardwave.models.training.config import defaults
     from shardwave.models.training.train import train
@@ -63,7 +64,7 @@ def demo(
         seconds[name] = round(time.perf_counter() - start, 2)
         return result
 
-    def run(name: str, description: str, work: Callable[..., Mapping[str, Any]]) -> None:
+    def run(name: str, description: str, work: Callable[..., RunResult]) -> None:
         folder = out / "runs" / name
         started = (folder / "result.json").exists()
         if started and (result := read_result(folder))["state"] == "COMPLETE":
@@ -71,11 +72,10 @@ def demo(
         else:
             result = step(name, description, lambda: work(folder, resume=started))
         selected = result["selected_by"]
-        value = (
-            result["best"]["value"] if "best" in result else result["scores"].get(f"val_{selected}_accuracy")
-        )
-        scores[name] = value
-        say(f"  validation accuracy {100 * value:.1f} % ({selected})")
+        best = result.get("best")
+        value = best["value"] if best else result["scores"].get(f"val_{selected}_accuracy")
+        scores[name] = float("nan") if value is None else value
+        say(f"  validation accuracy {100 * scores[name]:.1f} % ({selected})")
 
     audio = out / "audio" if data is None else Path(data)
     if data is None:

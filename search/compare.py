@@ -19,9 +19,9 @@ class ComparedSearch(TypedDict):
     run: str
     model: str
     backend: str
-    sampler: str
-    scheduler: str
-    jobs: int
+    sampler: str | None
+    scheduler: str | None
+    jobs: int | None
     state: str
     best: BestTrial | None
     epochs: Epochs

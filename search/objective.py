@@ -203,7 +203,7 @@ class Progress:
         Returns:
             Whether the training must stop.
         """
-        rank = (value, -scores.get("val_loss", 0.0))
+        rank = (value, -(scores.get("val_loss") or 0.0))
         if self._best is None or rank > self._best:
             self._best = rank
             best = {name: score for name, score in scores.items() if isinstance(score, float)}

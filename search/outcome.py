@@ -195,7 +195,7 @@ def draw(out: Path, result: RunResult, trials: Sequence[Trial], space: Space) ->
         chosen = f"{title}, trial {best['trial']}"
         training_figures.curves(
             out / "curves.png",
-            [dict(entry) for entry in result["history"]],
+            result["history"],
             result["selected_by"],
             result["best_epoch"],
             chosen,

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.progress import bar
@@ -16,7 +16,7 @@ from shardwave.common.redact import mask_url
 from shardwave.models.data.splits import resolve
 from shardwave.models.runs import clip_table
 from shardwave.models.runs.records import RunResult
-from shardwave.models.runs.result import Result, open_run
+from shardwave.models.runs.result import Result, earlier_seconds, open_run
 from shardwave.models.training.config import field_of
 from shardwave.models.training.interruption import sigterm_as_interrupt
 from shardwave.search import outcome
@@ -72,15 +72,15 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "folds": folds._asdict(),
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
-            "started": (earlier or {}).get("started", time.time()),
-            "seconds": (earlier or {}).get("seconds", {}),
+            "started": time.time() if earlier is None else earlier.get("started", time.time()),
+            "seconds": {} if earlier is None else earlier.get("seconds", {}),
         }
         if earlier is not None:
             _check_same(earlier, fields)
             clip_table.check_same_set(earlier, out, shard_set, field_of(training))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
-                return cast(RunResult, earlier)
-        earlier_seconds = fields["seconds"].get("total", 0.0)
+                return earlier
+        seconds_before = earlier_seconds(earlier)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.fuses())
         fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
@@ -96,19 +96,19 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
                     dataclasses.replace(objective, config=on_gpu) if budget.gpus_per_trial else objective
                 )
                 searched = backend.run(trained, space, budget, config.seed, log)
-            result.fields |= outcome.summary(
-                searched.trials, budget, earlier_seconds + time.perf_counter() - started
-            )
+            total = seconds_before + time.perf_counter() - started
+            result.add(outcome.summary(searched.trials, budget, total))
             if searched.state == "FAILED":
                 raise ShardwaveError(f"{searched.error}; see {out / 'trials.jsonl'}")
-            result.fields |= outcome.best_run(
-                objective, searched, out, retrain=searched.state == "COMPLETE", score_test=bool(folds.test)
+            complete = searched.state == "COMPLETE"
+            result.add(
+                outcome.best_run(objective, searched, out, retrain=complete, score_test=bool(folds.test))
             )
-            outcome.draw(out, cast(RunResult, result.fields), searched.trials, space)
-            result.fields["seconds"]["total"] = earlier_seconds + time.perf_counter() - started
+            outcome.draw(out, result.fields, searched.trials, space)
+            result.fields["seconds"]["total"] = seconds_before + time.perf_counter() - started
             if searched.state == "INTERRUPTED":
                 raise KeyboardInterrupt
-        return cast(RunResult, result.fields)
+        return result.fields
 
 
 class Progress:
@@ -150,7 +150,7 @@ def _plain(config: SearchConfig) -> dict[str, object]:
     return {**plain, "storage": config.storage and mask_url(config.storage)}
 
 
-def _check_same(earlier: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _check_same(earlier: RunResult, fields: dict[str, Any]) -> None:
     """Raise UsageError if the settings or the space of a resumed search have changed."""
     if earlier.get("command") != "search":
         raise UsageError(

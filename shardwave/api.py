@@ -18,7 +18,7 @@ from shardwave.shards.build.options import BuildOptions
 if TYPE_CHECKING:
     from shardwave.models.networks.registry import Factory
     from shardwave.models.runs.checkpoint import Trained
-    from shardwave.models.runs.records import RunResult
+    from shardwave.models.runs.records import Evaluation, RunResult
     from shardwave.preprocess.engines.base import Engine
     from shardwave.search.space import Dimension
     from shardwave.shards.format.manifest import Manifest
@@ -230,7 +230,7 @@ def train(
     from shardwave.models.training.train import train
 
     name = model if isinstance(model, str) else register(model)
-    return train(shard_set, defaults(name, network_options=dict(params or {}), **options), out, resume=resume)  # type: ignore[return-value]
+    return train(shard_set, defaults(name, network_options=dict(params or {}), **options), out, resume=resume)
 
 
 def audit(
@@ -263,7 +263,7 @@ def audit(
 
 def evaluate(
     run: Path | str, shard_set: Path | str, *, splits: Sequence[str] | None = None, device: str = "auto"
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score the model of a run on a shard set.
 
     Args:

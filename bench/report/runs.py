@@ -21,7 +21,7 @@ from shardwave.bench.report.blocks import (
 )
 from shardwave.bench.report.records import environment
 
-Result = dict[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
+Result = Mapping[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
 LEARNING = "training (while learning)"  # scores of training steps, with augmentation and dropout
 PARTS = {"train": "train (while learning)", "val": "validation", "test": "test"}
 VIEWS = ("full", "slice_mean")
@@ -41,7 +41,7 @@ def sections(runs: Sequence[tuple[str, Path]]) -> tuple[list[str], list[tuple[st
     """
     from shardwave.models.runs.result import read
 
-    results = [(name, folder, read(folder)) for name, folder in runs]
+    results: list[tuple[str, Path, Result]] = [(name, folder, read(folder)) for name, folder in runs]
     searches = {name: folder for name, folder, result in results if "overhead" in result.get("seconds", {})}
     named: list[tuple[str, Sequence[Block]]] = []
     if len(searches) > 1:

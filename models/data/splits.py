@@ -33,6 +33,9 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
             last).
         test_fold: Fold that is held out, or None.
 
+    Returns:
+        The splits of each role.
+
     Raises:
         UsageError: The set has no such folds, has folds and none is given, or leaves no split for training.
     """
@@ -41,7 +44,8 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
         for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
             if value is not None:
                 raise UsageError(
-                    f"{option} {value}: the shard set has the splits {', '.join(splits)}, no folds: remove the option"
+                    f"{option} {value}: the shard set has the splits {', '.join(splits)}, no folds: "
+                    "remove the option"
                 )
         for name, remedy in (
             ("train", "build it from labelled audio"),

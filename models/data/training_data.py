@@ -19,6 +19,7 @@ from shardwave.models.networks.base import Inputs, standardisation
 from shardwave.models.networks.build import build_model
 from shardwave.models.networks.registry import find
 from shardwave.models.networks.vgg16 import Vgg16Backbone
+from shardwave.models.runs.records import BackboneCost, SelectedScore, Settings
 from shardwave.models.training.config import TrainConfig, field_of
 from shardwave.models.training.learner import VIEW_SCORES, Batch, Learner
 from shardwave.shards.format.layout import located
@@ -55,7 +56,7 @@ class TrainingData:
             raise UsageError(f"{path} has fewer than two classes: build the set from labelled audio")
         self.set = self.source
         self.frozen: Vgg16Backbone | None = None
-        self.backbone_cost: dict[str, Any] | None = None
+        self.backbone_cost: BackboneCost | None = None
         if config.model == "vgg16":
             from shardwave.models.networks import backbone
 
@@ -75,7 +76,8 @@ class TrainingData:
             )
         if self.train.cls.min() < 0:
             raise UsageError(
-                f"{path}: {int((self.train.cls < 0).sum())} training samples have no label: build the set with labels for them"
+                f"{path}: {int((self.train.cls < 0).sum())} training samples have no label: "
+                "build the set with labels for them"
             )
         self.val = self._evaluation(self.roles.val)
         mean, std = self._statistics(shape)
@@ -88,7 +90,7 @@ class TrainingData:
         )
 
     @property
-    def spectrogram(self) -> dict[str, Any] | None:
+    def spectrogram(self) -> Settings | None:
         """Fields of `SpectrogramConfig` of the set; None if the set was not built from audio alone."""
         return None if self.source.config is None else dataclasses.asdict(self.source.config)
 
@@ -106,7 +108,8 @@ class TrainingData:
         """
         if config.batch_size % world_size:
             raise UsageError(
-                f"batch_size must be a multiple of the {world_size} devices of all nodes, got {config.batch_size}"
+                f"batch_size must be a multiple of the {world_size} devices of all nodes, "
+                f"got {config.batch_size}"
             )
         is_full = full_samples(self.set, self.roles.train) if self.train_view == "both" else None
         size = config.batch_size // world_size
@@ -117,7 +120,16 @@ class TrainingData:
         return [self.evaluation_batches(view, rank, world_size) for view in self.val.values()]
 
     def evaluation_batches(self, view: View, rank: int = 0, world_size: int = 1) -> Batches:
-        """Return batches of a view, with each sample once, in the order of the shards."""
+        """Return batches of a view, with each sample once, in the order of the shards.
+
+        Args:
+            view: View to read.
+            rank: Index of this process.
+            world_size: Number of processes that share the samples.
+
+        Returns:
+            Batches of about 4 million values (see `evaluation_size`).
+        """
         return self._batches(view, evaluation_size(self.inputs.shape), rank, world_size)
 
     def _batches(self, view: View, batch_size: int, rank: int, world_size: int, **options: Any) -> Batches:
@@ -153,7 +165,7 @@ class TrainingData:
             return batch
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
 
-    def _choose_views(self, config: TrainConfig) -> tuple[str, str]:
+    def _choose_views(self, config: TrainConfig) -> tuple[str, SelectedScore]:
         """Return the training view and the score that selects the epoch."""
         sliced = all(
             self._has(name, "slice") for name in (*self.roles.train, *self.roles.val, *self.roles.test)
@@ -165,16 +177,15 @@ class TrainingData:
         )
         if train_view != "full" and not sliced:
             raise UsageError(
-                f"train_view {train_view}: the shard set has no slices: use --train-view full, or build it with --slices"
+                f"train_view {train_view}: the shard set has no slices: "
+                "use --train-view full, or build it with --slices"
             )
-        selected = (
-            config.select_by
-            if config.select_by != "auto"
-            else ("full" if train_view == "full" else "slice_mean")
-        )
+        use_full = config.select_by == "full" or (config.select_by == "auto" and train_view == "full")
+        selected: SelectedScore = "full" if use_full else "slice_mean"
         if selected == "slice_mean" and not sliced:
             raise UsageError(
-                "select_by slice_mean: the shard set has no slices: use --select-by full, or build it with --slices"
+                "select_by slice_mean: the shard set has no slices: "
+                "use --select-by full, or build it with --slices"
             )
         return train_view, selected
 
@@ -190,7 +201,8 @@ class TrainingData:
         }
         if splits and not any(len(view) and (view.cls >= 0).any() for view in views.values()):
             raise UsageError(
-                f"{self.path}: split {', '.join(splits)} has no labelled samples to score: build it with labels"
+                f"{self.path}: split {', '.join(splits)} has no labelled samples to score: "
+                "build it with labels"
             )
         return views
 
@@ -204,7 +216,8 @@ class TrainingData:
             ).double()
             if not bool(torch.isfinite(values).all()):
                 raise ShardwaveError(
-                    f"{self.path}: the features have NaN or infinite values: correct the table, or build the set again"
+                    f"{self.path}: the features have NaN or infinite values: "
+                    "correct the table, or build the set again"
                 )
             mean, std = standardisation(values)
             return mean.float(), std.float()

@@ -75,6 +75,12 @@ def write_predictions(
 
     The columns are `PREDICTION_COLUMNS`; one column per class if `probabilities` is true; `start` and `end`,
     in seconds, if a clip is a segment of a file.
+
+    Args:
+        path: File to write; its folder is created if it does not exist.
+        rows: Clips, in the order of the lines.
+        classes: Names of the classes of the model, in the order of the probabilities.
+        probabilities: Whether to write the columns of the classes.
     """
     more = (ClipRow.formatted, classes) if probabilities else (lambda row: [], ())
     _write(path, rows, classes, *more)
@@ -124,6 +130,11 @@ def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) ->
 
     The columns are `ERROR_COLUMNS`, and `start` and `end`, in seconds, if a clip is a segment of a file. A
     label that is not a class of the model has the probability 0.
+
+    Args:
+        path: File to write; its folder is created if it does not exist.
+        rows: Misclassified clips (see `misclassified`).
+        classes: Names of the classes of the model, in the order of the probabilities.
     """
     index = {name: i for i, name in enumerate(classes)}
 
@@ -181,6 +192,12 @@ def join_held_out(runs: Sequence[Path], out: Path) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a UTF-8 CSV file with LF line ends, atomically; creates the folder if it does not exist."""
+    """Write a UTF-8 CSV file with LF line ends, atomically.
+
+    Args:
+        path: File to write; its folder is created if it does not exist.
+        header: Names of the columns.
+        rows: Cells of each line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, csv_bytes([header, *rows]))

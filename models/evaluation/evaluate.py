@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from shardwave.common.messages import say
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import evaluation_size, field_shape, resolve_device
 from shardwave.models.evaluation import clip_csv
-from shardwave.models.evaluation.metrics import ClipPredictions, PredictionAccumulator, add_scores
+from shardwave.models.evaluation.metrics import ClipPredictions, PredictionAccumulator, ScoreSet, add_scores
 from shardwave.models.runs import checkpoint, clip_table
 from shardwave.models.runs.clip_table import config_differences, some
+from shardwave.models.runs.records import ClassScores, Evaluation, Matrix, Scores, SplitKind, SplitKnowledge
 from shardwave.models.training.learner import SCORE_VIEWS, VIEW_SCORES
 from shardwave.models.training.precision import DTYPES, autocast
 from shardwave.shards.format import manifest
@@ -25,16 +26,17 @@ from shardwave.shards.format.layout import is_url
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet
 
+T = TypeVar("T")
 # Kind of a split by its role in the run; splits without a role are "new"
-KINDS = {"train": "trained", "val": "validation", "test": "test"}
+KINDS: dict[str, SplitKind] = {"train": "trained", "val": "validation", "test": "test"}
 
 
 class SplitScores(NamedTuple):
     """Scores and predictions of one split."""
 
-    scores: dict[str, float]  # {split}_{score}_{accuracy,recall,f1}
-    per_class: dict[str, Any]
-    confusion: dict[str, Any]
+    scores: Scores  # {split}_{score}_{accuracy,recall,f1}
+    per_class: dict[str, ClassScores]  # by split and score, for example "test_full"
+    confusion: dict[str, Matrix]  # by split and score
     predictions: dict[str, ClipPredictions]  # by view, unlabelled clips included
 
 
@@ -80,6 +82,9 @@ def score(
         field: As for `predictions`.
         device: As for `predictions`.
         precision: As for `predictions`.
+
+    Returns:
+        The scores and the predictions of each view, the latter with unlabelled clips.
     """
     return _scored(
         {view: predictions(network, batches, field, device, precision) for view, batches in views.items()},
@@ -88,14 +93,13 @@ def score(
 
 
 def _scored(predicted: dict[str, ClipPredictions], split: str) -> SplitScores:
-    values: dict[str, Any] = {"per_class": {}, "confusion": {}}
+    values = ScoreSet()
     for view, clips in predicted.items():
         labelled = clips.label >= 0
         add_scores(
             values, f"{split}_{VIEW_SCORES[view]}", ClipPredictions(*(column[labelled] for column in clips))
         )
-    per_class, confusion = values.pop("per_class"), values.pop("confusion")
-    return SplitScores(values, per_class, confusion, predicted)
+    return SplitScores(values.scores, values.per_class, values.confusion, predicted)
 
 
 def evaluate(
@@ -104,7 +108,7 @@ def evaluate(
     splits: Sequence[str] | None = None,
     device: str = "auto",
     errors: Path | str | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Score the checkpoint of a run on each split of a shard set.
 
     Each split gets a kind, which states how the run used its clips: "trained", "validation", "test", "new",
@@ -143,7 +147,7 @@ def evaluate(
     scored: dict[str, SplitScores] = {}
     rows: list[clip_csv.ClipRow] = []
     known = _KnownClips(run, trained, shard_set)
-    kinds: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, SplitKnowledge] = {}
     for name in names:
         views = open_views(shard_set, (name,), trained.field, where)
         if not any((batches.view.cls >= 0).any() for batches in views.values()):
@@ -173,12 +177,15 @@ def evaluate(
         "classes": trained.classes,
         "selected_by": trained.selected,
         "splits": kinds,
-        **{
-            name: {key: value for result in scored.values() for key, value in getattr(result, name).items()}
-            for name in ("scores", "per_class", "confusion")
-        },
+        "scores": _merged(result.scores for result in scored.values()),
+        "per_class": _merged(result.per_class for result in scored.values()),
+        "confusion": _merged(result.confusion for result in scored.values()),
         "errors": str(errors_path),
     }
+
+
+def _merged(parts: Iterable[dict[str, T]]) -> dict[str, T]:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 class _KnownClips:
@@ -191,21 +198,23 @@ class _KnownClips:
         table = clip_table.read(run)
         self._trained = None if table is None else np.unique(table.of(trained.splits["train"]))
 
-    def describe(self, split: str) -> tuple[dict[str, Any], set[int]]:
+    def describe(self, split: str) -> tuple[SplitKnowledge, set[int]]:
         """Return the kind and counts of a split, and the numbers of its clips that were trained on."""
         numbers, digests = clip_table.digests(self._set, split, self._field)
         role = self._roles.get(split) if self._same else None
         if role == "train":
             is_trained = np.ones(len(numbers), bool)
         elif self._trained is None:
-            kind = KINDS[role] if role else "new" if self._same else "unknown"
-            return {"kind": kind, "clips": len(numbers), "trained": None}, set()
+            unread: SplitKind = "new" if self._same else "unknown"
+            return {"kind": KINDS.get(role or "", unread), "clips": len(numbers), "trained": None}, set()
         else:
             is_trained = np.isin(digests, self._trained)
-        kind = (
-            KINDS[role] if role else "trained" if is_trained.all() else "mixed" if is_trained.any() else "new"
-        )
-        entry = {"kind": kind, "clips": len(numbers), "trained": int(is_trained.sum())}
+        by_content: SplitKind = "trained" if is_trained.all() else "mixed" if is_trained.any() else "new"
+        entry: SplitKnowledge = {
+            "kind": KINDS.get(role or "", by_content),
+            "clips": len(numbers),
+            "trained": int(is_trained.sum()),
+        }
         return entry, set(numbers[is_trained].tolist())
 
 
@@ -229,6 +238,12 @@ def open_views(
 ) -> dict[str, Batches]:
     """Open batches of each view that all given splits have.
 
+    Args:
+        shard_set: Set to read.
+        splits: Names of the splits, which are read one after another.
+        field: Array field of the samples.
+        device: Device that the batches will be moved to; for a GPU they lie in page-locked memory.
+
     Returns:
         Batches by view ("full", "slice"), in the order of the shards.
 
@@ -243,7 +258,8 @@ def open_views(
             views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(
-            f"{shard_set.location}: no samples in split {', '.join(splits)}; it has {', '.join(shard_set.splits)}"
+            f"{shard_set.location}: no samples in split {', '.join(splits)}; "
+            f"it has {', '.join(shard_set.splits)}"
         )
     return views
 
@@ -271,5 +287,5 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return some([str(each) for each in value]) if isinstance(value, list) else str(value)

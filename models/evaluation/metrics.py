@@ -8,11 +8,14 @@ scikit-learn's.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from shardwave.models.runs.records import ClassScores, Matrix, Scores
 
 
 class ClipPredictions(NamedTuple):
@@ -58,10 +61,13 @@ class PredictionAccumulator:
             labelled: Whether to exclude unlabelled clips.
             local: Whether to use only the samples of this process, instead of those of all processes of the
                 training.
+
+        Returns:
+            One row per clip.
         """
         columns = [torch.cat(column).cpu().numpy() for column in zip(*self.parts, strict=True)]
         if not local and torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            gathered: list[list[np.ndarray]] = [[]] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, columns)
             columns = [np.concatenate(column) for column in zip(*gathered, strict=True)]
         probabilities, clip, label, is_full = columns
@@ -78,6 +84,9 @@ def by_clip(clip: np.ndarray, label: np.ndarray, probabilities: np.ndarray) -> C
         clip: Clip number of each sample, int64 [samples].
         label: Class index of each sample, int64 [samples].
         probabilities: [samples, classes].
+
+    Returns:
+        One row per clip, with the mean of the probabilities of its samples.
     """
     numbers, first, group = np.unique(clip, return_index=True, return_inverse=True)
     sums = np.zeros((len(numbers), probabilities.shape[1]))
@@ -85,14 +94,28 @@ def by_clip(clip: np.ndarray, label: np.ndarray, probabilities: np.ndarray) -> C
     return ClipPredictions(numbers, label[first], sums / np.bincount(group, minlength=len(numbers))[:, None])
 
 
-def add_scores(values: dict[str, Any], name: str, predictions: ClipPredictions) -> None:
+@dataclasses.dataclass(frozen=True)
+class ScoreSet:
+    """Scores of one or several splits and views.
+
+    Args:
+        scores: Losses and scores by name, for example "val_full_accuracy".
+        per_class: Scores of each class, by split and score, for example "val_full".
+        confusion: Number of clips [true class, predicted class], by split and score.
+    """
+
+    scores: Scores = dataclasses.field(default_factory=dict)
+    per_class: dict[str, ClassScores] = dataclasses.field(default_factory=dict)
+    confusion: dict[str, Matrix] = dataclasses.field(default_factory=dict)
+
+
+def add_scores(values: ScoreSet, name: str, predictions: ClipPredictions) -> None:
     """Add the scores of labelled clips to `values`.
 
     Args:
-        values: Receives {name}_accuracy, {name}_recall and {name}_f1, the latter two weighted by the number
-            of clips of each class; in `values["per_class"][name]`, precision, recall, f1 and support of each
-            class (0 for a class without clips or predictions); in `values["confusion"][name]`, the matrix
-            [true class, predicted class].
+        values: Receives the scores {name}_accuracy, {name}_recall and {name}_f1, the latter two weighted by
+            the number of clips of each class; the scores of each class, 0 for a class without clips or
+            predictions; and the confusion matrix.
         name: Split and score, for example "val_full".
         predictions: Predictions of labelled clips.
     """
@@ -100,17 +123,17 @@ def add_scores(values: dict[str, Any], name: str, predictions: ClipPredictions) 
     cells = predictions.label * classes + predictions.probabilities.argmax(1)
     matrix = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
     hits, support, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    class_scores = {
-        "precision": hits / np.maximum(predicted, 1),
-        "recall": hits / np.maximum(support, 1),
-        "f1": 2 * hits / np.maximum(support + predicted, 1),
-        "support": support,
+    recall, f1 = hits / np.maximum(support, 1), 2 * hits / np.maximum(support + predicted, 1)
+    values.scores[f"{name}_accuracy"] = float(hits.sum() / support.sum())
+    for score, column in (("recall", recall), ("f1", f1)):
+        values.scores[f"{name}_{score}"] = float(np.average(column, weights=support))
+    values.per_class[name] = {
+        "precision": (hits / np.maximum(predicted, 1)).tolist(),
+        "recall": recall.tolist(),
+        "f1": f1.tolist(),
+        "support": support.tolist(),
     }
-    values[f"{name}_accuracy"] = float(hits.sum() / support.sum())
-    for score in ("recall", "f1"):
-        values[f"{name}_{score}"] = float(np.average(class_scores[score], weights=support))
-    values["per_class"][name] = {key: column.tolist() for key, column in class_scores.items()}
-    values["confusion"][name] = matrix.tolist()
+    values.confusion[name] = matrix.tolist()
 
 
 def loss(predictions: ClipPredictions) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from shardwave.common.errors import ShardwaveError, TooManyBadInputs, UsageError
 from shardwave.common.messages import muted, say
@@ -28,6 +28,16 @@ from shardwave.shards.sources.class_folders import audio_files
 from shardwave.shards.storage import scratch
 
 
+class PredictSummary(TypedDict):
+    """Return value of `predict`."""
+
+    command: str
+    run: str  # run folder
+    out: str  # CSV file
+    clips: int  # number of predicted clips
+    bad: list[QuarantineEntry]  # files that cannot be used, with the reasons
+
+
 def predict(
     run: Path | str,
     audio_or_set: Path | str,
@@ -37,7 +47,7 @@ def predict(
     workers: int | None = None,
     max_bad_fraction: float = 0.05,
     splits: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> PredictSummary:
     """Predict the classes of audio files or of the clips of a shard set, and write them to a CSV file.
 
     For audio the columns are `id` (path relative to the folder) and `class`. For a shard set they are `path`,
@@ -57,7 +67,7 @@ def predict(
         splits: Splits of the shard set to predict; all by default.
 
     Returns:
-        A summary: `command`, `run`, `out`, `clips` (number of predicted clips) and `bad` (quarantined files).
+        A summary, without the predictions.
 
     Raises:
         TooManyBadInputs: The fraction of files that cannot be used exceeds `max_bad_fraction`. The CSV is
@@ -127,7 +137,8 @@ def predict_clips(
         raise UsageError(f"--split {splits[0]}: {path} is audio, which has no splits; remove the option")
     if trained.spectrogram is None:
         raise UsageError(
-            f"the run {run} was trained on a table of features: give a shard set built with --table instead of {path}"
+            f"the run {run} was trained on a table of features: "
+            f"give a shard set built with --table instead of {path}"
         )
     audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
@@ -161,7 +172,8 @@ def _predicted(
         views = open_views(shard_set, (name,), trained.field, resolved)
         if view not in views:
             raise ShardwaveError(
-                f"split {name} of {shard_set.location} has no {view} view, which the run was selected by: build the set with it"
+                f"split {name} of {shard_set.location} has no {view} view, "
+                "which selected the epoch of the run: build the set with it"
             )
         predicted = predictions(
             trained.network, views[view], trained.field, resolved, trained.config.precision

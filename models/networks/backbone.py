@@ -17,6 +17,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.models.networks.base import channels_last
 from shardwave.models.networks.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
+from shardwave.models.runs.records import BackboneCost
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.precision import autocast
 from shardwave.shards.build.writer import write_array_set
@@ -66,11 +67,13 @@ def _downloaded() -> dict[str, Tensor]:
     from torchvision.models import VGG16_Weights
 
     try:
-        return VGG16_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
+        state: dict[str, Tensor] = VGG16_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise ShardwaveError(
-            f"the weights of VGG16 are not in torchvision's cache and cannot be downloaded ({error}): {_REMEDY}"
+            f"the weights of VGG16 are not in torchvision's cache and cannot be downloaded ({error}): "
+            f"{_REMEDY}"
         ) from None
+    return state
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
@@ -91,7 +94,7 @@ def _from_file(path: Path) -> dict[str, Tensor]:
 
 def derived_set(
     source: ShardSet, backbone: Vgg16Backbone, precision: str, device: torch.device
-) -> tuple[ShardSet, dict[str, Any]]:
+) -> tuple[ShardSet, BackboneCost]:
     """Open the derived set of the outputs of the frozen part, `SET.vgg16-<hash>` beside `source`.
 
     The set is computed if it does not exist. The hash covers the set id of `source`, the weights and the
@@ -104,7 +107,7 @@ def derived_set(
         device: Device that computes the outputs.
 
     Returns:
-        The derived set, and the cost: `seconds`, `samples`, and `cached`, whether the set existed before.
+        The derived set and its cost.
 
     Raises:
         ShardwaveError: The folder of `source` is not writable.
@@ -172,7 +175,8 @@ class Outputs:
             with torch.inference_mode(), autocast(self.precision, self.device):
                 self._batch = self.backbone(torch.from_numpy(images).to(self.device)).half().cpu().numpy()
             self._start = start
-        return self._batch[row - start]
+        values: np.ndarray = self._batch[row - start]
+        return values
 
 
 def join(head: nn.Module, state: dict[str, Tensor]) -> Vgg16:

@@ -69,7 +69,8 @@ class Network(nn.Module):
 
     def logits(self, prepared: Tensor) -> Tensor:
         """Map a batch as returned by `prepare` to logits [batch, classes]."""
-        return self.body(prepared)
+        logits: Tensor = self.body(prepared)
+        return logits
 
     def forward(self, batch: Tensor) -> Tensor:
         """Map a raw batch to logits [batch, classes]."""
@@ -83,6 +84,9 @@ def perceptron(width: int, config: TrainConfig, classes: int) -> nn.Sequential:
         width: Size of the input.
         config: Training settings; each of the `hidden_layers` has `hidden_size` units, ReLU and `dropout`.
         classes: Size of the output.
+
+    Returns:
+        A module without softmax; its output is [batch, classes].
     """
     layers: list[nn.Module] = []
     for _ in range(config.hidden_layers):

@@ -57,6 +57,7 @@ class OwnNetwork(Network):
         if tuple(logits.shape) != (2, inputs.classes):
             expected = f"[batch, {inputs.classes}]"
             raise UsageError(
-                f"{config.model} must map [batch, {', '.join(map(str, shape))}] to {expected}, got {list(logits.shape)}"
+                f"{config.model} must map [batch, {', '.join(map(str, shape))}] to {expected}, "
+                f"got {list(logits.shape)}"
             )
         self.body.train()

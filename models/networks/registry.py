@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,8 @@ NETWORKS: dict[str, NetworkSpec] = {
         field="features.npy",
         train_view="full",
         defaults={
-            "epochs": 60, "batch_size": 64, "hidden_size": 512, "dropout": 0.5, "learning_rate": 2e-3, "weight_decay": 0.05,
-            "label_smoothing": 0.1, "schedule": "one-cycle",
+            "epochs": 60, "batch_size": 64, "hidden_size": 512, "dropout": 0.5, "learning_rate": 2e-3,
+            "weight_decay": 0.05, "label_smoothing": 0.1, "schedule": "one-cycle",
         },
         unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS),
     ),
@@ -59,14 +60,16 @@ NETWORKS: dict[str, NetworkSpec] = {
             "ema_decay": 0.98, "schedule": "one-cycle",
         },
     ),
-    "vgg16": NetworkSpec("shardwave.models.networks.vgg16:Vgg16Head", unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)),
+    "vgg16": NetworkSpec(
+        "shardwave.models.networks.vgg16:Vgg16Head", unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)
+    ),
     "cnn-plus": NetworkSpec(
         "shardwave.models.networks.cnn_plus:CnnPlus",
         train_view="full",
         defaults={
-            "epochs": 100, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3, "weight_decay": 0.05,
-            "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True, "frequency_mask": 0.125, "time_mask": 0.1875,
-            "ema_decay": 0.98, "schedule": "one-cycle",
+            "epochs": 100, "conv1_kernel": 3, "conv1_channels": 32, "dropout": 0.2, "learning_rate": 3e-3,
+            "weight_decay": 0.05, "label_smoothing": 0.1, "mixup": 0.3, "time_shift": True,
+            "frequency_mask": 0.125, "time_mask": 0.1875, "ema_decay": 0.98, "schedule": "one-cycle",
         },
         unused=("hidden_size", "hidden_layers", "conv2_kernel", "conv2_channels"),
     ),
@@ -102,7 +105,8 @@ def find(name: str) -> NetworkSpec:
         raise UsageError(f"model must be one of {', '.join(names())}, got {name}")
     if not isinstance(spec, NetworkSpec):
         raise UsageError(
-            f"entry point {name} of group shardwave.networks must refer to a NetworkSpec, got {type(spec).__name__}"
+            f"entry point {name} of group shardwave.networks must refer to a NetworkSpec, "
+            f"got {type(spec).__name__}"
         )
     return spec
 
@@ -136,9 +140,7 @@ def imported(name: str) -> Callable[..., Any]:
         return _registered[name]
     module, _, path = name.partition(":")
     try:
-        value: Any = importlib.import_module(module)
-        for part in path.split("."):
-            value = getattr(value, part)
+        value: Callable[..., Any] = operator.attrgetter(path)(importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"the network {name} cannot be imported ({error}): pass the function to shardwave.load_model"

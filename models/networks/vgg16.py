@@ -93,4 +93,5 @@ class Vgg16(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Map images, uint8 [batch, frequency, time], to logits [batch, classes]."""
-        return self.head(self.backbone(batch))
+        logits: Tensor = self.head(self.backbone(batch))
+        return logits

@@ -15,7 +15,7 @@ from shardwave.common import regular_file, typed
 from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
 from shardwave.models.networks.base import Inputs
 from shardwave.models.networks.vgg16 import Vgg16
-from shardwave.models.runs.records import Checkpoint, LastCheckpoint
+from shardwave.models.runs.records import Checkpoint, CheckpointMetadata, LastCheckpoint, Settings
 from shardwave.models.training.config import TrainConfig
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.storage import atomic
@@ -53,8 +53,8 @@ class Trained:
     classes: list[str]
     set_id: str
     fingerprint: str
-    set_config: dict[str, Any] | None
-    spectrogram: dict[str, Any] | None
+    set_config: Settings | None
+    spectrogram: Settings | None
     splits: dict[str, list[str]]
     selected: str
     epoch: int
@@ -66,7 +66,7 @@ class Trained:
 
 
 def save(
-    path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, metadata: dict[str, Any]
+    path: Path, weights: dict[str, Tensor], inputs: Inputs, config: TrainConfig, metadata: CheckpointMetadata
 ) -> None:
     """Write a checkpoint, atomically.
 
@@ -77,7 +77,7 @@ def save(
         config: Training settings.
         metadata: Return value of `describe`.
     """
-    content = {
+    content: Checkpoint = {
         "format": FORMAT,
         "model": config.model,
         "config": dataclasses.asdict(config),
@@ -88,7 +88,7 @@ def save(
     write(path, content)
 
 
-def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
+def describe(data: TrainingData, epoch: int) -> CheckpointMetadata:
     """Return the metadata of a checkpoint.
 
     Args:
@@ -96,10 +96,9 @@ def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
         epoch: Number of the epoch, from 1.
 
     Returns:
-        The fields of `Checkpoint` that describe the set, the roles of its splits and the epoch, and the state
-        dict of the frozen part for vgg16.
+        The metadata; for vgg16 with the state dict of the frozen part.
     """
-    return {
+    metadata: CheckpointMetadata = {
         "classes": list(data.source.classes),
         "set_id": data.source.set_id,
         "fingerprint": data.source.fingerprint,
@@ -108,19 +107,21 @@ def describe(data: TrainingData, epoch: int) -> dict[str, Any]:
         "splits": {role: list(names) for role, names in data.roles._asdict().items()},
         "selected": data.selected,
         "epoch": epoch,
-        **({"backbone": data.frozen.state_dict()} if data.frozen else {}),
     }
+    if data.frozen is not None:
+        metadata["backbone"] = data.frozen.state_dict()
+    return metadata
 
 
-def write(path: Path, content: Any) -> None:
+def write(path: Path, content: object) -> None:
     """Write `content` with `torch.save`, atomically."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     atomic.write_bytes(path, buffer.getbuffer())
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read the content of a checkpoint.
+def read(path: Path) -> Any:
+    """Read the content of a checkpoint, which is not checked.
 
     Raises:
         UsageError: The file does not exist.
@@ -130,7 +131,8 @@ def read(path: Path) -> dict[str, Any]:
         folds = sorted(path.parent.glob(f"fold*/{path.name}"))
         if folds:
             raise UsageError(
-                f"{path.parent} is a cross-validation: give the run folder of one fold, such as {folds[0].parent}"
+                f"{path.parent} is a cross-validation: "
+                f"give the run folder of one fold, such as {folds[0].parent}"
             )
         raise UsageError(
             f"{path.parent} has no {path.name}: give a run folder with at least one finished epoch"
@@ -140,7 +142,8 @@ def read(path: Path) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the errors of torch.load have no common base class
         raise ShardwaveError(
-            f"{path} is damaged, or not a checkpoint ({type(error).__name__}): train again, or restore the file"
+            f"{path} is damaged, or not a checkpoint ({type(error).__name__}): "
+            "train again, or restore the file"
         ) from error
     return content
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.models.runs.records import RunResult, Settings
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
 from shardwave.shards.storage.atomic import write_bytes
@@ -89,7 +90,16 @@ def _clip_table(location: str, set_id: str, field: str) -> ClipTable:
 
 
 def digests(shard_set: ShardSet, split: str, field: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the clip numbers of a split (int64 [clips]) and the digests of the clips (uint64 [clips])."""
+    """Compute the digests of the clips of a split, as a `ClipTable` holds them.
+
+    Args:
+        shard_set: Set of the clips.
+        split: Name of the split.
+        field: Array field from which the digests are computed.
+
+    Returns:
+        The clip numbers, int64 [clips], and the digests, uint64 [clips].
+    """
     view, rows = _clips(shard_set, split)
     return view.clip[rows], _digests(view, rows, field)
 
@@ -136,12 +146,15 @@ def read(folder: Path) -> ClipTable | None:
     return ClipTable(digest, cls, split, splits.tolist())
 
 
-def set_fields(shard_set: ShardSet, table: ClipTable | None = None) -> dict[str, Any]:
+def set_fields(shard_set: ShardSet, table: ClipTable | None = None) -> Settings:
     """Return the fields of result.json that identify a shard set.
 
     Args:
         shard_set: Set on which the run is started.
         table: Table of its clips; adds `clips`, the number of clips by split.
+
+    Returns:
+        Some of the fields of `RunResult`.
     """
     return {
         "set": shard_set.location,
@@ -153,7 +166,7 @@ def set_fields(shard_set: ShardSet, table: ClipTable | None = None) -> dict[str,
     }
 
 
-def check_same_set(earlier: Mapping[str, Any], run: Path, shard_set: ShardSet, field: str) -> None:
+def check_same_set(earlier: RunResult, run: Path, shard_set: ShardSet, field: str) -> None:
     """Raise UsageError, which lists the differences, if a resumed run was started on another set.
 
     Args:
@@ -164,12 +177,13 @@ def check_same_set(earlier: Mapping[str, Any], run: Path, shard_set: ShardSet, f
     """
     if earlier["set_id"] != shard_set.set_id:
         raise UsageError(
-            f"--resume: the run was started on another set (set id {earlier['set_id']}, {shard_set.location} has "
-            f"{shard_set.set_id}): {_differences(earlier, run, shard_set, field)}; use the earlier set, or another --out"
+            f"--resume: the run was started on another set (set id {earlier['set_id']}, {shard_set.location} "
+            f"has {shard_set.set_id}): {_differences(earlier, run, shard_set, field)}; "
+            "use the earlier set, or another --out"
         )
 
 
-def _differences(earlier: Mapping[str, Any], run: Path, shard_set: ShardSet, field: str) -> str:
+def _differences(earlier: RunResult, run: Path, shard_set: ShardSet, field: str) -> str:
     """Describe the differences between the set of an earlier run and `shard_set`."""
     before, now = earlier["classes"], list(shard_set.classes)
     differences = [f"classes were {some(before)}, now {some(now)}"] if before != now else []
@@ -194,7 +208,8 @@ def _clip_differences(
     common = _common(old.digest.tolist(), new.digest.tolist())
     if common < len(old) or common < len(new):
         differences.append(
-            f"{len(old) - common} of {len(old)} clips are missing or have other content, {len(new) - common} are new"
+            f"{len(old) - common} of {len(old)} clips are missing or have other content, "
+            f"{len(new) - common} are new"
         )
     for text, before, now in (
         ("have other labels", _names(old.cls, old_classes), _names(new.cls, new_classes)),

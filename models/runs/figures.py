@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from shardwave.common.printable import one_line
+from shardwave.models.runs.records import HistoryEntry
+from shardwave.models.runs.records import score as score_of
 from shardwave.shards.figures import prepare, save
 
 prepare()  # fonts for class names in any script
@@ -19,7 +22,7 @@ _SPLITS = (("train", "training (while learning)", "#0072B2"), ("val", "validatio
 
 
 def curves(
-    path: Path, history: list[dict[str, Any]], selected: str, best_epoch: int | None, title: str
+    path: Path, history: list[HistoryEntry], selected: str, best_epoch: int | None, title: str
 ) -> None:
     """Draw accuracy, recall and F1, and loss over the epochs, for training and validation.
 
@@ -67,7 +70,7 @@ def curves(
     save(figure, path, dpi=110)
 
 
-def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str, title: str) -> None:
+def folds(path: Path, histories: dict[int, list[HistoryEntry]], selected: str, title: str) -> None:
     """Draw the accuracy over the epochs for each fold of a cross-validation, and the means over the folds.
 
     Args:
@@ -80,7 +83,7 @@ def folds(path: Path, histories: dict[int, list[dict[str, Any]]], selected: str,
     axes = figure.subplots()
     for split, name, colour in _SPLITS:
         rows = [
-            [entry.get(f"{split}_{selected}_accuracy", float("nan")) for entry in history]
+            [score_of(entry, f"{split}_{selected}_accuracy") for entry in history]
             for history in histories.values()
         ]
         epochs = range(1, 1 + min(map(len, rows)))
@@ -128,14 +131,13 @@ def confusion(path: Path, matrix: list[list[int]], classes: list[str], title: st
     save(figure, path, dpi=110)
 
 
-def _has_score(history: list[dict[str, Any]], split: str, score: str) -> bool:
+def _has_score(history: list[HistoryEntry], split: str, score: str) -> bool:
     return any(f"{split}_{score}_accuracy" in entry for entry in history)
 
 
 def _line(
-    axes: Any, epochs: list[int], history: list[dict[str, Any]], key: str, colour: str, line: str, label: str
+    axes: Axes, epochs: list[int], history: list[HistoryEntry], key: str, colour: str, line: str, label: str
 ) -> None:
-    values = [entry.get(key) for entry in history]
-    if any(value is not None for value in values):
-        numbers = [float("nan") if value is None else value for value in values]
-        axes.plot(epochs, numbers, line, color=colour, marker="." if len(epochs) < 30 else None, label=label)
+    values = [score_of(entry, key) for entry in history]
+    if not all(map(math.isnan, values)):
+        axes.plot(epochs, values, line, color=colour, marker="." if len(epochs) < 30 else None, label=label)

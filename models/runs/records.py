@@ -2,30 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from torch import Tensor
 
 from shardwave.common import typed
 
-Scores = dict[str, float | None]  # None stands for NaN
+Scores = dict[str, float]  # by name, `{split}_{score}_{metric}` or `{split}_loss`
+StoredScores = dict[str, float | None]  # in a file: None stands for NaN
 Matrix = list[list[typed.Count]]  # [true class, predicted class]
+Settings = dict[
+    str, Any
+]  # JSON object whose fields depend on the model, the set or the library that wrote it
+SelectedScore = Literal["full", "slice_mean"]
+SplitKind = Literal["trained", "validation", "test", "new", "mixed", "unknown"]
+
+
+class ClassScores(TypedDict):
+    """Scores of each class, in the order of the classes."""
+
+    precision: list[float]
+    recall: list[float]
+    f1: list[float]
+    support: list[typed.Count]  # clips of the class
 
 
 class HistoryEntry(TypedDict):
-    """Scores of one epoch; it also has fields named `{split}_{score}_{metric}`."""
+    """Scores of one epoch. It also has the fields of `Scores`, which `score` reads."""
 
     epoch: typed.Count
     train_loss: float | None
-    per_class: NotRequired[dict[str, Any]]
+    val_loss: NotRequired[float | None]
+    per_class: NotRequired[dict[str, ClassScores]]
     confusion: NotRequired[dict[str, Matrix]]
+
+
+def score(entry: HistoryEntry, name: str) -> float:
+    """Return the score `name` of an epoch, NaN if it is missing or None."""
+    fields: Mapping[str, object] = entry
+    value = fields.get(name)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def scores(entry: HistoryEntry) -> Scores:
+    """Return all losses and scores of an epoch by name."""
+    return {
+        name: float(value)
+        for name, value in entry.items()
+        if name != "epoch" and isinstance(value, int | float)
+    }
+
+
+class BackboneCost(TypedDict):
+    """Cost of the outputs of a frozen network."""
+
+    seconds: float
+    samples: typed.Count
+    cached: bool  # whether the outputs were computed before
+
+
+class Seconds(TypedDict):
+    """Wall times of a run, in seconds."""
+
+    total: NotRequired[float]
+    step: NotRequired[float]
+    validation: NotRequired[float]
+    data_wait: NotRequired[float]
+    save: NotRequired[float]
+    overhead: NotRequired[float]
+    backbone: NotRequired[BackboneCost]
+
+
+class FoldChoice(TypedDict):
+    """Training that selected the number of epochs for a test fold."""
+
+    scores: StoredScores
+    history: NotRequired[list[HistoryEntry]]
+
+
+class FoldEntry(TypedDict):
+    """Result of one test fold of a cross-validation."""
+
+    fold: typed.Count
+    val_fold: typed.Count
+    epochs: typed.Count
+    scores: StoredScores
+    confusion: NotRequired[dict[str, Matrix]]
+    choice: FoldChoice
+    parameters: typed.Count
+    threads: typed.Count
+    seconds: Seconds
 
 
 class BestTrial(TypedDict):
     """Best trial of a search."""
 
     trial: typed.Count
-    params: dict[str, Any]
+    params: Settings
     value: float
     epoch: typed.Count
 
@@ -43,30 +117,31 @@ class RunResult(TypedDict):
     format: str
     command: str
     state: Literal["RUNNING", "COMPLETE", "INTERRUPTED", "FAILED"]
-    environment: dict[str, Any]
+    environment: Settings
     error: NotRequired[str | None]
     model: NotRequired[str]
-    params: NotRequired[dict[str, Any] | None]
+    params: NotRequired[Settings | None]
     seed: NotRequired[int]
-    config: NotRequired[dict[str, Any]]
+    config: NotRequired[Settings]
     set: NotRequired[str]
     fingerprint: NotRequired[str]
     set_id: NotRequired[str]
-    set_config: NotRequired[dict[str, Any] | None]
+    set_config: NotRequired[Settings | None]
     clips: NotRequired[dict[str, typed.Count]]
     classes: NotRequired[list[str]]
-    folds: NotRequired[dict[str, Any] | list[typed.Count]]
+    folds: NotRequired[dict[str, list[str]] | list[typed.Count]]  # splits by role, or all folds
     selected_by: NotRequired[str]
     best_epoch: NotRequired[typed.Count | None]
-    scores: NotRequired[Scores]
-    spread: NotRequired[Scores]
-    per_class: NotRequired[dict[str, Any]]
+    scores: NotRequired[StoredScores]
+    spread: NotRequired[StoredScores]
+    per_class: NotRequired[dict[str, ClassScores]]
     confusion: NotRequired[dict[str, Matrix]]
     history: NotRequired[list[HistoryEntry]]
-    per_fold: NotRequired[list[dict[str, Any]]]
+    per_fold: NotRequired[list[FoldEntry]]
     parameters: NotRequired[typed.Count]
-    seconds: NotRequired[dict[str, float | dict[str, Any] | None]]
-    space: NotRequired[dict[str, Any]]
+    threads: NotRequired[typed.Count]
+    seconds: NotRequired[Seconds]
+    space: NotRequired[Settings]
     backend: NotRequired[str]
     sampler: NotRequired[str | None]
     scheduler: NotRequired[str | None]
@@ -78,6 +153,31 @@ class RunResult(TypedDict):
     epochs: NotRequired[Epochs]
 
 
+class SplitKnowledge(TypedDict):
+    """Purpose for which a run used the clips of a split."""
+
+    kind: SplitKind
+    clips: typed.Count
+    trained: typed.Count | None  # clips that were trained on; None if unknown
+
+
+class Evaluation(TypedDict):
+    """Return value of `evaluate`."""
+
+    command: str
+    run: str
+    set: str
+    set_id: str
+    model: str
+    classes: list[str]
+    selected_by: str
+    splits: dict[str, SplitKnowledge]
+    scores: Scores
+    per_class: dict[str, ClassScores]
+    confusion: dict[str, Matrix]
+    errors: str
+
+
 class CheckpointInputs(TypedDict):
     """Input and output of the network of a checkpoint."""
 
@@ -86,23 +186,28 @@ class CheckpointInputs(TypedDict):
     classes: Annotated[int, typed.Range(1, 1 << 20)]
 
 
-class Checkpoint(TypedDict):
+class CheckpointMetadata(TypedDict):
+    """Fields of checkpoint.ckpt that describe the set, the roles of its splits and the epoch."""
+
+    classes: list[str]
+    fingerprint: str
+    set_id: str
+    set_config: Settings | None
+    splits: dict[str, list[str]]
+    spectrogram: Settings | None
+    selected: SelectedScore
+    epoch: typed.Count
+    backbone: NotRequired[dict[str, Tensor]]
+
+
+class Checkpoint(CheckpointMetadata):
     """Content of checkpoint.ckpt."""
 
     format: str
     model: str
-    config: dict[str, Any]
+    config: Settings
     inputs: CheckpointInputs
     state_dict: dict[str, Tensor]
-    classes: list[str]
-    fingerprint: str
-    set_id: str
-    set_config: dict[str, Any] | None
-    splits: dict[str, list[str]]
-    spectrogram: dict[str, Any] | None
-    selected: Literal["full", "slice_mean"]
-    epoch: typed.Count
-    backbone: NotRequired[dict[str, Tensor]]
 
 
 class LastCheckpoint(TypedDict):
@@ -111,7 +216,7 @@ class LastCheckpoint(TypedDict):
     epoch: typed.Count
     global_step: typed.Count
     state_dict: dict[str, Tensor]
-    loops: dict[str, Any]
-    callbacks: dict[str, Any]
+    loops: Settings
+    callbacks: Settings
     optimizer_states: list[Any]
     lr_schedulers: list[Any]

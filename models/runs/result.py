@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from shardwave.common import regular_file, typed
 from shardwave.common.environment import environment
@@ -36,12 +36,8 @@ class Result:
 
     def __init__(self, folder: Path, command: str, writes: bool = True, **fields: Any) -> None:
         self.folder, self.writes = folder, writes
-        self.fields: dict[str, Any] = {
-            "format": FORMAT,
-            "command": command,
-            "state": "RUNNING",
-            "error": None,
-        } | fields
+        start = {"format": FORMAT, "command": command, "state": "RUNNING", "error": None}
+        self.fields = cast(RunResult, start | fields)
 
     def __enter__(self) -> Result:
         self.fields["environment"] = environment()
@@ -56,9 +52,13 @@ class Result:
         else:
             self.update(state="FAILED", error=f"{error}" or kind.__name__)
 
+    def add(self, fields: Mapping[str, Any]) -> None:
+        """Set fields of `RunResult` without writing the file."""
+        self.fields = cast(RunResult, {**self.fields, **fields})
+
     def update(self, **fields: Any) -> None:
-        """Set fields and write the file."""
-        self.fields |= fields
+        """Set fields of `RunResult` and write the file."""
+        self.add(fields)
         self.write()
 
     def write(self) -> None:
@@ -73,7 +73,7 @@ class Result:
 
 
 @contextlib.contextmanager
-def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
+def open_run(folder: Path, resume: bool) -> Iterator[RunResult | None]:
     """Create and lock a run folder, inside a `with` block.
 
     The system releases the lock of a killed process. Temporary files of killed processes are removed.
@@ -101,7 +101,8 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
         earlier = read(folder) if (folder / RESULT).exists() else None
         if earlier is not None and not resume:
             raise UsageError(
-                f"{folder} already holds a run ({earlier['state']}): use --resume to continue it, or another --out"
+                f"{folder} already holds a run ({earlier['state']}): "
+                "use --resume to continue it, or another --out"
             )
         for path in [*folder.glob(".*.tmp"), *folder.glob("kept/.*.tmp")]:
             path.unlink(missing_ok=True)
@@ -110,7 +111,7 @@ def open_run(folder: Path, resume: bool) -> Iterator[dict[str, Any] | None]:
         lock.release()
 
 
-def read(folder: Path | str) -> dict[str, Any]:
+def read(folder: Path | str) -> RunResult:
     """Read result.json of a run folder.
 
     Raises:
@@ -131,10 +132,15 @@ def read(folder: Path | str) -> dict[str, Any]:
         raise UsageError(
             f"{path} has format {typed.shown(version)}, not {FORMAT}: it was written by another version"
         )
-    return dict(typed.check(result, RunResult, path, "restore it, or run again into another folder"))
+    return typed.check(result, RunResult, path, "restore it, or run again into another folder")
 
 
-def _lines(fields: dict[str, Any]) -> str:
+def earlier_seconds(earlier: RunResult | None) -> float:
+    """Return the wall time of the earlier attempts of a resumed run, in seconds; 0 without any."""
+    return 0.0 if earlier is None else earlier.get("seconds", {}).get("total", 0.0)
+
+
+def _lines(fields: Mapping[str, object]) -> str:
     """Format JSON with one line per field and per entry of a list of records (history, per_fold)."""
     rows = []
     for name, value in fields.items():

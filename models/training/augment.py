@@ -27,7 +27,8 @@ def mask(images: Tensor, axis: int, widest: float) -> Tensor:
     """
     from torchaudio.functional import mask_along_axis_iid  # imported late: most models do not use masks
 
-    return mask_along_axis_iid(images, int(widest * images.shape[axis]) + 1, 0.0, axis)
+    masked: Tensor = mask_along_axis_iid(images, int(widest * images.shape[axis]) + 1, 0.0, axis)
+    return masked
 
 
 def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,8 +18,8 @@ SCHEDULES = ("none", "one-cycle")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
 MODEL_FIELDS = (
-    "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel", "conv1_channels",
-    "conv2_channels", "hidden_layers",
+    "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
+    "conv1_channels", "conv2_channels", "hidden_layers",
 )  # fmt: skip
 REGULARISERS = (
     "label_smoothing",
@@ -131,7 +131,8 @@ class TrainConfig:
         find(self.model)
         if ":" not in self.model and (self.field or self.network_options):
             raise UsageError(
-                f"field and network_options apply to own networks only, not to model {self.model}: remove them"
+                f"field and network_options apply to own networks only, not to model {self.model}: "
+                "remove them"
             )
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"

@@ -16,6 +16,7 @@ from shardwave.models.data.splits import folds, following, resolve, retraining
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
+from shardwave.models.runs.records import FoldEntry, HistoryEntry, RunResult, Seconds, StoredScores, score
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.recorder import SAVE_SECONDS
 from shardwave.models.training.run import check_same, run, run_fields
@@ -30,7 +31,7 @@ def cross_validate(
     resume: bool = False,
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train and test a model once per fold, and write the mean scores.
 
     For each fold k of n, a first training without fold k validates on fold k mod n + 1 and selects the number
@@ -69,7 +70,7 @@ def cross_validate(
         table = clip_table.clip_table(data.source, data.field)
         with result.Result(out, command, **run_fields(data, config, table) | {"folds": present}) as record:
             table.write(out)
-            per_fold: list[dict[str, Any]] = []
+            per_fold: list[FoldEntry] = []
             for fold in present:
                 per_fold.append(
                     _fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds)
@@ -85,13 +86,8 @@ def cross_validate(
                 name: np.sum([entry["confusion"][name] for entry in per_fold], axis=0).tolist()
                 for name in per_fold[0]["confusion"]
             }
-            seconds = {
-                name: sum(entry["seconds"][name] for entry in per_fold)
-                for name in ("step", "validation", "data_wait")
-            }
-            seconds["total"] = (
-                time.perf_counter() - begin + (earlier or {}).get("seconds", {}).get("total", 0.0)
-            )
+            seconds = _sum(*(entry["seconds"] for entry in per_fold))
+            seconds["total"] = time.perf_counter() - begin + result.earlier_seconds(earlier)
             record.fields |= {
                 "scores": _over(per_fold, np.mean),
                 "spread": _over(per_fold, np.std),
@@ -104,7 +100,8 @@ def cross_validate(
                 [out / f"fold{fold}" / clip_csv.ERRORS for fold in present], out / clip_csv.ERRORS
             )
             clip_csv.join_held_out([out / f"fold{fold}" for fold in present], out)
-            title = f"{config.model} on {Path(set_path).name}, {len(present)} folds, {figures.NAMES[data.selected]}"
+            title = f"{config.model} on {Path(set_path).name}, {len(present)} folds"
+            title += f", {figures.NAMES[data.selected]}"
             figures.confusion(
                 out / "confusion.png", confusion[f"test_{data.selected}"], list(data.source.classes), title
             )
@@ -128,7 +125,7 @@ def _fold(
     out: Path,
     resume: bool,
     save_seconds: float,
-) -> dict[str, Any]:
+) -> FoldEntry:
     """Select the number of epochs for a test fold, train again, and return the entry of `per_fold`."""
     names = [f"fold{number}" for number in present]
     choice_config = _choice_config(config, fold)
@@ -158,14 +155,21 @@ def _fold(
         "choice": {"scores": choice["scores"], "history": choice["history"]},
         "parameters": tested["parameters"],
         "threads": tested["threads"],
-        "seconds": {
-            name: choice["seconds"][name] + tested["seconds"][name]
-            for name in ("total", "step", "validation", "data_wait")
-        },
+        "seconds": _sum(choice["seconds"], tested["seconds"]),
     }
 
 
-def enough_epochs(history: list[dict[str, Any]], selected: str) -> int:
+def _sum(*parts: Seconds) -> Seconds:
+    """Add the times that all trainings have."""
+    return {
+        "total": sum(part["total"] for part in parts),
+        "step": sum(part["step"] for part in parts),
+        "validation": sum(part["validation"] for part in parts),
+        "data_wait": sum(part["data_wait"] for part in parts),
+    }
+
+
+def enough_epochs(history: list[HistoryEntry], selected: str) -> int:
     """Return the last epoch whose validation accuracy is within one standard error of the best one.
 
     This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3). Differences below the standard
@@ -180,13 +184,13 @@ def enough_epochs(history: list[dict[str, Any]], selected: str) -> int:
     Returns:
         The number of epochs, from 1.
     """
-    accuracy = np.array([entry[f"val_{selected}_accuracy"] for entry in history])
+    accuracy = np.array([score(entry, f"val_{selected}_accuracy") for entry in history])
     clips = np.sum(history[0]["confusion"][f"val_{selected}"])
     best = accuracy.max()
     return int(np.flatnonzero(accuracy >= best - np.sqrt(best * (1 - best) / clips))[-1]) + 1
 
 
-def _over(per_fold: list[dict[str, Any]], statistic: Callable[..., Any]) -> dict[str, float]:
+def _over(per_fold: list[FoldEntry], statistic: Callable[..., Any]) -> StoredScores:
     """Apply `statistic` over the folds to the test scores and to the first trainings' validation scores."""
     rows = [
         {name: value for name, value in entry["scores"].items() if name.startswith("test_")}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from shardwave.common.errors import UsageError
 from shardwave.models.data.training_data import TrainingData
+from shardwave.models.runs.records import HistoryEntry, score
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.history import History
 from shardwave.models.training.learner import Learner
@@ -22,7 +23,14 @@ from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.models.training.precision import DTYPES, autocast
 from shardwave.models.training.threads import limit_threads, useful_threads
 
-Report = Callable[[int, float, dict[str, Any]], bool | None]
+
+class EpochReport(HistoryEntry):
+    """Scores of an epoch, as in the history, with the wall times since the start of the training."""
+
+    seconds: dict[str, float]  # total, step, validation, data_wait
+
+
+Report = Callable[[int, float, EpochReport], bool | None]
 # float16 needs the loss scaling of a Trainer
 PRECISIONS = tuple(name for name in DTYPES if not name.startswith("16"))
 
@@ -30,7 +38,7 @@ PRECISIONS = tuple(name for name in DTYPES if not name.startswith("16"))
 class FitResult(NamedTuple):
     """Result of a training."""
 
-    history: list[dict[str, Any]]  # one entry per epoch, as in result.json
+    history: list[HistoryEntry]  # one entry per epoch, as in result.json
     best_epoch: int
     value: float  # validation accuracy (selected score) of the best epoch; NaN without validation
     state_dict: dict[str, Tensor]  # network of the best epoch, on the CPU
@@ -126,15 +134,20 @@ def run_epochs(
         if history.add(values):
             best = learner.weights()
         entry = history.entries[-1]
-        value = entry.get(history.metric, float("nan"))
-        if report is not None and report(epoch + 1, value, {**entry, "seconds": dict(seconds)}):
+        described = cast(EpochReport, {**entry, "seconds": dict(seconds)})
+        if report is not None and report(epoch + 1, score(entry, history.metric), described):
             break
     assert history.best is not None
     value = float("nan") if history.value is None else history.value
     return FitResult(history.entries, history.best["epoch"], value, best, seconds)
 
 
-def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+def take_step(
+    learner: Learner,
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None,
+) -> None:
     """Update the weights from the loss of one batch.
 
     Args:
@@ -144,7 +157,7 @@ def take_step(learner: Learner, loss: Tensor, optimizer: torch.optim.Optimizer, 
         schedule: Learning rate schedule, stepped once; None for a constant rate.
     """
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
     if schedule is not None:
         schedule.step()

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TypedDict, cast
 
 from shardwave.common.errors import ShardwaveError
+from shardwave.models.evaluation.metrics import ScoreSet
+from shardwave.models.runs.records import HistoryEntry, score, scores
 
 _log = logging.getLogger(__name__)
+
+
+class HistoryState(TypedDict):
+    """State of a `History` in a checkpoint."""
+
+    entries: list[HistoryEntry]
+    best: int | None  # number of the best epoch
 
 
 class History:
@@ -23,8 +32,8 @@ class History:
 
     def __init__(self, selected: str) -> None:
         self.selected = selected
-        self.entries: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
+        self.entries: list[HistoryEntry] = []
+        self.best: HistoryEntry | None = None
 
     @property
     def metric(self) -> str:
@@ -39,9 +48,9 @@ class History:
     @property
     def value(self) -> float | None:
         """Validation accuracy of the best epoch; None without validation."""
-        return None if self.best is None else self.best.get(self.metric)
+        return None if self.best is None or self.metric not in self.best else score(self.best, self.metric)
 
-    def add(self, values: dict[str, Any]) -> bool:
+    def add(self, values: ScoreSet) -> bool:
         """Append the scores of an epoch.
 
         Args:
@@ -53,30 +62,30 @@ class History:
         Raises:
             ShardwaveError: The training loss is infinite or NaN.
         """
-        entry = {"epoch": len(self.entries) + 1, **values}
-        if not math.isfinite(entry["train_loss"]):
+        loss, epoch = values.scores["train_loss"], len(self.entries) + 1
+        parts = {"per_class": values.per_class, "confusion": values.confusion}
+        entry = cast(HistoryEntry, {"epoch": epoch, **values.scores, **parts})
+        if not math.isfinite(loss):
             raise ShardwaveError(
-                f"the training loss became {entry['train_loss']} in epoch {entry['epoch']}: "
+                f"the training loss became {loss} in epoch {epoch}: "
                 "lower --learning-rate, or use --precision 32-true"
             )
         self.entries.append(entry)
         better = self.best is None or self.metric not in entry or self._rank(entry) > self._rank(self.best)
         if better:
             self.best = entry
-        numbers = ", ".join(
-            f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, int | float)
-        )
-        _log.debug("%s%s", numbers, ", the best so far" if better else "")
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in scores(entry).items())
+        _log.debug("epoch %d: %s%s", epoch, numbers, ", the best so far" if better else "")
         return better
 
-    def _rank(self, entry: dict[str, Any]) -> tuple[float, float]:
-        return entry[self.metric], -entry["val_loss"]
+    def _rank(self, entry: HistoryEntry) -> tuple[float, float]:
+        return score(entry, self.metric), -score(entry, "val_loss")
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> HistoryState:
         """Return the state for a checkpoint."""
         return {"entries": self.entries, "best": self.best_epoch}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: HistoryState) -> None:
         """Restore a state that `state` returned."""
         self.entries = list(state["entries"])
         self.best = next((entry for entry in self.entries if entry["epoch"] == state["best"]), None)

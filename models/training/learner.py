@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,14 @@ VIEW_SCORES = {"full": "full", "slice": "slice_mean"}
 SCORE_VIEWS = {score: view for view, score in VIEW_SCORES.items()}
 
 Batch = dict[str, Tensor]
+
+
+class LearnerState(TypedDict):
+    """State of an unfinished epoch."""
+
+    steps: int  # since the start of training
+    losses: list[Tensor]  # of the steps of the epoch, scalars
+    trained: list[tuple[Tensor, Tensor, Tensor, Tensor]]  # see `metrics.PredictionAccumulator.parts`
 
 
 class Learner(nn.Module):
@@ -168,16 +176,15 @@ class Learner(nn.Module):
 
     # Scores of an epoch, after its training and validation
 
-    def epoch_scores(self) -> dict[str, Any]:
+    def epoch_scores(self) -> metrics.ScoreSet:
         """Compute the scores of the epoch and reset the collected predictions.
 
         The training scores are those of the training steps, with augmentation, dropout and changing weights.
 
         Returns:
-            Losses and scores by name, for example "val_full_accuracy"; "per_class" and "confusion" by split
-            and score.
+            The scores, with the losses "train_loss" and, after a validation, "val_loss".
         """
-        values: dict[str, Any] = {"train_loss": self._mean_loss(), "per_class": {}, "confusion": {}}
+        values = metrics.ScoreSet({"train_loss": self._mean_loss()})
         for view in ("full", "slice") if self.train_view == "both" else (self.train_view,):
             full = view == "full" if self.train_view == "both" else None
             metrics.add_scores(values, f"train_{VIEW_SCORES[view]}", self.trained.by_clip(full))
@@ -185,7 +192,7 @@ class Learner(nn.Module):
             predictions = accumulator.by_clip()
             metrics.add_scores(values, f"val_{VIEW_SCORES[view]}", predictions)
             if VIEW_SCORES[view] == self.selected:
-                values["val_loss"] = metrics.loss(predictions)
+                values.scores["val_loss"] = metrics.loss(predictions)
         self.reset_epoch()
         return values
 
@@ -204,10 +211,10 @@ class Learner(nn.Module):
 
     # State of an unfinished epoch, which a checkpoint stores beside the weights
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> LearnerState:
         """Return the number of steps and the collected losses and predictions, for a checkpoint."""
         return {"steps": self.steps, "losses": self.losses, "trained": self.trained.parts}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: LearnerState) -> None:
         """Restore a state that `state` returned."""
         self.steps, self.losses, self.trained.parts = state["steps"], state["losses"], state["trained"]

@@ -14,6 +14,7 @@ from shardwave.common.progress import bar
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.runs import checkpoint
+from shardwave.models.runs.records import Seconds, score
 from shardwave.models.runs.result import Result
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.history import History
@@ -54,7 +55,7 @@ class Recorder(pl.Callback):
         self.history, self.result, self.data, self.config = History(data.selected), result, data, config
         self.epochs, self.save_seconds, self.title = config.stop_after or config.epochs, save_seconds, title
         self.interruption, self._announced, self._begin = Interruption(), False, begin
-        self.seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
+        self.seconds: Seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
         self.best: dict[str, Tensor] | None = None
         self._step = self._validation = self._waited = 0.0
         self._saved, self._save_cost = time.perf_counter(), 0.0
@@ -113,7 +114,8 @@ class Recorder(pl.Callback):
         if self.interruption.requested and self.result.writes and not self._announced:
             self._announced = True
             say(
-                "interrupted: the state is saved after the validation of this epoch; Ctrl-C again stops at once"
+                "interrupted: the state is saved after the validation of this epoch; "
+                "Ctrl-C again stops at once"
             )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -151,7 +153,8 @@ class Recorder(pl.Callback):
         epoch = f"epoch {entry['epoch']}/{self.epochs}"
         if value is None:
             return epoch
-        return f"{epoch}, validation {entry[self.history.metric]:.1%}, best {value:.1%} at {self.history.best_epoch}"
+        accuracy = score(entry, self.history.metric)
+        return f"{epoch}, validation {accuracy:.1%}, best {value:.1%} at {self.history.best_epoch}"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the progress bar and save the state."""
@@ -201,7 +204,7 @@ class Recorder(pl.Callback):
         self.history.restore(state_dict["history"])
         if self.result.writes:
             say(f"{self.result.folder}: resuming after {len(self.history.entries)} of {self.epochs} epochs")
-        self.seconds = dict(state_dict["seconds"])
+        self.seconds = state_dict["seconds"]
 
 
 def _batches(trainer: pl.Trainer) -> Batches:

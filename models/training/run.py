@@ -25,6 +25,7 @@ from shardwave.models.evaluation.metrics import ClipPredictions
 from shardwave.models.networks.base import parameters
 from shardwave.models.runs import checkpoint, clip_table, result
 from shardwave.models.runs.checkpoint import write as write_checkpoint
+from shardwave.models.runs.records import RunResult, Settings, scores
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.learner import SCORE_VIEWS, Learner
 from shardwave.models.training.lightning_module import Classifier
@@ -45,7 +46,7 @@ def run(
     save_seconds: float,
     title: str | None = None,
     draw_figures: bool = True,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train once with Lightning's Trainer and write a run folder.
 
     If several processes train together, only the first one locks and writes the run folder.
@@ -77,13 +78,12 @@ def run(
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":
                 return earlier
-        begin = time.perf_counter() - (earlier or {}).get("seconds", {}).get(
-            "total", 0.0
-        )  # includes earlier attempts
+        begin = time.perf_counter() - result.earlier_seconds(earlier)
         table = clip_table.clip_table(data.source, data.field) if primary else None
-        saved = {}  # shown by the result until the saved state is read
+        saved: Settings = {}  # shown by the result until the saved state is read
         if earlier is not None and (out / LAST).exists():
-            saved = {name: earlier[name] for name in ("history", "best_epoch", "seconds") if name in earlier}
+            kept = ("history", "best_epoch", "seconds")
+            saved = {name: value for name, value in earlier.items() if name in kept}
         with result.Result(
             out, command, writes=primary, **run_fields(data, config, table), **saved
         ) as record:
@@ -101,18 +101,16 @@ def run(
             clip_csv.write_held_out(out / clip_csv.PREDICTIONS, held_out, trained.classes)
             errors = clip_csv.misclassified(held_out, trained.classes)
             clip_csv.write_errors(out / clip_csv.ERRORS, errors, trained.classes)
-            scores = {
-                name: value for name, value in best.items() if name not in ("epoch", "per_class", "confusion")
-            }
+            if data.backbone_cost is not None:
+                recorder.seconds["backbone"] = data.backbone_cost
             record.fields |= {
                 "best_epoch": best["epoch"],
-                "scores": scores | test.scores,
+                "scores": {**scores(best), **test.scores},
                 "per_class": best["per_class"] | test.per_class,
                 "confusion": best["confusion"] | test.confusion,
                 "history": recorder.history.entries,
                 "parameters": parameters(learner.network),
-                "seconds": recorder.seconds
-                | ({"backbone": data.backbone_cost} if data.backbone_cost else {}),
+                "seconds": recorder.seconds,
             }
             if draw_figures:
                 _draw(out, config, data, record.fields)
@@ -207,13 +205,16 @@ def _is_complete(out: Path, resume: bool) -> bool:
     return resume and (out / result.RESULT).exists() and result.read(out)["state"] == "COMPLETE"
 
 
-def run_fields(data: TrainingData, config: TrainConfig, table: clip_table.ClipTable | None) -> dict[str, Any]:
+def run_fields(data: TrainingData, config: TrainConfig, table: clip_table.ClipTable | None) -> Settings:
     """Return the fields of result.json that are known before a training starts.
 
     Args:
         data: Data of the training.
         config: Training settings.
         table: Table of the clips of the set; None omits the number of clips.
+
+    Returns:
+        Some of the fields of `RunResult`.
     """
     return {
         "model": config.model,
@@ -226,7 +227,7 @@ def run_fields(data: TrainingData, config: TrainConfig, table: clip_table.ClipTa
     }
 
 
-def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData, out: Path) -> None:
+def check_same(earlier: RunResult, config: TrainConfig, data: TrainingData, out: Path) -> None:
     """Raise UsageError if an earlier run cannot be resumed, since its settings or its shard set differ.
 
     Args:
@@ -245,7 +246,7 @@ def check_same(earlier: dict[str, Any], config: TrainConfig, data: TrainingData,
     clip_table.check_same_set(earlier, out, data.source, data.field)
 
 
-def _draw(out: Path, config: TrainConfig, data: TrainingData, fields: dict[str, Any]) -> None:
+def _draw(out: Path, config: TrainConfig, data: TrainingData, fields: RunResult) -> None:
     from shardwave.models.runs import figures
 
     title = f"{config.model} on {Path(data.path).name}"

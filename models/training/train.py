@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from shardwave.models.data.training_data import TrainingData
+from shardwave.models.runs.records import RunResult
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.crossval import cross_validate
 from shardwave.models.training.interruption import sigterm_as_interrupt
@@ -20,7 +20,7 @@ def train(
     resume: bool = False,
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train a model on a shard set and write a run folder.
 
     On Ctrl-C or SIGTERM the function saves the training state, writes result.json with the state INTERRUPTED

@@ -30,7 +30,7 @@ def write_images(
     clips: int = CLIPS,
     seed: int = 0,
 ) -> Path:
-    """A set whose classes differ by the band that is bright (and by two of the features), with noise on both."""
+    """A set whose classes differ by the band that is bright (and by two of the features), both with noise."""
     rng = np.random.default_rng(seed)
     config = SpectrogramConfig(image_size=size, frequency_scale="mel", slices=slices, features=features)
     fields = ({"npy": ("uint8", (size, size))} if images else {}) | (

@@ -24,7 +24,7 @@ MLP = defaults("mlp", epochs=1, batch_size=8, hidden_size=8, device="cpu")
 
 
 def table(folder: Path, name: str = "set", **changes: Any) -> Path:
-    """A set of 20 rows in `folder`/`name`, with a column `split`; `changes` replaces cells: row3_label="b"."""
+    """A set of 20 rows in `folder`/`name`, with a column `split`; `changes` sets cells (row3_label="b")."""
     rows = ["path,x,y,label,split"]
     for i in range(20):
         cells = {

@@ -19,23 +19,25 @@ def test_scores_are_scikit_learns(seed: int) -> None:
     if seed % 2:  # a class never predicted, and one without a clip
         predicted[predicted == 0] = 1
         true[true == classes - 1] = 0
-    values: dict[str, Any] = {"per_class": {}, "confusion": {}}
+    values = scores.ScoreSet()
     scores.add_scores(
         values, "val_full", scores.ClipPredictions(np.arange(40), true, np.eye(classes)[predicted])
     )
     labels = list(range(classes))
-    assert (values["confusion"]["val_full"] == metrics.confusion_matrix(true, predicted, labels=labels)).all()
-    assert values["val_full_accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert (values.confusion["val_full"] == metrics.confusion_matrix(true, predicted, labels=labels)).all()
+    assert values.scores["val_full_accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
     _, recall, f1, _ = metrics.precision_recall_fscore_support(
         true, predicted, average="weighted", zero_division=0
     )
-    assert values["val_full_recall"] == pytest.approx(recall) and values["val_full_f1"] == pytest.approx(f1)
-    each = values["per_class"]["val_full"]
+    assert values.scores["val_full_recall"] == pytest.approx(recall) and values.scores[
+        "val_full_f1"
+    ] == pytest.approx(f1)
+    each: Any = values.per_class["val_full"]
     found = metrics.precision_recall_fscore_support(
         true, predicted, labels=labels, average=None, zero_division=0
     )
-    for name, values in zip(("precision", "recall", "f1", "support"), found, strict=True):
-        assert each[name] == pytest.approx(values)
+    for name, column in zip(("precision", "recall", "f1", "support"), found, strict=True):
+        assert each[name] == pytest.approx(column)
 
 
 def test_slice_mean_is_the_mean_of_probabilities_and_not_a_vote() -> None:

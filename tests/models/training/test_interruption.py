@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM at any moment of a training, of the first seconds too: `--resume` goes on with what the history shows."""
+"""Ctrl-C and SIGTERM at any moment of a training, also in its first seconds.
+
+`--resume` continues with the epochs that the history shows.
+"""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ def end(*processes: subprocess.Popen[str]) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
-    """DDP with gloo on two CPU processes: the same samples in each global batch, so the same training within rounding."""
+    """DDP with gloo on two CPU processes: equal samples in each global batch give equal losses."""
     end(
         start(folded, tmp_path / "one", {}),
         start(folded, tmp_path / "devices", {"devices": 2, "strategy": "ddp"}),
