@@ -522,7 +522,8 @@ LEARNING = options(
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        help="Numerical precision, a name of Lightning. [default: 32-true]",
+        help="Numerical precision, a name of Lightning; auto: bf16-mixed on a GPU with bfloat16, else 32-true. "
+        "[default: auto]",
     ),
     click.option(
         "--weights",

@@ -74,7 +74,7 @@ class SearchConfig:
     select_by: str = "auto"
     seed: int = 0
     device: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
     weights: str = "default"
     storage: str | None = None
     study: str | None = None

@@ -158,6 +158,7 @@ class TrainingObjective:
         if self.folder is None or (self._kept is not None and rank <= self._kept):
             return
         from shardwave.models.runs import checkpoint
+        from shardwave.models.training.precision import resolved
 
         folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +171,7 @@ class TrainingObjective:
             "parameters": self.parameters(config),
         }
         (folder / f"trial-{trial}.json").write_text(json.dumps(record))
+        config = resolved(config, data.device)
         checkpoint.save(folder / f"trial-{trial}.ckpt", result.state_dict, data.inputs, config, description)
         if self._kept is not None:
             for suffix in ("ckpt", "json"):
@@ -218,4 +220,4 @@ class Progress:
 def fusable(config: TrainConfig) -> bool:
     """Return whether `shardwave.search.fused` supports `config`: perceptron, float32 or float64, no mixup."""
     plain = not config.mixup and config.train_view != "both"
-    return config.model in ("mlp", "vgg16") and plain and config.precision in ("32-true", "64-true")
+    return config.model in ("mlp", "vgg16") and plain and config.precision in ("auto", "32-true", "64-true")

@@ -309,10 +309,14 @@ RUN = {
     "folds": {"train": ["train"]},
     "selected_by": "full", "best_epoch": 1, "scores": {"val_full_accuracy": 0.5, "val_full_recall": None},
     "confusion": {"val_full": [[1, 0], [0, 1]]}, "history": HISTORY, "parameters": 5,
-    "seconds": {"total": 2.0, "step": 1.0, "validation": 0.1, "data_wait": 0.1, "backbone": {"seconds": 0.1}},
+    "seconds": {"total": 2.0, "step": 1.0, "validation": 0.1, "data_wait": 0.1,
+                "backbone": {"seconds": 0.1, "samples": 9, "cached": False}},
     "environment": {"cpu": "x", "cores": 2, "versions": {"torch": "2"}, "date": "2026-01-01", "commit": "0"},
 }  # fmt: skip
-FOLD = {"fold": 1, "scores": {"test_full_accuracy": 0.5}}
+FOLD = {
+    "fold": 1, "val_fold": 2, "epochs": 3, "scores": {"test_full_accuracy": 0.5}, "parameters": 5, "threads": 1,
+    "choice": {"scores": {"val_full_accuracy": 0.5}}, "seconds": {"total": 2.0},
+}  # fmt: skip
 SEARCH = {
     **RUN, "command": "search", "backend": "random", "sampler": "random", "scheduler": "none", "jobs": 1,
     "started": 1.0, "trials": 2, "states": {"COMPLETE": 2},

@@ -56,7 +56,7 @@ def config_of(model: str, **changes: Any) -> TrainConfig:
     """
     # slices give ten times as many samples as full views
     options = {"weights": "none"} if model == "vgg16" else {"train_view": "slice"}
-    return defaults(model, **{"batch_size": BATCH, **options, **changes})
+    return defaults(model, **{"batch_size": BATCH, "precision": "32-true", **options, **changes})
 
 
 def labelled_set(scope: Scope, image_size: int, clips: int, slices: int = 10) -> Path:

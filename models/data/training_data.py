@@ -22,6 +22,7 @@ from shardwave.models.networks.vgg16 import Vgg16Backbone
 from shardwave.models.runs.records import BackboneCost, SelectedScore, Settings
 from shardwave.models.training.config import TrainConfig, field_of
 from shardwave.models.training.learner import VIEW_SCORES, Batch, Learner
+from shardwave.models.training.precision import resolve as resolve_precision
 from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.resident import Resident
@@ -63,7 +64,7 @@ class TrainingData:
             backbone.check_set(self.source, config)
             self.frozen = backbone.load(config.weights)
             self.set, self.backbone_cost = backbone.derived_set(
-                self.source, self.frozen, config.precision, self.device
+                self.source, self.frozen, resolve_precision(config.precision, self.device), self.device
             )
         self.field = field_of(config)
         shape = field_shape(self.set, config)
@@ -151,6 +152,15 @@ class TrainingData:
     def test_batches(self) -> dict[str, Batches]:
         """Return batches of the test views by view; empty without a test split."""
         return {name: self.evaluation_batches(view) for name, view in self.test.items()}
+
+    def use_device(self, device: torch.device) -> None:
+        """Read batches to `device` from now on; copies of views on another device are dropped.
+
+        Of several processes that train together, each has its own GPU, which Lightning determines.
+        """
+        if device != self.device:
+            self.device = device
+            self._sources.clear()
 
     def learner(self, config: TrainConfig, steps_per_epoch: int) -> Learner:
         """Create a Learner for one training, with initial weights drawn from `config.seed`."""

@@ -20,7 +20,8 @@ from shardwave.models.runs import checkpoint, clip_table
 from shardwave.models.runs.clip_table import config_differences, some
 from shardwave.models.runs.records import ClassScores, Evaluation, Matrix, Scores, SplitKind, SplitKnowledge
 from shardwave.models.training.learner import SCORE_VIEWS, VIEW_SCORES
-from shardwave.models.training.precision import DTYPES, autocast
+from shardwave.models.training.numerics import fixed_numerics
+from shardwave.models.training.precision import DTYPES, autocast, resolve
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import is_url
 from shardwave.shards.read.open_set import open_set
@@ -40,6 +41,7 @@ class SplitScores(NamedTuple):
     predictions: dict[str, ClipPredictions]  # by view, unlabelled clips included
 
 
+@fixed_numerics()
 def predictions(
     network: nn.Module, batches: Batches, field: str, device: torch.device, precision: str
 ) -> ClipPredictions:
@@ -51,11 +53,12 @@ def predictions(
         batches: Batches of one view.
         field: Array field of the samples that the network takes.
         device: Device on which the network runs.
-        precision: Name of Lightning's precision.
+        precision: Name of Lightning's precision, or "auto".
 
     Returns:
         One row per clip, including unlabelled clips (label -1).
     """
+    precision = resolve(precision, device)
     network = network.to(device, DTYPES[precision]).eval()
     accumulator = PredictionAccumulator()
     with torch.inference_mode(), autocast(precision, device):

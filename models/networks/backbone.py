@@ -19,6 +19,7 @@ from shardwave.models.networks.base import channels_last
 from shardwave.models.networks.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
 from shardwave.models.runs.records import BackboneCost
 from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.numerics import POLICY, fixed_numerics
 from shardwave.models.training.precision import autocast
 from shardwave.shards.build.writer import write_array_set
 from shardwave.shards.format import manifest
@@ -92,13 +93,15 @@ def _from_file(path: Path) -> dict[str, Tensor]:
     return state
 
 
+@fixed_numerics()
 def derived_set(
     source: ShardSet, backbone: Vgg16Backbone, precision: str, device: torch.device
 ) -> tuple[ShardSet, BackboneCost]:
     """Open the derived set of the outputs of the frozen part, `SET.vgg16-<hash>` beside `source`.
 
-    The set is computed if it does not exist. The hash covers the set id of `source`, the weights and the
-    precision. Outputs are stored as float16 [25088], which rounds them by at most 2^-11 of their value.
+    The set is computed if it does not exist. The hash covers the set id of `source`, the weights, the
+    precision, the kind of the device and its numerics (see `numerics.POLICY`). Outputs are stored as
+    float16 [25088], which rounds them by at most 2^-11 of their value.
 
     Args:
         source: Set of images.
@@ -112,16 +115,7 @@ def derived_set(
     Raises:
         ShardwaveError: The folder of `source` is not writable.
     """
-    identity = {
-        "kind": "backbone",
-        "architecture": "vgg16",
-        "cut": "avgpool",
-        "weights": _digest(backbone),
-        "resize": f"{SIZE}x{SIZE} bilinear, antialiased",
-        "normalisation": "levels / 255, ImageNet mean and std, three equal channels",
-        "precision": f"{precision}, stored as float16",
-        "source": source.set_id,
-    }
+    identity = outputs_identity(source.set_id, _digest(backbone), precision, device)
     name = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = source.path.with_name(f"{source.path.name}.vgg16-{name}")
     samples = sum(entry["samples"] for entry in manifest.entries(source.manifest))
@@ -146,6 +140,32 @@ def derived_set(
             backbone.to("cpu")
     _log.info("vgg16: outputs of the frozen part %s %s", "found in" if cached else "written to", folder)
     return open_set(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
+
+
+def outputs_identity(set_id: str, weights: str, precision: str, device: torch.device) -> dict[str, str]:
+    """Return all that determines the outputs of the frozen part; equal values give equal outputs.
+
+    Args:
+        set_id: Set id of the images.
+        weights: Digest of the weights.
+        precision: Name of Lightning's precision.
+        device: Device that computes the outputs; only its kind counts.
+
+    Returns:
+        Descriptions by name, which the manifest of the derived set holds as its configuration.
+    """
+    return {
+        "kind": "backbone",
+        "architecture": "vgg16",
+        "cut": "avgpool",
+        "weights": weights,
+        "resize": f"{SIZE}x{SIZE} bilinear, antialiased",
+        "normalisation": "levels / 255, ImageNet mean and std, three equal channels",
+        "precision": f"{precision}, stored as float16",
+        "device": device.type,
+        "numerics": ", ".join(f"{name} {value}" for name, value in POLICY.items()),
+        "source": set_id,
+    }
 
 
 class Outputs:

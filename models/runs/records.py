@@ -12,9 +12,8 @@ from shardwave.common import typed
 Scores = dict[str, float]  # by name, `{split}_{score}_{metric}` or `{split}_loss`
 StoredScores = dict[str, float | None]  # in a file: None stands for NaN
 Matrix = list[list[typed.Count]]  # [true class, predicted class]
-Settings = dict[
-    str, Any
-]  # JSON object whose fields depend on the model, the set or the library that wrote it
+# JSON object whose fields depend on the model, the set or the library that wrote it
+Settings = dict[str, Any]
 SelectedScore = Literal["full", "slice_mean"]
 SplitKind = Literal["trained", "validation", "test", "new", "mixed", "unknown"]
 

@@ -13,6 +13,7 @@ from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.redact import redact_values
 from shardwave.models.runs.records import RunResult
+from shardwave.models.training.numerics import POLICY
 from shardwave.shards.storage.atomic import write_bytes
 from shardwave.shards.storage.locks import try_lock
 
@@ -40,7 +41,7 @@ class Result:
         self.fields = cast(RunResult, start | fields)
 
     def __enter__(self) -> Result:
-        self.fields["environment"] = environment()
+        self.fields["environment"] = {**environment(), "numerics": POLICY}
         self.write()
         return self
 

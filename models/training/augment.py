@@ -42,9 +42,9 @@ def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
         The mixed samples, the index of each sample's partner (int64 [batch]), and the weight of the sample's
         own label (0.5 to 1).
     """
-    weight = torch.distributions.Beta(
-        torch.tensor(alpha, device=samples.device), alpha, validate_args=False
-    ).sample()
+    # Filled on the device: a copy from the host, or a check of the values, would wait for the GPU in each step
+    concentration = torch.full((), alpha, device=samples.device)
+    weight = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
     weight = torch.maximum(weight, 1 - weight)
     partner = torch.randperm(len(samples), device=samples.device)
     return torch.lerp(samples[partner], samples, weight.to(samples.dtype)), partner, weight

@@ -15,7 +15,7 @@ TRAIN_VIEWS = ("auto", "slice", "full", "both")
 SCORES = ("full", "slice_mean")
 SELECT_BY = ("auto", *SCORES)
 SCHEDULES = ("none", "one-cycle")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
 MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
@@ -85,7 +85,8 @@ class TrainConfig:
         devices: Number of devices on each node.
         nodes: Number of machines; the program is started on each of them.
         strategy: Name of Lightning's strategy for several devices.
-        precision: Name of Lightning's precision, one of `PRECISIONS`.
+        precision: Name of Lightning's precision, or "auto": "bf16-mixed" (bfloat16 autocast, float32 weights)
+            on a GPU that computes in bfloat16, otherwise "32-true".
         weights: Weights of the frozen part of `vgg16`: "default" (torchvision's), "none" (untrained) or a
             file.
         field: Array field of the samples that an own network takes; None: "npy".
@@ -122,7 +123,7 @@ class TrainConfig:
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
     weights: str = "default"
     field: str | None = None
     network_options: dict[str, Any] = dataclasses.field(default_factory=dict)

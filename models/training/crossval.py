@@ -18,6 +18,7 @@ from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
 from shardwave.models.runs.records import FoldEntry, HistoryEntry, RunResult, Seconds, StoredScores, score
 from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.precision import resolved
 from shardwave.models.training.recorder import SAVE_SECONDS
 from shardwave.models.training.run import check_same, run, run_fields
 from shardwave.shards.read.open_set import open_set
@@ -63,6 +64,7 @@ def cross_validate(
     with result.open_run(out, resume) as earlier:
         begin = time.perf_counter()
         data = TrainingData(set_path, _choice_config(config, present[0]))
+        config = resolved(config, data.device)
         if earlier is not None:
             check_same(earlier, config, data, out)
             if earlier["state"] == "COMPLETE":

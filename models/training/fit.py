@@ -20,7 +20,8 @@ from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.history import History
 from shardwave.models.training.learner import Learner
 from shardwave.models.training.malloc import keep_freed_memory
-from shardwave.models.training.precision import DTYPES, autocast
+from shardwave.models.training.numerics import fixed_numerics
+from shardwave.models.training.precision import DTYPES, autocast, resolved
 from shardwave.models.training.threads import limit_threads, useful_threads
 
 
@@ -45,6 +46,7 @@ class FitResult(NamedTuple):
     seconds: dict[str, float]  # total, step, validation, data_wait
 
 
+@fixed_numerics()
 def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None) -> FitResult:
     """Train once in a plain loop.
 
@@ -62,6 +64,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         UsageError: The precision needs loss scaling, or `config` asks for several devices.
         ShardwaveError: The training loss became infinite or NaN.
     """
+    config = resolved(config, data.device)
     if config.precision not in PRECISIONS:
         raise UsageError(
             f"precision of a trial must be one of {', '.join(PRECISIONS)}, got {config.precision}"

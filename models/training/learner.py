@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from shardwave.models.evaluation import metrics
 from shardwave.models.networks.base import Network
@@ -114,17 +116,13 @@ class Learner(nn.Module):
         """Count a step and update the moving average; to be called after each optimiser step."""
         self.steps += 1
         if self.average is not None:
-            decay = min(
-                self.config.ema_decay, (1 + self.steps) / (10 + self.steps)
-            )  # smaller at first: reduces the weight of the initial values
-            with torch.no_grad():
-                for mean, value in zip(
-                    self.average.state_dict().values(), self.network.state_dict().values(), strict=True
-                ):
-                    if mean.is_floating_point():
-                        mean.lerp_(value, 1 - decay)
-                    else:
-                        mean.copy_(value)
+            # smaller at first: reduces the weight of the initial values
+            decay = min(self.config.ema_decay, (1 + self.steps) / (10 + self.steps))
+            means, values = _tensors(self.average), _tensors(self.network)
+            # One kernel for all tensors. `AveragedModel` itself would wait for the GPU in each step.
+            get_ema_multi_avg_fn(decay)(means[True], values[True], self.steps)  # type: ignore[no-untyped-call]
+            for mean, value in zip(means[False], values[False], strict=True):
+                mean.copy_(value)
 
     def optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         """Create the optimiser (AdamW) and the learning rate schedule.
@@ -218,3 +216,11 @@ class Learner(nn.Module):
     def restore(self, state: LearnerState) -> None:
         """Restore a state that `state` returned."""
         self.steps, self.losses, self.trained.parts = state["steps"], state["losses"], state["trained"]
+
+
+def _tensors(network: nn.Module) -> dict[bool, list[Tensor]]:
+    """Return the parameters and buffers of a network by whether they hold real numbers (not counters)."""
+    tensors: dict[bool, list[Tensor]] = {True: [], False: []}
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        tensors[tensor.is_floating_point()].append(tensor.detach())
+    return tensors

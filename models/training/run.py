@@ -30,6 +30,8 @@ from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.learner import SCORE_VIEWS, Learner
 from shardwave.models.training.lightning_module import Classifier
 from shardwave.models.training.malloc import keep_freed_memory
+from shardwave.models.training.numerics import fixed_numerics
+from shardwave.models.training.precision import resolved
 from shardwave.models.training.recorder import LAST, Recorder
 from shardwave.models.training.threads import limit_threads, useful_threads
 
@@ -71,6 +73,7 @@ def run(
             `out`.
         KeyboardInterrupt: Training was interrupted; its state is saved.
     """
+    config = resolved(config, data.device)
     primary = _is_primary(config)
     finished = None if primary or not _is_complete(out, resume) else result.read(out)
     with result.open_run(out, resume) if primary else contextlib.nullcontext(finished) as earlier:
@@ -119,6 +122,7 @@ def run(
         return record.fields
 
 
+@fixed_numerics()
 def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder, resume: bool) -> Learner:
     """Train with a Trainer, from the saved state if there is one."""
     keep_freed_memory()
@@ -148,6 +152,7 @@ def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder,
             sync_batchnorm=config.devices * config.nodes > 1,
             default_root_dir=out,
         )
+        data.use_device(trainer.strategy.root_device)  # of this process
         learner = data.learner(config, len(data.train_batches(config, 0, trainer.world_size)))
         threads = useful_threads(learner.network, config.batch_size // trainer.world_size)
         recorder.result.fields["threads"] = threads

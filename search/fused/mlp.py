@@ -16,6 +16,7 @@ import torch
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.fit import FitResult, Report, run_epochs
+from shardwave.models.training.precision import resolved
 from shardwave.preprocess.engines.numba.numba_cache import compiled
 from shardwave.search.fused.trial import FusedTrial
 
@@ -33,6 +34,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         config: Settings of the training, for which `shardwave.search.objective.fusable` is True.
         report: Called after every epoch; returns whether the training stops.
     """
+    config = resolved(config, data.device)
     trial = FusedTrial(config, data)
     return run_epochs(data, config, trial.learner, lambda epoch: train_epoch(trial, epoch), report)
 

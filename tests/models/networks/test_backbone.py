@@ -89,6 +89,18 @@ def test_the_cache_is_of_one_set_and_one_set_of_weights(images: Path, weights: P
     assert again.path == first.path and cost["cached"]
 
 
+def test_the_cache_is_of_one_kind_of_device_and_one_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of a GPU differ in rounding from those of a CPU, and TF32 changes them much more."""
+
+    def key(device: str) -> dict[str, str]:
+        return backbone.outputs_identity("set", "weights", "32-true", torch.device(device))
+
+    assert key("cuda:0") == key("cuda:1") != key("cpu")
+    before = key("cuda")
+    monkeypatch.setattr(backbone, "POLICY", {**backbone.POLICY, "cudnn_allow_tf32": True})
+    assert key("cuda") != before
+
+
 def test_the_frozen_part_gets_no_gradient_and_the_head_all(images: Path) -> None:
     config = defaults("vgg16", **SMALL, weights="none")
     data = TrainingData(images, config)

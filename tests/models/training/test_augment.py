@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
 from shardwave.models.training import augment
@@ -46,3 +49,15 @@ def test_mixup_weighs_the_own_sample_at_least_as_much_as_the_partner() -> None:
         assert sorted(partner.tolist()) == list(range(64))
         seen.append(float(weight))
     assert min(seen) >= 0.5 and max(seen) <= 1 and min(seen) < 0.7 < 0.95 < max(seen)
+
+
+def test_mixup_draws_its_weight_without_a_copy_from_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU such a copy waits for all former work of the device, in every step."""
+
+    def copy(*_: Any, **__: Any) -> None:
+        raise AssertionError("a tensor is built from Python numbers")
+
+    before = images()
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, copy)
+    assert 0.5 <= augment.mixup(before, 0.4)[2] <= 1

@@ -45,7 +45,7 @@ def test_the_lean_path_does_not_import_lightning() -> None:
         ({"hidden_layers": -1}, "hidden_layers must be an integer, 0 or more, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay must not be negative, got -1.0"),
-        ({"precision": "8-bit"}, "precision must be one of 32-true, .*, got 8-bit"),
+        ({"precision": "8-bit"}, "precision must be one of auto, 32-true, .*, got 8-bit"),
         ({"folds": "some"}, "folds must be one of all, got some"),
         ({"folds": "all", "val_fold": 0}, "without --val-fold and --test-fold"),
         ({"val_fold": 2, "test_fold": 2}, "val_fold and test_fold must differ, got 2 for both"),
