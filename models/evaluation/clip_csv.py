@@ -73,8 +73,8 @@ def write_predictions(
 ) -> None:
     """Write the predictions of clips to a CSV file.
 
-    The columns are `PREDICTION_COLUMNS`; one column per class if `probabilities` is true; `start` and `end`,
-    in seconds, if a clip is a segment of a file.
+    The file has the columns `PREDICTION_COLUMNS`, then one column per class if `probabilities` is true, then
+    `start` and `end` in seconds if at least one clip is a segment of a file.
 
     Args:
         path: File to write; its folder is created if it does not exist.
@@ -128,8 +128,8 @@ def read_held_out(run: Path) -> tuple[list[ClipRow], list[str]]:
 def write_errors(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) -> None:
     """Write misclassified clips to a CSV file, in the order of `rows`.
 
-    The columns are `ERROR_COLUMNS`, and `start` and `end`, in seconds, if a clip is a segment of a file. A
-    label that is not a class of the model has the probability 0.
+    The file has the columns `ERROR_COLUMNS`, then `start` and `end` in seconds if at least one clip is a
+    segment of a file. A label that is not a class of the model has the probability 0.
 
     Args:
         path: File to write; its folder is created if it does not exist.

@@ -114,11 +114,12 @@ def evaluate(
 ) -> Evaluation:
     """Score the checkpoint of a run on each split of a shard set.
 
-    Each split gets a kind, which states how the run used its clips: "trained", "validation", "test", "new",
-    "mixed" (some of the clips were trained on) or "unknown" (the run folder has no table of clips). Splits of
-    the run's own set are identified by name; clips of other sets are identified by their content, so only
-    exact copies count as trained on (see `shardwave.models.runs.clip_table`). Total scores, named "all", are
-    added if all splits have the same kind.
+    The kind of a split states how the run used its clips: "trained", "validation", "test", "new", "mixed"
+    (some of the clips were trained on) or "unknown" (the run folder has no table of clips). In the set that
+    the run was trained on, the name of the split determines its kind. In another set, the content of the
+    clips does: a clip counts as trained on if it is an exact copy of a training clip (see
+    `shardwave.models.runs.clip_table`). If all splits have the same kind, scores of all clips together are
+    added under the name "all".
 
     Args:
         run: Run folder.

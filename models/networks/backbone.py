@@ -143,7 +143,7 @@ def derived_set(
 
 
 def outputs_identity(set_id: str, weights: str, precision: str, device: torch.device) -> dict[str, str]:
-    """Return all that determines the outputs of the frozen part; equal values give equal outputs.
+    """Describe what the outputs of the frozen part depend on.
 
     Args:
         set_id: Set id of the images.

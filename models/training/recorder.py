@@ -30,9 +30,9 @@ WRITE_SECONDS = 1.0  # minimum interval between two writes of result.json during
 class Recorder(pl.Callback):
     """Update the run folder during training.
 
-    The training state, which includes the state of this callback, is saved in last.ckpt: at most every
-    `save_seconds`, between or within epochs, and at the end of training. If SIGINT or SIGTERM is received, it
-    is saved after the current batch or validation, then KeyboardInterrupt is raised.
+    The callback saves the training state, with its own state, in last.ckpt: at the end of training, and
+    before that at intervals of at least `save_seconds`, also within an epoch. After SIGINT or SIGTERM it
+    saves the state at the end of the current batch or validation, then raises KeyboardInterrupt.
 
     Args:
         result: Result of the run, updated after each epoch.
