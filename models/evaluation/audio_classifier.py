@@ -11,7 +11,9 @@ import torch
 from shardwave.common.errors import UsageError
 from shardwave.models.data.training_data import resolve_device
 from shardwave.models.runs.checkpoint import Trained
+from shardwave.models.training import precision
 from shardwave.models.training.learner import SCORE_VIEWS
+from shardwave.models.training.numerics import fixed_numerics
 from shardwave.models.training.precision import DTYPES, autocast
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.base import EngineOutput
@@ -56,7 +58,8 @@ class AudioClassifier:
         self.config = spectrogram_config(trained)
         self.trained, self.device = trained, resolve_device(device)
         self._engine = make_engine(*resolve("auto", self.device.type), self.config)
-        self._network = trained.network.to(self.device, DTYPES[trained.config.precision]).eval()
+        self._precision = precision.resolve(trained.config.precision, self.device)
+        self._network = trained.network.to(self.device, DTYPES[self._precision]).eval()
 
     def __call__(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Classify clips.
@@ -80,9 +83,8 @@ class AudioClassifier:
             views = output.slices if is_sliced else [image[None] for image in output.full]
         inputs = np.concatenate(views)
         parts = []
-        precision = self.trained.config.precision
-        with torch.inference_mode(), autocast(precision, self.device):
-            for part in torch.from_numpy(inputs).split(max(1, BATCH // inputs[0].size)):
+        with torch.inference_mode(), fixed_numerics(), autocast(self._precision, self.device):
+            for part in torch.split(torch.from_numpy(inputs), max(1, BATCH // inputs[0].size)):
                 parts.append(self._network(part.to(self.device)).float().softmax(1))
         probabilities = torch.cat(parts).double().cpu().numpy()
         ends = np.cumsum([len(rows) for rows in views])[:-1]
