@@ -265,7 +265,8 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
             row["overhead_per_trial"],
             row["seconds_to_best"],
         )
-        settings = (name, row["backend"], row["sampler"], row["scheduler"], str(row["jobs"]), best)
+        kinds = (row["backend"], row["sampler"] or "-", row["scheduler"] or "-")
+        settings = (name, *kinds, str(row["jobs"]), best)
         rows.append((*settings, *counts, *map(number, times)))
     return [Table(COMPARED, rows, range(4, len(COMPARED))), *_best_values(steps)]
 
