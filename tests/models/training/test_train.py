@@ -63,6 +63,7 @@ def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
         "confusion.png",
         "curves.png",
         "errors.csv",
+        "predictions.csv",
         "result.json",
     ]
     assert found["folds"] == {"train": ["train"], "val": ["val"], "test": ["test"]}
