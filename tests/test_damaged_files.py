@@ -24,6 +24,7 @@ import shardwave.bench.report.page
 from shardwave.bench.harness.record import Record, append
 from shardwave.bench.report import compare
 from shardwave.bench.search_quality import curves
+from shardwave.common.environment import environment
 from shardwave.common.errors import ShardwaveError
 from shardwave.models.networks.base import Inputs
 from shardwave.models.networks.build import build_model
@@ -395,12 +396,12 @@ def test_a_line_that_a_crash_cut_off_is_passed_over(tmp_path: Path, keep: int) -
 
 def test_records_of_benchmarks(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    environment = {"cpu": "x", "cores": 2, "versions": {"torch": "2"}, "commit": "0", "date": "2026"}
+    machine = environment()
     way = {"way": {"step": "decode", "work": 30.0, "when": "once"}, "parts": {"x": 1.0}, "group": "g"}
-    append(path, Record("decode", "wav", "ours", "s", [1.0, 2.0], way, 0.5, environment=environment))
+    append(path, Record("decode", "wav", "ours", "s", [1.0, 2.0], way, 0.5, environment=machine))
     scale = {"axis": "clips", "measure": "s", "points": [[1, 2], [2, 4]]}
-    append(path, Record("scale", "clips", "ours", "exponent", [1.0], scale, environment=environment))
-    append(path, Record("decode", "mp3", "peer", "s", [], {}, None, "no decoder", environment))
+    append(path, Record("scale", "clips", "ours", "exponent", [1.0], scale, environment=machine))
+    append(path, Record("decode", "mp3", "peer", "s", [], {}, None, "no decoder", machine))
 
     def use() -> None:
         shardwave.bench.report.page.rendered([path])
