@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from shardwave.bench.gpu import STEPS as GPU_STEPS
 from shardwave.cli_frame import (
     CONFIG_FILE,
     DEFAULTS_OF,
@@ -892,6 +893,36 @@ def bench_search(out: Path, **chosen: Any) -> Mapping[str, object]:
     from shardwave.bench.search_quality.replay import replay
 
     return replay(out, **chosen)
+
+
+@bench.command(
+    "gpu-check",
+    epilog=examples(
+        "bench gpu-check --out runs/gpu",
+        "bench gpu-check --only builds --seconds 120 --out runs/gpu-builds",
+        "bench gpu-check --tiny --out runs/tiny",
+    ),
+)
+@click.option(
+    "--out", required=True, type=PATH, metavar="RUN", help="Folder for records.jsonl and verdict.md."
+)
+@click.option(
+    "--seconds", type=float, default=560.0, help="Time of all steps; each has a share of it as its limit."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(tuple(GPU_STEPS)),
+    help="Step to run; can be repeated. [default: all]",
+)
+@click.option(
+    "--tiny", is_flag=True, help="Check that all steps work, on the smallest inputs, on any device."
+)
+def bench_gpu_check(out: Path, **chosen: Any) -> dict:
+    """Measure the way from audio to tuned models on a GPU, and say which goals it meets."""
+    from shardwave.bench.gpu_check import gpu_check
+
+    return gpu_check(out, **chosen)
 
 
 @bench.command("compare", epilog=examples("bench compare runs/bench-before runs/bench-after"))

@@ -71,7 +71,7 @@ def shown_commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if "…" not in line]
 
 
-@pytest.mark.parametrize("page", ["docs/how-to.md", "docs/report.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("page", ["docs/gpu.md", "docs/how-to.md", "docs/report.md", "docs/tutorial.md"])
 def test_commands_and_options_of_the_pages_exist(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = shown_commands(page)

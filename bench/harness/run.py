@@ -93,7 +93,7 @@ def throughput(
                 for record in module.run(scope):
                     append(path, record)
                     rows.append(record)
-                    say(_line(record))
+                    say(line(record))
             except Exception as error:  # the other stages take half an hour; the failure is raised at the end
                 reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 append(path, Record(name, name, "ours", "none", skipped=reason))
@@ -114,7 +114,7 @@ def throughput(
     }
 
 
-def _line(record: Record) -> str:
+def line(record: Record) -> str:
     """Text of a record for the terminal."""
     name = f"  {record.role:8s} {record.case}"
     if record.skipped:

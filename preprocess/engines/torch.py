@@ -164,7 +164,7 @@ class TorchEngine(Engine):
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
         with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
-            tensors = self._compute(self._moved(samples), exponent, bounds)
+            tensors = self.compute(self._moved(samples), exponent, bounds)
             tensors = [tensor if self._stream is None else _to_host(tensor) for tensor in tensors]
             done = None if self._stream is None else self._stream.record_event()
 
@@ -176,7 +176,7 @@ class TorchEngine(Engine):
 
         return finish
 
-    def _compute(
+    def compute(
         self, samples: torch.Tensor, exponent: int, bounds: list[tuple[int, int]]
     ) -> list[torch.Tensor]:
         """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].

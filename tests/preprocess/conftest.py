@@ -1,5 +1,7 @@
 """Clips for tests of engines, and a fixture of all engines: one line here runs every test on a new engine."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,8 @@ def expected():
 def engine_name(request):
     if request.param[1] == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    if request.param[0] == "dali" and importlib.util.find_spec("nvidia") is None:
+        pytest.skip("NVIDIA DALI is not installed")
     return request.param
 
 

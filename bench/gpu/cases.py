@@ -1,0 +1,13 @@
+"""Names of stages and cases that the goals refer to."""
+
+MACHINE, TESTS, TRANSFORM, BUILDS = "gpu-machine", "gpu-tests", "gpu-transform", "gpu-builds"
+TRAINING, SEARCHES = "gpu-training", "gpu-searches"
+
+DISK = "disk, written and synced"
+GPU_TESTS = "tests that need a GPU"
+IMAGES = "full + 10 slices"
+FEATURES = "features alone (difference)"
+FIRST = "first build of a process"
+COLD = "files not in the page cache"
+ALL = "audio to report, all models"
+CNN = "search of cnn at {0} x {0}"
