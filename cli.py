@@ -42,6 +42,7 @@ from shardwave.preprocess.auto_config import (
     preset_values,
 )
 from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfig
+from shardwave.preprocess.embeddings.registry import EMBEDDINGS
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
 from shardwave.preprocess.weights.catalogue import WEIGHTS
 from shardwave.shards.format.layout import check_url, is_url
@@ -284,6 +285,13 @@ DEFAULTS = SpectrogramConfig()
     help="Compute feature vectors too. The model mlp needs them.  [default: no-features]",
 )
 @click.option(
+    "--embed",
+    "embeddings",
+    metavar="A,B,...",
+    help=f"Compute outputs of pretrained networks too, as fields: {', '.join(EMBEDDINGS)}. Their weights come "
+    "from shardwave fetch.",
+)
+@click.option(
     "--engine",
     type=Extensible(("auto", *ENGINES), "engines"),
     default="auto",
@@ -350,6 +358,8 @@ def shard(
             raise UsageError("--dry-run cannot be used with --table: the set is about as large as the table")
         if audio is not None:
             raise UsageError(f"give either AUDIO or --table, got AUDIO {audio} and --table {table}")
+        if "embeddings" in spectrogram:
+            raise UsageError("--embed cannot be used with --table: embeddings are computed from audio")
         if build_options.labels is not None:
             raise UsageError("--labels cannot be used with --table: name its column with --label-column")
         return build_table(table, out, build_options)
@@ -371,6 +381,29 @@ def _spectrogram_options(preset: str | None, options: Mapping[str, Any]) -> dict
         **preset_values(preset),
         **{name: value for name, value in given(options).items() if name in names},
     }
+
+
+@main_group.command(epilog=examples("embed sets/music music --with aisfx --out sets/music-aisfx"))
+@SET
+@click.argument("audio", type=PATH)
+@click.option(
+    "--with",
+    "names",
+    required=True,
+    metavar="A,B,...",
+    help=f"Embeddings to add: {', '.join(EMBEDDINGS)}.",
+)
+@click.option("--out", required=True, type=PATH, metavar="NEW", help="Folder of the new set.")
+@DEVICE
+@click.option("--overwrite", is_flag=True, help="Replace a set in the folder --out.")
+def embed(
+    shard_set: Path | str, audio: Path, names: str, out: Path, device: str, overwrite: bool
+) -> Mapping[str, object]:
+    """Copy SET and add outputs of pretrained networks as fields, computed from AUDIO, its folder of audio."""
+    from shardwave.shards.build.embed import embed as embed_set
+
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    return embed_set(shard_set, audio, out, chosen, device=device, overwrite=overwrite)
 
 
 @main_group.command(epilog=examples("verify sets/music"))

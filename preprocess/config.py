@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 from shardwave.common.errors import require
+from shardwave.preprocess.embeddings import registry
 
 FREQUENCY_SCALES = ("linear", "log", "mel")
 FITS = ("stretch", "pad", "crop")
@@ -42,6 +43,8 @@ class SpectrogramConfig:
         fit: Treatment of clips that are not `fit_seconds` long: `stretch`, `pad` or `crop` (see `fitted`).
         fit_seconds: Length for fit `pad` and `crop`, in seconds.
         features: Compute feature vectors in addition to the images.
+        embeddings: Embeddings to compute, with commas, as names or "name version". The object holds the
+            latter, so that the version is part of a set's fingerprint.
 
     Raises:
         UsageError: A value is not valid.
@@ -59,8 +62,11 @@ class SpectrogramConfig:
     fit: str = "stretch"
     fit_seconds: float | None = None
     features: bool = False
+    embeddings: str = ""
 
     def __post_init__(self) -> None:
+        entries = registry.versioned(filter(None, map(str.strip, self.embeddings.split(","))))
+        object.__setattr__(self, "embeddings", ",".join(entries))
         require(self.sample_rate >= 1_000, "sample_rate must be at least 1000 Hz", self.sample_rate)
         require(
             self.n_fft >= 16 and self.n_fft & (self.n_fft - 1) == 0,
@@ -108,6 +114,11 @@ class SpectrogramConfig:
                 f"fit_seconds must be positive and at most 3600 with fit {self.fit}",
                 length,
             )
+
+    @property
+    def embedding_entries(self) -> tuple[str, ...]:
+        """Return name and version of each embedding, as "name version"."""
+        return tuple(self.embeddings.split(",")) if self.embeddings else ()
 
     @property
     def bins(self) -> int:

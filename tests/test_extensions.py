@@ -1,4 +1,4 @@
-"""A package adds an engine, a backend, a network and a data set by entry points; commands use their names."""
+"""A package adds an engine, an embedding, a backend, a network and a data set by entry points, used by name."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ tiny-backend = "tiny_extensions:Backend"
 [project.entry-points."shardwave.networks"]
 tiny-net = "tiny_extensions:NETWORK"
 
+[project.entry-points."shardwave.embeddings"]
+tiny_vectors = "tiny_extensions:EMBEDDING"
+
 [project.entry-points."shardwave.datasets"]
 tiny-data = "tiny_extensions:DATA_SET"
 broken-data = "tiny_extensions:NOT_THERE"
@@ -43,6 +46,8 @@ import torch
 
 from shardwave.models.networks.base import Network
 from shardwave.models.networks.registry import NetworkSpec
+from shardwave.preprocess.embeddings.base import Embedding
+from shardwave.preprocess.embeddings.registry import EmbeddingSpec
 from shardwave.preprocess.engines.reference import ReferenceEngine
 from shardwave.search.backends.random import RandomBackend
 from shardwave.shards.clip import Clip
@@ -72,6 +77,17 @@ class Net(Network):
         self.body(torch.zeros(1, 1, *inputs.shape))
 
 
+class Levels(Embedding):
+    sample_rate, frame_hop, window, window_hop = 8_000, 80, 50, 25
+
+    def spectrogram(self, samples):
+        return samples[: len(samples) // 80 * 80].view(-1, 80).abs()
+
+    def forward(self, windows):
+        return windows.mean(2).topk(2).values
+
+
+EMBEDDING = EmbeddingSpec(Levels, size=2, revision="r1")
 NETWORK = NetworkSpec(Net, train_view="full", defaults={"epochs": 2})
 
 
@@ -130,6 +146,10 @@ def test_each_kind_is_used_by_name(site: Path, tmp_path: Path) -> None:
         "shard", "audio", "--engine", "tiny-engine", "--image-size", "16", "--slices", "0", "--out", "set"
     )
     assert (built["engine"], built["clips"]) == ("tiny-engine", clips)
+    embedded = result("embed", "set", "audio", "--with", "tiny_vectors", "--out", "embedded")
+    assert embedded["fields"]["tiny_vectors.npy"]["shape"] == [6]
+    slices = ("--image-size", "16", "--slices", "2", "--embed", "tiny_vectors")
+    assert result("shard", "audio", *slices, "--out", "sliced")["config"]["embeddings"] == "tiny_vectors r1"
     trained = result("train", "set", "--model", "tiny-net", "--out", "run")
     assert trained["state"] == "COMPLETE" and len(trained["history"]) == 2
     arguments = (

@@ -16,6 +16,7 @@ from shardwave.common.messages import is_muted, say
 from shardwave.common.progress import bar
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.embeddings import registry
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
 from shardwave.preprocess.engines.registry import resolve
 from shardwave.shards.build import (
@@ -82,6 +83,8 @@ def build(
         engine, device = chosen_engine(options, state, ray)
         inputs = find_inputs(source, config, options, clips)
         spec = BuildSpec(source, target, inputs.config, engine, device, options.limits)
+        if state.manifest is None or options.overwrite:
+            registry.check(inputs.config.embedding_entries)
         executor = stack.enter_context(contextlib.closing(_executor(spec, options, ray)))
         if state.manifest is None or options.overwrite:
             executor.warm_up()  # workers load their libraries while this process plans

@@ -18,6 +18,7 @@ from shardwave.common.errors import ShardwaveError
 from shardwave.common.typed import Json
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.features import feature_names
+from shardwave.preprocess.embeddings import registry
 from shardwave.shards.build import survey
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip
@@ -143,12 +144,10 @@ def make(
         found: Headers of the clips; needed for slices of a fixed length, and then read if None or incomplete.
     """
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
-    feature_count = len(feature_names(config))
-    record = (
-        padded(NPY_HEADER + config.image_size**2)
-        + 2_560
-        + (padded(NPY_HEADER + 4 * feature_count) + 512 if feature_count else 0)
-    )
+    embeddings = (registry.find(registry.split(entry)[0]) for entry in config.embedding_entries)
+    widths = [len(feature_names(config)), *(spec.width for spec in embeddings)]
+    vectors = sum(padded(NPY_HEADER + 4 * width) + 512 for width in widths if width)
+    record = padded(NPY_HEADER + config.image_size**2) + 2_560 + vectors
     weights = record * np.maximum(1.0, _slices(audio, clips, config, found))
     numbers = np.full((len(clips), 6), -1, np.int64)
     numbers[:, 0] = [number_of.get(clip.label, -1) for clip in clips]

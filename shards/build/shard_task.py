@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -15,6 +15,7 @@ from shardwave.common import typed
 from shardwave.common.errors import DamagedFile
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.features import feature_names
+from shardwave.preprocess.embeddings import registry
 from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
@@ -74,6 +75,8 @@ def array_fields(config: SpectrogramConfig) -> Fields:
     }
     if config.features:
         fields["features.npy"] = ("float32", (len(feature_names(config)),))
+    for name, _ in map(registry.split, config.embedding_entries):
+        fields[registry.field(name)] = ("float32", (registry.find(name).width,))
     return fields
 
 
@@ -132,7 +135,14 @@ class TaskWriter:
         self._crc32: dict[str, int] = {}
         self._started = time.perf_counter()
 
-    def add(self, number: int, planned: PlannedClip, made: ClipOutput, crc32: int | None) -> None:
+    def add(
+        self,
+        number: int,
+        planned: PlannedClip,
+        made: ClipOutput,
+        crc32: int | None,
+        vectors: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Append the samples of a clip.
 
         Args:
@@ -140,13 +150,15 @@ class TaskWriter:
             planned: The clip.
             made: Output of the engine for the clip.
             crc32: CRC-32 of the clip's file; None if it is not known.
+            vectors: Embedding fields of the full clip and its slices, each [1 + slices, width].
         """
         clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
         key = clip_key(number, clip.path)
         rows = [{"npy": image} for image in (made.full, *made.slices)]
-        if made.features is not None:
-            for row, values in zip(rows, made.features, strict=True):
-                row["features.npy"] = values
+        columns = {**({} if made.features is None else {"features.npy": made.features}), **(vectors or {})}
+        for name, column in columns.items():
+            for row, values in zip(rows, column, strict=True):
+                row[name] = values
         known = {"source_rate": made.source_rate}
         begin = clip.start or 0.0
         length = self._config.fitted(made.samples) / rate

@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,18 @@ import numpy as np
 
 from shardwave.common.errors import BadAudio, ShardwaveError
 from shardwave.preprocess.config import Limits, SpectrogramConfig
-from shardwave.preprocess.engines.base import Engine, Segment
+from shardwave.preprocess.engines.base import ClipOutput, Engine, Segment
 from shardwave.preprocess.engines.registry import make_engine
 from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.shard_task import ShardTask
+from shardwave.shards.clip import Clip
 from shardwave.shards.format.manifest import Identity
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
+
+if TYPE_CHECKING:
+    from shardwave.shards.build.embed_clips import ClipEmbedder, Vectors
 
 Built = tuple[TaskRecord, bool]  # a task's record, and whether it was finished before
 if TYPE_CHECKING:
@@ -96,9 +101,20 @@ class Builder:
         """The engine, which is created when it is first used."""
         return make_engine(self.spec.engine, self.spec.device, self.spec.config)
 
+    @functools.cached_property
+    def embedder(self) -> ClipEmbedder | None:
+        """The embedding networks, which are loaded when they are first used; None if there are none."""
+        entries = self.spec.config.embedding_entries
+        if not entries:
+            return None
+        from shardwave.shards.build.embed_clips import ClipEmbedder  # imports torch
+
+        return ClipEmbedder(entries, self.spec.device)
+
     def warm_up(self) -> None:
         """Load and compile the engine for 16-bit integers if it accepts them, else for floats."""
         self.engine([np.ones(self.spec.config.sample_rate, np.int16 if self.engine.integers else np.float32)])
+        _ = self.embedder
 
     def build(self, task: ShardTask) -> Built:
         """Build a task, unless it was finished before.
@@ -129,7 +145,7 @@ class Builder:
     def _build(self, task: ShardTask) -> TaskRecord:
         spec, slot = self.spec, self.slot
         with set_storage.open_task(spec.audio, spec.folder, task, spec.config) as (writer, paths):
-            for i, made in self.engine.stream(self._noted(task, paths), summed=True, limits=spec.limits):
+            for i, made, vectors in self._computed(task, paths):
                 if slot.stop:
                     raise InterruptedError("the build was stopped")
                 number, planned = task.clips[i]
@@ -138,18 +154,43 @@ class Builder:
                     slot.bad += 1
                 else:
                     crc32 = readable_crc32(paths[i]) if made.crc32 is None else made.crc32
-                    writer.add(number, planned, made, crc32)
+                    writer.add(number, planned, made, crc32, vectors)
                     slot.seconds += made.samples / spec.config.sample_rate
                 slot.clips += 1
                 paths.done(i)
             return writer.finish(identity(spec.engine, spec.device))
+
+    def _computed(
+        self, task: ShardTask, paths: set_storage.TaskClips
+    ) -> Iterator[tuple[int, ClipOutput | BadAudio, Vectors | None]]:
+        """Yield number, output of the engine and embedding fields of each clip."""
+        stream = self.engine.stream(self._noted(task, paths), summed=True, limits=self.spec.limits)
+        if self.embedder is None:
+            yield from ((i, made, None) for i, made in stream)
+            return
+        from shardwave.shards.build.embed_clips import GROUP, spans_of
+
+        while group := list(islice(stream, GROUP)):
+            good = [(i, made) for i, made in group if not isinstance(made, BadAudio)]
+            sources = [_source(paths[i], task.clips[i][1].clip) for i, _ in good]
+            spans = [spans_of(self.spec.config, made.samples) for _, made in good]
+            vectors = dict(
+                zip((i for i, _ in good), self.embedder(sources, spans, self.spec.limits), strict=True)
+            )
+            for i, made in group:
+                fields = vectors.get(i)
+                yield (i, fields, None) if isinstance(fields, BadAudio) else (i, made, fields)
 
     def _noted(self, task: ShardTask, paths: set_storage.TaskClips) -> Iterator[Path | Segment]:
         """Yield the file or segment of each clip, and record its path in the slot."""
         for path, (_, planned) in zip(paths, task.clips, strict=True):
             clip = planned.clip
             self.slot.path = os.fsencode(clip.path)[:4_095]
-            yield Segment(path, clip.start, clip.end) if clip.is_segment else path
+            yield _source(path, clip)
+
+
+def _source(path: Path, clip: Clip) -> Path | Segment:
+    return Segment(path, clip.start, clip.end) if clip.is_segment else path
 
 
 _own = threading.local()  # .builder: the builder of this thread, if it is a worker

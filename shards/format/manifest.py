@@ -83,6 +83,7 @@ class SetDescription(TypedDict):
     seed: int
     classes: list[str]
     feature_names: list[str]
+    parent: NotRequired[str]  # of a set that `embed` wrote: fingerprint of the set it was copied from
     clips: typed.Count
     audio_seconds: Annotated[float, typed.Range(0)]
 
