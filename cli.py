@@ -560,6 +560,12 @@ LEARNING = options(
         "[default: auto]",
     ),
     click.option(
+        "--inputs",
+        metavar="A,B,...",
+        help="Vector fields that mlp takes side by side: features, and embeddings of the set "
+        "(see shard --embed). [default: features]",
+    ),
+    click.option(
         "--weights",
         metavar="FILE|none|default",
         help="Initial weights of vgg16: a file, none, or default (those of torchvision). [default: default]",

@@ -220,7 +220,13 @@ def show_best(result: Mapping[str, Any]) -> None:
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
     score = f"{100 * best['value']:.1f} % validation accuracy ({result['selected_by']})"
     write_line(f"{states}; best: trial {best['trial']}, {score}, epoch {best['epoch']}")
-    write_line("  " + ", ".join(f"{name} {value:.4g}" for name, value in best["params"].items()))
+    write_line(
+        "  "
+        + ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, int | float) else f"{name} {value}"
+            for name, value in best["params"].items()
+        )
+    )
     tested = {name: value for name, value in result.get("scores", {}).items() if name.startswith("test_")}
     if tested:
         show_scores(tested, result["selected_by"], {"test": "held out, scored once"})

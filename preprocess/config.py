@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 from shardwave.common.errors import require
@@ -119,6 +120,15 @@ class SpectrogramConfig:
     def embedding_entries(self) -> tuple[str, ...]:
         """Return name and version of each embedding, as "name version"."""
         return tuple(self.embeddings.split(",")) if self.embeddings else ()
+
+    def restricted(self, fields: Collection[str]) -> SpectrogramConfig:
+        """Return the parameters with only the features and embeddings among some array fields.
+
+        Args:
+            fields: Names of array fields, such as `features.npy`.
+        """
+        kept = [entry for entry in self.embedding_entries if registry.field(entry.split(" ")[0]) in fields]
+        return dataclasses.replace(self, features="features.npy" in fields, embeddings=",".join(kept))
 
     @property
     def bins(self) -> int:

@@ -54,6 +54,7 @@ class SearchConfig:
             and `train_view` are supported.
         gpus_per_trial: Share of a GPU that each trial uses, at most 1; None: the largest with which the GPUs
             hold all jobs.
+        inputs: Vector fields that mlp is trained on, see `TrainConfig`; unused if the space has them.
         field: Field of the samples that the model is trained on, see `TrainConfig`.
         network_options: Options of a user's own network, see `TrainConfig`.
     """
@@ -81,6 +82,7 @@ class SearchConfig:
     address: str | None = None
     fused: bool | None = None
     gpus_per_trial: float | None = None
+    inputs: str | None = None
     field: str | None = None
     network_options: Params = dataclasses.field(default_factory=dict)
 
@@ -95,6 +97,7 @@ class SearchConfig:
             "device",
             "precision",
             "weights",
+            "inputs",
             "field",
             "network_options",
         )

@@ -47,7 +47,7 @@ class TrainingObjective:
     fused: bool = False
 
     def __post_init__(self) -> None:
-        self._data: TrainingData | None = None
+        self._data: dict[str | None, TrainingData] = {}  # by the inputs of the network
         self._kept: tuple[float, int] | None = None  # value and negative number of the kept trial
 
     @property
@@ -75,7 +75,7 @@ class TrainingObjective:
             split: sum(shard["samples"] for shard in views.get("full", []))
             for split, views in shard_set.manifest["splits"].items()
         }
-        names = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed")
+        names = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed", "inputs")
         return {
             "set id": shard_set.set_id,
             "fingerprint": shard_set.fingerprint,
@@ -91,11 +91,16 @@ class TrainingObjective:
     @property
     def data(self) -> TrainingData:
         """The training data, opened on first use."""
-        if self._data is None:
+        return self.data_of(self.config)
+
+    def data_of(self, config: TrainConfig) -> TrainingData:
+        """Return the training data of a trial, which differ from `data` if `inputs` is searched."""
+        if config.inputs not in self._data:
             from shardwave.models.data.training_data import TrainingData
 
-            self._data = TrainingData(self.path, self.config)
-        return self._data
+            shared = dataclasses.replace(self.config, inputs=config.inputs)
+            self._data[config.inputs] = TrainingData(self.path, shared)
+        return self._data[config.inputs]
 
     def config_of(self, trial: int, params: Params) -> TrainConfig:
         """Return the settings of a trial; parameters unknown to `TrainConfig` become network options."""
@@ -109,7 +114,7 @@ class TrainingObjective:
 
     def __getstate__(self) -> dict[str, object]:
         # workers cannot import a network that is defined in a notebook or script: pickle it by value
-        state = {**self.__dict__, "_data": None, "_kept": None}
+        state = {**self.__dict__, "_data": {}, "_kept": None}
         network = registry.registered(self.config.model)
         return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
 
@@ -134,7 +139,7 @@ class TrainingObjective:
             from shardwave.search.fused.mlp import fit
         else:
             from shardwave.models.training.fit import fit
-        return fit(self.data, config, report=report)
+        return fit(self.data_of(config), config, report=report)
 
     def parameters(self, config: TrainConfig) -> int:
         """Return the number of trainable parameters of the model that `config` describes."""
@@ -144,7 +149,7 @@ class TrainingObjective:
         from shardwave.models.networks.build import build_model
 
         with torch.device("meta"):  # allocates no memory
-            return parameters(build_model(config, self.data.inputs))
+            return parameters(build_model(config, self.data_of(config).inputs))
 
     def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
         """Replace the kept checkpoint if this trial is the best of this process so far.
@@ -162,7 +167,7 @@ class TrainingObjective:
 
         folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
-        data = self.data
+        data = self.data_of(config)
         description = checkpoint.describe(data, result.best_epoch)
         record = {
             "history": result.history,

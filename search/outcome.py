@@ -166,7 +166,8 @@ def _score_test(objective: TrainingObjective, out: Path, fields: BestRun) -> Non
     from shardwave.models.evaluation.evaluate import score
     from shardwave.models.runs import checkpoint
 
-    data, trained = objective.data, checkpoint.load(out / CHECKPOINT)
+    trained = checkpoint.load(out / CHECKPOINT)
+    data = objective.data_of(trained.config)
     test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
     fields["scores"] = {**fields.get("scores", {}), **test.scores}
     fields["per_class"] = {**fields.get("per_class", {}), **test.per_class}

@@ -57,6 +57,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     if isinstance(set_path, Path):
         set_path = set_path.resolve()
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
+    training = dataclasses.replace(training, inputs=space.first("inputs", training.inputs))
     backend = make_backend(config.backend, storage=config.storage, study=config.study, address=config.address)
     shard_set = open_set(set_path)
     folds = resolve(shard_set.splits, config.val_fold, config.test_fold)

@@ -168,6 +168,11 @@ class Space:
                 values[name] = dimension.draw(random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
+    def first(self, name: str, default: Any) -> Any:
+        """Return the first or the fixed value of a categorical parameter; `default` if it is not in the space."""
+        rule = self.dimensions.get(name)
+        return rule.values[0] if isinstance(rule, Choice) else self.fixed.get(name, default)
+
     def describe(self) -> Description:
         """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
         rules = {
@@ -281,7 +286,8 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
         choice: Choice = KINDS[key](values)
         return choice
     if kind is not float:
-        raise UsageError(f"{where} takes whole numbers: use grid or choice, not {key}")
+        noun = "texts" if kind is str else "whole numbers"
+        raise UsageError(f"{where} takes {noun}: use grid or choice, not {key}")
     if len(values) != 2 or not float(values[0]) < float(values[1]):
         raise UsageError(f"{where}: {key} takes [low, high] with low < high, got {list(values)}")
     low, high = float(values[0]), float(values[1])
@@ -293,6 +299,10 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
 
 def _value(where: str, kind: type, value: Any) -> Value:
     """Convert `value` to `kind`; accepts numbers as text because YAML reads 1e-4 as text."""
+    if kind is str:
+        if not isinstance(value, str):
+            raise UsageError(f"{where} takes texts, got {value!r}")
+        return value
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
@@ -318,4 +328,5 @@ def parameters(model: str) -> dict[str, type]:
     return {
         **dict.fromkeys(("batch_size", *integers.get(model, ())), int),
         **dict.fromkeys((*rates, *masks), float),
+        **({"inputs": str} if model == "mlp" else {}),
     }

@@ -150,6 +150,9 @@ def test_each_kind_is_used_by_name(site: Path, tmp_path: Path) -> None:
     assert embedded["fields"]["tiny_vectors.npy"]["shape"] == [6]
     slices = ("--image-size", "16", "--slices", "2", "--embed", "tiny_vectors")
     assert result("shard", "audio", *slices, "--out", "sliced")["config"]["embeddings"] == "tiny_vectors r1"
+    heads = ("--model", "mlp", "--inputs", "tiny_vectors", "--epochs", "2")
+    assert result("train", "sliced", *heads, "--out", "head")["params"]["inputs"] == "tiny_vectors"
+    assert result("predict", "head", "audio", "--out", "predicted.csv")["clips"] == clips
     trained = result("train", "set", "--model", "tiny-net", "--out", "run")
     assert trained["state"] == "COMPLETE" and len(trained["history"]) == 2
     arguments = (

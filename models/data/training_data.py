@@ -26,7 +26,7 @@ from shardwave.models.training.precision import resolve as resolve_precision
 from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.resident import Resident
-from shardwave.shards.read.shardset import ShardSet, View
+from shardwave.shards.read.shardset import JOIN, ShardSet, View
 
 _log = logging.getLogger(__name__)
 # Number of images, evenly spread over the training data, from which mean and standard deviation are computed
@@ -256,17 +256,21 @@ def evaluation_size(shape: tuple[int, ...]) -> int:
 def field_shape(shard_set: ShardSet, config: TrainConfig) -> tuple[int, ...]:
     """Return the shape of one sample of the model's field; raise UsageError if the set lacks the field."""
     field = field_of(config)
-    if field not in shard_set.fields:
+    lacking = [part for part in field.split(JOIN) if part not in shard_set.fields]
+    if lacking:
+        name = lacking[0].removesuffix(".npy")
         available = ", ".join(name for name in shard_set.fields if name.endswith("npy"))
         remedy = (
             "build it with --features, or from a --table"
-            if field == "features.npy"
+            if lacking[0] == "features.npy"
             else "build it from audio"
+            if lacking[0] == "npy"
+            else f"build it with --embed {name}, or add the field with shardwave embed --with {name}"
         )
         raise UsageError(
-            f"model {config.model} needs field {field}, {shard_set.location} has {available}: {remedy}"
+            f"model {config.model} needs field {lacking[0]}, {shard_set.location} has {available}: {remedy}"
         )
-    return tuple(shard_set.fields[field]["shape"])
+    return tuple(shard_set.field(field)["shape"])
 
 
 def resolve_device(device: str) -> torch.device:

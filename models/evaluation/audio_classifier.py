@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,11 +35,9 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
     if trained.field not in ("npy", "features.npy"):
         raise UsageError(
             f"model {trained.config.model} takes the field {trained.field}, which this command cannot compute "
-            "from audio: use a run of mlp, cnn, cnn-plus or vgg16"
+            "from audio: use a run of mlp on features, cnn, cnn-plus or vgg16, or predict files as a whole"
         )
-    return dataclasses.replace(
-        SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
-    )
+    return SpectrogramConfig(**trained.spectrogram).restricted([trained.field])
 
 
 class AudioClassifier:

@@ -258,7 +258,7 @@ def open_views(
     for view in VIEW_SCORES:
         if all(manifest.get(name, {}).get(view) for name in splits):
             samples = shard_set.view(splits, view)
-            shape = tuple(shard_set.fields[field]["shape"])
+            shape = tuple(shard_set.field(field)["shape"])
             views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(

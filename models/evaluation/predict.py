@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
@@ -23,7 +22,7 @@ from shardwave.shards.format.layout import MANIFEST, is_url
 from shardwave.shards.format.records import QuarantineEntry
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
-from shardwave.shards.read.shardset import ShardSet
+from shardwave.shards.read.shardset import JOIN, ShardSet
 from shardwave.shards.sources.class_folders import audio_files
 from shardwave.shards.storage import scratch
 
@@ -143,9 +142,7 @@ def predict_clips(
     audio, files = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not files:
         raise UsageError(f"no audio files in {path}: give a folder of audio")
-    config = dataclasses.replace(
-        SpectrogramConfig(**trained.spectrogram), features=trained.field == "features.npy"
-    )
+    config = SpectrogramConfig(**trained.spectrogram).restricted(trained.field.split(JOIN))
     with scratch.folder() as folder:
         clips = [Clip(name) for name in files]  # unlabelled, even in folders that are named like classes
         options = BuildOptions(

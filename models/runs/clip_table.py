@@ -21,7 +21,7 @@ import numpy as np
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.runs.records import RunResult, Settings
 from shardwave.shards.read.open_set import open_set
-from shardwave.shards.read.shardset import ShardSet, View
+from shardwave.shards.read.shardset import JOIN, ShardSet, View
 from shardwave.shards.storage.atomic import write_bytes
 
 NAME = "clips.npz"
@@ -113,7 +113,12 @@ def _clips(shard_set: ShardSet, split: str) -> tuple[View, np.ndarray]:
 
 
 def _digests(view: View, rows: np.ndarray, field: str) -> np.ndarray:
-    values = [hashlib.blake2b(view.data(row, field), digest_size=8).digest() for row in rows.tolist()]
+    parts, values = field.split(JOIN), []
+    for row in rows.tolist():
+        digest = hashlib.blake2b(digest_size=8)
+        for part in parts:
+            digest.update(view.data(row, part))
+        values.append(digest.digest())
     return np.frombuffer(b"".join(values), "<u8").astype(np.uint64)
 
 
@@ -236,8 +241,10 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-# Settings that do not affect a field
-UNUSED = {"npy": ("features",), "features.npy": ("image_size", "frequency_scale", "floor_db")}
+# Settings that do not affect a field; all others are embeddings, which depend on the slices alone
+_IMAGES = ("image_size", "frequency_scale", "floor_db")
+UNUSED = {"npy": {"features", "embeddings"}, "features.npy": {*_IMAGES, "embeddings"}}
+UNUSED_BY_EMBEDDINGS = {*_IMAGES, "features", "n_fft"}
 
 
 def config_differences(
@@ -253,8 +260,16 @@ def config_differences(
     Returns:
         The differences as (name, value in `one`, value in `other`).
     """
-    one, other = one or {}, other or {}
-    names = sorted((one.keys() | other.keys()) - set(UNUSED.get(field or "", ())))
+    one, other = dict(one or {}), dict(other or {})
+    unused: set[str] = set()
+    if field is not None:
+        parts = field.split(JOIN)
+        embeddings = [part.removesuffix(".npy") for part in parts if part not in UNUSED]
+        unused = set.intersection(*(UNUSED.get(part, UNUSED_BY_EMBEDDINGS) for part in parts))
+        for config in (one, other):  # only the versions of the network's own embeddings matter
+            entries = str(config.get("embeddings") or "").split(",")
+            config["embeddings"] = ",".join(sorted(e for e in entries if e.split(" ")[0] in embeddings))
+    names = sorted((one.keys() | other.keys()) - unused)
     return [(name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)]
 
 

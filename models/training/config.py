@@ -6,6 +6,7 @@ The command line imports this module, so it imports neither torch nor lightning.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from shardwave.common.errors import UsageError, require
@@ -17,6 +18,7 @@ SELECT_BY = ("auto", *SCORES)
 SCHEDULES = ("none", "one-cycle")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
+VECTORS = "features.npy"  # field of the networks that take vectors
 MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
     "conv1_channels", "conv2_channels", "hidden_layers",
@@ -89,6 +91,8 @@ class TrainConfig:
             on a GPU that computes in bfloat16, otherwise "32-true".
         weights: Weights of the frozen part of `vgg16`: "default" (torchvision's), "none" (untrained) or a
             file.
+        inputs: Vector fields that `mlp` takes, joined in this order: `features` and names of embeddings, with
+            commas. None: `features`.
         field: Array field of the samples that an own network takes; None: "npy".
         network_options: Keyword arguments of an own network.
     """
@@ -125,6 +129,7 @@ class TrainConfig:
     strategy: str = "auto"
     precision: str = "auto"
     weights: str = "default"
+    inputs: str | None = None
     field: str | None = None
     network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -135,6 +140,14 @@ class TrainConfig:
                 f"field and network_options apply to own networks only, not to model {self.model}: "
                 "remove them"
             )
+        if self.inputs is not None:
+            if find(self.model).field != VECTORS:
+                raise UsageError(
+                    f"inputs chooses vector fields for mlp, model {self.model} takes others: remove it"
+                )
+            names = self.inputs.split(",")
+            valid = all(re.fullmatch("[a-z0-9_]+", name) for name in names) and len(set(names)) == len(names)
+            require(valid, "inputs must be different names with commas, such as features,aisfx", self.inputs)
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
             require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
@@ -167,6 +180,7 @@ class TrainConfig:
         """Return the hyper-parameters by field name, as result.json stores them."""
         return {
             **{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)},
+            **({} if self.inputs is None else {"inputs": self.inputs}),
             **self.network_options,
         }
 
@@ -189,7 +203,9 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
 
 
 def field_of(config: TrainConfig) -> str:
-    """Return the name of the array field that the model takes as its input."""
+    """Return the name of the array field that the model takes as its input, or of fields joined by `+`."""
+    if config.inputs is not None:
+        return "+".join(f"{name}.npy" for name in config.inputs.split(","))
     return config.field or find(config.model).field
 
 

@@ -19,10 +19,11 @@ from shardwave.preprocess.engines.registry import resolve
 from shardwave.shards.build import plan
 from shardwave.shards.build.embed_clips import GROUP, ClipEmbedder, Vectors
 from shardwave.shards.build.shard_task import array_fields
-from shardwave.shards.build.writer import Row, Shard, write_set
+from shardwave.shards.build.writer import Shard, write_set
 from shardwave.shards.format.layout import INPUTS, VIEWS
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.records import SampleMeta
+from shardwave.shards.format.shard_writer import Row
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
 from shardwave.shards.sources.class_folders import check_folder

@@ -64,7 +64,7 @@ class Gatherer:
         """Return the batch of the samples `rows` (int64 [batch]), see `Source.fetch`."""
         batch: Batch = {}
         for name in self.fields:
-            field = self.view.set.fields[name]
+            field = self.view.set.field(name)
             batch[name] = self._empty((len(rows), *field["shape"]), field["dtype"])
         self.view.gather(rows, self.fields, out={name: tensor.numpy() for name, tensor in batch.items()})
         batch["cls"] = torch.from_numpy(self.view.cls[rows])

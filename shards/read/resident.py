@@ -46,7 +46,7 @@ class Resident:
             )
         self.tensors: Batch = {}
         for name in fields:
-            field = view.set.fields[name]
+            field = view.set.field(name)
             self.tensors[name] = torch.empty(
                 (len(view), *field["shape"]), dtype=getattr(torch, field["dtype"]), device=self.device
             )
@@ -82,7 +82,7 @@ class Resident:
 
 def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
     """Return the number of bytes of a resident copy of these fields."""
-    declared = [view.set.fields[name] for name in fields]
+    declared = [view.set.field(name) for name in fields]
     row = sum(np.dtype(field["dtype"]).itemsize * math.prod(field["shape"]) for field in declared)
     return (row + 16) * len(view)  # 16: `cls` and `clip`
 

@@ -19,9 +19,10 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format import index, manifest
 from shardwave.shards.format.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
-from shardwave.shards.format.manifest import Manifest, ShardEntry
+from shardwave.shards.format.manifest import Field, Manifest, ShardEntry
 from shardwave.shards.format.records import SampleMeta
 
+JOIN = "+"  # between the names of joined fields
 SLOW = 1 << 20  # bytes per millisecond; a slower copy has waited for the disk or for page faults
 
 
@@ -75,6 +76,33 @@ class ShardSet:
         """Spectrogram configuration; None if the set was not built from audio."""
         config = self.manifest["config"]
         return SpectrogramConfig(**config) if manifest.is_spectrogram(config) else None
+
+    def field(self, name: str) -> Field:
+        """Return type and shape of an array field, or of several vector fields joined by `+`.
+
+        The values of `features.npy+aisfx.npy` are those of `features.npy`, followed by those of `aisfx.npy`.
+
+        Args:
+            name: The name.
+
+        Raises:
+            UsageError: The set has no such field, or the joined fields are not vectors of one type.
+        """
+        declared = []
+        for part in name.split(JOIN):
+            if part not in self.fields or part in manifest.OWN_FIELDS:
+                listed = ", ".join(each for each in self.fields if each not in manifest.OWN_FIELDS)
+                raise UsageError(f"{self.location} has no array field {part}: it has {listed}")
+            declared.append(self.fields[part])
+        if len(declared) == 1:
+            return declared[0]
+        if len({field["dtype"] for field in declared}) > 1 or any(
+            len(field["shape"]) != 1 for field in declared
+        ):
+            raise UsageError(
+                f"{self.location}: the fields {name} cannot be joined: they are not vectors of one type"
+            )
+        return {"dtype": declared[0]["dtype"], "shape": [sum(field["shape"][0] for field in declared)]}
 
     @property
     def views(self) -> list[str]:
@@ -208,7 +236,7 @@ class View:
 
         Args:
             indices: Indices of the samples, in any order. [rows].
-            fields: Names of the fields.
+            fields: Names of the fields; several vector fields can be joined, see `ShardSet.field`.
             out: Arrays to write to, by field; by default they are allocated.
 
         Returns:
@@ -237,16 +265,17 @@ class View:
             mapped = self._addresses[shard]
         gathered = {}
         for name in fields:
-            if name not in self._arrays:
-                raise UsageError(
-                    f"{self.set.location} has no array field {name}: it has {', '.join(self._arrays)}"
-                )
-            dtype, shape = self._arrays[name]
+            declared = self.set.field(name)
+            dtype, shape = np.dtype(declared["dtype"]), tuple(declared["shape"])
             target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
             if target.shape != (len(rows), *shape) or target.dtype != dtype:
                 raise ValueError(
                     f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}"
                 )
+            if JOIN in name:
+                parts = self.gather(rows, name.split(JOIN))
+                gathered[name] = np.concatenate(list(parts.values()), axis=1, out=target)
+                continue
             offset = self._block[name][rows].astype(np.int64) * BLOCK
             if self._cold and target.nbytes > SLOW:
                 self._read_ahead(shard, offset, target.nbytes // len(rows))
