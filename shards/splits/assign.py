@@ -21,9 +21,9 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
 
     Splits that the data set provides are kept. If it provides no clip for `test` or `val`, that split is
     drawn from `train`. The draw is stratified by class, keeps groups together, and depends only on the sorted
-    clips and the seed. It is a systematic sample of the groups. If a group has clips of several classes, and there
-    are at most BALANCED_GROUPS groups, scikit-learn's StratifiedGroupKFold draws instead; with more groups, a
-    group counts for the class of its first clip. If no clip has a label, clips without a split are in `test`.
+    clips and the seed. It is a systematic sample of the groups. If a group has clips of several classes, and
+    there are at most BALANCED_GROUPS groups, scikit-learn's StratifiedGroupKFold draws instead; with more
+    groups, a group counts for the class of its first clip. If no clip has a label, clips without a split are in `test`.
 
     Args:
         clips: The clips.

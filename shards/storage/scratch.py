@@ -27,7 +27,7 @@ def folder(
 ) -> Iterator[Path]:
     """Create a temporary folder, and remove it at the end of the context.
 
-    Processes that are forked inside the context do not remove it, whatever they do with their copy of the context.
+    Processes that are forked inside the context do not remove the folder when they end.
 
     Args:
         parent: Parent folder; by default the system's temporary folder (TMPDIR).
