@@ -32,7 +32,15 @@ from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.common.printable import write_line
 from shardwave.models.networks.registry import NETWORKS
-from shardwave.models.training.config import PRECISIONS, SCHEDULES, SELECT_BY, TRAIN_VIEWS, defaults_table
+from shardwave.models.training.config import (
+    CLASS_WEIGHTS,
+    METRICS,
+    PRECISIONS,
+    SCHEDULES,
+    SELECT_BY,
+    TRAIN_VIEWS,
+    defaults_table,
+)
 from shardwave.preprocess.auto_config import (
     AUTO,
     PRESETS,
@@ -540,6 +548,22 @@ LEARNING = options(
         "--select-by",
         type=click.Choice(SELECT_BY),
         help="Validation score that selects the epoch; auto: that of --train-view. [default: auto]",
+    ),
+    click.option(
+        "--select-metric",
+        type=click.Choice(METRICS),
+        help="Metric of the validation score that selects the epoch, and the trial of a search. "
+        "[default: accuracy]",
+    ),
+    click.option(
+        "--class-weights",
+        type=click.Choice(CLASS_WEIGHTS),
+        help="Weights of the classes in the loss; balanced: inverse to their numbers of samples. [default: none]",
+    ),
+    click.option(
+        "--balanced-sampler/--no-balanced-sampler",
+        default=None,
+        help="Draw equally many samples of every class in each epoch, repeating those of small classes.",
     ),
     click.option(
         "--seed",

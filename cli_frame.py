@@ -181,13 +181,14 @@ def show_scores(
     """Print scores as a table; * marks the score that selects the epoch.
 
     Args:
-        scores: Values by `{split}_{full|slice_mean}_{accuracy|recall|f1}`.
+        scores: Values by `{split}_{full|slice_mean}_{accuracy|balanced_accuracy|f1|macro_f1}`.
         selected: Score that selects the epoch, `full` or `slice_mean`.
         remarks: Remark by split, printed in parentheses after the rows of the split.
     """
-    write_line(f"{'':22}{'accuracy':>10}{'recall':>10}{'F1':>10}   (recall and F1 weighted)")
-    for name in (key.removesuffix("_accuracy") for key in scores if key.endswith("_accuracy")):
-        values = [scores[f"{name}_{metric}"] for metric in ("accuracy", "recall", "f1")]
+    metrics = ("accuracy", "balanced_accuracy", "f1", "macro_f1")
+    write_line(f"{'':22}{'accuracy':>10}{'balanced':>10}{'F1':>10}{'macro F1':>10}   (F1 weighted)")
+    for name in (key.removesuffix("_f1") for key in scores if key.endswith(("_full_f1", "_slice_mean_f1"))):
+        values = [scores.get(f"{name}_{metric}") for metric in metrics]
         cells = ["       -  " if value is None else f"{100 * value:8.1f} %" for value in values]
         split = name.removesuffix("_slice_mean").removesuffix("_full")
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
@@ -216,9 +217,11 @@ def show_best(result: Mapping[str, Any]) -> None:
     Args:
         result: Content of the result.json of a search.
     """
+    from shardwave.models.training.config import score_text
+
     best, epochs, seconds = result["best"], result["epochs"], result["seconds"]
     states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
-    score = f"{100 * best['value']:.1f} % validation accuracy ({result['selected_by']})"
+    score = f"{score_text(best['value'], result.get('select_metric', 'accuracy'))} ({result['selected_by']})"
     write_line(f"{states}; best: trial {best['trial']}, {score}, epoch {best['epoch']}")
     write_line(
         "  "

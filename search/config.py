@@ -43,6 +43,9 @@ class SearchConfig:
         test_fold: Fold used for the test.
         train_view: View that the model is trained on, see `TrainConfig`.
         select_by: Score that is maximized, see `TrainConfig`.
+        select_metric: Metric that is maximized, or the loss that is minimized, see `TrainConfig`.
+        class_weights: Weights of the classes in the loss, see `TrainConfig`.
+        balanced_sampler: Whether an epoch has equally many samples of every class, see `TrainConfig`.
         seed: Seed of the samplers and of the trainings; trial n is trained with seed + n.
         device: "auto", "cpu" or "cuda".
         precision: Precision of the training, see `TrainConfig`.
@@ -73,6 +76,9 @@ class SearchConfig:
     test_fold: int | None = None
     train_view: str = "auto"
     select_by: str = "auto"
+    select_metric: str = "accuracy"
+    class_weights: str = "none"
+    balanced_sampler: bool = False
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -93,6 +99,9 @@ class SearchConfig:
             "test_fold",
             "train_view",
             "select_by",
+            "select_metric",
+            "class_weights",
+            "balanced_sampler",
             "seed",
             "device",
             "precision",

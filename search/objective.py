@@ -75,7 +75,10 @@ class TrainingObjective:
             split: sum(shard["samples"] for shard in views.get("full", []))
             for split, views in shard_set.manifest["splits"].items()
         }
-        names = ("model", "train_view", "select_by", "val_fold", "test_fold", "precision", "seed", "inputs")
+        names = (
+            *("model", "train_view", "select_by", "select_metric", "class_weights", "balanced_sampler"),
+            *("val_fold", "test_fold", "precision", "seed", "inputs"),
+        )
         return {
             "set id": shard_set.set_id,
             "fingerprint": shard_set.fingerprint,
@@ -224,5 +227,5 @@ class Progress:
 
 def fusable(config: TrainConfig) -> bool:
     """Return whether `shardwave.search.fused` supports `config`: perceptron, float32 or float64, no mixup."""
-    plain = not config.mixup and config.train_view != "both"
+    plain = not config.mixup and config.train_view != "both" and config.class_weights == "none"
     return config.model in ("mlp", "vgg16") and plain and config.precision in ("auto", "32-true", "64-true")

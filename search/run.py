@@ -13,6 +13,7 @@ from typing import Any
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.progress import bar
 from shardwave.common.redact import mask_url
+from shardwave.models.data.balance import warn_of_imbalance
 from shardwave.models.data.splits import resolve
 from shardwave.models.runs import clip_table
 from shardwave.models.runs.records import RunResult
@@ -63,6 +64,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     folds = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
         clips = clip_table.clip_table(shard_set, field_of(training))
+        warn_of_imbalance(shard_set, training)
         fields = {
             "model": config.model,
             "params": None,
@@ -71,6 +73,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "space": space.describe(),
             **clip_table.set_fields(shard_set, clips),
             "folds": folds._asdict(),
+            "select_metric": config.select_metric,
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
             "started": time.time() if earlier is None else earlier.get("started", time.time()),

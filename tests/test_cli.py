@@ -370,7 +370,8 @@ def test_scores_say_what_they_were_measured_on(capsys):
         "fold1": {"kind": "mixed", "clips": 5, "trained": 2},
         "fold2": {"kind": "unknown", "clips": 5, "trained": None},
     }
-    scores = {f"{name}_slice_mean_{score}": 0.5 for name in kinds for score in ("accuracy", "recall", "f1")}
+    metrics = ("accuracy", "balanced_accuracy", "recall", "f1", "macro_f1")
+    scores = {f"{name}_slice_mean_{metric}": 0.5 for name in kinds for metric in metrics}
     cli_frame.show_scores(
         scores, "slice_mean", {name: cli_frame.kind_of(about) for name, about in kinds.items()}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from shardwave.bench.report.blocks import (
     waterfall,
 )
 from shardwave.bench.report.records import environment
+from shardwave.models.training.config import score_text
 
 Result = Mapping[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
 LEARNING = "training (while learning)"  # scores of training steps, with augmentation and dropout
@@ -63,7 +65,7 @@ def _sentence(name: str, result: Result) -> str:
         return (
             f"{name}: {result['trials']} trials with {result['backend']} ({result['sampler']}, "
             f"{result['scheduler']}) in {number(seconds['total'])} s, best "
-            f"{per_cent(result['best']['value'])} validation accuracy ({selected}){test}; "
+            f"{_score(result, result['best'])} ({selected}){test}; "
             f"{result['epochs']['saved']} epochs saved by stopping, "
             f"{per_cent(seconds['overhead'] / seconds['total'])} of the time overhead."
         )
@@ -225,10 +227,7 @@ def _search(folder: Path, result: Result) -> list[Block]:
     if result.get("best"):
         best = result["best"]
         rows = [(key, plain(value)) for key, value in best["params"].items()]
-        caption = (
-            f"Best: trial {best['trial']}, {per_cent(best['value'])} validation accuracy at epoch "
-            f"{best['epoch']}"
-        )
+        caption = f"Best: trial {best['trial']}, {_score(result, best)} at epoch {best['epoch']}"
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += [*_scores(result), *_seconds(result), *_confusion(result)]
     names = [name for name in trials[0].params if len({str(trial.params.get(name)) for trial in trials}) > 1]
@@ -236,11 +235,13 @@ def _search(folder: Path, result: Result) -> list[Block]:
         f"{name} {plain(value)}" for name, value in trials[0].params.items() if name not in names
     )
     table: list[Sequence[str]] = []
-    for trial in sorted(trials, key=lambda trial: -1.0 if trial.value is None else trial.value, reverse=True):
+    for trial in sorted(
+        trials, key=lambda trial: -math.inf if trial.value is None else trial.value, reverse=True
+    ):
         cells = (
             str(trial.trial),
             trial.state,
-            per_cent(trial.value),
+            "–" if trial.value is None else _score(result, {"value": trial.value}).split(" validation")[0],
             str(trial.epochs),
             number(trial.seconds),
         )
@@ -250,13 +251,19 @@ def _search(folder: Path, result: Result) -> list[Block]:
     return [*blocks, Details(f"All {len(trials)} trials, best first", [shown])]
 
 
+def _score(result: Result, best: Mapping[str, Any]) -> str:
+    """Return the best value of a search with the name of its metric."""
+    return score_text(best["value"], result.get("select_metric", "accuracy"))
+
+
 def _compared(searches: dict[str, Path]) -> list[Block]:
     from shardwave.search.compare import compare
 
     steps, rows = {}, []
     for name, row in zip(searches, compare(list(searches.values())), strict=True):
         steps[name] = row["steps"]
-        best = per_cent(row["best"]["value"] if row["best"] else None)
+        value = row["best"]["value"] if row["best"] else None
+        best = number(-value) if value is not None and value < 0 else per_cent(value)  # a loss is negative
         counts = (str(row["trials"]), str(row["epochs"]["run"]), str(row["epochs"]["saved"]))
         times = (
             row["seconds"],

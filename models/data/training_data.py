@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.models.data.balance import class_weights
 from shardwave.models.data.batches import Batches, full_samples, source_of
 from shardwave.models.data.splits import Roles, resolve
 from shardwave.models.networks.base import Inputs, standardisation
@@ -114,7 +115,10 @@ class TrainingData:
             )
         is_full = full_samples(self.set, self.roles.train) if self.train_view == "both" else None
         size = config.batch_size // world_size
-        return self._batches(self.train, size, rank, world_size, seed=config.seed, is_full=is_full)
+        balance = self.train.cls if config.balanced_sampler else None
+        return self._batches(
+            self.train, size, rank, world_size, seed=config.seed, is_full=is_full, balance=balance
+        )
 
     def val_batches(self, rank: int = 0, world_size: int = 1) -> list[Batches]:
         """Return batches of each validation view, with each sample once, in the order of the shards."""
@@ -165,8 +169,18 @@ class TrainingData:
     def learner(self, config: TrainConfig, steps_per_epoch: int) -> Learner:
         """Create a Learner for one training, with initial weights drawn from `config.seed`."""
         network = build_model(config, self.inputs)
+        weights = (
+            class_weights(self.train.cls, self.inputs.classes) if config.class_weights == "balanced" else None
+        )
         return Learner(
-            config, network, self.field, steps_per_epoch, self.train_view, tuple(self.val), self.selected
+            config,
+            network,
+            self.field,
+            steps_per_epoch,
+            self.train_view,
+            tuple(self.val),
+            self.selected,
+            weights,
         )
 
     def to_device(self, batch: Batch) -> Batch:

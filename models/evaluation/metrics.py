@@ -113,9 +113,10 @@ def add_scores(values: ScoreSet, name: str, predictions: ClipPredictions) -> Non
     """Add the scores of labelled clips to `values`.
 
     Args:
-        values: Receives the scores {name}_accuracy, {name}_recall and {name}_f1, the latter two weighted by
-            the number of clips of each class; the scores of each class, 0 for a class without clips or
-            predictions; and the confusion matrix.
+        values: Receives the scores {name}_accuracy, {name}_balanced_accuracy (mean recall of the classes with
+            clips), {name}_recall and {name}_f1, weighted by the number of clips of each class, and
+            {name}_macro_f1 (mean F1 of the classes with clips or predictions); the scores of each
+            class, 0 for a class without clips or predictions; and the confusion matrix.
         name: Split and score, for example "val_full".
         predictions: Predictions of labelled clips.
     """
@@ -125,6 +126,8 @@ def add_scores(values: ScoreSet, name: str, predictions: ClipPredictions) -> Non
     hits, support, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     recall, f1 = hits / np.maximum(support, 1), 2 * hits / np.maximum(support + predicted, 1)
     values.scores[f"{name}_accuracy"] = float(hits.sum() / support.sum())
+    values.scores[f"{name}_balanced_accuracy"] = float(recall[support > 0].mean())
+    values.scores[f"{name}_macro_f1"] = float(f1[support + predicted > 0].mean())
     for score, column in (("recall", recall), ("f1", f1)):
         values.scores[f"{name}_{score}"] = float(np.average(column, weights=support))
     values.per_class[name] = {

@@ -130,6 +130,7 @@ class RunResult(TypedDict):
     classes: NotRequired[list[str]]
     folds: NotRequired[dict[str, list[str]] | list[typed.Count]]  # splits by role, or all folds
     selected_by: NotRequired[str]
+    select_metric: NotRequired[str]
     best_epoch: NotRequired[typed.Count | None]
     scores: NotRequired[StoredScores]
     spread: NotRequired[StoredScores]

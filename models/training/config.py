@@ -15,6 +15,8 @@ from shardwave.models.networks.registry import NETWORKS, find
 TRAIN_VIEWS = ("auto", "slice", "full", "both")
 SCORES = ("full", "slice_mean")
 SELECT_BY = ("auto", *SCORES)
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")  # that can select the epoch
+CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("none", "one-cycle")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
@@ -35,7 +37,7 @@ REGULARISERS = (
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
-    "precision": PRECISIONS, "folds": (None, "all"),
+    "precision": PRECISIONS, "folds": (None, "all"), "select_metric": METRICS, "class_weights": CLASS_WEIGHTS,
 }  # fmt: skip
 _MINIMA = {  # of integer fields
     "epochs": 1, "batch_size": 1, "hidden_size": 1, "hidden_layers": 0, "conv1_kernel": 1, "conv2_kernel": 1,
@@ -79,6 +81,10 @@ class TrainConfig:
             `NetworkSpec` if the set has slices, otherwise "full".
         select_by: Score that selects the epoch: "full", "slice_mean", or "auto": "full" if `train_view` is
             "full", otherwise "slice_mean".
+        select_metric: Metric that selects the epoch: "accuracy", "balanced_accuracy", "macro_f1" or "loss".
+        class_weights: "balanced" weights the loss of each class by the inverse of its number of samples; "none".
+        balanced_sampler: Whether an epoch has the same number of samples of every class: samples of small
+            classes are repeated, others are left out in turn.
         val_fold: Number of the fold used for validation.
         test_fold: Number of the fold held out for testing.
         folds: "all" cross-validates: each fold is tested once. None trains once.
@@ -119,6 +125,9 @@ class TrainConfig:
     schedule: str = "none"
     train_view: str = "auto"
     select_by: str = "auto"
+    select_metric: str = "accuracy"
+    class_weights: str = "none"
+    balanced_sampler: bool = False
     val_fold: int | None = None
     test_fold: int | None = None
     folds: str | None = None
@@ -169,6 +178,10 @@ class TrainConfig:
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
             require((getattr(self, name) or 0) >= 0, f"{name} must be 0 or more", getattr(self, name))
+        if self.class_weights == "balanced" and self.balanced_sampler:
+            raise UsageError(
+                "--class-weights balanced and --balanced-sampler correct the same: use one of them"
+            )
         if self.folds == "all" and (self.val_fold, self.test_fold) != (None, None):
             raise UsageError("--folds all tests every fold: use it without --val-fold and --test-fold")
         if self.folds == "all" and self.devices * self.nodes > 1:
@@ -200,6 +213,18 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
         choices = ", ".join(sorted((*MODEL_FIELDS, *REGULARISERS)))
         raise UsageError(f"unknown training option {unknown[0]}: choose from {choices}")
     return TrainConfig(**{"model": model, **find(model).defaults, **changes})
+
+
+def score_text(value: float, select_metric: str) -> str:
+    """Return a validation score with the name of its metric, as in "87.5 % validation accuracy".
+
+    Args:
+        value: Score that selects an epoch or a trial; higher is better, a loss is negative.
+        select_metric: One of `METRICS`.
+    """
+    if select_metric == "loss":
+        return f"{-value:.4g} validation loss"
+    return f"{100 * value:.1f} % validation {select_metric.replace('_', ' ').replace('f1', 'F1')}"
 
 
 def field_of(config: TrainConfig) -> str:

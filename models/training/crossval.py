@@ -18,6 +18,7 @@ from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
 from shardwave.models.runs.records import FoldEntry, HistoryEntry, RunResult, Seconds, StoredScores, score
 from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.history import selecting_score
 from shardwave.models.training.precision import resolved
 from shardwave.models.training.recorder import SAVE_SECONDS
 from shardwave.models.training.run import check_same, run, run_fields
@@ -142,7 +143,7 @@ def _fold(
         title=f"{title}, selecting epochs",
         draw_figures=False,  # curves.png of the cross-validation shows all folds
     )
-    epochs = enough_epochs(choice["history"], choice["selected_by"])
+    epochs = enough_epochs(choice["history"], choice["selected_by"], config.select_metric)
     final = dataclasses.replace(choice_config, epochs=epochs)  # the schedule spans these epochs
     data = TrainingData(set_path, final, retraining(names, fold))
     tested = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
@@ -171,8 +172,8 @@ def _sum(*parts: Seconds) -> Seconds:
     }
 
 
-def enough_epochs(history: list[HistoryEntry], selected: str) -> int:
-    """Return the last epoch whose validation accuracy is within one standard error of the best one.
+def enough_epochs(history: list[HistoryEntry], selected: str, select_metric: str = "accuracy") -> int:
+    """Return the last epoch whose validation score is within one standard error of the best one.
 
     This is the one-standard-error rule (Breiman et al. 1984, section 3.4.3). A difference below the standard
     error is not significant for the clips of one fold (80 clips of ESC-10: 3.4 points at 90 %). Of the epochs
@@ -180,15 +181,19 @@ def enough_epochs(history: list[HistoryEntry], selected: str) -> int:
 
     Args:
         history: Entries of the epochs, as in result.json.
-        selected: Score that selects the epoch, "full" or "slice_mean".
+        selected: Predictions that select the epoch, "full" or "slice_mean".
+        select_metric: Metric that selects the epoch. The standard error is that of an accuracy; for a loss it
+            is not known, and the epoch with the lowest one is returned.
 
     Returns:
         The number of epochs, from 1.
     """
-    accuracy = np.array([score(entry, f"val_{selected}_accuracy") for entry in history])
+    values = np.array([score(entry, selecting_score(selected, select_metric)) for entry in history])
+    if select_metric == "loss":
+        return int(values.argmin()) + 1
     clips = np.sum(history[0]["confusion"][f"val_{selected}"])
-    best = accuracy.max()
-    return int(np.flatnonzero(accuracy >= best - np.sqrt(best * (1 - best) / clips))[-1]) + 1
+    best = values.max()
+    return int(np.flatnonzero(values >= best - np.sqrt(best * (1 - best) / clips))[-1]) + 1
 
 
 def _over(per_fold: list[FoldEntry], statistic: Callable[..., Any]) -> StoredScores:

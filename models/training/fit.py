@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shardwave.common.errors import UsageError
 from shardwave.models.data.training_data import TrainingData
-from shardwave.models.runs.records import HistoryEntry, score
+from shardwave.models.runs.records import HistoryEntry
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.history import History
 from shardwave.models.training.learner import Learner
@@ -41,7 +41,7 @@ class FitResult(NamedTuple):
 
     history: list[HistoryEntry]  # one entry per epoch, as in result.json
     best_epoch: int
-    value: float  # validation accuracy (selected score) of the best epoch; NaN without validation
+    value: float  # validation score of the best epoch, see `History.value_of`; NaN without validation
     state_dict: dict[str, Tensor]  # network of the best epoch, on the CPU
     seconds: dict[str, float]  # total, step, validation, data_wait
 
@@ -54,8 +54,8 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         data: Training and validation data; it can be used for several trainings.
         config: Training settings.
         report: Called as `report(epoch, value, scores)` after each epoch (counted from 1). `value` is the
-            validation accuracy (selected score); `scores` holds all scores, and the elapsed times under
-            "seconds". If it returns True, training stops.
+            validation score that selects the epoch (a loss is negative); `scores` holds all scores, and the
+            elapsed times under "seconds". If it returns True, training stops.
 
     Returns:
         The history of the epochs and the weights of the best epoch.
@@ -118,7 +118,11 @@ def run_epochs(
     """
     begin = time.perf_counter()
     seconds = dict.fromkeys(("total", "step", "validation", "data_wait"), 0.0)
-    validations, history, best = data.val_batches(), History(data.selected), dict[str, Tensor]()
+    validations, history, best = (
+        data.val_batches(),
+        History(data.selected, config.select_metric),
+        dict[str, Tensor](),
+    )
     for epoch in range(config.stop_after or config.epochs):
         started = time.perf_counter()
         wait = train_epoch(epoch)
@@ -138,7 +142,7 @@ def run_epochs(
             best = learner.weights()
         entry = history.entries[-1]
         described = cast(EpochReport, {**entry, "seconds": dict(seconds)})
-        if report is not None and report(epoch + 1, score(entry, history.metric), described):
+        if report is not None and report(epoch + 1, history.value_of(entry), described):
             break
     assert history.best is not None
     value = float("nan") if history.value is None else history.value

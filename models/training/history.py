@@ -20,25 +20,32 @@ class HistoryState(TypedDict):
     best: int | None  # number of the best epoch
 
 
+def selecting_score(selected: str, select_metric: str) -> str:
+    """Return the name of the validation score that selects the epoch.
+
+    Args:
+        selected: Predictions that select the epoch, "full" or "slice_mean".
+        select_metric: One of `config.METRICS`.
+    """
+    return "val_loss" if select_metric == "loss" else f"val_{selected}_{select_metric}"
+
+
 class History:
     """Scores of all epochs, and the best epoch.
 
-    The best epoch has the highest validation accuracy; among equal ones, the lowest validation loss. Without
-    validation (retraining for a fixed number of epochs) it is the last epoch.
+    The best epoch has the highest validation score (or the lowest loss); among equal ones, the lowest
+    validation loss. Without validation (retraining for a fixed number of epochs) it is the last epoch.
 
     Args:
-        selected: Score that selects the epoch, "full" or "slice_mean".
+        selected: Predictions that select the epoch, "full" or "slice_mean".
+        select_metric: Metric that selects the epoch, one of `config.METRICS`.
     """
 
-    def __init__(self, selected: str) -> None:
-        self.selected = selected
+    def __init__(self, selected: str, select_metric: str = "accuracy") -> None:
+        self.metric = selecting_score(selected, select_metric)
+        self.lower_is_better = select_metric == "loss"
         self.entries: list[HistoryEntry] = []
         self.best: HistoryEntry | None = None
-
-    @property
-    def metric(self) -> str:
-        """Name of the validation accuracy that selects the epoch."""
-        return f"val_{self.selected}_accuracy"
 
     @property
     def best_epoch(self) -> int | None:
@@ -47,8 +54,13 @@ class History:
 
     @property
     def value(self) -> float | None:
-        """Validation accuracy of the best epoch; None without validation."""
-        return None if self.best is None or self.metric not in self.best else score(self.best, self.metric)
+        """Score of the best epoch, see `value_of`; None without validation."""
+        return None if self.best is None or self.metric not in self.best else self.value_of(self.best)
+
+    def value_of(self, entry: HistoryEntry) -> float:
+        """Return the score that selects the epoch: higher is better, a loss is negative; NaN if it is missing."""
+        value = score(entry, self.metric)
+        return -value if self.lower_is_better else value
 
     def add(self, values: ScoreSet) -> bool:
         """Append the scores of an epoch.
@@ -79,7 +91,7 @@ class History:
         return better
 
     def _rank(self, entry: HistoryEntry) -> tuple[float, float]:
-        return score(entry, self.metric), -score(entry, "val_loss")
+        return self.value_of(entry), -score(entry, "val_loss")
 
     def state(self) -> HistoryState:
         """Return the state for a checkpoint."""

@@ -50,7 +50,10 @@ class Learner(nn.Module):
         train_view: View of the training samples: "full", "slice" or "both".
         views: Views of the validation batches, in order.
         selected: Score that selects the epoch, "full" or "slice_mean".
+        class_weights: Weight of each class in the loss, float32 [classes]; None: all are equal.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -61,8 +64,10 @@ class Learner(nn.Module):
         train_view: str,
         views: tuple[str, ...],
         selected: str,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.config, self.network, self.field = config, network, field
         self.steps_per_epoch, self.train_view, self.views, self.selected = (
             steps_per_epoch,
@@ -102,15 +107,19 @@ class Learner(nn.Module):
         if config.mixup:
             samples, partner, weight = augment.mixup(samples, config.mixup)
             logits = self.network.logits(samples)
-            own = F.cross_entropy(logits, label, label_smoothing=config.label_smoothing)
-            other = F.cross_entropy(logits, label[partner], label_smoothing=config.label_smoothing)
+            own, other = self._loss(logits, label), self._loss(logits, label[partner])
             loss = weight * own + (1 - weight) * other
         else:
             logits = self.network.logits(samples)
-            loss = F.cross_entropy(logits, label, label_smoothing=config.label_smoothing)
+            loss = self._loss(logits, label)
         self.losses.append(loss.detach())
         self.trained.add(logits.detach(), batch)
         return loss
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        weight = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        return F.cross_entropy(logits, label, weight, label_smoothing=smoothing)
 
     def after_step(self) -> None:
         """Count a step and update the moving average; to be called after each optimiser step."""

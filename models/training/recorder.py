@@ -52,7 +52,12 @@ class Recorder(pl.Callback):
         title: str,
         begin: float,
     ) -> None:
-        self.history, self.result, self.data, self.config = History(data.selected), result, data, config
+        self.history, self.result, self.data, self.config = (
+            History(data.selected, config.select_metric),
+            result,
+            data,
+            config,
+        )
         self.epochs, self.save_seconds, self.title = config.stop_after or config.epochs, save_seconds, title
         self.interruption, self._announced, self._begin = Interruption(), False, begin
         self.seconds: Seconds = {"total": 0.0, "step": 0.0, "validation": 0.0, "data_wait": 0.0, "save": 0.0}
@@ -153,8 +158,10 @@ class Recorder(pl.Callback):
         epoch = f"epoch {entry['epoch']}/{self.epochs}"
         if value is None:
             return epoch
-        accuracy = score(entry, self.history.metric)
-        return f"{epoch}, validation {accuracy:.1%}, best {value:.1%} at {self.history.best_epoch}"
+        now = score(entry, self.history.metric)
+        if self.history.lower_is_better:
+            return f"{epoch}, validation loss {now:.4g}, best {-value:.4g} at {self.history.best_epoch}"
+        return f"{epoch}, validation {now:.1%}, best {value:.1%} at {self.history.best_epoch}"
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the progress bar and save the state."""

@@ -229,6 +229,7 @@ def run_fields(data: TrainingData, config: TrainConfig, table: clip_table.ClipTa
         **clip_table.set_fields(data.source, table),
         "folds": {role: list(names) for role, names in data.roles._asdict().items()},
         "selected_by": data.selected,
+        "select_metric": config.select_metric,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shardwave.models.data.balance import warn_of_imbalance
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.runs.records import RunResult
 from shardwave.models.training.config import TrainConfig
@@ -11,6 +12,7 @@ from shardwave.models.training.crossval import cross_validate
 from shardwave.models.training.interruption import sigterm_as_interrupt
 from shardwave.models.training.recorder import SAVE_SECONDS
 from shardwave.models.training.run import run
+from shardwave.shards.read.open_set import open_set
 
 
 def train(
@@ -42,6 +44,7 @@ def train(
         ShardwaveError: The training loss became infinite or NaN, a file is damaged, or another process uses
             `out`.
     """
+    warn_of_imbalance(open_set(set_path), config)
     with sigterm_as_interrupt():
         if config.folds == "all":
             return cross_validate(

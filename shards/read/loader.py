@@ -113,6 +113,7 @@ class Loader:
         prefetch: Number of batches that threads read ahead; 0 reads them when they are needed.
         threads: Number of threads that read ahead.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
+        balance: Class of each sample, to draw equally many samples of every class (see `Order`).
 
     Attributes:
         wait_seconds: Time that the consumer waited for batches, over all epochs.
@@ -132,10 +133,18 @@ class Loader:
         prefetch: int = 2,
         threads: int = 1,
         pin: bool = False,
+        balance: np.ndarray | None = None,
     ) -> None:
         self.source: Source = Gatherer(view, fields, pin=pin) if isinstance(view, View) else view
         self.order = Order(
-            len(self.source), batch_size, shuffle, seed, rank, world_size, shuffle if pad is None else pad
+            len(self.source),
+            batch_size,
+            shuffle,
+            seed,
+            rank,
+            world_size,
+            shuffle if pad is None else pad,
+            balance,
         )
         self.prefetch = prefetch if self.source.ahead else 0
         self.threads = threads

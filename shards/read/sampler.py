@@ -24,6 +24,8 @@ class Order:
         rank: Rank of this process, from 0.
         world_size: Number of ranks.
         pad: Whether to repeat samples in a smaller last batch.
+        balance: Class of each sample, int64 [samples], to draw equally many samples of every class; None:
+            every sample once. Samples of a class are drawn in turn, without replacement until all are drawn.
 
     Raises:
         ValueError: `batch_size` is below 1, or `rank` is not below `world_size`.
@@ -36,6 +38,7 @@ class Order:
     rank: int = 0
     world_size: int = 1
     pad: bool = True
+    balance: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -57,9 +60,25 @@ class Order:
     def epoch(self, epoch: int) -> np.ndarray:
         """Return the permutation of an epoch: int32 [samples], or int64 from 2**31 samples on."""
         rows = np.arange(self.samples, dtype=np.int32 if self.samples < 2**31 else np.int64)
+        if self.balance is not None:
+            return self._balanced(epoch).astype(rows.dtype)
         if self.shuffle:  # the order does not depend on the type
             np.random.Generator(np.random.PCG64([self.seed, epoch])).shuffle(rows)
         return rows
+
+    def _balanced(self, epoch: int) -> np.ndarray:
+        """Return the samples of an epoch with equally many of every class (the first classes: one more)."""
+        assert self.balance is not None
+        generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        classes = np.unique(self.balance)
+        share, more = divmod(self.samples, len(classes))
+        drawn = []
+        for number, each in enumerate(classes):
+            members = np.flatnonzero(self.balance == each)
+            count = share + (number < more)
+            rounds = -(-count // len(members))
+            drawn.append(np.concatenate([generator.permutation(members) for _ in range(rounds)])[:count])
+        return generator.permutation(np.concatenate(drawn))
 
     def batch(self, permutation: np.ndarray, number: int) -> np.ndarray:
         """Return the samples of one batch of this rank.

@@ -32,6 +32,10 @@ def test_scores_are_scikit_learns(seed: int) -> None:
     assert values.scores["val_full_recall"] == pytest.approx(recall) and values.scores[
         "val_full_f1"
     ] == pytest.approx(f1)
+    macro = metrics.f1_score(true, predicted, average="macro", zero_division=0)
+    assert values.scores["val_full_macro_f1"] == pytest.approx(macro)
+    balanced = metrics.recall_score(true, predicted, labels=np.unique(true), average="macro", zero_division=0)
+    assert values.scores["val_full_balanced_accuracy"] == pytest.approx(balanced)
     each: Any = values.per_class["val_full"]
     found = metrics.precision_recall_fscore_support(
         true, predicted, labels=labels, average=None, zero_division=0
