@@ -6,7 +6,7 @@ A command imports the modules it needs when it runs, so that `--help` imports ne
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -1002,16 +1002,17 @@ def compare(before: Path, after: Path) -> Mapping[str, object]:
 
 @bench.command(
     "accuracy",
-    epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --model mlp --work runs/accuracy"),
+    epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --row mlp --work runs/accuracy"),
 )
 @click.argument("audio", type=PATH)
 @click.option("--labels", type=PATH, metavar="CSV", help="CSV file of labels with a column of folds.")
 @click.option(
-    "--model",
-    "models",
+    "--row",
+    "rows",
     multiple=True,
-    type=click.Choice(tuple(NETWORKS)),
-    help="Model to cross-validate; can be repeated. [default: mlp, cnn, cnn-plus]",
+    metavar="NAME",
+    help="Row of the table to measure; can be repeated: mlp, 'mlp on aisfx', 'mlp on aisfx, searched', cnn, "
+    "cnn-plus and others (see docs/benchmarks.md). [default: all]",
 )
 @click.option(
     "--work",
@@ -1036,7 +1037,7 @@ def compare(before: Path, after: Path) -> Mapping[str, object]:
 def accuracy(
     audio: Path,
     labels: Path | None,
-    models: tuple[str, ...],
+    rows: tuple[str, ...],
     work: Path,
     out: Path,
     leakage: bool,
@@ -1046,10 +1047,12 @@ def accuracy(
 
     The number of epochs is chosen without the fold that is scored.
     """
-    from shardwave.bench.accuracy import SEEDS, run
+    from shardwave.bench.accuracy import ROWS, run
 
-    seeds: dict[str, Sequence[int]] = {name: SEEDS.get(name, (0,)) for name in models or SEEDS}
-    return run(audio, labels, out, work, seeds=seeds, leakage=leakage, jobs=jobs)
+    unknown = [name for name in rows if name not in ROWS]
+    if unknown:
+        raise UsageError(f"--row must be one of {'; '.join(ROWS)}; got {unknown[0]}")
+    return run(audio, labels, out, work, rows=rows or tuple(ROWS), leakage=leakage, jobs=jobs)
 
 
 @main_group.command(

@@ -7,23 +7,24 @@ on the fold that is scored. It has its own folder, so that an interrupted table 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from shardwave.bench.accuracy_rows import IMAGES, ROWS, Options, RowSpec, Training, config_of
 from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.common.progress import bar
-from shardwave.models.training.config import defaults
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.storage.atomic import write_bytes, write_json
 
-Options = dict[str, Any]  # fields of `TrainConfig`
 Leak = dict[str, Any]  # see `_leak`
 Result = dict[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
 
@@ -38,15 +39,17 @@ class Row(TypedDict):
     mean: float  # of `accuracy`
     deviation: float | None  # standard deviation of `accuracy`; None for one seed
     f1: float
-    validation: float
+    validation: float | None  # None for scikit-learn
     folds: list[list[float]]  # accuracy by seed and fold
-    epochs: list[list[int]]  # by seed and fold
-    parameters: int
+    epochs: list[list[int | None]]  # by seed and fold
+    parameters: int | None
     minutes: list[float]  # by seed
     params: Options
     train_view: str
     precision: str
-    environment: NotRequired[Environment]  # of a row that was measured later
+    chosen: NotRequired[list[list[Options]]]  # settings that a search chose, by seed and fold
+    audio_to_set: NotRequired[float]  # seconds to build the set
+    environment: NotRequired[Environment]  # of a row that was measured at another time
 
 
 class Accuracy(TypedDict):
@@ -58,14 +61,6 @@ class Accuracy(TypedDict):
     environment: Environment
 
 
-SPECTROGRAM = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
-SEEDS = {"mlp": (0, 1, 2), "cnn": (0, 1), "cnn-plus": (0, 1)}
-OPTIONS: dict[str, Options] = {
-    "mlp": {"train_view": "full"},  # more accurate than features of slices
-    "cnn": {"precision": "bf16-mixed"},
-    # 8 % of the one-second slices of ESC-10 are digital silence (a third of the sneezes)
-    "cnn-plus": {"precision": "bf16-mixed", "train_view": "full", "epochs": 100},
-}
 LEAKING = ("mlp",)  # models of the leakage experiment
 LEAKS = {"recordings": "recordings apart", "slices": "slices at random"}  # its two assignments of folds
 
@@ -76,21 +71,25 @@ def run(
     out: Path | str,
     work: Path | str,
     *,
-    seeds: dict[str, Sequence[int]] | None = None,
+    rows: Sequence[str] = tuple(ROWS),
+    seeds: Sequence[int] | None = None,
     leakage: bool = True,
     leaking: Sequence[str] = LEAKING,
-    spectrogram: SpectrogramConfig = SPECTROGRAM,
+    spectrogram: SpectrogramConfig = IMAGES,
     options: Options | None = None,
     jobs: int | None = None,
 ) -> Accuracy:
     """Cross-validate models and write `accuracy.json` and `accuracy.md`.
+
+    Rows and the leakage of an earlier `accuracy.json` stay if they are not measured again.
 
     Args:
         audio: Folder of audio.
         labels: CSV file of labels with folds.
         out: Folder of the two files.
         work: Folder of the shard sets and run folders.
-        seeds: Seeds by model; None is SEEDS.
+        rows: Names of `ROWS`.
+        seeds: Seeds that replace those of the rows.
         leakage: Whether to run the leakage experiment.
         leaking: Models of the leakage experiment.
         spectrogram: Spectrogram configuration.
@@ -105,47 +104,78 @@ def run(
     from shardwave.shards.build.options import BuildOptions
 
     out, work = Path(out), Path(work)
-    shard_set, chosen = work / "set", SEEDS if seeds is None else seeds
-    build(audio, shard_set, spectrogram, BuildOptions(labels=labels))
+    specs = {name: ROWS[name] for name in rows}
+    if seeds is not None:
+        specs = {name: spec._replace(seeds=tuple(seeds)) for name, spec in specs.items()}
+    sets: dict[SpectrogramConfig, tuple[Path, float]] = {}
+    needed = [config_of(spec, spectrogram) for spec in specs.values()] + [spectrogram] * leakage
+    for config in dict.fromkeys(needed):
+        names = [entry.split(" ")[0] for entry in config.embedding_entries]
+        path, begin = work / "-".join(["set", *names]), time.perf_counter()
+        build(audio, path, config, BuildOptions(labels=labels))
+        duration = path.with_name(f"{path.name}.seconds.json")  # of the first run
+        if not duration.exists():
+            write_json(duration, time.perf_counter() - begin)
+        sets[config] = path, json.loads(duration.read_text())
+    places = {name: sets[config_of(spec, spectrogram)] for name, spec in specs.items()}
     trainings = [
-        Training(
-            shard_set,
-            work / f"{model}-{seed}",
-            model,
-            {**OPTIONS.get(model, {}), **(options or {}), "seed": seed},
-        )
-        for model, each in chosen.items()
-        for seed in each
+        Training(places[name][0], work / f"{_slug(name)}-{seed}", spec, {**(options or {}), "seed": seed})
+        for name, spec in specs.items()
+        for seed in spec.seeds
     ]
     count = len(trainings)
     for model in leaking if leakage else ():
         for name in LEAKS:
-            slice_set = slices_as_clips(shard_set, work / f"set-{name}", at_random=name == "slices")
-            trainings.append(
-                Training(
-                    slice_set, work / f"{model}-{name}", model, {**(options or {}), "train_view": "full"}
-                )
-            )
+            at_random = name == "slices"
+            slice_set = slices_as_clips(sets[spectrogram][0], work / f"set-{name}", at_random=at_random)
+            spec = RowSpec(model, {"train_view": "full"})
+            trainings.append(Training(slice_set, work / f"{model}-{name}", spec, options or {}))
     done = _train_all(trainings, jobs)
     runs = iter(done[:count])
     leaks = iter(done[count:])
-    contents: Accuracy = {
-        "spectrogram": dataclasses.asdict(spectrogram),
-        "rows": [_row(model, [next(runs) for _ in each]) for model, each in chosen.items()],
-        "leakage": [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage],
-        "environment": environment(),
-    }
+    made = environment()
+    measured = [_row(name, [next(runs) for _ in spec.seeds], places[name][1]) for name, spec in specs.items()]
+    leaked = [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage]
+    contents = _with_earlier(out / "accuracy.json", measured, leaked, spectrogram, made)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "accuracy.json", contents)
     write_bytes(out / "accuracy.md", table(contents).encode())
     return contents
 
 
-def _row(model: str, runs: list[Result]) -> Row:
+def _slug(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def _with_earlier(
+    path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig, made: Environment
+) -> Accuracy:
+    """Return the contents of the file with the measured rows in place of earlier ones, in the order of ROWS."""
+    rows = {row["model"]: row for row in measured}
+    if path.exists():
+        earlier: Accuracy = json.loads(path.read_text(encoding="utf-8"))
+        for row in earlier["rows"]:
+            rows.setdefault(
+                row["model"], {**row, "environment": row.get("environment", earlier["environment"])}
+            )
+        leaked = leaked or earlier["leakage"]
+    order = [*ROWS, *(name for name in rows if name not in ROWS)]
+    return {
+        "spectrogram": dataclasses.asdict(spectrogram),
+        "rows": [rows[name] for name in order if name in rows],
+        "leakage": leaked,
+        "environment": made,
+    }
+
+
+def _row(model: str, runs: list[Result], seconds: float) -> Row:
     """Row of the table: means over the folds by seed, and their mean and standard deviation."""
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
-    return {
+    name = f"val_{selected}_accuracy"
+    validation = [result["scores"][name] for result in runs if name in result["scores"]]
+    chosen = [[entry.get("params", {}) for entry in result["per_fold"]] for result in runs]
+    row: Row = {
         "model": model,
         "score": selected,
         "seeds": [result["seed"] for result in runs],
@@ -153,7 +183,7 @@ def _row(model: str, runs: list[Result]) -> Row:
         "mean": statistics.mean(accuracy),
         "deviation": statistics.stdev(accuracy) if len(accuracy) > 1 else None,
         "f1": statistics.mean(result["scores"][f"test_{selected}_f1"] for result in runs),
-        "validation": statistics.mean(result["scores"][f"val_{selected}_accuracy"] for result in runs),
+        "validation": statistics.mean(validation) if validation else None,
         "folds": [
             [entry["scores"][f"test_{selected}_accuracy"] for entry in result["per_fold"]] for result in runs
         ],
@@ -163,7 +193,9 @@ def _row(model: str, runs: list[Result]) -> Row:
         "params": runs[0]["params"],
         "train_view": runs[0]["config"]["train_view"],
         "precision": runs[0]["config"]["precision"],
+        "audio_to_set": seconds,
     }
+    return {**row, "chosen": chosen} if any(map(any, chosen)) else row
 
 
 def _leak(model: str, runs: Sequence[Result]) -> Leak:
@@ -176,22 +208,6 @@ def _leak(model: str, runs: Sequence[Result]) -> Leak:
         for kind, result in zip(LEAKS.values(), runs, strict=True)
     }
     return {"model": model, "of": "single slices", **accuracy}
-
-
-class Training(NamedTuple):
-    """One cross-validation of the table."""
-
-    shard_set: Path
-    out: Path
-    model: str
-    options: Options
-
-    def run(self) -> Result:
-        """Run or continue the cross-validation and return its result."""
-        from shardwave.models.training.train import train
-
-        config = defaults(self.model, **{**self.options, "folds": "all"})
-        return dict(train(self.shard_set, config, self.out, resume=True, command="accuracy"))
 
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
@@ -303,9 +319,11 @@ def table(contents: Accuracy) -> str:
         measured.setdefault(origin, []).append(row["model"])
         spread = "" if row["deviation"] is None else f" ± {100 * row['deviation']:.2f}"
         folds = ", ".join(f"{100 * value:.1f}" for value in row["folds"][0])
+        validation = "–" if row["validation"] is None else f"{100 * row['validation']:.2f}"
+        parameters = "–" if row["parameters"] is None else f"{row['parameters']:,}"
         lines.append(
             f"| {row['model']} | {row['score']} | {100 * row['mean']:.2f}{spread} | {len(row['seeds'])} | "
-            f"{folds} | {100 * row['f1']:.2f} | {100 * row['validation']:.2f} | {row['parameters']:,} | "
+            f"{folds} | {100 * row['f1']:.2f} | {validation} | {parameters} | "
             f"{row['precision']} | {statistics.mean(row['minutes']):.2g} |"
         )
     lines += [

@@ -86,6 +86,7 @@ class FoldEntry(TypedDict):
     fold: typed.Count
     val_fold: typed.Count
     epochs: typed.Count
+    params: NotRequired[Settings]  # chosen for this fold alone
     scores: StoredScores
     confusion: NotRequired[dict[str, Matrix]]
     choice: FoldChoice

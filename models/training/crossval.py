@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def cross_validate(
     resume: bool = False,
     command: str = "train",
     save_seconds: float = SAVE_SECONDS,
+    chosen: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> RunResult:
     """Train and test a model once per fold, and write the mean scores.
 
@@ -48,6 +49,8 @@ def cross_validate(
         resume: Whether to continue an interrupted cross-validation, within the unfinished fold.
         command: Name of the command in result.json.
         save_seconds: Minimum interval between two saved states, in seconds.
+        chosen: Returns settings for the round of a fold, which replace those of `config`. They must have been
+            chosen without the clips of that fold.
 
     Returns:
         The content of result.json, with the mean over the folds (`scores`), the standard deviation (`spread`)
@@ -75,9 +78,12 @@ def cross_validate(
             table.write(out)
             per_fold: list[FoldEntry] = []
             for fold in present:
-                per_fold.append(
-                    _fold(set_path, config, fold, present, out / f"fold{fold}", resume, save_seconds)
-                )
+                settings = dict(chosen(fold)) if chosen is not None else {}
+                own = dataclasses.replace(config, **settings)
+                entry = _fold(set_path, own, fold, present, out / f"fold{fold}", resume, save_seconds)
+                if settings:
+                    entry["params"] = settings
+                per_fold.append(entry)
                 record.update(per_fold=per_fold)
                 remaining = (time.perf_counter() - begin) / len(per_fold) * (len(present) - len(per_fold))
                 accuracy = per_fold[-1]["scores"][f"test_{data.selected}_accuracy"]

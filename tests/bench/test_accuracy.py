@@ -35,7 +35,7 @@ def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> N
     def run() -> dict:
         return accuracy.run(
             tmp_path / "audio", tmp_path / "labels.csv", tmp_path / "out", tmp_path / "work",
-            seeds={"mlp": (0, 1)}, leaking=("mlp",), spectrogram=SPECTROGRAM, options=options,
+            rows=("mlp",), seeds=(0, 1), leaking=("mlp",), spectrogram=SPECTROGRAM, options=options,
         )  # fmt: skip
 
     found = run()
