@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -70,7 +69,6 @@ class Engine(ABC):
     name: ClassVar[str]  # one of `shardwave.preprocess.engines.registry.ENGINES`
     device: str  # one of `shardwave.preprocess.engines.registry.DEVICES`
     integers: ClassVar[bool] = False  # accepts int16 clips too, with a full scale of 32,768
-    together: ClassVar[int] = 1  # clips that `stream` passes to one call
     config: SpectrogramConfig
 
     @abstractmethod
@@ -98,24 +96,15 @@ class Engine(ABC):
             (index, output) of each source in order; the output of a file that cannot be used is a `BadAudio`.
         """
         options = {"summed": summed, "integers": self.integers, "limits": limits}
-        rest = enumerate(sources)
-        while group := list(islice(rest, self.together)):
-            clips: dict[int, Decoded | BadAudio] = {}
-            for number, source in group:
-                try:
-                    clips[number] = decode_source(source, self.config.sample_rate, **options)
-                except BadAudio as error:
-                    clips[number] = error
-            full, slices, features = self(
-                [clip.samples for clip in clips.values() if not isinstance(clip, BadAudio)]
-            )
-            outputs = iter(zip(full, slices, features or repeat(None), strict=False))
-            for number, clip in clips.items():
-                if isinstance(clip, BadAudio):
-                    yield number, clip
-                    continue
-                image, parts, numbers = next(outputs)
-                yield number, ClipOutput(image, parts, numbers, len(clip.samples), *clip[1:])
+        for number, source in enumerate(sources):
+            try:
+                clip = decode_source(source, self.config.sample_rate, **options)
+            except BadAudio as error:
+                yield number, error
+                continue
+            full, slices, features = self([clip.samples])
+            numbers = features[0] if features else None
+            yield number, ClipOutput(full[0], slices[0], numbers, len(clip.samples), *clip[1:])
 
 
 def decode_source(source: Path | Segment, sample_rate: int, **options: Any) -> Decoded:
