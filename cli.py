@@ -802,6 +802,29 @@ def predict(
 
 @main_group.command(
     epilog=examples(
+        "export runs/cnn --out model.onnx",
+        "export runs/cnn --format torch --out model.pt2",
+    )
+)
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("--out", required=True, type=PATH, metavar="FILE", help="File to write.")
+@click.option(
+    "--format",
+    type=click.Choice(["onnx", "torch"]),
+    default="onnx",
+    help="Format of the file: ONNX, or a program of torch.export.",
+)
+def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
+    """Write the model of RUN, from samples to class probabilities, as one file that needs no Shardwave."""
+    from shardwave.models.evaluation.export import export as export_run
+
+    result = export_run(run_folder, out, format)
+    say(f"{out}: takes a mono waveform at {result['metadata']['sample_rate']} Hz, {result['bytes']:,} bytes")
+    return result
+
+
+@main_group.command(
+    epilog=examples(
         "search sets/music --model cnn --backend ray --trials 20 --out runs/cnn-ray",
         "search sets/music --model mlp --backend optuna --jobs 2 --scheduler hyperband --out runs/mlp-optuna",
     )

@@ -328,6 +328,24 @@ def predict(
     ]
 
 
+def export(run: Path | str, out: Path | str, format: str = "onnx") -> Path:
+    """Write the model of a run, from samples to class probabilities, as one file that needs no Shardwave.
+
+    Args:
+        run: The run folder.
+        out: File to write. Its input `waveform` is float32 [samples], mono, at the sample rate of its
+            metadata, its output `probabilities` float32 [classes].
+        format: "onnx", or "torch" for a program of `torch.export` (a file .pt2).
+
+    Raises:
+        UsageError: The run cannot be exported; the message states the reason.
+    """
+    from shardwave.models.evaluation.export import export
+
+    export(run, out, format)
+    return Path(out)
+
+
 def load_model(run: Path | str, model: Factory | None = None) -> Trained:
     """Load the model of a run.
 

@@ -35,6 +35,7 @@ TITLES = {
     "training": "Training steps",
     "busy": "Training beside busy processes",
     "backbone": "Frozen backbone",
+    "export": "Exported models",
     "search": "Search",
     "scale": "Cost as work grows",
     "search-quality": "Search quality on recorded curves",

@@ -10,5 +10,6 @@ STAGES = (
     "training",
     "busy",
     "backbone",
+    "export",
     "search",
 )

@@ -12,6 +12,7 @@ from shardwave.bench.stages import search
 
 ROLES = {
     "decode": {"ours", "peer", "baseline", "limit"},
+    "export": {"ours"},
     "features": {"ours", "peer", "baseline", "limit"},
     "writing": {"ours", "peer", "baseline", "limit"},
     "loading": {"ours", "peer", "baseline", "limit"},

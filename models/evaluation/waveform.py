@@ -1,0 +1,151 @@
+"""A network from waveforms to class probabilities, with the spectrogram in the graph.
+
+It consists of operations that `torch.export` and ONNX have, and accepts waveforms of any length. The
+definition is that of the engines (`shardwave.preprocess.engines.reference`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shardwave.common.errors import UsageError
+from shardwave.models.evaluation.audio_classifier import spectrogram_config
+from shardwave.models.runs.checkpoint import Trained
+from shardwave.models.training.learner import SCORE_VIEWS
+from shardwave.preprocess.dsp.filters import frequency_bands
+from shardwave.preprocess.engines.base import LOUDEST, QUIETEST
+
+SILENT = 1e-37  # power below which a clip is silent
+
+
+class WaveformClassifier(nn.Module):
+    """Map a waveform to class probabilities, by the view that selected the model.
+
+    Maps float32 [samples] at the rate of the spectrogram to float32 [classes].
+
+    Args:
+        trained: The trained network.
+
+    Raises:
+        UsageError: The run cannot classify audio, or its network takes features.
+    """
+
+    basis: Tensor
+    bands: Tensor | None
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.config = config = spectrogram_config(trained)
+        if config.features:
+            raise UsageError(
+                f"model {trained.config.model} takes features, which an exported graph cannot reproduce: the contrast "
+                "of bands without power consists of rounding errors of the engine, which change the probabilities "
+                "by up to 0.005: export a run of cnn or cnn-plus, or use shardwave.predict"
+            )
+        self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
+        self.network = trained.network.float().eval()
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
+        phase = (
+            2
+            * np.pi
+            / config.n_fft
+            * (np.outer(np.arange(config.n_fft), np.arange(config.bins)) % config.n_fft)
+        )
+        basis = np.concatenate((np.cos(phase), np.sin(phase)), axis=1) * window[:, None]
+        # a product with the Fourier basis, because runtimes have fast products, but slow or no FFTs
+        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32))
+        bands = frequency_bands(config)
+        self.register_buffer("bands", None if bands is None else torch.tensor(bands.T))
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Map a waveform, float32 [samples], to class probabilities, float32 [classes]."""
+        inputs, used = self._images(waveform)
+        probabilities = self.network(inputs).float().softmax(1)
+        return (probabilities * used[:, None]).sum(0) / used.sum()
+
+    def _fitted(self, waveform: Tensor) -> Tensor:
+        """Return samples cut or padded as configured and scaled into the range of float32."""
+        samples, length = waveform, self.config.n_fft
+        if self.config.fit_seconds is not None:
+            fitted = max(1, round(self.config.fit_seconds * self.config.sample_rate))
+            length = max(length, fitted)
+            if self.config.fit == "crop":
+                samples = torch.nn.functional.pad(samples, (0, fitted))[:fitted]
+        missing = torch.sym_max(length - samples.shape[0], 0)
+        samples = torch.nn.functional.pad(samples, (0, missing))
+        largest = samples.abs().max()
+        is_usual = ((largest > QUIETEST) & (largest < LOUDEST)) | (largest == 0)
+        return samples / torch.where(is_usual, torch.ones_like(largest), largest)
+
+    def _power(self, samples: Tensor) -> Tensor:
+        """Compute the power spectrogram [frames, bins]."""
+        config, half = self.config, self.config.n_fft // 2
+        padded = torch.nn.functional.pad(samples[None, None], (half, half), mode="reflect")[0, 0]
+        frames = 1 + samples.shape[0] // config.hop_length
+        places = torch.arange(frames)[:, None] * config.hop_length + torch.arange(config.n_fft)
+        real, imaginary = (padded[places] @ self.basis).split(config.bins, dim=1)
+        return real.square() + imaginary.square()
+
+    def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return first and last frame + 1 of the views, which of them are used, and a length that none exceeds."""
+        config = self.config
+        if not self.is_sliced:
+            return torch.zeros(1, dtype=torch.int64), torch.full((1,), frames), torch.ones(1), frames
+        if config.slice_seconds is None:
+            numbers = torch.arange(config.slices + 1) * frames // config.slices
+            start = numbers[:-1]
+            stop, longest = torch.maximum(numbers[1:], start + 1), frames // config.slices + 1
+        else:
+            longest = max(1, round(config.slice_seconds * config.sample_rate / config.hop_length))
+            step = max(1, round(longest * (1 - config.slice_overlap)))
+            longest = torch.sym_min(longest, frames)
+            start = torch.arange(0, frames - longest + 1, step)
+            stop = start + longest
+        used = torch.ones_like(start, dtype=torch.float32)
+        if config.fit_seconds is not None:  # slices that begin in added silence are not used
+            used = (start <= samples // config.hop_length).float()
+            used = torch.maximum(used, (start == 0).float())
+        return start, stop, used, longest
+
+    def _images(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the levels of the views [views, size, size], and which of them are used [views]."""
+        config = self.config
+        power = self._power(self._fitted(waveform))
+        if self.bands is not None:
+            power = power @ self.bands
+        decibels = 10 * torch.log10(power.clamp_min(SILENT))
+        peak = decibels.max()
+        is_silent = power.max() <= SILENT
+        level = torch.maximum(decibels - peak, torch.full((), config.floor_db))
+        level = torch.where(is_silent, torch.full((), config.floor_db), level)
+        rows = torch.full((1,), level.shape[1])
+        along = _resize(torch.zeros_like(rows), rows, level.shape[1], config.image_size)
+        lines = level[:, along[0][0]] @ along[1][0].T
+        start, stop, used, longest = self._bounds(waveform.shape[0], power.shape[0])
+        places, weights = _resize(start, stop, longest, config.image_size)
+        images = (weights @ lines[places]).mT
+        return ((images - config.floor_db) * (255 / -config.floor_db) + 0.5).floor().clamp(0, 255), used
+
+
+def _resize(start: Tensor, stop: Tensor, longest: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return the weights of `shardwave.preprocess.dsp.filters.resize` for several intervals of one axis.
+
+    Args:
+        start: First place of each interval, int64 [intervals].
+        stop: Last place + 1, int64 [intervals].
+        longest: Length that no interval exceeds.
+        size: Number of pixels of each result.
+
+    Returns:
+        Places [intervals, taps] of the axis, and their weights, float32 [intervals, size, taps].
+    """
+    beyond = longest // size + 2  # places on each side of an interval, which repeat its edge
+    columns = torch.arange(-beyond, longest + beyond)
+    scale = ((stop - start).double() / size)[:, None, None]
+    centre = (torch.arange(size).double()[:, None] + 0.5) * scale - 0.5
+    weights = (1 - (columns.double() - centre).abs() / scale.clamp_min(1)).clamp_min(0)
+    weights = weights / weights.sum(2, keepdim=True)
+    places = torch.minimum(torch.maximum(start[:, None], start[:, None] + columns), stop[:, None] - 1)
+    return places, weights.float()
