@@ -136,7 +136,8 @@ def _onnx(program: torch.export.ExportedProgram, described: dict[str, str]) -> b
     model = exported.model_proto
     onnx.helper.set_model_props(model, described)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _torch(program: torch.export.ExportedProgram, described: dict[str, str]) -> bytes:

@@ -62,7 +62,7 @@ class WaveformClassifier(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Map a waveform, float32 [samples], to class probabilities, float32 [classes]."""
         inputs, used = self._images(waveform)
-        probabilities = self.network(inputs).float().softmax(1)
+        probabilities: Tensor = self.network(inputs).float().softmax(1)
         return (probabilities * used[:, None]).sum(0) / used.sum()
 
     def _fitted(self, waveform: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class WaveformClassifier(nn.Module):
             length = max(length, fitted)
             if self.config.fit == "crop":
                 samples = torch.nn.functional.pad(samples, (0, fitted))[:fitted]
-        missing = torch.sym_max(length - samples.shape[0], 0)
+        missing = torch.sym_max(length - samples.shape[0], 0)  # type: ignore[no-untyped-call]
         samples = torch.nn.functional.pad(samples, (0, missing))
         largest = samples.abs().max()
         is_usual = ((largest > QUIETEST) & (largest < LOUDEST)) | (largest == 0)
@@ -85,8 +85,8 @@ class WaveformClassifier(nn.Module):
         padded = torch.nn.functional.pad(samples[None, None], (half, half), mode="reflect")[0, 0]
         frames = 1 + samples.shape[0] // config.hop_length
         places = torch.arange(frames)[:, None] * config.hop_length + torch.arange(config.n_fft)
-        real, imaginary = (padded[places] @ self.basis).split(config.bins, dim=1)
-        return real.square() + imaginary.square()
+        spectrum = padded[places] @ self.basis
+        return spectrum[:, : config.bins].square() + spectrum[:, config.bins :].square()
 
     def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """Return first and last frame + 1 of the views, which of them are used, and a length that none exceeds."""
@@ -100,7 +100,7 @@ class WaveformClassifier(nn.Module):
         else:
             longest = max(1, round(config.slice_seconds * config.sample_rate / config.hop_length))
             step = max(1, round(longest * (1 - config.slice_overlap)))
-            longest = torch.sym_min(longest, frames)
+            longest = torch.sym_min(longest, frames)  # type: ignore[no-untyped-call]
             start = torch.arange(0, frames - longest + 1, step)
             stop = start + longest
         used = torch.ones_like(start, dtype=torch.float32)
