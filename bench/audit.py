@@ -35,8 +35,8 @@ def audit(
         audio: Folder of the set's audio files, for exact digests, clipping, offsets, and play buttons.
 
     Returns:
-        A summary: `set`, `set_id`, `clips`, `severities` and `kinds` (numbers of findings), `findings` (a list
-        of dictionaries), `unchecked`, `seconds` and the names of the files.
+        A summary: `set`, `set_id`, `clips`, `severities` and `kinds` (numbers of findings), `findings` (a
+        list of dictionaries), `unchecked`, `seconds` and the names of the files.
 
     Raises:
         UsageError: The run or the audio does not belong to the set, a package is missing, or `out` is a file.
@@ -86,7 +86,7 @@ def _groups_csv(made: Audit) -> bytes:
 
 
 def lines(summary: dict[str, Any]) -> list[str]:
-    """Format the result of `audit` as lines for a terminal: numbers of findings, then the most severe ones."""
+    """Format the result of `audit` as lines of text: numbers of findings, then the most severe ones."""
     from shardwave.common.printable import one_line
 
     severities = ", ".join(
@@ -96,9 +96,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
     text += [f"  {count:>5}  {kind}" for kind, count in summary["kinds"].items()]
     worst = [finding for finding in summary["findings"] if finding["severity"] == "high"]
     for finding in worst[:SHOWN]:
-        text.append(
-            f"  {finding['finding']}: {one_line(' '.join(filter(None, (finding['path'], finding['evidence']))))}"
-        )
+        described = " ".join(filter(None, (finding["path"], finding["evidence"])))
+        text.append(f"  {finding['finding']}: {one_line(described)}")
     if len(worst) > SHOWN:
         text.append(f"  and {len(worst) - SHOWN} more of high severity")
     text += [f"  not checked: {reason}" for reason in summary["unchecked"]]

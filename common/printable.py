@@ -11,7 +11,8 @@ from typing import IO
 # paragraph separators, interlinear and tag characters, and surrogates, which represent bytes of a name that
 # are not UTF-8.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _PLAIN = str.maketrans(  # ASCII replacements of the signs in tables and messages, also those of click
     dict(zip("─│┌┐└┘├┤┬┴┼━┃–—·×≤≥", "-|++++++++" + "+-|--.x<>", strict=True)) | {"…": "...", "→": "->"}

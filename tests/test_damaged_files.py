@@ -315,8 +315,8 @@ RUN = {
     "environment": {"cpu": "x", "cores": 2, "versions": {"torch": "2"}, "date": "2026-01-01", "commit": "0"},
 }  # fmt: skip
 FOLD = {
-    "fold": 1, "val_fold": 2, "epochs": 3, "scores": {"test_full_accuracy": 0.5}, "parameters": 5, "threads": 1,
-    "choice": {"scores": {"val_full_accuracy": 0.5}}, "seconds": {"total": 2.0},
+    "fold": 1, "val_fold": 2, "epochs": 3, "scores": {"test_full_accuracy": 0.5}, "parameters": 5,
+    "threads": 1, "choice": {"scores": {"val_full_accuracy": 0.5}}, "seconds": {"total": 2.0},
 }  # fmt: skip
 SEARCH = {
     **RUN, "command": "search", "backend": "random", "sampler": "random", "scheduler": "none", "jobs": 1,

@@ -32,8 +32,9 @@ def held_out_probabilities(audited: AuditedSet, run: Path) -> tuple[np.ndarray, 
     earlier = result.read(run)
     if earlier.get("set_id") != audited.shards.set_id:
         raise UsageError(
-            f"--run {run} was trained on another set (set id {earlier.get('set_id')}, {audited.shards.location} has "
-            f"{audited.shards.set_id}): audit the set of the run, or train on this one with --folds all"
+            f"--run {run} was trained on another set (set id {earlier.get('set_id')}, "
+            f"{audited.shards.location} has {audited.shards.set_id}): "
+            "audit the set of the run, or train on this one with --folds all"
         )
     predicted, classes = read_held_out(run)
     if classes != list(audited.shards.classes):

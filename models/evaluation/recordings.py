@@ -139,7 +139,8 @@ def predict_recordings(
     seconds = time.perf_counter() - begin
     if len(bad) > max_bad_fraction * len(names):
         raise TooManyBadInputs(
-            f"{out} is written, but {len(bad)} of {len(names)} files could not be used: see the messages above"
+            f"{out} is written, but {len(bad)} of {len(names)} files could not be used: "
+            "see the messages above"
         )
     return {
         "command": "predict",
@@ -158,8 +159,9 @@ def predict_recordings(
 def summary(result: RecordingsResult) -> str:
     """Return the result of `predict_recordings` as one line of text."""
     return (
-        f"{result['rows']} rows of {result['windows']} windows of {duration(result['audio_seconds'])} of audio, "
-        f"in {duration(result['seconds'])} ({result['times_real_time']:.0f} x real time), written to {result['out']}"
+        f"{result['rows']} rows of {result['windows']} windows of {duration(result['audio_seconds'])} "
+        f"of audio, in {duration(result['seconds'])} ({result['times_real_time']:.0f} x real time), "
+        f"written to {result['out']}"
     )
 
 
@@ -201,8 +203,8 @@ def _intervals(
             yield Interval(window.start, window.end, row)
     if not found:
         raise BadAudio(
-            f"it lasts {length / rate:.3g} s, less than --window {options.window:g}: give a shorter --window, "
-            "or predict without the option"
+            f"it lasts {length / rate:.3g} s, less than --window {options.window:g}: "
+            "give a shorter --window, or predict without the option"
         )
     if defect:
         say(f"{one_line(name)}: used up to its end, although {one_line(defect)}")

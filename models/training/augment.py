@@ -42,7 +42,8 @@ def mixup(samples: Tensor, alpha: float) -> tuple[Tensor, Tensor, Tensor]:
         The mixed samples, the index of each sample's partner (int64 [batch]), and the weight of the sample's
         own label (0.5 to 1).
     """
-    # Filled on the device: a copy from the host, or a check of the values, would wait for the GPU in each step
+    # Filled on the device: with a copy from the host or a check of the values, each step would wait for
+    # the GPU
     concentration = torch.full((), alpha, device=samples.device)
     weight = torch.distributions.Beta(concentration, concentration, validate_args=False).sample()
     weight = torch.maximum(weight, 1 - weight)

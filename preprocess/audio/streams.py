@@ -221,7 +221,7 @@ def _mpeg_source(data: Bytes, stack: contextlib.ExitStack) -> Source:
 
 
 def _memory_file(data: Bytes | memoryview, stack: contextlib.ExitStack, size: int = 0) -> FileIO:
-    """Create a file in memory, or a temporary file if it is large, with `data` and zeros up to `size` bytes."""
+    """Create a file in memory, or a temporary file if it is large: `data` and zeros up to `size` bytes."""
     if hasattr(os, "memfd_create") and len(data) <= MAPPED:
         file: FileIO = stack.enter_context(FileIO(os.memfd_create("shardwave"), "r+"))
     else:

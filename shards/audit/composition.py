@@ -77,7 +77,8 @@ def _split_shares(audited: AuditedSet) -> Iterator[Finding]:
         if distance > SHARE_DISTANCE and chi2_contingency(np.stack([own, others])[:, used]).pvalue < SHARE_P:
             worst = int(np.abs(own / own.sum() - others / others.sum()).argmax())
             shares = f"{own[worst] / own.sum():.0%} of {name}, {others[worst] / others.sum():.0%} elsewhere"
-            text = f"class shares of {name} differ by {distance:.0%}; {audited.shards.classes[worst]!r}: {shares}"
+            label = audited.shards.classes[worst]
+            text = f"class shares of {name} differ by {distance:.0%}; {label!r}: {shares}"
             advice = "build the set with stratified splits, or compare models by balanced accuracy"
             yield Finding("split-shares", "medium", text, advice)
 
@@ -107,7 +108,8 @@ def _empty_bands(audited: AuditedSet) -> Iterator[Finding]:
     lowest = int(audited.rate[low].max())
     for row in np.flatnonzero(low).tolist():
         rate = int(audited.rate[row])
-        text = f"recorded at {rate:,} Hz: no sound above {rate / 2:,.0f} Hz, the images reach {config.sample_rate / 2:,.0f}"
+        highest = config.sample_rate / 2
+        text = f"recorded at {rate:,} Hz: no sound above {rate / 2:,.0f} Hz, the images reach {highest:,.0f}"
         advice = f"build the set with --sample-rate {lowest}, so that the rate is no cue for the class"
         yield Finding("empty-band", "medium", text, advice, audited.clips[row].name, (row,))
 

@@ -53,7 +53,8 @@ def shortcut_findings(audited: AuditedSet, seed: int = 0) -> list[Finding]:
         score, p, chance = _predictability(values, audited.cls[rows], groups, seed)
         gain = (score - chance) / (1 - chance)
         if p <= SIGNIFICANT and gain > MARGIN:
-            text = f"{name} alone predicts the class: balanced accuracy {score:.0%}, chance {chance:.0%} (p {p:.2f})"
+            text = f"{name} alone predicts the class: balanced accuracy {score:.0%}, "
+            text += f"chance {chance:.0%} (p {p:.2f})"
             advice = "convert all files alike, and cut or pad them to one length, before trusting a score"
             found.append(Finding("shortcut", "high" if gain > LARGE else "medium", text, advice))
     return found

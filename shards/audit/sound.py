@@ -1,4 +1,4 @@
-"""Measures of the audio files of a set, which the images do not show: digest, peak, clipping, offset, format."""
+"""Properties of audio files that the images do not show: digest, peak, clipping, offset, format."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ class BuildOptions:
             `tag:NAME`.
         group_from: Source of the groups, as `label_from`.
         split_from: Source of the splits, as `label_from`.
-        groups: CSV file path,group[,start,end] that replaces the groups of the clips; clips of one group move to
-            one fold or split.
+        groups: CSV file path,group[,start,end] that replaces the groups of the clips; clips of one group move
+            to one fold or split.
         classes: Names of the classes to use, separated by commas; None: all.
     """
 

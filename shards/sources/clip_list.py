@@ -33,8 +33,8 @@ def with_folder_splits(clips: list[Clip], where: str) -> list[Clip]:
 
     The clips are returned unchanged in these cases: a clip already has a fold or split; no clip has a label;
     a clip is in no such folder; all clips are in the same fold or split; no folder has the name of the
-    training split. If the clips of one group are in different folds or splits by their folders, a message is printed
-    and the clips are returned unchanged.
+    training split. If the clips of one group are in different folds or splits by their folders, a message is
+    printed and the clips are returned unchanged.
 
     Args:
         clips: The clips; their paths contain the folder names.

@@ -23,7 +23,8 @@ def assign(clips: Sequence[Clip], *, val_fraction: float, test_fraction: float, 
     drawn from `train`. The draw is stratified by class, keeps groups together, and depends only on the sorted
     clips and the seed. It is a systematic sample of the groups. If a group has clips of several classes, and
     there are at most BALANCED_GROUPS groups, scikit-learn's StratifiedGroupKFold draws instead; with more
-    groups, a group counts for the class of its first clip. If no clip has a label, clips without a split are in `test`.
+    groups, a group counts for the class of its first clip. If no clip has a label, clips without a split are
+    in `test`.
 
     Args:
         clips: The clips.

@@ -1,4 +1,4 @@
-"""The audit command on real small sets: its files, its exit status, the groups it suggests, and label errors."""
+"""The audit command on real small sets: files, exit status, suggested groups and label errors."""
 
 from __future__ import annotations
 

@@ -62,9 +62,9 @@ def write_images(
     views = ("full", "slice") if slices else ("full",)
     shards = [(name, view, 0, rows(i, view)) for i, name in enumerate(splits) for view in views]
     about = {
-        "config": dataclasses.asdict(config), "engine": "numba", "device": "cpu", "seed": seed, "classes": CLASSES,
-        "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [], "clips": clips * len(CLASSES),
-        "audio_seconds": 100.0,
+        "config": dataclasses.asdict(config), "engine": "numba", "device": "cpu", "seed": seed,
+        "classes": CLASSES, "feature_names": [f"f{i}" for i in range(FEATURES)] if features else [],
+        "clips": clips * len(CLASSES), "audio_seconds": 100.0,
     }  # fmt: skip
     write_set(out, shards, fields, about, samples=clips * len(CLASSES) * (1 + slices))
     return out

@@ -347,8 +347,8 @@ def test_segments_of_a_file_are_rows_of_their_own(
 def test_files_of_any_name_are_predicted(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
     """Names went through a CSV file that is stripped and split into lines."""
     names = (
-        " leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav", "-dash.wav",
-        "u\u2028.wav", os.fsdecode(b"\xff.wav"),
+        " leading.wav", "trailing .wav", "comma, \"quote\".wav", "new\nline.wav", "carriage\rreturn.wav",
+        "-dash.wav", "u\u2028.wav", os.fsdecode(b"\xff.wav"),
     )  # fmt: skip
     folder = tmp_path / "any"
     folder.mkdir()

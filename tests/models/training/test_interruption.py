@@ -211,7 +211,8 @@ from shardwave.models.training.learner import Learner
 from shardwave.models.training.train import train
 after = Learner.after_step
 Learner.after_step = lambda self: (after(self), time.sleep(0.1))
-config = defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1, train_view="slice")
+config = defaults("mlp", epochs=50, batch_size=8, hidden_size=16, device="cpu", val_fold=1,
+                  train_view="slice")
 train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=True)
 """
 

@@ -13,7 +13,7 @@ from shardwave.models.training.learner import Learner
 
 
 def test_the_average_follows_its_formula_and_copies_counters() -> None:
-    """cnn-plus has batch normalisation, whose running means are averaged and whose integer counters are copied."""
+    """The running means of the batch normalisation of cnn-plus are averaged, its integer counters copied."""
     config = defaults("cnn-plus", conv1_channels=4, ema_decay=0.3)
     network = build_model(config, Inputs("npy", (32, 32), 3, torch.zeros(1), torch.ones(1)))
     learner = Learner(config, network, "npy", 1, "full", ("full",), "full")

@@ -40,14 +40,15 @@ from shardwave.models.training.config import defaults
 from shardwave.models.training.learner import Learner
 from shardwave.models.training.train import train
 torch.set_num_threads(1)
-set_path, out, resume, slow = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "resume", float(sys.argv[4])
+set_path, out, slow = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[4])
+resume = sys.argv[3] == "resume"
 after = Learner.after_step
 def pause(self):
     after(self)
     time.sleep(slow)
 Learner.after_step = pause
-config = defaults("cnn-plus", epochs=4, batch_size=3, conv1_channels=4, val_fold=1, device="cpu", mixup=0.3, time_shift=True,
-                  ema_decay=0.9, schedule="one-cycle", seed=3, train_view="both")
+config = defaults("cnn-plus", epochs=4, batch_size=3, conv1_channels=4, val_fold=1, device="cpu", mixup=0.3,
+                  time_shift=True, ema_decay=0.9, schedule="one-cycle", seed=3, train_view="both")
 train(set_path, config, out, resume=resume, save_seconds=0.0)
 """
 
@@ -285,8 +286,8 @@ from shardwave.models.training.config import defaults
 from shardwave.models.training.train import train
 import torch
 torch.set_num_threads(1)
-config = defaults("mlp", epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device="cpu", train_view="both",
-                  mixup=0.0, **json.loads(sys.argv[3]))
+config = defaults("mlp", epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device="cpu",
+                  train_view="both", mixup=0.0, **json.loads(sys.argv[3]))
 train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=(Path(sys.argv[2]) / "checkpoint.ckpt").exists())
 """
 

@@ -1,4 +1,6 @@
-"""Write golden.npz with the original packages: aisfx 0.1.2, musicnn 0.1.0, essentia, librosa, TensorFlow 2.15, PyTorch.
+"""Write golden.npz with the original packages.
+
+They are aisfx 0.1.2, musicnn 0.1.0, essentia, librosa, TensorFlow 2.15 and PyTorch:
 
     pip install --no-deps aisfx==0.1.2 musicnn==0.1.0
     pip install torch tqdm essentia librosa soundfile 'tensorflow-cpu<2.16'

