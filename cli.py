@@ -296,8 +296,8 @@ DEFAULTS = SpectrogramConfig()
     "--embed",
     "embeddings",
     metavar="A,B,...",
-    help=f"Compute outputs of pretrained networks too, as fields: {', '.join(EMBEDDINGS)}. Their weights come "
-    "from shardwave fetch.",
+    help=f"Compute outputs of pretrained networks too, as fields: {', '.join(EMBEDDINGS)}. Get their "
+    "weights with shardwave fetch.",
 )
 @click.option(
     "--engine",

@@ -1,7 +1,7 @@
 """`bench gpu-check`: measure the whole way from audio to tuned models on a GPU, in ten minutes.
 
-Every step runs in a process of its own under a time limit. Each record is appended when it is measured, so that
-a step that fails or runs too long costs only its remaining records.
+Every step runs in its own process with a time limit. Each record is appended when it is measured, so that a
+step that fails or runs too long loses only its remaining records.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from shardwave.common.messages import say
 SECONDS = 560.0  # time of all steps
 GRACE = 5.0  # seconds from the request to end until a step is killed
 NO_GPU = (
-    "gpu-check: PyTorch sees no CUDA device here; run it where there is one, or check with --tiny that its steps "
-    "work on the CPU"
+    "gpu-check: PyTorch sees no CUDA device here; run it where there is one, or check with --tiny that "
+    "its steps work on the CPU"
 )
 
 

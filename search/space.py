@@ -169,7 +169,7 @@ class Space:
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
     def first(self, name: str, default: Any) -> Any:
-        """Return the first or the fixed value of a categorical parameter; `default` if it is not in the space."""
+        """Return the first or the fixed value of a categorical parameter, or `default` without it."""
         rule = self.dimensions.get(name)
         return rule.values[0] if isinstance(rule, Choice) else self.fixed.get(name, default)
 

@@ -1,4 +1,4 @@
-"""A package adds an engine, an embedding, a backend, a network and a data set by entry points, used by name."""
+"""A package adds an engine, embedding, backend, network and data set by entry points, used by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of `bench gpu-check`, one module each, whose `run(scope)` yields records. This package imports none of them."""
+"""Steps of `bench gpu-check`, one module each, whose `run(scope)` yields records."""
 
 STEPS = {  # share of the time of each step, and what it measures
     "machine": (30, "digest, disk, memory, transfers and matrix products"),

@@ -1,4 +1,4 @@
-"""Audio to report with all models tuned: a build, a search of each model, a report; and the CNN at 512 x 512."""
+"""From audio to a report: a build, a search of each model, a report; and a search of the CNN at 512 x 512."""
 
 from __future__ import annotations
 

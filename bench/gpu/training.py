@@ -63,8 +63,8 @@ def _steps(scope: Scope, path: Path, model: str, precision: str, peak: float) ->
     work = steps(data, config, lambda: itertools.islice(batches, count))
     name = f"{model}, {precision}"
     params = {
-        "batch_size": size, "steps": count, "shape": list(data.inputs.shape), "flops_per_step": operations / count,
-        "peak_flops": peak, "device": data.device.type,
+        "batch_size": size, "steps": count, "shape": list(data.inputs.shape),
+        "flops_per_step": operations / count, "peak_flops": peak, "device": data.device.type,
     }  # fmt: skip
     case = Case(name, "ours", work, count * size, params, least=operations / peak)
     yield from timed(STAGE, UNIT, [case], scope.plan, seconds=scope.pick(1, 3))

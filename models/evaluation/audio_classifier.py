@@ -35,7 +35,7 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
     if trained.field not in ("npy", "features.npy"):
         raise UsageError(
             f"model {trained.config.model} takes the field {trained.field}, which this command cannot "
-            "compute from audio: use a run of mlp on features, cnn, cnn-plus or vgg16, or predict files as a whole"
+            "compute from audio: use a run of mlp on features, cnn, cnn-plus or vgg16, or predict whole files"
         )
     return SpectrogramConfig(**trained.spectrogram).restricted([trained.field])
 

@@ -126,7 +126,8 @@ def _check_unchanged(parent: ShardSet, audio: Path) -> None:
             unchanged = plan.file_crc32(audio / path) == planned.crc32
         except OSError as error:
             raise ShardwaveError(
-                f"{audio / path} cannot be read ({error.strerror}): give the folder that {parent.location} was built from"
+                f"{audio / path} cannot be read ({error.strerror}): "
+                f"give the folder that {parent.location} was built from"
             ) from None
         if not unchanged:
             raise ShardwaveError(
@@ -152,7 +153,8 @@ def _vectors(views: dict[str, View], embedder: ClipEmbedder, audio: Path) -> dic
         for places, meta, vectors in zip(group, first, results, strict=True):
             if isinstance(vectors, BadAudio):
                 raise ShardwaveError(
-                    f"{audio / meta['path']} cannot be used ({vectors}): give the folder that the set was built from"
+                    f"{audio / meta['path']} cannot be used ({vectors}): "
+                    "give the folder that the set was built from"
                 )
             for number, (view, row) in enumerate(places):
                 made[view][row] = {name: values[number] for name, values in vectors.items()}

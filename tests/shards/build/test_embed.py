@@ -1,4 +1,4 @@
-"""Embedding fields: at build time and in derived sets, of each clip and each slice, from the original audio."""
+"""Embedding fields in built and in derived sets, of each clip and each slice, from the original audio."""
 
 from __future__ import annotations
 
