@@ -558,7 +558,8 @@ LEARNING = options(
     click.option(
         "--class-weights",
         type=click.Choice(CLASS_WEIGHTS),
-        help="Weights of the classes in the loss; balanced: inverse to their numbers of samples. [default: none]",
+        help="Weights of the classes in the loss; balanced: inverse to their numbers of samples. "
+        "[default: none]",
     ),
     click.option(
         "--balanced-sampler/--no-balanced-sampler",

@@ -150,7 +150,7 @@ def _slug(name: str) -> str:
 def _with_earlier(
     path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig, made: Environment
 ) -> Accuracy:
-    """Return the contents of the file with the measured rows in place of earlier ones, in the order of ROWS."""
+    """Return the contents of the file, in the order of ROWS; measured rows replace earlier ones."""
     rows = {row["model"]: row for row in measured}
     if path.exists():
         earlier: Accuracy = json.loads(path.read_text(encoding="utf-8"))

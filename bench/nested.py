@@ -1,4 +1,4 @@
-"""Cross-validation with a search in each round: no setting and no epoch is chosen on the fold that is scored."""
+"""Cross-validation with a search in each round, which does not use the fold that is scored."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def nested_cross_validate(
 
     def chosen(fold: int) -> dict[str, Any]:
         settings = SearchConfig(
-            config.model, "optuna", trials=trials, epochs=config.epochs, jobs=1, space=SPACE, inputs=config.inputs,
-            val_fold=following(present, fold), test_fold=fold, train_view=config.train_view, seed=config.seed,
-            device=config.device,
+            config.model, "optuna", trials=trials, epochs=config.epochs, jobs=1, space=SPACE,
+            inputs=config.inputs, val_fold=following(present, fold), test_fold=fold,
+            train_view=config.train_view, seed=config.seed, device=config.device,
         )  # fmt: skip
         result = search(set_path, settings, out.with_name(f"{out.name}-search-{fold}"), resume=True)
         return {name: value for name, value in (result["params"] or {}).items() if name in SPACE}

@@ -35,7 +35,7 @@ def class_weights(cls: np.ndarray, classes: int) -> torch.Tensor:
 
 
 def warn_of_imbalance(shard_set: ShardSet, config: TrainConfig) -> None:
-    """Say which class is smallest if it has less than `SMALL` of the mean and nothing balances the classes."""
+    """Print the smallest class if it has less than `SMALL` of the mean and the classes are not balanced."""
     if config.class_weights != "none" or config.balanced_sampler:
         return
     cls = shard_set.view(shard_set.splits, "full").cls

@@ -82,7 +82,8 @@ class TrainConfig:
         select_by: Score that selects the epoch: "full", "slice_mean", or "auto": "full" if `train_view` is
             "full", otherwise "slice_mean".
         select_metric: Metric that selects the epoch: "accuracy", "balanced_accuracy", "macro_f1" or "loss".
-        class_weights: "balanced" weights the loss of each class by the inverse of its number of samples; "none".
+        class_weights: Weights of the classes in the loss: "none", or "balanced": the inverse of the number of
+            samples.
         balanced_sampler: Whether an epoch has the same number of samples of every class: samples of small
             classes are repeated, others are left out in turn.
         val_fold: Number of the fold used for validation.

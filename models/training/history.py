@@ -58,7 +58,7 @@ class History:
         return None if self.best is None or self.metric not in self.best else self.value_of(self.best)
 
     def value_of(self, entry: HistoryEntry) -> float:
-        """Return the score that selects the epoch: higher is better, a loss is negative; NaN if it is missing."""
+        """Return the score that selects the epoch, a loss with a negative sign; NaN if it is missing."""
         value = score(entry, self.metric)
         return -value if self.lower_is_better else value
 

@@ -1,4 +1,4 @@
-"""Imbalance: weights are scikit-learn's, the sampler draws all classes alike, and the metric selects the epoch."""
+"""Imbalance: class weights are scikit-learn's, the sampler balances, the metric selects the epoch."""
 
 from __future__ import annotations
 
