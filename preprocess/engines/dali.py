@@ -199,7 +199,7 @@ class DaliEngine(Engine):
 
     @functools.cached_property
     def _pipeline(self) -> Any:
-        """Pipeline from samples to images (to power for `log` bands); with features, also power and samples."""
+        """Pipeline from samples to images, for `log` bands to power; for features also power and samples."""
         pipeline = self._new_pipeline()
         with pipeline:
             pipeline.set_outputs(*self._from_audio())
@@ -265,7 +265,7 @@ class DaliEngine(Engine):
         return (images, power, audio) if config.features else (images,)
 
     def _images(self, power: Any) -> Any:
-        """Build the graph from power [frequency, frames] to images [views, size, size, 1], rounded half up."""
+        """Build the graph: power [frequency, frames] to images [views, size, size, 1], rounded half up."""
         fn, types, size, floor = self._dali.fn, self._dali.types, self.config.image_size, self.config.floor_db
         level = fn.to_decibels(power, multiplier=10.0, cutoff_db=floor)
         lines = fn.expand_dims(fn.reinterpret(level, layout="HW"), axes=[2], new_axis_names="C")
