@@ -1,4 +1,4 @@
-"""Clips of five seconds from samples to probabilities: our predictor, and the exported file in ONNX Runtime."""
+"""Samples of five-second clips to probabilities: our predictor, and the exported file in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMAGE_SIZE = 64
 
 
 def run(scope: Scope) -> Iterator[Record]:
-    """Measure the classification of one clip at a time on the CPU, with the threads that each library chooses.
+    """Measure the classification of one clip at a time on the CPU, with each library's number of threads.
 
     Yields:
         Records in milliseconds per clip.

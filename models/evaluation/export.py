@@ -20,8 +20,8 @@ FORMATS = ("onnx", "torch")
 OPSET = 20
 METADATA = "metadata.json"  # name of the metadata in a file of `torch.export`
 _LICENCES = {
-    "default": "The frozen part has the weights VGG16_Weights.DEFAULT of torchvision, trained on ImageNet: see the terms "
-    "of torchvision and of ImageNet. ",
+    "default": "The frozen part has the weights VGG16_Weights.DEFAULT of torchvision, trained on ImageNet: "
+    "see the terms of torchvision and of ImageNet. ",
 }
 
 

@@ -40,9 +40,9 @@ class WaveformClassifier(nn.Module):
         self.config = config = spectrogram_config(trained)
         if config.features:
             raise UsageError(
-                f"model {trained.config.model} takes features, which an exported graph cannot reproduce: the contrast "
-                "of bands without power consists of rounding errors of the engine, which change the probabilities "
-                "by up to 0.005: export a run of cnn or cnn-plus, or use shardwave.predict"
+                f"model {trained.config.model} takes features, which an exported graph cannot "
+                "reproduce: the contrast of bands without power consists of rounding errors of the engine, "
+                "which change the probabilities by up to 0.005: export a run of cnn or cnn-plus, or use shardwave.predict"
             )
         self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
         self.network = trained.network.float().eval()
@@ -89,7 +89,7 @@ class WaveformClassifier(nn.Module):
         return spectrum[:, : config.bins].square() + spectrum[:, config.bins :].square()
 
     def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Return first and last frame + 1 of the views, which of them are used, and a length that none exceeds."""
+        """Return first and last frame + 1 of the views, whether each is used, and an upper bound of lengths."""
         config = self.config
         if not self.is_sliced:
             return torch.zeros(1, dtype=torch.int64), torch.full((1,), frames), torch.ones(1), frames
