@@ -42,7 +42,8 @@ class WaveformClassifier(nn.Module):
             raise UsageError(
                 f"model {trained.config.model} takes features, which an exported graph cannot "
                 "reproduce: the contrast of bands without power consists of rounding errors of the engine, "
-                "which change the probabilities by up to 0.005: export a run of cnn or cnn-plus, or use shardwave.predict"
+                "which change the probabilities by up to 0.005: "
+                "export a run of cnn or cnn-plus, or use shardwave.predict"
             )
         self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
         self.network = trained.network.float().eval()
@@ -89,7 +90,7 @@ class WaveformClassifier(nn.Module):
         return spectrum[:, : config.bins].square() + spectrum[:, config.bins :].square()
 
     def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Return first and last frame + 1 of the views, whether each is used, and an upper bound of lengths."""
+        """Return first and last frame + 1 of the views, a mask of used ones, and their maximum length."""
         config = self.config
         if not self.is_sliced:
             return torch.zeros(1, dtype=torch.int64), torch.full((1,), frames), torch.ones(1), frames
