@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.bench.gpu import STEPS
+from shardwave.bench.gpu.cases import MEMORY
 from shardwave.bench.harness.process import ROOT
 from shardwave.bench.harness.record import Record, append, read
 from shardwave.common import log
@@ -53,6 +55,8 @@ def gpu_check(
     Raises:
         UsageError: There is no CUDA device, a step is unknown, or `out` holds records.
     """
+    from shardwave.models.training.interruption import sigterm_as_interrupt
+
     for name in only:
         require(name in STEPS, f"--only must be one of {', '.join(STEPS)}", name)
     require(seconds > 0, "seconds must be positive", seconds)
@@ -68,7 +72,10 @@ def gpu_check(
     out.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     chosen = [name for name in STEPS if not only or name in only]
-    with tempfile.TemporaryDirectory(prefix="gpu-check-", dir=out) as work:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sigterm_as_interrupt())
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-check-", dir=out))
+        stack.callback(shutil.rmtree, MEMORY / Path(work).name, ignore_errors=True)  # of a killed step
         for i, name in enumerate(chosen):
             weights = [STEPS[later][0] for later in chosen[i:]]
             limit = max(0.0, seconds - (time.monotonic() - start)) * weights[0] / sum(weights)
@@ -160,14 +167,18 @@ def run_step(name: str, out: Path, work: Path, tiny: bool) -> int:
     from shardwave.bench.harness.run import line
     from shardwave.bench.harness.scope import Scope
     from shardwave.bench.harness.timing import Plan
+    from shardwave.models.training.interruption import sigterm_as_interrupt
 
     work.mkdir(parents=True)
     plan = Plan(minimum=1, maximum=1, seconds=0, limit=60, warmup=0) if tiny else Plan(seconds=5, limit=20)
     scope = Scope(work, tiny, cores(), 2 if tiny else 50, plan, music=work / "none")
     try:
-        for record in importlib.import_module(f"shardwave.bench.gpu.{name}").run(scope):
-            append(out / "records.jsonl", record)
-            say(line(record))
+        with sigterm_as_interrupt():
+            for record in importlib.import_module(f"shardwave.bench.gpu.{name}").run(scope):
+                append(out / "records.jsonl", record)
+                say(line(record))
+    except KeyboardInterrupt:  # it ran too long, which the main process records
+        return 130
     except ModuleNotFoundError as error:
         reason = f"{error.name} is not installed: pip install {error.name}"
         append(out / "records.jsonl", Record(f"gpu-{name}", name, "ours", "none", skipped=reason))

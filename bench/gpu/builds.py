@@ -10,7 +10,7 @@ from typing import Any
 
 from shardwave.bench.gpu import device, feed
 from shardwave.bench.gpu.cases import BUILDS as STAGE
-from shardwave.bench.gpu.cases import COLD, FIRST
+from shardwave.bench.gpu.cases import COLD, FIRST, MEMORY
 from shardwave.bench.harness.audio import SECONDS, repeat_clips
 from shardwave.bench.harness.limits import drop_from_cache
 from shardwave.bench.harness.record import Record
@@ -22,7 +22,6 @@ from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 
 UNIT = "x real time"
-MEMORY = Path("/dev/shm")
 SETS = {
     "images": SpectrogramConfig(slices=10),
     "images + features": SpectrogramConfig(slices=10, features=True),
@@ -39,10 +38,12 @@ def run(scope: Scope) -> Iterator[Record]:
     places = {"on disk": scope.subfolder("builds")}
     audio = places["on disk"] / "audio"
     repeat_clips(scope.audio, audio, count)
-    if MEMORY.is_dir():
-        places = {"in memory": MEMORY / f"shardwave-gpu-check-{scope.folder.name}", **places}
+    needed = 1.1 * count * (1 + SETS["images"].slices) * SETS["images"].image_size ** 2
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > needed:
+        places = {"in memory": MEMORY / scope.folder.parent.name, **places}
     else:
-        yield Record(STAGE, "images, in memory", "ours", UNIT, skipped=f"this system has no {MEMORY}")
+        reason = f"{MEMORY} does not exist, or has less than {needed / 1e9:.1f} GB free"
+        yield Record(STAGE, "images, in memory", "ours", UNIT, skipped=reason)
     try:
         where, first = next(iter(places.items()))
         yield _build(scope, f"images, {where}, {FIRST}", audio, first, threads[0], "images")

@@ -1,4 +1,6 @@
-"""Names of stages and cases that the goals refer to."""
+"""Names of stages and cases that the goals refer to, and of a folder in memory."""
+
+from pathlib import Path
 
 MACHINE, TESTS, TRANSFORM, BUILDS = "gpu-machine", "gpu-tests", "gpu-transform", "gpu-builds"
 TRAINING, SEARCHES = "gpu-training", "gpu-searches"
@@ -10,4 +12,5 @@ FEATURES = "features alone (difference)"
 FIRST = "first build of a process"
 COLD = "files not in the page cache"
 ALL = "audio to report, all models"
+MEMORY = Path("/dev/shm")
 CNN = "search of cnn at {0} x {0}"

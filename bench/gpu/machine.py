@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from shardwave.bench.gpu import device
@@ -33,7 +34,7 @@ def run(scope: Scope) -> Iterator[Record]:
         params = {"threads": workers, "instructions": flags}
         yield Record(STAGE, f"BLAKE3, {name}", "limit", "GB/s", [machine.digest / 1e9], params)
         yield Record(STAGE, f"memory copy, {name}", "limit", "GB/s", [machine.memory / 1e9], params)
-    yield Record(STAGE, DISK, "limit", "GB/s", [machine.disk_write / 1e9], {**params, "folder": "--out"})
+    yield from timed(STAGE, "GB/s", [_disk(scope)], scope.plan, minimum=2)
     where = device.name(scope.cuda)
     copy, moved = limits.copy(where, scope.pick(1 << 26, 1 << 31))
     yield from timed(
@@ -44,6 +45,17 @@ def run(scope: Scope) -> Iterator[Record]:
         product, operations = limits.matmul(where, dtype, scope.pick(256, 8_192))
         case = Case(f"matrix product, {name}", "limit", product, operations / 1e12)
         yield from timed(STAGE, "TFLOP/s", [case], scope.plan, minimum=3)
+
+
+def _disk(scope: Scope) -> Case:
+    """Case of one file written and synced to the disk of `--out`."""
+    path, data = scope.folder / "disk", np.random.default_rng(0).bytes(scope.pick(1 << 24, 1 << 30))
+
+    def write() -> None:
+        limits.write_file(path, memoryview(data))
+        path.unlink()
+
+    return Case(DISK, "limit", write, len(data) / 1e9, {"bytes": len(data)})
 
 
 def _transfers(scope: Scope) -> Iterator[Record]:

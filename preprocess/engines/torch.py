@@ -118,7 +118,7 @@ class TorchEngine(Engine):
         Yields:
             (index, output) of each source in order; the output of a file that cannot be used is a `BadAudio`.
         """
-        if self.device == "cpu":
+        if self._stream is None:
             return super().stream(sources, summed, limits)
         return enumerate(self.pipelined(sources, summed, limits))
 
@@ -142,7 +142,7 @@ class TorchEngine(Engine):
             summed=summed,
             integers=True,
             limits=limits,
-            allocate=np.empty if self.device == "cpu" else _pinned,
+            allocate=np.empty if self._stream is None else _pinned,
         )
         pending = deque[Callable[[], ClipOutput | BadAudio]]()
         for future in _ahead(read, sources):
@@ -163,9 +163,10 @@ class TorchEngine(Engine):
         """
         samples, exponent = conditioned(fit_clip(decoded.samples, self.config), self.config.n_fft)
         bounds = self.config.slice_bounds(len(decoded.samples))
-        with torch.inference_mode(), torch.cuda.stream(self._stream), full_precision():
+        own = contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+        with torch.inference_mode(), own, full_precision():
             tensors = self.compute(self._moved(samples), exponent, bounds)
-            tensors = [tensor if self._stream is None else _to_host(tensor) for tensor in tensors]
+            tensors = [tensor.cpu() if self._stream is None else _to_host(tensor) for tensor in tensors]
             done = None if self._stream is None else self._stream.record_event()
 
         def finish() -> ClipOutput:
@@ -335,7 +336,9 @@ class TorchEngine(Engine):
     def _moved(self, array: np.ndarray) -> torch.Tensor:
         """Copy an array to the device, to a GPU through pinned memory so that the CPU does not wait."""
         host = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        return host if self._stream is None else host.pin_memory().to(self.device, non_blocking=True)
+        if self._stream is None:
+            return host.to(self.device)
+        return host.pin_memory().to(self.device, non_blocking=True)
 
 
 def product(
