@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from shardwave.common.errors import ShardwaveError
 from shardwave.preprocess.weights.catalogue import WeightsSource, get
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line imports this module
+    import numpy as np
     from torch import Tensor
 
 LAYOUT = "1"  # of the converted files: names and axes of the tensors
@@ -99,7 +98,7 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+        digest.update(tensors[name].tobytes())
     return digest.hexdigest()
 
 

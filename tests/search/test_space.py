@@ -17,7 +17,7 @@ from shardwave.search.space import SPACES, Choice, Grid, LogUniform, Space, Unif
 def test_every_model_has_a_space_of_its_own_options() -> None:
     assert set(SPACES) == set(NETWORKS)
     for model, space in SPACES.items():
-        assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS}
+        assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS, "inputs"}
         for name, dimension in space.items():
             values = (
                 dimension.values if isinstance(dimension, Choice | Grid) else (dimension.low, dimension.high)
