@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shardwave.models.data.splits import folds, following
+from shardwave.models.data.splits import folds, next_fold
 from shardwave.models.runs.records import RunResult
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.crossval import cross_validate
@@ -48,7 +48,7 @@ def nested_cross_validate(
     def chosen(fold: int) -> dict[str, Any]:
         settings = SearchConfig(
             config.model, "optuna", trials=trials, epochs=config.epochs, jobs=1, space=SPACE,
-            inputs=config.inputs, val_fold=following(present, fold), test_fold=fold,
+            inputs=config.inputs, val_fold=next_fold(present, fold), test_fold=fold,
             train_view=config.train_view, seed=config.seed, device=config.device,
         )  # fmt: skip
         result = search(set_path, settings, out.with_name(f"{out.name}-search-{fold}"), resume=True)

@@ -67,7 +67,7 @@ class TrainingObjective:
     @property
     def terms(self) -> dict[str, object]:
         """Settings that all machines of a study must have in common, by name."""
-        from shardwave.models.runs.clip_table import some
+        from shardwave.models.runs.clip_table import name_list
         from shardwave.shards.read.open_set import open_set
 
         shard_set = open_set(self.path)
@@ -82,7 +82,7 @@ class TrainingObjective:
         return {
             "set id": shard_set.set_id,
             "fingerprint": shard_set.fingerprint,
-            "classes": some(shard_set.classes),
+            "classes": name_list(shard_set.classes),
             "clips by split": clips,
             **{name: getattr(self.config, name) for name in names},
         }

@@ -75,12 +75,12 @@ def label_findings(audited: AuditedSet, rows: np.ndarray, probabilities: np.ndar
     shares /= shares.sum(1, keepdims=True)
     chosen = find_label_issues(labels, shares, return_indices_ranked_by="normalized_margin", n_jobs=1)
     quality = get_label_quality_scores(labels, shares, method="normalized_margin")
-    found = []
+    findings = []
     for i in chosen.tolist():
         row, guess = int(rows[i]), int(shares[i].argmax())
         name = audited.shards.classes[int(present[guess])]
         own = f"the label {audited.label(row)!r} has {shares[i, labels[i]]:.2f}"
         text = f"the model says {name!r} with {shares[i, guess]:.2f}, {own} (quality {quality[i]:.2f})"
         advice = f"listen; if the label is wrong, change it to {name!r} or delete the clip"
-        found.append(Finding("label", "medium", text, advice, audited.clips[row].name, (row,)))
-    return found
+        findings.append(Finding("label", "medium", text, advice, audited.clips[row].name, (row,)))
+    return findings

@@ -22,11 +22,11 @@ class Batches(Loader):
 
     Args:
         view: View to read.
-        source: Where the samples are read from: the view itself, or a copy of it.
+        source: Storage of the samples: the view itself, or a copy of it.
         field: Array field to load.
         batch_size: Samples per batch.
-        is_full: For a view that mixes full clips and slices, bool [samples]: whether each sample is a full
-            clip. Batches then have the entry "full", bool [batch].
+        is_full: Whether each sample is a full clip, bool [samples]; for a view that mixes full clips and
+            slices. Batches then have the entry "full", bool [batch].
         seed: Seed of the sample order; None does not shuffle.
         **options: Further arguments of `Loader`.
     """

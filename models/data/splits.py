@@ -37,7 +37,8 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
         The splits of each role.
 
     Raises:
-        UsageError: The set has no such folds, has folds and none is given, or leaves no split for training.
+        UsageError: The set has no such fold, or it has folds and none is given, or no split is left for
+            training.
     """
     present = folds(splits)
     if not present:
@@ -56,32 +57,32 @@ def resolve(splits: Sequence[str], val_fold: int | None, test_fold: int | None) 
         return Roles(("train",), ("val",), ("test",) if "test" in splits else ())
     if val_fold is None and test_fold is None:
         raise UsageError(
-            f"the shard set has folds {_list(present)}: use --val-fold K, --test-fold K or --folds all"
+            f"the shard set has folds {_listed(present)}: use --val-fold K, --test-fold K or --folds all"
         )
     for option, value in (("--val-fold", val_fold), ("--test-fold", test_fold)):
         if value is not None and value not in present:
-            raise UsageError(f"{option} must be one of the set's folds {_list(present)}, got {value}")
+            raise UsageError(f"{option} must be one of the set's folds {_listed(present)}, got {value}")
     if val_fold is None and test_fold is not None:
-        val_fold = following(present, test_fold)
+        val_fold = next_fold(present, test_fold)
     train = tuple(f"fold{fold}" for fold in present if fold not in (val_fold, test_fold))
     if not train:
         raise UsageError(
-            f"no fold is left for training (folds {_list(present)}): --test-fold needs three folds or more"
+            f"no fold is left for training (folds {_listed(present)}): --test-fold needs three folds or more"
         )
     return Roles(train, (f"fold{val_fold}",), () if test_fold is None else (f"fold{test_fold}",))
 
 
-def following(present: Sequence[int], fold: int) -> int:
+def next_fold(present: Sequence[int], fold: int) -> int:
     """Return the fold after `fold` in `present`; after the last fold, the first one."""
     return present[(list(present).index(fold) + 1) % len(present)]
 
 
 def retraining(splits: Sequence[str], test_fold: int) -> Roles:
-    """Return the roles of a training on all folds but the test fold, without validation."""
+    """Return the roles of a training on all folds except the test fold, without validation."""
     return Roles(
         tuple(f"fold{fold}" for fold in folds(splits) if fold != test_fold), (), (f"fold{test_fold}",)
     )
 
 
-def _list(present: Sequence[int]) -> str:
+def _listed(present: Sequence[int]) -> str:
     return ", ".join(str(fold) for fold in present)

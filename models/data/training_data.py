@@ -158,9 +158,9 @@ class TrainingData:
         return {name: self.evaluation_batches(view) for name, view in self.test.items()}
 
     def use_device(self, device: torch.device) -> None:
-        """Read batches to `device` from now on; copies of views on another device are dropped.
+        """Set the device of all further batches, and drop the copies of views on another device.
 
-        Of several processes that train together, each has its own GPU, which Lightning determines.
+        If several processes train together, Lightning assigns a GPU to each of them.
         """
         if device != self.device:
             self.device = device

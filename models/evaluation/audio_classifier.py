@@ -41,7 +41,7 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
 
 
 class AudioClassifier:
-    """Map clips to class probabilities, by the view that selected the model.
+    """Compute the class probabilities of clips from the view whose score selected the epoch.
 
     Args:
         trained: The trained network.

@@ -17,7 +17,7 @@ from shardwave.models.data.training_data import evaluation_size, field_shape, re
 from shardwave.models.evaluation import clip_csv
 from shardwave.models.evaluation.metrics import ClipPredictions, PredictionAccumulator, ScoreSet, add_scores
 from shardwave.models.runs import checkpoint, clip_table
-from shardwave.models.runs.clip_table import config_differences, some
+from shardwave.models.runs.clip_table import config_differences, name_list
 from shardwave.models.runs.records import ClassScores, Evaluation, Matrix, Scores, SplitKind, SplitKnowledge
 from shardwave.models.training.learner import SCORE_VIEWS, VIEW_SCORES
 from shardwave.models.training.numerics import fixed_numerics
@@ -117,7 +117,7 @@ def evaluate(
     The kind of a split states how the run used its clips: "trained", "validation", "test", "new", "mixed"
     (some of the clips were trained on) or "unknown" (the run folder has no table of clips). In the set that
     the run was trained on, the name of the split determines its kind. In another set, the content of the
-    clips does: a clip counts as trained on if it is an exact copy of a training clip (see
+    clips determines it: a clip counts as trained on if it is an exact copy of a training clip (see
     `shardwave.models.runs.clip_table`). If all splits have the same kind, scores of all clips together are
     added under the name "all".
 
@@ -143,20 +143,22 @@ def evaluate(
     check_fits(trained, shard_set)
     if list(shard_set.classes) != trained.classes:
         raise UsageError(
-            f"classes differ: the run has {some(trained.classes)}, {set_path} has {some(shard_set.classes)}: "
-            "use a set with the same classes"
+            f"classes differ: the run has {name_list(trained.classes)}, "
+            f"{set_path} has {name_list(shard_set.classes)}: use a set with the same classes"
         )
     names = tuple(splits or shard_set.splits)
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     scored: dict[str, SplitScores] = {}
     rows: list[clip_csv.ClipRow] = []
     known = _KnownClips(run, trained, shard_set)
     kinds: dict[str, SplitKnowledge] = {}
     for name in names:
-        views = open_views(shard_set, (name,), trained.field, where)
+        views = open_views(shard_set, (name,), trained.field, torch_device)
         if not any((batches.view.cls >= 0).any() for batches in views.values()):
             raise UsageError(f"{set_path}: split {name} has no labelled samples to score")
-        scored[name] = score(trained.network, views, name, trained.field, where, trained.config.precision)
+        scored[name] = score(
+            trained.network, views, name, trained.field, torch_device, trained.config.precision
+        )
         kinds[name], trained_clips = known.describe(name)
         view = SCORE_VIEWS[trained.selected]
         if view in views or (view := "full") in views:
@@ -200,7 +202,7 @@ class _KnownClips:
         self._roles = {name: role for role, names in trained.splits.items() for name in names}
         self._same = shard_set.set_id == trained.set_id
         table = clip_table.read(run)
-        self._trained = None if table is None else np.unique(table.of(trained.splits["train"]))
+        self._trained = None if table is None else np.unique(table.digests_of(trained.splits["train"]))
 
     def describe(self, split: str) -> tuple[SplitKnowledge, set[int]]:
         """Return the kind and counts of a split, and the numbers of its clips that were trained on."""
@@ -246,7 +248,7 @@ def open_views(
         shard_set: Set to read.
         splits: Names of the splits, which are read one after another.
         field: Array field of the samples.
-        device: Device that the batches will be moved to; for a GPU they lie in page-locked memory.
+        device: Device that the batches will be moved to; for a GPU they are in page-locked memory.
 
     Returns:
         Batches by view ("full", "slice"), in the order of the shards.
@@ -292,4 +294,4 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
 
 
 def _short(value: object) -> str:
-    return some([str(each) for each in value]) if isinstance(value, list) else str(value)
+    return name_list([str(each) for each in value]) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Classified intervals of recordings, and the CSV and Audacity label files that hold them."""
+"""Classified intervals of recordings, and their CSV files and Audacity label files."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _predicted(
         if view not in views:
             raise ShardwaveError(
                 f"split {name} of {shard_set.location} has no {view} view, "
-                "which selected the epoch of the run: build the set with it"
+                "whose score selected the epoch of the run: build the set with this view"
             )
         predicted = predictions(
             trained.network, views[view], trained.field, resolved, trained.config.precision

@@ -167,7 +167,7 @@ def summary(result: RecordingsResult) -> str:
 
 @dataclasses.dataclass
 class _Counts:
-    """Amounts of all recordings so far."""
+    """Number of windows and seconds of audio of the recordings so far."""
 
     windows: int = 0
     rows: int = 0
@@ -179,7 +179,7 @@ def _intervals(
 ) -> Iterator[Interval]:
     """Classify the windows of a recording; raise BadAudio if it is damaged or shorter than a window."""
     rate = classifier.config.sample_rate
-    defect, length, found = None, 0, 0
+    defect, length, count = None, 0, 0
 
     def samples() -> Iterator[np.ndarray]:
         nonlocal defect, length
@@ -198,15 +198,15 @@ def _intervals(
     size = max(1, round(SAMPLES / (options.window * rate)))
     while group := list(islice(parts, size)):
         probabilities = classifier([window.samples for window in group])
-        found += len(group)
+        count += len(group)
         for window, row in zip(group, probabilities, strict=True):
             yield Interval(window.start, window.end, row)
-    if not found:
+    if not count:
         raise BadAudio(
             f"it lasts {length / rate:.3g} s, less than --window {options.window:g}: "
             "give a shorter --window, or predict without the option"
         )
     if defect:
         say(f"{one_line(name)}: used up to its end, although {one_line(defect)}")
-    counts.windows += found
+    counts.windows += count
     counts.seconds += length / rate

@@ -143,7 +143,7 @@ def derived_set(
 
 
 def outputs_identity(set_id: str, weights: str, precision: str, device: torch.device) -> dict[str, str]:
-    """Describe what the outputs of the frozen part depend on.
+    """Describe all inputs that determine the outputs of the frozen part.
 
     Args:
         set_id: Set id of the images.
@@ -152,7 +152,7 @@ def outputs_identity(set_id: str, weights: str, precision: str, device: torch.de
         device: Device that computes the outputs; only its kind counts.
 
     Returns:
-        Descriptions by name, which the manifest of the derived set holds as its configuration.
+        Descriptions by name; the manifest of the derived set stores them as its configuration.
     """
     return {
         "kind": "backbone",

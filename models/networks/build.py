@@ -34,7 +34,7 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Network:
 
 
 class OwnNetwork(Network):
-    """Wrap a module of the user, which maps standardised inputs to logits.
+    """Wrap a user's module that maps standardised inputs to logits.
 
     Args:
         inputs: Description of the network's input.

@@ -121,7 +121,7 @@ def write(path: Path, content: object) -> None:
 
 
 def read(path: Path) -> Any:
-    """Read the content of a checkpoint, which is not checked.
+    """Read the content of a checkpoint without checking its fields.
 
     Raises:
         UsageError: The file does not exist.

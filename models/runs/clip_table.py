@@ -1,7 +1,7 @@
 """Table of the clips of the shard set that a run was started on, stored as `clips.npz` in the run folder.
 
-The table identifies the set when a run is resumed, and the clips that the model was trained on when it is
-evaluated. Each row holds a digest of the model's input for the clip, the class and the split.
+A resumed run compares its set with the table; an evaluation reads from it which clips the model was trained
+on. Each row holds a digest of the model's input for the clip, the class and the split.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ClipTable:
             zip(self.splits, np.bincount(self.split, minlength=len(self.splits)).tolist(), strict=True)
         )
 
-    def of(self, splits: Sequence[str]) -> np.ndarray:
+    def digests_of(self, splits: Sequence[str]) -> np.ndarray:
         """Return the digests of the clips in the given splits, uint64 [clips]."""
         return self.digest[np.isin(self.split, [i for i, name in enumerate(self.splits) if name in splits])]
 
@@ -191,7 +191,7 @@ def check_same_set(earlier: RunResult, run: Path, shard_set: ShardSet, field: st
 def _differences(earlier: RunResult, run: Path, shard_set: ShardSet, field: str) -> str:
     """Describe the differences between the set of an earlier run and `shard_set`."""
     before, now = earlier["classes"], list(shard_set.classes)
-    differences = [f"classes were {some(before)}, now {some(now)}"] if before != now else []
+    differences = [f"classes were {name_list(before)}, now {name_list(now)}"] if before != now else []
     settings = config_differences(earlier["set_config"], shard_set.manifest["config"])
     differences += [f"{name} was {old}, now {new}" for name, old, new in settings]
     old_table = read(run)
@@ -241,7 +241,8 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-# Settings that do not affect a field; all others are embeddings, which depend on the slices alone
+# Settings that do not affect a field. The fields that are not listed are embeddings, which depend on the
+# audio and the slices only.
 _IMAGES = ("image_size", "frequency_scale", "floor_db")
 UNUSED = {"npy": {"features", "embeddings"}, "features.npy": {*_IMAGES, "embeddings"}}
 UNUSED_BY_EMBEDDINGS = {*_IMAGES, "features", "n_fft"}
@@ -273,6 +274,6 @@ def config_differences(
     return [(name, one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)]
 
 
-def some(names: Sequence[str]) -> str:
+def name_list(names: Sequence[str]) -> str:
     """Return the number of names and the first five of them, as text."""
     return f"{len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

@@ -105,7 +105,7 @@ class BestTrial(TypedDict):
 
 
 class Epochs(TypedDict):
-    """Number of epochs that a search ran, and that it saved by stopping trials early."""
+    """Number of epochs that a search ran, and number that early stopping saved."""
 
     run: typed.Count
     saved: int

@@ -98,8 +98,8 @@ class TrainConfig:
             on a GPU that computes in bfloat16, otherwise "32-true".
         weights: Weights of the frozen part of `vgg16`: "default" (torchvision's), "none" (untrained) or a
             file.
-        inputs: Vector fields that `mlp` takes, joined in this order: `features` and names of embeddings, with
-            commas. None: `features`.
+        inputs: Vector fields of `mlp`, concatenated in this order: `features` and names of embeddings,
+            separated by commas. None: `features`.
         field: Array field of the samples that an own network takes; None: "npy".
         network_options: Keyword arguments of an own network.
     """
@@ -153,11 +153,15 @@ class TrainConfig:
         if self.inputs is not None:
             if find(self.model).field != VECTORS:
                 raise UsageError(
-                    f"inputs chooses vector fields for mlp, model {self.model} takes others: remove it"
+                    f"inputs selects the vector fields of mlp, not of model {self.model}: remove it"
                 )
             names = self.inputs.split(",")
             valid = all(re.fullmatch("[a-z0-9_]+", name) for name in names) and len(set(names)) == len(names)
-            require(valid, "inputs must be different names with commas, such as features,aisfx", self.inputs)
+            require(
+                valid,
+                "inputs must be different names separated by commas, such as features,aisfx",
+                self.inputs,
+            )
         for name, choices in _CHOICES.items():
             rule = f"one of {', '.join(str(choice) for choice in choices if choice)}"
             require(getattr(self, name) in choices, f"{name} must be {rule}", getattr(self, name))
@@ -229,7 +233,7 @@ def score_text(value: float, select_metric: str) -> str:
 
 
 def field_of(config: TrainConfig) -> str:
-    """Return the name of the array field that the model takes as its input, or of fields joined by `+`."""
+    """Return the array field that the model takes as its input; several fields are joined by `+`."""
     if config.inputs is not None:
         return "+".join(f"{name}.npy" for name in config.inputs.split(","))
     return config.field or find(config.model).field

@@ -12,7 +12,7 @@ import numpy as np
 
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import duration, say
-from shardwave.models.data.splits import folds, following, resolve, retraining
+from shardwave.models.data.splits import folds, next_fold, resolve, retraining
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.evaluation import clip_csv
 from shardwave.models.runs import clip_table, figures, result
@@ -155,7 +155,7 @@ def _fold(
     tested = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
     return {
         "fold": fold,
-        "val_fold": following(present, fold),
+        "val_fold": next_fold(present, fold),
         "epochs": epochs,
         "scores": tested["scores"],
         "confusion": {
@@ -169,7 +169,7 @@ def _fold(
 
 
 def _sum(*parts: Seconds) -> Seconds:
-    """Add the times that all trainings have."""
+    """Add the times of several trainings, by the kinds that all of them have."""
     return {
         "total": sum(part["total"] for part in parts),
         "step": sum(part["step"] for part in parts),

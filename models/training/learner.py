@@ -164,10 +164,10 @@ class Learner(nn.Module):
         The rate rises from 1/25 of the peak during the fraction `WARM_UP` of the steps, then falls to 0, both
         along a cosine.
         """
-        done = min(1.0, step / max(1, self.config.epochs * self.steps_per_epoch))
-        if done < WARM_UP:
-            return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * done / WARM_UP)) / 2
-        return (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+        progress = min(1.0, step / max(1, self.config.epochs * self.steps_per_epoch))
+        if progress < WARM_UP:
+            return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * progress / WARM_UP)) / 2
+        return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
     def _seed_step(self) -> None:
         seed = ((self.config.seed * 2_654_435_761 + self.steps) * 1_021 + self.rank) % 2**63
@@ -178,7 +178,7 @@ class Learner(nn.Module):
     # Validation
 
     def validation_step(self, batch: Batch, view: int) -> None:
-        """Predict a batch of the validation view with index `view` in `views`."""
+        """Predict a batch of the validation view `views[view]`."""
         self.validated[view].add(self.evaluated(batch[self.field]), batch)
 
     # Scores of an epoch, after its training and validation

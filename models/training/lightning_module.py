@@ -33,7 +33,7 @@ class Classifier(pl.LightningModule):
         return self.data.val_batches(self.global_rank, self.trainer.world_size)
 
     def on_fit_start(self) -> None:
-        """Give the learner its rank, from which it seeds its random numbers."""
+        """Set the rank of the learner, which is part of the seed of its random numbers."""
         self.learner.rank = self.global_rank
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

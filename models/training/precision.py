@@ -25,7 +25,7 @@ def resolve(precision: str, device: torch.device) -> str:
     """Return a precision other than "auto".
 
     Args:
-        precision: A key of `DTYPES`, returned as it is, or "auto".
+        precision: A key of `DTYPES`, which is returned unchanged, or "auto".
         device: Device of the network. "auto" selects "bf16-mixed" for a GPU that computes in bfloat16,
             otherwise "32-true".
     """

@@ -85,8 +85,8 @@ def run(
         table = clip_table.clip_table(data.source, data.field) if primary else None
         saved: Settings = {}  # shown by the result until the saved state is read
         if earlier is not None and (out / LAST).exists():
-            kept = ("history", "best_epoch", "seconds")
-            saved = {name: value for name, value in earlier.items() if name in kept}
+            names = ("history", "best_epoch", "seconds")
+            saved = {name: value for name, value in earlier.items() if name in names}
         with result.Result(
             out, command, writes=primary, **run_fields(data, config, table), **saved
         ) as record:
@@ -206,7 +206,7 @@ def _is_primary(config: TrainConfig) -> bool:
 
 
 def _is_complete(out: Path, resume: bool) -> bool:
-    """Return whether the run is complete, in which case no process may wait for the others."""
+    """Return whether the run is complete. The processes of a complete run must not wait for each other."""
     return resume and (out / result.RESULT).exists() and result.read(out)["state"] == "COMPLETE"
 
 

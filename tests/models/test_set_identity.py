@@ -73,7 +73,7 @@ def test_a_run_records_its_set(interrupted: Path) -> None:
         "test": [],
     }
     stored = clip_table.read(interrupted / "run")
-    assert stored is not None and stored.counts() == found["clips"] and len(stored.of(["val"])) == 4
+    assert stored is not None and stored.counts() == found["clips"] and len(stored.digests_of(["val"])) == 4
 
 
 def test_the_same_set_rebuilt_or_moved_is_the_same(interrupted: Path, tmp_path: Path) -> None:

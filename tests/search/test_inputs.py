@@ -156,10 +156,10 @@ def test_space_file(tmp_path: Path) -> None:
 def test_wrong_inputs_are_one_line(two_fields: Path) -> None:
     for inputs in ("a,a", "a, b", "", "a.npy"):
         with pytest.raises(
-            UsageError, match="inputs must be different names with commas, such as features,aisfx"
+            UsageError, match="inputs must be different names separated by commas, such as features,aisfx"
         ):
             config(inputs=inputs)
-    with pytest.raises(UsageError, match="inputs chooses vector fields for mlp, model cnn takes others"):
+    with pytest.raises(UsageError, match="inputs selects the vector fields of mlp, not of model cnn"):
         defaults("cnn", inputs="aisfx")
     with pytest.raises(
         UsageError, match="needs field vggish.npy, .* has features.npy, other.npy: build it with --embed"
