@@ -31,7 +31,7 @@ class SearchBudget:
         jobs: Number of trials that run concurrently; None: one per core.
         scheduler: Early-stopping algorithm; None: the first of `SCHEDULERS` for the backend.
         grace_period: Number of epochs for which no trial is stopped.
-        reduction_factor: Each rung of successive halving continues one in `reduction_factor` trials.
+        reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
         gpus_per_trial: Share of a GPU that each trial uses, at most 1; with 0, trials need no GPU.
     """
@@ -67,23 +67,23 @@ class SearchBudget:
         Raises:
             UsageError: If the backend is unknown or lacks the scheduler or the sampler.
         """
-        schedulers, samplers = offers(backend)
+        schedulers, samplers = algorithms_of(backend)
         scheduler, sampler = self.scheduler or schedulers[0], self.sampler or samplers[0]
-        for name, value, offered, all_offers in (
+        for name, value, supported, all_supported in (
             ("scheduler", scheduler, schedulers, SCHEDULERS),
             ("sampler", sampler, samplers, SAMPLERS),
         ):
-            if value not in offered:
-                others = [other for other in BACKENDS if value in all_offers[other]]
+            if value not in supported:
+                others = [other for other in BACKENDS if value in all_supported[other]]
                 hint = f"; --backend {' or '.join(others)} supports it" if others else ""
                 raise UsageError(
-                    f"{name} of backend {backend} must be one of {', '.join(offered)}, got {value}{hint}"
+                    f"{name} of backend {backend} must be one of {', '.join(supported)}, got {value}{hint}"
                 )
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
 
 
-def offers(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def algorithms_of(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the schedulers and of the samplers of a backend, the default first in each.
 
     Raises:

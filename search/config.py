@@ -11,7 +11,7 @@ from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.search.budget import SearchBudget
-from shardwave.search.gpus import check_room, count_gpus, trials_at_once
+from shardwave.search.gpus import check_capacity, count_gpus, trials_at_once
 from shardwave.search.objective import fusable
 from shardwave.search.space import Dimension
 from shardwave.search.trial import Params
@@ -29,12 +29,12 @@ class SearchConfig:
         backend: "optuna", "ray", "random", or a name of the entry points `shardwave.backends`.
         trials: Total number of trials.
         epochs: Maximum number of epochs per trial; None: 30 for cnn-plus, 10 for the other models.
-        jobs: Number of trials that run concurrently; None: as many as the GPUs hold with `gpus_per_trial`
-            (one per GPU by default), or one per core without a GPU.
+        jobs: Number of trials that run concurrently; None: the number that fits on the GPUs with
+            `gpus_per_trial` (one per GPU by default), or one per core without a GPU.
         scheduler: Early-stopping algorithm; None: the default of the backend, see
             `shardwave.search.budget.SCHEDULERS`.
         grace_period: Number of epochs for which no trial is stopped.
-        reduction_factor: Each rung of successive halving continues one in `reduction_factor` trials.
+        reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the default of the backend, see
             `shardwave.search.budget.SAMPLERS`.
         space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
@@ -55,8 +55,8 @@ class SearchConfig:
         address: Backend ray: address of a running cluster.
         fused: Train with compiled steps on the CPU; None: for mlp, if `device` is not "cuda" and `precision`
             and `train_view` are supported.
-        gpus_per_trial: Share of a GPU that each trial uses, at most 1; None: the largest with which the GPUs
-            hold all jobs.
+        gpus_per_trial: Share of a GPU that each trial uses, at most 1; None: the largest share with which all
+            jobs fit on the GPUs.
         inputs: Vector fields that mlp is trained on, see `TrainConfig`; unused if the space has them.
         field: Field of the samples that the model is trained on, see `TrainConfig`.
         network_options: Options of a user's own network, see `TrainConfig`.
@@ -113,7 +113,7 @@ class SearchConfig:
         config = defaults(
             self.model, epochs=self.trial_epochs, **{name: getattr(self, name) for name in names}
         )
-        return dataclasses.replace(config, device="cpu") if self.fuses() else config
+        return dataclasses.replace(config, device="cpu") if self.is_fused() else config
 
     @property
     def trial_epochs(self) -> int:
@@ -151,7 +151,7 @@ class SearchConfig:
             sampler=self.sampler,
             gpus_per_trial=share,
         ).resolve(self.backend)
-        check_room(budget.jobs or 1, budget.gpus_per_trial, gpus)
+        check_capacity(budget.jobs or 1, budget.gpus_per_trial, gpus)
         return budget
 
     def _cluster(self, device: str) -> tuple[int, int]:
@@ -161,7 +161,7 @@ class SearchConfig:
         resources = cluster_resources(str(self.address))
         return 0 if device == "cpu" else int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
 
-    def fuses(self) -> bool:
+    def is_fused(self) -> bool:
         """Return whether `shardwave.search.fused` trains the trials, see attribute `fused`."""
         if self.fused is not None:
             return self.fused

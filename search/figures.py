@@ -98,7 +98,7 @@ def cost(path: Path, trials: Sequence[Trial], title: str) -> None:
 
 
 def importance(path: Path, trials: Sequence[Trial], space: Space, title: str) -> None:
-    """Plot the share of the variance that each parameter explains alone, see `explained`.
+    """Plot the share of the variance that each single parameter explains, see `explained`.
 
     Args:
         path: File of the figure.

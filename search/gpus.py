@@ -1,4 +1,4 @@
-"""GPUs that the trials of a search may use, and how many trials they hold."""
+"""GPUs that the trials of a search may use, and the number of trials that fit on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def count_gpus(device: str) -> int:
 
 
 def trials_at_once(gpus: int, gpus_per_trial: float) -> int:
-    """Return how many trials the GPUs hold; a trial uses one GPU.
+    """Return the number of trials that can run on the GPUs at a time; a trial uses one GPU.
 
     Args:
         gpus: Number of GPUs.
@@ -41,8 +41,8 @@ def trials_at_once(gpus: int, gpus_per_trial: float) -> int:
     return gpus * int(1 / gpus_per_trial + 1e-6)  # 1 / (1 / 49) is below 49
 
 
-def check_room(jobs: int, gpus_per_trial: float, gpus: int) -> None:
-    """Raise UsageError if the GPUs do not hold all trials that run at a time.
+def check_capacity(jobs: int, gpus_per_trial: float, gpus: int) -> None:
+    """Raise UsageError if the trials that run at a time do not fit on the GPUs.
 
     Args:
         jobs: Number of trials that run at a time.
@@ -56,9 +56,9 @@ def check_room(jobs: int, gpus_per_trial: float, gpus: int) -> None:
             f"--gpus-per-trial {gpus_per_trial:g}: the trials have no GPU (PyTorch finds none, or they train "
             "on the CPU); omit the option, or use --device cuda on a machine with a GPU"
         )
-    room = trials_at_once(gpus, gpus_per_trial)
-    if jobs > room:
+    capacity = trials_at_once(gpus, gpus_per_trial)
+    if jobs > capacity:
         raise UsageError(
             f"--jobs {jobs} with --gpus-per-trial {gpus_per_trial:g} need more than the {gpus} "
-            f"GPU{'s' * (gpus > 1)} of this search; use --jobs {room}, or omit --gpus-per-trial"
+            f"GPU{'s' * (gpus > 1)} of this search; use --jobs {capacity}, or omit --gpus-per-trial"
         )

@@ -21,8 +21,8 @@ def open_journal(path: Path, shared: bool) -> Any:
 
     Args:
         path: The file; a missing file is created.
-        shared: Several searches append to the file: every append holds the lock file `<path>.lock` and is
-            synchronized to the disk. A journal that is not shared has one writer and can be rebuilt from
+        shared: Whether several searches append to the file. Every append then holds the lock file
+            `<path>.lock` and is synchronized to the disk. A journal that is not shared can be rebuilt from
             trials.jsonl.
 
     Returns:

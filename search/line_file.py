@@ -17,7 +17,7 @@ def append(path: Path, lines: bytes, sync: bool = False) -> None:
     Args:
         path: The file.
         lines: Complete lines, each with its newline.
-        sync: Synchronize the file to the disk.
+        sync: Whether to synchronize the file to the disk.
 
     Raises:
         OSError: If the lines cannot be written; its `filename` is `path`.

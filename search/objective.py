@@ -66,7 +66,7 @@ class TrainingObjective:
 
     @property
     def terms(self) -> dict[str, object]:
-        """Settings that all machines of a study must have in common, by name."""
+        """Settings that must be equal on all machines of a study, by name."""
         from shardwave.models.runs.clip_table import name_list
         from shardwave.shards.read.open_set import open_set
 

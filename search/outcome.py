@@ -93,7 +93,7 @@ def _best(trial: Trial) -> BestTrial:
 
 
 def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
-    """Remove the temporary files and superseded checkpoints that a killed search left in its run folder.
+    """Remove temporary files and superseded checkpoints of a killed search from its run folder.
 
     Args:
         out: The run folder; the caller holds its lock.

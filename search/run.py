@@ -86,7 +86,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
                 return earlier
         seconds_before = earlier_seconds(earlier)
         clips.write(out)
-        objective = TrainingObjective(set_path, training, out, config.fuses())
+        objective = TrainingObjective(set_path, training, out, config.is_fused())
         fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
         threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
         with Result(out, "search", **fields) as result:

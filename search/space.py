@@ -147,13 +147,12 @@ class Space:
         return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
 
     def point(self, trial: int, seed: int, *, shuffle: bool = True) -> dict[str, Value]:
-        """Return the parameters of a trial; they depend on the arguments alone.
+        """Return the parameters of a trial, which depend on the arguments only.
 
         Args:
             trial: Number of the trial, from 0.
             seed: Seed of the search.
-            shuffle: Use the grid cells in a new random order in every pass over them, instead of in their
-                order.
+            shuffle: Whether each pass over the grid cells has a new random order.
 
         Returns:
             The value of every searched and fixed parameter, by name.
@@ -266,7 +265,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
 
 
 def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimension | Value:
-    """Parse one entry of a space file; returns a dimension, or the value of a fixed parameter."""
+    """Parse one entry of a space file, and return a dimension or the value of a fixed parameter."""
     where = f"--space {path}: {name}"
     types = parameters(model)
     if name not in types:
@@ -298,7 +297,7 @@ def _parse(name: Any, rule: Any, model: str, path: Path | str | None) -> Dimensi
 
 
 def _value(where: str, kind: type, value: Any) -> Value:
-    """Convert `value` to `kind`; accepts numbers as text because YAML reads 1e-4 as text."""
+    """Convert `value` to `kind`; numbers may be text, since YAML reads 1e-4 as text."""
     if kind is str:
         if not isinstance(value, str):
             raise UsageError(f"{where} takes texts, got {value!r}")

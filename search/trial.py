@@ -93,7 +93,7 @@ class Trial:
 
     @property
     def best_epoch(self) -> int | None:
-        """Epoch (from 1) in `info["best_epoch"]`, or first with the highest value; None without values."""
+        """Epoch `info["best_epoch"]`, from 1, or else the first with the highest value, or None."""
         if not self.values:
             return None
         return self.info.get("best_epoch") or self.values.index(max(self.values)) + 1
@@ -118,8 +118,8 @@ class Assignment:
         trial: Number of the trial, from 0.
         params: Hyper-parameters, by name.
         attempt: Number of the attempt, from 1.
-        alone: No other trial may use the GPU at the same time, because an earlier attempt ran out of its
-            memory.
+        alone: Whether no other trial may use the GPU at the same time, because its memory was exhausted in an
+            earlier attempt.
     """
 
     trial: int
@@ -222,8 +222,8 @@ class Objective(Protocol):
 
     Optional attributes: `modules`, names of modules that are imported once before the workers are forked
     (importing them must neither start threads nor use a GPU); `threads`, the number of CPU threads per trial;
-    `prepare()`, which each worker calls once; `terms`, the settings that all machines of a shared study must
-    have in common.
+    `prepare()`, which each worker calls once; `terms`, the settings that must be equal on all machines of a
+    shared study.
     """
 
     def __call__(self, params: Params, report: Report) -> None:

@@ -48,7 +48,7 @@ class TrialLog:
         self.listener = listener
         self.finished: dict[int, Trial] = {}
         self.running: dict[int, Trial] = {}
-        self._lost: dict[int, Assignment] = {}  # trials that an earlier process did not finish
+        self._unfinished: dict[int, Assignment] = {}  # trials that an earlier process did not finish
         self.folder = folder
         self._repaired: set[str] = set()  # files checked for an incomplete last line
         if folder is not None:
@@ -61,16 +61,18 @@ class TrialLog:
                 self.finished[ended["trial"]] = Trial.from_row(ended)
             for row in _read(folder / STARTED, StartedRow):
                 if row["trial"] not in self.finished:
-                    self._lost[row["trial"]] = Assignment(row["trial"], row["params"], row["attempt"] + 1)
+                    self._unfinished[row["trial"]] = Assignment(
+                        row["trial"], row["params"], row["attempt"] + 1
+                    )
 
     @property
     def trials(self) -> list[Trial]:
         """Trials that ended, in order of their numbers."""
         return [self.finished[number] for number in sorted(self.finished)]
 
-    def lost(self) -> list[Assignment]:
+    def unfinished(self) -> list[Assignment]:
         """Return the next attempts of the trials that an earlier process started and did not finish."""
-        return [self._lost[number] for number in sorted(self._lost)]
+        return [self._unfinished[number] for number in sorted(self._unfinished)]
 
     def start(self, assignment: Assignment, worker: str) -> Trial:
         """Record the start of an attempt at a trial."""

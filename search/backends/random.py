@@ -1,4 +1,4 @@
-"""The random backend, a reference without dependencies: random and grid sampling, median stopping or none."""
+"""The random backend, which needs no package: random and grid sampling, median stopping or none."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RandomBackend:
 
 
 class PointsDriver(Driver):
-    """Driver that assigns the points of a space in order of their numbers, interrupted trials first.
+    """Driver that assigns the points of a space in order of their numbers, unfinished trials first.
 
     Args:
         space: The search space.
@@ -50,11 +50,11 @@ class PointsDriver(Driver):
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace_period, self._log = budget.scheduler == "median", budget.grace_period, log
-        lost = {assignment.trial: assignment for assignment in log.lost()}
+        unfinished = {assignment.trial: assignment for assignment in log.unfinished()}
         shuffle = budget.sampler != "grid"
         self._queue = [
-            lost.get(number) or Assignment(number, space.point(number, seed, shuffle=shuffle))
-            for number in sorted(range(budget.trials), key=lambda number: (number not in lost, number))
+            unfinished.get(number) or Assignment(number, space.point(number, seed, shuffle=shuffle))
+            for number in sorted(range(budget.trials), key=lambda number: (number not in unfinished, number))
             if number not in log.finished
         ]
         self._queue.reverse()
@@ -105,11 +105,11 @@ def run_in_pool(
             workers.run(driver, log, budget.epochs)
     except KeyboardInterrupt:
         return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
-    return conclude(log, time.perf_counter() - started)
+    return final_result(log, time.perf_counter() - started)
 
 
-def conclude(log: TrialLog, seconds: float) -> SearchResult:
-    """Return the result of a search that was not interrupted; its state is FAILED if no trial succeeded."""
+def final_result(log: TrialLog, seconds: float) -> SearchResult:
+    """Return the result of a search that ended; its state is FAILED if no trial succeeded."""
     result = SearchResult("COMPLETE", log.trials, seconds)
     if result.best is None:
         result.state = "FAILED"

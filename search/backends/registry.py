@@ -44,8 +44,8 @@ class Backend(Protocol):
             space: The search space.
             budget: The budget; the backend resolves it.
             seed: Seed of the sampler.
-            log: Records the trials. Trials in it are kept; those that were started and did not end run again.
-                None: a new log in memory.
+            log: Log of the trials: finished trials are kept, unfinished trials run again. None: a new log in
+                memory.
 
         Returns:
             The result; after Ctrl-C its state is INTERRUPTED.

@@ -1,8 +1,8 @@
 """Training of a multi-layer perceptron on the CPU with compiled loops and BLAS, without autograd.
 
-The overhead of calls dominates a small model's step in PyTorch; here one call performs a few dozen steps. The
-result is equal to that of `shardwave.models.training.fit` up to rounding. With dropout it is equal in
-distribution only, because another generator draws the masks.
+In PyTorch, the overhead of calls dominates the step of a small model; here one call performs a few dozen
+steps. The result is equal to that of `shardwave.models.training.fit` up to rounding. With dropout it is equal
+in distribution only, because another generator draws the masks.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _steps(
     kept,
     size,
     rates,
-    taken,
+    earlier_steps,
     decay,
     keep,
     smoothing,
@@ -173,10 +173,10 @@ def _steps(
         widths: int64 [layers + 1], see `FusedTrial`.
         samples: [n, features].
         labels: int64 [n].
-        kept: uint8 [steps, elements], see `FusedTrial.draw_masks`.
+        kept: Dropout masks, uint8 [steps, elements], see `FusedTrial.draw_masks`.
         size: Samples per step; the last step may have fewer.
         rates: Learning rates [steps].
-        taken: Number of earlier steps.
+        earlier_steps: Number of earlier steps.
         decay: Weight decay.
         keep: 1 - dropout.
         smoothing: Label smoothing.
@@ -191,7 +191,7 @@ def _steps(
         begin = step * size
         count = min(size, len(samples) - begin)
         x, y = samples[begin : begin + count], labels[begin : begin + count]
-        offset, drawn = 0, 0
+        offset, start = 0, 0
         for layer in range(layers):
             fan_in, fan_out = widths[layer], widths[layer + 1]
             weight = values[offset : offset + fan_in * fan_out].reshape(fan_out, fan_in)
@@ -201,8 +201,8 @@ def _steps(
             if layer < layers - 1:
                 out = outputs[layer + 1, : count * fan_out].reshape(count, fan_out)
                 np.dot(below, weight.T, out)
-                _activate(out, bias, kept[step, drawn : drawn + count * fan_out], scale)
-                drawn += count * fan_out
+                _activate(out, bias, kept[step, start : start + count * fan_out], scale)
+                start += count * fan_out
             else:
                 out = logits[begin : begin + count]
                 np.dot(below, weight.T, out)
@@ -227,7 +227,7 @@ def _steps(
                     gradients[part],
                     means[part],
                     squares[part],
-                    taken + step + 1,
+                    earlier_steps + step + 1,
                     rates[step],
                     shrinking,
                 )

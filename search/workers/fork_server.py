@@ -24,9 +24,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def variables() -> dict[str, str]:
-    """Return the environment variables that workers take from this process.
+    """Return the environment variables of this process that are passed to workers.
 
-    These are all but those that `environment` sets.
+    All variables are passed, except those that `environment` sets.
     """
     return {
         name: value for name, value in os.environ.items() if name not in (*THREAD_VARIABLES, "PYTHONPATH")

@@ -21,7 +21,7 @@ from shardwave.search.workers.worker import threads_per_trial, worker_main
 
 
 class Driver:
-    """Interface of a backend to a `WorkerPool`: decides which trials run and when they stop.
+    """Interface of a backend to a `WorkerPool`; selects the trials and decides when to stop them.
 
     Attributes:
         poll: Maximum interval between calls of `tick`, in seconds; None: no maximum.
@@ -41,7 +41,7 @@ class Driver:
         """Do periodic work; called before each wait for messages."""
 
     def report(self, trial: Trial) -> bool:
-        """Process the last value of a trial; returns whether to stop the trial."""
+        """Process the last value of a trial, and return whether to stop the trial."""
         return False
 
     def end(self, trial: Trial) -> None:
@@ -55,7 +55,7 @@ class Worker:
         process: The process.
         link: Connection to the process.
         slot: Number of the worker, from 0 to jobs - 1; a replacement has the same number.
-        gpu: The only GPU that the process sees; None: it sees all.
+        gpu: The only visible GPU of the process; None: all GPUs are visible.
     """
 
     def __init__(self, process: BaseProcess, link: Connection, slot: int, gpu: str | None) -> None:
@@ -71,7 +71,7 @@ class Worker:
             self.link.send(message)
 
     def end(self) -> int | None:
-        """Kill the process if it is running; returns its exit status."""
+        """Kill the process if it is running, and return its exit status."""
         self.process.kill()
         self.process.join()
         self.link.close()
@@ -81,22 +81,22 @@ class Worker:
 class WorkerPool:
     """Pool of worker processes; a context manager that ends the workers on exit.
 
-    The fork server starts to import modules when the pool is created. The workers share the cores evenly.
-    With `budget.gpus_per_trial`, each worker sees one GPU, and the workers are distributed evenly over the
-    GPUs.
+    The fork server starts to import modules when the pool is created. The cores are divided evenly among the
+    workers. With `budget.gpus_per_trial`, one GPU is visible to each worker, and the workers are distributed
+    evenly over the GPUs.
 
     Args:
         objective: See `shardwave.search.trial.Objective`.
         budget: The resolved budget; `budget.jobs` is the number of workers.
 
     Raises:
-        UsageError: If the GPUs do not hold the workers.
+        UsageError: If the workers do not fit on the GPUs.
     """
 
     def __init__(self, objective: Callable[..., None], budget: SearchBudget) -> None:
         self._jobs = budget.jobs or 1
         self._gpus = gpus.visible_gpus() if budget.gpus_per_trial else []
-        gpus.check_room(self._jobs, budget.gpus_per_trial, len(self._gpus))
+        gpus.check_capacity(self._jobs, budget.gpus_per_trial, len(self._gpus))
         self._objective, self._modules = objective, getattr(objective, "modules", ())
         self._threads = threads_per_trial(objective, self._jobs)
         self.workers: list[Worker] = []
@@ -143,17 +143,17 @@ class WorkerPool:
                 self._start_worker(slot)
 
     def end_neighbours(self, worker: Worker) -> None:
-        """End the other workers that see the GPU of `worker`, so that its whole memory is free."""
+        """End the other workers on the GPU of `worker`, so that all of its memory is free."""
         for neighbour in self.neighbours(worker):
             self.workers.remove(neighbour)
             neighbour.end()
 
     def neighbours(self, worker: Worker) -> list[Worker]:
-        """Return the other workers that see the GPU of `worker`."""
+        """Return the other workers on the GPU of `worker`."""
         return [other for other in self.workers if other is not worker and other.gpu == worker.gpu]
 
     def _start_worker(self, slot: int) -> None:
-        """Start a worker with the number `slot`.
+        """Start a worker in the given slot.
 
         Raises:
             ShardwaveError: If the fork server has ended.
@@ -198,7 +198,7 @@ class _TrialLoop:
         self.deaths = 0  # consecutive deaths of workers before they were ready
 
     def assign(self) -> bool:
-        """Start missing workers and assign trials to idle ones; returns False if all trials have ended."""
+        """Start missing workers and assign trials to idle ones; return False if all trials have ended."""
         self.pool.start_missing(self._is_reserved)
         for worker in list(self.pool.workers):
             if worker.idle and worker in self.pool.workers and (work := self._next_work(worker)) is not None:
@@ -209,7 +209,7 @@ class _TrialLoop:
         return unassigned or any(worker.work for worker in self.pool.workers)
 
     def _is_reserved(self, gpu: str | None) -> bool:
-        """Return whether a trial runs alone on a GPU, or is about to."""
+        """Return whether a trial runs alone on a GPU, or waits to do so."""
         running = any(each.work and each.work.alone for each in self.pool.workers if each.gpu == gpu)
         return running or (bool(self.alone[gpu]) and any(each.gpu == gpu for each in self.pool.workers))
 
@@ -252,7 +252,7 @@ class _TrialLoop:
             raise ShardwaveError(values[0])
 
     def handle_death(self, worker: Worker) -> None:
-        """Handle the death of a worker: its trial runs again, or fails after MAX_ATTEMPTS attempts."""
+        """Handle a worker that has died: repeat its trial, or end the trial after MAX_ATTEMPTS attempts."""
         worker.process.join(5)
         status = worker.end() or 0
         reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"

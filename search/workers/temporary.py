@@ -34,8 +34,8 @@ def folder() -> contextlib.AbstractContextManager[Path]:
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[Path]:
-    """Create a folder, see `folder`; if this process is killed, a guard process calls `clear` immediately.
+def guarded_folder() -> Iterator[Path]:
+    """Create a folder as `folder` does; a guard process calls `clear` as soon as this process is killed.
 
     Yields:
         The path.

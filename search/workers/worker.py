@@ -47,8 +47,7 @@ def worker_main(
         threads: Number of CPU threads per trial.
         gpu: The only visible GPU; None: all GPUs are visible.
         folder: Temporary folder of the search, which the worker removes if the main process is killed.
-        variables: Environment variables of the main process; those of the fork server are as old as the
-            server.
+        variables: Environment variables of the main process; the fork server may have older values.
     """
     os.environ.update(variables)
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
@@ -56,7 +55,7 @@ def worker_main(
     os.dup2(2, 1)  # standard output is reserved for the result of the command
     if isinstance(
         sys.stdout, io.TextIOWrapper
-    ):  # what an objective prints is not lost if the worker is killed
+    ):  # the output of an objective is not lost if the worker is killed
         sys.stdout.reconfigure(line_buffering=True)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -100,7 +99,7 @@ def threads_per_trial(objective: Callable[..., None], jobs: int) -> int:
 
 
 def prepare(objective: Callable[..., None], threads: int) -> str | None:
-    """Import the modules of the objective and call its `prepare`; returns an error message or None."""
+    """Import the modules of the objective and call its `prepare`; return an error message or None."""
     try:
         for name in getattr(objective, "modules", ()):
             importlib.import_module(name)

@@ -59,7 +59,7 @@ def test_trials_fit_the_gpus(fake: Any, count: int, options: dict[str, Any], job
     fake(count)
     budget = config(**options).budget()
     assert (budget.jobs, budget.gpus_per_trial) == (jobs, share)
-    gpus.check_room(jobs, share, count)
+    gpus.check_capacity(jobs, share, count)
 
 
 @pytest.mark.parametrize(

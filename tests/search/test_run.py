@@ -313,13 +313,13 @@ def test_wrong_usage(feature_set: Path, tmp_path: Path, changes: dict[str, Any],
 
 def test_defaults() -> None:
     fused = config(device="auto")
-    assert fused.fuses() and fused.training().device == "cpu" and fused.budget().gpus_per_trial == 0
-    assert not config(device="cuda").fuses() and not config(precision="bf16-mixed").fuses()
+    assert fused.is_fused() and fused.training().device == "cpu" and fused.budget().gpus_per_trial == 0
+    assert not config(device="cuda").is_fused() and not config(precision="bf16-mixed").is_fused()
     assert config(device="auto", precision="bf16-mixed").training().device == "auto"
     assert (
-        not config(fused=False).fuses()
-        and not config(model="cnn").fuses()
-        and config(model="vgg16", fused=True).fuses()
+        not config(fused=False).is_fused()
+        and not config(model="cnn").is_fused()
+        and config(model="vgg16", fused=True).is_fused()
     )
     resolved = config(backend="optuna", jobs=None, trials=50).budget()
     assert (resolved.scheduler, resolved.sampler, resolved.jobs) == (

@@ -38,7 +38,7 @@ def test_reading_back_and_what_was_lost(tmp_path: Path) -> None:
     log = filled(tmp_path)
     again = TrialLog(tmp_path)
     assert again.trials == log.trials == read_trials(tmp_path)
-    assert again.lost() == [Assignment(2, {"width": 16}, attempt=3)]
+    assert again.unfinished() == [Assignment(2, {"width": 16}, attempt=3)]
 
 
 def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
@@ -47,7 +47,10 @@ def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     again = TrialLog(tmp_path)
-    assert again.trials == log.trials[:1] and [lost.trial for lost in again.lost()] == [1, 2]
+    assert again.trials == log.trials[:1] and [assignment.trial for assignment in again.unfinished()] == [
+        1,
+        2,
+    ]
     again.start(Assignment(1, {"width": 8}, 2), "here:2")
     again.report(1, 1, 0.5)
     again.end(1, "COMPLETE")

@@ -1,8 +1,8 @@
 """The Optuna backend: Optuna's samplers and pruners schedule trials that a `WorkerPool` runs.
 
-All trials are enqueued when the study is created, so that their total is exact however many machines share
-the study. Trials of the random and grid samplers are enqueued with their parameters; for the model-based
-samplers, Optuna draws the parameters when a trial starts.
+All trials are enqueued when the study is created, so that their total does not depend on the number of
+machines that share the study. Trials of the random and grid samplers are enqueued with their parameters; for
+the model-based samplers, Optuna draws the parameters when a trial starts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.common.redact import mask_url, redact
-from shardwave.search.backends.optuna.owner import STALE_SECONDS, Heartbeat, alive, ended, owner
+from shardwave.search.backends.optuna.owner import (
+    STALE_SECONDS,
+    Heartbeat,
+    is_running,
+    register_owner,
+    unregister,
+)
 from shardwave.search.backends.optuna.parts import distributions, open_storage, optuna_module, pruner, sampler
 from shardwave.search.backends.optuna.sqlite_lock import only_search_on
-from shardwave.search.backends.random import conclude, run_in_pool
+from shardwave.search.backends.random import final_result, run_in_pool
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Params, SearchResult, Trial
@@ -80,7 +86,7 @@ class OptunaBackend:
                 driver.close()
         seconds = time.perf_counter() - started
         return (
-            conclude(log, seconds)
+            final_result(log, seconds)
             if result.state != "INTERRUPTED"
             else SearchResult(result.state, log.trials, seconds)
         )
@@ -96,7 +102,7 @@ class StudyDriver(Driver):
         budget: The resolved budget.
         seed: Seed of the search.
         log: Log of the trials.
-        objective_terms: Settings of the objective that all machines of the study must have in common.
+        objective_terms: Settings of the objective that must be equal on all machines of the study.
 
     Raises:
         UsageError: If the study has other settings.
@@ -117,7 +123,7 @@ class StudyDriver(Driver):
         self._distributions = distributions(space)
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, int] = {}  # epochs reported to Optuna, by trial
-        self._owner = owner()
+        self._owner = register_owner()
         terms = {
             "space": {name: repr(dimension) for name, dimension in space.dimensions.items()},
             "fixed": dict(space.fixed),
@@ -135,8 +141,8 @@ class StudyDriver(Driver):
         if created:
             for trial in log.trials:  # the storage was lost; this rebuilds the rungs of the pruner
                 self._replay(trial)
-            for lost in log.lost():
-                self._enqueue(lost.trial, lost.params, lost.attempt)
+            for assignment in log.unfinished():
+                self._enqueue(assignment.trial, assignment.params, assignment.attempt)
             self._enqueue_missing(seed)
             self._study.set_user_attr("terms", terms)
         else:
@@ -146,7 +152,7 @@ class StudyDriver(Driver):
             self.collect()
 
     def _open(self, storage: str | None, name: str, seed: int) -> tuple[optuna.Study, bool]:
-        """Open or create the study, replace a damaged one in the run folder; returns whether it is new."""
+        """Open or create the study, replacing a damaged one in the run folder; return whether it is new."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
         parts = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
@@ -231,14 +237,14 @@ class StudyDriver(Driver):
     def _enqueue_missing(self, seed: int) -> None:
         """Enqueue a trial for every number that has none."""
         states = optuna_module().trial.TrialState
-        taken = {
+        enqueued = {
             trial.user_attrs.get("trial")
             for trial in self._study.get_trials(deepcopy=False)
             if not _discarded(trial, states)
         }
         fixed_points = self._budget.sampler in ("random", "grid")
         for number in range(self._budget.trials):
-            if number not in taken:
+            if number not in enqueued:
                 point = (
                     self._space.point(number, seed, shuffle=self._budget.sampler == "random")
                     if fixed_points
@@ -256,7 +262,7 @@ class StudyDriver(Driver):
         self.end(recorded)
 
     def _retry_stale(self) -> None:
-        """Mark running trials of dead searches as failed, and enqueue them again with the same numbers."""
+        """Mark trials of ended searches as failed, and enqueue them again with the same numbers."""
         optuna = optuna_module()
         state = optuna.trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(state.RUNNING,)):
@@ -265,7 +271,7 @@ class StudyDriver(Driver):
                 age = time.time() - (trial.datetime_start.timestamp() if trial.datetime_start else 0)
                 stale = self._alone or age > STALE_SECONDS
             else:
-                stale = self._alone or not alive(process) or self._heartbeat.is_stale(process)
+                stale = self._alone or not is_running(process) or self._heartbeat.is_stale(process)
             if stale:
                 row = trial.user_attrs.get("row")  # set if the trial had ended before its process died
                 try:
@@ -283,7 +289,7 @@ class StudyDriver(Driver):
             self._heartbeat.beat()
 
     def expects_more(self) -> bool:
-        """See `Driver`; True while other machines run trials, which this one may have to repeat."""
+        """See `Driver`; True while other machines run trials, since they may fail to end them."""
         if self.poll is None:
             return False
         state = optuna_module().trial.TrialState
@@ -342,8 +348,8 @@ class StudyDriver(Driver):
             self._study.tell(trial, state=state.PRUNED if ended == "PRUNED" else state.FAIL)
 
     def close(self) -> None:
-        """Unregister the search, so that others take over its running trials, and close the storage."""
-        ended(self._owner)
+        """Unregister the search, so that other searches repeat its running trials, and close the storage."""
+        unregister(self._owner)
         if hasattr(self._storage, "engine"):  # of a database
             self._storage.remove_session()
             self._storage.engine.dispose()  # before the lock of a SQLite file is released
@@ -381,5 +387,5 @@ def _message(storage: str | None, error: BaseException) -> str:
 
 
 def _discarded(trial: optuna.trial.FrozenTrial, states: Any) -> bool:
-    """Return whether the driver marked the trial as failed (stale or surplus), and not its objective."""
+    """Return whether a trial failed because the driver marked it as stale or surplus."""
     return trial.state == states.FAIL and "row" not in trial.user_attrs

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Owner(TypedDict):
-    """A search, as stored with its trials.
+    """Search that runs a trial; stored with the trial.
 
     Attributes:
         host: Name of the machine.
@@ -36,8 +36,8 @@ STALE_SECONDS = 60  # time without a heartbeat after which a search counts as de
 _running: set[str] = set()  # the searches of this process
 
 
-def owner() -> Owner:
-    """Register a new search of this process; returns its host, pid, process start and id."""
+def register_owner() -> Owner:
+    """Register a new search of this process, and return its host, pid, process start and id."""
     search = uuid.uuid4().hex[:8]
     _running.add(search)
     return {
@@ -48,13 +48,13 @@ def owner() -> Owner:
     }
 
 
-def ended(process: Owner) -> None:
-    """Unregister a search of this process that `owner` registered."""
+def unregister(process: Owner) -> None:
+    """Unregister a search that `register_owner` registered in this process."""
     _running.discard(process["search"])
 
 
-def alive(process: Owner) -> bool:
-    """Return whether a search that `owner` registered is running; True for those of other machines."""
+def is_running(process: Owner) -> bool:
+    """Return whether the process of a search is running; True for searches of other machines."""
     if process["host"] != socket.gethostname():
         return True
     if process["pid"] == os.getpid() and process["started"] == _started(os.getpid()):
@@ -84,13 +84,13 @@ class Heartbeat:
 
     Args:
         study: The study.
-        process: The search that writes heartbeats, as returned by `owner`.
+        process: The search that writes heartbeats, as returned by `register_owner`.
     """
 
     def __init__(self, study: optuna.Study, process: Owner) -> None:
         self._study, self._name = study, _name(process)
         self._last = -math.inf
-        self._seen: dict[str, tuple[Any, float]] = {}  # last heartbeat and time of its first read
+        self._last_beats: dict[str, tuple[Any, float]] = {}  # last heartbeat and time of its first read
 
     def beat(self) -> None:
         """Write a heartbeat, at most every BEAT_SECONDS."""
@@ -100,12 +100,12 @@ class Heartbeat:
             self._study.set_user_attr(self._name, time.time())
 
     def is_stale(self, process: Owner) -> bool:
-        """Return whether a search wrote no heartbeat for STALE_SECONDS, measured by this machine's clock."""
+        """Return whether a search has written no heartbeat for STALE_SECONDS, by this machine's clock."""
         name, now = _name(process), time.monotonic()
         beat = self._study.user_attrs.get(name)
-        if name not in self._seen or self._seen[name][0] != beat:
-            self._seen[name] = beat, now
-        return now - self._seen[name][1] > STALE_SECONDS
+        if name not in self._last_beats or self._last_beats[name][0] != beat:
+            self._last_beats[name] = beat, now
+        return now - self._last_beats[name][1] > STALE_SECONDS
 
 
 def _name(process: Owner) -> str:

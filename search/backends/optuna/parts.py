@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def optuna_module() -> Any:
-    """Import Optuna and set its log level to ERROR; raises UsageError if it is not installed."""
+    """Import Optuna and set its log level to ERROR; raise UsageError if it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -57,7 +57,7 @@ def pruner(budget: SearchBudget) -> Any:
 
 
 def sampler(budget: SearchBudget, seed: str) -> Any:
-    """Create the sampler of the budget; `seed` is any text."""
+    """Create the sampler of the budget, seeded by the text `seed`."""
     samplers = optuna_module().samplers
     # the random and grid samplers are not used: enqueued trials have their parameters
     kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}

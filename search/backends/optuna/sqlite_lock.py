@@ -1,4 +1,4 @@
-"""Lock of a SQLite database for one search; concurrent searches failed or waited forever."""
+"""Lock of a SQLite database, so that only one search uses it at a time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def database_file(url: str) -> Path | None:
 
 @contextlib.contextmanager
 def only_search_on(url: str | None) -> Iterator[None]:
-    """Lock a SQLite database for this search; other storages are not locked.
+    """Lock a SQLite database for this search. Other storages are not locked.
 
-    The lock is `flock` on the database file, so that it also holds for links to the file, and ends with the
+    The lock is `flock` on the database file: it is valid for links to the file too, and ends with the
     process. It does not conflict with SQLite's own locks, which use `fcntl`.
 
     Args:
@@ -77,7 +77,7 @@ def only_search_on(url: str | None) -> Iterator[None]:
 
 
 def _check_content(url: str, path: Path) -> None:
-    """Raise ShardwaveError if the file has other content; Optuna would add its tables to any database."""
+    """Raise ShardwaveError if the file is no database of Optuna, which adds its tables to any database."""
     if path.stat().st_size == 0:
         return
     try:

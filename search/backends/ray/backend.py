@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.common.errors import ShardwaveError
-from shardwave.search.backends.random import conclude
+from shardwave.search.backends.random import final_result
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import MAX_ATTEMPTS, SearchResult
@@ -60,11 +60,11 @@ class RayBackend:
         budget, log = budget.resolve(self.name), log or TrialLog()
         started = time.perf_counter()
         try:
-            with temporary.guarded() as folder, ray_running(self._address, objective, budget, folder):
+            with temporary.guarded_folder() as folder, ray_running(self._address, objective, budget, folder):
                 _tune(objective, folder, space, budget, seed, log, own_cluster=self._address is None)
         except KeyboardInterrupt:
             return SearchResult("INTERRUPTED", log.trials, time.perf_counter() - started)
-        return conclude(log, time.perf_counter() - started)
+        return final_result(log, time.perf_counter() - started)
 
 
 def _tune(

@@ -79,7 +79,7 @@ def _replay(scheduler: TrialScheduler, recorded: Trial) -> None:
 
 
 class AssignmentSearcher(Searcher):
-    """Searcher that numbers the trials: interrupted ones first, then numbers that are not in the log.
+    """Searcher that numbers the trials: unfinished ones first, then numbers that are not in the log.
 
     Args:
         space: The search space.
@@ -91,15 +91,15 @@ class AssignmentSearcher(Searcher):
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         super().__init__(metric="value", mode="max")
         self._space, self._budget, self._seed = space, budget, seed
-        self._lost = [lost for lost in log.lost() if lost.trial < budget.trials]
-        known = log.finished.keys() | {lost.trial for lost in self._lost}
+        self._unfinished = [assignment for assignment in log.unfinished() if assignment.trial < budget.trials]
+        known = log.finished.keys() | {assignment.trial for assignment in self._unfinished}
         self._numbers = [number for number in range(budget.trials) if number not in known]
 
     def suggest(self, trial_id: str) -> TuneConfig | None:
         """See `Searcher`; returns the fields of the next `Assignment`."""
-        if self._lost:
-            lost = self._lost.pop(0)
-            return self._config(self._adopt(trial_id, lost))
+        if self._unfinished:
+            assignment = self._unfinished.pop(0)
+            return self._config(self._adopt(trial_id, assignment))
         if not self._numbers:
             return cast(Any, Searcher.FINISHED)
         number = self._numbers.pop(0)
@@ -108,8 +108,8 @@ class AssignmentSearcher(Searcher):
     def _params(self, trial_id: str, number: int) -> Params:
         return self._space.point(number, self._seed, shuffle=self._budget.sampler == "random")
 
-    def _adopt(self, trial_id: str, lost: Assignment) -> Assignment:
-        return lost
+    def _adopt(self, trial_id: str, assignment: Assignment) -> Assignment:
+        return assignment
 
     def _config(self, assignment: Assignment) -> TuneConfig:
         return {"trial": assignment.trial, "params": assignment.params, "attempt": assignment.attempt}
@@ -140,7 +140,7 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
             metric="value",
             mode="max",
             seed=seed + len(log.finished),  # a resumed search draws new points
-            points_to_evaluate=[self._searched(lost.params) for lost in self._lost],
+            points_to_evaluate=[self._searched(assignment.params) for assignment in self._unfinished],
         )
         for recorded in log.trials:
             if recorded.values:
@@ -159,8 +159,8 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
     def _params(self, trial_id: str, number: int) -> Params:
         return {**(self._inner.suggest(trial_id) or {}), **self._space.fixed}
 
-    def _adopt(self, trial_id: str, lost: Assignment) -> Assignment:
-        return dataclasses.replace(lost, params=self._params(trial_id, lost.trial))
+    def _adopt(self, trial_id: str, assignment: Assignment) -> Assignment:
+        return dataclasses.replace(assignment, params=self._params(trial_id, assignment.trial))
 
     def on_trial_result(self, trial_id: str, result: TuneResult) -> None:
         """See `Searcher`."""

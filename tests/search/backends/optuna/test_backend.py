@@ -14,7 +14,7 @@ import pytest
 from objectives import EPOCHS, lines
 
 from shardwave.common.errors import ShardwaveError, UsageError
-from shardwave.search.backends.optuna.owner import alive, ended, owner
+from shardwave.search.backends.optuna.owner import is_running, register_owner, unregister
 from shardwave.search.backends.optuna.parts import distributions, open_storage
 from shardwave.search.backends.registry import make_backend
 from shardwave.search.budget import SearchBudget
@@ -118,15 +118,17 @@ def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(
     study = optuna.load_study(storage=open_storage(url, None), study_name="one")
     study.enqueue_trial({"quality": 0.5, "rate": 0.01, "width": 8}, user_attrs={"trial": 2, "attempt": 1})
     live = study.ask(distributions(SPACE))
-    live.set_user_attr("owner", {**owner(), "host": "elsewhere"})  # and then that machine was lost
+    live.set_user_attr("owner", {**register_owner(), "host": "elsewhere"})  # and then that machine was lost
     trials = backend.run(objectives.smooth, SPACE, budget, 0).trials
     assert [(trial.trial, trial.attempt) for trial in trials] == [(0, 1), (1, 1), (2, 2)]
     assert trials[2].params == {"quality": 0.5, "rate": 0.01, "width": 8}
 
 
 def test_owners_are_known_to_live_or_not() -> None:
-    me = owner()
-    assert alive(me) and not alive({**me, "started": "0"}) and not alive({**me, "pid": 2**22 + 1})
-    assert alive({**me, "host": "elsewhere", "pid": 2**22 + 1})  # of another machine nothing is known
-    ended(me)
-    assert not alive(me)  # its process goes on, and must not wait for itself
+    me = register_owner()
+    assert (
+        is_running(me) and not is_running({**me, "started": "0"}) and not is_running({**me, "pid": 2**22 + 1})
+    )
+    assert is_running({**me, "host": "elsewhere", "pid": 2**22 + 1})  # of another machine nothing is known
+    unregister(me)
+    assert not is_running(me)  # its process goes on, and must not wait for itself
