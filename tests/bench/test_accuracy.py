@@ -21,7 +21,7 @@ SPECTROGRAM = SpectrogramConfig(
 
 
 @pytest.mark.slow
-def test_the_table_is_made_of_cross_validations_and_goes_on(tmp_path: Path) -> None:
+def test_the_table_comes_from_cross_validations_and_continues(tmp_path: Path) -> None:
     rng, lines = np.random.default_rng(0), ["path,label,fold"]
     (tmp_path / "audio").mkdir()
     for number in range(12):

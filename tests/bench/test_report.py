@@ -18,7 +18,7 @@ from shardwave.bench.report.svg import HEIGHT, WIDTH
         (0.012345, "0.0123"), (1e-7, "1e-07"), (None, "–"), (float("nan"), "–"), (-3.14159, "-3.14"),
     ],
 )  # fmt: skip
-def test_numbers_are_rounded_to_what_people_read(value, text):
+def test_numbers_are_rounded_for_reading(value, text):
     assert number(value) == text
 
 
@@ -60,11 +60,11 @@ def test_whole_numbers_have_whole_ticks():
     assert labels == ["1", "2", "3"]
 
 
-def test_nothing_to_draw_draws_nothing():
+def test_a_chart_without_points_is_empty():
     assert chart(Lines("t", "x", "y", [Line("a", [])])) == ""
 
 
-def test_markdown_survives_any_name():
+def test_markdown_escapes_any_name():
     assert table(("a|b",), [("c\nd|e",)]) == "| a\\|b |\n| --- |\n| c d\\|e |"
     parts = waterfall("w", "s", [("step", 3.0), ("wait", 1.0)])
     text = render.markdown(Page("T", ["S."], [("One", [parts, Table(("x",), [("1",)], (0,))])]))

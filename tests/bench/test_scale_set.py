@@ -9,7 +9,7 @@ from shardwave.bench import scale_set
 from shardwave.shards.read.open_set import open_set
 
 
-def test_a_small_one_opens_as_a_built_set_does(tmp_path):
+def test_a_small_synthetic_set_opens_like_a_built_one(tmp_path):
     scale_set.write_set(tmp_path, 1_000)
     opened = open_set(tmp_path)
     for view, per_clip in (("full", 1), ("slice", scale_set.SLICES)):

@@ -40,7 +40,7 @@ def test_stage(stage, tiny):
 
 
 @pytest.mark.slow
-def test_training_measures_what_data_costs_beside_the_peaks(tiny):
+def test_training_measures_loading_and_the_peaks(tiny):
     from shardwave.bench.stages import training
 
     path = training.labelled_set(tiny, 32, 4, slices=2)

@@ -47,7 +47,7 @@ def test_the_seed_draws_the_weights(model: str) -> None:
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_the_reports_architectures() -> None:
+def test_architectures_match_the_original_report() -> None:
     mlp = build_model(defaults("mlp", hidden_size=7, hidden_layers=2), FEATURES)
     assert parameters(mlp) == (9 * 7 + 7) + (7 * 7 + 7) + (7 * 4 + 4)
     config = defaults(
@@ -110,7 +110,7 @@ def test_inputs_are_standardised_by_training_statistics_that_the_state_keeps() -
 
 
 @pytest.mark.parametrize("options", [{"conv1_kernel": 33}, {"conv2_kernel": 17}])
-def test_kernels_larger_than_what_reaches_them(options: dict[str, Any]) -> None:
+def test_kernels_larger_than_their_input_are_refused(options: dict[str, Any]) -> None:
     from shardwave.common.errors import UsageError
 
     with pytest.raises(UsageError, match="its input of .* pixels .32x48 images.: use a smaller kernel"):

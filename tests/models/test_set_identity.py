@@ -104,7 +104,7 @@ def test_the_same_set_rebuilt_or_moved_is_the_same(interrupted: Path, tmp_path: 
         ),
     ],
 )
-def test_another_set_is_refused_with_what_differs(
+def test_another_set_is_refused_with_the_differences(
     interrupted: Path, tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     assert told in resumed(interrupted, tmp_path, **changes)
@@ -131,7 +131,7 @@ def test_other_settings_are_all_named(make_set: Callable[..., Path], tmp_path: P
         train(other, config, tmp_path / "run", resume=True)
 
 
-def test_a_cross_validation_is_resumed_on_its_set_alone(
+def test_cross_validation_resumes_only_on_its_own_set(
     make_set: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from shardwave.models.training import crossval
@@ -158,7 +158,7 @@ def test_a_cross_validation_is_resumed_on_its_set_alone(
         )
 
 
-def test_copies_of_one_content_are_counted_one_by_one() -> None:
+def test_clips_with_equal_content_are_counted_individually() -> None:
     digest = np.array([1, 1, 1, 2], np.uint64)
     old = clip_table.ClipTable(digest, np.array([0, 0, 1, -1]), np.zeros(4, np.int64), ["train"])
     new = clip_table.ClipTable(

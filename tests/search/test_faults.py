@@ -64,7 +64,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_interrupted_and_gone_on_with(
+def test_killed_and_interrupted_searches_are_resumed(
     backend: str, tmp_path: Path, marked: dict[str, str], temporary: Path
 ) -> None:
     environment = {**marked, "TMPDIR": str(temporary), "SHARDWAVE_QUIET": "1"}

@@ -50,7 +50,7 @@ def test_importance_is_what_each_parameter_explains() -> None:
     assert 0.6 < shared["kind"] < 0.8 and 0.15 < shared["a"] < 0.4 and shared["rate"] < 0.05
 
 
-def test_importance_of_next_to_nothing() -> None:
+def test_importance_of_few_trials() -> None:
     nothing = dict.fromkeys(SPACE.dimensions, 0.0)
     assert figures.explained([], SPACE) == nothing
     assert (
@@ -59,7 +59,7 @@ def test_importance_of_next_to_nothing() -> None:
     assert figures.explained(trials(lambda params: 0.5), SPACE) == nothing
 
 
-def test_all_figures_are_drawn_whatever_the_trials(tmp_path: Path) -> None:
+def test_all_figures_are_drawn_for_any_trials(tmp_path: Path) -> None:
     failed = Trial(0, SPACE.point(0, 0), "FAILED", error="no luck")
     some = [
         *trials(lambda params: params["a"], 5),

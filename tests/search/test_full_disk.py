@@ -58,7 +58,7 @@ def check_whole(folder: Path, trials: list[Trial]) -> None:
     ("name", "size"),
     [("optuna", 700), ("optuna", 3_000), ("optuna", 11_000), ("random", 300), ("random", 1_500)],
 )
-def test_a_search_whose_files_cannot_grow_is_gone_on_with(name: str, size: int, tmp_path: Path) -> None:
+def test_a_search_that_exceeded_the_file_size_limit_is_resumed(name: str, size: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), name, str(tmp_path), "smooth_in", str(TRIALS)],
         preexec_fn=lambda: limited(size), capture_output=True, text=True, timeout=120,
@@ -72,7 +72,7 @@ def test_a_search_whose_files_cannot_grow_is_gone_on_with(name: str, size: int, 
     check_whole(tmp_path, backend(name, tmp_path))
 
 
-def test_a_torn_journal_is_mended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_incomplete_journal_line_is_removed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Wherever it was cut off, and with the garbage that a power failure leaves; damaged elsewhere, it is
     made anew."""
     whole = tmp_path / "full"
@@ -105,7 +105,7 @@ def test_a_torn_journal_is_mended(tmp_path: Path, capfd: pytest.CaptureFixture[s
             assert "study.journal" in said, case
 
 
-def test_a_torn_line_of_the_record(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_incomplete_line_of_the_log_is_removed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     backend("random", tmp_path, 4)
     path = tmp_path / "trials.jsonl"
     first, second, *others = path.read_bytes().splitlines(keepends=True)
@@ -177,7 +177,7 @@ def test_leftovers_in_the_run_folder(tmp_path: Path) -> None:
     assert outside.read_text() == "mine" and (kept / "trial-5.ckpt").is_dir()
 
 
-def test_lines_that_do_not_fit(tmp_path: Path) -> None:
+def test_appended_lines_that_do_not_fit_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'{"trial": 1}\n')
     code = (

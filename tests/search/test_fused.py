@@ -124,7 +124,7 @@ def test_the_seed_decides_and_the_report_stops(feature_set: Path) -> None:
     assert mlp.fit(data, chosen, report=lambda epoch, value, scores: epoch == 2).history == whole.history[:2]
 
 
-def test_a_loss_that_is_no_number(feature_set: Path) -> None:
+def test_a_nan_loss_raises(feature_set: Path) -> None:
     chosen = config(precision="32-true", learning_rate=1e30)
     with pytest.raises(ShardwaveError, match="training loss became"):
         mlp.fit(TrainingData(feature_set, chosen), chosen)
@@ -144,7 +144,7 @@ class Report:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_objective_keeps_the_best_trial_also_where_it_was_stopped(
+def test_the_objective_keeps_the_best_trial_even_if_it_was_stopped(
     feature_set: Path, tmp_path: Path, fused: bool
 ) -> None:
     objective = TrainingObjective(
@@ -165,7 +165,7 @@ def test_the_objective_keeps_the_best_trial_also_where_it_was_stopped(
     )
 
 
-def test_what_is_fused() -> None:
+def test_supported_settings_are_fused() -> None:
     assert fusable(defaults("mlp")) and fusable(defaults("vgg16"))
     assert not fusable(defaults("cnn")) and not fusable(defaults("mlp", mixup=0.2))
     assert not fusable(defaults("mlp", train_view="both")) and not fusable(

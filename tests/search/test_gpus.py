@@ -35,7 +35,7 @@ def config(**options: Any) -> SearchConfig:
         ("1,9,0", 1, ["1"]),  # CUDA ignores what follows an invalid number
     ],
 )
-def test_gpus_are_those_that_cuda_shows(
+def test_gpus_are_those_of_cuda_visible_devices(
     monkeypatch: pytest.MonkeyPatch, fake: Any, visible: str | None, count: int, expected: list[str]
 ) -> None:
     if visible is not None:
@@ -76,16 +76,16 @@ def test_trials_fit_the_gpus(fake: Any, count: int, options: dict[str, Any], job
         ),
     ],
 )
-def test_more_trials_than_gpus_hold(fake: Any, count: int, options: dict[str, Any], message: str) -> None:
+def test_more_trials_than_fit_on_the_gpus_are_refused(
+    fake: Any, count: int, options: dict[str, Any], message: str
+) -> None:
     fake(count)
     with pytest.raises(UsageError, match=message):
         config(**options).budget()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the fake GPU would be a real one")
-def test_a_trial_that_was_promised_a_gpu_does_not_use_the_cpu(
-    feature_set: Path, tmp_path: Path, fake: Any
-) -> None:
+def test_a_trial_with_a_gpu_share_does_not_use_the_cpu(feature_set: Path, tmp_path: Path, fake: Any) -> None:
     """PyTorch in the workers sees no GPU: the search must end, even though `device` is "auto"."""
     fake(1)
     options = SearchConfig("mlp", "random", trials=2, epochs=1, val_fold=1, fused=False)

@@ -134,7 +134,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in ("one", "corrected")}
 
 
-def test_what_is_held_out_is_scored_once_at_the_end(
+def test_the_test_split_is_scored_once_at_the_end(
     feature_set: Path, space: Path, tables: dict[str, Path], tmp_path: Path
 ) -> None:
     result = search(feature_set, config(space=space, trials=2, val_fold=1, test_fold=3), tmp_path / "folds")
@@ -156,7 +156,7 @@ def test_what_is_held_out_is_scored_once_at_the_end(
     assert json.loads((tmp_path / "split" / "result.json").read_text())["scores"] == result["scores"]
 
 
-def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: Path) -> None:
+def test_a_search_resumes_only_on_its_own_set(tables: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(tables["one"], tmp_path / "set")
     search(tmp_path / "set", config(trials=1, val_fold=None, train_view="auto"), tmp_path / "run")
     shutil.move(tmp_path / "set", tmp_path / "moved")  # the same set, elsewhere
@@ -181,7 +181,7 @@ def test_a_search_goes_on_with_its_set_alone(tables: dict[str, Path], tmp_path: 
         )
 
 
-def test_a_study_is_of_one_set(tables: dict[str, Path], tmp_path: Path) -> None:
+def test_a_study_refuses_another_set(tables: dict[str, Path], tmp_path: Path) -> None:
     shared = config(
         backend="optuna",
         trials=1,

@@ -44,7 +44,7 @@ def test_points_cover_the_grid_evenly_and_draw_the_rest_anew() -> None:
     assert [{name: point[name] for name in cells[0]} for point in ordered] == cells
 
 
-def test_points_follow_from_number_and_seed_alone() -> None:
+def test_points_depend_only_on_number_and_seed() -> None:
     space = space_for("cnn")
     assert space.point(7, 1) == space.point(7, 1)
     assert space.point(7, 1) != space.point(7, 2)
@@ -53,7 +53,7 @@ def test_points_follow_from_number_and_seed_alone() -> None:
     assert {**space.point(7, 1), "dropout": 0.1} == fixed
 
 
-def test_draws_are_uniform_on_their_own_scale() -> None:
+def test_draws_are_uniform_on_a_linear_or_logarithmic_scale() -> None:
     space = Space(
         {"plain": Uniform(-1.0, 3.0), "log": LogUniform(1e-6, 1e-2), "one": Choice(("a", "b", "c", "d"))}
     )
@@ -124,7 +124,7 @@ def test_a_file_overrides(write) -> None:
         ("a: [", "is not YAML"),
     ],
 )
-def test_what_a_file_may_not_say(write, text: str, message: str) -> None:
+def test_invalid_space_files_are_refused(write, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         space_for("mlp", write(text))
 

@@ -25,7 +25,7 @@ def filled(folder: Path) -> TrialLog:
     return log
 
 
-def test_rows_hold_what_the_design_names(tmp_path: Path) -> None:
+def test_rows_have_the_documented_fields(tmp_path: Path) -> None:
     filled(tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
     names = "trial params state value values epochs start seconds worker attempt error"
@@ -34,14 +34,14 @@ def test_rows_hold_what_the_design_names(tmp_path: Path) -> None:
     assert rows[0]["spent"] == {"step": 0.3} and rows[0]["info"] == {"parameters": 5}
 
 
-def test_reading_back_and_what_was_lost(tmp_path: Path) -> None:
+def test_reading_a_log_with_unfinished_trials(tmp_path: Path) -> None:
     log = filled(tmp_path)
     again = TrialLog(tmp_path)
     assert again.trials == log.trials == read_trials(tmp_path)
     assert again.unfinished() == [Assignment(2, {"width": 16}, attempt=3)]
 
 
-def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_skipped(tmp_path: Path) -> None:
     log = filled(tmp_path)
     path = tmp_path / "trials.jsonl"
     whole = path.read_bytes()

@@ -17,7 +17,7 @@ subprocess.run([sys.executable, '-c', 'b = bytearray(160_000_000); import time; 
 """
 
 
-def test_first_result_duration_and_the_largest_process_are_seen(tmp_path):
+def test_first_result_duration_and_the_largest_process_are_measured(tmp_path):
     file = tmp_path / "first"
     before = time.time()
     seen = watch([sys.executable, "-c", SCRIPT, str(file)], file.exists)

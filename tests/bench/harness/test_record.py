@@ -27,7 +27,7 @@ def test_row_has_exactly_the_fields_of_the_design():
     )
 
 
-def test_skipped_record_tells_why_and_measures_nothing():
+def test_skipped_record_has_a_reason_and_no_repeats():
     row = Record("transfer", "pinned", "ours", "GB/s", skipped="no CUDA device").row()
     assert (row["skipped"], row["median"], row["n"], row["repeats"]) == ("no CUDA device", None, 0, [])
 
@@ -41,7 +41,7 @@ def test_skipped_record_tells_why_and_measures_nothing():
         {"role": "ours", "repeats": [1.0], "of_limit": 1.1},
     ],
 )
-def test_records_that_make_no_sense_are_refused(fields):
+def test_inconsistent_records_are_refused(fields):
     with pytest.raises(UsageError):
         Record("s", "c", fields.pop("role"), "s", **fields)
 

@@ -43,7 +43,7 @@ def test_records_report_and_summary_of_a_run(tmp_path, monkeypatch, capsys):
         run.throughput(out, ["transfer"])
 
 
-def test_a_stage_that_breaks_costs_no_other_and_is_said(tmp_path, monkeypatch):
+def test_a_failing_stage_is_reported_and_the_others_run(tmp_path, monkeypatch):
     def broken(scope):
         raise RuntimeError("it broke")
 
@@ -77,7 +77,7 @@ def test_every_stage_is_a_file():
     assert all(callable(importlib.import_module(f"shardwave.bench.stages.{name}").run) for name in STAGES)
 
 
-def test_missing_parts_tell_the_remedy():
+def test_missing_packages_name_the_remedy():
     assert missing("json", "bench") is None
     assert (
         missing("no_such_module", "bench")

@@ -25,7 +25,7 @@ def test_repeats_stop_when_the_spread_is_small_or_at_the_maximum():
     assert (len(taken["steady"]), len(taken["wild"])) == (3, 8)
 
 
-def test_time_ends_repeats_beyond_the_minimum_and_the_limit_ends_them_all():
+def test_time_limits_end_the_repeats():
     slow = Case("slow", "ours", lambda: time.sleep(0.02))
     assert (
         len(measure([slow], Plan(minimum=3, maximum=50, spread=-1, seconds=0, limit=60, warmup=0))["slow"])
@@ -43,7 +43,7 @@ def test_a_case_measured_once_is_not_warmed_up():
     assert len(calls) == 1
 
 
-def test_what_is_done_before_a_repeat_is_not_timed():
+def test_preparation_of_a_repeat_is_not_timed():
     case = Case("c", "ours", lambda: None, before=lambda: time.sleep(0.05))
     assert max(measure([case], Plan(minimum=2, maximum=2, warmup=0))["c"]) < 0.04
 
@@ -89,7 +89,7 @@ def test_done_counts_repeats_spread_and_time():
     assert done([1.0], 21, plan)
 
 
-def test_a_case_waits_for_what_the_last_one_left_running(monkeypatch):
+def test_a_case_waits_for_threads_of_the_previous_one(monkeypatch):
     used = iter([0.0, 0.02, 0.02, 0.03, 0.03, 0.03])  # of the processor, before and after each watch
     watched = []
     monkeypatch.setattr("shardwave.bench.harness.timing.time.process_time", lambda: next(used))

@@ -48,7 +48,7 @@ def test_small_changes_and_single_repeats_need_more():
     assert change(row(100), row(70))["verdict"] == "slower"
 
 
-def test_changed_baselines_and_other_machines_are_said(tmp_path, monkeypatch):
+def test_changed_baselines_and_machines_are_noted(tmp_path, monkeypatch):
     before = records(tmp_path / "a", f=("samples/s", "baseline", [100, 100, 100]))
     other = Record(
         "s",

@@ -136,7 +136,7 @@ def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
     assert sum(map(sum, matrix.counts)) == 30 and matrix.names == result["classes"]
 
 
-def test_unfinished_runs_say_so(runs, tmp_path):
+def test_unfinished_runs_show_their_state(runs, tmp_path):
     shutil.copytree(runs["mlp"], tmp_path / "broken")
     path = tmp_path / "broken" / "result.json"
     path.write_text(

@@ -39,7 +39,7 @@ def test_every_stage_and_chosen_cases(results):
     assert "a peer" in some and "1,240" not in some
 
 
-def test_what_is_not_there_is_said(results):
+def test_missing_records_are_named(results):
     with pytest.raises(UsageError, match="bench/results/other.jsonl, which does not exist; files: run.jsonl"):
         tables.filled(TEXT.replace("run loading", "other loading"), results)
     with pytest.raises(UsageError, match="no record"):

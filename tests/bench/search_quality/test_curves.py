@@ -20,7 +20,7 @@ def row(kernel, dropout, rate, value):
 ROWS = [row(3, 0.1, 1e-3, 0.5), row(3, 0.4, 1e-3, 0.6), row(3, 0.1, 1e-2, 0.7), row(5, 0.1, 1e-3, 0.8)]
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_written_tables_are_read_back(tmp_path):
     curves.write(tmp_path / "t.jsonl", {"model": "cnn", "space": SPACE.describe()}, ROWS)
     table = curves.read(tmp_path / "t.jsonl")
     assert (table.name, table.space, table.rows, table.epochs, table.best) == ("t", SPACE, ROWS, 2, 0.8)
@@ -70,7 +70,7 @@ def test_tables_that_do_not_cover_the_space_and_foreign_files_are_refused(tmp_pa
         curves.read(tmp_path / "cut.jsonl")
 
 
-def test_the_table_that_comes_with_the_project_is_sound():
+def test_the_projects_table_is_complete():
     table = curves.read(curves.DEFAULT)
     assert len(table.rows) >= 200 and table.epochs >= 10
     assert all(table.space.contains(entry["params"]) and entry["seconds"] > 0 for entry in table.rows)

@@ -57,7 +57,7 @@ def test_workers_run_side_by_side_in_simulated_time():
     assert [step.epochs for step in two] == [1, 2, 3, 4, 5, 6]
 
 
-def test_stopped_trials_make_room_and_no_epoch_beyond_the_budget_is_run():
+def test_stopped_trials_free_their_workers_and_the_budget_is_not_exceeded():
     driver = Fixed([0.2, 0.8, 0.8], {0: 1})
     steps = replay.replay_one(straight([(0.2, 1.0), (0.8, 1.0)]), driver, 1, 3, 5)
     assert len(steps) == 5

@@ -44,7 +44,7 @@ def test_the_loss_is_weighted(split: Path) -> None:
     assert not fusable(config)  # the compiled trainer has no weights
 
 
-def test_an_epoch_of_the_balanced_sampler_has_equally_many_samples_of_all_classes() -> None:
+def test_balanced_sampler_draws_all_classes_equally() -> None:
     cls = np.array([0] * 90 + [1] * 8 + [2] * 2)
     order = Order(100, 10, True, 3, balance=cls)
     epochs = [order.epoch(epoch) for epoch in range(3)]

@@ -18,12 +18,12 @@ def test_folds_take_their_roles() -> None:
     assert retraining(FOLDS, 5) == Roles(("fold1", "fold2", "fold3", "fold4"), (), ("fold5",))
 
 
-def test_numbers_that_are_not_consecutive_go_round_all_the_same() -> None:
+def test_fold_numbers_need_not_be_consecutive() -> None:
     names = ["fold2", "fold7", "fold10"]
     assert [resolve(names, None, k).val for k in (2, 7, 10)] == [("fold7",), ("fold10",), ("fold2",)]
 
 
-def test_a_plain_split() -> None:
+def test_roles_of_train_val_and_test_splits() -> None:
     assert resolve(["train", "val", "test"], None, None) == Roles(("train",), ("val",), ("test",))
     assert resolve(["train", "val"], None, None).test == ()
     with pytest.raises(UsageError, match="--val-fold 1: the shard set has the splits train, val, no folds"):

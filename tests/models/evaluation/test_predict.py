@@ -93,7 +93,7 @@ def test_audio_in_any_folder_is_predicted_as_its_shards_are(
     assert np.mean([row["id"].startswith(row["class"]) for row in by_audio]) > 0.8
 
 
-def test_evaluate_says_what_each_split_was_used_for_and_gives_no_total_over_a_mixture(
+def test_evaluate_names_the_kind_of_each_split_and_omits_the_total_of_mixed_kinds(
     run: tuple[Path, Path],
 ) -> None:
     from shardwave.models.runs import result
@@ -209,7 +209,7 @@ def test_a_cell_with_a_carriage_return_is_one_cell(tmp_path: Path) -> None:
         assert list(csv.reader(file)) == [["id", "class"], *cells]
 
 
-def test_bad_files_are_left_out_and_too_many_are_an_error(
+def test_bad_files_have_no_rows_and_too_many_raise(
     audio: Path, run: tuple[Path, Path], tmp_path: Path
 ) -> None:
     folder = tmp_path / "some"
@@ -224,7 +224,7 @@ def test_bad_files_are_left_out_and_too_many_are_an_error(
     assert len(read(tmp_path / "out.csv")) == 8
 
 
-def test_one_file_and_a_folder_of_nothing_usable(
+def test_a_single_file_and_a_folder_without_usable_files(
     audio: Path, run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tmp").mkdir()
@@ -250,7 +250,7 @@ def test_one_file_and_a_folder_of_nothing_usable(
         predict(run[0], folder, tmp_path / "out.csv", device="cpu", workers=1)
 
 
-def test_what_does_not_fit_is_refused(
+def test_inputs_that_do_not_fit_the_run_are_refused(
     audio: Path, run: tuple[Path, Path], make_set: Callable[..., Path], tmp_path: Path
 ) -> None:
     other = make_set(tmp_path / "other", ["train", "val"], clips=2)
@@ -309,7 +309,7 @@ def test_what_does_not_fit_is_refused(
         predict(tmp_path, run[1], tmp_path / "out.csv")
 
 
-def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Path], tmp_path: Path) -> None:
+def test_damaged_and_foreign_checkpoints_raise_one_line(run: tuple[Path, Path], tmp_path: Path) -> None:
     broken = tmp_path / "checkpoint.ckpt"
     content = (run[0] / "checkpoint.ckpt").read_bytes()
     broken.write_bytes(content[: len(content) // 2])
@@ -325,9 +325,7 @@ def test_damaged_and_foreign_checkpoints_are_one_clear_line(run: tuple[Path, Pat
         evaluate(tmp_path, run[1])
 
 
-def test_segments_of_a_file_are_rows_of_their_own(
-    audio: Path, run: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_each_segment_of_a_file_has_its_own_row(audio: Path, run: tuple[Path, Path], tmp_path: Path) -> None:
     """One file with a high and a low half: its path alone would name both rows."""
     halves = [soundfile.read(audio / label / "clip 0.wav")[0] for label in ("high tone", "low")]
     (tmp_path / "audio").mkdir()

@@ -80,7 +80,7 @@ def test_cached_outputs_train_a_head_equal_to_the_whole_network(
 
 
 @pytest.mark.slow
-def test_the_cache_is_of_one_set_and_one_set_of_weights(images: Path, weights: Path) -> None:
+def test_cache_depends_on_the_set_and_the_weights(images: Path, weights: Path) -> None:
     source, device = open_set(images), torch.device("cpu")
     first, _ = backbone.derived_set(source, backbone.load("none"), "32-true", device)
     other, _ = backbone.derived_set(source, backbone.load(str(weights)), "32-true", device)
@@ -89,7 +89,7 @@ def test_the_cache_is_of_one_set_and_one_set_of_weights(images: Path, weights: P
     assert again.path == first.path and cost["cached"]
 
 
-def test_the_cache_is_of_one_kind_of_device_and_one_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_depends_on_the_device_kind_and_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs of a GPU differ in rounding from those of a CPU, and TF32 changes them much more."""
 
     def key(device: str) -> dict[str, str]:
@@ -116,7 +116,7 @@ def test_the_frozen_part_gets_no_gradient_and_the_head_all(images: Path) -> None
     )
 
 
-def test_weights_that_cannot_be_had_are_one_clear_line(
+def test_unavailable_weights_raise_one_line(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = defaults("vgg16", **SMALL, weights=str(tmp_path / "no.pth"))
@@ -138,7 +138,7 @@ def test_weights_that_cannot_be_had_are_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_set_of_features_has_no_images_for_it(make_set: Callable[..., Path], tmp_path: Path) -> None:
+def test_vgg16_refuses_a_set_of_features(make_set: Callable[..., Path], tmp_path: Path) -> None:
     made = make_set(tmp_path / "table", ["train", "val"], clips=2, images=False)
     with pytest.raises(UsageError, match="model vgg16 needs images"):
         TrainingData(made, defaults("vgg16", weights="none", device="cpu"))

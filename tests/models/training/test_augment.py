@@ -26,7 +26,7 @@ def test_time_shift_rolls_each_image_by_its_own_amount() -> None:
     assert len(shifts) > 10
 
 
-def test_masks_are_bands_of_at_most_the_widest_at_any_place() -> None:
+def test_masks_are_bands_up_to_the_maximum_width_at_random_positions() -> None:
     torch.manual_seed(0)
     before = images(400)
     for axis, other_axis, size in ((2, 3, 12), (3, 2, 20)):

@@ -57,12 +57,12 @@ def test_the_lean_path_does_not_import_lightning() -> None:
         ({"conv1_kernel": 2.5}, "conv1_kernel must be an integer"),
     ],
 )
-def test_rules_are_named(options: dict[str, object], message: str) -> None:
+def test_invalid_settings_name_the_rule(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainConfig(model="cnn", **options)  # type: ignore[arg-type]
 
 
-def test_the_table_of_defaults_is_what_defaults_gives() -> None:
+def test_defaults_table_agrees_with_defaults() -> None:
     head, *rows = defaults_table()
     assert head == ["", *NETWORKS]
     cells = {row[0]: dict(zip(NETWORKS, row[1:], strict=True)) for row in rows}

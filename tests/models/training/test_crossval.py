@@ -83,9 +83,7 @@ def test_a_cross_validation_has_no_model_of_its_own(folded: Path, whole: Path) -
         ((80, 79, 79, 80), 4),  # no error at all: only equals count
     ],
 )
-def test_epochs_that_validation_cannot_tell_apart_are_equal_and_the_last_is_taken(
-    correct: tuple[int, ...], epochs: int
-) -> None:
+def test_the_last_epoch_within_one_standard_error_is_chosen(correct: tuple[int, ...], epochs: int) -> None:
     history = [
         {"val_full_accuracy": right / 80, "confusion": {"val_full": [[right, 80 - right], [0, 0]]}}
         for right in correct
@@ -93,7 +91,7 @@ def test_epochs_that_validation_cannot_tell_apart_are_equal_and_the_last_is_take
     assert enough_epochs(history, "full") == epochs
 
 
-def test_an_interrupted_one_goes_on_with_the_folds_that_are_left(
+def test_interrupted_cross_validation_continues_with_the_remaining_folds(
     folded: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from shardwave.models.training import crossval

@@ -60,7 +60,7 @@ def test_equal_history_and_weights_for_the_same_seed(
         assert torch.equal(value, found.state_dict[name]), name
 
 
-def test_one_data_serves_many_trainings_and_the_seed_decides(folded: Path) -> None:
+def test_training_data_is_reusable_and_the_seed_determines_the_result(folded: Path) -> None:
     config = defaults("mlp", **SMALL, val_fold=2, device="cpu")
     data = TrainingData(folded, config)
     first = fit(data, config)
@@ -97,7 +97,7 @@ def test_report_gets_every_epoch_and_may_stop_the_trial(folded: Path) -> None:
     )
 
 
-def test_it_learns_and_a_retraining_ends_where_it_is_told(folded: Path) -> None:
+def test_it_learns_and_retraining_stops_after_the_given_epoch(folded: Path) -> None:
     config = defaults("cnn", **SMALL | {"epochs": 8, "learning_rate": 3e-3}, val_fold=1, device="cpu")
     data = TrainingData(folded, config)
     assert fit(data, config).value > 0.8
@@ -105,13 +105,13 @@ def test_it_learns_and_a_retraining_ends_where_it_is_told(folded: Path) -> None:
     assert len(stopped.history) == 2
 
 
-def test_a_loss_that_is_no_number_is_one_clear_line(folded: Path, make_set: Callable[..., Path]) -> None:
+def test_a_nan_loss_raises_one_line(folded: Path, make_set: Callable[..., Path]) -> None:
     config = defaults("mlp", **SMALL | {"learning_rate": 1e38}, val_fold=1, device="cpu")
     with pytest.raises(ShardwaveError, match="loss became nan in epoch 1: lower --learning-rate"):
         fit(TrainingData(folded, config), config)
 
 
-def test_what_a_trial_cannot_run(folded: Path) -> None:
+def test_trials_refuse_unsupported_settings(folded: Path) -> None:
     config = defaults("mlp", **SMALL, val_fold=1, device="cpu")
     data = TrainingData(folded, config)
     with pytest.raises(UsageError, match="precision of a trial must be one of 32-true"):

@@ -96,7 +96,7 @@ def test_a_signal_in_a_batch_saves_the_state(
     goes_on(folded, tmp_path / "run", whole, capfd, epochs)
 
 
-def test_a_signal_in_a_validation_lets_it_end_and_says_so(
+def test_a_signal_in_a_validation_takes_effect_after_it_with_a_message(
     folded: Path,
     whole: dict[str, Any],
     tmp_path: Path,
@@ -118,7 +118,7 @@ def test_a_signal_in_a_validation_lets_it_end_and_says_so(
     goes_on(folded, tmp_path / "run", whole, capfd, 2)
 
 
-def test_a_signal_while_the_best_epoch_is_scored_costs_no_epoch(
+def test_a_signal_during_final_scoring_loses_no_epoch(
     folded: Path,
     whole: dict[str, Any],
     tmp_path: Path,
@@ -170,7 +170,7 @@ def test_a_second_signal_during_saving_leaves_the_earlier_state_or_none(
 
 
 @pytest.mark.slow
-def test_a_cross_validation_goes_on_in_the_epoch_that_was_interrupted(
+def test_cross_validation_continues_within_the_interrupted_epoch(
     make_set: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -86,7 +86,7 @@ def test_results_do_not_depend_on_the_number(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_a_run_tells_how_many_it_used_and_leaves_the_number_as_it_was(
+def test_a_run_records_its_threads_and_restores_the_number(
     folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -53,7 +53,7 @@ train(set_path, config, out, resume=resume, save_seconds=0.0)
 """
 
 
-def test_a_run_folder_holds_what_it_should(split: Path, tmp_path: Path) -> None:
+def test_files_of_a_run_folder(split: Path, tmp_path: Path) -> None:
     found = train(split, defaults("cnn", **SMALL), tmp_path / "run")
     assert found == result.read(tmp_path / "run")
     assert found["state"] == "COMPLETE" and found["error"] is None and found["command"] == "train"
@@ -95,7 +95,9 @@ def test_the_best_epoch_is_kept_by_the_selected_score(folded: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: Path, tmp_path: Path) -> None:
+def test_a_killed_training_continues_within_the_epoch_with_equal_results(
+    folded: Path, tmp_path: Path
+) -> None:
     def start(out: Path, resume: str, slow: float) -> subprocess.Popen[bytes]:
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "SHARDWAVE_QUIET": "1"}
         return subprocess.Popen(
@@ -129,7 +131,7 @@ def test_a_killed_training_goes_on_in_mid_epoch_as_if_nothing_had_been(folded: P
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-def test_an_interrupted_run_says_so_and_goes_on(
+def test_an_interrupted_run_has_its_state_and_continues(
     folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = defaults("mlp", **SMALL, val_fold=1, train_view="slice")
@@ -153,7 +155,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
     assert train(folded, config, tmp_path / "run", resume=True)["history"] == whole["history"]
 
 
-def test_a_damaged_state_to_go_on_from_is_named(folded: Path, tmp_path: Path) -> None:
+def test_a_damaged_saved_state_is_named(folded: Path, tmp_path: Path) -> None:
     config = defaults("mlp", **SMALL | {"epochs": 1}, val_fold=1)
     found = train(folded, config, tmp_path / "run")
     (tmp_path / "run" / "result.json").write_text(json.dumps(found | {"state": "RUNNING"}))
@@ -162,7 +164,7 @@ def test_a_damaged_state_to_go_on_from_is_named(folded: Path, tmp_path: Path) ->
         train(folded, config, tmp_path / "run", resume=True)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_of_before(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_earlier_checkpoint(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: the write fails in its middle."""
     from shardwave.models.runs import checkpoint
 
@@ -190,7 +192,7 @@ def test_resume_refuses_another_configuration_and_returns_a_finished_run(
         train(folded, defaults("mlp", **config | {"hidden_size": 32}), tmp_path / "run", resume=True)
 
 
-def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
+def test_a_failure_is_recorded(folded: Path, tmp_path: Path) -> None:
     with pytest.raises(ShardwaveError, match="loss became nan"):
         train(folded, defaults("mlp", **SMALL | {"learning_rate": 1e38}, val_fold=1), tmp_path / "run")
     found = result.read(tmp_path / "run")
@@ -248,7 +250,7 @@ def test_a_failure_is_written_down(folded: Path, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_bad_input_raises_one_line(
     make_set: Callable[..., Path],
     tmp_path: Path,
     options: dict[str, Any],

@@ -94,7 +94,7 @@ def test_the_space_is_respected(case: Case, sampler: str) -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median", "hyperband"])
-def test_a_hopeless_trial_is_stopped_early_and_a_good_one_is_not(case: Case, scheduler: str) -> None:
+def test_a_bad_trial_is_stopped_early_and_a_good_one_is_not(case: Case, scheduler: str) -> None:
     if scheduler not in SCHEDULERS[case.name]:
         with pytest.raises(
             UsageError, match=f"scheduler of backend {case.name} must be one of .*, got {scheduler}"
@@ -112,7 +112,7 @@ def test_a_hopeless_trial_is_stopped_early_and_a_good_one_is_not(case: Case, sch
         assert trial.values == [curve(trial.params, epoch) for epoch in range(1, trial.epochs + 1)]
 
 
-def test_grace_period_is_kept(case: Case) -> None:
+def test_no_trial_stops_within_the_grace_period(case: Case) -> None:
     scheduler = "median" if case.name == "random" else "asha"
     result = case.run(
         objectives.smooth, LEVELS, scheduler=scheduler, sampler="grid", trials=12, jobs=1, grace_period=3

@@ -68,7 +68,7 @@ def test_out_of_gpu_memory(backend: str, tmp_path: Path, monkeypatch: pytest.Mon
     )
 
 
-def test_standard_output_stays_the_commands_own(tmp_path: Path) -> None:
+def test_workers_do_not_write_to_standard_output(tmp_path: Path) -> None:
     """What an objective prints goes to standard error: `--json` promises one object on the last line of
     standard output."""
     script = tmp_path / "prints.py"

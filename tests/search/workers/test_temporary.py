@@ -27,7 +27,7 @@ def test_a_long_temporary_folder_is_not_used(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["random", "ray"])
-def test_the_next_search_removes_what_a_killed_group_left(
+def test_the_next_search_removes_files_of_a_killed_process_group(
     backend: str, feature_set: Path, tmp_path: Path
 ) -> None:
     root, folder = Path(__file__).parents[3], Path("/tmp") / f"t{os.getpid()}"

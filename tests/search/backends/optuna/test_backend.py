@@ -100,13 +100,13 @@ def test_wrong_usage(options: dict[str, str], message: str) -> None:
         )
 
 
-def test_a_database_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_database_raises_one_line(tmp_path: Path) -> None:
     backend = make_backend("optuna", storage=f"sqlite:///{tmp_path}/no/such/folder/study.db")
     with pytest.raises(ShardwaveError, match="--storage sqlite.*unable to open database file"):
         backend.run(objectives.smooth, SPACE, SearchBudget(trials=1, epochs=1, jobs=1), 0)
 
 
-def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(
+def test_trials_of_a_machine_without_heartbeats_are_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import optuna
@@ -124,7 +124,7 @@ def test_a_trial_of_a_machine_that_gives_no_sign_of_life_is_taken_over(
     assert trials[2].params == {"quality": 0.5, "rate": 0.01, "width": 8}
 
 
-def test_owners_are_known_to_live_or_not() -> None:
+def test_running_and_ended_owners_are_distinguished() -> None:
     me = register_owner()
     assert (
         is_running(me) and not is_running({**me, "started": "0"}) and not is_running({**me, "pid": 2**22 + 1})

@@ -102,7 +102,7 @@ def test_two_searches_share_a_study(searches: Searches) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("searches", ["Slow"], indirect=True)
-def test_a_killed_search_is_taken_over_and_gone_on_with(searches: Searches) -> None:
+def test_another_search_continues_a_killed_one(searches: Searches) -> None:
     killed = searches.start("killed")
     searches.wait(
         lambda: len(lines(searches.folder / "killed" / "waiting")) == 2
@@ -125,7 +125,7 @@ def test_a_killed_search_is_taken_over_and_gone_on_with(searches: Searches) -> N
     assert [trial.row() for trial in again] == [trial.row() for trial in other] and best(again) == best(other)
 
 
-def test_a_database_that_refuses_is_one_line_without_the_password(database: str) -> None:
+def test_a_refused_connection_raises_one_line_without_the_password(database: str) -> None:
     backend = make_backend(
         "optuna", storage=database.replace("search@/postgres", "search:secret@/nowhere"), study="one"
     )

@@ -57,7 +57,7 @@ def running(out: Path, storage: str) -> Iterator[subprocess.Popen[str]]:
         process.stderr.close()
 
 
-def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(
+def test_a_second_search_is_refused_and_a_killed_one_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, link = tmp_path / "study.db", tmp_path / "other.db"
@@ -101,7 +101,7 @@ def test_a_second_search_is_refused_and_a_killed_one_is_gone_on_with(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("study", ["one", "two"])
-def test_pairs_that_start_together(tmp_path: Path, study: str) -> None:
+def test_two_searches_that_start_together_run_in_turn_or_one_is_refused(tmp_path: Path, study: str) -> None:
     """Of each pair one ends with all trials, and the other with them too (it came later) or with the one
     line."""
     refused = 0
@@ -123,7 +123,7 @@ def test_pairs_that_start_together(tmp_path: Path, study: str) -> None:
     assert refused >= 3  # they did meet
 
 
-def test_a_search_that_was_killed_before_its_study_was_whole(tmp_path: Path) -> None:
+def test_a_search_killed_during_creation_of_its_study(tmp_path: Path) -> None:
     import optuna
 
     url = f"sqlite:///{tmp_path}/study.db"
@@ -137,7 +137,7 @@ def test_a_search_that_was_killed_before_its_study_was_whole(tmp_path: Path) -> 
     assert len(optuna.load_study(storage=url, study_name="theirs").trials) == 1
 
 
-def test_databases_that_are_not_ours(tmp_path: Path) -> None:
+def test_foreign_databases_are_refused(tmp_path: Path) -> None:
     other, text = tmp_path / "music.db", tmp_path / "notes.txt"
     with contextlib.closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE songs (name TEXT)")
@@ -153,7 +153,7 @@ def test_databases_that_are_not_ours(tmp_path: Path) -> None:
     assert (other.read_bytes(), text.read_bytes()) == before
 
 
-def test_a_database_that_may_only_be_read(tmp_path: Path) -> None:
+def test_a_read_only_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     make_backend("optuna", storage=f"sqlite:///{path}").run(objectives.smooth, SPACE, budget(1), 0)
     url = f"sqlite:///file:{path}?mode=ro&uri=true"

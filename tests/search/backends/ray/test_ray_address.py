@@ -54,7 +54,7 @@ def test_without_an_address_the_search_starts_its_own_ray(feature_set: Path, tmp
 
 
 @pytest.mark.slow
-def test_a_clusters_address_by_option_or_by_variable(
+def test_cluster_address_from_the_option_or_the_variable(
     ray_address: str, feature_set: Path, tmp_path: Path
 ) -> None:
     for name, address, variable in (("one", ray_address, "127.0.0.1:1"), ("two", "auto", ray_address)):
@@ -84,7 +84,7 @@ def test_a_clusters_address_by_option_or_by_variable(
         ("nowhere", "", "error: --address must be auto or HOST:PORT of a Ray cluster, got nowhere"),
     ],
 )
-def test_addresses_that_lead_nowhere(
+def test_unreachable_addresses_raise_one_line(
     build: bool, address: str, variable: str, message: str, feature_set: Path, tmp_path: Path
 ) -> None:
     if build:
@@ -98,7 +98,7 @@ def test_addresses_that_lead_nowhere(
 
 
 @pytest.mark.slow
-def test_a_ray_that_does_not_start_is_one_line(feature_set: Path, tmp_path: Path) -> None:
+def test_failure_to_start_ray_raises_one_line(feature_set: Path, tmp_path: Path) -> None:
     """Ray cannot start with more memory for its store than there is."""
     code = (
         "import shardwave.search.backends.ray.backend as backend; backend.OBJECT_STORE = 1 << 60; "
