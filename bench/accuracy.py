@@ -1,7 +1,8 @@
 """Accuracy table: models cross-validated on the folds of a data set, over seeds, and the effect of leakage.
 
-Every cross-validation is `shardwave.models.training.train` with `--folds all`, which does not choose epochs
-on the fold that is scored. It has its own folder, so that an interrupted table continues.
+Each cross-validation is a call of `shardwave.models.training.train` with `--folds all`, which selects the
+epochs without the fold that is scored. Each has its own folder, so that an interrupted measurement can be
+continued.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def _with_earlier(
 
 
 def _row(model: str, runs: list[Result], seconds: float) -> Row:
-    """Row of the table: means over the folds by seed, and their mean and standard deviation."""
+    """Return a row of the table: means over the folds by seed, and their mean and standard deviation."""
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
     name = f"val_{selected}_accuracy"
@@ -199,7 +200,7 @@ def _row(model: str, runs: list[Result], seconds: float) -> Row:
 
 
 def _leak(model: str, runs: Sequence[Result]) -> Leak:
-    """Scores of single slices in folds drawn slice by slice, and in folds that keep a recording together."""
+    """Return scores of single slices with folds drawn per slice, and with folds drawn per recording."""
     accuracy = {
         kind: {
             "accuracy": result["scores"]["test_full_accuracy"],
@@ -211,7 +212,7 @@ def _leak(model: str, runs: Sequence[Result]) -> Leak:
 
 
 def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
-    """Results in order, from processes with one thread: small networks gain little from a second one."""
+    """Return the results in order, from processes with one thread: small networks gain little from two."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
     from shardwave.search.gpus import count_gpus

@@ -25,7 +25,7 @@ def audit(
     run: Path | str | None = None,
     audio: Path | str | None = None,
 ) -> dict[str, Any]:
-    """Check a shard set for what makes its scores wrong, and write the findings.
+    """Check a shard set for causes of wrong scores, and write the findings.
 
     Args:
         set_path: Folder or URL of the set.
@@ -49,37 +49,40 @@ def audit(
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file: give a folder")
     folder = None if audio is None else Path(audio)
-    made = examine(set_path, None if run is None else Path(run), folder)
+    report = examine(set_path, None if run is None else Path(run), folder)
     out.mkdir(parents=True, exist_ok=True)
-    write_bytes(out / CSV, audit_csv(made.findings))
-    if made.pairs:
-        write_bytes(out / GROUPS, _groups_csv(made))
+    write_bytes(out / CSV, audit_csv(report.findings))
+    if report.pairs:
+        write_bytes(out / GROUPS, _groups_csv(report))
     else:
         (out / GROUPS).unlink(missing_ok=True)
     name = str(set_path).rstrip("/").rsplit("/", 1)[-1]
-    write_bytes(out / HTML, html(audit_page(made, name, folder, out)).encode())
-    severities = Counter(finding.severity for finding in made.findings)
+    write_bytes(out / HTML, html(audit_page(report, name, folder, out)).encode())
+    severities = Counter(finding.severity for finding in report.findings)
     return {
         "command": "audit",
         "set": str(set_path),
-        "set_id": made.audited.shards.set_id,
-        "clips": len(made.audited),
+        "set_id": report.audited.shards.set_id,
+        "clips": len(report.audited),
         "severities": {severity: severities[severity] for severity in SEVERITIES},
-        "kinds": dict(Counter(finding.finding for finding in made.findings)),
-        "findings": [dataclasses.asdict(finding) for finding in made.findings],
-        "threshold": made.threshold,
-        "unchecked": made.unchecked,
-        "seconds": made.seconds,
+        "kinds": dict(Counter(finding.finding for finding in report.findings)),
+        "findings": [dataclasses.asdict(finding) for finding in report.findings],
+        "threshold": report.threshold,
+        "unchecked": report.unchecked,
+        "seconds": report.seconds,
         "csv": str(out / CSV),
         "html": str(out / HTML),
-        "groups": str(out / GROUPS) if made.pairs else None,
+        "groups": str(out / GROUPS) if report.pairs else None,
     }
 
 
-def _groups_csv(made: Audit) -> bytes:
+def _groups_csv(report: Audit) -> bytes:
     """Return the suggested groups as CSV: path,group, and start,end if a clip is a segment of a file."""
-    clips = made.audited.clips
-    lines = [["path", "group"], *([clip.path, name] for clip, name in zip(clips, made.groups(), strict=True))]
+    clips = report.audited.clips
+    lines = [
+        ["path", "group"],
+        *([clip.path, name] for clip, name in zip(clips, report.groups(), strict=True)),
+    ]
     for column in segment_columns(clips):
         lines = [[*line, cell] for line, cell in zip(lines, column, strict=True)]
     return csv_bytes(lines)

@@ -1,10 +1,10 @@
 """Comparison of a model's settings on validation data, to choose its defaults; no test fold is scored.
 
 `python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]`
-appends one record per setting. A set with folds gives one round per fold: that fold is not used, the next one
-validates, and the others are trained on. In a set without folds, `val` validates, and several sets split with
-different seeds are several rounds. The accuracy is that of the last epoch, so that no epoch is selected by
-chance.
+appends one record per setting. A set with folds gives one round per fold: this fold is not used, the next
+fold is used for validation, and the others for training. A set without folds gives one round with its split
+`val`; for several rounds, name sets that were split with different seeds. The accuracy is that of the last
+epoch, since a selected epoch would be better by chance.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _possible(path: Path, setting: Settings) -> bool:
 
 
 def _train(path: Path, roles: Any, config: TrainConfig) -> float:
-    """Validation accuracy of the last epoch, of the score that matches the training view."""
+    """Return the validation accuracy of the last epoch, of the score that matches the training view."""
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.runs.records import score
     from shardwave.models.training.fit import fit

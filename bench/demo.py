@@ -29,7 +29,7 @@ def demo(
     """Run all steps and write their results under `out`.
 
     Steps that an earlier run finished are not repeated, and an interrupted step continues. If the labels name
-    folds, the lowest one validates.
+    folds, the first fold is used for validation.
 
     Args:
         out: Folder of the results.

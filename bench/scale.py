@@ -29,7 +29,7 @@ def run(scope: Scope) -> Iterator[Record]:
     sizes = QUICK_CLIPS if scope.quick else CLIPS
     most = scope.workers
     start = min(_build(scope, max(CLASSES, most), most).seconds for _ in range(scope.pick(1, 3)))
-    seen = {
+    builds = {
         count: [_build(scope, count, most) for _ in range(scope.pick(1, 3 if count <= 1_000 else 1))]
         for count in sizes
     }
@@ -39,11 +39,13 @@ def run(scope: Scope) -> Iterator[Record]:
         "audio": scope.audio_source,
         "different_clips": len(scope.audio),
     }
-    points = [(count, statistics.median(one.seconds for one in runs) - start) for count, runs in seen.items()]
+    points = [
+        (count, statistics.median(build.seconds for build in runs) - start) for count, runs in builds.items()
+    ]
     axis = {"axis": "clips", "measure": "seconds after start-up", "points": points}
     yield _fitted("build over clips", points, {**settings, **axis, "workers": most, "start": start})
-    for count, runs in seen.items():
-        rates = [count * SECONDS / one.seconds for one in runs]
+    for count, runs in builds.items():
+        rates = [count * SECONDS / build.seconds for build in runs]
         yield Record(
             STAGE,
             f"build of {count:,} clips",
@@ -57,7 +59,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _fitted(case: str, points: Sequence[tuple[float, float]], params: dict) -> Record:
-    """Record of the exponent, skipped if a build is not longer than its start-up."""
+    """Return the record of the exponent, skipped if a build is not longer than its start-up."""
     if min(seconds for _, seconds in points) <= 0:
         reason = "the builds are too short to subtract their start-up: run without --quick"
         return Record(STAGE, case, "ours", "exponent", params=params, skipped=reason)

@@ -158,7 +158,7 @@ def measure_build(clips: int) -> dict[str, float]:
 
 
 def _peak() -> float:
-    """Peak resident set of this process in MB."""
+    """Return the peak resident set of this process in MB."""
     line = next(
         line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")
     )
@@ -201,8 +201,8 @@ def main() -> None:
         built = alone.submit(measure_build, options.clips).result()
         keep(f"{options.clips:,} clips: plan a build, splits given", "s", [built["plan"]], settings)
         keep(f"{options.clips:,} clips: plan a build, memory", "MB", [built["peak"]], settings)
-        drawn = options.clips // 10
-        keep(f"{drawn:,} clips: assign splits", "s", [built["draw"]], {**settings, "clips": drawn})
+        clips = options.clips // 10
+        keep(f"{clips:,} clips: assign splits", "s", [built["draw"]], {**settings, "clips": clips})
 
 
 if __name__ == "__main__":

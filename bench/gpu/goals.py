@@ -44,12 +44,12 @@ def _matching(rows: Rows, stage: str, start: str, *parts: str) -> list[Mapping[s
 
 def _best_build(rows: Rows, name: str, place: str) -> Mapping[str, Any] | None:
     """Fastest build of one kind that is neither the first of its process nor of cold files."""
-    found = [
+    matching = [
         row
         for row in _matching(rows, cases.BUILDS, f"{name}, {place}, ")
         if cases.FIRST not in row["case"] and cases.COLD not in row["case"]
     ]
-    return max(found, key=lambda row: row["median"], default=None)
+    return max(matching, key=lambda row: row["median"], default=None)
 
 
 def _tests(rows: Rows) -> tuple[bool, str] | None:
@@ -63,10 +63,10 @@ def _at_most(stage: str, start: str, limit: float, unit: str, scale: float = 1.0
     """Check of the last record whose case begins with `start`: at most `limit`, in `unit` times `scale`."""
 
     def check(rows: Rows) -> tuple[bool, str] | None:
-        found = [row for row in _matching(rows, stage, start) if "kernels" not in row["case"]]
-        if not found:
+        matching = [row for row in _matching(rows, stage, start) if "kernels" not in row["case"]]
+        if not matching:
             return None
-        value = scale * found[-1]["median"]
+        value = scale * matching[-1]["median"]
         return value <= limit, f"{value:,.4g} {unit}"
 
     return check

@@ -66,10 +66,10 @@ def _transfers(scope: Scope) -> Iterator[Record]:
             yield Record(STAGE, name, "limit", "GB/s", skipped=NO_CUDA)
         return
     host = torch.empty(1 << 30, dtype=torch.uint8, pin_memory=True)
-    there = torch.empty_like(host, device="cuda")
+    on_gpu = torch.empty_like(host, device="cuda")
     copies: tuple[Callable[[], object], ...] = (
-        lambda: there.copy_(host, non_blocking=True),
-        lambda: host.copy_(there, non_blocking=True),
+        lambda: on_gpu.copy_(host, non_blocking=True),
+        lambda: host.copy_(on_gpu, non_blocking=True),
     )
     cases = [Case(name, "limit", copy, host.nbytes / 1e9) for name, copy in zip(names, copies, strict=True)]
     yield from timed(STAGE, "GB/s", cases, dataclasses.replace(scope.plan, minimum=3))

@@ -1,8 +1,8 @@
 """Rates of this machine from which limits are computed, and reference programs that stages use as baselines.
 
 A limit is a bound that cannot be exceeded: the work that every program must do (bytes, floating-point
-operations), divided by the rate of the resource that does it. A baseline is a program, and another program
-can be faster.
+operations), divided by the rate of the resource that does it. A baseline is a program; other programs can be
+faster.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Machine:
     def least(self, **work: float) -> tuple[float, str]:
         """Return the seconds that `work` takes at least, and the resource that takes them.
 
-        Resources can work at the same time, so the slowest one alone gives the bound.
+        Resources can work at the same time, so the bound is the time of the slowest one.
 
         Args:
             **work: Bytes or operations by the name of the resource, a field of this class.
@@ -107,7 +107,7 @@ def measure_machine(folder: Path, workers: int, quick: bool = False) -> Machine:
 def _fastest(
     work: Callable[[], object], seconds: float, before: Callable[[], object] = lambda: None
 ) -> float:
-    """Seconds of the fastest call within `seconds`; at least three calls, without the first."""
+    """Return the seconds of the fastest call within `seconds`, of at least three, without the first."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
@@ -119,7 +119,7 @@ def _fastest(
 
 
 def _copy_rate(pool: ThreadPoolExecutor, workers: int, size: int, passes: int, seconds: float) -> float:
-    """Bytes per second that all threads copy, each from `size` bytes into a buffer in a cache."""
+    """Return the bytes per second that all threads copy, each from `size` bytes into a buffer in a cache."""
     block = min(size, 1 << 18)
     sources = [np.ones(size // block * block, np.uint8).reshape(-1, block) for _ in range(workers)]
     targets = [np.empty(block, np.uint8) for _ in range(workers)]
@@ -134,7 +134,7 @@ def _copy_rate(pool: ThreadPoolExecutor, workers: int, size: int, passes: int, s
 
 
 def _digest_rate(pool: ThreadPoolExecutor, workers: int, seconds: float) -> float:
-    """Bytes per second that all threads digest, each from a buffer that stays in a cache."""
+    """Return the bytes per second that all threads digest, each from a buffer that stays in a cache."""
     from blake3 import blake3
 
     block = np.ones(1 << 18, np.uint8).data
@@ -151,7 +151,7 @@ def _digest_rate(pool: ThreadPoolExecutor, workers: int, seconds: float) -> floa
 def _disk_rates(
     pool: ThreadPoolExecutor, workers: int, folder: Path, size: int, seconds: float
 ) -> tuple[float, float]:
-    """Bytes per second written and read by all threads; reads are inf if the cache cannot be dropped."""
+    """Return bytes per second written and read by all threads; read is inf if the cache cannot be dropped."""
     data = np.random.default_rng(0).integers(0, 256, size, np.uint8).data
     paths = [folder / f"disk-{number}" for number in range(workers)]
     try:

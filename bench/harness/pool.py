@@ -18,8 +18,8 @@ _barrier: Any = None  # in a worker: the barrier of all workers of its pool
 class Pool:
     """Processes that run several jobs.
 
-    `setup(*arguments)` returns a job, a function of one task. It is called once in every worker, and jobs are
-    kept.
+    `setup(*arguments)` returns a job, a function of one task. It is called once in every worker; workers keep
+    their jobs.
 
     Args:
         workers: Number of processes.

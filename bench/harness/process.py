@@ -22,7 +22,7 @@ RESULT_SECONDS, MEMORY_SECONDS = 0.02, 0.2  # intervals between checks for the f
 class Watched(NamedTuple):
     """Measurements of a command that succeeded."""
 
-    began: float  # Unix time
+    started: float  # Unix time
     first: float  # seconds until `appeared` was first true, or until the end
     seconds: float
     peak_mb: float  # largest resident set of a process, sampled every MEMORY_SECONDS; NaN without /proc
@@ -40,7 +40,7 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) 
     """
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "SHARDWAVE_QUIET": "1", "PYTHONPATH": paths}
-    began, start = time.time(), time.perf_counter()
+    started, start = time.time(), time.perf_counter()
     first, peak, measured = None, 0.0, start
     with (
         tempfile.TemporaryFile("w+") as errors,
@@ -63,7 +63,7 @@ def watch(command: Sequence[str], appeared: Callable[[], bool] = lambda: False) 
         message = (errors.read().strip().splitlines() or ["no message"])[-1]
     if process.returncode:
         raise ShardwaveError(f"{' '.join(command[-6:])}: exit status {process.returncode}: {message}")
-    return Watched(began, seconds if first is None else first, seconds, peak or float("nan"))
+    return Watched(started, seconds if first is None else first, seconds, peak or float("nan"))
 
 
 def memory(stage: str, case: str, watched: Sequence[Watched], params: Params) -> Record:
@@ -81,7 +81,7 @@ def memory(stage: str, case: str, watched: Sequence[Watched], params: Params) ->
 
 
 def _runs(process: subprocess.Popen[str]) -> bool:
-    """Whether the process still runs after RESULT_SECONDS."""
+    """Return whether the process still runs after RESULT_SECONDS."""
     try:
         process.wait(RESULT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -90,7 +90,7 @@ def _runs(process: subprocess.Popen[str]) -> bool:
 
 
 def _peak_mb(pid: int) -> float:
-    """Peak resident set of a process in MB (VmHWM); 0 if it has ended or there is no /proc."""
+    """Return the peak resident set of a process in MB (VmHWM); 0 if it has ended or there is no /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -101,7 +101,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def _family(pid: int) -> Iterator[int]:
-    """Process ids of a process and of its descendants."""
+    """Yield the process ids of a process and of its descendants."""
     yield pid
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:

@@ -17,8 +17,8 @@ ROLES = ("ours", "peer", "baseline", "limit")
 LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # in other units higher is better
 
 
-class Way(TypedDict):
-    """Step that a record measures on the way of a 30 s clip from its file through a training.
+class ClipStep(TypedDict):
+    """Step of processing a 30 s clip, from its file through a training, that a record measures.
 
     Args:
         step: Name of the step.
@@ -37,7 +37,7 @@ Params = dict[str, Any]  # parameters of a case by name, in JSON
 class ReportParams(TypedDict, total=False):
     """Fields of `params` that all reports use; other fields are allowed."""
 
-    way: Way
+    clip_step: ClipStep
     parts: dict[str, float]
     whole: str
     group: str
@@ -201,7 +201,7 @@ def read(path: Path | str) -> list[RecordRow]:
             raise ShardwaveError(
                 f"{file}: record {number} is damaged: neither a median nor a reason to skip: measure again"
             )
-        if "way" in row["params"] and not (row["median"] or 0) > 0 and not row["skipped"]:
+        if "clip_step" in row["params"] and not (row["median"] or 0) > 0 and not row["skipped"]:
             raise ShardwaveError(
                 f"{file}: record {number} is damaged: its median must be above 0: measure again"
             )

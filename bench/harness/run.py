@@ -85,7 +85,7 @@ def throughput(
         stack.callback(scope.close)
         for name in (*chosen, "scale") if scale else chosen:
             say(f"{name} …")
-            began = time.perf_counter()
+            start = time.perf_counter()
             module = importlib.import_module(
                 f"shardwave.bench.{name}" if name == "scale" else f"shardwave.bench.stages.{name}"
             )
@@ -99,7 +99,7 @@ def throughput(
                 append(path, Record(name, name, "ours", "none", skipped=reason))
                 broken.append(f"{name} ({reason})")
                 say(*traceback.format_exc().splitlines())
-            say(f"{name}: {time.perf_counter() - began:.1f} s")
+            say(f"{name}: {time.perf_counter() - start:.1f} s")
     write([out], out / "report.html")
     if broken:
         raise ShardwaveError(
@@ -115,7 +115,7 @@ def throughput(
 
 
 def line(record: Record) -> str:
-    """Text of a record for the terminal."""
+    """Return a record as one line of text."""
     name = f"  {record.role:8s} {record.case}"
     if record.skipped:
         return f"{name}: skipped, {record.skipped}"

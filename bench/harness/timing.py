@@ -12,11 +12,11 @@ from typing import Any
 from shardwave.bench.harness.record import Params, Record, quartiles, with_limit
 
 SCALES = {"s": 1.0, "ms": 1e3, "s/trial": 1.0}  # per second; other units are work per second
-IDLE = 0.02  # seconds over which `settle` measures the processor time of this process
+IDLE = 0.02  # seconds over which `wait_until_idle` measures the processor time of this process
 
 
 class Seconds(float):
-    """Duration that a case has measured itself; `measure` takes it in place of the duration of the call."""
+    """Duration measured by the case itself; `measure` uses it instead of the duration of the call."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
         before: Function called before every call of `run`, not timed.
         once: Whether the case is neither warmed up nor repeated.
         skipped: Reason why the case cannot run.
-        least: Seconds that one call takes at least on this machine. A case of the role limit is not run: its
+        least: Least seconds that one call takes on this machine. A case of the role limit is not run: its
             record states this bound.
     """
 
@@ -79,7 +79,7 @@ QUICK = Plan(minimum=3, maximum=5, spread=0.10, seconds=1.0, limit=5.0)
 def measure(cases: Sequence[Case], plan: Plan) -> dict[str, list[float]]:
     """Time all cases of a group.
 
-    Rounds go through the cases forwards and backwards in turn, so that a drift of the machine's speed affects
+    The order of the cases is reversed in every second round, so that a drift of the machine's speed affects
     all cases alike.
 
     Args:
@@ -164,8 +164,8 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def settle(longest: float = 2.0) -> None:
-    """Wait until no thread of this process works.
+def wait_until_idle(longest: float = 2.0) -> None:
+    """Wait until no thread of this process uses the processor.
 
     Threads that a case leaves running slow down the next case: DALI's CPU pipeline works for half a second
     after its last batch.
@@ -185,7 +185,7 @@ def _call(case: Case) -> float:
     if case.before is not None:
         case.before()
     synchronise()
-    settle()
+    wait_until_idle()
     start = time.perf_counter()
     result = case.run()
     synchronise()

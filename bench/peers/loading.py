@@ -1,7 +1,7 @@
 """Loaders of image samples, used as their documentation shows: webdataset, ImageFolder, LitData.
 
 Every function `*_epoch` returns a function that reads one shuffled epoch. Worker processes are kept for the
-next.
+next epoch.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def litdata_write(images: np.ndarray, count: int, out: Path) -> None:
 def litdata_epoch(folder: Path, batch: int, workers: int) -> Callable[[], None]:
     """Return an epoch of `StreamingDataset(folder, shuffle=True)` in a `StreamingDataLoader`.
 
-    `batch_decode=0`, one item at a time, is what LitData's documentation advises for large samples; the
-    automatic choice decodes forty items for each.
+    LitData's documentation advises `batch_decode=0`, one item at a time, for large samples; the automatic
+    choice decodes forty items for each item that is used.
 
     Args:
         folder: Data set of `litdata_write`.

@@ -66,8 +66,8 @@ def audit_page(audit: Audit, name: str, audio: Path | None, folder: Path) -> Pag
         ]
         sections.append(("Findings", [Table(("finding", "severity", "number"), rows, (2,))]))
     for kind in kinds:
-        found = [finding for finding in audit.findings if finding.finding == kind]
-        sections.append((TITLES.get(kind, kind), _finding_blocks(audit, found, audio, folder)))
+        findings = [finding for finding in audit.findings if finding.finding == kind]
+        sections.append((TITLES.get(kind, kind), _finding_blocks(audit, findings, audio, folder)))
     sections.append(("The set", _set_blocks(audit)))
     return Page(f"Audit of {name}", _summary(audit), sections)
 
@@ -91,25 +91,27 @@ def _summary(audit: Audit) -> list[str]:
     return lines
 
 
-def _finding_blocks(audit: Audit, found: Sequence[Finding], audio: Path | None, folder: Path) -> list[Block]:
-    blocks: list[Block] = [Text(found[0].suggestion[:1].upper() + found[0].suggestion[1:] + ".")]
-    if len({finding.suggestion for finding in found}) > 1:
+def _finding_blocks(
+    audit: Audit, findings: Sequence[Finding], audio: Path | None, folder: Path
+) -> list[Block]:
+    blocks: list[Block] = [Text(findings[0].suggestion[:1].upper() + findings[0].suggestion[1:] + ".")]
+    if len({finding.suggestion for finding in findings}) > 1:
         blocks = []
-    pictured = [finding for finding in found[:SHOWN] if finding.clips]
+    pictured = [finding for finding in findings[:SHOWN] if finding.clips]
     if pictured and audit.audited.shards.config is not None and "npy" in audit.audited.shards.fields:
         for finding in pictured:
             pictures = [_picture(audit, row, audio, folder) for row in finding.clips]
             blocks.append(Gallery(f"{finding.path}: {finding.evidence}", pictures))
         blocks = [*(b for b in blocks if not isinstance(b, Gallery)), *_joined(blocks)]
-    rows = [(finding.path, finding.evidence, finding.suggestion) for finding in found[:LISTED]]
+    rows = [(finding.path, finding.evidence, finding.suggestion) for finding in findings[:LISTED]]
     table = Table(("clip", "evidence", "suggestion"), rows)
-    more = f" (the first {LISTED} of {len(found)}; audit.csv has all)" if len(found) > LISTED else ""
+    more = f" (the first {LISTED} of {len(findings)}; audit.csv has all)" if len(findings) > LISTED else ""
     blocks.append(Details(f"List of {len(rows)}{more}", [table]) if pictured else table)
     return blocks
 
 
 def _joined(blocks: Sequence[Block]) -> list[Block]:
-    """Join galleries of one picture into one gallery, so that they stand side by side."""
+    """Join galleries of one picture into one gallery, which shows the pictures side by side."""
     galleries = [block for block in blocks if isinstance(block, Gallery)]
     if any(len(gallery.pictures) > 1 for gallery in galleries):
         return list(galleries)

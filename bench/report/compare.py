@@ -98,9 +98,9 @@ def change(old: MeasuredRow, new: MeasuredRow) -> Change:
     ratio = old["median"] / new["median"] if lower else new["median"] / old["median"]
     apart = old["q3"] < new["q1"] or new["q3"] < old["q1"]
     least = SMALL if min(old["n"], new["n"]) >= FEW else UNSURE
-    moved = apart and max(ratio, 1 / ratio) > 1 + least
+    is_different = apart and max(ratio, 1 / ratio) > 1 + least
     verdict: Literal["faster", "slower", "same"] = (
-        "same" if not moved else "faster" if ratio > 1 else "slower"
+        "same" if not is_different else "faster" if ratio > 1 else "slower"
     )
     return {
         "before": old["median"],
@@ -121,7 +121,7 @@ def _measured(path: Path | str) -> Measured:
 
 
 def _notes(old: Measured, new: Measured, changes: Sequence[CaseChange]) -> list[str]:
-    """Reasons to doubt the comparison."""
+    """Return reasons to doubt the comparison."""
     notes = []
     first, second = next(iter(old.values()))["environment"], next(iter(new.values()))["environment"]
     different = [key for key in ("cpu", "cores", "gpu") if first.get(key) != second.get(key)]

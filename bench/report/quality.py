@@ -97,7 +97,7 @@ def _figures(row: MeasuredRow) -> tuple[str, ...]:
 
 
 def _shown(ranked: Sequence[MeasuredRow]) -> list[MeasuredRow]:
-    """The best of each backend, the baselines, then the best of the others, up to SHOWN."""
+    """Return the best of each backend, the baselines, then the best of the others, up to SHOWN."""
     chosen = []
     for backend in ("optuna/", "ray objects/"):
         chosen += [row for row in ranked if _name(row).startswith(backend)][:1]

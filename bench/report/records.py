@@ -40,7 +40,7 @@ TITLES = {
     "scale": "Cost as work grows",
     "search-quality": "Search quality on recorded curves",
 }
-DRAWN = ("way", "parts", "whole", "group", "points")  # parameters that are not listed in the table
+DRAWN = ("clip_step", "parts", "whole", "group", "points")  # parameters that are not listed in the table
 
 
 def summary(rows: Sequence[RecordRow]) -> list[str]:
@@ -51,16 +51,16 @@ def summary(rows: Sequence[RecordRow]) -> list[str]:
     """
     measured = record.measured(rows)
     sentences = []
-    way = _way(measured)
-    if way:
-        total = sum(seconds for _, _, seconds in way)
-        name, row, seconds = max(way, key=lambda part: part[2])
+    steps = _clip_steps(measured)
+    if steps:
+        total = sum(seconds for _, _, seconds in steps)
+        name, row, seconds = max(steps, key=lambda part: part[2])
         limit = (
             "" if row["of_limit"] is None else f", at {number(row['of_limit'])} of its limit on this machine"
         )
         epochs = (
             f" through {EPOCHS} epochs"
-            if any(part[1]["params"]["way"]["when"] == "epoch" for part in way)
+            if any(part[1]["params"]["clip_step"]["when"] == "epoch" for part in steps)
             else ""
         )
         sentences.append(
@@ -70,7 +70,7 @@ def summary(rows: Sequence[RecordRow]) -> list[str]:
     ours = [
         row
         for row in measured
-        if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("way")
+        if row["role"] == "ours" and row["of_limit"] is not None and row["params"].get("clip_step")
     ]
     if ours:
         worst = min(ours, key=lambda row: row["of_limit"] or 0.0)
@@ -122,21 +122,24 @@ def environment(environments: Sequence[Environment]) -> Table:
     return Table(("", ""), rows)
 
 
-def _way(measured: Sequence[MeasuredRow]) -> list[tuple[str, MeasuredRow, float]]:
-    """Step, record and seconds per clip of records with a `way`; steps of an epoch count EPOCHS times."""
-    ways = [(row["params"]["way"], row) for row in measured if row["params"].get("way")]
+def _clip_steps(measured: Sequence[MeasuredRow]) -> list[tuple[str, MeasuredRow, float]]:
+    """Return step, record and seconds per clip of records with `clip_step`; an epoch counts EPOCHS times."""
+    entries = [(row["params"]["clip_step"], row) for row in measured if row["params"].get("clip_step")]
     return [
-        (way["step"], row, way["work"] / row["median"] * (EPOCHS if way["when"] == "epoch" else 1))
-        for way, row in ways
+        (entry["step"], row, entry["work"] / row["median"] * (EPOCHS if entry["when"] == "epoch" else 1))
+        for entry, row in entries
     ]
 
 
 def _time(measured: Sequence[MeasuredRow]) -> list[Block]:
     blocks: list[Block] = []
-    way = _way(measured)
-    if way:
+    steps = _clip_steps(measured)
+    if steps:
         epochs = {"epoch": f", {EPOCHS} epochs", "once": ""}
-        parts = [(name + epochs[row["params"]["way"]["when"]], 1000 * seconds) for name, row, seconds in way]
+        parts = [
+            (name + epochs[row["params"]["clip_step"]["when"]], 1000 * seconds)
+            for name, row, seconds in steps
+        ]
         blocks.append(waterfall("A 30 s clip with eleven images, from file through training", "ms", parts))
     for row in measured:
         if row["params"].get("parts"):
@@ -150,7 +153,7 @@ def _measured(rows: Sequence[MeasuredRow]) -> list[Block]:
 
 
 def _bars(rows: Sequence[MeasuredRow]) -> list[Block]:
-    """Charts of bars, one for each group and unit."""
+    """Return charts of bars, one for each group and unit."""
     groups: dict[tuple[str, str], list[Bar]] = {}
     for row in rows:
         group = row["params"].get("group", "")
@@ -168,7 +171,7 @@ def _bars(rows: Sequence[MeasuredRow]) -> list[Block]:
 
 
 def _note(row: MeasuredRow) -> str:
-    """Note of a bar."""
+    """Return the note of a bar."""
     parts = [number(row["median"])]
     if row["params"].get("sample_bytes"):
         parts.append(f"{number(row['median'] * row['params']['sample_bytes'] / 1e9)} GB/s")

@@ -83,7 +83,7 @@ def _markdown(block: Block) -> str:
             title, text = f"{block.title} ({block.unit})", table(("", "", "", ""), bars)
         case Lines():
             lines = [
-                (line.name, ", ".join(f"{number(x)}: {number(y)}" for x, y in _some(line.points)))
+                (line.name, ", ".join(f"{number(x)}: {number(y)}" for x, y in _thinned(line.points)))
                 for line in block.lines
             ]
             title, text = (
@@ -102,7 +102,7 @@ def _markdown(block: Block) -> str:
     return f"**{title}**\n\n{text}" if title else text
 
 
-def _some(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most POINTS points of a curve, and the last one."""
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most POINTS points of a curve, and the last one."""
     chosen = list(points[:: max(1, -(-len(points) // POINTS))])
     return chosen if chosen[-1:] == list(points[-1:]) else [*chosen, points[-1]]

@@ -137,12 +137,12 @@ def _history(result: Result) -> list[Block]:
             mark=best,
         ),
     ]
-    kept = (
+    note = (
         [Text(f"The dashed vertical line marks epoch {best}, whose weights were saved.")]
         if history and best
         else []
     )
-    return [*(chart for chart in charts if chart.lines), *kept]
+    return [*(chart for chart in charts if chart.lines), *note]
 
 
 def _confusion(result: Result) -> list[Block]:
@@ -193,7 +193,7 @@ def _folds(folds: Any) -> Table:
 
 
 def _seconds(result: Result) -> list[Block]:
-    """Seconds of a training, or of a search per job: steps, validation, waiting, and the rest."""
+    """Return a chart of the seconds of a training, or of a search per job, by part."""
     seconds, search = result.get("seconds") or {}, result["command"] == "search"
     total, jobs = seconds.get("total"), (result.get("jobs") or 1) if search else 1
     if not total:
@@ -279,7 +279,7 @@ def _compared(searches: dict[str, Path]) -> list[Block]:
 
 
 def _best_values(steps: Mapping[str, Sequence[Sequence[Any]]]) -> list[Block]:
-    """Charts of the best value over time and over epochs; steps are (seconds, epochs, value)."""
+    """Return charts of the best value over time and over epochs; steps are (seconds, epochs, value)."""
     return [
         Lines(
             f"Best value over {title}", x, "best validation value so far",

@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 350, 8, 196  # edges of the plot
 FEW = 12  # curves with at most this many points get markers
 
 
-Places = list[tuple[float, float]]  # x from the left and y from the top, in pixels
+Positions = list[tuple[float, float]]  # x from the left and y from the top, in pixels
 Ticks = list[tuple[float, str]]  # position and label
 
 
@@ -23,9 +23,9 @@ class Curve(TypedDict):
 
     style: str  # classes
     name: str
-    points: Places
-    band: Places  # corners of a polygon
-    dots: Places
+    points: Positions
+    band: Positions  # corners of a polygon
+    dots: Positions
 
 
 class Plot(TypedDict):
@@ -58,8 +58,8 @@ def plot(lines: Lines) -> Plot | None:
         return None
     across, up = _Axis(xs, LEFT, RIGHT, lines.log), _Axis(ys, BOTTOM, TOP, lines.log)
 
-    def places(points: Iterable[tuple[float, float]]) -> Places:
-        return [(across.place(x), up.place(y)) for x, y in points]
+    def positions(points: Iterable[tuple[float, float]]) -> Positions:
+        return [(across.position(x), up.position(y)) for x, y in points]
 
     curves: list[Curve] = []
     for i, line in enumerate(lines.lines):
@@ -72,14 +72,14 @@ def plot(lines: Lines) -> Plot | None:
         band = [(x, high) for x, _, high in line.band] + [(x, low) for x, low, _ in reversed(line.band)]
         curves.append({
             "style": f"c{i % COLOURS}{' dash' if line.dashed else ''}", "name": line.name,
-            "points": places(corners),
-            "band": places(band), "dots": places(points) if len(points) <= FEW else [],
+            "points": positions(corners),
+            "band": positions(band), "dots": positions(points) if len(points) <= FEW else [],
         })  # fmt: skip
     return {
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM,
         "curves": curves,
         "columns": across.ticks(), "rows": up.ticks(),
-        "mark": None if lines.mark is None else across.place(lines.mark),
+        "mark": None if lines.mark is None else across.position(lines.mark),
     }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], start: float, stop: float, log: bool) -> None:
         self.log, self.start, self.stop = log, start, stop
-        self.whole = all(float(value).is_integer() for value in values)  # ticks are whole numbers too
+        self.is_integer = all(float(value).is_integer() for value in values)  # ticks are whole numbers too
         low, high = min(values), max(values)
         if log:
             low, high = math.log10(low), math.log10(high)
@@ -99,7 +99,7 @@ class _Axis:
         if not log and low >= 0:
             self.low = max(self.low, 0.0)
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Return the position of a value."""
         value = math.log10(max(value, 1e-300)) if self.log else value
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
@@ -117,13 +117,13 @@ class _Axis:
         else:
             step = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
             step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 5)
-            step = max(step, 1.0) if self.whole else step
+            step = max(step, 1.0) if self.is_integer else step
             values = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [(self.place(value), _short(value)) for value in values]
+        return [(self.position(value), _short(value)) for value in values]
 
 
 def _short(value: float) -> str:
-    """Label of a tick."""
+    """Return the label of a tick."""
     for limit, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= limit:
             return f"{value / unit:g}{suffix}"

@@ -157,11 +157,11 @@ def main(run: Path, out: Path) -> None:
     if out.exists():
         raise UsageError(f"{out} exists: name a new file")
     table = read(run)
-    contents, kept = (
+    contents, fields = (
         result.read(run),
         ("model", "fingerprint", "selected_by", "folds", "seed", "space", "environment"),
     )
-    write(out, {name: contents.get(name) for name in kept}, table.rows)
+    write(out, {name: contents.get(name) for name in fields}, table.rows)
     print(f"{out}: {len(table.rows)} configurations of {table.epochs} epochs, the best {table.best}")
 
 

@@ -47,7 +47,7 @@ class Step(NamedTuple):
 def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: int) -> list[Step]:
     """Replay a search on a table.
 
-    The driver learns the value of an epoch when the simulated clock reaches its end, as in a real search.
+    The value of an epoch is reported to the driver when the simulated clock reaches its end, as in a search.
 
     Args:
         table: Learning curves.
@@ -62,18 +62,18 @@ def replay_one(table: Table, driver: Driver, workers: int, epochs: int, budget: 
     trials: dict[int, Trial] = {}
     running: list[tuple[float, int, int]] = []  # (end of the current epoch, order, trial)
     steps: list[Step] = []
-    clock, order, best, idle, begun = 0.0, 0, -math.inf, workers, 0
+    clock, order, best, idle, epochs_started = 0.0, 0, -math.inf, workers, 0
 
     def begin(number: int) -> None:
-        nonlocal order, begun
-        if begun >= budget:
+        nonlocal order, epochs_started
+        if epochs_started >= budget:
             return
-        begun += 1
+        epochs_started += 1
         order += 1
         heapq.heappush(running, (clock + table.lookup(trials[number].params)["seconds"], order, number))
 
     while True:
-        while idle and begun < budget and (assignment := driver.ask()) is not None:
+        while idle and epochs_started < budget and (assignment := driver.ask()) is not None:
             if assignment.trial not in trials:
                 trials[assignment.trial] = Trial(assignment.trial, assignment.params)
             trials[assignment.trial].state = "RUNNING"

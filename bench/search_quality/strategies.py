@@ -29,10 +29,10 @@ class Driver(Protocol):
         """Return the next trial, or None if there is none now."""
 
     def report(self, trial: Trial) -> bool:
-        """Take the last value of a trial; return whether to stop the trial."""
+        """Process the last value of a trial, and return whether to stop the trial."""
 
     def end(self, trial: Trial) -> None:
-        """Take the state of a trial that has ended."""
+        """Process the end of a trial."""
 
 
 def names() -> list[str]:
@@ -74,7 +74,7 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
 
 
 class LoggedPoints(PointsDriver):
-    """Driver of our random backend that keeps the log of trials, which the median rule reads."""
+    """Driver of our random backend that also writes the log of trials, which the median rule reads."""
 
     def report(self, trial: Trial) -> bool:
         """Log the trial, and return whether to stop it."""
@@ -153,7 +153,7 @@ class RayTrial:
 
 
 class BestOfFirstEpoch:
-    """Baseline: half of the epochs on first epochs of random points, the other half on the best points."""
+    """Baseline: spends half of the epochs on first epochs of random points, the rest on the best points."""
 
     def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
         total = budget.trials  # the replay sets as many trials as epochs

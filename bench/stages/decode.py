@@ -92,7 +92,7 @@ def _librosa(paths: Sequence[Path]) -> None:
 
 
 def _bare(paths: Sequence[Path], uncoded: bool) -> Callable[[], None]:
-    """Return the baseline: read bytes or run libsndfile into one buffer, then soxr HQ if the rate differs."""
+    """Return the baseline: read bytes, or decode by libsndfile and resample by soxr if rates differ."""
     buffer = np.empty((int(48_000 * SECONDS) + 48_000, 2), np.float32)
     known = {path: soundfile.read(path, dtype="float32", always_2d=True) for path in paths}
     mono = {path: np.ascontiguousarray(samples[:, 0]) for path, (samples, _) in known.items()}

@@ -70,17 +70,17 @@ def run(scope: Scope) -> Iterator[Record]:
 
 def _case(
     params: Params,
-    what: str,
+    name: str,
     role: str,
     run: Callable[[], object],
     before: Callable[[], object] | None = None,
     rate: float | None = None,
     **more: Any,
 ) -> Case:
-    """Case that reads all samples of `params`; `rate` is the bytes per second of its limit."""
+    """Return a case that reads all samples of `params`; `rate` is the bytes per second of its limit."""
     params = {**params, **more}
     least = None if rate is None else params["samples"] * params["sample_bytes"] / rate
-    return Case(f"{params['group']}: {what}", role, run, params["samples"], params, before, least=least)
+    return Case(f"{params['group']}: {name}", role, run, params["samples"], params, before, least=least)
 
 
 def _limit(scope: Scope, params: Params, resource: str) -> Case:
@@ -92,14 +92,14 @@ def _limit(scope: Scope, params: Params, resource: str) -> Case:
 def _warm(
     scope: Scope, folder: Path, images: np.ndarray, tars: Sequence[Path], sizes: Params
 ) -> Iterator[Record]:
-    """Records of reads from the page cache: ours, peers, and a copy."""
+    """Measure reads from the page cache: ours, peers, and a copy."""
     count, size = sizes["samples"], sizes["sample_bytes"]
     _png_folder(folder / "png", images, scope.pick(64, count))
     slow = "not in the quick run: writing its chunks takes too long"
     absent = slow if scope.quick else missing("litdata", "bench")
     if absent is None:
         peers.litdata_write(images, count, folder / "litdata")
-    mapped, places = _members(tars)
+    mapped, offsets = _members(tars)
     order = np.random.default_rng(0).permutation(count)
     large, rate = count > SMALL, scope.machine.memory
     for batch in (32,) if scope.quick else (32, 256):
@@ -109,12 +109,12 @@ def _warm(
             "batch_size": batch,
             "cache": "warm",
         }
-        way: Params = (
+        clip_step: Params = (
             {}
             if large or batch != 32
-            else {"way": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
+            else {"clip_step": {"step": "Loading batches", "work": SLICES, "when": "epoch"}}
         )
-        copy = functools.partial(limits.gather(mapped, places, size, batch), order)
+        copy = functools.partial(limits.gather(mapped, offsets, size, batch), order)
         cases = [
             _case(params, "memcpy gather", "baseline", copy, rate=rate),
             _case(
@@ -124,7 +124,7 @@ def _warm(
                 _ours(folder / "set", batch, 1),
                 rate=rate,
                 threads=1,
-                **way,
+                **clip_step,
             ),
             _limit(scope, params, "memory"),
         ]
@@ -150,21 +150,21 @@ def _peers(
     litdata: bool,
     rate: float,
 ) -> list[Case]:
-    """Cases of stock loaders with `workers` processes or none; slow ones read a part of a large set."""
+    """Return cases of stock loaders, with `workers` processes or none; slow ones read fewer samples."""
     batch, count = params["batch_size"], params["samples"]
-    how = f"{workers} workers" if workers else "one process"
+    processes = f"{workers} workers" if workers else "one process"
     params, few = {**params, "workers": workers}, min(count, png_files)
     part = tars[: -(-len(tars) * min(count, SMALL) // count)]
     streamed = sum(len(index.read(tar.with_suffix(INDEX))) for tar in part)
     stock = peers.webdataset_epoch([str(tar) for tar in part], batch, workers)
     png = peers.image_folder_epoch(folder / "png", batch, workers, few)
     cases = [
-        _case(params, f"webdataset, {how}", "peer", stock, rate=rate, samples=streamed),
-        _case(params, f"PNG folder, ImageFolder, {how}", "peer", png, samples=few),
+        _case(params, f"webdataset, {processes}", "peer", stock, rate=rate, samples=streamed),
+        _case(params, f"PNG folder, ImageFolder, {processes}", "peer", png, samples=few),
     ]
     if litdata:
         epoch = peers.litdata_epoch(folder / "litdata", batch, workers)
-        cases.append(_case(params, f"LitData, {how}", "peer", epoch, rate=rate))
+        cases.append(_case(params, f"LitData, {processes}", "peer", epoch, rate=rate))
     return cases
 
 
@@ -185,11 +185,11 @@ def _ours(path: Path, batch: int, threads: int) -> Callable[[], None]:
 
 
 def _cold(scope: Scope, tars: Sequence[Path], sizes: Params) -> Iterator[Record]:
-    """Records of reads with files dropped from the page cache before; opening is included."""
+    """Measure reads after the files were dropped from the page cache; opening is included."""
     group = f"{sizes['samples']:,} samples, batches of 32, cold"
     params = {**sizes, "group": group, "batch_size": 32, "cache": "dropped"}
     if not limits.drop_from_cache(tars):
-        reason = "this system has no way to drop files from the page cache"
+        reason = "this system cannot drop files from the page cache"
         yield Record(STAGE, f"{group}: ours", "ours", UNIT, skipped=reason)
         return
 
@@ -210,7 +210,7 @@ def _cold(scope: Scope, tars: Sequence[Path], sizes: Params) -> Iterator[Record]
 
 
 def _streaming(scope: Scope, tars: Sequence[Path], sizes: Params) -> Iterator[Record]:
-    """Records of reads from a local HTTP server: ours, webdataset, and the bytes alone."""
+    """Measure reads from a local HTTP server: ours, webdataset, and the bytes alone."""
     from torch.utils.data import DataLoader
 
     group = f"{sizes['samples']:,} samples, batches of 32, HTTP"
@@ -274,7 +274,7 @@ def _fetch(urls: Sequence[str]) -> None:
 
 
 def _opening(scope: Scope) -> Iterator[Record]:
-    """Records of opening a set of many small samples, with the classes and offsets of all samples."""
+    """Measure the opening of a set of many small samples, with the classes and offsets of all samples."""
     from shardwave.shards.read.open_set import open_set
 
     count = scope.pick(10_000, 100_000)
@@ -288,7 +288,7 @@ def _opening(scope: Scope) -> Iterator[Record]:
 
 
 def _collate(samples: list[Sample]) -> tuple[Any, Any]:
-    """Batch of streamed samples: uint8 [batch, 512, 512] and int64 [batch]."""
+    """Join streamed samples into a batch: uint8 [batch, 512, 512] and int64 [batch]."""
     import torch
 
     return torch.from_numpy(np.stack([np.asarray(sample["npy"]) for sample in samples])), torch.tensor(
@@ -297,15 +297,15 @@ def _collate(samples: list[Sample]) -> tuple[Any, Any]:
 
 
 def _members(tars: Sequence[Path]) -> tuple[list[Any], list[tuple[int, int]]]:
-    """Mapped tars, and (tar, first byte) of every image in them, as `tarfile` reads them."""
-    mapped, places = [], []
+    """Return the mapped tars, and (tar, first byte) of every image in them, found by `tarfile`."""
+    mapped, offsets = [], []
     for number, tar in enumerate(tars):
         mapped.append(np.memmap(tar, np.uint8, "r"))
         with tarfile.open(tar) as archive:
-            places += [
+            offsets += [
                 (number, member.offset_data + 128) for member in archive if member.name.endswith(".npy")
             ]
-    return mapped, places
+    return mapped, offsets
 
 
 def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
@@ -324,7 +324,7 @@ def _png_folder(folder: Path, images: np.ndarray, count: int) -> None:
 
 
 def _spectrograms(scope: Scope, clips: int) -> np.ndarray:
-    """Images of clips and of their ten slices, uint8 [clips x 11, 512, 512]."""
+    """Compute the images of clips and of their ten slices, uint8 [clips x 11, 512, 512]."""
     config = SpectrogramConfig()
     engine = make_engine("numba", "cpu", config)
     outputs = [engine([decode(path, config.sample_rate).samples]) for path in scope.audio[:clips]]

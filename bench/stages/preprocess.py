@@ -50,7 +50,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _engines(scope: Scope, device: str) -> Iterator[Case]:
-    """Cases of all engines of a device; slow engines get fewer clips."""
+    """Yield cases of all engines of a device; slow engines get fewer clips."""
     for engine in ("numba", "torch", "dali"):
         if engine in CPU_ONLY and device == "cuda":
             continue
@@ -74,7 +74,7 @@ def _engines(scope: Scope, device: str) -> Iterator[Case]:
 def engine_setup(
     engine: str, device: str, config: SpectrogramConfig
 ) -> Callable[[Sequence[str | Path]], int]:
-    """Limit torch to one thread, and return the function of `streaming`, see there.
+    """Limit torch to one thread, and return the function that `streaming` returns.
 
     Args:
         engine: Name of the engine.
@@ -109,7 +109,7 @@ def streaming(engine: str, device: str, config: SpectrogramConfig) -> Callable[[
 
 
 def _least(scope: Scope, paths: Sequence[Path]) -> float:
-    """Seconds that images of `paths` take at least on the CPU: the FFTs, or one copy of the files' bytes."""
+    """Return the least seconds for images of `paths` on the CPU: FFTs, or one copy of the files' bytes."""
     operations = len(paths) * limits.stft_operations(SECONDS, RATE)
     return scope.machine.least(flops=operations, cache=sum(path.stat().st_size for path in paths))[0]
 
@@ -184,7 +184,11 @@ def engine_case(
     chunk = 10 if engine == "dali" else 2
     case = pooled_case(scope, name, "ours", paths, chunk, engine_setup, engine, "cpu", config)
     if name == HEADLINE:
-        case.params["way"] = {"step": "Decoding and computing the images", "work": SECONDS, "when": "once"}
+        case.params["clip_step"] = {
+            "step": "Decoding and computing the images",
+            "work": SECONDS,
+            "when": "once",
+        }
     return case
 
 
@@ -219,7 +223,7 @@ def parameters(scope: Scope, clips: int) -> Params:
 
 
 def _peers(scope: Scope) -> list[Case]:
-    """Cases of the peers on all cores; slow peers get fewer clips."""
+    """Return cases of the peers on all cores; slow peers get fewer clips."""
     from shardwave.bench.peers import spectrogram
 
     clips, cases = scope.audio, _librosa_figures(scope)
@@ -242,7 +246,7 @@ def _peers(scope: Scope) -> list[Case]:
 
 
 def _librosa_figures(scope: Scope, group: str = "", beside: str = "") -> list[Case]:
-    """Case of librosa with matplotlib, if installed; `group` and `beside` as for `fft_baseline`."""
+    """Return the case of librosa with matplotlib, if installed; arguments as for `fft_baseline`."""
     from shardwave.bench.peers import spectrogram
 
     if missing("librosa", "bench"):
@@ -255,14 +259,14 @@ def _librosa_figures(scope: Scope, group: str = "", beside: str = "") -> list[Ca
 
 
 def _builds(scope: Scope) -> Iterator[Record]:
-    """Records of whole builds in fresh processes: rate, rate without start-up, first shard and memory."""
+    """Measure whole builds in fresh processes: rate, rate without start-up, first shard and memory."""
     count = scope.pick(20, 1000)
     folder = scope.subfolder("build")
     clips = repeat_clips(scope.audio, folder / "audio", count)
     few = repeat_clips(scope.audio, folder / "few", max(CLASSES, scope.workers))
     params = {**parameters(scope, count), "group": BUILDS, "different_clips": len(scope.audio)}
     variants = [""] if scope.quick else ["", " + features", *[", cuda"] * scope.cuda]
-    seen: dict[str, list[process.Watched]] = {options: [] for options in variants}
+    runs: dict[str, list[process.Watched]] = {options: [] for options in variants}
     out = folder / "set"
     clear = functools.partial(shutil.rmtree, out, ignore_errors=True)  # takes seconds, not timed
 
@@ -284,19 +288,19 @@ def _builds(scope: Scope) -> Iterator[Record]:
             scope.machine.least(**({} if "cuda" in options else operations), **bytes_)[0],
         )
         return Case(
-            name, "ours", lambda: seen[options].append(build(options)), work, params, clear, least=least
+            name, "ours", lambda: runs[options].append(build(options)), work, params, clear, least=least
         )
 
-    starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in seen}
+    starts = {options: min(build(options, few).seconds for _ in range(scope.pick(1, 3))) for options in runs}
     times = scope.pick(1, 5)
-    cases = [case(options) for options in seen]
+    cases = [case(options) for options in runs]
     beside = [*fft_baseline(scope, BUILDS, BESIDE), *_librosa_figures(scope, BUILDS, BESIDE)]
     limit = scope.pick(8, 240)
     bound = scope.machine.limit_case("build: ", count * SECONDS, params, **operations, **bytes_)
     records = timed(
         STAGE, UNIT, [*beside, *cases, bound], scope.plan, warmup=0, minimum=times, maximum=times, limit=limit
     )
-    for options, builds in seen.items():
+    for options, builds in runs.items():
         name = f"shard command, once started: full + 10 slices{options}"
         start = starts[options]
         details = {**params, "start": start, "start_clips": len(few)}
@@ -315,10 +319,10 @@ def _builds(scope: Scope) -> Iterator[Record]:
                 )
             )
     yield from records
-    for options, builds in seen.items():
+    for options, builds in runs.items():
         firsts = [watched.first for watched in builds]
         yield Record(
             STAGE, f"start to first shard{options}", "ours", "s", firsts, {**params, "group": "Start"}
         )
-    every = [watched for builds in seen.values() for watched in builds]
-    yield process.memory(STAGE, "largest process of a build", every, {**params, "group": "Memory"})
+    all_builds = [watched for builds in runs.values() for watched in builds]
+    yield process.memory(STAGE, "largest process of a build", all_builds, {**params, "group": "Memory"})

@@ -46,19 +46,19 @@ def run(scope: Scope) -> Iterator[Record]:
     folder = scope.subfolder("searches")
     arrays = _arrays(path, fold, folder / "features.npz")
     slow_ray = "not in the quick run: starting Ray takes too long" if scope.quick else missing("ray", "ray")
-    seen: dict[str, list[WatchedSearch]] = {}
+    searches: dict[str, list[WatchedSearch]] = {}
 
     def case(
         name: str, command: Sequence[str], at_once: int, count: int = trials, *, slow: bool = False
     ) -> Case:
         def search() -> Seconds:
             out = Path(tempfile.mkdtemp(dir=folder))
-            seen[name].append(
-                watch(command, out, trials=count, epochs=epochs, jobs=at_once, seed=len(seen[name]))
+            searches[name].append(
+                watch(command, out, trials=count, epochs=epochs, jobs=at_once, seed=len(searches[name]))
             )
-            return Seconds(seen[name][-1].seconds)
+            return Seconds(searches[name][-1].seconds)
 
-        seen[name] = []
+        searches[name] = []
         role, absent = (
             ("peer" if name.startswith("stock") else "ours"),
             slow_ray if "ray" in command else None,
@@ -90,44 +90,47 @@ def run(scope: Scope) -> Iterator[Record]:
         if each.skipped:
             yield Record(STAGE, each.name, each.role, "s/trial", skipped=each.skipped)
         else:
-            yield from _records(each, seen[each.name])
+            yield from _records(each, searches[each.name])
 
 
-def _records(case: Case, seen: list[WatchedSearch]) -> Iterator[Record]:
-    """Records of the searches of one case."""
-    middle = sorted(seen, key=lambda one: one.seconds)[len(seen) // 2]
+def _records(case: Case, searches: list[WatchedSearch]) -> Iterator[Record]:
+    """Yield the records of the searches of one case."""
+    middle = sorted(searches, key=lambda each: each.seconds)[len(searches) // 2]
     parts = {
         "training steps and validation": middle.busy,
         "overhead: processes, imports, data, scheduling": middle.seconds - middle.busy,
     }
     trials = case.params["trials"]
-    params = {**case.params, "epochs_run": [len(one.values) for one in seen]}
+    params = {**case.params, "epochs_run": [len(each.values) for each in searches]}
 
     def record(name: str, unit: str, values: list[float], group: str, **more: Any) -> Record:
         return Record(
             STAGE, f"{case.name}{name}", case.role, unit, values, {**params, "group": group, **more}
         )
 
-    seconds = [one.seconds / trials for one in seen]
+    seconds = [each.seconds / trials for each in searches]
     yield record(
         "", "s/trial", seconds, "Seconds per trial, start-up included", parts=parts, whole="A search"
     )
     yield record(
-        ": overhead", "s/trial", [(one.seconds - one.busy) / trials for one in seen], "Overhead per trial"
+        ": overhead",
+        "s/trial",
+        [(each.seconds - each.busy) / trials for each in searches],
+        "Overhead per trial",
     )
-    best = [max(value for _, value in one.values) for one in seen]
-    rates = [60 * trials / (one.seconds - min(second for second, _ in one.values)) for one in seen]
+    best = [max(value for _, value in each.values) for each in searches]
+    rates = [60 * trials / (each.seconds - min(second for second, _ in each.values)) for each in searches]
     yield record(": trials a minute", "trials/min", rates, "Trials a minute from the first value to the last")
     to_best = [
-        min(second for second, value in one.values if value == top)
-        for one, top in zip(seen, best, strict=True)
+        min(second for second, value in each.values if value == top)
+        for each, top in zip(searches, best, strict=True)
     ]
     yield record(": to its best value", "s", to_best, "Seconds to the best value", best=best)
     if case.role == "ours":
         yield record(
             ": whole command",
             "s",
-            [one.process for one in seen],
+            [each.process for each in searches],
             "From the command line to result.json and figures",
         )
 
@@ -184,7 +187,7 @@ def watch(command: Sequence[str], out: Path, **numbers: int) -> WatchedSearch:
     ]
     busy = sum(row["spent"].get(kind, 0.0) for row in rows for kind in ("step", "validation"))
     return WatchedSearch(
-        [(time - watched.began, value) for time, value in points], busy / numbers["jobs"], watched.seconds
+        [(time - watched.started, value) for time, value in points], busy / numbers["jobs"], watched.seconds
     )
 
 

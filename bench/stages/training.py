@@ -131,7 +131,7 @@ def peaks(device: str, per_sample: float, quick: bool) -> list[Case]:
 
 
 def least_seconds(scope: Scope, device: str, config: TrainConfig, operations: float) -> float | None:
-    """Return the seconds that `operations` take at least, or None without a known peak.
+    """Return the least seconds that `operations` take, or None if no peak is known.
 
     The peak is measured on the CPU in float32.
 
@@ -157,7 +157,7 @@ def limit_cases(
     params: Params,
     operations: float,
 ) -> list[Case]:
-    """Return the case of the limit in a list; an empty one without a known peak, see `least_seconds`.
+    """Return a list with the case of the limit; empty if no peak is known (see `least_seconds`).
 
     Args:
         scope: Scope of the run.
@@ -173,7 +173,7 @@ def limit_cases(
 
 
 def _flops_per_sample(data: TrainingData, config: TrainConfig, batch: Batch) -> float:
-    """Floating-point operations of a step per sample: matrix products and convolutions, both directions."""
+    """Count the operations of a step per sample: products and convolutions, forward and backward."""
     learner = data.learner(config, 1).to(data.device)
     with FlopCounterMode(display=False) as counter:
         learner.training_step(data.to_device(batch)).backward()
@@ -198,20 +198,20 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
     flops = _flops_per_sample(data, config, one)
     operations = flops * count * batch_size
     least = least_seconds(scope, data.device.type, config, operations)
-    way = (
-        {"way": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}}
+    clip_step = (
+        {"clip_step": {"step": "Training steps of the CNN", "work": 10, "when": "epoch"}}
         if name == HEADLINE
         else {}
     )
 
-    def case(what: str, batches: Callable[[], Iterable[Batch]], **more: Any) -> Case:
+    def case(source: str, batches: Callable[[], Iterable[Batch]], **more: Any) -> Case:
         run = steps(data, config, batches)
-        return Case(f"{name}: {what}", "ours", run, count * batch_size, {**params, **more}, least=least)
+        return Case(f"{name}: {source}", "ours", run, count * batch_size, {**params, **more}, least=least)
 
     cases = [
         case("from shards", lambda: itertools.islice(from_shards, count)),
         case("from a resident copy", lambda: itertools.islice(from_copy, count)),
-        case("one synthetic batch", lambda: itertools.repeat(one, count), **way),
+        case("one synthetic batch", lambda: itertools.repeat(one, count), **clip_step),
     ]
     for peak in peaks(data.device.type, flops, scope.quick):
         cases.append(
@@ -238,7 +238,7 @@ def _model(scope: Scope, path: Path, config: TrainConfig, name: str) -> Iterator
 
 
 def _steps(scope: Scope, name: str) -> int:
-    """Steps of a repeat, which take half a second to a few seconds on two cores."""
+    """Return the number of steps of a repeat, which takes half a second to a few seconds on two cores."""
     return (
         scope.pick(2, 20) if name in ("mlp", "vgg16 head") else scope.pick(1, 6 if "512" not in name else 2)
     )

@@ -43,10 +43,10 @@ def run(scope: Scope) -> Iterator[Record]:
     *batches, bus = timed(STAGE, UNIT, cases, scope.plan)
     yield from (with_limit(record, bus.median) for record in batches)
     yield bus
-    within, moved = limits.copy("cuda", 1 << 30)
+    within, bytes_moved = limits.copy("cuda", 1 << 30)
     yield from timed(
         STAGE,
         UNIT,
-        [Case(WITHIN, "limit", within, moved / 1e9, {"bytes read and written": moved})],
+        [Case(WITHIN, "limit", within, bytes_moved / 1e9, {"bytes read and written": bytes_moved})],
         scope.plan,
     )

@@ -40,7 +40,7 @@ def run(scope: Scope) -> Iterator[Record]:
         "shape": [SIZE, SIZE],
         "dtype": "uint8",
     }
-    way = {"way": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
+    clip_step = {"clip_step": {"step": "Writing shards", "work": VIEWS * SIZE * SIZE / 1e6, "when": "once"}}
 
     def empty() -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -59,7 +59,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
     cases = [
         case("plain write and fsync", "baseline", _plain, ("disk_write",)),
-        case("our shard writer", "ours", _ours, ("disk_write", "digest"), **way),
+        case("our shard writer", "ours", _ours, ("disk_write", "digest"), **clip_step),
         case("webdataset ShardWriter", "peer", _webdataset, ("cache",)),
         scope.machine.limit_case(
             "", images.nbytes / 1e6, params, disk_write=images.nbytes, digest=images.nbytes

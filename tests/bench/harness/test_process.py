@@ -21,7 +21,7 @@ def test_first_result_duration_and_the_largest_process_are_measured(tmp_path):
     file = tmp_path / "first"
     before = time.time()
     seen = watch([sys.executable, "-c", SCRIPT, str(file)], file.exists)
-    assert before <= seen.began <= time.time()
+    assert before <= seen.started <= time.time()
     assert 0.2 <= seen.first < seen.seconds
     assert 160 < seen.peak_mb < 400
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from shardwave.bench.harness.timing import Case, Plan, Seconds, done, measure, settle, timed
+from shardwave.bench.harness.timing import Case, Plan, Seconds, done, measure, timed, wait_until_idle
 
 
 def test_cases_take_turns_and_every_second_round_goes_backwards():
@@ -94,5 +94,5 @@ def test_a_case_waits_for_threads_of_the_previous_one(monkeypatch):
     watched = []
     monkeypatch.setattr("shardwave.bench.harness.timing.time.process_time", lambda: next(used))
     monkeypatch.setattr("shardwave.bench.harness.timing.time.sleep", watched.append)
-    settle()
+    wait_until_idle()
     assert len(watched) == 3 and next(used, None) is None

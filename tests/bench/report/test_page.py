@@ -38,15 +38,15 @@ TOLD = (
 )  # fmt: skip
 
 
-def way(step, work, when):
-    return {"way": {"step": step, "work": work, "when": when}}
+def clip_step(step, work, when):
+    return {"clip_step": {"step": step, "work": work, "when": when}}
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """Records of every kind."""
     folder = tmp_path_factory.mktemp("measured")
-    images, batches = way("Computing images", 30, "once"), way("Loading batches", 10, "epoch")
+    images, batches = clip_step("Computing images", 30, "once"), clip_step("Loading batches", 10, "epoch")
     parts = {"parts": {"training steps": 2.0, "waiting for data": 1.0}, "whole": "An epoch"}
     growth = {"axis": "clips", "measure": "seconds", "points": [[10, 1.0], [100, 9.6]]}
     rows = [
