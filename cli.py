@@ -309,7 +309,8 @@ DEFAULTS = SpectrogramConfig()
 @click.option(
     "--workers",
     type=int,
-    help="Number of worker processes. [default: one per CPU core, of the cluster with --address]",
+    help="Number of worker processes, or of threads that share the GPUs. [default: one per CPU core, of the "
+    "cluster with --address; on GPUs up to four per GPU, by its free memory]",
 )
 @click.option("--seed", type=int, default=0, help="Seed of the split and of the sample order within shards.")
 @click.option(

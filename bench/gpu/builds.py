@@ -17,7 +17,6 @@ from shardwave.bench.harness.record import Record
 from shardwave.bench.harness.scope import Scope
 from shardwave.common.messages import muted
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.shards.build import executors
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 
@@ -86,14 +85,10 @@ def _build(scope: Scope, case: str, audio: Path, folder: Path, threads: int, nam
     clear(out)
     folder.mkdir(parents=True, exist_ok=True)
     options = BuildOptions(engine="torch", device=where, workers=threads, val_fraction=0)
-    before, executors.GPU_THREADS = executors.GPU_THREADS, threads
-    try:
-        with muted():
-            start = time.perf_counter()
-            manifest = build(audio, out, SETS[name], options)
-            seconds = time.perf_counter() - start
-    finally:
-        executors.GPU_THREADS = before
+    with muted():
+        start = time.perf_counter()
+        manifest = build(audio, out, SETS[name], options)
+        seconds = time.perf_counter() - start
     entries = [
         entry for views in manifest["splits"].values() for shards in views.values() for entry in shards
     ]

@@ -116,11 +116,11 @@ def _say_summary(inputs: Inputs, planned: plan.Plan, out: AnyPath) -> None:
 
 
 def _executor(spec: BuildSpec, options: BuildOptions, ray: Any) -> executors.BuildExecutor:
-    """Return the executor of a build: on the cluster, in threads that share the GPU, or in processes."""
+    """Return the executor of a build: on the cluster, in threads that share the GPUs, or in processes."""
     if ray is not None:
         return ray_executor.RayExecutor(ray, spec, options.workers or ray_executor.cores(ray, spec.device))
     if spec.device == "cuda":
-        return executors.LocalExecutor(spec, executors.gpu_threads(), threads=True)
+        return executors.LocalExecutor(spec, options.workers or executors.gpu_threads(), threads=True)
     return executors.LocalExecutor(spec, options.workers or cores())
 
 

@@ -18,7 +18,8 @@ class BuildOptions:
             parent folder.
         engine: Engine that computes the images, or `auto`.
         device: `cpu`, `cuda` or `auto`.
-        workers: Number of processes; by default one per core. The bytes of the set do not depend on it.
+        workers: Number of processes, by default one per core; with a GPU, number of threads, by default up to
+            four per GPU, by its free memory. The bytes of the set do not depend on it.
         seed: Seed of the split and of the order of samples in the shards.
         shard_mb: Maximum size of a shard in MB (10^6 bytes), by an estimate.
         min_shards: Minimum number of shards per split and view if there are as many clips; larger sets have a

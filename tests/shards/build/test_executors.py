@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.base import Engine
 from shardwave.preprocess.engines.torch import TorchEngine
-from shardwave.shards.build import executors, worker
+from shardwave.shards.build import builder, executors, worker
 from shardwave.shards.build.builder import BuildOptions
 from shardwave.shards.build.executors import LocalExecutor
 from shardwave.shards.build.preparation import find_inputs, make_plan
@@ -41,12 +42,16 @@ def test_every_gpu_of_a_machine_gets_builders(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: f"GPU {chosen[threading.get_ident()]}")
     monkeypatch.setattr(worker, "make_engine", make_engine)
     assert executors.gpu_threads() == 4  # two on each, as the second has room for two
+    spec = BuildSpec(audio, tmp_path / "set", CONFIG, "torch", "cuda")
+    for workers, count in ((None, 4), (6, 6)):
+        with contextlib.closing(builder._executor(spec, BuildOptions(workers=workers), None)) as chosen_for:
+            assert isinstance(chosen_for, LocalExecutor) and chosen_for.count == count
     out = tmp_path / "set"
     (out / BUILD).mkdir(parents=True)
     options = BuildOptions(min_shards=8, val_fraction=0)
     plan = make_plan(find_inputs(audio, CONFIG, options, None), options, "torch", "cuda")
     assert len(ShardTasks(plan)) == 8
-    executor = LocalExecutor(BuildSpec(audio, out, CONFIG, "torch", "cuda"), 4, threads=True)
+    executor = LocalExecutor(spec, 4, threads=True)
     try:
         records = executor.run(ShardTasks(plan), lambda *_: None)
     finally:
