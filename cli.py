@@ -31,7 +31,7 @@ from shardwave.cli_frame import (
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.common.printable import write_line
-from shardwave.models.networks.registry import NETWORKS
+from shardwave.models.networks.registry import BACKBONES, NETWORKS
 from shardwave.models.training.config import (
     CLASS_WEIGHTS,
     METRICS,
@@ -592,9 +592,15 @@ LEARNING = options(
         "(see shard --embed). [default: features]",
     ),
     click.option(
+        "--backbone",
+        type=click.Choice(BACKBONES),
+        help="Frozen image network of the model transfer. [default: vgg16]",
+    ),
+    click.option(
         "--weights",
         metavar="FILE|none|default",
-        help="Initial weights of vgg16: a file, none, or default (those of torchvision). [default: default]",
+        help="Weights of the frozen image network: a file, none, or default (vgg16: those of torchvision; "
+        "efficientnet-lite0: those of shardwave fetch). [default: default]",
     ),
 )
 HYPERPARAMETERS = options(
@@ -897,7 +903,7 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
 @click.option(
     "--fused/--no-fused",
     default=None,
-    help="Train mlp or vgg16 with compiled steps on the CPU. [default: for mlp, unless --device is cuda]",
+    help="Train mlp, vgg16 or transfer with compiled steps on the CPU. [default: for mlp, unless --device is cuda]",
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
     """Search hyper-parameters of a model on SET. They are selected on validation data only."""

@@ -46,6 +46,7 @@ ROWS: dict[str, RowSpec] = {
     "mlp on aisfx": RowSpec("mlp", {"inputs": "aisfx"}),
     "mlp on aisfx, searched": RowSpec("mlp", {"inputs": "aisfx"}, kind="search"),
     "mlp on features, aisfx": RowSpec("mlp", {"inputs": "features,aisfx"}),
+    "transfer on efficientnet-lite0": RowSpec("transfer", {"backbone": "efficientnet-lite0"}),
     "cnn": RowSpec("cnn", _BFLOAT16, (0, 1)),
     # 8 % of the one-second slices of ESC-10 are digital silence (a third of the sneezes)
     "cnn-plus": RowSpec("cnn-plus", {**_BFLOAT16, "train_view": "full", "epochs": 100}, (0, 1)),
@@ -58,8 +59,8 @@ ROWS: dict[str, RowSpec] = {
 
 
 def config_of(spec: RowSpec, spectrogram: SpectrogramConfig) -> SpectrogramConfig:
-    """Return the configuration of the set of a row: without slices if it needs embeddings, of full clips."""
-    if not spec.embeddings:
+    """Return the configuration of the set of a row; pretrained networks see full clips alone."""
+    if not spec.embeddings and spec.model != "transfer":
         return spectrogram
     return dataclasses.replace(
         spectrogram, slices=0, slice_seconds=None, embeddings=",".join(spec.embeddings)

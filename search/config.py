@@ -49,6 +49,7 @@ class SearchConfig:
         seed: Seed of the samplers and of the trainings; trial n is trained with seed + n.
         device: "auto", "cpu" or "cuda".
         precision: Precision of the training, see `TrainConfig`.
+        backbone: Frozen image network of the model transfer, see `TrainConfig`.
         weights: Pretrained weights, see `TrainConfig`.
         storage: Backend optuna: URL of a storage that several machines share.
         study: Backend optuna: name of the study in `storage`.
@@ -82,6 +83,7 @@ class SearchConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    backbone: str | None = None
     weights: str = "default"
     storage: str | None = None
     study: str | None = None
@@ -105,6 +107,7 @@ class SearchConfig:
             "seed",
             "device",
             "precision",
+            "backbone",
             "weights",
             "inputs",
             "field",
@@ -130,7 +133,7 @@ class SearchConfig:
         if self.fused and not fusable(self.training()):
             raise UsageError(
                 f"--fused does not support model {self.model} with precision {self.precision} and train view "
-                f"{self.train_view}: use mlp or vgg16, 32-true or 64-true, not both views; or omit --fused"
+                f"{self.train_view}: use mlp, vgg16 or transfer, 32-true or 64-true, not both views; or omit --fused"
             )
         if self.fused and self.device == "cuda":
             raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")

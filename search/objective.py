@@ -228,4 +228,5 @@ class Progress:
 def fusable(config: TrainConfig) -> bool:
     """Return whether `shardwave.search.fused` supports `config`: perceptron, float32 or float64, no mixup."""
     plain = not config.mixup and config.train_view != "both" and config.class_weights == "none"
-    return config.model in ("mlp", "vgg16") and plain and config.precision in ("auto", "32-true", "64-true")
+    exact = config.precision in ("auto", "32-true", "64-true")
+    return config.model in ("mlp", "vgg16", "transfer") and plain and exact

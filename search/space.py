@@ -112,6 +112,7 @@ SPACES: dict[str, dict[str, Dimension]] = {
         **_HEAD,
     },
     "vgg16": {"batch_size": Choice((16, 32, 64)), "hidden_size": Choice((128, 256, 512)), **_HEAD},
+    "transfer": {"batch_size": Choice((16, 32, 64)), "hidden_size": Choice((128, 256, 512)), **_HEAD},
     "cnn-plus": {
         "conv1_kernel": Choice((3, 5, 7)),
         "conv1_channels": Choice((16, 24, 32)),
@@ -320,7 +321,7 @@ def parameters(model: str) -> dict[str, type]:
         "mlp": ("hidden_size", "hidden_layers"),
         "cnn-plus": ("conv1_kernel", "conv1_channels"),
     }
-    integers["vgg16"] = integers["mlp"]
+    integers["vgg16"] = integers["transfer"] = integers["mlp"]
     integers["cnn"] = (*integers["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
     rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema_decay")
     masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()

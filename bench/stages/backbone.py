@@ -28,7 +28,7 @@ def run(scope: Scope) -> Iterator[Record]:
     """
     config = config_of("vgg16")
     data = TrainingData(backbone_set(scope), config)
-    frozen = backbone.load("none").to(data.device)
+    frozen = backbone.load("vgg16", "none").to(data.device)
     images = data.source.view(data.roles.train, data.train_view)
     batch = min(scope.pick(2, 16), len(images))
     levels = torch.from_numpy(images.gather(range(batch))["npy"]).to(data.device)

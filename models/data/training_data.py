@@ -18,10 +18,10 @@ from shardwave.models.data.batches import Batches, full_samples, source_of
 from shardwave.models.data.splits import Roles, resolve
 from shardwave.models.networks.base import Inputs, standardisation
 from shardwave.models.networks.build import build_model
+from shardwave.models.networks.image_backbone import ImageBackbone
 from shardwave.models.networks.registry import find
-from shardwave.models.networks.vgg16 import Vgg16Backbone
 from shardwave.models.runs.records import BackboneCost, SelectedScore, Settings
-from shardwave.models.training.config import TrainConfig, field_of
+from shardwave.models.training.config import TrainConfig, backbone_of, field_of
 from shardwave.models.training.learner import VIEW_SCORES, Batch, Learner
 from shardwave.models.training.precision import resolve as resolve_precision
 from shardwave.shards.format.layout import located
@@ -37,7 +37,7 @@ STATISTICS_IMAGES = 512
 class TrainingData:
     """Open a shard set for training.
 
-    An object can be used for several trainings that differ in hyper-parameters only. For vgg16 it also opens,
+    An object can be used for several trainings that differ in hyper-parameters only. For vgg16 and transfer it also opens,
     or computes, the derived set of the outputs of the frozen part.
 
     Args:
@@ -48,7 +48,7 @@ class TrainingData:
     Raises:
         UsageError: The set does not fit the settings, for example because it lacks the field or the view of
             the model.
-        ShardwaveError: The features are not finite, or the weights of vgg16 are not available.
+        ShardwaveError: The features are not finite, or the weights of the frozen network are not available.
     """
 
     def __init__(self, path: Path | str, config: TrainConfig, roles: Roles | None = None) -> None:
@@ -57,13 +57,14 @@ class TrainingData:
         if len(self.source.classes) < 2:
             raise UsageError(f"{path} has fewer than two classes: build the set from labelled audio")
         self.set = self.source
-        self.frozen: Vgg16Backbone | None = None
+        self.frozen: ImageBackbone | None = None
         self.backbone_cost: BackboneCost | None = None
-        if config.model == "vgg16":
+        name = backbone_of(config)
+        if name is not None:
             from shardwave.models.networks import backbone
 
             backbone.check_set(self.source, config)
-            self.frozen = backbone.load(config.weights)
+            self.frozen = backbone.load(name, config.weights)
             self.set, self.backbone_cost = backbone.derived_set(
                 self.source, self.frozen, resolve_precision(config.precision, self.device), self.device
             )

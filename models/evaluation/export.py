@@ -14,14 +14,17 @@ import torch
 from shardwave.common.errors import ShardwaveError, UsageError, require
 from shardwave.models.evaluation.waveform import WaveformClassifier
 from shardwave.models.runs import checkpoint
+from shardwave.models.training.config import backbone_of
 from shardwave.shards.storage import atomic
 
 FORMATS = ("onnx", "torch")
 OPSET = 20
 METADATA = "metadata.json"  # name of the metadata in a file of `torch.export`
-_LICENCES = {
-    "default": "The frozen part has the weights VGG16_Weights.DEFAULT of torchvision, trained on ImageNet: "
+_LICENCES = {  # of the default weights of the frozen image networks
+    "vgg16": "The frozen part has the weights VGG16_Weights.DEFAULT of torchvision, trained on ImageNet: "
     "see the terms of torchvision and of ImageNet. ",
+    "efficientnet-lite0": "The frozen part has the weights efficientnet-lite0 (Apache-2.0), trained on "
+    "ImageNet. ",
 }
 
 
@@ -107,7 +110,8 @@ def metadata(trained: checkpoint.Trained) -> dict[str, str]:
         (JSON object) and `license` (of the weights).
     """
     assert trained.spectrogram is not None
-    origin = _LICENCES.get(trained.config.weights, "") if trained.config.model == "vgg16" else ""
+    published = trained.config.weights == "default"
+    origin = _LICENCES.get(backbone_of(trained.config) or "", "") if published else ""
     return {
         "classes": json.dumps(trained.classes, ensure_ascii=False),
         "sample_rate": str(trained.spectrogram["sample_rate"]),

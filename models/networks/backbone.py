@@ -1,4 +1,4 @@
-"""Weights of the frozen part of VGG16, and derived shard sets that store its outputs."""
+"""Weights of the frozen image networks, and derived shard sets that store their outputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.models.networks.base import channels_last
-from shardwave.models.networks.vgg16 import OUTPUTS, SIZE, Vgg16, Vgg16Backbone, Vgg16Head
+from shardwave.models.networks.efficientnet_lite0 import EfficientNetLite0Backbone
+from shardwave.models.networks.image_backbone import SIZE, ImageBackbone, Transfer, TransferHead
+from shardwave.models.networks.vgg16 import Vgg16Backbone
 from shardwave.models.runs.records import BackboneCost
 from shardwave.models.training.config import TrainConfig
 from shardwave.models.training.numerics import POLICY, fixed_numerics
 from shardwave.models.training.precision import autocast
+from shardwave.preprocess.weights import store
 from shardwave.shards.build.writer import write_array_set
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import MANIFEST
@@ -29,42 +32,54 @@ from shardwave.shards.read.shardset import ShardSet, View
 
 _log = logging.getLogger(__name__)
 BATCH = 16  # images
-_REMEDY = "use --weights FILE (a state dict of torchvision's vgg16), or --weights none for random weights"
+_REMEDY = "use --weights FILE (a state dict of {}), or --weights none for random weights"
+_PUBLISHED = {"vgg16": "torchvision's vgg16", "efficientnet-lite0": "efficientnet_lite_pytorch's lite0"}
 
 
-def load(weights: str) -> Vgg16Backbone:
-    """Load the frozen part of VGG16.
+def make(name: str) -> ImageBackbone:
+    """Create the frozen part of a network, one of `BACKBONES`, with unset or random weights."""
+    return Vgg16Backbone() if name == "vgg16" else EfficientNetLite0Backbone()
+
+
+def load(name: str, weights: str) -> ImageBackbone:
+    """Load the frozen part of an image network.
 
     Args:
-        weights: "default" (torchvision's `VGG16_Weights.DEFAULT`, from torchvision's cache or downloaded),
-            "none" (untrained), or the path of a state dict of torchvision's vgg16.
+        name: One of `BACKBONES`.
+        weights: "default" (vgg16: torchvision's `VGG16_Weights.DEFAULT`, from torchvision's cache or
+            downloaded; efficientnet-lite0: as `shardwave fetch` stored them), "none" (untrained), or the path
+            of a state dict of the published network.
 
     Raises:
-        ShardwaveError: The weights cannot be downloaded, or the file is damaged or has other weights.
+        ShardwaveError: The weights are not at hand, or the file is damaged or has other weights.
         UsageError: The file does not exist.
     """
-    backbone = Vgg16Backbone()
+    backbone = make(name)
     if weights == "none":
         backbone.initialise()
     else:
-        state = _downloaded() if weights == "default" else _from_file(Path(weights))
-        features = {
-            name.removeprefix("features."): value
-            for name, value in state.items()
-            if name.startswith("features.")
-        }
+        state = _default(name) if weights == "default" else _from_file(Path(weights), name)
+        own = backbone.state_of(state)
+        remedy = _REMEDY.format(_PUBLISHED[name])
+        if not own:
+            raise ShardwaveError(
+                f"--weights {weights}: not the weights of {_PUBLISHED[name]} (other names): {remedy}"
+            )
         try:
-            backbone.features.load_state_dict(features)
+            backbone.features.load_state_dict(own)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise ShardwaveError(
-                f"--weights {weights}: not the weights of torchvision's vgg16 ({reason}): {_REMEDY}"
+                f"--weights {weights}: not the weights of {_PUBLISHED[name]} ({reason}): {remedy}"
             ) from None
     channels_last(backbone)
     return backbone
 
 
-def _downloaded() -> dict[str, Tensor]:
+def _default(name: str) -> dict[str, Tensor]:
+    """Return the published weights, from a cache or downloaded."""
+    if name != "vgg16":
+        return store.load(name)
     from torchvision.models import VGG16_Weights
 
     try:
@@ -72,40 +87,39 @@ def _downloaded() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise ShardwaveError(
             f"the weights of VGG16 are not in torchvision's cache and cannot be downloaded ({error}): "
-            f"{_REMEDY}"
+            f"{_REMEDY.format(_PUBLISHED[name])}"
         ) from None
     return state
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
+def _from_file(path: Path, name: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"--weights must be default, none or a file, got {path}, which does not exist")
+    remedy = _REMEDY.format(_PUBLISHED[name])
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the errors of torch.load have no common base class
         raise ShardwaveError(
-            f"--weights {path} is damaged, or not a state dict ({type(error).__name__}): {_REMEDY}"
+            f"--weights {path} is damaged, or not a state dict ({type(error).__name__}): {remedy}"
         ) from error
-    if not isinstance(state, dict) or not any(str(name).startswith("features.") for name in state):
-        raise ShardwaveError(
-            f"--weights {path}: not a state dict of torchvision's vgg16 (no keys features.*): {_REMEDY}"
-        )
+    if not isinstance(state, dict):
+        raise ShardwaveError(f"--weights {path}: not a state dict of {_PUBLISHED[name]}: {remedy}")
     return state
 
 
 @fixed_numerics()
 def derived_set(
-    source: ShardSet, backbone: Vgg16Backbone, precision: str, device: torch.device
+    source: ShardSet, backbone: ImageBackbone, precision: str, device: torch.device
 ) -> tuple[ShardSet, BackboneCost]:
-    """Open the derived set of the outputs of the frozen part, `SET.vgg16-<hash>` beside `source`.
+    """Open the derived set of the outputs of the frozen part, `SET.<network>-<hash>` beside `source`.
 
     The set is computed if it does not exist. The hash covers the set id of `source`, the weights, the
     precision, the kind of the device and its numerics (see `numerics.POLICY`). Outputs are stored as
-    float16 [25088], which rounds them by at most 2^-11 of their value.
+    float16 [outputs], which rounds them by at most 2^-11 of their value.
 
     Args:
         source: Set of images.
-        backbone: Frozen part of VGG16.
+        backbone: Frozen part of the network.
         precision: Name of Lightning's precision.
         device: Device that computes the outputs.
 
@@ -115,9 +129,9 @@ def derived_set(
     Raises:
         ShardwaveError: The folder of `source` is not writable.
     """
-    identity = outputs_identity(source.set_id, _digest(backbone), precision, device)
+    identity = outputs_identity(backbone, source.set_id, _digest(backbone), precision, device)
     name = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
-    folder = source.path.with_name(f"{source.path.name}.vgg16-{name}")
+    folder = source.path.with_name(f"{source.path.name}.{backbone.name}-{name}")
     samples = sum(entry["samples"] for entry in manifest.entries(source.manifest))
     begin, cached = time.perf_counter(), True
     try:  # if several trainings need the same outputs, one computes them and the others wait
@@ -128,7 +142,9 @@ def derived_set(
         ) from None
     with lock:
         if not (folder / MANIFEST).exists():
-            say(f"vgg16: computing the outputs of the frozen part for {samples} images, once, into {folder}")
+            say(
+                f"{backbone.name}: computing the outputs of the frozen part for {samples} images, once, into {folder}"
+            )
             cached = False
             network = backbone.to(device)
             arrays: dict[tuple[str, str], Any] = {
@@ -138,14 +154,17 @@ def derived_set(
             }
             write_array_set(folder, source, arrays, identity, device=device.type)
             backbone.to("cpu")
-    _log.info("vgg16: outputs of the frozen part %s %s", "found in" if cached else "written to", folder)
+    _log.info("outputs of the frozen part %s %s", "found in" if cached else "written to", folder)
     return open_set(folder), {"seconds": time.perf_counter() - begin, "samples": samples, "cached": cached}
 
 
-def outputs_identity(set_id: str, weights: str, precision: str, device: torch.device) -> dict[str, str]:
+def outputs_identity(
+    backbone: ImageBackbone, set_id: str, weights: str, precision: str, device: torch.device
+) -> dict[str, str]:
     """Describe all inputs that determine the outputs of the frozen part.
 
     Args:
+        backbone: Frozen part of the network.
         set_id: Set id of the images.
         weights: Digest of the weights.
         precision: Name of Lightning's precision.
@@ -156,11 +175,11 @@ def outputs_identity(set_id: str, weights: str, precision: str, device: torch.de
     """
     return {
         "kind": "backbone",
-        "architecture": "vgg16",
-        "cut": "avgpool",
+        "architecture": backbone.name,
+        "cut": backbone.cut,
         "weights": weights,
         "resize": f"{SIZE}x{SIZE} bilinear, antialiased",
-        "normalisation": "levels / 255, ImageNet mean and std, three equal channels",
+        "normalisation": backbone.normalisation,
         "precision": f"{precision}, stored as float16",
         "device": device.type,
         "numerics": ", ".join(f"{name} {value}" for name, value in POLICY.items()),
@@ -169,21 +188,21 @@ def outputs_identity(set_id: str, weights: str, precision: str, device: torch.de
 
 
 class Outputs:
-    """Array-like of the outputs of the frozen part for a view: float16 [samples, 25088].
+    """Array-like of the outputs of the frozen part for a view: float16 [samples, outputs].
 
     Rows are computed on access, in batches; only the last batch is held in memory.
 
     Args:
         view: View of images.
-        backbone: Frozen part of VGG16, on `device`.
+        backbone: Frozen part of the network, on `device`.
         precision: Name of Lightning's precision.
         device: Device that computes the outputs.
     """
 
-    def __init__(self, view: View, backbone: Vgg16Backbone, precision: str, device: torch.device) -> None:
+    def __init__(self, view: View, backbone: ImageBackbone, precision: str, device: torch.device) -> None:
         self.view, self.backbone, self.precision, self.device = view, backbone, precision, device
-        self.dtype, self.shape = np.dtype("float16"), (len(view), OUTPUTS)
-        self._start, self._batch = -1, np.empty((0, OUTPUTS), np.float16)
+        self.dtype, self.shape = np.dtype("float16"), (len(view), backbone.outputs)
+        self._start, self._batch = -1, np.empty((0, backbone.outputs), np.float16)
 
     def __len__(self) -> int:
         return len(self.view)
@@ -199,13 +218,13 @@ class Outputs:
         return values
 
 
-def join(head: nn.Module, state: dict[str, Tensor]) -> Vgg16:
-    """Build the complete VGG16 from a trained head and the state dict of the frozen part."""
-    assert isinstance(head, Vgg16Head)
-    backbone = Vgg16Backbone()
+def join(head: nn.Module, name: str, state: dict[str, Tensor]) -> Transfer:
+    """Build the complete network from a trained head and the name and state dict of the frozen part."""
+    assert isinstance(head, TransferHead)
+    backbone = make(name)
     backbone.load_state_dict(state)
     channels_last(backbone)
-    return Vgg16(backbone, head)
+    return Transfer(backbone, head)
 
 
 def check_set(source: ShardSet, config: TrainConfig) -> None:
@@ -217,7 +236,7 @@ def check_set(source: ShardSet, config: TrainConfig) -> None:
         )
 
 
-def _digest(backbone: Vgg16Backbone) -> str:
+def _digest(backbone: ImageBackbone) -> str:
     digest = hashlib.sha256()
     for name, value in backbone.features.state_dict().items():
         digest.update(name.encode())

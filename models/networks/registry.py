@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Factory = Callable[..., "nn.Module"]  # (shape of one input, number of classes, **network_options)
 _IMAGE_OPTIONS = ("time_shift", "frequency_mask", "time_mask")
+BACKBONES = ("vgg16", "efficientnet-lite0")  # frozen image networks of the model transfer
+_TRANSFER = "shardwave.models.networks.image_backbone:TransferHead"
 _CONVOLUTIONS = ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
 
 
@@ -60,9 +62,8 @@ NETWORKS: dict[str, NetworkSpec] = {
             "ema_decay": 0.98, "schedule": "one-cycle",
         },
     ),
-    "vgg16": NetworkSpec(
-        "shardwave.models.networks.vgg16:Vgg16Head", unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)
-    ),
+    "vgg16": NetworkSpec(_TRANSFER, unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)),
+    "transfer": NetworkSpec(_TRANSFER, unused=(*_CONVOLUTIONS, *_IMAGE_OPTIONS)),
     "cnn-plus": NetworkSpec(
         "shardwave.models.networks.cnn_plus:CnnPlus",
         train_view="full",

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from shardwave.common import regular_file, typed
 from shardwave.common.errors import DamagedFile, ShardwaveError, UsageError
 from shardwave.models.networks.base import Inputs
-from shardwave.models.networks.vgg16 import Vgg16
+from shardwave.models.networks.image_backbone import Transfer
 from shardwave.models.runs.records import Checkpoint, CheckpointMetadata, LastCheckpoint, Settings
-from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.config import TrainConfig, backbone_of
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.storage import atomic
 
@@ -61,8 +61,8 @@ class Trained:
 
     @property
     def head(self) -> nn.Module:
-        """Trained part of the network: for vgg16 the head, which takes the outputs of the frozen part."""
-        return self.network.head if isinstance(self.network, Vgg16) else self.network
+        """Trained part of the network: for vgg16 and transfer the head, which takes the outputs of the frozen part."""
+        return self.network.head if isinstance(self.network, Transfer) else self.network
 
 
 def save(
@@ -96,7 +96,7 @@ def describe(data: TrainingData, epoch: int) -> CheckpointMetadata:
         epoch: Number of the epoch, from 1.
 
     Returns:
-        The metadata; for vgg16 with the state dict of the frozen part.
+        The metadata; for vgg16 and transfer with the state dict of the frozen part.
     """
     metadata: CheckpointMetadata = {
         "classes": list(data.source.classes),
@@ -186,7 +186,7 @@ def load(path: Path | str) -> Trained:
         if "backbone" in content:
             from shardwave.models.networks.backbone import join
 
-            network, field = join(network, content["backbone"]), "npy"
+            network, field = join(network, backbone_of(config) or "", content["backbone"]), "npy"
     except (
         RuntimeError,
         KeyError,

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from shardwave.common.errors import UsageError, require
-from shardwave.models.networks.registry import NETWORKS, find
+from shardwave.models.networks.registry import BACKBONES, NETWORKS, find
 
 TRAIN_VIEWS = ("auto", "slice", "full", "both")
 SCORES = ("full", "slice_mean")
@@ -96,7 +96,8 @@ class TrainConfig:
         strategy: Name of Lightning's strategy for several devices.
         precision: Name of Lightning's precision, or "auto": "bf16-mixed" (bfloat16 autocast, float32 weights)
             on a GPU that computes in bfloat16, otherwise "32-true".
-        weights: Weights of the frozen part of `vgg16`: "default" (torchvision's), "none" (untrained) or a
+        backbone: Frozen image network of the model `transfer`, one of `BACKBONES`; None: "vgg16".
+        weights: Weights of the frozen image network: "default" (the published ones), "none" (untrained) or a
             file.
         inputs: Vector fields of `mlp`, concatenated in this order: `features` and names of embeddings,
             separated by commas. None: `features`.
@@ -138,6 +139,7 @@ class TrainConfig:
     nodes: int = 1
     strategy: str = "auto"
     precision: str = "auto"
+    backbone: str | None = None
     weights: str = "default"
     inputs: str | None = None
     field: str | None = None
@@ -150,6 +152,13 @@ class TrainConfig:
                 f"field and network_options apply to own networks only, not to model {self.model}: "
                 "remove them"
             )
+        if self.backbone is not None and self.model != "transfer":
+            raise UsageError(f"backbone is for the model transfer, not for {self.model}: remove it")
+        require(
+            self.backbone in (None, *BACKBONES),
+            f"backbone must be one of {', '.join(BACKBONES)}",
+            self.backbone,
+        )
         if self.inputs is not None:
             if find(self.model).field != VECTORS:
                 raise UsageError(
@@ -230,6 +239,11 @@ def score_text(value: float, select_metric: str) -> str:
     if select_metric == "loss":
         return f"{-value:.4g} validation loss"
     return f"{100 * value:.1f} % validation {select_metric.replace('_', ' ').replace('f1', 'F1')}"
+
+
+def backbone_of(config: TrainConfig) -> str | None:
+    """Return the name of the frozen image network of the model; None if it has none."""
+    return (config.backbone or "vgg16") if config.model in ("vgg16", "transfer") else None
 
 
 def field_of(config: TrainConfig) -> str:

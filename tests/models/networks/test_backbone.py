@@ -82,18 +82,20 @@ def test_cached_outputs_train_a_head_equal_to_the_whole_network(
 @pytest.mark.slow
 def test_cache_depends_on_the_set_and_the_weights(images: Path, weights: Path) -> None:
     source, device = open_set(images), torch.device("cpu")
-    first, _ = backbone.derived_set(source, backbone.load("none"), "32-true", device)
-    other, _ = backbone.derived_set(source, backbone.load(str(weights)), "32-true", device)
+    first, _ = backbone.derived_set(source, backbone.load("vgg16", "none"), "32-true", device)
+    other, _ = backbone.derived_set(source, backbone.load("vgg16", str(weights)), "32-true", device)
     assert first.path != other.path and first.fingerprint != other.fingerprint != source.fingerprint
-    again, cost = backbone.derived_set(source, backbone.load("none"), "32-true", device)
+    again, cost = backbone.derived_set(source, backbone.load("vgg16", "none"), "32-true", device)
     assert again.path == first.path and cost["cached"]
 
 
 def test_cache_depends_on_the_device_kind_and_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs of a GPU differ in rounding from those of a CPU, and TF32 changes them much more."""
 
+    frozen = backbone.make("vgg16")
+
     def key(device: str) -> dict[str, str]:
-        return backbone.outputs_identity("set", "weights", "32-true", torch.device(device))
+        return backbone.outputs_identity(frozen, "set", "weights", "32-true", torch.device(device))
 
     assert key("cuda:0") == key("cuda:1") != key("cpu")
     before = key("cuda")

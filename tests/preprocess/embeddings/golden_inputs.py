@@ -28,6 +28,6 @@ def drawn(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
             fan_in = np.prod(shape[:-1]) if name.endswith("kernel") else np.prod(shape[1:])
             values *= np.sqrt(2 / fan_in)
         else:
-            values = 0.1 * values + (1 if name.endswith(("gamma", "bn1.weight", "bn2.weight")) else 0)
+            values = 0.1 * values + (1 if name.endswith(("gamma", "weight")) else 0)
         made[name] = values.astype(np.float32)
     return made
