@@ -211,6 +211,7 @@ DEFAULTS = SpectrogramConfig()
     help="CSV file path,group[,start,end] that replaces the groups, such as groups.csv of an audit. Clips of "
     "one group move to one fold or split.",
 )
+@click.option("--drop-columns", metavar="A,B,...", help="Columns of --table that are not used as features.")
 @click.option("--classes", metavar="A,B,...", help="Build only the clips of these classes.")
 @click.option(
     "--val-fraction",
@@ -372,6 +373,8 @@ def shard(
         if build_options.labels is not None:
             raise UsageError("--labels cannot be used with --table: name its column with --label-column")
         return build_table(table, out, build_options)
+    if build_options.drop_columns is not None:
+        raise UsageError("--drop-columns needs --table: audio has no columns")
     if audio is None:
         raise UsageError("shard needs AUDIO (a folder of sound files) or --table; see shardwave shard --help")
     if not dry_run:

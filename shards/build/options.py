@@ -43,6 +43,7 @@ class BuildOptions:
         split_from: Source of the splits, as `label_from`.
         groups: CSV file path,group[,start,end] that replaces the groups of the clips; clips of one group move
             to one fold or split.
+        drop_columns: Columns of a table that are not used as features, separated by commas.
         classes: Names of the classes to use, separated by commas; None: all.
     """
 
@@ -68,6 +69,7 @@ class BuildOptions:
     group_from: str | None = None
     split_from: str | None = None
     groups: Path | str | None = None
+    drop_columns: str | None = None
     classes: str | None = None
 
     def __post_init__(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from shardwave.common.errors import UsageError
+from shardwave.common.messages import say
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.sources import clip_list, groups_file, table_columns, text_table, values_from
+from shardwave.shards.sources.suspicious_columns import suspicious
 from shardwave.shards.sources.text_table import TextTable
 from shardwave.shards.storage.any_path import AnyPath, as_path
 
@@ -40,7 +43,7 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     The columns of paths, classes, groups, folds, splits and segments are found as in a label file
     (`table_columns.find`). Without a column of paths, a clip is named after its row number. All other numeric
     columns are features, except row numbers and columns whose names describe clips, such as `class_id`; a
-    message names the omitted columns.
+    message names the omitted columns, and those that look like lengths, ids or paths.
 
     Args:
         table: The CSV or Parquet file.
@@ -62,8 +65,11 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
         raise UsageError(f"{source.name} has no rows: add one line per clip below the header")
     features: dict[str, np.ndarray] = {}
     omitted = []
+    dropped = _dropped(source, columns, options)
     for index in columns.others:
         name = source.columns[index]
+        if name in dropped:
+            continue
         values = (
             None
             if table_columns.is_row_number(name) or table_columns.describes_clip(name)
@@ -76,6 +82,7 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     table_columns.report(source, columns, omitted, "not used as features")
     if not features:
         raise UsageError(f"{source.name} has no numeric columns that can be features: add one per feature")
+    _remark(source, features)
     paths = [f"row{i:09d}" for i in range(len(source.rows))]
     if columns.path is not None:
         paths = [
@@ -92,6 +99,31 @@ def read(table: AnyPath, options: BuildOptions | None = None) -> Table:
     return Table(
         clips, np.ascontiguousarray(np.stack(list(features.values()), axis=1)[selected]), list(features)
     )
+
+
+def _dropped(table: TextTable, columns: table_columns.Columns, options: BuildOptions) -> set[str]:
+    """Return the names of `options.drop_columns`; raise UsageError if one of them is no feature column."""
+    names = [name.strip() for name in (options.drop_columns or "").split(",") if name.strip()]
+    others = {table.columns[index] for index in columns.others}
+    for name in names:
+        if name not in others:
+            reason = "names the clips" if name in table.columns else "is no column"
+            raise UsageError(
+                f"--drop-columns must name columns of features of {table.name}, {name} {reason}: it has "
+                f"{table_columns.format_columns(table)}"
+            )
+    return set(names)
+
+
+def _remark(table: TextTable, features: Mapping[str, np.ndarray]) -> None:
+    """Print one line with the features that look like lengths, ids or paths."""
+    found = suspicious(features)
+    if found:
+        listed = ", ".join(f"{name} looks like {what}" for name, what in found.items())
+        say(
+            f"{table.name}: {listed}, not like a feature of the sound; to leave columns out: --drop-columns "
+            f"{','.join(found)}"
+        )
 
 
 def _feature(table: TextTable, index: int) -> np.ndarray | None:

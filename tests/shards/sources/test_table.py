@@ -14,6 +14,7 @@ from shardwave.shards.clip import Clip
 from shardwave.shards.format.verify import verify
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.sources import table
+from shardwave.shards.sources.suspicious_columns import suspicious
 
 
 def gtzan(path: Path, rows: int = 30) -> Path:
@@ -39,6 +40,39 @@ def test_reads_a_table_sorted_by_path(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [clip.path for clip in found.clips[:2]] == ["blues.00000.wav", "blues.00001.wav"]
     assert found.clips[0].label == "rock"
     assert found.features.dtype == np.float32 and np.allclose(found.features[7], [661794, 1, -7])
+
+
+def test_columns_can_be_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A length of the file is no feature of the sound: a remark names it, and an option leaves it out."""
+    whole = table.read(gtzan(tmp_path / "t.csv"))
+    assert "length looks like a property of the file, var looks like a numbering" in (
+        text := capsys.readouterr().err
+    )
+    assert "--drop-columns length" in text and text.count("looks like") == 2  # var counts the rows down
+    found = table.read(tmp_path / "t.csv", BuildOptions(drop_columns="length, note"))
+    assert found.names == ["mean", "var"] and np.array_equal(found.features, whole.features[:, 1:])
+    for name, reason in (("label", "label names the clips"), ("tempo", "tempo is no column")):
+        with pytest.raises(
+            UsageError, match=f"--drop-columns must name columns of features .*{reason}: it has filename"
+        ):
+            table.read(tmp_path / "t.csv", BuildOptions(drop_columns=name))
+
+
+def test_columns_that_describe_the_file_are_remarked() -> None:
+    values = np.array([3.0, 1.0, 4.0], np.float32)
+    names = [
+        "length",
+        "duration_ms",
+        "Sample Rate",
+        "song_id",
+        "file path",
+        "mfcc1_mean",
+        "tempo",
+        "idle",
+        "lengthened",
+    ]
+    found = suspicious({name: values for name in names} | {"x": np.array([7.0, 5.0, 6.0], np.float32)})
+    assert list(found) == ["length", "duration_ms", "Sample Rate", "song_id", "file path", "x"]
 
 
 def test_parquet_says_the_same(tmp_path: Path) -> None:
