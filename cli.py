@@ -1036,10 +1036,14 @@ def compare(before: Path, after: Path) -> Mapping[str, object]:
 
 @bench.command(
     "accuracy",
-    epilog=examples("bench accuracy esc10 --labels esc10/labels.csv --row mlp --work runs/accuracy"),
+    epilog=examples(
+        "bench accuracy esc10 --labels esc10/labels.csv --row mlp --work runs/accuracy",
+        "bench accuracy features_30_sec.csv --drop-columns length --work runs/gtzan",
+    ),
 )
 @click.argument("audio", type=PATH)
 @click.option("--labels", type=PATH, metavar="CSV", help="CSV file of labels with a column of folds.")
+@click.option("--drop-columns", metavar="A,B,...", help="Columns of a table that are no features.")
 @click.option(
     "--row",
     "rows",
@@ -1071,21 +1075,30 @@ def compare(before: Path, after: Path) -> Mapping[str, object]:
 def accuracy(
     audio: Path,
     labels: Path | None,
+    drop_columns: str | None,
     rows: tuple[str, ...],
     work: Path,
     out: Path,
     leakage: bool,
     jobs: int | None,
 ) -> Mapping[str, object]:
-    """Cross-validate the models on the folds of AUDIO with several seeds.
+    """Cross-validate the models on the folds of AUDIO, a folder, with several seeds.
 
-    The number of epochs is chosen without the fold that is scored.
+    The number of epochs is chosen without the fold that is scored. Given a CSV table of features instead of a
+    folder, with one row per track, the tracks are drawn into five folds.
     """
     from shardwave.bench.accuracy import ROWS, run
 
     unknown = [name for name in rows if name not in ROWS]
     if unknown:
         raise UsageError(f"--row must be one of {'; '.join(ROWS)}; got {unknown[0]}")
+    if audio.is_file():
+        from shardwave.bench import accuracy_table
+
+        names = rows or accuracy_table.NAMES
+        return accuracy_table.run(audio, out, work, drop_columns=drop_columns, rows=names, jobs=jobs)
+    if drop_columns is not None:
+        raise UsageError(f"--drop-columns needs a table of features, {audio} is no file")
     return run(audio, labels, out, work, rows=rows or tuple(ROWS), leakage=leakage, jobs=jobs)
 
 

@@ -56,7 +56,7 @@ class Row(TypedDict):
 class Accuracy(TypedDict):
     """Content of accuracy.json."""
 
-    spectrogram: dict[str, Any]  # fields of `SpectrogramConfig`
+    spectrogram: dict[str, Any] | None  # fields of `SpectrogramConfig`; None for a table of features
     rows: list[Row]
     leakage: list[Leak]  # see `_leak`
     environment: Environment
@@ -120,7 +120,7 @@ def run(
         sets[config] = path, json.loads(duration.read_text())
     places = {name: sets[config_of(spec, spectrogram)] for name, spec in specs.items()}
     trainings = [
-        Training(places[name][0], work / f"{_slug(name)}-{seed}", spec, {**(options or {}), "seed": seed})
+        Training(places[name][0], work / f"{slug(name)}-{seed}", spec, {**(options or {}), "seed": seed})
         for name, spec in specs.items()
         for seed in spec.seeds
     ]
@@ -131,25 +131,48 @@ def run(
             slice_set = slices_as_clips(sets[spectrogram][0], work / f"set-{name}", at_random=at_random)
             spec = RowSpec(model, {"train_view": "full"})
             trainings.append(Training(slice_set, work / f"{model}-{name}", spec, options or {}))
-    done = _train_all(trainings, jobs)
+    done = train_all(trainings, jobs)
     runs = iter(done[:count])
     leaks = iter(done[count:])
-    made = environment()
-    measured = [_row(name, [next(runs) for _ in spec.seeds], places[name][1]) for name, spec in specs.items()]
+    measured = [
+        table_row(name, [next(runs) for _ in spec.seeds], places[name][1]) for name, spec in specs.items()
+    ]
     leaked = [_leak(model, [next(leaks) for _ in LEAKS]) for model in leaking if leakage]
-    contents = _with_earlier(out / "accuracy.json", measured, leaked, spectrogram, made)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "accuracy.json", contents)
-    write_bytes(out / "accuracy.md", table(contents).encode())
+    return write(out / "accuracy.json", measured, leaked, spectrogram)
+
+
+def write(
+    path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig | None
+) -> Accuracy:
+    """Write a table as JSON and, beside it, as Markdown. Earlier rows and leakage that were not measured stay.
+
+    Args:
+        path: The JSON file.
+        measured: The rows.
+        leaked: Results of the leakage experiment; empty: the earlier ones.
+        spectrogram: Configuration of the set; None for a table of features.
+
+    Returns:
+        The contents of the JSON file.
+    """
+    contents = _with_earlier(path, measured, leaked, spectrogram, environment())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, contents)
+    write_bytes(path.with_suffix(".md"), table(contents).encode())
     return contents
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return the name of a row as part of a folder name."""
     return name.replace(", ", "-").replace(" ", "-")
 
 
 def _with_earlier(
-    path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig, made: Environment
+    path: Path,
+    measured: list[Row],
+    leaked: list[Leak],
+    spectrogram: SpectrogramConfig | None,
+    made: Environment,
 ) -> Accuracy:
     """Return the contents of the file, in the order of ROWS; measured rows replace earlier ones."""
     rows = {row["model"]: row for row in measured}
@@ -162,14 +185,14 @@ def _with_earlier(
         leaked = leaked or earlier["leakage"]
     order = [*ROWS, *(name for name in rows if name not in ROWS)]
     return {
-        "spectrogram": dataclasses.asdict(spectrogram),
+        "spectrogram": None if spectrogram is None else dataclasses.asdict(spectrogram),
         "rows": [rows[name] for name in order if name in rows],
         "leakage": leaked,
         "environment": made,
     }
 
 
-def _row(model: str, runs: list[Result], seconds: float) -> Row:
+def table_row(model: str, runs: list[Result], seconds: float) -> Row:
     """Return a row of the table: means over the folds by seed, and their mean and standard deviation."""
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
@@ -211,7 +234,7 @@ def _leak(model: str, runs: Sequence[Result]) -> Leak:
     return {"model": model, "of": "single slices", **accuracy}
 
 
-def _train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
+def train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
     """Return the results in order, from processes with one thread: small networks gain little from two."""
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores

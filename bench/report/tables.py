@@ -2,8 +2,8 @@
 
 A table is the text between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`. It lists
 the cases of STAGE (`*`: all stages) in `bench/results/FILE.jsonl` whose names match the regular expression
-PATTERN. The FILE `accuracy` is `bench/results/accuracy.json`; for the FILE `defaults`, STAGE is a model
-(`shardwave.bench.defaults`).
+PATTERN. The FILE `accuracy` is `bench/results/accuracy.json`, and `accuracy-table` the one of a table of
+features; for the FILE `defaults`, STAGE is a model (`shardwave.bench.defaults`).
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ def filled(text: str, results: Path = RESULTS) -> str:
     def write(match: re.Match[str]) -> str:
         if match["file"] == "defaults":
             table = settings.table(read(_file(results, "defaults.jsonl")), match["stage"])
-        elif match["file"] == "accuracy":
-            table = accuracy.table(
-                json.loads(_file(results, "accuracy.json").read_text(encoding="utf-8"))
-            ).strip()
+        elif match["file"] in ("accuracy", "accuracy-table"):
+            contents = _file(results, f"{match['file']}.json").read_text(encoding="utf-8")
+            table = accuracy.table(json.loads(contents)).strip()
         else:
             table = rendered(read(_file(results, f"{match['file']}.jsonl")), match["stage"], match["pattern"])
         return f"{match['start']}\n{table}\n\n{match['end']}"
