@@ -906,7 +906,8 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
 @click.option(
     "--fused/--no-fused",
     default=None,
-    help="Train mlp, vgg16 or transfer with compiled steps on the CPU. [default: for mlp, unless --device is cuda]",
+    help="Train mlp, vgg16 or transfer with compiled steps on the CPU. [default: for mlp, unless --device "
+    "is cuda]",
 )
 def search(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
     """Search hyper-parameters of a model on SET. They are selected on validation data only."""

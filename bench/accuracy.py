@@ -144,7 +144,9 @@ def run(
 def write(
     path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig | None
 ) -> Accuracy:
-    """Write a table as JSON and, beside it, as Markdown. Earlier rows and leakage that were not measured stay.
+    """Write a table as JSON and, beside it, as Markdown.
+
+    Earlier rows and leakage that were not measured again stay.
 
     Args:
         path: The JSON file.

@@ -133,7 +133,8 @@ class SearchConfig:
         if self.fused and not fusable(self.training()):
             raise UsageError(
                 f"--fused does not support model {self.model} with precision {self.precision} and train view "
-                f"{self.train_view}: use mlp, vgg16 or transfer, 32-true or 64-true, not both views; or omit --fused"
+                f"{self.train_view}: use mlp, vgg16 or transfer, 32-true or 64-true, not both views; or omit "
+                "--fused"
             )
         if self.fused and self.device == "cuda":
             raise UsageError("--fused trains on the CPU: leave out --fused or --device cuda")

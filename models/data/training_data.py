@@ -37,8 +37,8 @@ STATISTICS_IMAGES = 512
 class TrainingData:
     """Open a shard set for training.
 
-    An object can be used for several trainings that differ in hyper-parameters only. For vgg16 and transfer it also opens,
-    or computes, the derived set of the outputs of the frozen part.
+    An object can be used for several trainings that differ in hyper-parameters only. For vgg16 and transfer
+    it also opens, or computes, the derived set of the outputs of the frozen part.
 
     Args:
         path: Folder or URL of the set.

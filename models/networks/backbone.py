@@ -143,7 +143,8 @@ def derived_set(
     with lock:
         if not (folder / MANIFEST).exists():
             say(
-                f"{backbone.name}: computing the outputs of the frozen part for {samples} images, once, into {folder}"
+                f"{backbone.name}: computing the outputs of the frozen part for {samples} images, once, into "
+                f"{folder}"
             )
             cached = False
             network = backbone.to(device)

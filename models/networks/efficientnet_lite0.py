@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan & Le 2019; Liu 2020): EfficientNet-B0 without attention, with ReLU6 activations.
 
-Inverted residual blocks (Sandler et al. 2018) with the padding of TensorFlow, whose weights these are: where a
-convolution has the stride 2, the right and lower borders get the larger half.
+Inverted residual blocks (Sandler et al. 2018) with the padding of TensorFlow, whose weights these are: where
+a convolution has the stride 2, the right and lower borders get the larger half.
 """
 
 from __future__ import annotations

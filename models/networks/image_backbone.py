@@ -69,7 +69,7 @@ class ImageBackbone(nn.Module, ABC):
         return torch.flatten(self.pool(self.features(self.prepare(batch))), 1)
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """Convert uint8 [batch, frequency, time] to [batch, 3, 224, 224] with the training's normalisation."""
+        """Convert uint8 [batch, frequency, time] to normalised [batch, 3, 224, 224]."""
         grey = batch.to(self.mean.dtype).unsqueeze(1) / 255
         if grey.shape[-2:] != (SIZE, SIZE):
             grey = F.interpolate(grey, (SIZE, SIZE), mode="bilinear", antialias=True)
@@ -77,7 +77,7 @@ class ImageBackbone(nn.Module, ABC):
 
 
 class TransferHead(Mlp):
-    """Trained classifier on the outputs of a frozen network: float [batch, outputs] -> logits [batch, classes].
+    """Trained classifier on a frozen network: float [batch, outputs] -> logits [batch, classes].
 
     Args:
         inputs: Description of the input, the outputs of an `ImageBackbone`.

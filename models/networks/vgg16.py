@@ -11,7 +11,7 @@ from shardwave.models.networks.image_backbone import ImageBackbone
 
 
 class Vgg16Backbone(ImageBackbone):
-    """Frozen part of VGG16: torchvision's `features` and `avgpool`. A new object has uninitialised weights."""
+    """Frozen part of VGG16: torchvision's `features` and `avgpool`, at first with uninitialised weights."""
 
     name = "vgg16"
     outputs = 512 * 7 * 7

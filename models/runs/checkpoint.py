@@ -61,7 +61,7 @@ class Trained:
 
     @property
     def head(self) -> nn.Module:
-        """Trained part of the network: for vgg16 and transfer the head, which takes the outputs of the frozen part."""
+        """Trained part of the network: for vgg16 and transfer the head on the outputs of the frozen part."""
         return self.network.head if isinstance(self.network, Transfer) else self.network
 
 

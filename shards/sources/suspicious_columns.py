@@ -18,8 +18,8 @@ _PATH = re.compile(r"(.*_)?(path|file|filename|folder|dir|directory|url|uri)")
 def suspicious(features: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Return the columns that look like lengths, ids or paths, with what they look like.
 
-    A column is judged by its name. One of whole numbers that are all different and without gaps is a numbering
-    of the rows, whatever its name.
+    A column is judged by its name. One of whole numbers that are all different and without gaps is a
+    numbering of the rows, whatever its name.
 
     Args:
         features: Values of each feature column, float32 [rows].

@@ -62,8 +62,8 @@ def test_transfer_trains_a_head_on_cached_outputs(make_set: Callable[..., Path],
         tmp_path / "set", ["fold1", "fold2", "fold3"], clips=3, slices=0, size=32, features=False
     )
     config = defaults(
-        "transfer", backbone="efficientnet-lite0", weights="none", epochs=2, batch_size=4, hidden_size=8, val_fold=1,
-        device="cpu",
+        "transfer", backbone="efficientnet-lite0", weights="none", epochs=2, batch_size=4, hidden_size=8,
+        val_fold=1, device="cpu",
     )  # fmt: skip
     result = train(images, config, tmp_path / "run")
     assert not result["seconds"]["backbone"]["cached"]
