@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from shardwave.preprocess.auto_config import AutoConfig
+from shardwave.preprocess.weights.catalogue import get
+from shardwave.preprocess.weights.store import weights_path
 
 IMAGE_SIZE = 128
 TRIALS = 12
 SEARCH_EPOCHS = 10
+EMBEDDING = "aisfx"  # shown if its weights are on this machine
 
 
 class Demonstration(TypedDict):
@@ -115,6 +118,15 @@ def demo(
         )
         description = f"{TRIALS} trials of the MLP, up to {SEARCH_EPOCHS} epochs each, scheduled by {backend}"
         run(f"mlp-{backend}", description, functools.partial(search, shard_set, tuned))
+    if weights_path(get(EMBEDDING)).exists():  # the demonstration needs no network, and works without them
+        vectors = out / f"set-{EMBEDDING}"
+        whole = AutoConfig({"image_size": IMAGE_SIZE, "slices": 0, "embeddings": EMBEDDING})
+        description = f"outputs of the pretrained network {EMBEDDING}, whose weights are on this machine"
+        step(EMBEDDING, description, lambda: build(audio, vectors, whole, options))
+        head = defaults("mlp", inputs=EMBEDDING, val_fold=val_fold)
+        run(f"mlp-{EMBEDDING}", "a head on these outputs", functools.partial(train, vectors, head))
+    else:
+        say(f"Transfer learning: run shardwave fetch {EMBEDDING}, then the demo again, to see it too")
     page = out / "report.html"
     step(
         "report",

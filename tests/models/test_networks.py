@@ -11,12 +11,12 @@ from torch import nn
 from shardwave.models.networks.base import Inputs, parameters, standardisation
 from shardwave.models.networks.build import build_model
 from shardwave.models.networks.registry import NETWORKS
-from shardwave.models.networks.vgg16 import OUTPUTS, Vgg16Backbone
+from shardwave.models.networks.vgg16 import Vgg16Backbone
 from shardwave.models.training.config import defaults
 
 IMAGES = Inputs("npy", (32, 48), 4, torch.tensor([100.0]), torch.tensor([50.0]))
 FEATURES = Inputs("features.npy", (9,), 4, torch.arange(9.0), torch.full((9,), 3.0))
-OUTPUT = Inputs("npy", (OUTPUTS,), 4, torch.zeros(1), torch.ones(1))
+OUTPUT = Inputs("npy", (Vgg16Backbone.outputs,), 4, torch.zeros(1), torch.ones(1))
 INPUTS = {"mlp": FEATURES, "cnn": IMAGES, "cnn-plus": IMAGES, "vgg16": OUTPUT}
 
 
