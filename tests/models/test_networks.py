@@ -17,7 +17,7 @@ from shardwave.models.training.config import defaults
 IMAGES = Inputs("npy", (32, 48), 4, torch.tensor([100.0]), torch.tensor([50.0]))
 FEATURES = Inputs("features.npy", (9,), 4, torch.arange(9.0), torch.full((9,), 3.0))
 OUTPUT = Inputs("npy", (Vgg16Backbone.outputs,), 4, torch.zeros(1), torch.ones(1))
-INPUTS = {"mlp": FEATURES, "cnn": IMAGES, "cnn-plus": IMAGES, "vgg16": OUTPUT}
+INPUTS = {"mlp": FEATURES, "cnn": IMAGES, "cnn-plus": IMAGES, "vgg16": OUTPUT, "transfer": OUTPUT}
 
 
 def batch_for(inputs: Inputs, size: int = 5) -> torch.Tensor:
