@@ -56,10 +56,7 @@ def _write(folder: Path, cls: int, number: int, seconds: int) -> None:
         tones = sum(np.sin(2 * np.pi * root * k * time) / k for k in range(1, 5))
         beats.append(0.2 * tones * np.exp(-(2 + cls % 3) * time))
     clip = np.concatenate([beats[i] for i in rng.integers(0, len(beats), 2 * seconds)])
-    clip += (
-        rng.uniform(0.01, 0.05)
-        * rng.standard_normal(RATE).astype(np.float32).repeat(1)[np.arange(len(clip)) % RATE]
-    )
+    clip += np.resize(rng.uniform(0.01, 0.05) * rng.standard_normal(RATE), len(clip))
     path = folder / f"class{cls}" / f"{number:05d}.wav"
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, clip, RATE, subtype="PCM_16")
