@@ -131,9 +131,9 @@ def run(
             slice_set = slices_as_clips(sets[spectrogram][0], work / f"set-{name}", at_random=at_random)
             spec = RowSpec(model, {"train_view": "full"})
             trainings.append(Training(slice_set, work / f"{model}-{name}", spec, options or {}))
-    done = train_all(trainings, jobs)
-    runs = iter(done[:count])
-    leaks = iter(done[count:])
+    results = train_all(trainings, jobs)
+    runs = iter(results[:count])
+    leaks = iter(results[count:])
     measured = [
         table_row(name, [next(runs) for _ in spec.seeds], places[name][1]) for name, spec in specs.items()
     ]
@@ -144,7 +144,7 @@ def run(
 def write(
     path: Path, measured: list[Row], leaked: list[Leak], spectrogram: SpectrogramConfig | None
 ) -> Accuracy:
-    """Write a table as JSON and, beside it, as Markdown.
+    """Write a table as JSON and as Markdown, in the same folder.
 
     Earlier rows and leakage that were not measured again stay.
 
@@ -174,7 +174,7 @@ def _with_earlier(
     measured: list[Row],
     leaked: list[Leak],
     spectrogram: SpectrogramConfig | None,
-    made: Environment,
+    machine: Environment,
 ) -> Accuracy:
     """Return the contents of the file, in the order of ROWS; measured rows replace earlier ones."""
     rows = {row["model"]: row for row in measured}
@@ -190,7 +190,7 @@ def _with_earlier(
         "spectrogram": None if spectrogram is None else dataclasses.asdict(spectrogram),
         "rows": [rows[name] for name in order if name in rows],
         "leakage": leaked,
-        "environment": made,
+        "environment": machine,
     }
 
 
@@ -244,13 +244,13 @@ def train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
 
     pool = Pool(min(jobs or (1 if count_gpus("auto") else cores()), len(trainings)))
     try:
-        done = []
+        results = []
         with bar(total=len(trainings), desc="cross-validations", unit="run", every=1) as progress:
             for training, result in zip(trainings, pool.map(trainings, _worker), strict=True):
-                done.append(result)
+                results.append(result)
                 progress.update()
                 say(f"accuracy: {training.out.name}, {result['seconds']['total'] / 60:.1f} min")
-        return done
+        return results
     finally:
         pool.close()
 

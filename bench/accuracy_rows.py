@@ -31,7 +31,7 @@ class RowSpec(NamedTuple):
 
     @property
     def inputs(self) -> str:
-        """Names of the vector fields, with commas; empty for a network on images."""
+        """Names of the vector fields, separated by commas; empty for a network on images."""
         return self.options.get("inputs", "features" if self.model == "mlp" or self.kind == "peer" else "")
 
     @property

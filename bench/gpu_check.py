@@ -1,4 +1,4 @@
-"""`bench gpu-check`: measure the whole way from audio to tuned models on a GPU, in ten minutes.
+"""`bench gpu-check`: measure all steps from audio to tuned models on a GPU, in ten minutes.
 
 Every step runs in its own process with a time limit. Each record is appended when it is measured, so that a
 step that fails or runs too long loses only its remaining records.
@@ -45,7 +45,7 @@ def gpu_check(
 
     Args:
         out: New folder of the results, on the disk to measure.
-        seconds: Time of all steps; time that a step does not use is left to the next ones.
+        seconds: Time of all steps together; the next steps can use the unused time of a step.
         only: Steps to run; by default all.
         tiny: Use the smallest inputs, on any device.
 
@@ -90,7 +90,7 @@ def gpu_check(
 
 
 def _run(name: str, out: Path, work: Path, limit: float, tiny: bool) -> str | None:
-    """Run a step in a process; return the reason if it did not end well."""
+    """Run a step in a process; return the reason if it failed or was stopped."""
     command = [sys.executable, "-m", "shardwave.bench.gpu_check", "--out", str(out), "--step", name]
     command += ["--work", str(work), *["--tiny"] * tiny]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -108,7 +108,7 @@ def _run(name: str, out: Path, work: Path, limit: float, tiny: bool) -> str | No
     say(f"{name}: {time.monotonic() - began:.1f} s")
     if status < 0:
         return f"its process was killed by signal {-status}"
-    return None if status == 0 else "failed, as an earlier record of the step says"
+    return None if status == 0 else "failed, see the earlier record of the step"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

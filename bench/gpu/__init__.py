@@ -1,6 +1,6 @@
 """Steps of `bench gpu-check`, one module each, whose `run(scope)` yields records."""
 
-STEPS = {  # share of the time of each step, and what it measures
+STEPS = {  # share of the time of each step, and its subject
     "machine": (30, "digest, disk, memory, transfers and matrix products"),
     "tests": (80, "tests that need a GPU"),
     "transform": (40, "images and features alone, without files"),

@@ -1,4 +1,4 @@
-"""What a GPU did while something ran: time of its kernels, and memory in use."""
+"""Measurements of a GPU during a call: time of its kernels, and memory in use."""
 
 from __future__ import annotations
 

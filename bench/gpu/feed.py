@@ -1,4 +1,4 @@
-"""The pipeline of a build on a GPU with the transform replaced by a copy: what feeds and follows it."""
+"""Builds on a GPU in which a copy replaces the transform, to measure decoding and writing alone."""
 
 from __future__ import annotations
 

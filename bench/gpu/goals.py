@@ -11,14 +11,14 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class Goal(NamedTuple):
-    """A goal, and its value in records: (met, what was measured), or None if it was not measured."""
+    """A goal and its check, which returns (is met, measured value), or None without a measurement."""
 
     text: str
     check: Callable[[Rows], tuple[bool, str] | None]
 
 
 def verdict(rows: Rows) -> list[tuple[str, str, str]]:
-    """Return the text of each goal, `met`, `not met` or `not measured`, and what was measured.
+    """Return the text, the state (`met`, `not met`, `not measured`) and the measured value of each goal.
 
     Args:
         rows: Records of a run of `bench gpu-check`.
@@ -32,7 +32,7 @@ def verdict(rows: Rows) -> list[tuple[str, str, str]]:
 
 
 def _matching(rows: Rows, stage: str, start: str, *parts: str) -> list[Mapping[str, Any]]:
-    """Rows of a stage whose case begins with `start` and contains all `parts`."""
+    """Return the rows of a stage whose case begins with `start` and contains all `parts`."""
     return [
         row
         for row in rows
@@ -43,7 +43,7 @@ def _matching(rows: Rows, stage: str, start: str, *parts: str) -> list[Mapping[s
 
 
 def _best_build(rows: Rows, name: str, place: str) -> Mapping[str, Any] | None:
-    """Fastest build of one kind that is neither the first of its process nor of cold files."""
+    """Return the fastest build of one kind, except first builds of a process and builds of cold files."""
     matching = [
         row
         for row in _matching(rows, cases.BUILDS, f"{name}, {place}, ")
@@ -60,7 +60,7 @@ def _tests(rows: Rows) -> tuple[bool, str] | None:
 
 
 def _at_most(stage: str, start: str, limit: float, unit: str, scale: float = 1.0) -> Callable[[Rows], Any]:
-    """Check of the last record whose case begins with `start`: at most `limit`, in `unit` times `scale`."""
+    """Return a check that the last matching record, times `scale`, is at most `limit`, in `unit`."""
 
     def check(rows: Rows) -> tuple[bool, str] | None:
         matching = [row for row in _matching(rows, stage, start) if "kernels" not in row["case"]]

@@ -48,7 +48,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _disk(scope: Scope) -> Case:
-    """Case of one file written and synced to the disk of `--out`."""
+    """Return the case of one file that is written and synced to the disk of `--out`."""
     path, data = scope.folder / "disk", np.random.default_rng(0).bytes(scope.pick(1 << 24, 1 << 30))
 
     def write() -> None:
@@ -59,7 +59,7 @@ def _disk(scope: Scope) -> Case:
 
 
 def _transfers(scope: Scope) -> Iterator[Record]:
-    """Records of copies from pinned memory to the GPU and back."""
+    """Measure copies from pinned memory to the GPU and back."""
     names = "pinned memory to the GPU", "the GPU to pinned memory"
     if not scope.cuda:
         for name in names:
@@ -76,7 +76,7 @@ def _transfers(scope: Scope) -> Iterator[Record]:
 
 
 def cpu_flags() -> dict[str, bool] | None:
-    """Return whether the CPU has instructions for SHA, AVX2 and AVX-512; None where /proc does not tell."""
+    """Return whether the CPU has instructions for SHA, AVX2 and AVX-512; None if /proc does not list them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

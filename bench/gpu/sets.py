@@ -21,7 +21,7 @@ QUICK = 3  # classes of a quick run
 
 
 def genre_audio(scope: Scope) -> Path:
-    """Write clips in the shape of GTZAN at first use: 10 classes of 100 clips of 30 s; return their folder.
+    """Write clips as many and as long as those of GTZAN, 10 x 100 of 30 s, and return their folder.
 
     Clips of a class share the range of their tones; classes overlap.
     """

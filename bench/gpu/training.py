@@ -47,7 +47,7 @@ def run(scope: Scope) -> Iterator[Record]:
 
 
 def _steps(scope: Scope, path: Path, model: str, precision: str, peak: float) -> Iterator[Record]:
-    """Records of one model and precision."""
+    """Measure one model with one precision."""
     where = device.name(scope.cuda)
     config = config_of(model, device=where, precision=precision, batch_size=scope.pick(4, 128))
     data = TrainingData(path, config)

@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 from shardwave.models.data.splits import folds
 from shardwave.shards.read.open_set import open_set
 
-# scikit-learn's settings, but for more trees and iterations; nothing was tuned
+# scikit-learn's default settings, except for more trees and iterations
 CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "logistic-regression": lambda seed: make_pipeline(StandardScaler(), LogisticRegression(max_iter=5_000)),
     "svm": lambda seed: make_pipeline(StandardScaler(), SVC()),
@@ -37,7 +37,7 @@ def cross_validate(set_path: Path | str, name: str, field: str, seed: int) -> di
         seed: Seed of the classifier.
 
     Returns:
-        The fields of a cross-validation's result.json that the accuracy table takes.
+        The fields of a cross-validation's result.json that the accuracy table needs.
     """
     begin = time.perf_counter()
     opened = open_set(set_path)

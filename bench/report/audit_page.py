@@ -146,7 +146,13 @@ def picture_source(view: View, row: int) -> str:
 
 
 def audio_link(audio: Path | None, path: str, folder: Path) -> str:
-    """Return the link from a page in `folder` to an audio file, or an empty text if the file is missing."""
+    """Return the link from a page in `folder` to an audio file, or an empty text if the file is missing.
+
+    Args:
+        audio: Folder of the audio files, or None.
+        path: Path of the file below `audio`.
+        folder: Folder of the page.
+    """
     if audio is None or not (audio / path).is_file():
         return ""
     return quote(os.fsencode(os.path.relpath((audio / path).absolute(), folder.absolute())))

@@ -91,6 +91,11 @@ def write_held_out(path: Path, rows: Iterable[ClipRow], classes: Sequence[str]) 
 
     The columns are `PREDICTION_COLUMNS`, `group` (empty if the clip has none), one column per class, and
     `start` and `end`, in seconds, if a clip is a segment of a file.
+
+    Args:
+        path: File to write; its folder is created if it does not exist.
+        rows: Clips, in the order of the lines.
+        classes: Names of the classes of the model, in the order of the probabilities.
     """
     _write(path, rows, classes, lambda row: [row.source.group or "", *row.formatted()], ("group", *classes))
 

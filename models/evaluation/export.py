@@ -40,11 +40,11 @@ class ExportResult(TypedDict):
 
 
 def export(run: Path | str, out: Path | str, format: str = "onnx") -> ExportResult:
-    """Write the network of a run as one file that needs no Shardwave.
+    """Write the network of a run as one file that can be used without Shardwave.
 
     The graph takes `waveform`, float32 [samples], mono, at the sample rate of the metadata, and returns
-    `probabilities`, float32 [classes], by the view that selected the model. It contains the spectrogram and
-    its slices, and equals `predict` up to rounding.
+    `probabilities`, float32 [classes], from the view whose score selected the epoch. It contains the
+    spectrogram and its slices, and equals `predict` up to rounding.
 
     Args:
         run: Run folder.

@@ -1,6 +1,6 @@
 """A network from waveforms to class probabilities, with the spectrogram in the graph.
 
-It consists of operations that `torch.export` and ONNX have, and accepts waveforms of any length. The
+It consists of operations that `torch.export` and ONNX support, and accepts waveforms of any length. The
 definition is that of the engines (`shardwave.preprocess.engines.reference`).
 """
 
@@ -21,7 +21,7 @@ SILENT = 1e-37  # power below which a clip is silent
 
 
 class WaveformClassifier(nn.Module):
-    """Map a waveform to class probabilities, by the view that selected the model.
+    """Map a waveform to class probabilities, from the view whose score selected the epoch.
 
     Maps float32 [samples] at the rate of the spectrogram to float32 [classes].
 
@@ -134,13 +134,13 @@ def _resize(start: Tensor, stop: Tensor, longest: int, size: int) -> tuple[Tenso
     """Return the weights of `shardwave.preprocess.dsp.filters.resize` for several intervals of one axis.
 
     Args:
-        start: First place of each interval, int64 [intervals].
-        stop: Last place + 1, int64 [intervals].
-        longest: Length that no interval exceeds.
+        start: First index of each interval, int64 [intervals].
+        stop: Last index + 1, int64 [intervals].
+        longest: Upper bound of the lengths of the intervals.
         size: Number of pixels of each result.
 
     Returns:
-        Places [intervals, taps] of the axis, and their weights, float32 [intervals, size, taps].
+        Indices [intervals, taps] on the axis, and their weights, float32 [intervals, size, taps].
     """
     beyond = longest // size + 2  # places on each side of an interval, which repeat its edge
     columns = torch.arange(-beyond, longest + beyond)

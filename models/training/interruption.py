@@ -15,7 +15,7 @@ KINDS = (signal.SIGINT, signal.SIGTERM)
 class Interruption:
     """Context manager that defers SIGINT and SIGTERM until the training state can be saved.
 
-    After a call of `arm`, the first signal only sets `requested`; a second one raises KeyboardInterrupt
+    After a call of `install`, the first signal only sets `requested`; a second one raises KeyboardInterrupt
     immediately. The previous signal handlers are restored at the end. Outside the main thread the object has
     no effect.
     """
@@ -34,18 +34,18 @@ class Interruption:
             if handler is not None and signal.getsignal(kind) is not handler:
                 signal.signal(kind, handler)
 
-    def arm(self) -> None:
+    def install(self) -> None:
         """Install the handlers. Signals that the process ignores stay ignored."""
         for kind, handler in self._before.items():
             if handler is not signal.SIG_IGN:
-                signal.signal(kind, self._note)
+                signal.signal(kind, self._on_signal)
 
     def raise_if_requested(self) -> None:
         """Raise KeyboardInterrupt if a signal was received."""
         if self.requested:
             raise KeyboardInterrupt
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

@@ -72,7 +72,7 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Defer signals and show the progress bar."""
-        self.interruption.arm()
+        self.interruption.install()
         samples = len(_batches(trainer).view)
         self._bar = bar(
             total=self.epochs * samples,
