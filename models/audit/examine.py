@@ -60,7 +60,7 @@ def examine(set_path: Path | str, run: Path | None = None, audio: Path | None = 
     begin = time.perf_counter()
     seconds: dict[str, float] = {}
 
-    def lap(name: str) -> None:
+    def record_seconds(name: str) -> None:
         seconds[name] = time.perf_counter() - begin - sum(seconds.values())
         _log.info("audit: %s took %.2f s", name, seconds[name])
 
@@ -76,22 +76,22 @@ def examine(set_path: Path | str, run: Path | None = None, audio: Path | None = 
             )
     else:
         unchecked.append("labels: give a run of train --folds all with --run")
-    lap("labels")
+    record_seconds("labels")
     digests: list[str | None] = list(copies.content_digests(audited))
-    evidence, heard = "the same stored image and features", []
+    evidence, sound_findings = "the same stored image and features", []
     silent = np.zeros(len(audited), bool)
     if audio is not None:
         measured = sound.sounds(audited, audio)
-        heard = sound.sound_findings(audited, measured)
+        sound_findings = sound.sound_findings(audited, measured)
         digests = [each.digest or None for each in measured]
         silent |= [each.peak < sound.QUIET for each in measured]
         evidence = "the same decoded samples"
     elif audited.shards.config is not None:
         unchecked.append("clipping, constant offsets and levels: give the audio with --audio")
-    lap("audio")
-    traced = traces(audited)
-    if traced is not None:
-        silent |= traced.silent >= 1
+    record_seconds("audio")
+    trace = traces(audited)
+    if trace is not None:
+        silent |= trace.silent >= 1
     exact = copies.exact_pairs(
         [None if quiet else digest for digest, quiet in zip(digests, silent, strict=True)],
         audited.split,
@@ -99,25 +99,25 @@ def examine(set_path: Path | str, run: Path | None = None, audio: Path | None = 
     )
     repeated = {pair.other for pair in exact}
     rows = np.array([row for row in range(len(audited)) if row not in repeated and not silent[row]], np.int64)
-    if traced is not None:
-        near, threshold = copies.near_pairs(audited, traced, rows)
+    if trace is not None:
+        near, threshold = copies.near_pairs(audited, trace, rows)
     elif "features.npy" in audited.shards.fields:
         features = audited.view.gather(np.arange(len(audited)), ("features.npy",))["features.npy"]
         near, threshold = copies.near_vectors(features, rows)
     else:
         near, threshold = [], 0.0
         unchecked.append("near copies: the set has neither images nor features")
-    lap("copies")
+    record_seconds("copies")
     pairs = [*exact, *near]
-    quiet = composition.silence_findings(audited, traced.silent) if traced is not None else []
-    known_silent = {finding.path for finding in heard if finding.finding == "silent"}
+    quiet = composition.silence_findings(audited, trace.silent) if trace is not None else []
+    known_silent = {finding.path for finding in sound_findings if finding.finding == "silent"}
     findings = [
         *copies.copy_findings(audited, pairs),
         *shortcut.shortcut_findings(audited),
         *labels,
         *composition.composition_findings(audited),
         *(finding for finding in quiet if finding.path not in known_silent),
-        *heard,
+        *sound_findings,
     ]
-    lap("composition")
+    record_seconds("composition")
     return Audit(audited, ordered(findings), pairs, threshold, unchecked, seconds)

@@ -49,12 +49,12 @@ def test_logarithmic_axes_put_equal_ratios_at_equal_distances():
     )
 
 
-def test_stairs_hold_their_value():
+def test_stairs_are_constant_between_points():
     ((*corners,),) = points(chart(Lines("t", "x", "y", [Line("a", [(0, 1), (1, 2)], stairs=True)])))
     assert len(corners) == 3 and corners[0][1] == corners[1][1] and corners[1][0] == corners[2][0]
 
 
-def test_whole_numbers_have_whole_ticks():
+def test_integers_have_integer_ticks():
     svg = chart(Lines("t", "epoch", "y", [Line("a", [(1, 0.25), (2, 0.5), (3, 0.75)])]))
     labels = re.findall(r'text-anchor="middle">([\d.]+)</text>', svg)
     assert labels == ["1", "2", "3"]

@@ -217,7 +217,7 @@ def disk(folder: Path, megabytes: float) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("mount") is None, reason="no mount")
 @pytest.mark.parametrize("name", ["optuna", "random"])
-def test_a_disk_that_is_full(name: str, tmp_path: Path, feature_set: Path) -> None:
+def test_a_full_disk(name: str, tmp_path: Path, feature_set: Path) -> None:
     """The whole command on a real full disk: one line that names --resume, no temporary files left, then
     all trials."""
     with disk(tmp_path / "disk", 1.5) as folder:

@@ -67,7 +67,7 @@ def config(**changes: object) -> TrainConfig:
     )
 
 
-def test_joined_fields_are_read_side_by_side(two_fields: Path) -> None:
+def test_joined_fields_are_concatenated(two_fields: Path) -> None:
     opened = open_set(two_fields)
     view = opened.view("fold1")
     rows = np.array([2, 0])
@@ -153,7 +153,7 @@ def test_space_file(tmp_path: Path) -> None:
         space_for("cnn", path)
 
 
-def test_wrong_inputs_are_one_line(two_fields: Path) -> None:
+def test_wrong_inputs_raise_one_line(two_fields: Path) -> None:
     for inputs in ("a,a", "a, b", "", "a.npy"):
         with pytest.raises(
             UsageError, match="inputs must be different names separated by commas, such as features,aisfx"

@@ -263,7 +263,7 @@ def test_an_interrupt_leaves_a_valid_result(
         checkpoint.load(out / checkpoint.NAME)
 
 
-def test_searches_side_by_side(feature_set: Path, space: Path, tmp_path: Path) -> None:
+def test_comparison_of_searches(feature_set: Path, space: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     search(feature_set, config(space=space, trials=3), folders[0])
     shutil.copytree(*folders)

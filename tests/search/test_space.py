@@ -30,7 +30,7 @@ def test_every_model_has_a_space_of_its_own_options() -> None:
     ]
 
 
-def test_points_cover_the_grid_evenly_and_draw_the_rest_anew() -> None:
+def test_points_cover_the_grid_evenly_and_draw_other_parameters_randomly() -> None:
     space = space_for("mlp")
     cells = space.cells()
     assert len(cells) == 12

@@ -7,7 +7,7 @@ import pytest
 from shardwave.bench.harness.timing import Case, Plan, Seconds, done, measure, timed, wait_until_idle
 
 
-def test_cases_take_turns_and_every_second_round_goes_backwards():
+def test_every_second_round_is_reversed():
     calls = []
     cases = [Case(name, "ours", lambda name=name: calls.append(name)) for name in "abc"]
     taken = measure(cases, Plan(minimum=2, maximum=2, warmup=1, seconds=60, limit=60))

@@ -34,7 +34,7 @@ def test_the_command_line_can_import_it_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_the_lean_path_does_not_import_lightning() -> None:
+def test_search_trials_do_not_import_lightning() -> None:
     heavy = "('lightning', 'torchvision', 'sklearn', 'matplotlib')"
     code = (
         f"import sys, shardwave.models.training.fit; sys.exit(any(name in sys.modules for name in {heavy}))"

@@ -217,9 +217,7 @@ train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=True)
 """
 
 
-def test_one_process_at_a_time_in_a_run_folder_and_a_killed_one_frees_it(
-    folded: Path, tmp_path: Path
-) -> None:
+def test_a_run_folder_is_locked_until_its_process_ends(folded: Path, tmp_path: Path) -> None:
     out, config = (
         tmp_path / "run",
         defaults(

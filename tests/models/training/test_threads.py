@@ -65,7 +65,7 @@ def test_small_models_use_one_thread(
         assert useful_threads(build_model(config, inputs), config.batch_size) == threads
 
 
-def test_the_users_number_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_omp_num_threads_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with limit_threads(3):
         assert useful_threads(build_model(defaults("mlp"), FEATURES), 32) == 3

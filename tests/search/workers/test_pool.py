@@ -26,7 +26,7 @@ class Unimportable:
     def __call__(self, params: dict, report: object) -> None: ...
 
 
-def test_a_module_that_is_missing_ends_the_search() -> None:
+def test_a_missing_module_ends_the_search() -> None:
     with pytest.raises(
         ShardwaveError, match="could not start: ModuleNotFoundError: No module named 'no_such_module'"
     ):

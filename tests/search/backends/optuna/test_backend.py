@@ -69,7 +69,7 @@ def test_with_one_job_the_seed_reproduces_everything(sampler: str) -> None:
     assert one.trials[0].params != other.trials[0].params
 
 
-def test_tpe_learns_and_a_resumed_search_does_not_begin_anew(tmp_path: Path) -> None:
+def test_tpe_learns_and_a_resumed_search_keeps_its_trials(tmp_path: Path) -> None:
     def search(trials: int) -> list[float]:
         budget = SearchBudget(trials=trials, epochs=EPOCHS, jobs=1, scheduler="none", sampler="tpe")
         result = make_backend("optuna").run(objectives.smooth, SPACE, budget, 0, TrialLog(tmp_path))
