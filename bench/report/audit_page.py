@@ -84,7 +84,7 @@ def _summary(audit: Audit) -> list[str]:
     across = sum("across-splits" in finding.finding for finding in audit.findings)
     if across:
         lines.append(
-            f"{across} copies lie in different splits, so that scores are too high: build the set again with "
+            f"{across} copies are in different splits, so that scores are too high: build the set again with "
             "--groups groups.csv."
         )
     lines += [f"Not checked: {text}." for text in audit.unchecked]

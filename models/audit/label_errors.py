@@ -71,7 +71,7 @@ def label_findings(audited: AuditedSet, rows: np.ndarray, probabilities: np.ndar
     present, labels = np.unique(audited.cls[rows], return_inverse=True)
     if len(present) < 2:
         return []
-    shares = np.maximum(probabilities[:, present], 1e-9)  # cleanlab wants every class to have a clip
+    shares = np.maximum(probabilities[:, present], 1e-9)  # cleanlab requires a clip of every class
     shares /= shares.sum(1, keepdims=True)
     chosen = find_label_issues(labels, shares, return_indices_ranked_by="normalized_margin", n_jobs=1)
     quality = get_label_quality_scores(labels, shares, method="normalized_margin")

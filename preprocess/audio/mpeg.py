@@ -221,7 +221,7 @@ def _skip_tag(data: Bytes, position: int) -> int:
             position += 227
         elif head.startswith(b"TAG"):
             position += 128
-        # the size counts the footer and not the header; a footer may stand alone
+        # the size counts the footer and not the header; there may be a footer without a header
         elif head.startswith(b"APETAGEX"):
             is_header = len(head) == 32 and head[23] & 0x20
             position += 32 + (int.from_bytes(head[12:16], "little") if is_header or len(head) < 32 else 0)

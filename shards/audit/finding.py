@@ -19,8 +19,8 @@ class Finding:
         finding: Kind of the problem, for example `near-copy`.
         severity: `high`: scores are wrong until it is repaired; `medium`: scores or the model suffer; `low`:
             worth a look.
-        evidence: What was measured.
-        suggestion: What to do.
+        evidence: Measured values, as text.
+        suggestion: Recommended action.
         path: Name of the clip (`Clip.name`); empty if the problem concerns the whole set.
         clips: Rows of the clips in `AuditedSet`, the named clip first; empty for the whole set.
     """

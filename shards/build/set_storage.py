@@ -178,6 +178,7 @@ def check_written(folder: AnyPath, records: Sequence[TaskRecord]) -> None:
     for name, info in zip(expected, any_path.stats(folder, expected), strict=True):
         if info is None or [info.size, info.version] != expected[name]:
             raise ShardwaveError(
-                f"{folder / name} is not what a worker wrote: check that no other build writes there and "
+                f"{folder / name} is not the file that a worker wrote: "
+                "check that no other build writes there and "
                 f"that all nodes share {folder}, and run the same command again to finish the set"
             )

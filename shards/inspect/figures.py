@@ -33,7 +33,7 @@ INK, FAINT = "#222222", "#777777"
 
 
 class SampleFigure(SampleMeta):
-    """A figure of a clip: metadata of its full view, and what the figure shows."""
+    """A figure of a clip: metadata of its full view, PNG file and number of slices."""
 
     key: str
     png: str

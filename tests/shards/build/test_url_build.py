@@ -234,7 +234,7 @@ def test_a_shard_that_changes_behind_the_build(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not what a worker wrote"),
+        pytest.raises(ShardwaveError, match=r"fold0-full-0001\.tar is not the file that a worker wrote"),
     ):
         patch.setattr(executors.LocalExecutor, "run", and_then_change)
         build(clips[1], out, CONFIG, options())
