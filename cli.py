@@ -26,6 +26,7 @@ from shardwave.cli_frame import (
     read_config,
     run,
     show_best,
+    show_evaluation,
     show_scores,
 )
 from shardwave.common.errors import UsageError
@@ -657,11 +658,17 @@ HYPERPARAMETERS = options(
     epilog=examples(
         "train sets/music --model cnn --out runs/cnn",
         "train sets/esc10 --model mlp --folds all --out runs/mlp-5-folds",
+        "train sets/music --model auto --out runs/auto",
     )
     + columns("Defaults of each model:", defaults_table())
 )
 @SET
-@MODEL
+@click.option(
+    "--model",
+    required=True,
+    type=Extensible((*NETWORKS, "auto"), "networks"),
+    help="Network to train; auto: mlp or cnn-plus, whichever is better after a few epochs.",
+)
 @OUT_RUN
 @click.option("--epochs", type=int, help="Number of passes over the training data.")
 @FOLDS
@@ -684,11 +691,13 @@ HYPERPARAMETERS = options(
 @HYPERPARAMETERS
 def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapping[str, object]:
     """Train one model on SET and write result.json, the checkpoint, errors.csv and figures into RUN."""
+    from shardwave.models.training.auto_model import resolve_model
     from shardwave.models.training.config import defaults
-
-    config = defaults(chosen.pop("model"), **given(chosen))
     from shardwave.models.training.train import train as train_model
 
+    options = given(chosen)
+    model = resolve_model(options.pop("model"), shard_set, out, options, resume=resume)
+    config = defaults(model, **options)
     result = train_model(shard_set, config, out, resume=resume)
     if "scores" not in result:  # of several processes, only the first computes and writes scores
         return result
@@ -699,7 +708,11 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapp
 
 
 @main_group.command(
-    epilog=examples("evaluate runs/cnn sets/music", "evaluate runs/cnn sets/music --split test")
+    epilog=examples(
+        "evaluate runs/cnn sets/music",
+        "evaluate runs/cnn sets/music --split test",
+        "evaluate runs/cnn sets/music --calibrate",
+    )
 )
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @SET
@@ -712,9 +725,20 @@ def train(shard_set: Path | str, out: Path, resume: bool, **chosen: Any) -> Mapp
     metavar="CSV",
     help="CSV file for misclassified clips that were not trained on. [default: RUN/errors-<set>.csv]",
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Fit a temperature to the clips of validation and new splits, and write it to RUN/calibration.json, "
+    "which predict uses.",
+)
 @DEVICE
 def evaluate(
-    run_folder: Path, shard_set: Path | str, splits: tuple[str, ...], errors: Path | None, device: str
+    run_folder: Path,
+    shard_set: Path | str,
+    splits: tuple[str, ...],
+    errors: Path | None,
+    calibrate: bool,
+    device: str,
 ) -> Mapping[str, object]:
     """Score the model of RUN on SET, on images of full clips and on the mean of their slices.
 
@@ -723,7 +747,9 @@ def evaluate(
     """
     from shardwave.models.evaluation.evaluate import evaluate as score
 
-    result = score(run_folder, shard_set, splits=splits or None, device=device, errors=errors)
+    result = score(
+        run_folder, shard_set, splits=splits or None, device=device, errors=errors, calibrate=calibrate
+    )
     show_scores(
         result["scores"],
         result["selected_by"],
@@ -731,6 +757,7 @@ def evaluate(
     )
     if len(result["splits"]) > 1 and not any(name.startswith("all_") for name in result["scores"]):
         click.echo("no total: the run used the splits for different purposes")
+    show_evaluation(result)
     return result
 
 
@@ -758,7 +785,17 @@ def evaluate(
     metavar="NAME",
     help="Split to classify, if AUDIO is a shard set; can be repeated. [default: all]",
 )
-@click.option("--probabilities", is_flag=True, help="Add one column per class with its probability.")
+@click.option(
+    "--probabilities",
+    is_flag=True,
+    help="Add one column per class with its probability, which evaluate --calibrate makes reliable.",
+)
+@click.option(
+    "--reject-below",
+    type=float,
+    metavar="P",
+    help="Write the class unknown for clips whose greatest probability is below P.",
+)
 @click.option(
     "--window",
     type=float,
@@ -785,6 +822,7 @@ def predict(
     out: Path,
     splits: tuple[str, ...],
     probabilities: bool,
+    reject_below: float | None,
     window: float | None,
     device: str,
     **rows: Any,
@@ -795,6 +833,8 @@ def predict(
 
         if splits:
             raise UsageError("--split cannot be used with --window: recordings have no splits")
+        if reject_below is not None:
+            raise UsageError("--reject-below cannot be used with --window: filter the column probability")
         window_options = WindowOptions(window, probabilities=probabilities, **given(rows))
         recordings = predict_recordings(run_folder, audio, out, window_options, device)
         say(summary(recordings))
@@ -805,9 +845,16 @@ def predict(
     from shardwave.models.evaluation.predict import predict as classify
 
     result = classify(
-        run_folder, audio, out, probabilities=probabilities, device=device, splits=splits or None
+        run_folder,
+        audio,
+        out,
+        probabilities=probabilities,
+        device=device,
+        splits=splits or None,
+        reject_below=reject_below,
     )
-    say(f"{result['clips']} rows written to {out}")
+    rejected = f", {result['rejected']} of them unknown" if reject_below is not None else ""
+    say(f"{result['clips']} rows written to {out}{rejected}")
     return result
 
 
@@ -1211,7 +1258,7 @@ def _build_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:
 def _train_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:
     from shardwave.models.training.config import defaults
 
-    return dataclasses.asdict(defaults(chosen["model"]))
+    return {} if chosen["model"] == AUTO else dataclasses.asdict(defaults(chosen["model"]))
 
 
 def _search_defaults(chosen: Mapping[str, Any]) -> Mapping[str, object]:

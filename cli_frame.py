@@ -31,6 +31,8 @@ _log = logging.getLogger("shardwave.cli")
 T = TypeVar("T")
 # Functions by command path that return the defaults of all options from those given, for `--show-config`.
 DEFAULTS_OF: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {}
+PER_CLASS = 30  # classes up to which `show_evaluation` prints a table of them
+ERRORS = 5  # that it prints
 CONFIG_FILE = "shardwave.toml"
 _urls: list[str] = []  # URLs among the options; their passwords are masked in messages of other libraries too
 COMMON = {
@@ -194,6 +196,35 @@ def show_scores(
         remark = f"   ({remarks[split]})" if remarks and split in remarks else ""
         mark = "* " if name.endswith(selected) else "  "
         write_line(f"{name.replace('_', ' ', 1):20}{mark}{''.join(cells)}{remark}")
+
+
+def show_evaluation(result: Mapping[str, Any]) -> None:
+    """Print the scores of each class, the most confident errors and the calibration.
+
+    Args:
+        result: Return value of `evaluate`.
+    """
+    from shardwave.common.printable import one_line
+
+    for name, scores in result["per_class"].items():
+        if not name.endswith(f"_{result['selected_by']}") or len(result["classes"]) > PER_CLASS:
+            continue
+        write_line(f"{name.replace('_', ' ', 1):22}{'precision':>10}{'recall':>10}{'F1':>10}{'clips':>8}")
+        for i, label in enumerate(result["classes"]):
+            cells = "".join(f"{100 * scores[metric][i]:8.1f} %" for metric in ("precision", "recall", "f1"))
+            write_line(f"  {one_line(label)[:20]:20}{cells}{scores['support'][i]:8}")
+    if result["confident_errors"]:
+        write_line("most confident errors:")
+        for error in result["confident_errors"][:ERRORS]:
+            said = f"{error['class']} ({error['probability']:.2f}) for {error['label']}"
+            write_line(f"  {one_line(error['path'])}: {one_line(said)}")
+    if result["calibration"]:
+        fitted = result["calibration"]
+        say(
+            f"temperature {fitted['temperature']:.3g}, fitted to {fitted['clips']} clips of "
+            f"{', '.join(fitted['splits'])}: log loss {fitted['loss_before']:.3f} before, "
+            f"{fitted['loss_after']:.3f} after; predict uses it"
+        )
 
 
 def kind_of(split: SplitKnowledge) -> str:

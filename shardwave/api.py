@@ -206,7 +206,8 @@ def train(
 
     Args:
         shard_set: Folder or URL of the set.
-        model: Name of a network, or a function `(shape, classes, **params) -> nn.Module`. `shape` is that of
+        model: Name of a network, "auto" (mlp or cnn-plus, whichever is better after a few epochs), or a
+            function `(shape, classes, **params) -> nn.Module`. `shape` is that of
             one input: (1, frequency, time) for images, (features,) for feature vectors. The module maps
             float32 [batch, *shape], standardised with the mean and standard deviation of the training data,
             to logits [batch, classes].
@@ -226,10 +227,12 @@ def train(
         >>> result["scores"]["val_full_accuracy"]
     """
     from shardwave.models.networks.registry import register
+    from shardwave.models.training.auto_model import resolve_model
     from shardwave.models.training.config import defaults
     from shardwave.models.training.train import train
 
     name = model if isinstance(model, str) else register(model)
+    name = resolve_model(name, shard_set, out, options, resume=resume)
     return train(shard_set, defaults(name, network_options=dict(params or {}), **options), out, resume=resume)
 
 
@@ -313,8 +316,9 @@ def predict(
         if rate is None:
             raise UsageError("rate is missing: give the sample rate of the arrays in Hz")
         from shardwave.models.evaluation.audio_classifier import AudioClassifier
+        from shardwave.models.evaluation.calibration import temperature
 
-        classifier = AudioClassifier(load_model(run), device)
+        classifier = AudioClassifier(load_model(run), device, temperature(Path(run)))
         samples = [_mono(clip, rate, classifier.config.sample_rate) for clip in clips]
         names, classes = [str(number) for number in range(len(samples))], classifier.trained.classes
         probabilities = list(classifier(samples)) if samples else []

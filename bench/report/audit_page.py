@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
 from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Gallery, Page, Picture, Table, Text
+from shardwave.bench.report.pictures import audio_link, picture_source
 from shardwave.models.audit.examine import Audit
 from shardwave.shards.audit.composition import class_counts
 from shardwave.shards.audit.finding import SEVERITIES, Finding
-from shardwave.shards.read.shardset import View
 
 SHOWN = 40  # findings of one kind that are shown with pictures
 LISTED = 500  # findings of one kind that are listed
-PIXELS = 128  # side of a picture, at most
 TITLES = {
     "exact-copy-across-splits": "Exact copies across splits",
     "near-copy-across-splits": "Near copies across splits",
@@ -128,34 +123,6 @@ def _picture(audit: Audit, row: int, audio: Path | None, folder: Path) -> Pictur
     clip = audited.clips[row]
     lines = (clip.name, f"{audited.label(row) or 'unlabelled'}, {audited.split_name(row)}")
     return Picture(picture_source(audited.view, row), lines, audio_link(audio, clip.path, folder))
-
-
-def picture_source(view: View, row: int) -> str:
-    """Return the stored image of a sample as a data URI: a PNG with low frequencies at the bottom."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    pixels = view.gather([row])["npy"][0][::-1]
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    if max(image.size) > PIXELS:
-        image = image.resize((PIXELS, PIXELS), Image.Resampling.BOX)
-    image.putpalette((colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def audio_link(audio: Path | None, path: str, folder: Path) -> str:
-    """Return the link from a page in `folder` to an audio file, or an empty text if the file is missing.
-
-    Args:
-        audio: Folder of the audio files, or None.
-        path: Path of the file below `audio`.
-        folder: Folder of the page.
-    """
-    if audio is None or not (audio / path).is_file():
-        return ""
-    return quote(os.fsencode(os.path.relpath((audio / path).absolute(), folder.absolute())))
 
 
 def _set_blocks(audit: Audit) -> list[Block]:

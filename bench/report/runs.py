@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shardwave.bench.report import explain
 from shardwave.bench.report.blocks import (
     Block,
     Details,
@@ -48,6 +49,9 @@ def sections(runs: Sequence[tuple[str, Path]]) -> tuple[list[str], list[tuple[st
     named: list[tuple[str, Sequence[Block]]] = []
     if len(searches) > 1:
         named.append(("Searches side by side", _compared(searches)))
+    trained = [(name, folder, result) for name, folder, result in results if name not in searches]
+    if len(trained) > 1:
+        named.append(("Runs side by side", explain.compared(trained)))
     named += [(name, _blocks(folder, result)) for name, folder, result in results]
     named.append(
         ("Environment of the runs", [environment([result["environment"] for _, _, result in results])])
@@ -96,6 +100,7 @@ def _blocks(folder: Path, result: Result) -> list[Block]:
         return blocks + _search(folder, result)
     if result.get("per_fold"):
         blocks.append(_folds(result["per_fold"]))
+    blocks += explain.blocks(folder, result)
     blocks += [*_history(result), *_confusion(result), *_scores(result), *_seconds(result)]
     chosen = [(key, str(value)) for key, value in (result.get("params") or {}).items()]
     return [*blocks, Details("Hyper-parameters", [Table(("parameter", "value"), chosen)])]
@@ -168,12 +173,12 @@ def _scores(result: Result) -> list[Block]:
         for view in VIEWS:
             values = [
                 (result.get("scores") or {}).get(f"{part}_{view}_{score}")
-                for score in ("accuracy", "recall", "f1")
+                for score in ("accuracy", "balanced_accuracy", "f1", "macro_f1")
             ]
             if any(value is not None for value in values):
                 rows.append((name, view, *map(per_cent, values)))
-    head = ("part", "score", "accuracy", "recall", "F1")
-    return [Table(head, rows, (2, 3, 4), "Scores of the saved epoch")] if rows else []
+    head = ("part", "score", "accuracy", "balanced accuracy", "F1, weighted", "macro F1")
+    return [Table(head, rows, (2, 3, 4, 5), "Scores of the saved epoch")] if rows else []
 
 
 def _folds(folds: Any) -> Table:

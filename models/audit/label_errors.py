@@ -65,7 +65,6 @@ def label_findings(audited: AuditedSet, rows: np.ndarray, probabilities: np.ndar
     """
     try:
         from cleanlab.filter import find_label_issues
-        from cleanlab.rank import get_label_quality_scores
     except ImportError:
         raise UsageError(MISSING) from None
     present, labels = np.unique(audited.cls[rows], return_inverse=True)
@@ -73,14 +72,13 @@ def label_findings(audited: AuditedSet, rows: np.ndarray, probabilities: np.ndar
         return []
     shares = np.maximum(probabilities[:, present], 1e-9)  # cleanlab requires a clip of every class
     shares /= shares.sum(1, keepdims=True)
-    chosen = find_label_issues(labels, shares, return_indices_ranked_by="normalized_margin", n_jobs=1)
-    quality = get_label_quality_scores(labels, shares, method="normalized_margin")
+    chosen = find_label_issues(labels, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
     findings = []
     for i in chosen.tolist():
         row, guess = int(rows[i]), int(shares[i].argmax())
         name = audited.shards.classes[int(present[guess])]
         own = f"the label {audited.label(row)!r} has {shares[i, labels[i]]:.2f}"
-        text = f"the model says {name!r} with {shares[i, guess]:.2f}, {own} (quality {quality[i]:.2f})"
+        text = f"the model says {name!r} with {shares[i, guess]:.2f}, {own}"
         advice = f"listen; if the label is wrong, change it to {name!r} or delete the clip"
         findings.append(Finding("label", "medium", text, advice, audited.clips[row].name, (row,)))
     return findings

@@ -9,6 +9,7 @@ import torch
 
 from shardwave.common.errors import UsageError
 from shardwave.models.data.training_data import resolve_device
+from shardwave.models.evaluation.reliability import scaled
 from shardwave.models.runs.checkpoint import Trained
 from shardwave.models.training import precision
 from shardwave.models.training.learner import SCORE_VIEWS
@@ -46,12 +47,14 @@ class AudioClassifier:
     Args:
         trained: The trained network.
         device: "auto", "cpu" or "cuda".
+        temperature: Temperature of the probabilities, see `calibration`.
 
     Raises:
         UsageError: The run cannot classify audio, or the device is not available.
     """
 
-    def __init__(self, trained: Trained, device: str = "auto") -> None:
+    def __init__(self, trained: Trained, device: str = "auto", temperature: float = 1.0) -> None:
+        self._temperature = temperature
         self.config = spectrogram_config(trained)
         self.trained, self.device = trained, resolve_device(device)
         self._engine = make_engine(*resolve("auto", self.device.type), self.config)
@@ -85,4 +88,5 @@ class AudioClassifier:
                 parts.append(self._network(part.to(self.device)).float().softmax(1))
         probabilities = torch.cat(parts).double().cpu().numpy()
         ends = np.cumsum([len(rows) for rows in views])[:-1]
-        return np.stack([rows.mean(0) for rows in np.split(probabilities, ends)])
+        means = np.stack([rows.mean(0) for rows in np.split(probabilities, ends)])
+        return means if self._temperature == 1 else scaled(means, self._temperature)

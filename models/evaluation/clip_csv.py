@@ -19,6 +19,7 @@ from shardwave.shards.storage.atomic import write_bytes
 
 ERRORS = "errors.csv"
 PREDICTIONS = "predictions.csv"  # of a run: the clips that it was not trained on, with all probabilities
+UNKNOWN = "unknown"  # class of rejected predictions
 PREDICTION_COLUMNS = ("path", "split", "label", "class", "probability")
 ERROR_COLUMNS = (*PREDICTION_COLUMNS, "probability_of_label")
 
@@ -31,10 +32,11 @@ class ClipRow(NamedTuple):
     label: str  # empty if unlabelled
     clip: int  # clip number in the set
     probabilities: np.ndarray  # float64 [classes]
+    is_rejected: bool = False  # whether the prediction is too uncertain to be used
 
     def best(self, classes: Sequence[str]) -> str:
-        """Return the most probable class."""
-        return classes[int(self.probabilities.argmax())]
+        """Return the most probable class, or `UNKNOWN` if the prediction is rejected."""
+        return UNKNOWN if self.is_rejected else classes[int(self.probabilities.argmax())]
 
     def formatted(self) -> list[str]:
         """Return the probabilities as text, with six decimals."""

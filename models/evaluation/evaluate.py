@@ -14,7 +14,7 @@ from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.models.data.batches import Batches
 from shardwave.models.data.training_data import evaluation_size, field_shape, resolve_device
-from shardwave.models.evaluation import clip_csv
+from shardwave.models.evaluation import calibration, clip_csv
 from shardwave.models.evaluation.metrics import ClipPredictions, PredictionAccumulator, ScoreSet, add_scores
 from shardwave.models.runs import checkpoint, clip_table
 from shardwave.models.runs.clip_table import config_differences, name_list
@@ -30,6 +30,9 @@ from shardwave.shards.read.shardset import ShardSet
 T = TypeVar("T")
 # Kind of a split by its role in the run; splits without a role are "new"
 KINDS: dict[str, SplitKind] = {"train": "trained", "val": "validation", "test": "test"}
+
+
+CONFIDENT_ERRORS = 10  # that are returned
 
 
 class SplitScores(NamedTuple):
@@ -111,6 +114,7 @@ def evaluate(
     splits: Sequence[str] | None = None,
     device: str = "auto",
     errors: Path | str | None = None,
+    calibrate: bool = False,
 ) -> Evaluation:
     """Score the checkpoint of a run on each split of a shard set.
 
@@ -128,10 +132,13 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
         errors: CSV file for the misclassified clips that were not trained on; by default
             `errors-<name of the set>.csv` in the run folder.
+        calibrate: Whether to fit a temperature to the clips of validation and new splits, and to write it to
+            calibration.json in the run folder; `predict` then uses it.
 
     Returns:
         `scores`, `per_class` and `confusion` by name, and `splits`: {split: {kind, clips, trained}}.
-        `trained` is the number of clips that were trained on, or None if it is unknown.
+        `trained` is the number of clips that were trained on, or None if it is unknown. `confident_errors`
+        lists the most confident errors, as in the CSV file; `calibration` is the content of calibration.json.
 
     Raises:
         UsageError: The spectrogram settings, classes or fields of the set differ from those of the training,
@@ -167,9 +174,15 @@ def evaluate(
     distinct = {entry["kind"] for entry in kinds.values()}
     if len(names) > 1 and len(distinct) == 1 and not distinct & {"mixed", "unknown"}:
         scored["all"] = _scored(_joined([scored[name].predictions for name in names]), "all")
+    wrong = clip_csv.misclassified(rows, trained.classes)
+    fitted = None
+    if calibrate:
+        unused = [row for row in rows if kinds[row.split]["kind"] in ("validation", "new")]
+        fitted = calibration.calibrate(unused, trained.classes, shard_set.set_id)
+        calibration.write(run, fitted)
     errors_path = Path(errors) if errors is not None else run / f"errors-{_set_name(set_path)}.csv"
     try:
-        clip_csv.write_errors(errors_path, clip_csv.misclassified(rows, trained.classes), trained.classes)
+        clip_csv.write_errors(errors_path, wrong, trained.classes)
     except OSError as error:
         if errors is not None:
             raise
@@ -187,6 +200,17 @@ def evaluate(
         "per_class": _merged(result.per_class for result in scored.values()),
         "confusion": _merged(result.confusion for result in scored.values()),
         "errors": str(errors_path),
+        "confident_errors": [
+            {
+                "path": row.source.name,
+                "split": row.split,
+                "label": row.label,
+                "class": row.best(trained.classes),
+                "probability": float(row.probabilities.max()),
+            }
+            for row in wrong[:CONFIDENT_ERRORS]
+        ],
+        "calibration": None if fitted is None else dict(fitted),
     }
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
-from shardwave.common.errors import ShardwaveError, TooManyBadInputs, UsageError
+from shardwave.common.errors import ShardwaveError, TooManyBadInputs, UsageError, require
 from shardwave.common.messages import muted, say
 from shardwave.common.printable import one_line
 from shardwave.models.data.training_data import resolve_device
+from shardwave.models.evaluation import calibration
 from shardwave.models.evaluation.clip_csv import ClipRow, clip_rows, write_csv, write_predictions
 from shardwave.models.evaluation.evaluate import check_fits, open_views, predictions
+from shardwave.models.evaluation.reliability import scaled
 from shardwave.models.runs import checkpoint
 from shardwave.models.training.learner import SCORE_VIEWS
 from shardwave.preprocess.config import SpectrogramConfig
@@ -34,6 +36,7 @@ class PredictSummary(TypedDict):
     run: str  # run folder
     out: str  # CSV file
     clips: int  # number of predicted clips
+    rejected: int  # of them, with the class `unknown`
     bad: list[QuarantineEntry]  # files that cannot be used, with the reasons
 
 
@@ -46,6 +49,7 @@ def predict(
     workers: int | None = None,
     max_bad_fraction: float = 0.05,
     splits: Sequence[str] | None = None,
+    reject_below: float | None = None,
 ) -> PredictSummary:
     """Predict the classes of audio files or of the clips of a shard set, and write them to a CSV file.
 
@@ -64,6 +68,7 @@ def predict(
         workers: Number of processes that read audio; one per core by default.
         max_bad_fraction: Largest accepted fraction of files that cannot be used.
         splits: Splits of the shard set to predict; all by default.
+        reject_below: Write the class `unknown` for clips whose greatest probability is below this.
 
     Returns:
         A summary, without the predictions.
@@ -73,10 +78,17 @@ def predict(
             written.
         UsageError: The input does not exist, has no audio, or does not fit the run.
     """
+    require(
+        reject_below is None or 0 <= reject_below <= 1, "reject_below must lie between 0 and 1", reject_below
+    )
     out_csv = Path(out_csv)
     rows, bad, trained, is_set = predict_clips(
         run, audio_or_set, device=device, workers=workers, splits=splits
     )
+    rejected = 0
+    if reject_below is not None:
+        rows = [row._replace(is_rejected=bool(row.probabilities.max() < reject_below)) for row in rows]
+        rejected = sum(row.is_rejected for row in rows)
     if is_set:
         write_predictions(out_csv, rows, trained.classes, probabilities)
     else:
@@ -91,7 +103,14 @@ def predict(
         raise TooManyBadInputs(
             f"{out_csv} is written, but {len(bad)} of {total} files could not be read: see the messages above"
         )
-    return {"command": "predict", "run": str(run), "out": str(out_csv), "clips": len(rows), "bad": bad}
+    return {
+        "command": "predict",
+        "run": str(run),
+        "out": str(out_csv),
+        "clips": len(rows),
+        "rejected": rejected,
+        "bad": bad,
+    }
 
 
 class PredictedClips(NamedTuple):
@@ -121,7 +140,8 @@ def predict_clips(
         splits: Splits of a shard set to predict; by default all of them.
 
     Returns:
-        The predictions. A message names each file that cannot be read.
+        The predictions, with the calibrated probabilities if the run has a calibration (see `calibration`).
+        A message names each file that cannot be read.
 
     Raises:
         UsageError: There is no checkpoint, audio or shard set, or they do not fit together.
@@ -131,7 +151,8 @@ def predict_clips(
     if not is_url(audio_or_set) and not path.exists():
         raise UsageError(f"{path} does not exist: give a folder of audio, an audio file or a shard set")
     if is_url(audio_or_set) or (path / MANIFEST).exists():
-        return PredictedClips(_predicted(trained, open_set(audio_or_set), splits, device), [], trained, True)
+        rows = _calibrated(_predicted(trained, open_set(audio_or_set), splits, device), run)
+        return PredictedClips(rows, [], trained, True)
     if splits:
         raise UsageError(f"--split {splits[0]}: {path} is audio, which has no splits; remove the option")
     if trained.spectrogram is None:
@@ -151,10 +172,17 @@ def predict_clips(
         with muted():
             build(audio, folder / "set", config, options, clips)
         bad = quarantined(folder / "set")
-        rows = _predicted(trained, open_set(folder / "set"), None, device)
+        rows = _calibrated(_predicted(trained, open_set(folder / "set"), None, device), run)
     for entry in bad:
         say(f"quarantined: {one_line(entry['path'])}: {one_line(entry['reason'])}")
     return PredictedClips(rows, bad, trained, False)
+
+
+def _calibrated(rows: list[ClipRow], run: Path) -> list[ClipRow]:
+    temperature = calibration.temperature(run)
+    if temperature == 1:
+        return rows
+    return [row._replace(probabilities=scaled(row.probabilities[None], temperature)[0]) for row in rows]
 
 
 def _predicted(

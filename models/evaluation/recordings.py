@@ -17,6 +17,7 @@ from shardwave.common.errors import BadAudio, TooManyBadInputs, UsageError, requ
 from shardwave.common.messages import duration, say
 from shardwave.common.printable import one_line
 from shardwave.common.progress import bar
+from shardwave.models.evaluation import calibration
 from shardwave.models.evaluation.audio_classifier import AudioClassifier
 from shardwave.models.evaluation.intervals import FORMATS, AudacityFiles, CsvFile, Interval, merged
 from shardwave.models.runs import checkpoint
@@ -113,7 +114,9 @@ def predict_recordings(
         )
     if not path.exists():
         raise UsageError(f"{path} does not exist: give a folder of audio or an audio file")
-    classifier = AudioClassifier(checkpoint.load(Path(run) / checkpoint.NAME), device)
+    classifier = AudioClassifier(
+        checkpoint.load(Path(run) / checkpoint.NAME), device, calibration.temperature(Path(run))
+    )
     classes = classifier.trained.classes
     folder, names = (path, audio_files(path)) if path.is_dir() else (path.parent, [path.name])
     if not names:

@@ -162,6 +162,12 @@ class SplitKnowledge(TypedDict):
     trained: typed.Count | None  # clips that were trained on; None if unknown
 
 
+# A misclassified clip that was not trained on
+ConfidentError = TypedDict(
+    "ConfidentError", {"path": str, "split": str, "label": str, "class": str, "probability": float}
+)
+
+
 class Evaluation(TypedDict):
     """Return value of `evaluate`."""
 
@@ -177,6 +183,8 @@ class Evaluation(TypedDict):
     per_class: dict[str, ClassScores]
     confusion: dict[str, Matrix]
     errors: str
+    confident_errors: list[ConfidentError]  # the most confident first
+    calibration: Settings | None  # content of calibration.json if it was written
 
 
 class CheckpointInputs(TypedDict):

@@ -19,7 +19,7 @@ from shardwave.shards.audit.traces import Traces
 BACKGROUND = 20_000  # random pairs of different classes, from which the threshold is computed
 EXPECTED = 0.1  # pairs of unrelated clips above the threshold, by extrapolation over all pairs
 TAIL = 0.01  # fraction of the background to which the exponential tail is fitted
-LOWEST, HIGHEST = 0.5, 0.9  # bounds of the threshold
+LOWEST, HIGHEST = 0.55, 0.9  # bounds of the threshold
 NEAREST = 0.4  # feature vectors nearer than this fraction of the median nearest distance are copies
 CHUNK = 1_024  # samples that are digested at a time
 

@@ -124,13 +124,17 @@ def test_curves_and_confusion_are_those_of_the_run(runs, tmp_path):
     result = json.loads((runs["mlp"] / "result.json").read_text())
     blocks = sections([("mlp", runs["mlp"])])[1][0][1]
     accuracy = next(
-        block for block in blocks if isinstance(block, Lines) and block.title.startswith("Accuracy")
+        block for block in blocks if isinstance(block, Lines) and block.title.startswith("Accuracy over")
     )
     selected = next(line for line in accuracy.lines if "selected" in line.name)
     assert [y for _, y in selected.points] == [entry["val_full_accuracy"] for entry in result["history"]]
     assert accuracy.mark == result["best_epoch"]
     assert "training (while learning)" in [line.name for line in accuracy.lines]
-    table = next(block for block in blocks if isinstance(block, Table) and block.caption.startswith("Scores"))
+    table = next(
+        block
+        for block in blocks
+        if isinstance(block, Table) and block.caption.startswith("Scores of the saved")
+    )
     assert [row[0] for row in table.rows] == ["train (while learning)", "validation"]
     (matrix,) = [block for block in blocks if isinstance(block, Matrix)]
     assert sum(map(sum, matrix.counts)) == 30 and matrix.names == result["classes"]
