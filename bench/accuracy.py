@@ -237,7 +237,14 @@ def _leak(model: str, runs: Sequence[Result]) -> Leak:
 
 
 def train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
-    """Return the results in order, from processes with one thread: small networks gain little from two."""
+    """Run cross-validations in worker processes, and return their results in order.
+
+    Each process has one thread: a second one speeds up small networks little.
+
+    Args:
+        trainings: The cross-validations.
+        jobs: Number of processes; None: one per core, or one on a GPU.
+    """
     from shardwave.bench.harness.pool import Pool
     from shardwave.common.environment import cores
     from shardwave.search.gpus import count_gpus
@@ -356,10 +363,10 @@ def table(contents: Accuracy) -> str:
         "",
         "In per cent. Fold k is scored once, by a model trained on all other folds; the number of epochs "
         "comes from a training that validates on fold k mod n + 1 without fold k (the last epoch within one "
-        "standard error of the best). The default settings of the models were compared by their mean over "
-        "such validation folds, each of which is the test fold of another round, and the rule for the "
-        "epochs replaced an earlier one after a first table of this kind, so that the scores are optimistic "
-        "to that extent. ± is the standard deviation over seeds; minutes are of one run on at most one core.",
+        "standard error of the best). The scores are optimistic for two reasons: the default settings of the "
+        "models were chosen by their mean over these validation folds, each of which is the test fold of "
+        "another round, and the rule for the number of epochs was changed after an earlier table. "
+        "± is the standard deviation over seeds; minutes are of one run on at most one core.",
     ]
     for leak in contents["leakage"]:
         apart, random = leak["recordings apart"]["accuracy"], leak["slices at random"]["accuracy"]
