@@ -59,7 +59,7 @@ ROWS: dict[str, RowSpec] = {
 
 
 def config_of(spec: RowSpec, spectrogram: SpectrogramConfig) -> SpectrogramConfig:
-    """Return the configuration of the set of a row; pretrained networks see full clips alone."""
+    """Return the configuration of the set of a row; pretrained networks use full clips only."""
     if not spec.embeddings and spec.model != "transfer":
         return spectrogram
     return dataclasses.replace(

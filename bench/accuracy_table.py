@@ -1,4 +1,4 @@
-"""Accuracy on a table of features, such as GTZAN's: the same rows as `bench.accuracy`, on features alone."""
+"""Accuracy of models on a table of features, such as GTZAN's: the rows of `bench.accuracy` on features."""
 
 from __future__ import annotations
 

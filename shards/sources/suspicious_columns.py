@@ -16,7 +16,7 @@ _PATH = re.compile(r"(.*_)?(path|file|filename|folder|dir|directory|url|uri)")
 
 
 def suspicious(features: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Return the columns that look like lengths, ids or paths, with what they look like.
+    """Return the columns that look like lengths, ids or paths, with the kind of each.
 
     A column is judged by its name. One of whole numbers that are all different and without gaps is a
     numbering of the rows, whatever its name.
