@@ -195,7 +195,13 @@ def _with_earlier(
 
 
 def table_row(model: str, runs: list[Result], seconds: float) -> Row:
-    """Return a row of the table: means over the folds by seed, and their mean and standard deviation."""
+    """Return a row of the table: means over the folds by seed, and their mean and standard deviation.
+
+    Args:
+        model: Name of the row.
+        runs: Results of its cross-validations, one per seed.
+        seconds: Time of building the set.
+    """
     selected = runs[0]["selected_by"]
     accuracy = [result["scores"][f"test_{selected}_accuracy"] for result in runs]
     name = f"val_{selected}_accuracy"

@@ -220,7 +220,13 @@ class Outputs:
 
 
 def join(head: nn.Module, name: str, state: dict[str, Tensor]) -> Transfer:
-    """Build the complete network from a trained head and the name and state dict of the frozen part."""
+    """Build the complete network from a trained head and a frozen part.
+
+    Args:
+        head: Trained head.
+        name: Name of the frozen part, one of `BACKBONES`.
+        state: State dict of the frozen part.
+    """
     assert isinstance(head, TransferHead)
     backbone = make(name)
     backbone.load_state_dict(state)
