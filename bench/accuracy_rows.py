@@ -53,7 +53,7 @@ ROWS: dict[str, RowSpec] = {
     "logistic-regression": RowSpec("logistic-regression", {}, (0,), "peer"),
     "svm": RowSpec("svm", {}, (0,), "peer"),
     "random-forest": RowSpec("random-forest", {}, kind="peer"),
-    "hist-gradient-boosting": RowSpec("hist-gradient-boosting", {}, kind="peer"),
+    "hist-gradient-boosting": RowSpec("hist-gradient-boosting", {}, (0,), "peer"),
     "logistic-regression on aisfx": RowSpec("logistic-regression", {"inputs": "aisfx"}, (0,), "peer"),
 }
 
