@@ -64,6 +64,7 @@ def build(
     config: SpectrogramConfig | None = None,
     *,
     features: bool = True,
+    embeddings: str = "",
     **options: Any,
 ) -> Manifest:
     """Build a shard set from a folder of audio, or finish an interrupted build.
@@ -74,6 +75,8 @@ def build(
         config: Parameters of the spectrogram; by default, the sample rate and the number of slices are chosen
             from the clips.
         features: Compute feature vectors too; ignored if `config` is given.
+        embeddings: Pretrained audio networks whose outputs are stored too, with commas, such as "aisfx";
+            ignored if `config` is given.
         **options: Fields of `BuildOptions`, for example `labels`, `val_fraction`, `workers`, `engine`.
 
     Returns:
@@ -91,7 +94,8 @@ def build(
     """
     from shardwave.shards.build.builder import build
 
-    return build(audio, out, config or AutoConfig({"features": features}), BuildOptions(**options))
+    chosen = config or AutoConfig({"features": features, "embeddings": embeddings})
+    return build(audio, out, chosen, BuildOptions(**options))
 
 
 def open_set(path: Path | str, *, verify: bool = False) -> ShardSet:

@@ -201,7 +201,9 @@ def describe(summary: Summary) -> list[str]:
         f"{config.frequency_scale} frequency"
     )
     pixels = f"{config.image_size} x {config.image_size} pixels"
-    lines.append(f"settings  {window}, {pixels}, {sliced}{fit}{', features' if config.features else ''}")
+    vectors = ["features"] if config.features else []
+    vectors += [f"embedding {entry}" for entry in config.embedding_entries]
+    lines.append(f"settings  {', '.join([window, pixels, f'{sliced}{fit}', *vectors])}")
     if summary.chosen:
         lines.append(f"          chosen by the clips: {summary.chosen}")
     slices = f" and {summary.images['slice']:,} of slices" if summary.images["slice"] else ""
