@@ -35,6 +35,7 @@ from shardwave.common.printable import write_line
 from shardwave.models.networks.registry import BACKBONES, NETWORKS
 from shardwave.models.training.config import (
     CLASS_WEIGHTS,
+    LOGGERS,
     METRICS,
     PRECISIONS,
     SCHEDULES,
@@ -599,6 +600,12 @@ LEARNING = options(
         "--backbone",
         type=click.Choice(BACKBONES),
         help="Frozen image network of the model transfer. [default: vgg16]",
+    ),
+    click.option(
+        "--logger",
+        type=click.Choice(LOGGERS),
+        help="Experiment tracker that receives the parameters and the scores of each epoch (see "
+        "docs/how-to.md). [default: none]",
     ),
     click.option(
         "--weights",

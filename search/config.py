@@ -58,6 +58,7 @@ class SearchConfig:
             and `train_view` are supported.
         gpus_per_trial: Share of a GPU that each trial uses, at most 1; None: the largest share with which all
             jobs fit on the GPUs.
+        logger: Experiment tracker that receives the trials, see `TrainConfig`.
         inputs: Vector fields that mlp is trained on, see `TrainConfig`; unused if the space has them.
         field: Field of the samples that the model is trained on, see `TrainConfig`.
         network_options: Options of a user's own network, see `TrainConfig`.
@@ -91,6 +92,7 @@ class SearchConfig:
     fused: bool | None = None
     gpus_per_trial: float | None = None
     inputs: str | None = None
+    logger: str | None = None
     field: str | None = None
     network_options: Params = dataclasses.field(default_factory=dict)
 

@@ -20,11 +20,13 @@ from shardwave.models.runs.records import RunResult
 from shardwave.models.runs.result import Result, earlier_seconds, open_run
 from shardwave.models.training.config import field_of
 from shardwave.models.training.interruption import sigterm_as_interrupt
+from shardwave.models.training.tracking import check_logger
 from shardwave.search import outcome
 from shardwave.search.backends.registry import make_backend
 from shardwave.search.config import SearchConfig
 from shardwave.search.objective import TrainingObjective
 from shardwave.search.space import space_for
+from shardwave.search.tracking import tracked
 from shardwave.search.trial import Trial, best_trial
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.worker import threads_per_trial
@@ -33,7 +35,7 @@ from shardwave.shards.read.open_set import open_set
 
 _log = logging.getLogger(__name__)
 # settings that a resumed search may change; the space itself is compared separately
-_FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space")
+_FREE = ("trials", "jobs", "device", "storage", "address", "fused", "gpus_per_trial", "space", "logger")
 
 
 def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: bool = False) -> RunResult:
@@ -57,6 +59,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
     set_path, out = located(set_path), Path(out).resolve()
     if isinstance(set_path, Path):
         set_path = set_path.resolve()
+    check_logger(config.logger)
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
     training = dataclasses.replace(training, inputs=space.first("inputs", training.inputs))
     backend = make_backend(config.backend, storage=config.storage, study=config.study, address=config.address)
@@ -90,10 +93,13 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
         threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
         with Result(out, "search", **fields) as result:
-            with bar(
-                total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1
-            ) as progress:
-                log = TrialLog(out, Progress(progress))
+            with (
+                bar(
+                    total=budget.trials, desc=f"{config.model}, {config.backend}", unit="trial", every=1
+                ) as progress,
+                tracked(config.logger, out, _plain(config), Progress(progress)) as listener,
+            ):
+                log = TrialLog(out, listener)
                 outcome.remove_leftovers(out, log.trials)
                 on_gpu = dataclasses.replace(training, device="cuda")  # trials with a GPU never use the CPU
                 trained = (

@@ -20,6 +20,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("none", "one-cycle")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
+LOGGERS = ("tensorboard", "mlflow", "wandb", "csv")
 VECTORS = "features.npy"  # field of the networks that take vectors
 MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
@@ -38,6 +39,7 @@ REGULARISERS = (
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "schedule": SCHEDULES, "train_view": TRAIN_VIEWS, "select_by": SELECT_BY, "device": DEVICES,
     "precision": PRECISIONS, "folds": (None, "all"), "select_metric": METRICS, "class_weights": CLASS_WEIGHTS,
+    "logger": (None, *LOGGERS),
 }  # fmt: skip
 _MINIMA = {  # of integer fields
     "epochs": 1, "batch_size": 1, "hidden_size": 1, "hidden_layers": 0, "conv1_kernel": 1, "conv2_kernel": 1,
@@ -101,6 +103,7 @@ class TrainConfig:
             file.
         inputs: Vector fields of `mlp`, concatenated in this order: `features` and names of embeddings,
             separated by commas. None: `features`.
+        logger: Experiment tracker that receives the scores of each epoch, one of `LOGGERS`; None: no tracker.
         field: Array field of the samples that an own network takes; None: "npy".
         network_options: Keyword arguments of an own network.
     """
@@ -142,6 +145,7 @@ class TrainConfig:
     backbone: str | None = None
     weights: str = "default"
     inputs: str | None = None
+    logger: str | None = None
     field: str | None = None
     network_options: dict[str, Any] = dataclasses.field(default_factory=dict)
 

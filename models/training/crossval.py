@@ -147,12 +147,15 @@ def _fold(
         resume=resume,
         save_seconds=save_seconds,
         title=f"{title}, selecting epochs",
+        log_folder=out.parent,
         draw_figures=False,  # curves.png of the cross-validation shows all folds
     )
     epochs = enough_epochs(choice["history"], choice["selected_by"], config.select_metric)
     final = dataclasses.replace(choice_config, epochs=epochs)  # the schedule spans these epochs
     data = TrainingData(set_path, final, retraining(names, fold))
-    tested = run(data, final, out, resume=resume, save_seconds=save_seconds, title=title)
+    tested = run(
+        data, final, out, resume=resume, save_seconds=save_seconds, title=title, log_folder=out.parent
+    )
     return {
         "fold": fold,
         "val_fold": next_fold(present, fold),

@@ -138,6 +138,10 @@ class Recorder(pl.Callback):
         assert isinstance(pl_module, Classifier)
         if self.history.add(pl_module.learner.epoch_scores()):
             self.best = pl_module.learner.weights()
+        entry = self.history.entries[-1]
+        numbers = {name: value for name, value in entry.items() if isinstance(value, float)}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, entry["epoch"])
         self._bar.set_postfix_str(self._progress_text(), refresh=False)
         self._bar.update(self._last_batch)
         self.seconds["total"] = time.perf_counter() - self._begin

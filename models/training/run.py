@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from shardwave.common.errors import UsageError
@@ -34,8 +35,9 @@ from shardwave.models.training.numerics import fixed_numerics
 from shardwave.models.training.precision import resolved
 from shardwave.models.training.recorder import LAST, Recorder
 from shardwave.models.training.threads import limit_threads, useful_threads
+from shardwave.models.training.tracking import logged
 
-_FREE = ("device", "devices", "nodes", "strategy")  # fields that may change when a run is resumed
+_FREE = ("device", "devices", "nodes", "strategy", "logger")  # fields that may change when a run is resumed
 
 
 def run(
@@ -48,6 +50,7 @@ def run(
     save_seconds: float,
     title: str | None = None,
     draw_figures: bool = True,
+    log_folder: Path | None = None,
 ) -> RunResult:
     """Train once with Lightning's Trainer and write a run folder.
 
@@ -62,6 +65,7 @@ def run(
         save_seconds: Minimum interval between two saved states, in seconds.
         title: Text beside the progress bar; the name of the model by default.
         draw_figures: Whether to draw curves.png and confusion.png.
+        log_folder: Folder of the files of `config.logger`, which contains `out`; None: `out`.
 
     Returns:
         The content of result.json. A process other than the first one returns it without scores.
@@ -87,19 +91,25 @@ def run(
         if earlier is not None and (out / LAST).exists():
             names = ("history", "best_epoch", "seconds")
             saved = {name: value for name, value in earlier.items() if name in names}
-        with result.Result(
-            out, command, writes=primary, **run_fields(data, config, table), **saved
-        ) as record:
+        log_folder = log_folder or out
+        name = "" if out == log_folder else out.relative_to(log_folder).as_posix()
+        described = {"model": config.model, "seed": config.seed, **config.params()}
+        with (
+            result.Result(out, command, writes=primary, **run_fields(data, config, table), **saved) as record,
+            logged(config.logger if primary else None, log_folder, name, described) as tracker,
+        ):
             if table is not None:
                 table.write(out)
             recorder = Recorder(record, data, config, save_seconds, title or config.model, begin)
-            learner = _fit(data, config, out, recorder, resume)
+            learner = _fit(data, config, out, recorder, resume, tracker)
             if not primary:
                 return record.fields
             best = recorder.history.best
             assert best is not None
             trained = checkpoint.load(out / checkpoint.NAME)
             test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
+            if tracker is not None and test.scores:
+                tracker.log_metrics(test.scores, best["epoch"])
             held_out = _held_out(data, trained, test.predictions)
             clip_csv.write_held_out(out / clip_csv.PREDICTIONS, held_out, trained.classes)
             errors = clip_csv.misclassified(held_out, trained.classes)
@@ -123,7 +133,14 @@ def run(
 
 
 @fixed_numerics()
-def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder, resume: bool) -> Learner:
+def _fit(
+    data: TrainingData,
+    config: TrainConfig,
+    out: Path,
+    recorder: Recorder,
+    resume: bool,
+    tracker: Logger | None,
+) -> Learner:
     """Train with a Trainer, from the saved state if there is one."""
     keep_freed_memory()
     last = out / LAST if resume and (out / LAST).exists() else None
@@ -143,7 +160,7 @@ def _fit(data: TrainingData, config: TrainConfig, out: Path, recorder: Recorder,
             max_epochs=recorder.epochs,
             callbacks=[recorder],
             plugins=[AtomicCheckpoints()],
-            logger=False,
+            logger=tracker or False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

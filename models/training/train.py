@@ -12,6 +12,7 @@ from shardwave.models.training.crossval import cross_validate
 from shardwave.models.training.interruption import sigterm_as_interrupt
 from shardwave.models.training.recorder import SAVE_SECONDS
 from shardwave.models.training.run import run
+from shardwave.models.training.tracking import check_logger
 from shardwave.shards.read.open_set import open_set
 
 
@@ -44,6 +45,7 @@ def train(
         ShardwaveError: The training loss became infinite or NaN, a file is damaged, or another process uses
             `out`.
     """
+    check_logger(config.logger)
     warn_of_imbalance(open_set(set_path), config)
     with sigterm_as_interrupt():
         if config.folds == "all":
