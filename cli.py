@@ -889,6 +889,40 @@ def export(run_folder: Path, out: Path, format: str) -> Mapping[str, object]:
 
 
 @main_group.command(
+    epilog=examples("card runs/cnn", "card runs/cnn --data-license 'CC BY 4.0' --out README.md")
+)
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("--out", type=PATH, metavar="FILE", help="Markdown file to write. [default: RUN/card.md]")
+@click.option("--data-license", metavar="TEXT", help="Licence of the audio that RUN was trained on.")
+def card(run_folder: Path, out: Path | None, data_license: str | None) -> Mapping[str, object]:
+    """Write the model card of RUN: data, scores with intervals, confusion, limits, use and licences."""
+    from shardwave.models.evaluation.card import write_card
+
+    result = write_card(run_folder, out, data_license)
+    say(f"model card written to {result['out']}")
+    return result
+
+
+@main_group.command(
+    epilog=examples("croissant sets/music --license 'CC BY 4.0' --url https://example.org/music")
+)
+@SET
+@click.option("--license", metavar="TEXT", help="Licence of the data, as text or URL.")
+@click.option("--url", help="Page of the data set.")
+@click.option("--cite", metavar="TEXT", help="Publication to cite.")
+def croissant(
+    shard_set: Path | str, license: str | None, url: str | None, cite: str | None
+) -> Mapping[str, object]:
+    """Describe SET in the Croissant format of MLCommons, in croissant.json beside its manifest."""
+    from shardwave.shards.inspect.croissant import write_croissant
+    from shardwave.shards.read.open_set import open_set
+
+    result = write_croissant(open_set(shard_set), license=license, url=url, cite=cite)
+    say(f"Croissant metadata written to {result['out']}")
+    return result
+
+
+@main_group.command(
     epilog=examples(
         "search sets/music --model cnn --backend ray --trials 20 --out runs/cnn-ray",
         "search sets/music --model mlp --backend optuna --jobs 2 --scheduler hyperband --out runs/mlp-optuna",

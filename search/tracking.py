@@ -24,7 +24,7 @@ class TrialTracker:
 
     def __init__(self, logger: str, folder: Path, params: Mapping[str, object]) -> None:
         self.logger, self.folder, self.params = logger, folder, params
-        # only MLflow must know the outer run first; one process can have one run of Weights & Biases at a time
+        # only MLflow must know the outer run first; a process has one run of Weights & Biases at a time
         self._parent = open_logger(logger, folder, "", params) if logger == "mlflow" else None
         self._ended: dict[int, Trial] = {}
 

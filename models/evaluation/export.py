@@ -12,6 +12,7 @@ from typing import TypedDict
 import torch
 
 from shardwave.common.errors import ShardwaveError, UsageError, require
+from shardwave.models.evaluation.licences import pretrained_licences
 from shardwave.models.evaluation.waveform import WaveformClassifier
 from shardwave.models.runs import checkpoint
 from shardwave.models.training.config import backbone_of
@@ -20,12 +21,6 @@ from shardwave.shards.storage import atomic
 FORMATS = ("onnx", "torch")
 OPSET = 20
 METADATA = "metadata.json"  # name of the metadata in a file of `torch.export`
-_LICENCES = {  # of the default weights of the frozen image networks
-    "vgg16": "The frozen part has the weights VGG16_Weights.DEFAULT of torchvision, trained on ImageNet: "
-    "see the terms of torchvision and of ImageNet. ",
-    "efficientnet-lite0": "The frozen part has the weights efficientnet-lite0 (Apache-2.0), trained on "
-    "ImageNet. ",
-}
 
 
 class ExportResult(TypedDict):
@@ -110,8 +105,11 @@ def metadata(trained: checkpoint.Trained) -> dict[str, str]:
         (JSON object) and `license` (of the weights).
     """
     assert trained.spectrogram is not None
-    published = trained.config.weights == "default"
-    origin = _LICENCES.get(backbone_of(trained.config) or "", "") if published else ""
+    config = trained.config
+    pretrained = pretrained_licences(
+        backbone_of(config) if config.weights == "default" else None, config.inputs
+    )
+    terms = f"Trained on the shard set {trained.set_id}: the terms of its audio apply."
     return {
         "classes": json.dumps(trained.classes, ensure_ascii=False),
         "sample_rate": str(trained.spectrogram["sample_rate"]),
@@ -120,7 +118,7 @@ def metadata(trained: checkpoint.Trained) -> dict[str, str]:
         "model": trained.config.model,
         "view": trained.selected,
         "spectrogram": json.dumps(trained.spectrogram),
-        "license": f"{origin}Trained on the shard set {trained.set_id}: the terms of its audio apply.",
+        "license": " ".join([*(f"Pretrained weights, {text}." for text in pretrained), terms]),
     }
 
 
