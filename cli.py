@@ -795,7 +795,7 @@ def evaluate(
 @click.option(
     "--probabilities",
     is_flag=True,
-    help="Add one column per class with its probability, which evaluate --calibrate makes reliable.",
+    help="Add one column per class with its probability; calibrate them with evaluate --calibrate.",
 )
 @click.option(
     "--reject-below",

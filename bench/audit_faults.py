@@ -1,4 +1,4 @@
-"""Planted faults: how many copies and wrong labels an audit finds, and what their repair does to the score.
+"""Planted faults: number of copies and wrong labels that an audit finds, and the score after their repair.
 
     python -m shardwave.bench.audit_faults esc10 --labels esc10/labels.csv --work runs/audit-faults
 
@@ -201,7 +201,7 @@ def waveform_correlation(one: Path, other: Path, rate: int = 22_050) -> float:
 
 
 def _corrected(labels: Path, planted: Planted, suggested: Sequence[str]) -> Path:
-    """Correct the wrong labels among the suggestions, as a listener would, in a new label file."""
+    """Write a new label file with the suggested labels corrected that are wrong."""
     with open(labels, newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     fixed = {path: planted.labels[path] for path in suggested if path in planted.labels}

@@ -207,7 +207,7 @@ def _reliability(predicted: HeldOut) -> list[Block]:
 
 
 def _errors(predicted: HeldOut, result: Mapping[str, Any]) -> list[Block]:
-    """Return the most confident errors, with spectrograms if the set of the run is at its place."""
+    """Return the most confident errors, with spectrograms if the set of the run is at its former path."""
     wrong = misclassified(predicted.rows, predicted.classes)[:ERRORS]
     if not wrong:
         return []

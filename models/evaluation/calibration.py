@@ -16,7 +16,7 @@ from shardwave.shards.storage.atomic import write_json
 
 NAME = "calibration.json"
 FORMAT = "shardwave-calibration-1"
-LEAST_CLIPS = 20  # with fewer, a temperature says little
+LEAST_CLIPS = 20  # with fewer clips, a fitted temperature is not reliable
 
 
 class Calibration(TypedDict):
