@@ -1,10 +1,12 @@
 """Planted faults: number of copies and wrong labels that an audit finds, and the score after their repair.
 
     python -m shardwave.bench.audit_faults esc10 --labels esc10/labels.csv --work runs/audit-faults
+    python -m shardwave.bench.audit_faults --vectors 100000
 
 A copy of the data set receives near copies of some clips (other level, bit rate, format, offset and length)
 in other folds, and wrong labels on other clips. The audit sees neither list. Pairs that it finds and that
 were not planted are judged by the correlation of their waveforms, which the audit does not use.
+`--vectors` measures the search for similar pairs on generated vectors instead.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import argparse
 import csv
 import dataclasses
 import json
+import os
+import resource
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,7 @@ from shardwave.models.training.config import defaults
 from shardwave.models.training.train import train
 from shardwave.preprocess.auto_config import AutoConfig, preset_values
 from shardwave.shards import sources
+from shardwave.shards.audit.neighbours import DIMENSIONS, similar_pairs
 from shardwave.shards.audit.sound import LIMITS
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
@@ -211,6 +217,27 @@ def _corrected(labels: Path, planted: Planted, suggested: Sequence[str]) -> Path
     return path
 
 
+def search_vectors(count: int, seed: int = 0) -> dict[str, Any]:
+    """Measure the search for similar pairs on vectors around 50 random centres.
+
+    Args:
+        count: Number of vectors.
+        seed: Seed of the vectors.
+    """
+    generator = np.random.default_rng(seed)
+    centres = 3 * generator.standard_normal((50, DIMENSIONS), np.float32)
+    vectors = generator.standard_normal((count, DIMENSIONS), np.float32)
+    vectors += centres[generator.integers(0, len(centres), count)]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    begin = time.perf_counter()
+    pairs = similar_pairs(vectors)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000
+    load = os.getloadavg()[0]
+    return {"data": "generated vectors", "vectors": count, "pairs": len(pairs), "seconds": round(seconds, 1),
+            "peak_mb": round(peak), "load_average": round(load, 1)}  # fmt: skip
+
+
 def main() -> None:
     """Run the benchmark from the command line and append its record."""
     from shardwave.common import log
@@ -218,16 +245,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("audio", type=Path)
-    parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("audio", type=Path, nargs="?")
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--vectors", type=int)
     parser.add_argument("--model", default="mlp")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("bench/results/audit-faults.jsonl"))
     chosen = parser.parse_args()
     log.set_up()
-    record = measure(chosen.audio, chosen.labels, chosen.work, chosen.model, chosen.seed)
-    record = {"data": chosen.audio.resolve().name, **record, "environment": environment()}
+    if chosen.vectors is not None:
+        record = search_vectors(chosen.vectors, chosen.seed)
+    elif chosen.audio is None or chosen.labels is None or chosen.work is None:
+        parser.error("give AUDIO, --labels and --work, or --vectors")
+    else:
+        record = measure(chosen.audio, chosen.labels, chosen.work, chosen.model, chosen.seed)
+        record = {"data": chosen.audio.resolve().name, **record}
+    record["environment"] = environment()
     with open(chosen.out, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     print(json.dumps({name: value for name, value in record.items() if name != "environment"}, indent=2))

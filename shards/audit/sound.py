@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ CLIPPED, OFTEN_CLIPPED = 1e-4, 1e-2  # fractions of the samples
 OFFSET = 0.02  # of full scale
 QUIET = 1e-3  # peak of a clip that counts as silent: 60 dB below full scale
 LIMITS = Limits(seconds=1e7, missing_seconds=1e7)  # the build has decided which files are used
-CHUNK = 16  # clips per task of a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ def measure(path: Path, clip: Clip, rate: int) -> Sound:
 
 
 def sounds(audited: AuditedSet, audio: Path) -> list[Sound]:
-    """Measure the audio of all clips, in one process per core.
+    """Measure the audio of all clips, in one thread per core.
 
     Raises:
         UsageError: The set was not built from audio, or none of its files is in the folder.
@@ -92,21 +90,16 @@ def sounds(audited: AuditedSet, audio: Path) -> list[Sound]:
             f"--audio {audio} has none of the set's files (the first: {audited.clips[0].path}): "
             "give the folder that the set was built from"
         )
-    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     measured: list[Sound] = []
-    context = multiprocessing.get_context("forkserver")
+    # Decoding and digests release the interpreter lock; processes would need an importable main module
     with (
         bar(total=len(tasks), desc="audit: audio", unit="clip") as progress,
-        ProcessPoolExecutor(min(cores(), len(chunks)), context) as pool,
+        ThreadPoolExecutor(cores(), "audit") as pool,
     ):
-        for part in pool.map(_measure_all, chunks):
-            measured += part
-            progress.update(len(part))
+        for sound in pool.map(lambda task: measure(*task), tasks):
+            measured.append(sound)
+            progress.update()
     return measured
-
-
-def _measure_all(tasks: Sequence[tuple[Path, Clip, int]]) -> list[Sound]:
-    return [measure(*task) for task in tasks]
 
 
 def sound_findings(audited: AuditedSet, measured: Sequence[Sound]) -> list[Finding]:
