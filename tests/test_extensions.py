@@ -189,4 +189,4 @@ def test_unknown_names_list_extensions_too(site: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "model must be one of mlp, cnn, vgg16, cnn-plus, tiny-net, got none" in finished.stderr
+    assert "model must be one of mlp, cnn, vgg16, transfer, cnn-plus, tiny-net, got none" in finished.stderr

@@ -76,10 +76,10 @@ def find(name: str) -> EmbeddingSpec:
     spec = plugins.load("embeddings", name)
     if spec is None:
         raise UsageError(f"embedding must be one of {', '.join(names())}, got {name}")
-    if not isinstance(spec, EmbeddingSpec) or not _NAME.fullmatch(name):
+    if not isinstance(spec, EmbeddingSpec) or not _NAME.fullmatch(name) or "," in spec.version:
         raise UsageError(
-            f"entry point {name} of group shardwave.embeddings must refer to an EmbeddingSpec and have a "
-            f"name of a-z, 0-9 and _, got {type(spec).__name__}"
+            f"entry point {name} of group shardwave.embeddings must refer to an EmbeddingSpec whose revision "
+            f"has no comma, and have a name of a-z, 0-9 and _; got {type(spec).__name__}"
         )
     return spec
 
@@ -90,7 +90,7 @@ def field(name: str) -> str:
 
 
 def versioned(chosen: Iterable[str]) -> tuple[str, ...]:
-    """Return "name version" for each embedding; an entry with a version is checked only for its name.
+    """Return "name version" for each embedding; an entry that has a version already stays as it is.
 
     Args:
         chosen: Names, or "name version".

@@ -242,7 +242,7 @@ def test_a_failure_is_recorded(folded: Path, tmp_path: Path) -> None:
         ({"model": "mlp", "nodes": 0}, {}, "nodes must be an integer, 1 or more, got 0"),
         ({"model": "mlp", "batch_size": 0}, {}, "batch_size must be an integer, 1 or more, got 0"),
         ({"model": "mlp", "dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
-        ({"model": "resnet"}, {}, "model must be one of mlp, cnn, vgg16, cnn-plus, got resnet"),
+        ({"model": "resnet"}, {}, "model must be one of mlp, cnn, vgg16, transfer, cnn-plus, got resnet"),
         (
             {"model": "mlp", "hiden_size": 3},
             {},
