@@ -18,7 +18,8 @@ from shardwave.shards.audit.traces import Traces
 
 BACKGROUND = 20_000  # random pairs of different classes, from which the threshold is computed
 EXPECTED = 0.1  # pairs of unrelated clips above the threshold, by extrapolation over all pairs
-TAIL = 0.01  # fraction of the background to which the exponential tail is fitted
+TAIL = (0.1, 0.02)  # fractions of the background above the two points of the exponential tail
+FEW = 100  # clips up to which copies may be a large part of the background: the threshold is then LOWEST
 LOWEST, HIGHEST = 0.55, 0.9  # bounds of the threshold
 NEAREST = 0.4  # feature vectors nearer than this fraction of the median nearest distance are copies
 CHUNK = 1_024  # samples that are digested at a time
@@ -130,15 +131,13 @@ def _threshold(audited: AuditedSet, traces: Traces, rows: np.ndarray) -> float:
     if len(np.unique(audited.cls[rows])) > 1:
         unrelated &= labels[:, 0] != labels[:, 1]
     draws = draws[unrelated][:BACKGROUND]
-    if not len(draws):
-        return HIGHEST
-    similarity = np.sort(agreement(traces, draws).similarity)
-    start = similarity[int((1 - TAIL) * len(similarity))]
-    tail = similarity[similarity > start]
-    # The largest values may belong to copies with different labels: the median is robust to them
-    scale = float(np.median(tail - start)) / math.log(2) if len(tail) else 0.0
+    if len(rows) < FEW or not len(draws):
+        return LOWEST
+    # The highest values may belong to copies with different or no labels: the tail is fitted below them
+    start, end = np.quantile(agreement(traces, draws).similarity, [1 - share for share in TAIL])
+    scale = float(end - start) / math.log(TAIL[0] / TAIL[1])
     pairs = len(rows) * (len(rows) - 1) / 2
-    limit = start + scale * max(0.0, math.log(TAIL * pairs / EXPECTED))
+    limit = float(start) + scale * max(0.0, math.log(TAIL[0] * pairs / EXPECTED))
     return float(np.clip(limit, LOWEST, HIGHEST))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,15 @@ def test_near_copies_are_found_among_the_most_similar_pairs_too(
     monkeypatch.setattr(copies, "similar_pairs", lambda vectors: every(vectors, per_clip=5, exhaustive=0))
     near, _ = copies.near_pairs(audited, traced, np.arange(len(audited)))
     assert paths(audited, near) == {*COPIES, SAME}
+
+
+def test_copies_are_found_without_labels(audited: AuditedSet) -> None:
+    """The pairs from which the threshold follows then contain the copies themselves."""
+    traced = traces(audited)
+    assert traced is not None
+    unlabelled = dataclasses.replace(audited, cls=np.full(len(audited), -1))
+    near, threshold = copies.near_pairs(unlabelled, traced, np.arange(len(audited)))
+    assert paths(audited, near) == {*COPIES, SAME} and threshold == copies.LOWEST
 
 
 def test_findings_name_pairs_across_splits_first_and_conflicting_labels(audited: AuditedSet) -> None:
