@@ -88,7 +88,7 @@ def _model(fields: RunResult) -> list[str]:
     spectrogram = fields.get("set_config") or {}
     lines = [f"- Network: `{fields['model']}`, {fields.get('parameters', 0):,} trained parameters"]
     if find(fields["model"]).field == VECTORS:
-        lines.append(f"- Input: the vectors {config.get('inputs') or 'features'} of a clip")
+        lines.append(f"- Input: the vector fields `{config.get('inputs') or 'features'}` of a clip")
     elif "image_size" in spectrogram:
         lines.append(
             f"- Input: spectrogram of {spectrogram['image_size']} x {spectrogram['image_size']} pixels, "

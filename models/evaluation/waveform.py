@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from shardwave.common.errors import UsageError
 from shardwave.models.evaluation.audio_classifier import spectrogram_config
+from shardwave.models.evaluation.fourier import PowerSpectrum
 from shardwave.models.runs.checkpoint import Trained
 from shardwave.models.training.learner import SCORE_VIEWS
 from shardwave.preprocess.dsp.filters import frequency_bands
@@ -32,7 +33,7 @@ class WaveformClassifier(nn.Module):
         UsageError: The run cannot classify audio, or its network takes features.
     """
 
-    basis: Tensor
+    window: Tensor
     bands: Tensor | None
 
     def __init__(self, trained: Trained) -> None:
@@ -48,15 +49,8 @@ class WaveformClassifier(nn.Module):
         self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
         self.network = trained.network.float().eval()
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
-        phase = (
-            2
-            * np.pi
-            / config.n_fft
-            * (np.outer(np.arange(config.n_fft), np.arange(config.bins)) % config.n_fft)
-        )
-        basis = np.concatenate((np.cos(phase), np.sin(phase)), axis=1) * window[:, None]
-        # a product with the Fourier basis, because runtimes have fast products, but slow or no FFTs
-        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32))
+        self.register_buffer("window", torch.tensor(window, dtype=torch.float32))
+        self.spectrum = PowerSpectrum(config.n_fft)
         bands = frequency_bands(config)
         self.register_buffer("bands", None if bands is None else torch.tensor(bands.T))
 
@@ -86,8 +80,8 @@ class WaveformClassifier(nn.Module):
         padded = torch.nn.functional.pad(samples[None, None], (half, half), mode="reflect")[0, 0]
         frames = 1 + samples.shape[0] // config.hop_length
         places = torch.arange(frames)[:, None] * config.hop_length + torch.arange(config.n_fft)
-        spectrum = padded[places] @ self.basis
-        return spectrum[:, : config.bins].square() + spectrum[:, config.bins :].square()
+        power: Tensor = self.spectrum(padded[places] * self.window)
+        return power
 
     def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """Return first and last frame + 1 of the views, a mask of used ones, and their maximum length."""
