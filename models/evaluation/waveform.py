@@ -6,6 +6,8 @@ definition is that of the engines (`shardwave.preprocess.engines.reference`).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -79,8 +81,12 @@ class WaveformClassifier(nn.Module):
         config, half = self.config, self.config.n_fft // 2
         padded = torch.nn.functional.pad(samples[None, None], (half, half), mode="reflect")[0, 0]
         frames = 1 + samples.shape[0] // config.hop_length
-        places = torch.arange(frames)[:, None] * config.hop_length + torch.arange(config.n_fft)
-        power: Tensor = self.spectrum(padded[places] * self.window)
+        # frames are gathered as rows of samples, since runtimes gather single samples slowly
+        length = math.gcd(config.hop_length, config.n_fft)
+        rows = padded[: (frames - 1) * config.hop_length + config.n_fft].reshape(-1, length)
+        first = torch.arange(frames)[:, None] * (config.hop_length // length)
+        places = (first + torch.arange(config.n_fft // length)).reshape(-1)
+        power: Tensor = self.spectrum(rows.index_select(0, places).reshape(-1, config.n_fft) * self.window)
         return power
 
     def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
