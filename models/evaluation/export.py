@@ -12,6 +12,7 @@ from typing import TypedDict
 import torch
 
 from shardwave.common.errors import ShardwaveError, UsageError, require
+from shardwave.models.evaluation import calibration
 from shardwave.models.evaluation.licences import pretrained_licences
 from shardwave.models.evaluation.waveform import WaveformClassifier
 from shardwave.models.runs import checkpoint
@@ -65,7 +66,8 @@ def export(run: Path | str, out: Path | str, format: str = "onnx") -> ExportResu
             f"--out must end in .pt2 with --format torch, as torch.export.load requires, got {out}"
         )
     trained = checkpoint.load(Path(run) / checkpoint.NAME)
-    network, described = WaveformClassifier(trained), metadata(trained)
+    network = WaveformClassifier(trained, calibration.temperature(Path(run)))
+    described = metadata(trained)
     example = torch.randn(5 * network.config.sample_rate, generator=torch.Generator().manual_seed(0))
     out.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shardwave.common.errors import UsageError
 from shardwave.models.evaluation.audio_classifier import spectrogram_config
 from shardwave.models.evaluation.fourier import PowerSpectrum
+from shardwave.models.evaluation.reliability import LEAST
 from shardwave.models.runs.checkpoint import Trained
 from shardwave.models.training.learner import SCORE_VIEWS
 from shardwave.preprocess.dsp.filters import frequency_bands
@@ -30,6 +31,7 @@ class WaveformClassifier(nn.Module):
 
     Args:
         trained: The trained network.
+        temperature: Temperature of the probabilities, see `calibration`.
 
     Raises:
         UsageError: The run cannot classify audio, or its network takes features.
@@ -38,8 +40,9 @@ class WaveformClassifier(nn.Module):
     window: Tensor
     bands: Tensor | None
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: Trained, temperature: float = 1.0) -> None:
         super().__init__()
+        self.temperature = temperature
         self.config = config = spectrogram_config(trained)
         if config.features:
             raise UsageError(
@@ -60,7 +63,10 @@ class WaveformClassifier(nn.Module):
         """Map a waveform, float32 [samples], to class probabilities, float32 [classes]."""
         inputs, used = self._images(waveform)
         probabilities: Tensor = self.network(inputs).float().softmax(1)
-        return (probabilities * used[:, None]).sum(0) / used.sum()
+        mean = (probabilities * used[:, None]).sum(0) / used.sum()
+        if self.temperature == 1:
+            return mean
+        return (mean.clamp_min(LEAST).log() / self.temperature).softmax(0)
 
     def _fitted(self, waveform: Tensor) -> Tensor:
         """Return samples cut or padded as configured and scaled into the range of float32."""

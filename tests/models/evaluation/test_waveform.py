@@ -62,6 +62,17 @@ def test_probabilities_are_those_of_the_predictor(selected: str, changes: dict) 
     assert np.ptp(expected, axis=0).max() > 0.02  # else equal probabilities would say nothing
 
 
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_probabilities_of_a_calibrated_run_are_those_of_the_predictor(temperature: float) -> None:
+    run, clip = trained("slice_mean", slices=3), np.random.default_rng(0).normal(0, 0.1, 20_000)
+    samples = clip.astype(np.float32)
+    (expected,) = AudioClassifier(run, "cpu", temperature)([samples])
+    assert np.abs(expected - AudioClassifier(run, "cpu")([samples])[0]).max() > 0.01
+    with torch.inference_mode():
+        found = WaveformClassifier(run, temperature)(torch.from_numpy(samples)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_a_network_of_features_is_refused() -> None:
     with pytest.raises(UsageError, match="mlp takes features, which an exported graph cannot reproduce"):
         WaveformClassifier(trained("full", "mlp", features=True))
