@@ -80,11 +80,12 @@ def test_every_command_has_help_with_examples_and_defaults(command):
 def test_the_help_of_train_shows_the_defaults_of_each_model():
     lines = cli("train", "--help").stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.strip() == "Defaults of each model:")
-    assert lines[start + 1].split() == ["mlp", "cnn", "vgg16", "cnn-plus"]
+    assert lines[start + 1].split() == ["mlp", "cnn", "vgg16", "transfer", "cnn-plus"]
     assert next(line for line in lines[start:] if "--epochs" in line).split() == [
         "--epochs",
         "60",
         "15",
+        "10",
         "10",
         "100",
     ]

@@ -380,8 +380,8 @@ def test_trials(tmp_path: Path) -> None:
     (out / "started.jsonl").write_text(
         '{"trial": 5, "params": {"dropout": 0.5}, "attempt": 1, "worker": "w"}\n'
     )
-    assert [lost.trial for lost in TrialLog(out).lost()] == [5]
-    fuzz_lines(out / "started.jsonl", lambda: TrialLog(out).lost())
+    assert [trial.trial for trial in TrialLog(out).unfinished()] == [5]
+    fuzz_lines(out / "started.jsonl", lambda: TrialLog(out).unfinished())
 
 
 @pytest.mark.parametrize("keep", range(1, 60, 4))
