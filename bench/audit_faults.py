@@ -26,8 +26,8 @@ import numpy as np
 import soundfile
 
 from shardwave.bench.audit import CSV, GROUPS, audit
+from shardwave.bench.harness.record import Record, append
 from shardwave.common.csv_text import csv_bytes
-from shardwave.common.environment import environment
 from shardwave.common.messages import say
 from shardwave.models.training.config import defaults
 from shardwave.models.training.train import train
@@ -238,6 +238,32 @@ def search_vectors(count: int, seed: int = 0) -> dict[str, Any]:
             "peak_mb": round(peak), "load_average": round(load, 1)}  # fmt: skip
 
 
+def records_of(result: dict[str, Any], seed: int) -> list[Record]:
+    """Return the records of a result of `measure` (with its `data`) or of `search_vectors`.
+
+    Args:
+        result: The result, which becomes the parameters of the first record.
+        seed: Seed of the planted faults or of the vectors.
+    """
+    if "vectors" in result:
+        return [
+            Record(
+                "audit", f"pairs of {result['vectors']:,} vectors", "ours", "s", [result["seconds"]], result
+            )
+        ]
+    of = f"{result['data']}, seed {seed}"
+    figures = {
+        f"copies found among {result['copies']} planted: {of}": ("copies", result["copies_found"]),
+        f"false pairs: {of}": ("pairs", result["false_pairs"]),
+        f"flipped labels among the first 25 suggestions: {of}": ("labels", result["flipped_in_first_25"]),
+        **{f"accuracy, {state}: {of}": ("accuracy", value) for state, value in result["accuracy"].items()},
+    }
+    return [
+        Record("audit", case, "ours", unit, [value], {} if number else result)
+        for number, (case, (unit, value)) in enumerate(figures.items())
+    ]
+
+
 def main() -> None:
     """Run the benchmark from the command line and append its record."""
     from shardwave.common import log
@@ -261,10 +287,9 @@ def main() -> None:
     else:
         record = measure(chosen.audio, chosen.labels, chosen.work, chosen.model, chosen.seed)
         record = {"data": chosen.audio.resolve().name, **record}
-    record["environment"] = environment()
-    with open(chosen.out, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-    print(json.dumps({name: value for name, value in record.items() if name != "environment"}, indent=2))
+    for each in records_of(record, chosen.seed):
+        append(chosen.out, each)
+    print(json.dumps(record, indent=2))
 
 
 if __name__ == "__main__":
