@@ -29,3 +29,11 @@ def started(mark: str, folder: Path | None = None) -> dict[int, str]:
 
 def _opens(process: Path, folder: Path) -> bool:
     return any(os.readlink(link).startswith(f"{folder}/") for link in (process / "fd").iterdir())
+
+
+def remaining(folder: Path) -> list[Path]:
+    """Return the entries of a temporary folder, except those of wandb, which Ray imports if it is installed.
+
+    wandb makes two folders when it is imported, and a killed process leaves them.
+    """
+    return [path for path in folder.iterdir() if not path.name.endswith(("wandb-media", "wandb-artifacts"))]

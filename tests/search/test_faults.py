@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from objectives import EPOCHS, curve, lines
-from processes import started
+from processes import remaining, started
 
 from shardwave.search.budget import BACKENDS
 
@@ -26,11 +26,10 @@ TRIALS = 7
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A temporary folder for the searches, with a path short enough for Ray's sockets; must be empty in
-    the end."""
+    """A temporary folder for the searches, with a path short enough for Ray's sockets; empty in the end."""
     folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     yield folder
-    left = [path.name for path in folder.iterdir()]
+    left = [path.name for path in remaining(folder)]
     shutil.rmtree(folder)
     assert not left
 
@@ -78,7 +77,7 @@ def test_killed_and_interrupted_searches_are_resumed(
     wait_for(
         lambda: not started(mark, temporary), seconds=60
     )  # workers, actors and Ray's own processes go with the main process
-    wait_for(lambda: not list(temporary.iterdir()), seconds=10)  # and so does the temporary folder
+    wait_for(lambda: not remaining(temporary), seconds=10)  # and so does the temporary folder
     assert sorted(json.loads(line)["trial"] for line in finished.splitlines()) == [0, 1, 2, 3]
 
     (tmp_path / "waiting").unlink()
@@ -95,7 +94,7 @@ def test_killed_and_interrupted_searches_are_resumed(
         3,
     ]
     wait_for(lambda: not started(mark, temporary), seconds=60)
-    assert not list(temporary.iterdir())
+    assert not remaining(temporary)
 
     (tmp_path / "go").touch()
     process = start(backend, tmp_path, environment)

@@ -18,6 +18,8 @@ from shardwave.search.run import search
 def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Function that makes PyTorch count a number of GPUs, in this process."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # the record of the environment asks for names if `is_available` counts by `device_count`, as it may
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "fake")
     return lambda count: monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
 
 

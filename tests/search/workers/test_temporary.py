@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import remaining
 
 from shardwave.search.workers import temporary
 
@@ -58,11 +59,11 @@ def test_the_next_search_removes_files_of_a_killed_process_group(
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)  # the workers too, which would have removed the folder
         process.wait()
-        left = [path.stat().st_mode & 0o777 for path in folder.iterdir()]
+        left = [path.stat().st_mode & 0o777 for path in remaining(folder)]
         assert left == [0o700] or (backend == "ray" and left == [])  # closed to others, also by Ray
         subprocess.run(
             [*command, "--trials", "2", "--out", str(tmp_path / "next")], env=environment, check=True
         )
-        assert not list(folder.iterdir())
+        assert not remaining(folder)
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
