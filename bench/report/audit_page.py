@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Gallery, Page, Picture, Table, Text
+from shardwave.bench.report.blocks import Block, Details, Gallery, Page, Picture, Table, Text
 from shardwave.bench.report.pictures import audio_link, picture_source
+from shardwave.bench.report.set_blocks import set_blocks
 from shardwave.models.audit.examine import Audit
-from shardwave.shards.audit.composition import class_counts
 from shardwave.shards.audit.finding import SEVERITIES, Finding
 
 SHOWN = 40  # findings of one kind that are shown with pictures
@@ -63,7 +61,7 @@ def audit_page(audit: Audit, name: str, audio: Path | None, folder: Path) -> Pag
     for kind in kinds:
         findings = [finding for finding in audit.findings if finding.finding == kind]
         sections.append((TITLES.get(kind, kind), _finding_blocks(audit, findings, audio, folder)))
-    sections.append(("The set", _set_blocks(audit)))
+    sections.append(("The set", set_blocks(audit.audited)))
     return Page(f"Audit of {name}", _summary(audit), sections)
 
 
@@ -123,27 +121,3 @@ def _picture(audit: Audit, row: int, audio: Path | None, folder: Path) -> Pictur
     clip = audited.clips[row]
     lines = (clip.name, f"{audited.label(row) or 'unlabelled'}, {audited.split_name(row)}")
     return Picture(picture_source(audited.view, row), lines, audio_link(audio, clip.path, folder))
-
-
-def _set_blocks(audit: Audit) -> list[Block]:
-    audited = audit.audited
-    counts = class_counts(audited)
-    blocks: list[Block] = []
-    bars = [
-        Bar(name, "ours", float(count), f"{count:,}")
-        for name, count in zip(audited.shards.classes, counts.tolist(), strict=True)
-    ]
-    if bars:
-        blocks.append(Bars("Clips of each class", "clips", bars))
-    seconds = audited.seconds[np.isfinite(audited.seconds)]
-    if len(seconds):
-        edges = np.unique(np.round(np.quantile(seconds, np.linspace(0, 1, 9)), 2))
-        numbers, edges = np.histogram(seconds, edges if len(edges) > 1 else [edges[0] - 0.5, edges[0] + 0.5])
-        spans = zip(edges[:-1].tolist(), edges[1:].tolist(), numbers.tolist(), strict=True)
-        lengths = [Bar(f"{low:.2f} to {high:.2f} s", "ours", float(n), f"{n:,}") for low, high, n in spans]
-        blocks.append(Bars("Length of the clips", "clips", lengths))
-    rates = Counter(audited.rate[audited.rate > 0].tolist())
-    if rates:
-        rows = [(f"{rate:,} Hz", f"{count:,}") for rate, count in sorted(rates.items())]
-        blocks.append(Table(("sample rate of the file", "clips"), rows, (1,)))
-    return blocks

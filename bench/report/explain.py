@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from shardwave.models.evaluation.reliability import (
     coverage,
     reliability,
 )
+
+if TYPE_CHECKING:
+    from shardwave.shards.read.shardset import ShardSet
 
 CONFUSIONS = 10  # pairs of classes that are listed
 ERRORS = 24  # clips that are shown
@@ -124,13 +127,33 @@ def blocks(folder: Path, result: Mapping[str, Any]) -> list[Block]:
     selected = (
         " The epoch was chosen by these clips, so this is optimistic." if predicted.part != "test" else ""
     )
+    shard_set = _set_of(result)
     return [
         Text(sentence + selected, strong=True),
         _classes(predicted),
         *_confusions(predicted),
         *_reliability(predicted),
-        *_errors(predicted, result),
+        *_errors(predicted, shard_set),
+        *([] if shard_set is None else _data(shard_set)),
     ]
+
+
+def _set_of(result: Mapping[str, Any]) -> ShardSet | None:
+    """Return the set of a run; None if it is no longer at its path, or has changed."""
+    from shardwave.shards.read.open_set import open_set
+
+    try:
+        shard_set = open_set(result["set"])
+    except (UsageError, ShardwaveError):
+        return None
+    return shard_set if shard_set.set_id == result.get("set_id") else None
+
+
+def _data(shard_set: ShardSet) -> list[Block]:
+    from shardwave.bench.report.set_blocks import set_blocks
+    from shardwave.shards.audit.audited_set import audited_set
+
+    return [Details("Classes and lengths of all clips of the set", set_blocks(audited_set(shard_set)))]
 
 
 def _range(low: float, high: float) -> str:
@@ -206,8 +229,8 @@ def _reliability(predicted: HeldOut) -> list[Block]:
     ]
 
 
-def _errors(predicted: HeldOut, result: Mapping[str, Any]) -> list[Block]:
-    """Return the most confident errors, with spectrograms if the set of the run is at its former path."""
+def _errors(predicted: HeldOut, shard_set: ShardSet | None) -> list[Block]:
+    """Return the most confident errors, with spectrograms if there is a set of images."""
     wrong = misclassified(predicted.rows, predicted.classes)[:ERRORS]
     if not wrong:
         return []
@@ -216,23 +239,18 @@ def _errors(predicted: HeldOut, result: Mapping[str, Any]) -> list[Block]:
         for row in wrong
     ]
     table = Table(("clip", "label", "predicted", "probability"), rows, (3,))
-    pictures = _pictures(wrong, predicted.classes, result)
+    pictures = _pictures(wrong, predicted.classes, shard_set)
     if not pictures:
         return [Table(table.head, rows, (3,), "Most confident errors")]
     return [Gallery("Most confident errors", pictures), Details("The same as a list", [table])]
 
 
-def _pictures(wrong: Sequence[ClipRow], classes: Sequence[str], result: Mapping[str, Any]) -> list[Picture]:
+def _pictures(wrong: Sequence[ClipRow], classes: Sequence[str], shard_set: ShardSet | None) -> list[Picture]:
     from shardwave.bench.report.pictures import picture_source
     from shardwave.shards.clip import clip_of_sample
-    from shardwave.shards.read.open_set import open_set
 
-    try:
-        shard_set = open_set(result["set"])
-    except (UsageError, ShardwaveError):
-        return []
-    field = shard_set.fields.get("npy")
-    if shard_set.set_id != result.get("set_id") or field is None or len(field["shape"]) != 2:
+    field = None if shard_set is None else shard_set.fields.get("npy")
+    if shard_set is None or field is None or len(field["shape"]) != 2:
         return []
     view = shard_set.view(shard_set.splits, "full")
     row_of = {clip_of_sample(view.meta(i)).identity: i for i in range(len(view))}
