@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shardwave.bench.report import explain
-from shardwave.bench.report.blocks import Gallery, Table, Text
+from shardwave.bench.report.blocks import Bars, Details, Gallery, Table, Text
 from shardwave.bench.report.page import rendered
 from shardwave.models.runs import result
 from shardwave.models.training.config import defaults
@@ -70,6 +70,12 @@ def test_the_blocks_are_about_the_test_clips(folder: Path) -> None:
     assert wrong == round(24 * (1 - accuracy)) > 0
     gallery = next(block for block in blocks if isinstance(block, Gallery))
     assert len(gallery.pictures) == wrong and gallery.pictures[0].source.startswith("data:image/png;base64,")
+    data = blocks[-1]
+    assert isinstance(data, Details)
+    charts = {
+        block.title: [bar.value for bar in block.bars] for block in data.blocks if isinstance(block, Bars)
+    }
+    assert charts["Clips of each class"] == [36, 36] and sum(charts["Length of the clips"]) == 72
 
 
 def test_the_page_compares_runs_and_escapes_names(folder: Path) -> None:
