@@ -1,4 +1,4 @@
-"""Picture of the README: throughput of three stages and of other programs, drawn from the records."""
+"""Picture of the README: throughput of three stages, of other programs and their limits, drawn from the records."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ PANELS = (
             ("DALI: image", "DALI stock pipeline, CPU"),
             ("torchaudio: image", "torchaudio, torchvision resize"),
             ("librosa, PNG: image", "librosa, specshow, PNG"),
+            ("limit: disk", "build: limit: disk write"),
         ),
     ),
     Panel(
@@ -41,6 +42,7 @@ PANELS = (
             ("LitData", "2,000 samples, batches of 256: LitData, 2 workers"),
             ("webdataset", "2,000 samples, batches of 256: webdataset, one process"),
             ("PNG files", "2,000 samples, batches of 256: PNG folder, ImageFolder, 2 workers"),
+            ("limit: memory copy", "2,000 samples, batches of 256: limit: memory copy"),
         ),
     ),
     Panel(
@@ -70,7 +72,7 @@ def draw(rows: Sequence[RecordRow]) -> bytes:
 
     records = {row["case"]: row for row in measured(rows)}
     with rc_context({"svg.hashsalt": "shardwave", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(11, 2.4), layout="constrained")
+        figure = Figure(figsize=(11, 2.7), layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
             labels, values, colors = [], [], []
             for label, case in panel.bars:
