@@ -1,4 +1,4 @@
-"""Picture of the README: throughput of three stages, of other programs and their limits, drawn from the records."""
+"""Picture of the README: three stages of Shardwave beside other programs and limits, drawn from records."""
 
 from __future__ import annotations
 

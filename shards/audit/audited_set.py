@@ -57,7 +57,7 @@ def audited_set(shards: ShardSet) -> AuditedSet:
         for name in shards.splits
     ]
     clips, groups, own, seconds, rates = [], [], [], [], []
-    with bar(total=len(view), desc="audit: clips", unit="clip", delay=2.0, leave=False) as progress:
+    with bar(total=len(view), desc="clips of the set", unit="clip", delay=2.0, leave=False) as progress:
         for i in range(len(view)):
             meta = view.meta(i)
             clip = dataclasses.replace(clip_of_sample(meta), group=meta["group"], fold=meta["fold"])
