@@ -186,6 +186,11 @@ def waveform_correlation(one: Path, other: Path, rate: int = 22_050) -> float:
 
     Only offsets count at which the files overlap by 30 % of the shorter one, with a fifth of the energy of
     each.
+
+    Args:
+        one: Audio file.
+        other: Audio file.
+        rate: Sample rate in Hz at which the files are compared.
     """
     from scipy import fft
 

@@ -94,7 +94,13 @@ def fit_temperature(probabilities: np.ndarray, label: np.ndarray) -> float:
 def coverage(
     probabilities: np.ndarray, label: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> list[Coverage]:
-    """Return coverage and accuracy for thresholds of the greatest probability, as of `--reject-below`."""
+    """Compute how many clips a threshold of `--reject-below` keeps, and the accuracy of these clips.
+
+    Args:
+        probabilities: Class probabilities, float [clips, classes].
+        label: Index of the true class, int [clips].
+        thresholds: Thresholds of the greatest probability of a clip.
+    """
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == label
     rows = []
     for threshold in thresholds:

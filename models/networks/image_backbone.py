@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -45,9 +45,9 @@ class ImageBackbone(nn.Module, ABC):
         self.requires_grad_(False)
         self.eval()
 
+    @abstractmethod
     def state_of(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert a published state dict to that of `features`; empty if it is that of another network."""
-        raise NotImplementedError
 
     def initialise(self, seed: int = 0) -> None:
         """Draw random weights as torchvision does (He et al. 2015, fan out)."""

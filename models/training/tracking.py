@@ -96,7 +96,14 @@ def close_logger(logger: Logger, *, failed: bool = False) -> None:
 def logged(
     logger: str | None, folder: Path, name: str, params: Mapping[str, object]
 ) -> Iterator[Logger | None]:
-    """Open a logger for the context, see `open_logger`; None if `logger` is None."""
+    """Open a logger for the context, see `open_logger`; an error closes it as failed.
+
+    Args:
+        logger: Name of the logger; None: the context yields None.
+        folder: Run folder.
+        name: Name of the run.
+        params: Settings of the run.
+    """
     opened = None if logger is None else open_logger(logger, folder, name, params)
     try:
         yield opened

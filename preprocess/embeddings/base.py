@@ -44,6 +44,11 @@ class Embedding(nn.Module, ABC):
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Load a state dict without the counters of batch normalisation.
 
+    Args:
+        network: The network.
+        state: Tensors by name, without the counters.
+        name: Name of the weights, for the message.
+
     Raises:
         ShardwaveError: Names or shapes are those of another network.
     """

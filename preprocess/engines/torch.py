@@ -106,18 +106,7 @@ class TorchEngine(Engine):
     def stream(
         self, sources: Iterable[Path | Segment], summed: bool = False, limits: Limits = DEFAULTS
     ) -> Iterator[tuple[int, ClipOutput | BadAudio]]:
-        """Decode files and compute their images and features.
-
-        On CUDA, clips overlap (see `pipelined`).
-
-        Args:
-            sources: Files and segments.
-            summed: Compute the CRC-32 of each file too, if decoding reads all its bytes.
-            limits: Limits beyond which a file is refused.
-
-        Yields:
-            (index, output) of each source in order; the output of a file that cannot be used is a `BadAudio`.
-        """
+        """Decode files and compute their images and features, see `Engine.stream`; on CUDA, clips overlap."""
         if self._stream is None:
             return super().stream(sources, summed, limits)
         return enumerate(self.pipelined(sources, summed, limits))
