@@ -105,7 +105,8 @@ class Crowded:
         kind = params["kind"]
         note(self.folder / kind, os.environ["CUDA_VISIBLE_DEVICES"])
         others = {int(pid) for pid in lines(self.folder / "prepared")} - {os.getpid()}
-        crowded = not others or any(exists(pid) for pid in others)
+        first = len(lines(self.folder / kind)) == 1  # the other worker may still be starting
+        crowded = first or any(exists(pid) for pid in others)
         if kind == "huge" or (kind == "large" and crowded):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
         until = time.monotonic() + 20
