@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ from shardwave.models.training.config import TrainConfig
 from shardwave.search.trial import Params, Report, TrialStopped
 
 if TYPE_CHECKING:
+    from shardwave.models.data.shared_copy import CopyKey
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.training.fit import FitResult
+    from shardwave.models.training.learner import Batch
 
 KEPT = "kept"  # subfolder of the run folder for checkpoints of trials, removed when the search is complete
 
@@ -48,6 +50,7 @@ class TrainingObjective:
 
     def __post_init__(self) -> None:
         self._data: dict[str | None, TrainingData] = {}  # by the inputs of the network
+        self.shared: Callable[[CopyKey], Batch | None] | None = None  # see `Objective`
         self._kept: tuple[float, int] | None = None  # value and negative number of the kept trial
 
     @property
@@ -102,8 +105,15 @@ class TrainingObjective:
             from shardwave.models.data.training_data import TrainingData
 
             shared = dataclasses.replace(self.config, inputs=config.inputs)
-            self._data[config.inputs] = TrainingData(self.path, shared)
+            self._data[config.inputs] = TrainingData(self.path, shared, shared=self.shared)
         return self._data[config.inputs]
+
+    def load_copy(self, key: CopyKey) -> Batch | None:
+        """Return the tensors of a resident copy, see `shardwave.models.data.shared_copy.load`."""
+        from shardwave.models.data import shared_copy
+        from shardwave.models.data.training_data import resolve_device
+
+        return shared_copy.load(key, resolve_device(self.config.device))
 
     def config_of(self, trial: int, params: Params) -> TrainConfig:
         """Return the settings of a trial; parameters unknown to `TrainConfig` become network options."""
@@ -117,7 +127,7 @@ class TrainingObjective:
 
     def __getstate__(self) -> dict[str, object]:
         # workers cannot import a network that is defined in a notebook or script: pickle it by value
-        state = {**self.__dict__, "_data": {}, "_kept": None}
+        state = {**self.__dict__, "_data": {}, "_kept": None, "shared": None}
         network = registry.registered(self.config.model)
         return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
 

@@ -223,7 +223,9 @@ class Objective(Protocol):
     Optional attributes: `modules`, names of modules that are imported once before the workers are forked
     (importing them must neither start threads nor use a GPU); `threads`, the number of CPU threads per trial;
     `prepare()`, which each worker calls once; `terms`, the settings that must be equal on all machines of a
-    shared study.
+    shared study; `load_copy(key)`, which returns tensors on the GPU: if several workers share a GPU, one
+    process calls it once per key, and `shared` is a function in each worker that returns the same tensors,
+    mapped from that process.
     """
 
     def __call__(self, params: Params, report: Report) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.data.balance import class_weights
 from shardwave.models.data.batches import Batches, full_samples, source_of
+from shardwave.models.data.shared_copy import CopyKey, key_of
 from shardwave.models.data.splits import Roles, resolve
 from shardwave.models.networks.base import Inputs, standardisation
 from shardwave.models.networks.build import build_model
@@ -44,6 +46,8 @@ class TrainingData:
         path: Folder or URL of the set.
         config: Training settings; model, folds, views, device, precision and weights are used.
         roles: Roles of the splits; by default they follow from the folds of `config`.
+        shared: Returns the tensors of a resident copy that another process holds, or None if the samples are
+            to be read from the shards. By default, this object makes its own copies.
 
     Raises:
         UsageError: The set does not fit the settings, for example because it lacks the field or the view of
@@ -51,7 +55,14 @@ class TrainingData:
         ShardwaveError: The features are not finite, or the weights of the frozen network are not available.
     """
 
-    def __init__(self, path: Path | str, config: TrainConfig, roles: Roles | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        config: TrainConfig,
+        roles: Roles | None = None,
+        shared: Callable[[CopyKey], Batch | None] | None = None,
+    ) -> None:
+        self._shared = shared
         self.device = resolve_device(config.device)
         self.path, self.source = located(path), open_set(path)
         if len(self.source.classes) < 2:
@@ -141,13 +152,19 @@ class TrainingData:
     def _batches(self, view: View, batch_size: int, rank: int, world_size: int, **options: Any) -> Batches:
         source = self._sources.get(id(view))
         if source is None:
-            source = self._sources[id(view)] = source_of(view, self.device, self.field)
+            source = self._sources[id(view)] = self._source(view)
             location = f"copied to {self.device}" if isinstance(source, Resident) else "read from the shards"
             _log.info("%d samples are %s", len(view), location)
         pin = self.device.type == "cuda"
         return Batches(
             view, source, self.field, batch_size, rank=rank, world_size=world_size, pin=pin, **options
         )
+
+    def _source(self, view: View) -> View | Resident:
+        if self._shared is None:
+            return source_of(view, self.device, self.field)
+        tensors = self._shared(key_of(view, self.field))
+        return view if tensors is None else Resident.from_tensors(tensors)
 
     @functools.cached_property
     def test(self) -> dict[str, View]:

@@ -10,7 +10,8 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
-from shardwave.search.workers.pool import Driver, WorkerPool
+from shardwave.search.workers.driver import Driver
+from shardwave.search.workers.pool import WorkerPool
 
 MEDIAN_TRIALS = 3  # minimum number of other trials at an epoch for the median rule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -14,38 +15,12 @@ from typing import Any
 from shardwave.common.errors import ShardwaveError
 from shardwave.search import gpus
 from shardwave.search.budget import SearchBudget
-from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Info, Trial, final_state
+from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Info, final_state
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers import fork_server
+from shardwave.search.workers.copy_owner import CopyOwner, request
+from shardwave.search.workers.driver import Driver
 from shardwave.search.workers.worker import threads_per_trial, worker_main
-
-
-class Driver:
-    """Interface of a backend to a `WorkerPool`; selects the trials and decides when to stop them.
-
-    Attributes:
-        poll: Maximum interval between calls of `tick`, in seconds; None: no maximum.
-    """
-
-    poll: float | None = None
-
-    def ask(self) -> Assignment | None:
-        """Return the next trial, or None if no trial is available now."""
-        raise NotImplementedError
-
-    def expects_more(self) -> bool:
-        """Return whether `ask` may return a trial later, after it has returned None."""
-        return False
-
-    def tick(self) -> None:
-        """Do periodic work; called before each wait for messages."""
-
-    def report(self, trial: Trial) -> bool:
-        """Process the last value of a trial, and return whether to stop the trial."""
-        return False
-
-    def end(self, trial: Trial) -> None:
-        """Process the end of a trial, before it is written to the log; its state is set."""
 
 
 class Worker:
@@ -83,7 +58,7 @@ class WorkerPool:
 
     The fork server starts to import modules when the pool is created. The cores are divided evenly among the
     workers. With `budget.gpus_per_trial`, one GPU is visible to each worker, and the workers are distributed
-    evenly over the GPUs.
+    evenly over the GPUs. The workers of one GPU share the resident copies of a `CopyOwner`.
 
     Args:
         objective: See `shardwave.search.trial.Objective`.
@@ -100,6 +75,7 @@ class WorkerPool:
         self._objective, self._modules = objective, getattr(objective, "modules", ())
         self._threads = threads_per_trial(objective, self._jobs)
         self.workers: list[Worker] = []
+        self._owners: dict[str | None, CopyOwner] = {}  # by GPU
         fork_server.start(self._modules, self._threads)
 
     def __enter__(self) -> WorkerPool:
@@ -110,6 +86,8 @@ class WorkerPool:
             worker.process.kill()
         for worker in self.workers:
             worker.end()
+        for owner in self._owners.values():
+            owner.end()
 
     def run(self, driver: Driver, log: TrialLog, epochs: int) -> None:
         """Run trials until the driver has no more.
@@ -125,15 +103,29 @@ class WorkerPool:
         loop = _TrialLoop(self, driver, log, epochs)
         while loop.assign():
             driver.tick()
-            ready = wait([worker.link for worker in self.workers], driver.poll)
+            links = [owner.link for owner in self._owners.values()]
+            ready = wait(links + [worker.link for worker in self.workers], driver.poll)
+            self._end_workers_without_owner(loop)
             for worker in [worker for worker in self.workers if worker.link in ready]:
+                if worker not in self.workers:
+                    continue
                 try:
                     message = worker.link.recv()
                 except (EOFError, ConnectionError):
                     self.workers.remove(worker)
                     loop.handle_death(worker)
                 else:
-                    loop.handle(worker, message)
+                    self._end_workers_without_owner(loop)
+                    if worker in self.workers:
+                        loop.handle(worker, message)
+
+    def _end_workers_without_owner(self, loop: _TrialLoop) -> None:
+        """End the workers whose `CopyOwner` has ended; their trials are repeated."""
+        for gpu in [gpu for gpu, owner in self._owners.items() if owner.has_ended()]:
+            status = self._owners.pop(gpu).end()
+            workers = [worker for worker in self.workers if worker.gpu == gpu]
+            self.workers = [worker for worker in self.workers if worker.gpu != gpu]
+            loop.handle_owner_death(workers, status or 0)
 
     def start_missing(self, skipped: Callable[[str | None], bool]) -> None:
         """Start the workers that are not running, except on the GPUs for which `skipped` returns True."""
@@ -160,6 +152,11 @@ class WorkerPool:
         """
         link, worker_link = fork_server.CONTEXT.Pipe()
         gpu = self._gpu(slot)
+        shared = None
+        if self._shares_copies(gpu):
+            if gpu not in self._owners:
+                self._owners[gpu] = CopyOwner(self._objective, gpu, self._threads)
+            shared = functools.partial(request, self._owners[gpu].address)
         process = fork_server.CONTEXT.Process(
             target=worker_main,
             args=(
@@ -167,6 +164,7 @@ class WorkerPool:
                 self._objective,
                 self._threads,
                 gpu,
+                shared,
                 fork_server.folder(),
                 fork_server.variables(),
             ),
@@ -184,6 +182,10 @@ class WorkerPool:
 
     def _gpu(self, slot: int) -> str | None:
         return self._gpus[slot % len(self._gpus)] if self._gpus else None
+
+    def _shares_copies(self, gpu: str | None) -> bool:
+        several = sum(self._gpu(slot) == gpu for slot in range(self._jobs)) > 1
+        return gpu is not None and several and hasattr(self._objective, "load_copy")
 
 
 class _TrialLoop:
@@ -254,9 +256,21 @@ class _TrialLoop:
     def handle_death(self, worker: Worker) -> None:
         """Handle a worker that has died: repeat its trial, or end the trial after MAX_ATTEMPTS attempts."""
         worker.process.join(5)
-        status = worker.end() or 0
-        reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-        reason += " (out of memory?)" if status == -9 else ""
+        reason = _described(worker.end() or 0)
+        self._repeat(worker, reason)
+        if not worker.ready:
+            self._count_death(reason)
+
+    def handle_owner_death(self, workers: list[Worker], status: int) -> None:
+        """Handle the end of a `CopyOwner`: end its workers and repeat their trials."""
+        reason = f"lost the process that holds the data on its GPU, which {_described(status)}"
+        for worker in workers:
+            worker.end()
+            self._repeat(worker, reason)
+        if not any(worker.ready for worker in workers):
+            self._count_death(reason)
+
+    def _repeat(self, worker: Worker, reason: str) -> None:
         if worker.work is not None:
             work = worker.work
             if work.attempt < MAX_ATTEMPTS:
@@ -266,10 +280,11 @@ class _TrialLoop:
                 self._end(
                     work.trial, "FAILED", f"its worker {reason}, in each of {MAX_ATTEMPTS} attempts", {}
                 )
-        if not worker.ready:
-            self.deaths += 1
-            if self.deaths >= MAX_ATTEMPTS:
-                raise ShardwaveError(f"search workers do not start: the last one {reason}")
+
+    def _count_death(self, reason: str) -> None:
+        self.deaths += 1
+        if self.deaths >= MAX_ATTEMPTS:
+            raise ShardwaveError(f"search workers do not start: the last one {reason}")
 
     def _end(self, number: int, state: str, error: str | None, info: Info) -> None:
         trial = self.log.running[number]
@@ -278,3 +293,9 @@ class _TrialLoop:
         trial.info.update(info)
         self.driver.end(trial)
         self.log.end(number, trial.state, trial.error)
+
+
+def _described(status: int) -> str:
+    """Describe the exit status of a process."""
+    reason = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+    return reason + " (out of memory?)" * (status == -9)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
-import io
-import multiprocessing
 import os
-import shutil
 import socket
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from shardwave.common import log
 from shardwave.common.environment import cores
 from shardwave.common.redact import redact
 from shardwave.search.trial import Assignment, Ending, Info, Report, TrialStopped, check_report
+from shardwave.search.workers import process
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, exhausted quota, file size limit
 
@@ -31,6 +27,7 @@ def worker_main(
     objective: Callable[..., None],
     threads: int,
     gpu: str | None,
+    shared: Callable[[Any], Any] | None,
     folder: Path,
     variables: dict[str, str],
 ) -> None:
@@ -46,19 +43,14 @@ def worker_main(
         objective: See `shardwave.search.trial.Objective`.
         threads: Number of CPU threads per trial.
         gpu: The only visible GPU; None: all GPUs are visible.
+        shared: Function of the objective's resident copies that another process holds; None: the objective
+            makes its own.
         folder: Temporary folder of the search, which the worker removes if the main process is killed.
         variables: Environment variables of the main process; the fork server may have older values.
     """
-    os.environ.update(variables)
-    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
-    log.set_up()
-    os.dup2(2, 1)  # standard output is reserved for the result of the command
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # the output of an objective is not lost if the worker is killed
-        sys.stdout.reconfigure(line_buffering=True)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    process.set_up(gpu, folder, variables)
+    if shared is not None:
+        objective.shared = shared  # type: ignore[attr-defined]
 
     def send(*report: Any) -> bool:
         link.send(("report", *report))
@@ -75,14 +67,6 @@ def worker_main(
                 link.send(("broken", str(full)))
     except (EOFError, ConnectionError):
         pass  # the main process has ended or closed the connection
-
-
-def _end_with_parent(folder: Path) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
 
 
 def worker_name() -> str:

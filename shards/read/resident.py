@@ -54,6 +54,13 @@ class Resident:
         self.tensors["clip"] = torch.from_numpy(view.clip).to(self.device, copy=True)
         self._fill(view, fields)
 
+    @classmethod
+    def from_tensors(cls, tensors: Batch) -> Resident:
+        """Return a copy that consists of existing tensors, see `tensors`."""
+        copy = cls.__new__(cls)
+        copy.device, copy.tensors = tensors["cls"].device, tensors
+        return copy
+
     def __len__(self) -> int:
         return len(self.tensors["cls"])
 

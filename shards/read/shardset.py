@@ -152,13 +152,14 @@ class View:
 
     Attributes:
         set: The set.
+        entries: Manifest entries of the shards.
         cls: Class index of each sample, -1 if it has no label. int64 [samples].
         clip: Number of each sample's clip. int64 [samples].
     """
 
     def __init__(self, shards: ShardSet, entries: Sequence[ShardEntry]) -> None:
         self.set = shards
-        self._entries = list(entries)
+        self.entries = list(entries)
         self._mapping = threading.Lock()
         self._cold = True  # whether the last copy was slow: read from disk, or mapped for the first time
         self._arrays = {
@@ -170,7 +171,7 @@ class View:
         self._maps: list[mmap.mmap | None] = [None] * len(self._files)
         self._addresses = np.zeros(len(self._files), np.int64)  # of each mapped tar; 0: not mapped yet
         sizes = [int(entry["samples"]) for entry in entries]
-        shards.ensure_local(self._entries, INDEX)
+        shards.ensure_local(self.entries, INDEX)
         # Before the arrays below: a wrong number of samples in the manifest must not exhaust the memory
         self._stamps = [
             _check_files(path, entry, len(shards.fields), shards.local)
@@ -195,7 +196,7 @@ class View:
         }
         for number, (path, _) in enumerate(self._files):
             rows = slice(starts[number], starts[number + 1])
-            contents = _open_index(path, self._entries[number])
+            contents = _open_index(path, self.entries[number])
             if len(contents):
                 low, high = int(contents.cls.min()), int(contents.cls.max())
                 if low < -1 or high >= len(self.set.classes):
@@ -224,7 +225,7 @@ class View:
         return len(self.cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self.set, self._entries)  # each process maps the files itself
+        return View, (self.set, self.entries)  # each process maps the files itself
 
     def gather(
         self,
@@ -259,7 +260,7 @@ class View:
         mapped = self._addresses[shard]
         if not mapped.all():
             numbers = np.unique(shard[mapped == 0]).tolist()
-            self.set.ensure_local([self._entries[number] for number in numbers], TAR)
+            self.set.ensure_local([self.entries[number] for number in numbers], TAR)
             for number in numbers:
                 self._map(number)
             mapped = self._addresses[shard]
@@ -331,7 +332,7 @@ class View:
 
     def split_and_shard(self, i: int) -> tuple[str, str]:
         """Return the split of sample `i` and the file name of its shard."""
-        name = self._entries[self._shard[i]]["file"]
+        name = self.entries[self._shard[i]]["file"]
         return name.split("-")[0], name
 
     def check_files(self) -> None:
@@ -344,7 +345,7 @@ class View:
         Raises:
             ShardwaveError: A shard is missing, has another size, or is not the file that was opened.
         """
-        self.set.ensure_local(self._entries, TAR)
+        self.set.ensure_local(self.entries, TAR)
         for number, (path, size) in enumerate(self._files):
             self._check_stamp(number, _check_size(path, size))
 
@@ -370,7 +371,7 @@ class View:
             mapped = self._maps[number]
             if mapped is None:
                 path, size = self._files[number]
-                self.set.ensure_local([self._entries[number]], TAR)
+                self.set.ensure_local([self.entries[number]], TAR)
                 _check_size(path, size)
                 _allow_files(len(self._files))
                 with open(path, "rb", opener=regular_file.opener) as file:

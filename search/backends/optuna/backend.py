@@ -31,7 +31,8 @@ from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Params, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
-from shardwave.search.workers.pool import Driver, WorkerPool
+from shardwave.search.workers.driver import Driver
+from shardwave.search.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
     import optuna

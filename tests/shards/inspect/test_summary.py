@@ -265,7 +265,7 @@ def test_one_sample_is_printed_by_key_and_path(built: Path) -> None:
     assert (
         found["key"] == view.key(4)
         and found["split"] == "train"
-        and found["shard"] in {e["file"] for e in view._entries}
+        and found["shard"] in {e["file"] for e in view.entries}
     )
     assert opened.config is not None and found["slices"] == opened.config.slices
     assert {name: found[name] for name in view.meta(4)} == view.meta(4)
