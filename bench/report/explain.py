@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shardwave.bench.report.attributions import attributions
 from shardwave.bench.report.blocks import (
     Bar,
     Bars,
@@ -127,26 +128,30 @@ def blocks(folder: Path, result: Mapping[str, Any]) -> list[Block]:
     selected = (
         " The epoch was chosen by these clips, so this is optimistic." if predicted.part != "test" else ""
     )
-    shard_set = _set_of(result)
+    read = _set_of(result)
+    shard_set = None if isinstance(read, str) else read
     return [
         Text(sentence + selected, strong=True),
         _classes(predicted),
         *_confusions(predicted),
         *_reliability(predicted),
         *_errors(predicted, shard_set),
+        *attributions(folder, misclassified(predicted.rows, predicted.classes), predicted.classes, read),
         *([] if shard_set is None else _data(shard_set)),
     ]
 
 
-def _set_of(result: Mapping[str, Any]) -> ShardSet | None:
-    """Return the set of a run; None if it is no longer at its path, or has changed."""
+def _set_of(result: Mapping[str, Any]) -> ShardSet | str:
+    """Return the set of a run, or the reason if it is no longer at its path or has changed."""
     from shardwave.shards.read.open_set import open_set
 
     try:
         shard_set = open_set(result["set"])
-    except (UsageError, ShardwaveError):
-        return None
-    return shard_set if shard_set.set_id == result.get("set_id") else None
+    except (UsageError, ShardwaveError) as error:
+        return str(error)
+    if shard_set.set_id != result.get("set_id"):
+        return f"{result['set']} has changed since the training (other set id)"
+    return shard_set
 
 
 def _data(shard_set: ShardSet) -> list[Block]:
