@@ -55,6 +55,7 @@ from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfi
 from shardwave.preprocess.embeddings.registry import EMBEDDINGS
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
 from shardwave.preprocess.weights.catalogue import WEIGHTS
+from shardwave.search.budget import FIRST_TRIAL, FIRST_TRIALS, GRACE_PERIOD, REDUCTION_FACTOR, SAMPLERS
 from shardwave.shards.format.layout import check_url, is_url
 from shardwave.shards.sources import known
 
@@ -957,21 +958,30 @@ def croissant(
 )
 @click.option(
     "--grace-period",
-    type=int,
-    default=1,
-    help="Number of epochs that every trial runs before it can be stopped.",
+    type=OrAuto(click.INT),
+    default=GRACE_PERIOD,
+    help="Number of epochs that every trial runs before it can be stopped, or auto: until one epoch after "
+    "the learning rate of a one-cycle schedule has risen to its peak.",
 )
 @click.option(
     "--reduction-factor",
     type=int,
-    default=3,
+    default=REDUCTION_FACTOR,
     help="Reduction factor of successive halving: at each rung, one of this number of trials continues.",
 )
 @click.option(
     "--sampler",
-    shell_complete=among("random", "grid", "tpe", "gp"),
-    help="Method that proposes hyper-parameters. ray: random, grid, tpe; optuna: also gp; "
-    "random: random, grid. [default: random; optuna: tpe]",
+    shell_complete=among(*SAMPLERS["optuna"]),
+    help="Method that proposes hyper-parameters. ray: random, grid, tpe; optuna: also tpe-univariate, gp, "
+    "cmaes, qmc, priorband (samples around the model's default values); random: random, grid. "
+    "[default: random; optuna: tpe]",
+)
+@click.option(
+    "--first-trial",
+    type=click.Choice(FIRST_TRIALS),
+    default=FIRST_TRIAL,
+    help="Hyper-parameters of the first trial: sampled like those of the others, or the default values of "
+    "the model, moved into the search space.",
 )
 @click.option(
     "--space", type=PATH, metavar="FILE", help="YAML file that overrides the search space of the model."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from shardwave.common import plugins
 from shardwave.common.environment import cores
@@ -16,9 +17,15 @@ SCHEDULERS = {
 }
 SAMPLERS = {
     "ray": ("random", "grid", "tpe"),
-    "optuna": ("tpe", "random", "grid", "gp"),
+    "optuna": ("tpe", "tpe-univariate", "random", "grid", "gp", "cmaes", "qmc", "priorband"),
     "random": ("random", "grid"),
 }
+FIRST_TRIALS = ("sampled", "default")
+# defaults of a search, for all backends
+FIRST_TRIAL = "sampled"
+GRACE_PERIOD: int | str = 1  # an integer, or "auto"
+REDUCTION_FACTOR = 3
+AFTER_WARM_UP = 1  # epochs between the end of the warm-up and the first rung that "auto" chooses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +40,8 @@ class SearchBudget:
         grace_period: Number of epochs for which no trial is stopped.
         reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
+        first_trial: Parameters of trial 0: "sampled" as those of the other trials, or "default": the prior of
+            the space, which holds the default values of the model.
         gpus_per_trial: Share of a GPU that each trial uses, at most 1; with 0, trials need no GPU.
     """
 
@@ -41,8 +50,9 @@ class SearchBudget:
     jobs: int | None = None
     scheduler: str | None = None
     grace_period: int = 1
-    reduction_factor: int = 3
+    reduction_factor: int = REDUCTION_FACTOR
     sampler: str | None = None
+    first_trial: str = FIRST_TRIAL
     gpus_per_trial: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,6 +65,11 @@ class SearchBudget:
             self.grace_period,
         )
         require(self.reduction_factor >= 2, "reduction_factor must be 2 or more", self.reduction_factor)
+        require(
+            self.first_trial in FIRST_TRIALS,
+            f"first_trial must be one of {', '.join(FIRST_TRIALS)}",
+            self.first_trial,
+        )
         require(
             0 <= self.gpus_per_trial <= 1,
             "gpus_per_trial must be between 0 and 1 (a trial trains on one GPU)",
@@ -81,6 +96,18 @@ class SearchBudget:
                 )
         jobs = self.jobs if self.jobs is not None else cores()
         return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
+
+
+def grace_after(warm_up: float, epochs: int) -> int:
+    """Return the grace period that ends `AFTER_WARM_UP` epochs after the warm-up of the learning rate.
+
+    Before, trials are ranked by their learning rates rather than by the values that they reach.
+
+    Args:
+        warm_up: Fraction of the epochs in which the learning rate rises; 0 without a warm-up.
+        epochs: Maximum number of epochs per trial.
+    """
+    return min(epochs, math.ceil(warm_up * epochs) + AFTER_WARM_UP) if warm_up else 1
 
 
 def algorithms_of(backend: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

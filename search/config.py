@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shardwave.common.environment import cores
-from shardwave.common.errors import UsageError
-from shardwave.models.training.config import TrainConfig, defaults
-from shardwave.search.budget import SearchBudget
+from shardwave.common.errors import UsageError, require
+from shardwave.models.training.config import WARM_UP, TrainConfig, defaults
+from shardwave.search.budget import FIRST_TRIAL, GRACE_PERIOD, REDUCTION_FACTOR, SearchBudget, grace_after
 from shardwave.search.gpus import check_capacity, count_gpus, trials_at_once
 from shardwave.search.objective import fusable
 from shardwave.search.space import Dimension
@@ -33,10 +33,13 @@ class SearchConfig:
             `gpus_per_trial` (one per GPU by default), or one per core without a GPU.
         scheduler: Early-stopping algorithm; None: the default of the backend, see
             `shardwave.search.budget.SCHEDULERS`.
-        grace_period: Number of epochs for which no trial is stopped.
+        grace_period: Number of epochs for which no trial is stopped; "auto": until after the warm-up of the
+            learning rate, see `shardwave.search.budget.grace_after`.
         reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the default of the backend, see
             `shardwave.search.budget.SAMPLERS`.
+        first_trial: Parameters of trial 0: "sampled", or "default": the default values of the model, moved
+            into the space.
         space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
             space.
         val_fold: Fold used for validation.
@@ -70,9 +73,10 @@ class SearchConfig:
     epochs: int | None = None
     jobs: int | None = None
     scheduler: str | None = None
-    grace_period: int = 1
-    reduction_factor: int = 3
+    grace_period: int | str = GRACE_PERIOD
+    reduction_factor: int = REDUCTION_FACTOR
     sampler: str | None = None
+    first_trial: str = FIRST_TRIAL
     space: Mapping[str, Dimension] | Path | str | None = None
     val_fold: int | None = None
     test_fold: int | None = None
@@ -152,13 +156,21 @@ class SearchConfig:
             epochs=self.trial_epochs,
             jobs=jobs,
             scheduler=self.scheduler,
-            grace_period=self.grace_period,
+            grace_period=self._grace_period(),
             reduction_factor=self.reduction_factor,
             sampler=self.sampler,
+            first_trial=self.first_trial,
             gpus_per_trial=share,
         ).resolve(self.backend)
         check_capacity(budget.jobs or 1, budget.gpus_per_trial, gpus)
         return budget
+
+    def _grace_period(self) -> int:
+        if isinstance(self.grace_period, int):
+            return self.grace_period
+        require(self.grace_period == "auto", "grace_period must be an integer or auto", self.grace_period)
+        warm_up = WARM_UP if self.training().schedule == "one-cycle" else 0.0
+        return grace_after(warm_up, self.trial_epochs)
 
     def _cluster(self, device: str) -> tuple[int, int]:
         """Return the number of GPUs that trials may use and of CPUs, summed over the nodes of the cluster."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from shardwave.common.errors import UsageError
 from shardwave.models.networks.registry import find
+from shardwave.models.training.config import defaults
 
 Value = int | float | str | bool
 
@@ -38,6 +39,14 @@ class Choice:
     def allows(self, value: Any) -> bool:
         """Return whether `value` is one of `values`."""
         return value in self.values
+
+    def nearest(self, value: Any) -> Value | None:
+        """Return the candidate that is equal to `value` or, of numbers, nearest to it; else None."""
+        if value in self.values:
+            return next(candidate for candidate in self.values if candidate == value)
+        if not all(_is_number(number) for number in (*self.values, value)):
+            return None
+        return min(self.values, key=lambda candidate: abs(float(candidate) - float(value)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +82,10 @@ class Uniform:
         """Return whether `value` is a number in [low, high]."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def nearest(self, value: Any) -> Value | None:
+        """Return the number in [low, high] that is nearest to `value`, or None if `value` is no number."""
+        return min(max(float(value), self.low), self.high) if _is_number(value) else None
+
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform(Uniform):
@@ -87,6 +100,10 @@ class LogUniform(Uniform):
         """Draw a value."""
         value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
         return min(max(value, self.low), self.high)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 Dimension = Choice | Uniform
@@ -129,14 +146,20 @@ class Space:
     Attributes:
         dimensions: The searched parameters, by name.
         fixed: Values of the parameters that are not searched, by name.
+        prior: Values of searched parameters that are known to be good, by name: in the space of a model, its
+            default values, moved into the space.
     """
 
     dimensions: Mapping[str, Dimension]
     fixed: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    prior: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.dimensions:
             raise UsageError("the search space is empty: search a parameter, or use `train` instead")
+        for name, value in self.prior.items():
+            if name not in self.dimensions or not self.dimensions[name].allows(value):
+                raise UsageError(f"prior must hold values of the search space, got {name}={value}")
 
     def cells(self) -> list[dict[str, Value]]:
         """Return all combinations of the `Grid` values, in order; one empty cell without `Grid`."""
@@ -168,15 +191,28 @@ class Space:
                 values[name] = dimension.draw(random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
+    def prior_point(self, seed: int) -> dict[str, Value]:
+        """Return the point of the prior; parameters without a prior have their value of trial 0."""
+        return {**self.point(0, seed), **self.prior}
+
     def first(self, name: str, default: Any) -> Any:
         """Return the first or the fixed value of a categorical parameter, or `default` without it."""
         rule = self.dimensions.get(name)
         return rule.values[0] if isinstance(rule, Choice) else self.fixed.get(name, default)
 
     def describe(self) -> Description:
-        """Return the space as JSON: `{name: {class: [fields]}}`, `{name: value}` for a fixed parameter."""
+        """Return the space as JSON.
+
+        Returns:
+            `{name: {class: [fields]}}`, with a further entry `"prior": value` if the parameter has a prior;
+                `{name: value}` for a fixed parameter.
+        """
         rules = {
-            name: {type(rule).__name__: list(vars(rule).values())} for name, rule in self.dimensions.items()
+            name: {
+                type(rule).__name__: list(vars(rule).values()),
+                **({"prior": self.prior[name]} if name in self.prior else {}),
+            }
+            for name, rule in self.dimensions.items()
         }
         # tuples become lists, so that the result is equal to the content of a file
         description: Description = json.loads(json.dumps({**rules, **self.fixed}))
@@ -189,13 +225,16 @@ class Space:
             kind.__name__: kind for kind in (Choice, Grid, Uniform, LogUniform)
         }
         dimensions: dict[str, Dimension] = {}
+        prior: dict[str, Value] = {}
         for name, rule in description.items():
             if isinstance(rule, dict):
-                ((kind, fields),) = rule.items()
+                prior |= {name: rule["prior"]} if "prior" in rule else {}
+                ((kind, fields),) = ((key, value) for key, value in rule.items() if key != "prior")
                 dimensions[name] = kinds[kind](
                     *(tuple(each) if isinstance(each, list) else each for each in fields)
                 )
-        return cls(dimensions, {name: value for name, value in description.items() if name not in dimensions})
+        fixed = {name: value for name, value in description.items() if name not in dimensions}
+        return cls(dimensions, fixed, prior)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Return whether `params` has exactly the parameters of this space, each with an allowed value."""
@@ -225,7 +264,7 @@ def space_for(
     """
     find(model)
     if isinstance(override, Mapping):
-        return Space(dict(override), dict(fixed or {}))
+        return Space(dict(override), dict(fixed or {}), _prior(model, override))
     dimensions: dict[str, Dimension] = dict(SPACES.get(model, _SHARED))
     constants: dict[str, Value] = dict(fixed or {})
     for name, rule in (_read_yaml(Path(override)) if override else {}).items():
@@ -235,9 +274,15 @@ def space_for(
             constants.pop(name, None)
         else:
             constants[name] = parsed
-    return Space(
-        {name: dimension for name, dimension in dimensions.items() if name not in constants}, constants
-    )
+    searched = {name: dimension for name, dimension in dimensions.items() if name not in constants}
+    return Space(searched, constants, _prior(model, searched))
+
+
+def _prior(model: str, dimensions: Mapping[str, Dimension]) -> dict[str, Value]:
+    """Return the default values of a model, moved into the space; without those that have no near value."""
+    values = vars(defaults(model))
+    near = {name: rule.nearest(values[name]) for name, rule in dimensions.items() if name in values}
+    return {name: value for name, value in near.items() if value is not None}
 
 
 KINDS: dict[str, Callable[..., Any]] = {

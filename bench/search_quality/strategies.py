@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shardwave.common.errors import UsageError
+from shardwave.models.training.config import WARM_UP
 from shardwave.search.backends.random import PointsDriver
-from shardwave.search.budget import SAMPLERS, SCHEDULERS, SearchBudget
+from shardwave.search.budget import SAMPLERS, SCHEDULERS, SearchBudget, grace_after
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Trial
 from shardwave.search.trial_log import TrialLog
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
     from shardwave.search.backends.ray.actor import TuneResult
 
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
+
+VARIANTS = (
+    "optuna/random/asha+grace:auto",
+    "optuna/tpe/asha+grace:auto",
+    "optuna/tpe/asha+reduction:2",
+    "optuna/tpe/asha+reduction:4",
+    "optuna/tpe/asha+first:default",
+    "optuna/tpe/median+first:default",
+    "optuna/tpe/none+first:default",
+    "optuna/tpe/asha+grace:auto+first:default",
+    "optuna/priorband/asha+grace:auto+first:default",
+    "optuna/priorband/hyperband+first:default",
+)
 
 
 class Driver(Protocol):
@@ -36,14 +51,14 @@ class Driver(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all strategies, `backend/sampler/scheduler`."""
+    """Return the names of all strategies, see `make_driver`."""
     strategies = [
         f"{backend}/{sampler}/{scheduler}"
         for backend in ("optuna", "ray", "random")
         for sampler in SAMPLERS[backend]
         for scheduler in SCHEDULERS[backend]
     ]
-    return [*strategies, BASELINES[1]]
+    return [*strategies, *VARIANTS, BASELINES[1]]
 
 
 def label(name: str) -> str:
@@ -55,14 +70,21 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
     """Return the driver of a strategy.
 
     Args:
-        name: Name of the strategy, which sets the sampler and the scheduler.
-        space: Search space.
+        name: `backend/sampler/scheduler`, and then any of `+grace:EPOCHS` or `+grace:auto`,
+            `+reduction:FACTOR`, `+first:default`, as in `optuna/tpe/asha+grace:auto`.
+        space: Search space; its prior is the first trial of `first:default`.
         budget: Trials, epochs and jobs.
         seed: Seed of the search.
+
+    Raises:
+        UsageError: The name is not that of a strategy.
     """
-    backend, sampler, scheduler = name.split("/")
+    kind, *settings = name.split("+")
+    backend, sampler, scheduler = kind.split("/")
     if backend == "baseline":
         return BestOfFirstEpoch(space, budget, seed)
+    for setting in settings:
+        budget = _with(budget, setting)
     budget = dataclasses.replace(budget, sampler=sampler, scheduler=scheduler).resolve(backend)
     if backend == "optuna":
         from shardwave.search.backends.optuna.backend import StudyDriver
@@ -71,6 +93,22 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
     if backend == "ray":
         return RayObjects(space, budget, seed)
     return LoggedPoints(space, budget, seed, TrialLog())
+
+
+def _with(budget: SearchBudget, setting: str) -> SearchBudget:
+    """Return the budget with a setting of the name of a strategy."""
+    key, _, value = setting.partition(":")
+    if key == "grace" and value == "auto":
+        return dataclasses.replace(budget, grace_period=grace_after(WARM_UP, budget.epochs))
+    if key == "grace" and value.isdigit():
+        return dataclasses.replace(budget, grace_period=min(int(value), budget.epochs))
+    if key == "reduction" and value.isdigit():
+        return dataclasses.replace(budget, reduction_factor=int(value))
+    if key == "first":
+        return dataclasses.replace(budget, first_trial=value)
+    raise UsageError(
+        f"a strategy takes +grace:EPOCHS, +grace:auto, +reduction:FACTOR and +first:default, got +{setting}"
+    )
 
 
 class LoggedPoints(PointsDriver):

@@ -18,6 +18,7 @@ SELECT_BY = ("auto", *SCORES)
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")  # that can select the epoch
 CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("none", "one-cycle")
+WARM_UP = 0.2  # fraction of the steps of a one-cycle schedule in which the learning rate rises
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 DEVICES = ("auto", "cpu", "cuda")
 LOGGERS = ("tensorboard", "mlflow", "wandb", "csv")

@@ -19,9 +19,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from shardwave.models.evaluation import metrics
 from shardwave.models.networks.base import Network
 from shardwave.models.training import augment
-from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.config import WARM_UP, TrainConfig
 
-WARM_UP = 0.2  # fraction of the steps of a one-cycle schedule
 VIEW_SCORES = {"full": "full", "slice": "slice_mean"}
 SCORE_VIEWS = {score: view for view, score in VIEW_SCORES.items()}
 

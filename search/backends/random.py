@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
-from shardwave.search.trial import Assignment, SearchResult, Trial
+from shardwave.search.trial import Assignment, Params, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
 from shardwave.search.workers.driver import Driver
 from shardwave.search.workers.pool import WorkerPool
@@ -52,9 +52,8 @@ class PointsDriver(Driver):
     def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
         self._median, self._grace_period, self._log = budget.scheduler == "median", budget.grace_period, log
         unfinished = {assignment.trial: assignment for assignment in log.unfinished()}
-        shuffle = budget.sampler != "grid"
         self._queue = [
-            unfinished.get(number) or Assignment(number, space.point(number, seed, shuffle=shuffle))
+            unfinished.get(number) or Assignment(number, fixed_point(space, budget, number, seed))
             for number in sorted(range(budget.trials), key=lambda number: (number not in unfinished, number))
             if number not in log.finished
         ]
@@ -79,6 +78,20 @@ class PointsDriver(Driver):
             if other.trial != trial.trial and other.state != "FAILED" and other.epochs >= trial.epochs
         ]
         return len(averages) >= MEDIAN_TRIALS and max(trial.values) < statistics.median(averages)
+
+
+def fixed_point(space: Space, budget: SearchBudget, number: int, seed: int) -> Params:
+    """Return the parameters of a trial of the random and grid samplers, which depend on the arguments only.
+
+    Args:
+        space: The search space.
+        budget: The resolved budget.
+        number: Number of the trial.
+        seed: Seed of the search.
+    """
+    if number == 0 and budget.first_trial == "default":
+        return space.prior_point(seed)
+    return space.point(number, seed, shuffle=budget.sampler != "grid")
 
 
 def run_in_pool(

@@ -137,3 +137,33 @@ def test_other_wrong_usage(write, tmp_path: Path) -> None:
     everything = "\n".join(f"{name}: 1" for name in SPACES["mlp"])
     with pytest.raises(UsageError, match="the search space is empty"):
         space_for("mlp", write(everything))
+
+
+def test_the_prior_holds_the_default_values_moved_into_the_space() -> None:
+    space = space_for("mlp")
+    # defaults: 512 is above the largest hidden_size, the others lie in the space
+    assert space.prior == {
+        "batch_size": 64,
+        "hidden_size": 256,
+        "dropout": 0.5,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.05,
+    }
+    narrow = space_for("mlp", {"learning_rate": LogUniform(1e-5, 1e-3), "inputs": Choice(("features",))})
+    assert narrow.prior == {"learning_rate": 1e-3}  # `inputs` has no default among its values
+    assert narrow.prior_point(3) == {**narrow.point(0, 3), "learning_rate": 1e-3}
+    assert space_for("mlp", fixed={"dropout": 0.1}).prior.keys() == space.prior.keys() - {"dropout"}
+    for model in SPACES:
+        assert space_for(model).contains(space_for(model).prior_point(0))
+    with pytest.raises(UsageError, match="prior must hold values of the search space, got x=2"):
+        Space({"x": Uniform(0, 1)}, prior={"x": 2})
+
+
+def test_a_description_gives_the_space_back() -> None:
+    space = Space({"x": Uniform(0.0, 1.0), "kind": Choice(("a", "b"))}, {"fixed": 3}, {"x": 0.5})
+    assert space.describe() == {
+        "x": {"Uniform": [0.0, 1.0], "prior": 0.5},
+        "kind": {"Choice": [["a", "b"]]},
+        "fixed": 3,
+    }
+    assert Space.from_description(space.describe()) == space

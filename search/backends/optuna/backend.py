@@ -26,7 +26,7 @@ from shardwave.search.backends.optuna.owner import (
 )
 from shardwave.search.backends.optuna.parts import distributions, open_storage, optuna_module, pruner, sampler
 from shardwave.search.backends.optuna.sqlite_lock import only_search_on
-from shardwave.search.backends.random import final_result, run_in_pool
+from shardwave.search.backends.random import final_result, fixed_point, run_in_pool
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Params, SearchResult, Trial
@@ -44,9 +44,10 @@ POLL_SECONDS = 1.0  # interval between checks of other machines' trials
 class OptunaBackend:
     """Search with Optuna.
 
-    Samplers: TPE, random, grid, GP. Schedulers: successive halving, Hyperband, median, none. With the random
-    and grid samplers, the parameters depend on the seed alone. With TPE or GP and one job, the whole search
-    depends on the seed and the version of Optuna.
+    Samplers: TPE (multivariate or univariate), random, grid, GP, CMA-ES, QMC, PriorBand. Schedulers:
+    successive halving, Hyperband, median, none. With the random and grid samplers, the parameters depend on
+    the seed alone. With the other samplers and one job, the whole search depends on the seed and the version
+    of Optuna.
 
     Args:
         storage: URL of a storage, see `open_storage`; machines with the same storage and study share the
@@ -156,7 +157,7 @@ class StudyDriver(Driver):
         """Open or create the study, replacing a damaged one in the run folder; return whether it is new."""
         optuna = optuna_module()
         journal = self._log.folder / JOURNAL if self._log.folder else None
-        parts = {"sampler": sampler(self._budget, f"{seed}"), "pruner": pruner(self._budget)}
+        parts = {"sampler": sampler(self._budget, self._space, seed, ""), "pruner": pruner(self._budget)}
 
         def create_or_load() -> tuple[Any, bool]:
             opened = self._storage = open_storage(storage, journal)
@@ -246,12 +247,11 @@ class StudyDriver(Driver):
         fixed_points = self._budget.sampler in ("random", "grid")
         for number in range(self._budget.trials):
             if number not in enqueued:
-                point = (
-                    self._space.point(number, seed, shuffle=self._budget.sampler == "random")
-                    if fixed_points
-                    else None
-                )
-                self._enqueue(number, point)
+                if fixed_points:
+                    self._enqueue(number, fixed_point(self._space, self._budget, number, seed))
+                else:
+                    default = number == 0 and self._budget.first_trial == "default"
+                    self._enqueue(number, dict(self._space.prior) if default else None)
 
     def _replay(self, recorded: Trial) -> None:
         self._enqueue(recorded.trial, recorded.params, recorded.attempt)
@@ -309,7 +309,7 @@ class StudyDriver(Driver):
         # a new sampler per trial, so that resumed searches and other machines draw different starting points
         suffix = "" if self._alone else f" {self._owner['search']}"
         self._study.sampler = sampler(
-            self._budget, f"{self._seed} {waiting[0].user_attrs.get('trial')}{suffix}"
+            self._budget, self._space, self._seed, f" {waiting[0].user_attrs.get('trial')}{suffix}"
         )
         live = self._study.ask(self._distributions)
         number = live.user_attrs.get("trial")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,56 @@ def pruner(budget: SearchBudget) -> Any:
     return pruners.NopPruner()
 
 
-def sampler(budget: SearchBudget, seed: str) -> Any:
-    """Create the sampler of the budget, seeded by the text `seed`."""
+def sampler(budget: SearchBudget, space: Space, seed: int, trial: str) -> Any:
+    """Create the sampler of the budget.
+
+    Args:
+        budget: The resolved budget.
+        space: The search space.
+        seed: Seed of the search.
+        trial: Text that identifies the next trial; with the seed, it determines what the sampler draws.
+
+    Returns:
+        The sampler; a random sampler for `random` and `grid`, whose trials are enqueued with their
+            parameters.
+
+    Raises:
+        UsageError: If the sampler needs a package that is not installed.
+    """
+    drawn = random.Random(f"sampler {seed}{trial}").getrandbits(32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna_module().exceptions.ExperimentalWarning)
+        return _sampler(budget, space, seed, drawn)
+
+
+def _sampler(budget: SearchBudget, space: Space, seed: int, drawn: int) -> Any:
+    """Create the sampler; `drawn` is the seed of the next trial."""
     samplers = optuna_module().samplers
-    # the random and grid samplers are not used: enqueued trials have their parameters
-    kinds = {"tpe": samplers.TPESampler, "gp": samplers.GPSampler}
-    return kinds.get(str(budget.sampler), samplers.RandomSampler)(
-        seed=random.Random(f"sampler {seed}").getrandbits(32)
-    )
+    if budget.sampler in ("tpe", "tpe-univariate"):
+        # constant_liar: running trials count as bad ones, so that several workers do not crowd
+        return samplers.TPESampler(seed=drawn, multivariate=budget.sampler == "tpe", constant_liar=True)
+    if budget.sampler == "gp":
+        return samplers.GPSampler(seed=drawn)
+    if budget.sampler == "qmc":  # one sequence for all trials and machines, so not seeded by `drawn`
+        once = random.Random(f"sequence {seed}").getrandbits(32)
+        return samplers.QMCSampler(seed=once, scramble=True, warn_independent_sampling=False)
+    if budget.sampler == "cmaes":  # draws categorical parameters at random
+        try:
+            import cmaes  # noqa: F401  # Optuna imports it in the first trial
+        except ImportError:
+            raise UsageError(
+                "sampler cmaes needs the package cmaes: pip install 'shardwave[cmaes]'"
+            ) from None
+        # successive halving stops most trials; without them, a generation would take too long
+        stopped = budget.scheduler in ("asha", "hyperband")
+        return samplers.CmaEsSampler(
+            seed=drawn, consider_pruned_trials=stopped, warn_independent_sampling=False
+        )
+    if budget.sampler == "priorband":
+        from shardwave.search.backends.optuna.priorband import PriorBandSampler
+
+        return PriorBandSampler(space, distributions(space), budget, drawn)
+    return samplers.RandomSampler(seed=drawn)
 
 
 def open_storage(url: str | None, journal: Path | None) -> Any:

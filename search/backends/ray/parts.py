@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search.backends.optuna.parts import distributions
+from shardwave.search.backends.random import fixed_point
 from shardwave.search.backends.ray.actor import TuneConfig, TuneResult
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
@@ -106,7 +107,7 @@ class AssignmentSearcher(Searcher):
         return self._config(Assignment(number, self._params(trial_id, number)))
 
     def _params(self, trial_id: str, number: int) -> Params:
-        return self._space.point(number, self._seed, shuffle=self._budget.sampler == "random")
+        return fixed_point(self._space, self._budget, number, self._seed)
 
     def _adopt(self, trial_id: str, assignment: Assignment) -> Assignment:
         return assignment
@@ -140,7 +141,10 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
             metric="value",
             mode="max",
             seed=seed + len(log.finished),  # a resumed search draws new points
-            points_to_evaluate=[self._searched(assignment.params) for assignment in self._unfinished],
+            points_to_evaluate=[
+                *(self._searched(assignment.params) for assignment in self._unfinished),
+                *([self._searched(space.prior_point(seed))] if self._starts_with_prior() else []),
+            ],
         )
         for recorded in log.trials:
             if recorded.values:
@@ -152,6 +156,9 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
                     intermediate_values=[recorded.values[0], *recorded.values],  # OptunaSearch counts from 0
                 )
         self._best: dict[str, float] = {}
+
+    def _starts_with_prior(self) -> bool:
+        return self._budget.first_trial == "default" and 0 in self._numbers
 
     def _searched(self, params: Params) -> Params:
         return {name: params[name] for name in self._space.dimensions}

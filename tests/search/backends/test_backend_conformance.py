@@ -27,6 +27,7 @@ SPACE = Space(
         "kind": Choice(("a", "b")),
     },
     {"fixed": 3},
+    {"quality": 0.5, "rate": 1e-3, "width": 16, "size": 2, "kind": "b"},
 )
 LEVELS = Space({"quality": Grid((0.9, 0.5, 0.1))})
 
@@ -67,7 +68,7 @@ def test_values_epochs_and_times_arrive_as_reported(case: Case, tmp_path: Path) 
     assert read_trials(tmp_path) == result.trials
 
 
-@pytest.mark.parametrize("sampler", ["random", "grid", "tpe", "gp"])
+@pytest.mark.parametrize("sampler", sorted(set().union(*SAMPLERS.values())))
 def test_the_space_is_respected(case: Case, sampler: str) -> None:
     if sampler not in SAMPLERS[case.name]:
         with pytest.raises(
@@ -86,6 +87,8 @@ def test_the_space_is_respected(case: Case, sampler: str) -> None:
             0, 0, shuffle=sampler == "random"
         )  # the same on every backend
     assert len(result.trials) == (12 if sampler == "gp" else 18)
+    if sampler == "priorband":  # keeps values of the prior and of the best trial
+        return
     decades = Counter(math.floor(math.log10(trial.params["rate"])) for trial in result.trials[:10])
     assert (
         len(decades) >= 3 and max(decades.values()) <= 6
@@ -162,6 +165,17 @@ def test_the_seed_reproduces_the_parameters(case: Case) -> None:
     points = [SPACE.point(number, 1) for number in range(4)]
     assert [trial.params for trial in result.trials] == points
     assert points != [SPACE.point(number, 2) for number in range(4)]
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid", "tpe", "priorband"])
+def test_the_first_trial_has_the_default_values(case: Case, sampler: str) -> None:
+    if sampler not in SAMPLERS[case.name]:
+        return
+    result = case.run(objectives.smooth, SPACE, trials=3, jobs=1, sampler=sampler, first_trial="default")
+    points = [trial.params for trial in result.trials]
+    assert points[0] == {**SPACE.prior, "fixed": 3} and points[0] not in points[1:]
+    if sampler in ("random", "grid"):
+        assert points[1:] == [SPACE.point(number, 0, shuffle=sampler == "random") for number in (1, 2)]
 
 
 def test_a_worker_starts_once_for_many_trials(case: Case, tmp_path: Path) -> None:
