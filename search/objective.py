@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ import cloudpickle
 from shardwave.models.networks import registry
 from shardwave.models.training.config import TrainConfig
 from shardwave.search.trial import Params, Report, TrialStopped
+from shardwave.search.trial_log import KEPT
+from shardwave.shards.storage import atomic
 
 if TYPE_CHECKING:
     from shardwave.models.data.shared_copy import CopyKey
@@ -24,16 +26,15 @@ if TYPE_CHECKING:
     from shardwave.models.training.fit import FitResult
     from shardwave.models.training.learner import Batch
 
-KEPT = "kept"  # subfolder of the run folder for checkpoints of trials, removed when the search is complete
-
 
 @dataclasses.dataclass
 class TrainingObjective:
     """Objective that trains a model with the hyper-parameters of a trial.
 
-    Trial n is trained with the seed config.seed + n. Each process opens the shard set once, and keeps the
-    checkpoint of its own best trial in `<folder>/kept/trial-<n>.ckpt`, with the history of the training in
-    `trial-<n>.json`.
+    Trial n is trained with the seed config.seed + n. Each process opens the shard set once. It keeps the
+    checkpoint of every trial that is better than all earlier trials of the process in
+    `<folder>/kept/trial-<n>.ckpt`, with the history of the training in `trial-<n>.json`; so the best trial of
+    the search is kept. The main process removes the others, see `outcome.remove_superseded`.
 
     Attributes:
         path: Path or URL of the shard set.
@@ -51,6 +52,7 @@ class TrainingObjective:
     def __post_init__(self) -> None:
         self._data: dict[str | None, TrainingData] = {}  # by the inputs of the network
         self.shared: Callable[[CopyKey], Batch | None] | None = None  # see `Objective`
+        self.store: Callable[[str, bytes], None] | None = None  # see `Objective`
         self._kept: tuple[float, int] | None = None  # value and negative number of the kept trial
 
     @property
@@ -127,7 +129,7 @@ class TrainingObjective:
 
     def __getstate__(self) -> dict[str, object]:
         # workers cannot import a network that is defined in a notebook or script: pickle it by value
-        state = {**self.__dict__, "_data": {}, "_kept": None, "shared": None}
+        state = {**self.__dict__, "_data": {}, "_kept": None, "shared": None, "store": None}
         network = registry.registered(self.config.model)
         return state if network is None else {**state, "_network": cloudpickle.dumps(network)}
 
@@ -165,7 +167,7 @@ class TrainingObjective:
             return parameters(build_model(config, self.data_of(config).inputs))
 
     def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
-        """Replace the kept checkpoint if this trial is the best of this process so far.
+        """Keep the checkpoint if this trial is the best of this process so far.
 
         Args:
             trial: Number of the trial.
@@ -175,10 +177,21 @@ class TrainingObjective:
         rank = (result.value, -trial)
         if self.folder is None or (self._kept is not None and rank <= self._kept):
             return
+        if self.store is None:
+            self._write(self.folder / KEPT, trial, config, result)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                self._write(Path(folder), trial, config, result)
+                for suffix in ("json", "ckpt"):
+                    path = Path(folder) / f"trial-{trial}.{suffix}"
+                    self.store(path.name, path.read_bytes())
+        self._kept = rank
+
+    def _write(self, folder: Path, trial: int, config: TrainConfig, result: FitResult) -> None:
+        """Write the files of a kept trial, the checkpoint last."""
         from shardwave.models.runs import checkpoint
         from shardwave.models.training.precision import resolved
 
-        folder = self.folder / KEPT
         folder.mkdir(parents=True, exist_ok=True)
         data = self.data_of(config)
         description = checkpoint.describe(data, result.best_epoch)
@@ -188,13 +201,9 @@ class TrainingObjective:
             "epoch": result.best_epoch,
             "parameters": self.parameters(config),
         }
-        (folder / f"trial-{trial}.json").write_text(json.dumps(record))
+        atomic.write_bytes(folder / f"trial-{trial}.json", json.dumps(record).encode())
         config = resolved(config, data.device)
         checkpoint.save(folder / f"trial-{trial}.ckpt", result.state_dict, data.inputs, config, description)
-        if self._kept is not None:
-            for suffix in ("ckpt", "json"):
-                os.unlink(folder / f"trial-{-self._kept[1]}.{suffix}")
-        self._kept = rank
 
 
 class Progress:

@@ -7,20 +7,23 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from shardwave.common import typed
-from shardwave.models.runs.records import BestTrial, Epochs, HistoryEntry, Matrix, RunResult, Scores
+from shardwave.common.messages import say
+from shardwave.models.runs.records import BestTrial, Epochs, HistoryEntry, Matrix, RunResult, Scores, scores
 from shardwave.search.budget import SearchBudget
-from shardwave.search.objective import KEPT, TrainingObjective
+from shardwave.search.objective import TrainingObjective
 from shardwave.search.space import Space
 from shardwave.search.trial import Params, SearchResult, Trial, best_trial
+from shardwave.search.trial_log import KEPT
+from shardwave.shards.storage import atomic
 
 CHECKPOINT = "checkpoint.ckpt"
-KEPT_FILE = re.compile(r"trial-\d+\.(ckpt|json)")
-TEMPORARY = re.compile(r"\.(result\.json|checkpoint\.ckpt|[a-z]+\.png|trial-\d+\.ckpt)(\.\d+)?\.tmp")
+KEPT_FILE = re.compile(r"trial-(\d+)\.(ckpt|json)")
+TEMPORARY = re.compile(r"\.(result\.json|checkpoint\.ckpt|[a-z]+\.png|trial-\d+\.(ckpt|json))(\.\d+)?\.tmp")
 
 
 class KeptTrial(TypedDict):
@@ -111,13 +114,66 @@ def remove_leftovers(out: Path, trials: Sequence[Trial]) -> None:
                     os.unlink(entry.path)
 
 
+def remove_superseded(out: Path, finished: Mapping[int, Trial]) -> None:
+    """Remove the kept checkpoints of ended trials, except that of the best one.
+
+    Args:
+        out: The run folder; the caller holds its lock.
+        finished: The trials that ended, by number; all of them are in the log.
+    """
+    folder, best = out / KEPT, best_trial(list(finished.values()))
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = KEPT_FILE.fullmatch(entry.name)
+            number = int(name[1]) if name else None
+            superseded = number in finished and (best is None or number != best.trial)
+            if superseded and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+
+
+def keep_published(out: Path, earlier: RunResult) -> None:
+    """Make the checkpoint of a COMPLETE search a kept one, so that a resumed search can publish it again.
+
+    Args:
+        out: The run folder; the caller holds its lock.
+        earlier: Content of result.json.
+    """
+    best, epoch = earlier.get("best"), earlier.get("best_epoch")
+    if earlier["state"] != "COMPLETE" or not best or not epoch or not (out / CHECKPOINT).exists():
+        return
+    kept = out / KEPT / f"trial-{best['trial']}"
+    kept.parent.mkdir(exist_ok=True)
+    record: KeptTrial = {
+        "epoch": epoch,
+        "selected": earlier["selected_by"],
+        "history": earlier["history"],
+        "parameters": earlier["parameters"],
+    }
+    atomic.write_json(kept.with_suffix(".json"), record)
+    _copy(out / CHECKPOINT, kept.with_suffix(".ckpt"))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Replace `target` by a hard link to `source`, or by a copy where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
+    temporary.unlink(missing_ok=True)  # left by `replace` if both are links to one file already
+
+
 def best_run(
     objective: TrainingObjective, searched: SearchResult, out: Path, *, retrain: bool, score_test: bool
 ) -> BestRun:
     """Write the checkpoint of the best trial to the run folder.
 
-    The checkpoint of a trial that ran on another machine is missing; training the trial again gives the same
-    weights on the same device with the same versions.
+    The checkpoint of a trial that ran on another machine of a shared study is in the run folder there. The
+    trial is trained again here, and a message and the scores tell the result.
 
     Args:
         objective: Objective of the search.
@@ -137,7 +193,14 @@ def best_run(
     if not kept.with_suffix(".ckpt").exists() and retrain:
         config = dataclasses.replace(objective.config_of(best.trial, best.params), stop_after=best.best_epoch)
         local = dataclasses.replace(objective)  # has no kept trial yet, so it keeps this one
-        local.keep(best.trial, config, local.fit(config))
+        again = local.fit(config)
+        local.keep(best.trial, config, again)
+        say(
+            f"the weights of trial {best.trial} are not in {out} (it ran as {best.worker}): it was trained "
+            f"again and has the value {again.value:.4f}; the trial had {best.value:.4f}"
+        )
+        fields["best_epoch"] = again.best_epoch
+        fields["scores"] = scores(again.history[again.best_epoch - 1])
     if kept.with_suffix(".ckpt").exists():
         record = typed.read(
             kept.with_suffix(".json"), KeptTrial, f"remove {kept.parent}: the trial is then trained again"
@@ -150,14 +213,9 @@ def best_run(
             "history": record["history"],
             "parameters": record["parameters"],
         }
-        if retrain:
-            os.replace(kept.with_suffix(".ckpt"), out / CHECKPOINT)
-            shutil.rmtree(out / KEPT)
-            if score_test:
-                _score_test(objective, out, fields)
-        else:
-            shutil.copyfile(kept.with_suffix(".ckpt"), out / f".{CHECKPOINT}.tmp")
-            os.replace(out / f".{CHECKPOINT}.tmp", out / CHECKPOINT)
+        _copy(kept.with_suffix(".ckpt"), out / CHECKPOINT)
+        if retrain and score_test:
+            _score_test(objective, out, fields)
     return fields
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from shardwave.search.objective import TrainingObjective
 from shardwave.search.space import space_for
 from shardwave.search.tracking import tracked
 from shardwave.search.trial import Trial, best_trial
-from shardwave.search.trial_log import TrialLog
+from shardwave.search.trial_log import KEPT, TrialLog
 from shardwave.search.workers.worker import threads_per_trial
 from shardwave.shards.format.layout import located
 from shardwave.shards.read.open_set import open_set
@@ -87,6 +88,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             clip_table.check_same_set(earlier, out, shard_set, field_of(training))
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
+            outcome.keep_published(out, earlier)
         seconds_before = earlier_seconds(earlier)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.is_fused())
@@ -99,7 +101,8 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
                 ) as progress,
                 tracked(config.logger, out, _plain(config), Progress(progress)) as listener,
             ):
-                log = TrialLog(out, listener)
+                log = TrialLog(out)
+                log.listener = KeptFiles(out, log, listener)
                 outcome.remove_leftovers(out, log.trials)
                 on_gpu = dataclasses.replace(training, device="cuda")  # trials with a GPU never use the CPU
                 trained = (
@@ -118,7 +121,21 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             result.fields["seconds"]["total"] = seconds_before + time.perf_counter() - started
             if searched.state == "INTERRUPTED":
                 raise KeyboardInterrupt
+        shutil.rmtree(out / KEPT, ignore_errors=True)  # after result.json is written
         return result.fields
+
+
+class KeptFiles:
+    """Listener of a `TrialLog` that removes superseded checkpoints when a trial has ended."""
+
+    def __init__(self, out: Path, log: TrialLog, listener: Callable[[Trial], None]) -> None:
+        self._out, self._log, self._listener = out, log, listener
+
+    def __call__(self, trial: Trial) -> None:
+        """Call the next listener, and remove files if `trial` has ended."""
+        self._listener(trial)
+        if trial.state != "RUNNING":
+            outcome.remove_superseded(self._out, self._log.finished)
 
 
 class Progress:

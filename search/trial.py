@@ -225,7 +225,8 @@ class Objective(Protocol):
     `prepare()`, which each worker calls once; `terms`, the settings that must be equal on all machines of a
     shared study; `load_copy(key)`, which returns tensors on the GPU: if several workers share a GPU, one
     process calls it once per key, and `shared` is a function in each worker that returns the same tensors,
-    mapped from that process.
+    mapped from that process; `store`, which is set where the objective runs on another machine of a cluster:
+    a function of a name and bytes that writes a file to the folder `kept` of the run folder.
     """
 
     def __call__(self, params: Params, report: Report) -> None:

@@ -17,6 +17,7 @@ from shardwave.shards.storage.atomic import json_bytes
 
 T = TypeVar("T")
 TRIALS, STARTED = "trials.jsonl", "started.jsonl"
+KEPT = "kept"  # subfolder of the run folder for checkpoints of trials, removed when the search is complete
 BEGINNING = b'{"trial"'  # first bytes of every line of both files
 
 

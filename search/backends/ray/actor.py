@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.tune import Trainable
 
+from shardwave.search.backends.ray.files import FileQueue
 from shardwave.search.trial import Assignment, Info
 from shardwave.search.workers.worker import DiskFull, prepare, run_trial, worker_name
 
@@ -28,9 +29,11 @@ class ObjectiveTrainable(Trainable):
         objective: See `shardwave.search.trial.Objective`.
         epochs: Maximum number of epochs per trial.
         threads: Number of CPU threads per trial.
+        files: Queue of the objective's files, if the actor may be on another machine than the run folder.
     """
 
     objective: Callable[..., None]
+    files: FileQueue | None
     epochs: int
     threads: int
     _prepared = False  # whether `prepare` was called in this process
@@ -68,6 +71,8 @@ class ObjectiveTrainable(Trainable):
         """Return the result of the next epoch, or of the end of the trial."""
         kind = type(self)
         if not kind._prepared:  # not in `setup`, because Tune starts actors that it does not use
+            if kind.files is not None:
+                kind.objective.store = kind.files.put  # type: ignore[attr-defined]
             kind._prepared, kind._broken = True, prepare(kind.objective, kind.threads)
         if self._broken:
             result: TuneResult = {"broken": self._broken, "done": True}

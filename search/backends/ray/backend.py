@@ -16,7 +16,7 @@ from shardwave.search.backends.random import final_result
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import MAX_ATTEMPTS, SearchResult
-from shardwave.search.trial_log import TrialLog
+from shardwave.search.trial_log import KEPT, TrialLog
 from shardwave.search.workers import temporary
 from shardwave.search.workers.fork_server import environment
 from shardwave.search.workers.worker import threads_per_trial
@@ -79,19 +79,24 @@ def _tune(
     from ray import tune
 
     from shardwave.search.backends.ray.actor import ObjectiveTrainable
+    from shardwave.search.backends.ray.files import FileQueue
     from shardwave.search.backends.ray.parts import LogCallback, make_scheduler, make_searcher
 
     jobs = budget.jobs or 1
+    files = (
+        FileQueue() if log.folder is not None and hasattr(objective, "store") and not own_cluster else None
+    )
     attributes = {
         "objective": staticmethod(objective),
         "epochs": budget.epochs,
         "threads": threads_per_trial(objective, jobs),
+        "files": files,
     }
     kind = type("Objective", (ObjectiveTrainable,), attributes)
     missing = budget.trials - len([number for number in log.finished if number < budget.trials])
     if missing <= 0:
         return
-    callback = LogCallback(log, budget.epochs, own_cluster)
+    callback = LogCallback(log, budget.epochs, own_cluster, files)
     tuner = tune.Tuner(
         tune.with_resources(
             kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}
@@ -119,6 +124,9 @@ def _tune(
     except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
         message = f"Ray ended the search: {ray_cluster.reason(error)}; continue with --resume"
         raise ShardwaveError(callback.error or message) from error
+    finally:
+        if files is not None and log.folder is not None:
+            files.write(log.folder / KEPT)
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ from shardwave.common.errors import ShardwaveError
 from shardwave.search.backends.optuna.parts import distributions
 from shardwave.search.backends.random import fixed_point
 from shardwave.search.backends.ray.actor import TuneConfig, TuneResult
+from shardwave.search.backends.ray.files import FileQueue
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import MAX_ATTEMPTS, Assignment, Params, Trial, final_state
-from shardwave.search.trial_log import TrialLog
+from shardwave.search.trial_log import KEPT, TrialLog
 from shardwave.search.workers.worker import describe
 
 MEDIAN_TRIALS = 3
@@ -205,12 +206,16 @@ class LogCallback(Callback):
         log: Records the trials.
         epochs: Maximum number of epochs per trial.
         own_cluster: Whether Ray was started for this search.
+        files: Queue of files for the run folder.
 
     Attributes:
         error: Reason for which the search cannot continue, or None.
     """
 
-    def __init__(self, log: TrialLog, epochs: int, own_cluster: bool = False) -> None:
+    def __init__(
+        self, log: TrialLog, epochs: int, own_cluster: bool = False, files: FileQueue | None = None
+    ) -> None:
+        self._files = files
         self._log, self._epochs, self._own_cluster = log, epochs, own_cluster
         self._last_running = time.monotonic()
         self.error: str | None = None
@@ -256,6 +261,8 @@ class LogCallback(Callback):
         """See `Callback`; records a trial that ended by itself or was stopped by the scheduler."""
         number = trial.config["trial"]
         ending = self._endings.pop(number, {"state": "PRUNED", "error": None})
+        if self._files is not None and self._log.folder is not None:
+            self._files.write(self._log.folder / KEPT)
         self._log.end(
             number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs)
         )

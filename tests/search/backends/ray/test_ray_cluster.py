@@ -49,13 +49,15 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
 
 
 @pytest.mark.slow
-def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path, tmp_path: Path) -> None:
-    """Every node fills its own cache, and the best trial's weights arrive in the run folder."""
+def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path) -> None:
+    """Every node fills its own cache, and the best trial's weights arrive in the run folder, which only the
+    driver sees."""
+    out = nodes.private / "run"
     url = f"file://{feature_set}"
     process = driver(
         nodes, ROOT / "cli.py", "search", url, "--model", "mlp", "--backend", "ray", "--address",
         nodes.address, "--trials", "6", "--epochs", "2", "--val-fold", "1", "--device", "cpu",
-        "--scheduler", "none", "--out", tmp_path / "run", "--json",
+        "--scheduler", "none", "--out", out, "--json",
     )  # fmt: skip
     try:
         output, errors = process.communicate(timeout=400)
@@ -65,9 +67,10 @@ def test_a_search_on_a_set_at_a_url(nodes: Cluster, feature_set: Path, tmp_path:
     result = json.loads(output.splitlines()[-1])
     assert result["state"] == "COMPLETE" and result["states"] == {"COMPLETE": 6} and result["set"] == url
     assert result["jobs"] == len(nodes.nodes)  # as many as the cluster has CPUs
-    assert (tmp_path / "run/checkpoint.ckpt").exists() and not (tmp_path / "run/kept").exists()
+    assert (out / "checkpoint.ckpt").exists() and not (out / "kept").exists()
+    assert "trained again" not in errors
     if nodes.separate:
-        workers = {json.loads(line)["worker"].split(":")[0] for line in lines(tmp_path / "run/trials.jsonl")}
+        workers = {json.loads(line)["worker"].split(":")[0] for line in lines(out / "trials.jsonl")}
         assert workers <= set(nodes.nodes)
         for name in workers:
             assert list((nodes.folder / name / "cache").glob("*/*.tar"))
