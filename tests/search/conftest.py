@@ -23,6 +23,9 @@ import tempfile
 from pathlib import Path
 from shardwave.search.budget import SearchBudget
 from shardwave.search.backends.ray.backend import ray_running
+from shardwave.shards.build import ray_cluster
+start = ray_cluster.start
+ray_cluster.start = lambda ray, **settings: start(ray, num_gpus=1, **settings)  # not a real one
 budget = SearchBudget(jobs=2, trials=2)
 temporary = tempfile.TemporaryDirectory(prefix="sw-", dir="/tmp")
 with temporary as folder, ray_running(None, print, budget, Path(folder)):
@@ -34,7 +37,10 @@ with temporary as folder, ray_running(None, print, budget, Path(folder)):
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a Ray instance, started once: a search of its own takes seconds to start one."""
+    """The address of a Ray instance, started once: a search of its own takes seconds to start one.
+
+    It has two CPUs, and pretends to have a GPU.
+    """
     path = [str(Path(__file__).parent), str(Path(__file__).parents[2]), os.getcwd()]
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     process = subprocess.Popen(

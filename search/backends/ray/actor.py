@@ -22,8 +22,8 @@ class ObjectiveTrainable(Trainable):
     """Runs an objective in a thread, one epoch per `step`, one trial after another.
 
     Every result has `attempt`, `epoch`, `value`, `spent`, `info` and `worker`; the last result of a trial
-    that ends by itself also has `state` and `error`. An exception in the objective ends the trial without an
-    error of the actor, so that Tune retries only after the death of an actor.
+    that ends by itself also has `state`, `error` and `out_of_gpu_memory`. An exception in the objective ends
+    the trial without an error of the actor, so that Tune retries only after the death of an actor.
 
     Attributes:
         objective: See `shardwave.search.trial.Objective`.
@@ -60,10 +60,15 @@ class ObjectiveTrainable(Trainable):
 
         try:
             ending = run_trial(type(self).objective, work, send)
-            error = ending.error
-            if ending.out_of_gpu_memory:
-                error = f"{error} (if other trials use the GPU: search with a larger --gpus-per-trial)"
-            self._results.put({"state": ending.state, "error": error, "info": ending.info, "done": True})
+            self._results.put(
+                {
+                    "state": ending.state,
+                    "error": ending.error,
+                    "info": ending.info,
+                    "out_of_gpu_memory": ending.out_of_gpu_memory,
+                    "done": True,
+                }
+            )
         except DiskFull as full:
             self._results.put({"broken": str(full), "done": True})
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search.backends.random import final_result
@@ -21,6 +21,9 @@ from shardwave.search.workers import temporary
 from shardwave.search.workers.fork_server import environment
 from shardwave.search.workers.worker import threads_per_trial
 from shardwave.shards.build import ray_cluster
+
+if TYPE_CHECKING:
+    from ray.tune.search import Searcher
 
 OBJECT_STORE = 80 * 2**20  # bytes, Ray's minimum; results need less
 QUIET = {
@@ -80,7 +83,12 @@ def _tune(
 
     from shardwave.search.backends.ray.actor import ObjectiveTrainable
     from shardwave.search.backends.ray.files import FileQueue
-    from shardwave.search.backends.ray.parts import LogCallback, make_scheduler, make_searcher
+    from shardwave.search.backends.ray.parts import (
+        AssignmentSearcher,
+        LogCallback,
+        make_scheduler,
+        make_searcher,
+    )
 
     jobs = budget.jobs or 1
     files = (
@@ -97,30 +105,36 @@ def _tune(
     if missing <= 0:
         return
     callback = LogCallback(log, budget.epochs, own_cluster, files)
-    tuner = tune.Tuner(
-        tune.with_resources(
-            kind, {"cpu": 1, **({"gpu": budget.gpus_per_trial} if budget.gpus_per_trial else {})}
-        ),
-        tune_config=tune.TuneConfig(
-            search_alg=make_searcher(space, budget, seed, log),
-            scheduler=make_scheduler(budget, log),
-            num_samples=missing,
-            max_concurrent_trials=jobs,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(folder / "tune"),
-            callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            verbose=0,
-        ),
-    )
+
+    def fit(name: str, searcher: Searcher, count: int, gpus: float) -> None:
+        callback.alone = gpus == 1
+        tuner = tune.Tuner(
+            tune.with_resources(kind, {"cpu": 1, **({"gpu": gpus} if gpus else {})}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=make_scheduler(budget, log),
+                num_samples=count,
+                max_concurrent_trials=jobs,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(folder / "tune"),
+                callbacks=[callback],
+                failure_config=tune.FailureConfig(max_failures=MAX_ATTEMPTS - 1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
     import ray
 
     try:
-        tuner.fit()
+        fit("search", make_searcher(space, budget, seed, log), missing, budget.gpus_per_trial)
+        if callback.retries:  # all actors have ended
+            retries = AssignmentSearcher(space, budget, seed, log, callback.retries)
+            fit("alone", retries, len(callback.retries), 1)
     except (tune.TuneError, ray.exceptions.RayError, ConnectionError) as error:
         message = f"Ray ended the search: {ray_cluster.reason(error)}; continue with --resume"
         raise ShardwaveError(callback.error or message) from error

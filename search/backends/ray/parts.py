@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 import types
+from collections.abc import Sequence
 from typing import Any, cast
 
 import ray
@@ -88,11 +89,23 @@ class AssignmentSearcher(Searcher):
         budget: The resolved budget.
         seed: Seed of the search.
         log: Log of the trials.
+        retries: Suggest these trials and no others.
     """
 
-    def __init__(self, space: Space, budget: SearchBudget, seed: int, log: TrialLog) -> None:
+    def __init__(
+        self,
+        space: Space,
+        budget: SearchBudget,
+        seed: int,
+        log: TrialLog,
+        retries: Sequence[Assignment] | None = None,
+    ) -> None:
         super().__init__(metric="value", mode="max")
         self._space, self._budget, self._seed = space, budget, seed
+        self._numbers: list[int] = []
+        if retries is not None:
+            self._unfinished = list(retries)
+            return
         self._unfinished = [assignment for assignment in log.unfinished() if assignment.trial < budget.trials]
         known = log.finished.keys() | {assignment.trial for assignment in self._unfinished}
         self._numbers = [number for number in range(budget.trials) if number not in known]
@@ -210,12 +223,16 @@ class LogCallback(Callback):
 
     Attributes:
         error: Reason for which the search cannot continue, or None.
+        retries: Trials that ran out of GPU memory beside others, to be run alone on their GPU.
+        alone: Whether the trials of this run are alone on their GPU.
     """
 
     def __init__(
         self, log: TrialLog, epochs: int, own_cluster: bool = False, files: FileQueue | None = None
     ) -> None:
         self._files = files
+        self.retries: list[Assignment] = []
+        self.alone = True
         self._log, self._epochs, self._own_cluster = log, epochs, own_cluster
         self._last_running = time.monotonic()
         self.error: str | None = None
@@ -263,9 +280,15 @@ class LogCallback(Callback):
         ending = self._endings.pop(number, {"state": "PRUNED", "error": None})
         if self._files is not None and self._log.folder is not None:
             self._files.write(self._log.folder / KEPT)
-        self._log.end(
-            number, *final_state(self._log.running[number], ending["state"], ending["error"], self._epochs)
-        )
+        running, error = self._log.running[number], ending["error"]
+        if ending.get("out_of_gpu_memory"):
+            if not self.alone:
+                attempt = running.attempt + 1
+                self.retries.append(Assignment(number, running.params, attempt, alone=True))
+                self._deaths.pop(number, None)
+                return
+            error = f"{error}, although no other trial of this search used the GPU"
+        self._log.end(number, *final_state(running, ending["state"], error, self._epochs))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `Callback`; counts the deaths of a trial's actor, after which Tune retries the trial."""

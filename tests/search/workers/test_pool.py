@@ -47,14 +47,19 @@ def test_workers_that_die_at_once_end_the_search() -> None:
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
-@pytest.mark.parametrize("backend", ["random", "optuna"])
-def test_out_of_gpu_memory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backend", ["random", "optuna", pytest.param("ray", marks=pytest.mark.slow)])
+def test_out_of_gpu_memory(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Such a trial runs again alone on its GPU, and fails if it runs out of memory again; then all workers
     return."""
     monkeypatch.setattr(gpus, "visible_gpus", lambda: ["7"])
+    address = request.getfixturevalue("ray_address") if backend == "ray" else None
+    gpu = "7" if address is None else "0"
     kinds = ("large", "huge", "left", "right")
     budget = SearchBudget(trials=4, epochs=1, jobs=2, sampler="grid", scheduler="none", gpus_per_trial=0.5)
-    result = make_backend(backend).run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
+    searcher = make_backend(backend, address=address)
+    result = searcher.run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
     large, huge, *others = result.trials
     assert [trial.state for trial in (large, *others)] == ["COMPLETE"] * 3
     assert (large.attempt, huge.attempt, huge.state) == (2, 2, "FAILED")
@@ -63,7 +68,7 @@ def test_out_of_gpu_memory(backend: str, tmp_path: Path, monkeypatch: pytest.Mon
         "search used the GPU"
     )
     assert all(
-        objectives.lines(tmp_path / kind) == ["7"] * count
+        objectives.lines(tmp_path / kind) == [gpu] * count
         for kind, count in zip(kinds, (2, 2, 1, 1), strict=True)
     )
 
