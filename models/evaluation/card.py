@@ -16,6 +16,7 @@ from shardwave.models.networks.registry import find
 from shardwave.models.runs import result
 from shardwave.models.runs.records import RunResult, Settings
 from shardwave.models.training.config import VECTORS, TrainConfig, backbone_of
+from shardwave.preprocess.embeddings.registry import EMBEDDINGS
 from shardwave.shards.storage import atomic
 
 CARD = "card.md"
@@ -196,7 +197,8 @@ def _use(run: Path, fields: RunResult) -> list[str]:
         use = ["The run has one model per fold, in `fold1/` and so on; train one on all clips for use."]
     else:
         commands = [f"shardwave predict {run.name} AUDIO --out predictions.csv"]
-        if find(fields["model"]).field != VECTORS:
+        inputs = (fields.get("config") or {}).get("inputs") or "features"
+        if find(fields["model"]).field != VECTORS or inputs in EMBEDDINGS:
             commands.append(f"shardwave export {run.name} --out model.onnx")
         code = f'shardwave.predict("{run.name}", "AUDIO")[0].label'
         use = ["```", *commands, "```", "", "```python", "import shardwave", code, "```"]

@@ -13,6 +13,7 @@ import torch
 
 from shardwave.common.errors import ShardwaveError, UsageError, require
 from shardwave.models.evaluation import calibration
+from shardwave.models.evaluation.embedding_waveform import EmbeddingClassifier, takes_embeddings
 from shardwave.models.evaluation.licences import pretrained_licences
 from shardwave.models.evaluation.waveform import WaveformClassifier
 from shardwave.models.runs import checkpoint
@@ -40,7 +41,8 @@ def export(run: Path | str, out: Path | str, format: str = "onnx") -> ExportResu
 
     The graph takes `waveform`, float32 [samples], mono, at the sample rate of the metadata, and returns
     `probabilities`, float32 [classes], from the view whose score selected the epoch. It contains the
-    spectrogram and its slices, and equals `predict` up to rounding.
+    spectrogram and its slices, or the pretrained audio networks of the embeddings that the network takes, and
+    equals `predict` up to rounding.
 
     Args:
         run: Run folder.
@@ -66,9 +68,14 @@ def export(run: Path | str, out: Path | str, format: str = "onnx") -> ExportResu
             f"--out must end in .pt2 with --format torch, as torch.export.load requires, got {out}"
         )
     trained = checkpoint.load(Path(run) / checkpoint.NAME)
-    network = WaveformClassifier(trained, calibration.temperature(Path(run)))
-    described = metadata(trained)
-    example = torch.randn(5 * network.config.sample_rate, generator=torch.Generator().manual_seed(0))
+    temperature = calibration.temperature(Path(run))
+    network: WaveformClassifier | EmbeddingClassifier
+    if takes_embeddings(trained):
+        network = EmbeddingClassifier(trained, temperature)
+    else:
+        network = WaveformClassifier(trained, temperature)
+    described = metadata(trained, network.sample_rate)
+    example = torch.randn(5 * network.sample_rate, generator=torch.Generator().manual_seed(0))
     out.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -99,14 +106,17 @@ def export(run: Path | str, out: Path | str, format: str = "onnx") -> ExportResu
     }
 
 
-def metadata(trained: checkpoint.Trained) -> dict[str, str]:
+def metadata(trained: checkpoint.Trained, sample_rate: int) -> dict[str, str]:
     """Return the metadata of an exported file.
+
+    Args:
+        trained: The trained network.
+        sample_rate: Sample rate of the waveform in Hz.
 
     Returns:
         `classes` (JSON list), `sample_rate` (Hz), `fingerprint`, `set_id`, `model`, `view`, `spectrogram`
         (JSON object) and `license` (of the weights).
     """
-    assert trained.spectrogram is not None
     config = trained.config
     pretrained = pretrained_licences(
         backbone_of(config) if config.weights == "default" else None, config.inputs
@@ -114,7 +124,7 @@ def metadata(trained: checkpoint.Trained) -> dict[str, str]:
     terms = f"Trained on the shard set {trained.set_id}: the terms of its audio apply."
     return {
         "classes": json.dumps(trained.classes, ensure_ascii=False),
-        "sample_rate": str(trained.spectrogram["sample_rate"]),
+        "sample_rate": str(sample_rate),
         "fingerprint": trained.fingerprint,
         "set_id": trained.set_id,
         "model": trained.config.model,

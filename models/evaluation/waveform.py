@@ -18,8 +18,10 @@ from shardwave.models.evaluation.fourier import PowerSpectrum
 from shardwave.models.evaluation.reliability import LEAST
 from shardwave.models.runs.checkpoint import Trained
 from shardwave.models.training.learner import SCORE_VIEWS
+from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.dsp.filters import frequency_bands
 from shardwave.preprocess.engines.base import LOUDEST, QUIETEST
+from shardwave.shards.read.shardset import JOIN
 
 SILENT = 1e-37  # power below which a clip is silent
 
@@ -43,14 +45,14 @@ class WaveformClassifier(nn.Module):
     def __init__(self, trained: Trained, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = temperature
-        self.config = config = spectrogram_config(trained)
-        if config.features:
+        if trained.spectrogram is not None and "features.npy" in trained.field.split(JOIN):
             raise UsageError(
                 f"model {trained.config.model} takes features, which an exported graph cannot "
                 "reproduce: the contrast of bands without power consists of rounding errors of the engine, "
                 "which change the probabilities by up to 0.005: "
-                "export a run of cnn or cnn-plus, or use shardwave.predict"
+                "export a run of cnn, cnn-plus, transfer, or mlp on an embedding, or use shardwave.predict"
             )
+        self.config = config = spectrogram_config(trained)
         self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
         self.network = trained.network.float().eval()
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
@@ -59,14 +61,16 @@ class WaveformClassifier(nn.Module):
         bands = frequency_bands(config)
         self.register_buffer("bands", None if bands is None else torch.tensor(bands.T))
 
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveform in Hz."""
+        return self.config.sample_rate
+
     def forward(self, waveform: Tensor) -> Tensor:
         """Map a waveform, float32 [samples], to class probabilities, float32 [classes]."""
         inputs, used = self._images(waveform)
         probabilities: Tensor = self.network(inputs).float().softmax(1)
-        mean = (probabilities * used[:, None]).sum(0) / used.sum()
-        if self.temperature == 1:
-            return mean
-        return (mean.clamp_min(LEAST).log() / self.temperature).softmax(0)
+        return mean_of_views(probabilities, used, self.temperature)
 
     def _fitted(self, waveform: Tensor) -> Tensor:
         """Return samples cut or padded as configured and scaled into the range of float32."""
@@ -95,27 +99,6 @@ class WaveformClassifier(nn.Module):
         power: Tensor = self.spectrum(rows.index_select(0, places).reshape(-1, config.n_fft) * self.window)
         return power
 
-    def _bounds(self, samples: int, frames: int) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Return first and last frame + 1 of the views, a mask of used ones, and their maximum length."""
-        config = self.config
-        if not self.is_sliced:
-            return torch.zeros(1, dtype=torch.int64), torch.full((1,), frames), torch.ones(1), frames
-        if config.slice_seconds is None:
-            numbers = torch.arange(config.slices + 1) * frames // config.slices
-            start = numbers[:-1]
-            stop, longest = torch.maximum(numbers[1:], start + 1), frames // config.slices + 1
-        else:
-            longest = max(1, round(config.slice_seconds * config.sample_rate / config.hop_length))
-            step = max(1, round(longest * (1 - config.slice_overlap)))
-            longest = torch.sym_min(longest, frames)  # type: ignore[no-untyped-call]
-            start = torch.arange(0, frames - longest + 1, step)
-            stop = start + longest
-        used = torch.ones_like(start, dtype=torch.float32)
-        if config.fit_seconds is not None:  # slices that begin in added silence are not used
-            used = (start <= samples // config.hop_length).float()
-            used = torch.maximum(used, (start == 0).float())
-        return start, stop, used, longest
-
     def _images(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the levels of the views [views, size, size], and which of them are used [views]."""
         config = self.config
@@ -130,10 +113,61 @@ class WaveformClassifier(nn.Module):
         rows = torch.full((1,), level.shape[1])
         along = _resize(torch.zeros_like(rows), rows, level.shape[1], config.image_size)
         lines = level[:, along[0][0]] @ along[1][0].T
-        start, stop, used, longest = self._bounds(waveform.shape[0], power.shape[0])
+        start, stop, used, longest = view_bounds(config, self.is_sliced, waveform.shape[0], power.shape[0])
         places, weights = _resize(start, stop, longest, config.image_size)
         images = (weights @ lines[places]).mT
         return ((images - config.floor_db) * (255 / -config.floor_db) + 0.5).floor().clamp(0, 255), used
+
+
+def mean_of_views(probabilities: Tensor, used: Tensor, temperature: float) -> Tensor:
+    """Average the probabilities of views and apply the temperature of a calibrated run.
+
+    Args:
+        probabilities: Probabilities, float32 [views, classes].
+        used: 1 for the views that count, else 0, float32 [views].
+        temperature: Temperature, see `calibration`.
+
+    Returns:
+        float32 [classes].
+    """
+    mean = (probabilities * used[:, None]).sum(0) / used.sum()
+    if temperature == 1:
+        return mean
+    return (mean.clamp_min(LEAST).log() / temperature).softmax(0)
+
+
+def view_bounds(
+    config: SpectrogramConfig, is_sliced: bool, samples: int, frames: int
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return the views of a clip: its slices as `SpectrogramConfig.slice_bounds` cuts them, or all of it.
+
+    Args:
+        config: Parameters of the spectrogram.
+        is_sliced: Whether the views are slices.
+        samples: Length of the clip at `config.sample_rate`, before fitting.
+        frames: Number of frames after fitting.
+
+    Returns:
+        First frame and last frame + 1 of each view, int64 [views], 1 for views that are used and 0 for
+        others, float32 [views], and an upper bound of the number of frames of a view.
+    """
+    if not is_sliced:
+        return torch.zeros(1, dtype=torch.int64), torch.full((1,), frames), torch.ones(1), frames
+    if config.slice_seconds is None:
+        numbers = torch.arange(config.slices + 1) * frames // config.slices
+        start = numbers[:-1]
+        stop, longest = torch.maximum(numbers[1:], start + 1), frames // config.slices + 1
+    else:
+        longest = max(1, round(config.slice_seconds * config.sample_rate / config.hop_length))
+        step = max(1, round(longest * (1 - config.slice_overlap)))
+        longest = torch.sym_min(longest, frames)  # type: ignore[no-untyped-call]
+        start = torch.arange(0, frames - longest + 1, step)
+        stop = start + longest
+    used = torch.ones_like(start, dtype=torch.float32)
+    if config.fit_seconds is not None:  # slices that begin in added silence are not used
+        used = (start <= samples // config.hop_length).float()
+        used = torch.maximum(used, (start == 0).float())
+    return start, stop, used, longest
 
 
 def _resize(start: Tensor, stop: Tensor, longest: int, size: int) -> tuple[Tensor, Tensor]:

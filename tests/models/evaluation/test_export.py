@@ -19,6 +19,12 @@ from shardwave.cli import main_group
 from shardwave.common.errors import UsageError
 from shardwave.models.evaluation.export import METADATA, export
 from shardwave.models.evaluation.predict import predict
+from shardwave.models.training.config import defaults
+from shardwave.models.training.train import train
+from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.preprocess.embeddings import registry
+from shardwave.shards.build.builder import build
+from shardwave.shards.build.options import BuildOptions
 
 RATE = 22_050
 ESC10 = Path(__file__).parents[4] / "shared" / "data" / "esc10"
@@ -77,6 +83,22 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@pytest.fixture
+def embedded_set(
+    tone_set: Path, pretrained: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tones, with the outputs of the audio networks."""
+    for weights in ("aisfx", "musicnn"):
+        pretrained(weights)
+    out = tmp_path_factory.getbasetemp() / "embedded tones"
+    if not out.exists():
+        embeddings = ",".join(registry.versioned(("aisfx", "musicnn", "musicnn_mtt")))
+        config = SpectrogramConfig(image_size=32, slices=2, embeddings=embeddings)
+        options = BuildOptions(val_fraction=0.25, engine="numba", device="cpu", workers=1)
+        build(tone_set.parent / "audio", out, config, options)
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "select_by"), [("cnn", "slice_mean"), ("cnn-plus", "full")])
 def test_onnx_runtime_alone_predicts_as_the_program_does(
@@ -93,6 +115,41 @@ def test_onnx_runtime_alone_predicts_as_the_program_does(
     trained = shardwave.load_model(run)
     assert (metadata["fingerprint"], metadata["set_id"]) == (trained.fingerprint, trained.set_id)
     assert trained.set_id in metadata["license"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("names", "train_view"), [("aisfx", "full"), ("musicnn_mtt,musicnn", "slice")])
+def test_audio_networks_are_in_the_graph(
+    names: str,
+    train_view: str,
+    embedded_set: Path,
+    clips: list[Path],
+    tmp_path: Path,
+) -> None:
+    config = defaults("mlp", inputs=names, epochs=3, batch_size=4, device="cpu", train_view=train_view)
+    train(embedded_set, config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "model.onnx")
+    metadata, probabilities = consume(tmp_path / "model.onnx", clips)
+    expected = predicted(tmp_path / "run", clips[0].parent, tmp_path / "predicted.csv", clips)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+    assert np.ptp(expected[:, 0]) > 0.05
+    assert metadata["sample_rate"] == ("44100" if names == "aisfx" else "16000")
+    assert ("CC BY 4.0" if names == "aisfx" else "ISC") in metadata["license"]
+
+
+@pytest.mark.slow
+def test_the_frozen_network_is_in_the_graph(
+    tone_set: Path, clips: list[Path], pretrained: Callable[[str], None], tmp_path: Path
+) -> None:
+    pretrained("efficientnet-lite0")
+    config = defaults("transfer", backbone="efficientnet-lite0", epochs=3, batch_size=4, device="cpu")
+    train(tone_set, config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "model.onnx")
+    metadata, probabilities = consume(tmp_path / "model.onnx", clips)
+    expected = predicted(tmp_path / "run", clips[0].parent, tmp_path / "predicted.csv", clips)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+    assert np.ptp(expected[:, 0]) > 0.05
+    assert "Apache-2.0" in metadata["license"]
 
 
 @pytest.mark.slow
