@@ -55,7 +55,15 @@ from shardwave.preprocess.config import FITS, FREQUENCY_SCALES, SpectrogramConfi
 from shardwave.preprocess.embeddings.registry import EMBEDDINGS
 from shardwave.preprocess.engines.registry import DEVICES, ENGINES
 from shardwave.preprocess.weights.catalogue import WEIGHTS
-from shardwave.search.budget import FIRST_TRIAL, FIRST_TRIALS, GRACE_PERIOD, REDUCTION_FACTOR, SAMPLERS
+from shardwave.search.budget import (
+    BACKENDS,
+    FIRST_TRIAL,
+    FIRST_TRIALS,
+    GRACE_PERIOD,
+    REDUCTION_FACTOR,
+    SAMPLERS,
+    SCHEDULERS,
+)
 from shardwave.shards.format.layout import check_url, is_url
 from shardwave.shards.sources import known
 
@@ -934,7 +942,7 @@ def croissant(
 @click.option(
     "--backend",
     required=True,
-    type=Extensible(("ray", "optuna", "random"), "backends"),
+    type=Extensible(BACKENDS, "backends"),
     help="Backend that chooses and schedules the trials.",
 )
 @OUT_RUN
@@ -952,9 +960,10 @@ def croissant(
 )
 @click.option(
     "--scheduler",
-    shell_complete=among("asha", "median", "none", "hyperband"),
+    shell_complete=among(*SCHEDULERS["optuna"], AUTO),
     help="Rule that stops unpromising trials. ray: asha, median, none; optuna: also hyperband; "
-    "random: none, median. [default: asha; random: none]",
+    "syne-tune: asha, none; random: none, median; all: auto, which chooses it, the grace period and the "
+    "reduction factor, unless they are given, by epochs and trials. [default: asha; random: none]",
 )
 @click.option(
     "--grace-period",
@@ -971,10 +980,11 @@ def croissant(
 )
 @click.option(
     "--sampler",
-    shell_complete=among(*SAMPLERS["optuna"]),
+    shell_complete=among(*SAMPLERS["optuna"], *SAMPLERS["syne-tune"], AUTO),
     help="Method that proposes hyper-parameters. ray: random, grid, tpe; optuna: also tpe-univariate, gp, "
-    "cmaes, qmc, priorband (samples around the model's default values); random: random, grid. "
-    "[default: random; optuna: tpe]",
+    "cmaes, qmc, priorband (samples around the model's default values); syne-tune: cqr, bore, kde, random, "
+    "grid; random: random, grid; all: auto, which chooses by space, trials and jobs. "
+    "[default: random; optuna: tpe; syne-tune: cqr]",
 )
 @click.option(
     "--first-trial",

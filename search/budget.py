@@ -9,15 +9,18 @@ from shardwave.common import plugins
 from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError, require
 
-BACKENDS = ("ray", "optuna", "random")
+BACKENDS = ("ray", "optuna", "syne-tune", "random")
+AUTO = "auto"  # sampler or scheduler that `shardwave.search.auto` chooses
 SCHEDULERS = {
     "ray": ("asha", "median", "none"),
     "optuna": ("asha", "hyperband", "median", "none"),
+    "syne-tune": ("asha", "none"),
     "random": ("none", "median"),
 }
 SAMPLERS = {
     "ray": ("random", "grid", "tpe"),
     "optuna": ("tpe", "tpe-univariate", "random", "grid", "gp", "cmaes", "qmc", "priorband"),
+    "syne-tune": ("cqr", "bore", "kde", "random", "grid"),
     "random": ("random", "grid"),
 }
 FIRST_TRIALS = ("sampled", "default")

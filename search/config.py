@@ -6,14 +6,23 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError, require
 from shardwave.models.training.config import WARM_UP, TrainConfig, defaults
-from shardwave.search.budget import FIRST_TRIAL, GRACE_PERIOD, REDUCTION_FACTOR, SearchBudget, grace_after
+from shardwave.search.auto import Algorithms, choose
+from shardwave.search.budget import (
+    AUTO,
+    FIRST_TRIAL,
+    GRACE_PERIOD,
+    REDUCTION_FACTOR,
+    SearchBudget,
+    grace_after,
+)
 from shardwave.search.gpus import check_capacity, count_gpus, trials_at_once
 from shardwave.search.objective import fusable
-from shardwave.search.space import Dimension
+from shardwave.search.space import Dimension, space_for
 from shardwave.search.trial import Params
 
 # default epochs per trial; cnn-plus trains on full clips and has a tenth of the steps per epoch of ten slices
@@ -26,18 +35,19 @@ class SearchConfig:
 
     Attributes:
         model: Name of the model.
-        backend: "optuna", "ray", "random", or a name of the entry points `shardwave.backends`.
+        backend: "optuna", "ray", "syne-tune", "random", or a name of the entry points `shardwave.backends`.
         trials: Total number of trials.
         epochs: Maximum number of epochs per trial; None: 30 for cnn-plus, 10 for the other models.
         jobs: Number of trials that run concurrently; None: the number that fits on the GPUs with
             `gpus_per_trial` (one per GPU by default), or one per core without a GPU.
         scheduler: Early-stopping algorithm; None: the default of the backend, see
-            `shardwave.search.budget.SCHEDULERS`.
+            `shardwave.search.budget.SCHEDULERS`; "auto": see `shardwave.search.auto.choose`, which then also
+            sets a grace period and a reduction factor that are the defaults.
         grace_period: Number of epochs for which no trial is stopped; "auto": until after the warm-up of the
             learning rate, see `shardwave.search.budget.grace_after`.
         reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the default of the backend, see
-            `shardwave.search.budget.SAMPLERS`.
+            `shardwave.search.budget.SAMPLERS`; "auto": see `shardwave.search.auto.choose`.
         first_trial: Parameters of trial 0: "sampled", or "default": the default values of the model, moved
             into the space.
         space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
@@ -129,8 +139,11 @@ class SearchConfig:
         """Maximum number of epochs per trial."""
         return EPOCHS.get(self.model, EPOCHS["other"]) if self.epochs is None else self.epochs
 
-    def budget(self) -> SearchBudget:
+    def budget(self, chosen: Algorithms | None = None) -> SearchBudget:
         """Return the budget with the defaults of the backend and the jobs and GPUs of the machine or cluster.
+
+        Args:
+            chosen: Algorithms in place of `AUTO`; None: `choose` returns them.
 
         Raises:
             UsageError: If a setting is invalid, or the backend or the model does not support it.
@@ -161,16 +174,44 @@ class SearchConfig:
             sampler=self.sampler,
             first_trial=self.first_trial,
             gpus_per_trial=share,
-        ).resolve(self.backend)
+        )
+        if self.is_auto:
+            budget = self._with(chosen or self.choose(min(jobs, self.trials)), budget)
+        budget = budget.resolve(self.backend)
         check_capacity(budget.jobs or 1, budget.gpus_per_trial, gpus)
         return budget
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the sampler or the scheduler is chosen by `choose`."""
+        return AUTO in (self.sampler, self.scheduler)
+
+    def choose(self, jobs: int) -> Algorithms:
+        """Return the algorithms for the space, the budget and `jobs` workers."""
+        budget = SearchBudget(trials=self.trials, epochs=self.trial_epochs)
+        return choose(space_for(self.model, self.space), budget, jobs, self.backend, self._warm_up())
+
+    def _with(self, chosen: Algorithms, budget: SearchBudget) -> SearchBudget:
+        """Replace `AUTO`; a grace period and a reduction factor that differ from the defaults are kept."""
+        changes: dict[str, Any] = {}
+        if self.sampler == AUTO:
+            changes["sampler"] = chosen.sampler
+        if self.scheduler == AUTO:
+            changes["scheduler"] = chosen.scheduler
+            if self.grace_period == GRACE_PERIOD:
+                changes["grace_period"] = chosen.grace_period
+            if self.reduction_factor == REDUCTION_FACTOR:
+                changes["reduction_factor"] = chosen.reduction_factor
+        return dataclasses.replace(budget, **changes)
+
+    def _warm_up(self) -> float:
+        return WARM_UP if self.training().schedule == "one-cycle" else 0.0
 
     def _grace_period(self) -> int:
         if isinstance(self.grace_period, int):
             return self.grace_period
-        require(self.grace_period == "auto", "grace_period must be an integer or auto", self.grace_period)
-        warm_up = WARM_UP if self.training().schedule == "one-cycle" else 0.0
-        return grace_after(warm_up, self.trial_epochs)
+        require(self.grace_period == AUTO, "grace_period must be an integer or auto", self.grace_period)
+        return grace_after(self._warm_up(), self.trial_epochs)
 
     def _cluster(self, device: str) -> tuple[int, int]:
         """Return the number of GPUs that trials may use and of CPUs, summed over the nodes of the cluster."""

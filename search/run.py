@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.messages import say
 from shardwave.common.progress import bar
 from shardwave.common.redact import mask_url
 from shardwave.models.data.balance import warn_of_imbalance
@@ -23,6 +24,7 @@ from shardwave.models.training.config import field_of
 from shardwave.models.training.interruption import sigterm_as_interrupt
 from shardwave.models.training.tracking import check_logger
 from shardwave.search import outcome
+from shardwave.search.auto import Algorithms
 from shardwave.search.backends.registry import make_backend
 from shardwave.search.config import SearchConfig
 from shardwave.search.objective import TrainingObjective
@@ -62,11 +64,16 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         set_path = set_path.resolve()
     check_logger(config.logger)
     budget, space, training = config.budget(), space_for(config.model, config.space), config.training()
+    chosen = config.choose(budget.jobs or 1) if config.is_auto else None
     training = dataclasses.replace(training, inputs=space.first("inputs", training.inputs))
     backend = make_backend(config.backend, storage=config.storage, study=config.study, address=config.address)
     shard_set = open_set(set_path)
     folds = resolve(shard_set.splits, config.val_fold, config.test_fold)
     with open_run(out, resume) as earlier, sigterm_as_interrupt():
+        if chosen is not None and earlier is not None and "choice" in earlier:
+            # the numbers of trials and jobs may have changed since
+            chosen = Algorithms(**earlier["choice"])
+            budget = config.budget(chosen)
         clips = clip_table.clip_table(shard_set, field_of(training))
         warn_of_imbalance(shard_set, training)
         fields = {
@@ -80,6 +87,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             "select_metric": config.select_metric,
             "backend": config.backend,
             **{name: getattr(budget, name) for name in ("sampler", "scheduler", "jobs")},
+            **({} if chosen is None else {"choice": dataclasses.asdict(chosen)}),
             "started": time.time() if earlier is None else earlier.get("started", time.time()),
             "seconds": {} if earlier is None else earlier.get("seconds", {}),
         }
@@ -89,6 +97,8 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             if earlier["state"] == "COMPLETE" and earlier["trials"] >= budget.trials:
                 return earlier
             outcome.keep_published(out, earlier)
+        if chosen is not None:
+            say(f"auto: {chosen.reason}")
         seconds_before = earlier_seconds(earlier)
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.is_fused())

@@ -8,12 +8,15 @@ objects".
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import WARM_UP
+from shardwave.search.auto import choose
 from shardwave.search.backends.random import PointsDriver
-from shardwave.search.budget import SAMPLERS, SCHEDULERS, SearchBudget, grace_after
+from shardwave.search.backends.syne_tune import SyneTuneDriver
+from shardwave.search.budget import AUTO, BACKENDS, SAMPLERS, SCHEDULERS, SearchBudget, grace_after
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Trial
 from shardwave.search.trial_log import TrialLog
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
 
 VARIANTS = (
+    "optuna/auto/auto",
     "optuna/random/asha+grace:auto",
     "optuna/tpe/asha+grace:auto",
     "optuna/tpe/asha+reduction:2",
@@ -51,10 +55,11 @@ class Driver(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all strategies, see `make_driver`."""
+    """Return the names of all strategies, see `make_driver`; those of Syne Tune if it is installed."""
     strategies = [
         f"{backend}/{sampler}/{scheduler}"
-        for backend in ("optuna", "ray", "random")
+        for backend in BACKENDS
+        if backend != "syne-tune" or importlib.util.find_spec("syne_tune")
         for sampler in SAMPLERS[backend]
         for scheduler in SCHEDULERS[backend]
     ]
@@ -71,7 +76,8 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
 
     Args:
         name: `backend/sampler/scheduler`, and then any of `+grace:EPOCHS` or `+grace:auto`,
-            `+reduction:FACTOR`, `+first:default`, as in `optuna/tpe/asha+grace:auto`.
+            `+reduction:FACTOR`, `+first:default`, as in `optuna/tpe/asha+grace:auto`. `auto` as the sampler
+            or the scheduler is what `shardwave.search.auto.choose` returns.
         space: Search space; its prior is the first trial of `first:default`.
         budget: Trials, epochs and jobs.
         seed: Seed of the search.
@@ -83,6 +89,14 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
     backend, sampler, scheduler = kind.split("/")
     if backend == "baseline":
         return BestOfFirstEpoch(space, budget, seed)
+    if AUTO in (sampler, scheduler):
+        # replays limit epochs, with as many trials as epochs
+        trainings = dataclasses.replace(budget, trials=max(1, budget.trials // budget.epochs))
+        chosen = choose(space, trainings, budget.jobs or 1, backend, WARM_UP)
+        sampler = chosen.sampler if sampler == AUTO else sampler
+        if scheduler == AUTO:
+            scheduler = chosen.scheduler
+            settings = [f"grace:{chosen.grace_period}", f"reduction:{chosen.reduction_factor}", *settings]
     for setting in settings:
         budget = _with(budget, setting)
     budget = dataclasses.replace(budget, sampler=sampler, scheduler=scheduler).resolve(backend)
@@ -92,6 +106,8 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
         return StudyDriver(None, "replay", space, budget, seed, TrialLog(), {})
     if backend == "ray":
         return RayObjects(space, budget, seed)
+    if backend == "syne-tune":
+        return SyneTuneDriver(space, budget, seed, TrialLog())
     return LoggedPoints(space, budget, seed, TrialLog())
 
 

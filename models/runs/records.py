@@ -146,6 +146,7 @@ class RunResult(TypedDict):
     backend: NotRequired[str]
     sampler: NotRequired[str | None]
     scheduler: NotRequired[str | None]
+    choice: NotRequired[Settings]  # algorithms and reason of `--sampler auto` or `--scheduler auto`
     jobs: NotRequired[typed.Count | None]
     started: NotRequired[float]
     trials: NotRequired[typed.Count]

@@ -15,13 +15,19 @@ from shardwave.common.errors import UsageError
 from shardwave.search.backends.optuna.backend import OptunaBackend
 from shardwave.search.backends.random import RandomBackend
 from shardwave.search.backends.ray.backend import RayBackend
+from shardwave.search.backends.syne_tune import SyneTuneBackend
 from shardwave.search.budget import BACKENDS, SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import SearchResult
 from shardwave.search.trial_log import TrialLog
 
-KINDS = {"random": RandomBackend, "optuna": OptunaBackend, "ray": RayBackend}
-OPTIONS = {"random": (), "optuna": ("storage", "study"), "ray": ("address",)}
+KINDS = {
+    "random": RandomBackend,
+    "optuna": OptunaBackend,
+    "ray": RayBackend,
+    "syne-tune": SyneTuneBackend,
+}
+OPTIONS = {"random": (), "optuna": ("storage", "study"), "ray": ("address",), "syne-tune": ()}
 
 
 class Backend(Protocol):
@@ -56,7 +62,7 @@ def make_backend(name: str, **options: Any) -> Backend:
     """Create a backend.
 
     Args:
-        name: "random", "optuna", "ray", or the name of an entry point.
+        name: One of `BACKENDS`, or the name of an entry point.
         **options: Options of the backend: `storage` and `study` of optuna, `address` of ray. None: not set.
 
     Raises:

@@ -66,6 +66,8 @@ def outcome(folder: Path) -> dict[str, Any]:
 def test_killed_and_interrupted_searches_are_resumed(
     backend: str, tmp_path: Path, marked: dict[str, str], temporary: Path
 ) -> None:
+    if backend == "syne-tune":
+        pytest.importorskip("syne_tune", reason="Syne Tune is not installed")
     environment = {**marked, "TMPDIR": str(temporary), "SHARDWAVE_QUIET": "1"}
     mark = next(f"{name}={value}" for name, value in marked.items() if name == "SHARDWAVE_TEST")
 

@@ -263,6 +263,21 @@ def test_an_interrupt_leaves_a_valid_result(
         checkpoint.load(out / checkpoint.NAME)
 
 
+def test_chosen_algorithms_are_recorded_and_kept_when_a_search_is_resumed(
+    feature_set: Path, space: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"backend": "optuna", "space": space, "sampler": "auto", "scheduler": "auto"}
+    with caplog.at_level("INFO"):
+        first = search(feature_set, config(trials=3, **settings), tmp_path / "run")
+    # three trials are too few for a model or for comparisons
+    assert (first["sampler"], first["scheduler"]) == ("priorband", "none")
+    assert first["choice"]["sampler"] == "priorband" and "3 trials are too few" in first["choice"]["reason"]
+    assert f"auto: {first['choice']['reason']}" in caplog.text
+    more = search(feature_set, config(trials=12, **settings), tmp_path / "run", resume=True)
+    assert more["trials"] == 12 and more["choice"] == first["choice"]
+    assert more["sampler"] == "priorband"
+
+
 def test_comparison_of_searches(feature_set: Path, space: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     search(feature_set, config(space=space, trials=3), folders[0])
@@ -281,11 +296,11 @@ def test_comparison_of_searches(feature_set: Path, space: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backend": "hyperopt"}, "backend must be one of ray, optuna, random, got hyperopt"),
+        ({"backend": "hyperopt"}, "backend must be one of ray, optuna, syne-tune, random, got hyperopt"),
         (
             {"scheduler": "asha"},
             "scheduler of backend random must be one of none, median, got asha; --backend ray or optuna "
-            "supports it",
+            "or syne-tune supports it",
         ),
         ({"sampler": "tpe"}, "sampler of backend random must be one of random, grid, got tpe"),
         ({"trials": 0}, "trials must be 1 or more, got 0"),

@@ -48,6 +48,8 @@ class Case:
 
 @pytest.fixture(params=BACKENDS)
 def case(request: pytest.FixtureRequest) -> Case:
+    if request.param == "syne-tune":
+        pytest.importorskip("syne_tune", reason="Syne Tune is not installed")
     address = {"address": request.getfixturevalue("ray_address")} if request.param == "ray" else {}
     return Case(request.param, address)
 

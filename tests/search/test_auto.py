@@ -1,0 +1,58 @@
+"""Algorithms chosen by space, budget and workers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from shardwave.search.auto import choose
+from shardwave.search.budget import BACKENDS, SearchBudget, algorithms_of
+from shardwave.search.config import SearchConfig
+from shardwave.search.space import Space, space_for
+
+SPACE = space_for("mlp")
+WITHOUT_PRIOR = Space(SPACE.dimensions)
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "epochs", "workers", "expected"),
+    [
+        (SPACE, 100, 30, 4, ("tpe", "asha", 7)),
+        (SPACE, 5, 30, 1, ("priorband", "none", 7)),  # too few to learn from or to compare
+        (SPACE, 8, 30, 1, ("priorband", "asha", 7)),
+        (WITHOUT_PRIOR, 8, 30, 1, ("random", "asha", 7)),
+        (SPACE, 30, 30, 16, ("priorband", "asha", 7)),  # 16 trials start before the first has ended
+        (SPACE, 100, 3, 4, ("tpe", "none", 2)),  # the warm-up is most of a trial
+    ],
+)
+def test_rules(space: Space, trials: int, epochs: int, workers: int, expected: tuple[str, str, int]) -> None:
+    chosen = choose(space, SearchBudget(trials=trials, epochs=epochs), workers, warm_up=0.2)
+    assert (chosen.sampler, chosen.scheduler, chosen.grace_period) == expected
+    for word in (chosen.sampler, chosen.scheduler, "because"):
+        assert word in chosen.reason
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("trials", [1, 10, 100])
+@pytest.mark.parametrize("epochs", [1, 50])
+def test_the_backend_has_what_is_chosen(backend: str, trials: int, epochs: int) -> None:
+    schedulers, samplers = algorithms_of(backend)
+    budget = SearchBudget(trials=trials, epochs=epochs)
+    chosen = choose(SPACE, budget, 4, backend, 0.2)
+    assert chosen.sampler in samplers and chosen.scheduler in schedulers
+    settings = {name: value for name, value in dataclasses.asdict(chosen).items() if name != "reason"}
+    assert dataclasses.replace(budget, **settings).resolve(backend).scheduler == chosen.scheduler
+
+
+def test_only_what_is_auto_is_chosen_and_given_rungs_are_kept() -> None:
+    common = {"trials": 50, "epochs": 30, "jobs": 2, "device": "cpu"}
+
+    def algorithms(**options: str | int) -> tuple[str | None, str | None, int, int]:
+        budget = SearchConfig("mlp", **common, **options).budget()
+        return budget.sampler, budget.scheduler, budget.grace_period, budget.reduction_factor
+
+    assert algorithms(sampler="auto") == ("tpe", "asha", 1, 3)
+    assert algorithms(sampler="random", scheduler="auto") == ("random", "asha", 7, 3)
+    kept = algorithms(scheduler="auto", grace_period=5, reduction_factor=4)
+    assert kept == ("tpe", "asha", 5, 4)
