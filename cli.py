@@ -922,7 +922,7 @@ def card(run_folder: Path, out: Path | None, data_license: str | None) -> Mappin
 def croissant(
     shard_set: Path | str, license: str | None, url: str | None, cite: str | None
 ) -> Mapping[str, object]:
-    """Describe SET in the Croissant format of MLCommons, in croissant.json beside its manifest."""
+    """Describe SET in the Croissant format of MLCommons, in croissant.json and clips.csv in its folder."""
     from shardwave.shards.inspect.croissant import write_croissant
     from shardwave.shards.read.open_set import open_set
 

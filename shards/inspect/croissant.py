@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
+from shardwave.common.csv_text import csv_bytes
 from shardwave.common.errors import UsageError
 from shardwave.shards.format.layout import MANIFEST
 from shardwave.shards.read.shardset import ShardSet
 from shardwave.shards.storage import any_path, atomic
 
-CROISSANT = "croissant.json"
+CROISSANT, CLIPS = "croissant.json", "clips.csv"
+CLIP_FIELDS = ("key", "path", "start", "length", "label", "split", "group")
 
 
 def write_croissant(
     shard_set: ShardSet, *, license: str | None = None, url: str | None = None, cite: str | None = None
 ) -> dict[str, str]:
-    """Write `croissant.json` beside the manifest of a set.
+    """Write `croissant.json` and `clips.csv` beside the manifest of a set.
 
-    It describes the manifest, the shards of each split and view, and the classes. `mlcroissant` checks it.
+    They describe the manifest, the shards of each split and view, the classes, and the clips: one record per
+    clip with key, path, start and length in seconds, label, split and group. `mlcroissant` checks them.
 
     Args:
         shard_set: The set.
@@ -36,9 +40,10 @@ def write_croissant(
         import mlcroissant
     except ImportError as error:
         raise UsageError(f"{error.name} is not installed: pip install 'shardwave[croissant]'") from None
+    clips = csv_bytes([CLIP_FIELDS, *_clips(shard_set)])
     try:
         metadata = mlcroissant.Metadata(
-            **_described(mlcroissant, shard_set),
+            **_described(mlcroissant, shard_set, clips),
             license=None if license is None else [license],
             url=url,
             cite_as=cite,
@@ -46,12 +51,29 @@ def write_croissant(
     except mlcroissant.ValidationError as error:
         raise UsageError(f"mlcroissant refuses the metadata of {shard_set.location}: {error}") from None
     out = shard_set.path / CROISSANT
+    atomic.write_bytes(out.with_name(CLIPS), clips)
     atomic.write_json(out, metadata.to_json())
     return {"command": "croissant", "set": str(shard_set.location), "out": str(out)}
 
 
-def _described(library: Any, shard_set: ShardSet) -> dict[str, Any]:
-    """Return the fields of the metadata that follow from the set."""
+def _clips(shard_set: ShardSet) -> Iterator[tuple[object, ...]]:
+    """Yield the values of `CLIP_FIELDS` of each clip."""
+    for split in shard_set.splits:
+        view = shard_set.view(split, "full")
+        for i in range(len(view)):
+            meta = view.meta(i)
+            place = (view.key(i), meta["path"], meta["start"], meta["length"])
+            yield (*place, meta["label"], split, meta["group"] or meta["path"])
+
+
+def _described(library: Any, shard_set: ShardSet, clips: bytes) -> dict[str, Any]:
+    """Return the fields of the metadata that follow from the set.
+
+    Args:
+        library: The module `mlcroissant`.
+        shard_set: The set.
+        clips: Content of the file of clips.
+    """
     manifest = shard_set.manifest
     content = any_path.read_bytes(shard_set.path / MANIFEST)
     fields = ", ".join(
@@ -65,7 +87,15 @@ def _described(library: Any, shard_set: ShardSet) -> dict[str, Any]:
             content_url=MANIFEST,
             encoding_formats=["application/json"],
             sha256=hashlib.sha256(content).hexdigest(),
-        )
+        ),
+        library.FileObject(
+            id=CLIPS,
+            name=CLIPS,
+            description="The clips, one per row",
+            content_url=CLIPS,
+            encoding_formats=["text/csv"],
+            sha256=hashlib.sha256(clips).hexdigest(),
+        ),
     ]
     for split, views in manifest["splits"].items():
         for view, shards in views.items():
@@ -89,6 +119,23 @@ def _described(library: Any, shard_set: ShardSet) -> dict[str, Any]:
         fields=[library.Field(id="classes/name", name="name", data_types=[library.DataType.TEXT])],
         data=[{"classes/name": name} for name in manifest["classes"]],
     )
+    seconds = {"start", "length"}
+    samples = library.RecordSet(
+        id="clips",
+        name="clips",
+        description="The clips. The key is that of the sample in the shards; start and length are in seconds "
+        "in the file path; clips of one group are in one split, and a clip without one has its path as group",
+        key="clips/key",
+        fields=[
+            library.Field(
+                id=f"clips/{name}",
+                name=name,
+                data_types=[library.DataType.FLOAT if name in seconds else library.DataType.TEXT],
+                source=library.Source(file_object=CLIPS, extract=library.Extract(column=name)),
+            )
+            for name in CLIP_FIELDS
+        ],
+    )
     return {
         "name": shard_set.path.name,
         "description": f"{manifest['clips']} clips ({manifest['audio_seconds'] / 3600:.2f} hours of audio) "
@@ -97,5 +144,5 @@ def _described(library: Any, shard_set: ShardSet) -> dict[str, Any]:
         "version": "1.0.0",
         "date_published": manifest["environment"]["date"][:10],
         "distribution": files,
-        "record_sets": [classes],
+        "record_sets": [classes, samples] if manifest["classes"] else [samples],
     }

@@ -77,3 +77,29 @@ def test_a_search_logs_its_trials(feature_set: Path, tmp_path: Path) -> None:
         assert values == pytest.approx(row["values"])
     with open(tmp_path / "run/csv/metrics.csv", newline="") as file:
         assert float(next(csv.DictReader(file))["best_value"]) == pytest.approx(result["best"]["value"])
+
+
+@pytest.mark.slow
+def test_trials_of_the_backend_ray_are_nested_runs(
+    ray_address: str, feature_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = tmp_path / "run"
+    config = SearchConfig(
+        "mlp", "ray", trials=3, epochs=2, jobs=1, device="cpu", val_fold=1, address=ray_address,
+        logger="mlflow",
+    )  # fmt: skip
+    result = search(feature_set, config, run)
+    client = MlflowClient(f"sqlite:///{run / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("shardwave")
+    runs = {each.info.run_name: each for each in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"run", "run/trial-0", "run/trial-1", "run/trial-2"}
+    assert runs["run"].data.metrics["best_value"] == pytest.approx(result["best"]["value"])
+    for row in map(json.loads, (run / "trials.jsonl").read_text().splitlines()):
+        nested = runs[f"run/trial-{row['trial']}"]
+        assert nested.data.tags["mlflow.parentRunId"] == runs["run"].info.run_id
+        assert nested.data.params["learning_rate"] == str(row["params"]["learning_rate"])
+        history = client.get_metric_history(nested.info.run_id, "value")
+        assert [each.value for each in history] == pytest.approx(row["values"])
