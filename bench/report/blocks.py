@@ -106,6 +106,14 @@ class Gallery:
 
 
 @dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart that is drawn already."""
+
+    title: str
+    source: str  # data URI
+
+
+@dataclasses.dataclass(frozen=True)
 class Details:
     """Blocks that are hidden until the reader opens them."""
 
@@ -113,7 +121,7 @@ class Details:
     blocks: Sequence[Block]
 
 
-Block = Text | Table | Bars | Lines | Matrix | Gallery | Details
+Block = Text | Table | Bars | Lines | Matrix | Gallery | Chart | Details
 
 
 @dataclasses.dataclass(frozen=True)

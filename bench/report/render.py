@@ -9,6 +9,7 @@ import jinja2
 from shardwave.bench.report.blocks import (
     Bars,
     Block,
+    Chart,
     Details,
     Gallery,
     Lines,
@@ -95,6 +96,8 @@ def _markdown(block: Block) -> str:
                 block.title,
                 "\n".join("- " + ", ".join(picture.lines) for picture in block.pictures),
             )
+        case Chart():
+            title, text = block.title, "Drawn on the HTML page."
         case Matrix():
             counts = [(name, *map(str, row)) for name, row in zip(block.names, block.counts, strict=True)]
             head = (f"{block.rows} \\ {block.columns}", *block.names)

@@ -22,6 +22,7 @@ from shardwave.bench.report.blocks import (
     waterfall,
 )
 from shardwave.bench.report.records import environment
+from shardwave.bench.report.search_study import study_blocks
 from shardwave.models.training.config import score_text
 
 Result = Mapping[str, Any]  # content of result.json, see `shardwave.models.runs.records.RunResult`
@@ -235,6 +236,10 @@ def _search(folder: Path, result: Result) -> list[Block]:
         caption = f"Best: trial {best['trial']}, {_score(result, best)} at epoch {best['epoch']}"
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
     blocks += [*_scores(result), *_seconds(result), *_confusion(result)]
+    if result.get("choice"):
+        blocks.append(Text(f"Chosen by auto: {result['choice']['reason']}."))
+    if result.get("space"):
+        blocks += study_blocks(trials, result["space"])
     names = [name for name in trials[0].params if len({str(trial.params.get(name)) for trial in trials}) > 1]
     same = ", ".join(
         f"{name} {plain(value)}" for name, value in trials[0].params.items() if name not in names
