@@ -64,7 +64,7 @@ from shardwave.search.budget import (
     SAMPLERS,
     SCHEDULERS,
 )
-from shardwave.shards.format.layout import check_url, is_url
+from shardwave.shards.format.layout import LAYOUTS, check_url, is_url
 from shardwave.shards.sources import known
 
 PATH = click.Path(path_type=Path)
@@ -310,6 +310,13 @@ DEFAULTS = SpectrogramConfig()
     metavar="A,B,...",
     help=f"Compute outputs of pretrained networks too, as fields: {', '.join(EMBEDDINGS)}. Get their "
     "weights with shardwave fetch.",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    help="Samples of the set. views: finished images of the clip and of each slice, for any WebDataset "
+    "reader; strip: one image per clip with all frames, from which train and search cut the views: smaller, "
+    "and slices can be changed without a new set.  [default: views]",
 )
 @click.option(
     "--engine",

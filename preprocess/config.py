@@ -149,6 +149,11 @@ class SpectrogramConfig:
         length = max(1, round(self.fit_seconds * self.sample_rate))
         return length if self.fit == "crop" else max(samples, length)
 
+    @property
+    def sliced(self) -> bool:
+        """Return whether clips have slices."""
+        return self.slices > 0 or self.slice_seconds is not None
+
     def frames(self, samples: int) -> int:
         """Return the number of STFT frames of a clip of `samples` samples.
 
@@ -169,17 +174,26 @@ class SpectrogramConfig:
         Returns:
             (start, stop) of each slice in frames, stop excluded; an empty list if there are no slices.
         """
-        total = self.frames(samples)
-        if self.slice_seconds is not None:
-            length = min(total, max(1, round(self.slice_seconds * self.sample_rate / self.hop_length)))
-            step = max(1, round(length * (1 - self.slice_overlap)))
-            bounds = [(start, start + length) for start in range(0, total - length + 1, step)]
-        else:
-            starts = [i * total // max(1, self.slices) for i in range(self.slices + 1)]
-            bounds = [(start, max(start + 1, stop)) for start, stop in itertools.pairwise(starts)]
+        bounds = self.frame_bounds(self.frames(samples))
         if self.fitted(samples) > samples:
             bounds = [(start, stop) for start, stop in bounds if start <= samples // self.hop_length]
         return bounds
+
+    def frame_bounds(self, total: int) -> list[tuple[int, int]]:
+        """Return the frame ranges of the slices of a clip that `fit` does not lengthen.
+
+        Args:
+            total: Number of frames of the clip.
+
+        Returns:
+            As `slice_bounds`.
+        """
+        if self.slice_seconds is not None:
+            length = min(total, max(1, round(self.slice_seconds * self.sample_rate / self.hop_length)))
+            step = max(1, round(length * (1 - self.slice_overlap)))
+            return [(start, start + length) for start in range(0, total - length + 1, step)]
+        starts = [i * total // max(1, self.slices) for i in range(self.slices + 1)]
+        return [(start, max(start + 1, stop)) for start, stop in itertools.pairwise(starts)]
 
     def unused(self, samples: int) -> tuple[int, int]:
         """Return how many samples at the end of a clip are in no view.

@@ -10,7 +10,7 @@ from typing import Any
 
 from shardwave.common.environment import cores
 from shardwave.common.errors import UsageError, require
-from shardwave.models.training.config import WARM_UP, TrainConfig, defaults
+from shardwave.models.training.config import CUTS, WARM_UP, TrainConfig, defaults
 from shardwave.search.auto import Algorithms, choose
 from shardwave.search.budget import (
     AUTO,
@@ -59,6 +59,12 @@ class SearchConfig:
         select_metric: Metric that is maximized, or the loss that is minimized, see `TrainConfig`.
         class_weights: Weights of the classes in the loss, see `TrainConfig`.
         balanced_sampler: Whether an epoch has equally many samples of every class, see `TrainConfig`.
+        slices: Number of slices of the clips of a set of strips, see `TrainConfig`; unused if the space has
+            them.
+        slice_seconds: Length of these slices, see `TrainConfig`.
+        image_size: Width of the images of a set of strips, see `TrainConfig`.
+        random_slices: Whether each epoch draws the slices anew, see `TrainConfig`.
+        slice_stretch: Factors of the lengths of random slices, see `TrainConfig`.
         seed: Seed of the samplers and of the trainings; trial n is trained with seed + n.
         device: "auto", "cpu" or "cuda".
         precision: Precision of the training, see `TrainConfig`.
@@ -95,6 +101,11 @@ class SearchConfig:
     select_metric: str = "accuracy"
     class_weights: str = "none"
     balanced_sampler: bool = False
+    slices: int | None = None
+    slice_seconds: float | None = None
+    image_size: int | None = None
+    random_slices: bool = False
+    slice_stretch: str = "1,1"
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -120,6 +131,9 @@ class SearchConfig:
             "select_metric",
             "class_weights",
             "balanced_sampler",
+            *CUTS,
+            "random_slices",
+            "slice_stretch",
             "seed",
             "device",
             "precision",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from shardwave.models.networks import registry
-from shardwave.models.training.config import TrainConfig
+from shardwave.models.training.config import CUTS, TrainConfig
 from shardwave.search.trial import Params, Report, TrialStopped
 from shardwave.search.trial_log import KEPT
 from shardwave.shards.storage import atomic
@@ -50,7 +50,7 @@ class TrainingObjective:
     fused: bool = False
 
     def __post_init__(self) -> None:
-        self._data: dict[str | None, TrainingData] = {}  # by the inputs of the network
+        self._data: dict[tuple[object, ...], TrainingData] = {}  # by inputs, slices and image size
         self.shared: Callable[[CopyKey], Batch | None] | None = None  # see `Objective`
         self.store: Callable[[str, bytes], None] | None = None  # see `Objective`
         self._kept: tuple[float, int] | None = None  # value and negative number of the kept trial
@@ -76,13 +76,19 @@ class TrainingObjective:
         from shardwave.shards.read.open_set import open_set
 
         shard_set = open_set(self.path)
-        clips = {
-            split: sum(shard["samples"] for shard in views.get("full", []))
-            for split, views in shard_set.manifest["splits"].items()
-        }
+        clips = {split: shard_set.clips_of(split) for split in shard_set.splits}
         names = (
             *("model", "train_view", "select_by", "select_metric", "class_weights", "balanced_sampler"),
-            *("val_fold", "test_fold", "precision", "seed", "inputs"),
+            *(
+                "val_fold",
+                "test_fold",
+                "precision",
+                "seed",
+                "inputs",
+                *CUTS,
+                "random_slices",
+                "slice_stretch",
+            ),
         )
         return {
             "set id": shard_set.set_id,
@@ -102,13 +108,15 @@ class TrainingObjective:
         return self.data_of(self.config)
 
     def data_of(self, config: TrainConfig) -> TrainingData:
-        """Return the training data of a trial, which differ from `data` if `inputs` is searched."""
-        if config.inputs not in self._data:
+        """Return the training data of a trial, which differ from `data` if inputs or slices are searched."""
+        own = {name: getattr(config, name) for name in ("inputs", *CUTS)}
+        key = tuple(own.values())
+        if key not in self._data:
             from shardwave.models.data.training_data import TrainingData
 
-            shared = dataclasses.replace(self.config, inputs=config.inputs)
-            self._data[config.inputs] = TrainingData(self.path, shared, shared=self.shared)
-        return self._data[config.inputs]
+            shared = dataclasses.replace(self.config, **own)
+            self._data[key] = TrainingData(self.path, shared, shared=self.shared)
+        return self._data[key]
 
     def load_copy(self, key: CopyKey) -> Batch | None:
         """Return the tensors of a resident copy, see `shardwave.models.data.shared_copy.load`."""

@@ -369,9 +369,12 @@ def parameters(model: str) -> dict[str, type]:
     integers["vgg16"] = integers["transfer"] = integers["mlp"]
     integers["cnn"] = (*integers["mlp"], "conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")
     rates = ("dropout", "learning_rate", "weight_decay", "label_smoothing", "mixup", "ema_decay")
-    masks = ("time_mask", "frequency_mask") if model.startswith("cnn") else ()
+    images = ("time_mask", "frequency_mask", "mix_powers", "random_gain", "slice_seconds")
+    masks = images if model.startswith("cnn") else ()
+    cuts = ("slices", "image_size") if model.startswith("cnn") else ()  # of a set of strips
     return {
-        **dict.fromkeys(("batch_size", *integers.get(model, ())), int),
+        **dict.fromkeys(("batch_size", *integers.get(model, ()), *cuts), int),
         **dict.fromkeys((*rates, *masks), float),
         **({"inputs": str} if model == "mlp" else {}),
+        **({"slice_stretch": str} if model.startswith("cnn") else {}),
     }

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from shardwave.shards.read import resident_strips
 from shardwave.shards.read.loader import Batch, Loader, Source
 from shardwave.shards.read.resident import Resident, fits, size
-from shardwave.shards.read.shardset import ShardSet, View
+from shardwave.shards.read.resident_strips import ResidentStrips
+from shardwave.shards.read.strip_view import StripView
+from shardwave.shards.read.view import View
 
 # Maximum size of a view that a process copies into its own memory. Larger views are read from the page cache,
 # which processes share.
@@ -55,26 +58,25 @@ class Batches(Loader):
             yield batch
 
 
-def source_of(view: View, device: torch.device, field: str) -> View | Resident:
+def source_of(
+    view: View, device: torch.device, field: str, *, redrawn: bool = False
+) -> View | Resident | ResidentStrips:
     """Return a copy of a view on a device, or the view itself if it is too large.
 
-    A copy takes at most half of the free memory of a GPU, or `HOST_BYTES` on the CPU.
+    A copy takes at most half of the free memory of a GPU, or `HOST_BYTES` on the CPU. On a GPU, it is of the
+    strips of a view that is cut from strips.
 
     Args:
         view: View to copy.
         device: Device of the copy.
         field: Array field to copy.
+        redrawn: Whether each epoch reads other frames of the strips, of which the CPU makes no copy.
     """
+    if isinstance(view, StripView) and field == "npy":
+        if device.type == "cuda":
+            return ResidentStrips(view, device) if resident_strips.fits(view.strips, device) else view
+        if redrawn:
+            return view
     if device.type == "cuda":
         return Resident(view, device, (field,)) if fits(view, device, (field,)) else view
     return Resident(view, device, (field,)) if size(view, (field,)) <= HOST_BYTES else view
-
-
-def full_samples(shard_set: ShardSet, splits: tuple[str, ...]) -> np.ndarray:
-    """Return whether each sample of `shard_set.view(splits, "both")` is a full clip, bool [samples]."""
-    marks = []
-    for split in splits:
-        for view in ("full", "slice"):
-            entries = shard_set.manifest["splits"][split].get(view, [])
-            marks.append(np.full(sum(entry["samples"] for entry in entries), view == "full"))
-    return np.concatenate(marks)

@@ -8,10 +8,13 @@ import torch
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.models.data.batches import source_of
+from shardwave.shards.read import resident_strips
 from shardwave.shards.read.loader import Batch
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.resident import Resident
-from shardwave.shards.read.shardset import View
+from shardwave.shards.read.stored_view import StoredView
+from shardwave.shards.read.strip_view import StripView
+from shardwave.shards.read.view import View
 
 
 class CopyKey(NamedTuple):
@@ -32,7 +35,10 @@ class CopyKey(NamedTuple):
 
 def key_of(view: View, field: str) -> CopyKey:
     """Return the key of a copy of one field of a view."""
-    return CopyKey(view.set.location, view.set.set_id, tuple(entry["file"] for entry in view.entries), field)
+    stored = view.strips if isinstance(view, StripView) else view
+    assert isinstance(stored, StoredView)
+    files = tuple(entry["file"] for entry in stored.entries)
+    return CopyKey(view.set.location, view.set.set_id, files, field)
 
 
 def load(key: CopyKey, device: torch.device) -> Batch | None:
@@ -43,7 +49,8 @@ def load(key: CopyKey, device: torch.device) -> Batch | None:
         device: Device of the copy.
 
     Returns:
-        The tensors, see `Resident`; None if the view is too large, see `source_of`.
+        The tensors, see `Resident`; of a set of strips, their frames as "npy", see `ResidentStrips`. None if
+        the view is too large, see `source_of`.
 
     Raises:
         ShardwaveError: If the set is not the one of the key.
@@ -57,5 +64,9 @@ def load(key: CopyKey, device: torch.device) -> Batch | None:
         for shards in views.values()
         for entry in shards
     }
-    source = source_of(View(shard_set, [entries[name] for name in key.files]), device, key.field)
+    view = StoredView(shard_set, [entries[name] for name in key.files])
+    if shard_set.is_strip:
+        fits = device.type == "cuda" and resident_strips.fits(view, device)
+        return {"npy": resident_strips.frames_of(view, device)} if fits else None
+    source = source_of(view, device, key.field)
     return source.tensors if isinstance(source, Resident) else None

@@ -15,7 +15,7 @@ import torch
 
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.models.data.balance import class_weights
-from shardwave.models.data.batches import Batches, full_samples, source_of
+from shardwave.models.data.batches import Batches, source_of
 from shardwave.models.data.shared_copy import CopyKey, key_of
 from shardwave.models.data.splits import Roles, resolve
 from shardwave.models.networks.base import Inputs, standardisation
@@ -27,9 +27,12 @@ from shardwave.models.training.config import TrainConfig, backbone_of, field_of
 from shardwave.models.training.learner import VIEW_SCORES, Batch, Learner
 from shardwave.models.training.precision import resolve as resolve_precision
 from shardwave.shards.format.layout import located
+from shardwave.shards.read.loader import Source
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.resident import Resident
+from shardwave.shards.read.resident_strips import ResidentStrips
 from shardwave.shards.read.shardset import JOIN, ShardSet, View
+from shardwave.shards.read.strip_view import StripView
 
 _log = logging.getLogger(__name__)
 # Number of images, evenly spread over the training data, from which mean and standard deviation are computed
@@ -64,7 +67,13 @@ class TrainingData:
     ) -> None:
         self._shared = shared
         self.device = resolve_device(config.device)
-        self.path, self.source = located(path), open_set(path)
+        self.path = located(path)
+        self.source = open_set(path).with_views(config.slices, config.slice_seconds, config.image_size)
+        if config.random_slices and not self.source.is_strip:
+            raise UsageError(
+                f"random_slices cuts other slices in each epoch, and {path} has finished images: build it with "
+                "--layout strip"
+            )
         if len(self.source.classes) < 2:
             raise UsageError(f"{path} has fewer than two classes: build the set from labelled audio")
         self.set = self.source
@@ -96,7 +105,8 @@ class TrainingData:
         self.val = self._evaluation(self.roles.val)
         mean, std = self._statistics(shape)
         self.inputs = Inputs(self.field, shape, len(self.set.classes), mean, std)
-        self._sources: dict[int, View | Resident] = {}  # by id of the view
+        # By id of the view, and whether its frames change from epoch to epoch
+        self._sources: dict[tuple[int, bool], View | Source] = {}
         _log.info(
             "%s: training on %d samples (%s) of %s, validation on %s, selected by %s, device %s",
             *(path, len(self.train), self.train_view, ", ".join(self.roles.train), ", ".join(self.roles.val)),
@@ -125,11 +135,26 @@ class TrainingData:
                 f"batch_size must be a multiple of the {world_size} devices of all nodes, "
                 f"got {config.batch_size}"
             )
-        is_full = full_samples(self.set, self.roles.train) if self.train_view == "both" else None
+        is_full = self.train.is_full if self.train_view == "both" else None
         size = config.batch_size // world_size
         balance = self.train.cls if config.balanced_sampler else None
+        spans = None
+        if config.random_slices:
+            if self.train_view == "full":
+                raise UsageError(
+                    "random_slices needs slices to train on: use it with --train-view slice or both"
+                )
+            assert isinstance(self.train, StripView)
+            spans = functools.partial(self.train.random_spans, config.seed, stretch=config.stretch)
         return self._batches(
-            self.train, size, rank, world_size, seed=config.seed, is_full=is_full, balance=balance
+            self.train,
+            size,
+            rank,
+            world_size,
+            seed=config.seed,
+            is_full=is_full,
+            balance=balance,
+            spans=spans,
         )
 
     def val_batches(self, rank: int = 0, world_size: int = 1) -> list[Batches]:
@@ -150,21 +175,25 @@ class TrainingData:
         return self._batches(view, evaluation_size(self.inputs.shape), rank, world_size)
 
     def _batches(self, view: View, batch_size: int, rank: int, world_size: int, **options: Any) -> Batches:
-        source = self._sources.get(id(view))
+        redrawn = options.get("spans") is not None
+        source = self._sources.get((id(view), redrawn))
         if source is None:
-            source = self._sources[id(view)] = self._source(view)
-            location = f"copied to {self.device}" if isinstance(source, Resident) else "read from the shards"
+            source = self._sources[id(view), redrawn] = self._source(view, redrawn)
+            location = "read from the shards" if isinstance(source, View) else f"copied to {self.device}"
             _log.info("%d samples are %s", len(view), location)
         pin = self.device.type == "cuda"
         return Batches(
             view, source, self.field, batch_size, rank=rank, world_size=world_size, pin=pin, **options
         )
 
-    def _source(self, view: View) -> View | Resident:
-        if self._shared is None:
-            return source_of(view, self.device, self.field)
+    def _source(self, view: View, redrawn: bool) -> View | Source:
+        is_strip = isinstance(view, StripView)
+        if self._shared is None or (is_strip and self.field != "npy"):
+            return source_of(view, self.device, self.field, redrawn=redrawn)
         tensors = self._shared(key_of(view, self.field))
-        return view if tensors is None else Resident.from_tensors(tensors)
+        if tensors is None:
+            return view
+        return ResidentStrips(view, self.device, tensors["npy"]) if is_strip else Resident.from_tensors(tensors)
 
     @functools.cached_property
     def test(self) -> dict[str, View]:
@@ -190,6 +219,12 @@ class TrainingData:
         weights = (
             class_weights(self.train.cls, self.inputs.classes) if config.class_weights == "balanced" else None
         )
+        floor_db = None if self.source.config is None or self.field != "npy" else self.source.config.floor_db
+        if floor_db is None and self.inputs.images and (config.mix_powers or config.random_gain):
+            raise UsageError(
+                f"mix_powers and random_gain need spectrograms, whose levels are in dB: {self.path} was not "
+                "built from audio"
+            )
         return Learner(
             config,
             network,
@@ -199,6 +234,7 @@ class TrainingData:
             tuple(self.val),
             self.selected,
             weights,
+            floor_db,
         )
 
     def to_device(self, batch: Batch) -> Batch:
@@ -232,7 +268,7 @@ class TrainingData:
         return train_view, selected
 
     def _has(self, split: str, view: str) -> bool:
-        return bool(self.set.manifest["splits"].get(split, {}).get(view))
+        return view in self.set.views_of(split)
 
     def _evaluation(self, splits: tuple[str, ...]) -> dict[str, View]:
         """Return the views that all given splits have; raise UsageError if they have no labelled samples."""
@@ -302,7 +338,7 @@ def field_shape(shard_set: ShardSet, config: TrainConfig) -> tuple[int, ...]:
         raise UsageError(
             f"model {config.model} needs field {lacking[0]}, {shard_set.location} has {available}: {remedy}"
         )
-    return tuple(shard_set.field(field)["shape"])
+    return tuple(length or 0 for length in shard_set.field(field)["shape"])
 
 
 def resolve_device(device: str) -> torch.device:

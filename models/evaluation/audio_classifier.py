@@ -38,6 +38,11 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
             f"model {trained.config.model} takes the field {trained.field}, which this command cannot "
             "compute from audio: use a run of mlp on features, cnn, cnn-plus or vgg16, or predict whole files"
         )
+    if trained.config.image_size not in (None, trained.spectrogram["image_size"]):
+        raise UsageError(
+            f"the run was trained on images of {trained.config.image_size} columns (--image-size), which this "
+            "command cannot compute: predict whole files or a set of strips, or train without --image-size"
+        )
     return SpectrogramConfig(**trained.spectrogram).restricted([trained.field])
 
 

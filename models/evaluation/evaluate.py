@@ -146,7 +146,7 @@ def evaluate(
     """
     run = Path(run)
     trained = checkpoint.load(run / checkpoint.NAME)
-    shard_set = open_set(set_path)
+    shard_set = as_trained(trained, open_set(set_path))
     check_fits(trained, shard_set)
     if list(shard_set.classes) != trained.classes:
         raise UsageError(
@@ -227,6 +227,10 @@ class _KnownClips:
         self._same = shard_set.set_id == trained.set_id
         table = clip_table.read(run)
         self._trained = None if table is None else np.unique(table.digests_of(trained.splits["train"]))
+        # images of a set of views differ from the strip of the same clip
+        self._incomparable = (
+            table is not None and table.is_strip != shard_set.is_strip and trained.field == "npy"
+        )
 
     def describe(self, split: str) -> tuple[SplitKnowledge, set[int]]:
         """Return the kind and counts of a split, and the numbers of its clips that were trained on."""
@@ -234,7 +238,7 @@ class _KnownClips:
         role = self._roles.get(split) if self._same else None
         if role == "train":
             is_trained = np.ones(len(numbers), bool)
-        elif self._trained is None:
+        elif self._trained is None or self._incomparable:
             unread: SplitKind = "new" if self._same else "unknown"
             return {"kind": KINDS.get(role or "", unread), "clips": len(numbers), "trained": None}, set()
         else:
@@ -280,11 +284,11 @@ def open_views(
     Raises:
         UsageError: The splits have no view in common.
     """
-    manifest, views = shard_set.manifest["splits"], {}
+    views = {}
     for view in VIEW_SCORES:
-        if all(manifest.get(name, {}).get(view) for name in splits):
+        if all(view in shard_set.views_of(name) for name in splits):
             samples = shard_set.view(splits, view)
-            shape = tuple(shard_set.field(field)["shape"])
+            shape = tuple(length or 0 for length in shard_set.field(field)["shape"])
             views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(
@@ -292,6 +296,19 @@ def open_views(
             f"it has {', '.join(shard_set.splits)}"
         )
     return views
+
+
+def as_trained(trained: checkpoint.Trained, shard_set: ShardSet) -> ShardSet:
+    """Return the set with the slices and the image width of a training if it is a set of strips."""
+    settings = trained.set_config or {}
+    if not shard_set.is_strip or trained.spectrogram is None or settings.get("slice_overlap"):
+        return shard_set
+    seconds = settings.get("slice_seconds")
+    slices = None if seconds is not None else settings.get("slices")
+    built = shard_set.built_config
+    if built is not None and (built.slices, built.slice_seconds) == (settings.get("slices"), seconds):
+        slices = seconds = None
+    return shard_set.with_views(slices, seconds, trained.config.image_size)
 
 
 def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
@@ -304,6 +321,12 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
     if trained.fingerprint != manifest.fingerprint(trained.set_config):
         raise UsageError(
             f"the run was trained on a set of another format than {shard_set.location}: train again"
+        )
+    width = trained.config.image_size
+    if width is not None and "npy" in shard_set.fields and shard_set.fields["npy"]["shape"][-1] != width:
+        raise UsageError(
+            f"the run was trained on images of {width} columns, and {shard_set.location} has finished images: "
+            "build it with --layout strip"
         )
     different = config_differences(trained.set_config, shard_set.manifest["config"], trained.field)
     if different:

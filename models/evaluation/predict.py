@@ -12,7 +12,7 @@ from shardwave.common.printable import one_line
 from shardwave.models.data.training_data import resolve_device
 from shardwave.models.evaluation import calibration
 from shardwave.models.evaluation.clip_csv import ClipRow, clip_rows, write_csv, write_predictions
-from shardwave.models.evaluation.evaluate import check_fits, open_views, predictions
+from shardwave.models.evaluation.evaluate import as_trained, check_fits, open_views, predictions
 from shardwave.models.evaluation.reliability import scaled
 from shardwave.models.runs import checkpoint
 from shardwave.models.training.learner import SCORE_VIEWS
@@ -20,7 +20,7 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import MANIFEST, is_url
+from shardwave.shards.format.layout import LAYOUTS, MANIFEST, STRIP, is_url
 from shardwave.shards.format.records import QuarantineEntry
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
@@ -167,7 +167,11 @@ def predict_clips(
     with scratch.folder() as folder:
         clips = [Clip(name) for name in files]  # unlabelled, even in folders that are named like classes
         options = BuildOptions(
-            device=resolve_device(device).type, workers=workers, max_bad_fraction=1.0, min_shards=1
+            device=resolve_device(device).type,
+            workers=workers,
+            max_bad_fraction=1.0,
+            min_shards=1,
+            layout=LAYOUTS[0] if trained.config.image_size is None else STRIP,
         )
         with muted():
             build(audio, folder / "set", config, options, clips)
@@ -189,6 +193,7 @@ def _predicted(
     trained: checkpoint.Trained, shard_set: ShardSet, splits: Sequence[str] | None, device: str
 ) -> list[ClipRow]:
     """Predict the clips of `splits` (default: all) and return them sorted by path."""
+    shard_set = as_trained(trained, shard_set)
     check_fits(trained, shard_set)
     resolved = resolve_device(device)
     view = SCORE_VIEWS[trained.selected]

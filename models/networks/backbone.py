@@ -25,7 +25,6 @@ from shardwave.models.training.numerics import POLICY, fixed_numerics
 from shardwave.models.training.precision import autocast
 from shardwave.preprocess.weights import store
 from shardwave.shards.build.writer import write_array_set
-from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import MANIFEST
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet, View
@@ -130,9 +129,12 @@ def derived_set(
         ShardwaveError: The folder of `source` is not writable.
     """
     identity = outputs_identity(backbone, source.set_id, _digest(backbone), precision, device)
+    if source.is_strip:  # the images depend on the chosen slices and their width
+        identity["images"] = f"{source.fingerprint}, {source.field('npy')['shape']}"
     name = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     folder = source.path.with_name(f"{source.path.name}.{backbone.name}-{name}")
-    samples = sum(entry["samples"] for entry in manifest.entries(source.manifest))
+    views = [(split, view) for split in source.splits for view in source.views_of(split)]
+    samples = sum(len(source.view(split, view)) for split, view in views)
     begin, cached = time.perf_counter(), True
     try:  # if several trainings need the same outputs, one computes them and the others wait
         lock = FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
@@ -150,8 +152,7 @@ def derived_set(
             network = backbone.to(device)
             arrays: dict[tuple[str, str], Any] = {
                 (split, view): Outputs(source.view(split, view), network, precision, device)
-                for split, views in source.manifest["splits"].items()
-                for view in views
+                for split, view in views
             }
             write_array_set(folder, source, arrays, identity, device=device.type)
             backbone.to("cpu")

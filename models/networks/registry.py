@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 Factory = Callable[..., "nn.Module"]  # (shape of one input, number of classes, **network_options)
-_IMAGE_OPTIONS = ("time_shift", "frequency_mask", "time_mask")
+_IMAGE_OPTIONS = (
+    "time_shift",
+    "frequency_mask",
+    "time_mask",
+    "mix_powers",
+    "random_gain",
+    "random_slices",
+    "slice_stretch",
+)
 BACKBONES = ("vgg16", "efficientnet-lite0")  # frozen image networks of the model transfer
 _TRANSFER = "shardwave.models.networks.image_backbone:TransferHead"
 _CONVOLUTIONS = ("conv1_kernel", "conv2_kernel", "conv1_channels", "conv2_channels")

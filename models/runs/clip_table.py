@@ -37,12 +37,14 @@ class ClipTable:
         cls: Class index, -1 if unlabelled, int64 [clips].
         split: Index into `splits`, int64 [clips].
         splits: Names of the splits.
+        is_strip: Whether the digests of images are those of strips.
     """
 
     digest: np.ndarray
     cls: np.ndarray
     split: np.ndarray
     splits: list[str]
+    is_strip: bool = False
 
     def __len__(self) -> int:
         return len(self.digest)
@@ -61,7 +63,12 @@ class ClipTable:
         """Write `clips.npz` into a run folder, atomically."""
         buffer = io.BytesIO()
         np.savez(
-            buffer, digest=self.digest, cls=self.cls, split=self.split, splits=np.array(self.splits, np.str_)
+            buffer,
+            digest=self.digest,
+            cls=self.cls,
+            split=self.split,
+            splits=np.array(self.splits, np.str_),
+            is_strip=np.array(self.is_strip),
         )
         write_bytes(folder / NAME, buffer.getvalue())
 
@@ -86,7 +93,7 @@ def _clip_table(location: str, set_id: str, field: str) -> ClipTable:
         view, rows = _clips(shard_set, name)
         columns.append((_digests(view, rows, field), view.cls[rows], np.full(len(rows), number, np.int64)))
     digest, cls, split = (np.concatenate(column) for column in zip(*columns, strict=True))
-    return ClipTable(digest, cls, split, list(shard_set.splits))
+    return ClipTable(digest, cls, split, list(shard_set.splits), shard_set.is_strip)
 
 
 def digests(shard_set: ShardSet, split: str, field: str) -> tuple[np.ndarray, np.ndarray]:
@@ -106,8 +113,7 @@ def digests(shard_set: ShardSet, split: str, field: str) -> tuple[np.ndarray, np
 
 def _clips(shard_set: ShardSet, split: str) -> tuple[View, np.ndarray]:
     """Return the `full` view of a split, or else `slice`, and one row per clip, in the order of the bytes."""
-    views = shard_set.manifest["splits"][split]
-    view = shard_set.view(split, "slice" if views.get("slice") and not views.get("full") else "full")
+    view = shard_set.view(split, "slice" if shard_set.views_of(split) == ["slice"] else "full")
     view.check_files()  # fetches the files of a set at a URL together
     return view, np.sort(np.unique(view.clip, return_index=True)[1])
 
@@ -135,6 +141,7 @@ def read(folder: Path) -> ClipTable | None:
     try:
         with np.load(path, allow_pickle=False) as columns:
             digest, cls, split, splits = (columns[name] for name in ("digest", "cls", "split", "splits"))
+            is_strip = bool(columns["is_strip"]) if "is_strip" in columns else False
         numbers = (digest.dtype, cls.dtype, split.dtype) == (np.uint64, np.int64, np.int64)
         if (
             not numbers
@@ -148,7 +155,7 @@ def read(folder: Path) -> ClipTable | None:
         return None
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ShardwaveError(f"{path} is damaged ({error}): restore it, or remove it") from None
-    return ClipTable(digest, cls, split, splits.tolist())
+    return ClipTable(digest, cls, split, splits.tolist(), is_strip)
 
 
 def set_fields(shard_set: ShardSet, table: ClipTable | None = None) -> Settings:

@@ -27,9 +27,14 @@ MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
     "conv1_channels", "conv2_channels", "hidden_layers",
 )  # fmt: skip
+CUTS = ("slices", "slice_seconds", "image_size")  # choices of the views of a set of strips
 REGULARISERS = (
     "label_smoothing",
     "mixup",
+    "mix_powers",
+    "random_gain",
+    "random_slices",
+    "slice_stretch",
     "time_shift",
     "frequency_mask",
     "time_mask",
@@ -72,6 +77,14 @@ class TrainConfig:
         conv2_channels: Output channels of the second convolution.
         label_smoothing: Label smoothing (Szegedy et al. 2016), from 0 to below 1.
         mixup: Alpha of the distribution Beta(alpha, alpha) of mixup (Zhang et al. 2018); 0 disables it.
+        mix_powers: Fraction of the training images that are mixed with another one of the batch, as the sum of
+            their powers with a ratio of its own (between-class learning, Tokozume et al. 2018); 0 disables
+            it.
+        random_gain: Maximum gain in dB, positive or negative, that is added to each training image; 0 disables
+            it.
+        random_slices: Whether each epoch draws the starts of the training slices anew; for sets of strips.
+        slice_stretch: Least and greatest factor of the length of a random slice, as "0.8,1.25"; "1,1" keeps
+            the length.
         time_shift: Whether to roll each training image along time by a random amount.
         frequency_mask: Maximum height of the frequency mask (SpecAugment, Park et al. 2019), as a fraction of
             the image height.
@@ -102,6 +115,10 @@ class TrainConfig:
         backbone: Frozen image network of the model `transfer`, one of `BACKBONES`; None: "vgg16".
         weights: Weights of the frozen image network: "default" (the published ones), "none" (untrained) or a
             file.
+        slices: Number of equal slices of a clip of a set of strips; None: that of the set.
+        slice_seconds: Length of a slice of a set of strips in seconds, in place of `slices`; None: that of the
+            set.
+        image_size: Width of the images of a set of strips in pixels; None: their height.
         inputs: Vector fields of `mlp`, concatenated in this order: `features` and names of embeddings,
             separated by commas. None: `features`.
         logger: Experiment tracker that receives the scores of each epoch, one of `LOGGERS`; None: no tracker.
@@ -124,6 +141,10 @@ class TrainConfig:
     conv2_channels: int = 32
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    mix_powers: float = 0.0
+    random_gain: float = 0.0
+    random_slices: bool = False
+    slice_stretch: str = "1,1"
     time_shift: bool = False
     frequency_mask: float = 0.0
     time_mask: float = 0.0
@@ -145,6 +166,9 @@ class TrainConfig:
     precision: str = "auto"
     backbone: str | None = None
     weights: str = "default"
+    slices: int | None = None
+    slice_seconds: float | None = None
+    image_size: int | None = None
     inputs: str | None = None
     logger: str | None = None
     field: str | None = None
@@ -193,7 +217,8 @@ class TrainConfig:
                 0 <= getattr(self, name) < 1, f"{name} must be at least 0 and below 1", getattr(self, name)
             )
         require(self.learning_rate > 0, "learning_rate must be positive", self.learning_rate)
-        for name in ("weight_decay", "mixup", "seed"):
+        self._check_images()
+        for name in ("weight_decay", "mixup", "random_gain", "seed"):
             require(getattr(self, name) >= 0, f"{name} must not be negative", getattr(self, name))
         for name in ("val_fold", "test_fold"):
             require((getattr(self, name) or 0) >= 0, f"{name} must be 0 or more", getattr(self, name))
@@ -208,11 +233,55 @@ class TrainConfig:
         if self.test_fold is not None and self.test_fold == self.val_fold:
             raise UsageError(f"val_fold and test_fold must differ, got {self.val_fold} for both")
 
+    def _check_images(self) -> None:
+        """Raise UsageError for invalid choices of slices, image size and mixing."""
+        require(0 <= self.mix_powers <= 1, "mix_powers must lie between 0 and 1", self.mix_powers)
+        if self.mix_powers and self.mixup:
+            raise UsageError(f"mix_powers and mixup {self.mixup:g} both mix samples: use --mixup 0 with it")
+        low, high = self.stretch
+        require(
+            0.1 <= low <= high <= 10,
+            "slice_stretch must be two ascending factors from 0.1 to 10",
+            self.slice_stretch,
+        )
+        if (low, high) != (1.0, 1.0) and not self.random_slices:
+            raise UsageError("slice_stretch changes the length of random slices: use it with --random-slices")
+        if self.slices is not None and self.slice_seconds is not None:
+            raise UsageError("slice_seconds replaces slices: use one of them")
+        chosen = [name for name in (*CUTS, "random_slices") if getattr(self, name) not in (None, False)]
+        if chosen and (self.inputs is not None or find(self.model).field == VECTORS):
+            raise UsageError(
+                f"{chosen[0]} changes images, and model {self.model} takes vectors of the slices of the build: "
+                "remove it, or use a network of images"
+            )
+        if self.random_slices and backbone_of(self) is not None:
+            raise UsageError(
+                f"random_slices changes the images in each epoch, and model {self.model} stores the outputs "
+                "of its frozen part once: remove it, or use cnn or cnn-plus"
+            )
+        if self.random_slices and self.train_view == "full":
+            raise UsageError("random_slices needs slices to train on: use it with --train-view slice or both")
+
+    @property
+    def stretch(self) -> tuple[float, float]:
+        """The factors of `slice_stretch`.
+
+        Raises:
+            UsageError: They are not two numbers.
+        """
+        try:
+            low, high = map(float, self.slice_stretch.split(","))
+        except ValueError:
+            raise UsageError(
+                f"slice_stretch must be two factors such as 0.8,1.25, got {self.slice_stretch}"
+            ) from None
+        return low, high
+
     def params(self) -> dict[str, Any]:
         """Return the hyper-parameters by field name, as result.json stores them."""
         return {
             **{name: getattr(self, name) for name in (*MODEL_FIELDS, *REGULARISERS)},
-            **({} if self.inputs is None else {"inputs": self.inputs}),
+            **{name: getattr(self, name) for name in (*CUTS, "inputs") if getattr(self, name) is not None},
             **self.network_options,
         }
 
@@ -231,6 +300,8 @@ def defaults(model: str, **changes: Any) -> TrainConfig:
     if unknown:
         choices = ", ".join(sorted((*MODEL_FIELDS, *REGULARISERS)))
         raise UsageError(f"unknown training option {unknown[0]}: choose from {choices}")
+    if changes.get("mix_powers"):
+        changes = {"mixup": 0.0, **changes}  # in place of the default mixup of the model
     return TrainConfig(**{"model": model, **find(model).defaults, **changes})
 
 

@@ -50,6 +50,7 @@ class Learner(nn.Module):
         views: Views of the validation batches, in order.
         selected: Score that selects the epoch, "full" or "slice_mean".
         class_weights: Weight of each class in the loss, float32 [classes]; None: all are equal.
+        floor_db: Level of the pixel value 0 in dB, for augmentation; None if the samples are no spectrograms.
     """
 
     class_weights: Tensor | None
@@ -64,6 +65,7 @@ class Learner(nn.Module):
         views: tuple[str, ...],
         selected: str,
         class_weights: Tensor | None = None,
+        floor_db: float | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -77,6 +79,7 @@ class Learner(nn.Module):
         self.average = copy.deepcopy(network).requires_grad_(False).eval() if config.ema_decay else None
         self.steps = 0  # since the start of training; the random numbers of a step depend on it and the seed
         self.rank = 0
+        self.floor_db = floor_db
         self.reset_epoch()
 
     @property
@@ -96,7 +99,14 @@ class Learner(nn.Module):
         """Augment a batch and return its loss, a scalar with gradient."""
         config = self.config
         self._seed_step()
-        samples, label = self.network.prepare(batch[self.field]), batch["cls"]
+        levels, label = batch[self.field], batch["cls"]
+        partner, weight = None, None
+        if self.network.images and self.floor_db is not None:
+            if config.mix_powers:
+                levels, partner, weight = augment.mix_powers(levels, self.floor_db, config.mix_powers)
+            if config.random_gain:
+                levels = augment.random_gain(levels, self.floor_db, config.random_gain)
+        samples = self.network.prepare(levels)
         if self.network.images:
             if config.time_shift:
                 samples = augment.time_shift(samples)
@@ -105,20 +115,21 @@ class Learner(nn.Module):
                     samples = augment.mask(samples, axis, widest)
         if config.mixup:
             samples, partner, weight = augment.mixup(samples, config.mixup)
-            logits = self.network.logits(samples)
-            own, other = self._loss(logits, label), self._loss(logits, label[partner])
-            loss = weight * own + (1 - weight) * other
-        else:
-            logits = self.network.logits(samples)
+        logits = self.network.logits(samples)
+        if partner is None or weight is None:
             loss = self._loss(logits, label)
+        else:
+            reduction = "none" if weight.ndim else "mean"
+            own, other = (self._loss(logits, each, reduction) for each in (label, label[partner]))
+            loss = (weight * own + (1 - weight) * other).mean()
         self.losses.append(loss.detach())
         self.trained.add(logits.detach(), batch)
         return loss
 
-    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
         smoothing = self.config.label_smoothing
         weight = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        return F.cross_entropy(logits, label, weight, label_smoothing=smoothing)
+        return F.cross_entropy(logits, label, weight, label_smoothing=smoothing, reduction=reduction)
 
     def after_step(self) -> None:
         """Count a step and update the moving average; to be called after each optimiser step."""

@@ -41,7 +41,8 @@ class EngineOutput(NamedTuple):
     Row 0 of the features of a clip describes the full clip, row 1 + i its slice i.
     """
 
-    full: np.ndarray  # uint8 [batch, size, size]: [frequency, time], low frequency first
+    # uint8 [batch, size, size]: [frequency, time], low frequency first; strips: batch x uint8 [size, frames]
+    full: np.ndarray | list[np.ndarray]
     slices: list[np.ndarray]  # batch x uint8 [slices of the clip, size, size]
     features: list[np.ndarray] | None  # batch x float32 [1 + slices of the clip, features]
 
@@ -49,8 +50,8 @@ class EngineOutput(NamedTuple):
 class ClipOutput(NamedTuple):
     """Images and features of one file or segment, with properties of the file."""
 
-    full: np.ndarray  # uint8 [size, size]
-    slices: np.ndarray  # uint8 [slices, size, size]
+    full: np.ndarray  # uint8 [size, size]; a strip: uint8 [size, frames], in Fortran order
+    slices: np.ndarray  # uint8 [slices, size, size]; with a strip: [0, size, size]
     features: np.ndarray | None  # float32 [1 + slices, features]
     samples: int  # at config.sample_rate, before fitting
     source_rate: int  # Hz, of the file
@@ -70,6 +71,8 @@ class Engine(ABC):
     device: str  # one of `shardwave.preprocess.engines.registry.DEVICES`
     integers: ClassVar[bool] = False  # accepts int16 clips too, with a full scale of 32,768
     config: SpectrogramConfig
+    # Return strips, which are not resized along time, in place of the images; see `registry.make_strip_engine`
+    strips: bool = False
 
     @abstractmethod
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:

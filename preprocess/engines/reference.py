@@ -27,18 +27,18 @@ class ReferenceEngine(Engine):
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """Compute the images and features of clips, see `Engine.__call__`."""
         size, floor = self.config.image_size, self.config.floor_db
-        full, slices, features = np.empty((len(clips), size, size), np.uint8), [], []
-        for i, clip in enumerate(clips):
+        full, slices, features = [], [], []
+        for clip in clips:
             bounds = self.config.slice_bounds(len(clip))
             clip = fit_clip(clip, self.config)
             lines = along_frequency(decibels(clip, self.config), size)
-            full[i] = image(lines, floor)
-            slices.append(np.empty((len(bounds), size, size), np.uint8))
-            for part, (start, stop) in zip(slices[-1], bounds, strict=True):
-                part[:] = image(lines[:, start:stop], floor)
+            full.append(quantised(lines, floor).copy("F") if self.strips else image(lines, floor))
+            views = [image(lines[:, start:stop], floor) for start, stop in bounds if not self.strips]
+            slices.append(np.array(views, np.uint8).reshape(-1, size, size))
             if self.config.features:
                 features.append(_features(clip, bounds, self.config))
-        return EngineOutput(full, slices, features if self.config.features else None)
+        images = full if self.strips else np.array(full, np.uint8).reshape(-1, size, size)
+        return EngineOutput(images, slices, features if self.config.features else None)
 
 
 def power(clip: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
@@ -96,8 +96,12 @@ def image(lines: np.ndarray, floor_db: float) -> np.ndarray:
     Returns:
         uint8 [size, size], rounded half up.
     """
-    resized = lines @ resize_matrix(lines.shape[1], len(lines)).astype(np.float64).T
-    levels = np.floor((resized - floor_db) * (255 / -floor_db) + 0.5)
+    return quantised(lines @ resize_matrix(lines.shape[1], len(lines)).astype(np.float64).T, floor_db)
+
+
+def quantised(level: np.ndarray, floor_db: float) -> np.ndarray:
+    """Convert decibels to pixel values from 0 at `floor_db` to 255 at 0 dB, rounded half up."""
+    levels = np.floor((level - floor_db) * (255 / -floor_db) + 0.5)
     return np.asarray(np.clip(levels, 0, 255), np.uint8)
 
 

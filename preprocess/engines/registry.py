@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 ENGINES = ("numba", "torch", "dali", "reference")
 DEVICES = ("cpu", "cuda")
 CPU_ONLY = ("numba", "reference")
+WITH_STRIPS = ("numba", "torch", "reference")
 NOT_ON_CUDA = "engine {} runs on the CPU only: use --device cpu, or --engine torch or dali"
 
 
@@ -118,3 +119,29 @@ def make_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
         )
     instance: Engine = extension(config, device)
     return instance
+
+
+def make_strip_engine(engine: str, device: str, config: SpectrogramConfig) -> Engine:
+    """Create an engine whose outputs are strips: images that are not resized along time.
+
+    `EngineOutput.full` is then a list of uint8 [image_size, frames] in Fortran order, so that consecutive
+    frames are consecutive in memory; there are no images of slices.
+
+    Args:
+        engine: One of `WITH_STRIPS`.
+        device: One of `DEVICES`.
+        config: Parameters of the images and features.
+
+    Raises:
+        UsageError: The engine has no strips, or is not available.
+    """
+    check_strips(engine)
+    instance = make_engine(engine, device, config)
+    instance.strips = True
+    return instance
+
+
+def check_strips(engine: str) -> None:
+    """Raise UsageError if an engine has no strips."""
+    if engine not in WITH_STRIPS:
+        raise UsageError(f"layout strip needs one of the engines {', '.join(WITH_STRIPS)}, got {engine}")

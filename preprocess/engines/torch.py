@@ -95,9 +95,8 @@ class TorchEngine(Engine):
         outputs = [
             finish() for finish in [self._start(Decoded(clip, 0, 1, 0.0, None, None)) for clip in clips]
         ]
-        full = (
-            np.stack([output.full for output in outputs]) if outputs else np.empty((0, size, size), np.uint8)
-        )
+        images = [output.full for output in outputs]
+        full = images if self.strips else np.array(images, np.uint8).reshape(-1, size, size)
         numbers = [output.features for output in outputs if output.features is not None]
         return EngineOutput(
             full, [output.slices for output in outputs], numbers if self.config.features else None
@@ -162,7 +161,8 @@ class TorchEngine(Engine):
             if done is not None:
                 done.synchronize()
             images, numbers = tensors[0].numpy(), tensors[1].numpy() if self.config.features else None
-            return ClipOutput(images[0], images[1:], numbers, len(decoded.samples), *decoded[1:])
+            full = images[0].T if self.strips else images[0]
+            return ClipOutput(full, images[1:], numbers, len(decoded.samples), *decoded[1:])
 
         return finish
 
@@ -171,6 +171,7 @@ class TorchEngine(Engine):
     ) -> list[torch.Tensor]:
         """Compute images uint8 [1 + slices, size, size] and, if configured, features [1 + slices, columns].
 
+        With `strips`, the images are one strip [1, frames, size] and no slices [0, frames, size].
         `samples` [time], float32 or int16, are divided by 2 ** exponent; `bounds` are the slices' frames.
         """
         config = self.config
@@ -185,14 +186,17 @@ class TorchEngine(Engine):
                 None if measures is None else measures[:, start:stop],
             )
             peak = torch.maximum(peak, levels.amax())
-        images = torch.zeros(
-            1 + len(bounds), config.image_size, config.image_size, dtype=torch.uint8, device=self.device
-        )
+        count, width = (1, frames) if self.strips else (1 + len(bounds), config.image_size)
+        images = torch.zeros(count, width, config.image_size, dtype=torch.uint8, device=self.device)
         sums: dict[int, torch.Tensor] = {}
         for start, stop in parts:
             if len(parts) > 1:
                 levels = self._logarithms(self._windows(samples, start, stop), 0, None)
-            self._draw(self._lines(levels, peak), start, [(0, frames), *bounds], images, sums)
+            lines = self._lines(levels, peak)
+            if self.strips:
+                images[0, start:stop] = lines
+            else:
+                self._draw(lines, start, [(0, frames), *bounds], images, sums)
         if measures is None:
             return [images]
         rates = [zero_crossing_rate(samples, 2.0**exponent, config, start, stop) for start, stop in parts]

@@ -52,10 +52,7 @@ class AuditedSet:
 def audited_set(shards: ShardSet) -> AuditedSet:
     """Read the metadata of all full samples of a set."""
     view = shards.view(shards.splits, "full")
-    sizes = [
-        sum(entry["samples"] for entry in shards.manifest["splits"][name].get("full", []))
-        for name in shards.splits
-    ]
+    sizes = [shards.clips_of(name) for name in shards.splits]
     clips, groups, own, seconds, rates = [], [], [], [], []
     with bar(total=len(view), desc="clips of the set", unit="clip", delay=2.0, leave=False) as progress:
         for i in range(len(view)):

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from shardwave.common.environment import cores, environment
+from shardwave.common.errors import require
 from shardwave.common.messages import is_muted, say
 from shardwave.common.progress import bar
 from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.embeddings import registry
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
-from shardwave.preprocess.engines.registry import resolve
+from shardwave.preprocess.engines.registry import check_strips, resolve
 from shardwave.shards.build import (
     executors,
     finish,
@@ -36,6 +37,7 @@ from shardwave.shards.build.shard_task import ShardTasks
 from shardwave.shards.build.table import build_table
 from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.clip import Clip
+from shardwave.shards.format.layout import STRIP
 from shardwave.shards.format.manifest import Manifest
 from shardwave.shards.storage import any_path
 from shardwave.shards.storage.any_path import AnyPath, as_path
@@ -82,7 +84,8 @@ def build(
             source, target = source.absolute(), target.absolute()
         engine, device = chosen_engine(options, state, ray)
         inputs = find_inputs(source, config, options, clips)
-        spec = BuildSpec(source, target, inputs.config, engine, device, options.limits)
+        check_layout(options.layout, inputs.config, engine)
+        spec = BuildSpec(source, target, inputs.config, engine, device, options.limits, options.layout)
         if state.manifest is None or options.overwrite:
             registry.check(inputs.config.embedding_entries)
         executor = stack.enter_context(contextlib.closing(_executor(spec, options, ray)))
@@ -176,6 +179,24 @@ def _say_unused(manifest: Manifest) -> None:
             say(
                 f"{seconds:,.1f} s of audio ({share:.2g} %), at the ends of clips, are in {images} ({option})"
             )
+
+
+def check_layout(layout: str, config: SpectrogramConfig, engine: str) -> None:
+    """Raise UsageError if a layout cannot be built with a configuration and an engine.
+
+    Args:
+        layout: One of `layout.LAYOUTS`.
+        config: Spectrogram configuration.
+        engine: Resolved engine.
+    """
+    if layout == STRIP:
+        check_strips(engine)
+        require(
+            config.fit == "stretch",
+            "layout strip stores whole clips and needs --fit stretch (train on slices of one length with "
+            "--slice-seconds)",
+            config.fit,
+        )
 
 
 def cuda_driver() -> bool:

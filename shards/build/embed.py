@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from shardwave.common.errors import BadAudio, ShardwaveError, UsageError
 from shardwave.common.messages import say
 from shardwave.preprocess.config import SpectrogramConfig
@@ -20,12 +18,13 @@ from shardwave.shards.build import plan
 from shardwave.shards.build.embed_clips import GROUP, ClipEmbedder, Vectors
 from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.build.writer import Shard, write_set
-from shardwave.shards.format.layout import INPUTS, VIEWS
+from shardwave.shards.format.layout import INPUTS, LAYOUTS, STORED, STRIP
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.format.shard_writer import Row
 from shardwave.shards.read.open_set import open_set
-from shardwave.shards.read.shardset import ShardSet, View
+from shardwave.shards.read.shardset import ShardSet
+from shardwave.shards.read.stored_view import StoredView
 from shardwave.shards.sources.class_folders import check_folder
 
 
@@ -68,13 +67,13 @@ def embed(
     entries = [
         (split, view, entry)
         for split, views in parent.manifest["splits"].items()
-        for view in VIEWS
+        for view in STORED
         for entry in views.get(view, [])
     ]
-    shards: dict[tuple[str, int], dict[str, View]] = defaultdict(dict)
+    shards: dict[tuple[str, int], dict[str, StoredView]] = defaultdict(dict)
     for split, view, entry in entries:
         index = int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1])
-        shards[split, index][view] = View(parent, [entry])
+        shards[split, index][view] = StoredView(parent, [entry])
     inherited = parent.manifest
     description: SetDescription = {
         "config": dataclasses.asdict(config),
@@ -92,12 +91,20 @@ def embed(
 
     def written() -> Iterator[Shard]:
         for (split, index), views in shards.items():
-            vectors = _vectors(views, embedder, folder)
+            if parent.is_strip:
+                vectors = {STRIP: _strip_vectors(views[STRIP], config, embedder, folder)}
+            else:
+                vectors = _vectors(views, embedder, folder)
             for view, opened in views.items():
                 yield split, view, index, _rows(opened, vectors[view])
 
     return write_set(
-        Path(out), written(), array_fields(config), description, samples=samples, overwrite=overwrite
+        Path(out),
+        written(),
+        array_fields(config, STRIP if parent.is_strip else LAYOUTS[0]),
+        description,
+        samples=samples,
+        overwrite=overwrite,
     )
 
 
@@ -135,7 +142,7 @@ def _check_unchanged(parent: ShardSet, audio: Path) -> None:
             )
 
 
-def _vectors(views: dict[str, View], embedder: ClipEmbedder, audio: Path) -> dict[str, list[Vectors]]:
+def _vectors(views: dict[str, StoredView], embedder: ClipEmbedder, audio: Path) -> dict[str, list[Vectors]]:
     """Return the vectors of the samples of a shard by view, each clip decoded once."""
     metas = {view: [opened.meta(i) for i in range(len(opened))] for view, opened in views.items()}
     clips: dict[int, list[tuple[str, int]]] = defaultdict(list)  # view and row of the samples of a clip
@@ -147,17 +154,49 @@ def _vectors(views: dict[str, View], embedder: ClipEmbedder, audio: Path) -> dic
     for start in range(0, len(samples), GROUP):
         group = samples[start : start + GROUP]
         first = [metas[view][row] for view, row in (places[0] for places in group)]
-        sources = [_source(audio, meta) for meta in first]
         spans = [[_span(metas[view][row]) for view, row in places] for places in group]
-        results = embedder(sources, spans)
-        for places, meta, vectors in zip(group, first, results, strict=True):
-            if isinstance(vectors, BadAudio):
-                raise ShardwaveError(
-                    f"{audio / meta['path']} cannot be used ({vectors}): "
-                    "give the folder that the set was built from"
-                )
+        for places, vectors in zip(group, _embedded(embedder, audio, first, spans), strict=True):
             for number, (view, row) in enumerate(places):
                 made[view][row] = {name: values[number] for name, values in vectors.items()}
+    return made
+
+
+def _strip_vectors(
+    strips: StoredView, config: SpectrogramConfig, embedder: ClipEmbedder, audio: Path
+) -> list[Vectors]:
+    """Return the vectors [1 + slices, width] of the strips of a shard."""
+    second = config.sample_rate / config.hop_length
+    made: list[Vectors] = []
+    for start in range(0, len(strips), GROUP):
+        rows = range(start, min(start + GROUP, len(strips)))
+        metas = [strips.meta(row) for row in rows]
+        spans = [
+            [
+                Span(0.0, meta["length"]),
+                *(
+                    Span(a / second, b / second)
+                    for a, b in config.frame_bounds(int(strips.counts["npy"][row]))
+                ),
+            ]
+            for row, meta in zip(rows, metas, strict=True)
+        ]
+        made += _embedded(embedder, audio, metas, spans)
+    return made
+
+
+def _embedded(
+    embedder: ClipEmbedder, audio: Path, metas: Sequence[SampleMeta], spans: Sequence[Sequence[Span]]
+) -> list[Vectors]:
+    """Return the vectors of spans of clips; raise ShardwaveError if a clip cannot be used."""
+    made = []
+    results = embedder([_source(audio, meta) for meta in metas], spans)
+    for meta, vectors in zip(metas, results, strict=True):
+        if isinstance(vectors, BadAudio):
+            raise ShardwaveError(
+                f"{audio / meta['path']} cannot be used ({vectors}): "
+                "give the folder that the set was built from"
+            )
+        made.append(vectors)
     return made
 
 
@@ -173,8 +212,8 @@ def _span(meta: SampleMeta) -> Span:
     return Span(start, start + meta["length"])
 
 
-def _rows(view: View, vectors: Sequence[Vectors]) -> Iterator[Row]:
-    fields = [name for name in view.set.fields if name not in ("cls", "json")]
+def _rows(view: StoredView, vectors: Sequence[Vectors]) -> Iterator[Row]:
+    fields = [name for name in view.set.stored if name not in ("cls", "json")]
     for i in range(len(view)):
-        arrays = {name: values[0] for name, values in view.gather(np.array([i]), fields).items()}
+        arrays = {name: view.array(i, name) for name in fields}
         yield Row(view.key(i), int(view.cls[i]), int(view.clip[i]), view.meta(i), {**arrays, **vectors[i]})

@@ -74,7 +74,7 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[TaskRecord], config: S
         "options": planned.options,
         "builders": builders,
     }
-    return complete(out, description, array_fields(config), splits)
+    return complete(out, description, array_fields(config, planned.options.get("layout", "views")), splits)
 
 
 def complete(out: AnyPath, description: BuildDescription, fields: Fields, splits: Splits) -> Manifest:

@@ -26,9 +26,9 @@ from shardwave.shards.format.layout import (
     RECORD,
     REMARKS,
     SHARD_FILE,
+    STORED,
     TAR,
     TEMPORARY,
-    VIEWS,
     shard_name,
 )
 from shardwave.shards.format.manifest import Manifest
@@ -216,7 +216,7 @@ def remove(out: AnyPath, state: State) -> None:
     )
     stems |= {stem for stem in state.written or () if SHARD_FILE.fullmatch(stem + TAR)}
     if state.plan is not None:
-        stems |= {shard_name(split, view, index) for split, index in state.plan.shards() for view in VIEWS}
+        stems |= {shard_name(split, view, index) for split, index in state.plan.shards() for view in STORED}
     if state.manifest is not None:  # if this is interrupted, WRITTEN is the only evidence of the set
         any_path.make_folder(out / BUILD)
         atomic.write_bytes(out / BUILD / WRITTEN, "".join(f"{stem}\n" for stem in sorted(stems)).encode())

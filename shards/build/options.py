@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shardwave.common.errors import require
 from shardwave.preprocess.config import Limits
+from shardwave.shards.format.layout import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +17,8 @@ class BuildOptions:
     Args:
         labels: CSV file path,label[,fold][,group][,split][,start][,end]; None: the class of a clip is its
             parent folder.
+        layout: `views`: the images of a clip and of its slices are samples; `strip`: one sample per clip, from
+            which these images are cut when they are read.
         engine: Engine that computes the images, or `auto`.
         device: `cpu`, `cuda` or `auto`.
         workers: Number of processes, by default one per core; with a GPU, number of threads, by default up to
@@ -48,6 +51,7 @@ class BuildOptions:
     """
 
     labels: Path | str | None = None
+    layout: str = LAYOUTS[0]
     engine: str = "auto"
     device: str = "auto"
     workers: int | None = None
@@ -73,6 +77,7 @@ class BuildOptions:
     classes: str | None = None
 
     def __post_init__(self) -> None:
+        require(self.layout in LAYOUTS, f"layout must be one of {', '.join(LAYOUTS)}", self.layout)
         require(
             self.workers is None or 1 <= self.workers <= 1024,
             "workers must lie between 1 and 1024",

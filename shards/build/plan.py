@@ -22,7 +22,7 @@ from shardwave.preprocess.embeddings import registry
 from shardwave.shards.build import survey
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import NPY_HEADER, padded
+from shardwave.shards.format.layout import NPY_HEADER, STRIP, padded
 from shardwave.shards.format.records import PlanHead, PlanLine
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
@@ -141,14 +141,21 @@ def make(
         audio: The audio folder.
         config: Settings of the spectrogram.
         options: Options of the plan, with `seed`, `min_shards` and `shard_mb`.
-        found: Headers of the clips; needed for slices of a fixed length, and then read if None or incomplete.
+        found: Headers of the clips; needed for slices of a fixed length and for strips, and then read if None
+            or incomplete.
     """
     number_of: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
     embeddings = (registry.find(registry.split(entry)[0]) for entry in config.embedding_entries)
     widths = [len(feature_names(config)), *(spec.width for spec in embeddings)]
     vectors = sum(padded(NPY_HEADER + 4 * width) + 512 for width in widths if width)
-    record = padded(NPY_HEADER + config.image_size**2) + 2_560 + vectors
-    weights = record * np.maximum(1.0, _slices(audio, clips, config, found))
+    if options.get("layout") == STRIP:
+        found = found if found is not None and found.complete else survey.read(audio, clips, complete=True)
+        frames = np.ones(len(clips))
+        frames[found.readable] = [config.frames(samples) for samples in found.samples(config)]
+        weights = config.image_size * frames + 2_560 + vectors
+    else:
+        record = padded(NPY_HEADER + config.image_size**2) + 2_560 + vectors
+        weights = record * np.maximum(1.0, _slices(audio, clips, config, found))
     numbers = np.full((len(clips), 6), -1, np.int64)
     numbers[:, 0] = [number_of.get(clip.label, -1) for clip in clips]
     for split in sorted(set(splits)):

@@ -14,6 +14,7 @@ from shardwave.shards.build import plan, survey
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip, classes_of
+from shardwave.shards.format.layout import LAYOUTS, STRIP
 from shardwave.shards.sources import class_folders
 from shardwave.shards.splits import assign
 from shardwave.shards.storage.any_path import AnyPath
@@ -59,7 +60,7 @@ def find_inputs(
     clips = (
         sources.discover(audio, options) if given is None else sorted(given, key=lambda clip: clip.identity)
     )
-    sliced = config.slice_seconds is not None
+    sliced = config.slice_seconds is not None or options.layout == STRIP  # lengths of all clips are needed
     if isinstance(config, SpectrogramConfig):  # headers only serve the summary or count slices
         headers = survey.EMPTY if is_muted() and not sliced else survey.read(audio, clips, complete=sliced)
         return Inputs(audio, clips, headers, config, "")
@@ -97,6 +98,8 @@ def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -
     )
     recorded: Json = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     recorded |= {name: getattr(options, name) for name in names}
+    if options.layout != LAYOUTS[0]:
+        recorded["layout"] = options.layout
     return plan.make(
         inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey
     )

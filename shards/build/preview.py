@@ -14,7 +14,7 @@ from shardwave.preprocess.auto_config import AutoConfig
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.numba.numba_cache import holds_engine
 from shardwave.shards.build import folder, size_estimate
-from shardwave.shards.build.builder import chosen_engine
+from shardwave.shards.build.builder import check_layout, chosen_engine
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.preparation import Inputs, find_inputs, make_plan
@@ -55,10 +55,11 @@ def preview(
     engine, device = (
         (options.engine, options.device) if options.address else chosen_engine(options, state, None)
     )
+    check_layout(options.layout, inputs.config, engine)
     planned = make_plan(inputs, options, engine, device)
     summary = size_estimate.summarize(planned, inputs.survey, inputs.config, inputs.chosen)
     if isinstance(inputs.audio, Path) and device == "cpu" and not options.address:
-        spec = BuildSpec(inputs.audio, Path(), inputs.config, engine, device, options.limits)
+        spec = BuildSpec(inputs.audio, Path(), inputs.config, engine, device, options.limits, options.layout)
         seconds = _seconds(spec, inputs, planned, summary, options.workers or cores())
         summary = dataclasses.replace(summary, seconds=seconds)
     remedies = size_estimate.smaller(planned, inputs.survey, inputs.config)

@@ -34,7 +34,7 @@ TOGETHER, SMALL = 16, 8 << 20  # number of clips fetched by one request, and the
 
 @contextlib.contextmanager
 def open_task(
-    audio: AnyPath, folder: AnyPath, task: ShardTask, config: SpectrogramConfig
+    audio: AnyPath, folder: AnyPath, task: ShardTask, config: SpectrogramConfig, layout: str = "views"
 ) -> Iterator[tuple[TaskWriter, TaskClips]]:
     """Open a task of a build. If the context ends with an exception, the written files are removed.
 
@@ -43,6 +43,7 @@ def open_task(
         folder: Folder or URL of the set.
         task: The task.
         config: Spectrogram configuration.
+        layout: One of `layout.LAYOUTS`.
 
     Yields:
         The writer of the task's shards, and the files of its clips.
@@ -50,9 +51,9 @@ def open_task(
     remote = not isinstance(audio, Path) or not isinstance(folder, Path)
     with scratch.folder() if remote else contextlib.nullcontext(Path()) as work:
         if isinstance(folder, Path):
-            writer = TaskWriter(folder, task, config)
+            writer = TaskWriter(folder, task, config, layout)
         else:
-            writer = _UploadingWriter(folder, work / task.name, task, config)
+            writer = _UploadingWriter(folder, work / task.name, task, config, layout)
         try:
             yield writer, TaskClips(audio, [planned for _, planned in task.clips], work)
         except BaseException:
@@ -121,9 +122,11 @@ class _UploadingWriter(TaskWriter):
     The record contains size and version of each object, by which a later build recognizes the uploaded files.
     """
 
-    def __init__(self, target: UPath, work: Path, task: ShardTask, config: SpectrogramConfig) -> None:
+    def __init__(
+        self, target: UPath, work: Path, task: ShardTask, config: SpectrogramConfig, layout: str
+    ) -> None:
         (work / BUILD).mkdir(parents=True)
-        super().__init__(work, task, config)
+        super().__init__(work, task, config, layout)
         self._target = target
 
     def finish(self, builder: Identity) -> TaskRecord:

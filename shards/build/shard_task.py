@@ -19,7 +19,7 @@ from shardwave.preprocess.embeddings import registry
 from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import BUILD, TAR, VIEWS, clip_key, shard_name, slice_key
+from shardwave.shards.format.layout import BUILD, STORED, STRIP, TAR, clip_key, shard_name, slice_key
 from shardwave.shards.format.manifest import Identity, ShardEntry
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, SampleMeta, TaskRecord
 from shardwave.shards.format.shard_writer import Fields, Row, ShardWriter
@@ -68,16 +68,23 @@ class ShardTasks(Sequence[ShardTask]):
         return ShardTask(split, index, [(number, self._clips[number]) for number in numbers])
 
 
-def array_fields(config: SpectrogramConfig) -> Fields:
-    """Return the array fields of the samples that are built with a configuration."""
-    fields: dict[str, tuple[str, tuple[int, ...]]] = {
-        "npy": ("uint8", (config.image_size, config.image_size))
+def array_fields(config: SpectrogramConfig, layout: str = "views") -> Fields:
+    """Return the array fields of the samples that are built with a configuration.
+
+    Args:
+        config: The configuration.
+        layout: One of `layout.LAYOUTS`. A strip has one column per frame, and vectors of all its views.
+    """
+    strips = layout == STRIP
+    fields: dict[str, tuple[str, tuple[int | None, ...]]] = {
+        "npy": ("uint8", (config.image_size, None if strips else config.image_size))
     }
-    if config.features:
-        fields["features.npy"] = ("float32", (len(feature_names(config)),))
+    widths = {"features.npy": len(feature_names(config))} if config.features else {}
     for name, _ in map(registry.split, config.embedding_entries):
-        fields[registry.field(name)] = ("float32", (registry.find(name).width,))
-    return fields
+        widths[registry.field(name)] = registry.find(name).width
+    return fields | {
+        name: ("float32", (None, width) if strips else (width,)) for name, width in widths.items()
+    }
 
 
 def sample_meta(
@@ -87,7 +94,7 @@ def sample_meta(
 
     Args:
         clip: The clip.
-        view: View of the sample.
+        view: View of the sample, or `strip`.
         index: Number of the slice; None for the view `full`.
         start: Start in the file of the audio that the image shows, in seconds.
         length: Length of the audio that the image shows, with added silence, in seconds.
@@ -116,18 +123,18 @@ class TaskWriter:
         folder: Folder of the set.
         task: The task.
         config: Spectrogram configuration.
+        layout: One of `layout.LAYOUTS`.
     """
 
-    def __init__(self, folder: Path, task: ShardTask, config: SpectrogramConfig) -> None:
+    def __init__(
+        self, folder: Path, task: ShardTask, config: SpectrogramConfig, layout: str = "views"
+    ) -> None:
         self._folder = folder
         self._task = task
         self._config = config
-        fields = array_fields(config)
-        sliced = config.slices > 0 or config.slice_seconds is not None
-        self._shards = [
-            ShardWriter(folder, task.split, view, task.index, fields)
-            for view in (("full", "slice") if sliced else ("full",))
-        ]
+        fields = array_fields(config, layout)
+        names = (STRIP,) if layout == STRIP else ("full", "slice") if config.sliced else ("full",)
+        self._shards = [ShardWriter(folder, task.split, name, task.index, fields) for name in names]
         self._seconds = 0.0
         self._unused = np.zeros(2)  # seconds of audio in no full view, and in no slice
         self._quarantined: list[QuarantineEntry] = []
@@ -148,14 +155,39 @@ class TaskWriter:
         Args:
             number: Number of the clip.
             planned: The clip.
-            made: Output of the engine for the clip.
+            made: Output of the engine for the clip; of `make_strip_engine` for the layout `strip`.
             crc32: CRC-32 of the clip's file; None if it is not known.
             vectors: Embedding fields of the full clip and its slices, each [1 + slices, width].
         """
+        clip, rate = planned.clip, self._config.sample_rate
+        columns = {**({} if made.features is None else {"features.npy": made.features}), **(vectors or {})}
+        if self._shards[0].view == STRIP:
+            length = self._config.fitted(made.samples) / rate
+            meta = sample_meta(
+                clip,
+                view=STRIP,
+                index=None,
+                start=clip.start or 0.0,
+                length=length,
+                source_rate=made.source_rate,
+            )
+            arrays = {"npy": made.full, **columns}
+            self._shards[0].add(clip_key(number, clip.path), planned.cls, number, meta, arrays)
+        else:
+            self._add_views(number, planned, made, columns)
+        self._seconds += made.samples / rate
+        self._unused += np.array(self._config.unused(made.samples)) / rate
+        if made.remark:
+            self._remarks.append({**_segment(clip), "remark": made.remark})
+            _log.info("%s is used, but %s", clip.name, made.remark)
+        self._note(clip.path, crc32)
+
+    def _add_views(
+        self, number: int, planned: PlannedClip, made: ClipOutput, columns: Mapping[str, np.ndarray]
+    ) -> None:
         clip, rate, hop = planned.clip, self._config.sample_rate, self._config.hop_length
         key = clip_key(number, clip.path)
         rows = [{"npy": image} for image in (made.full, *made.slices)]
-        columns = {**({} if made.features is None else {"features.npy": made.features}), **(vectors or {})}
         for name, column in columns.items():
             for row, values in zip(rows, column, strict=True):
                 row[name] = values
@@ -173,12 +205,6 @@ class TaskWriter:
             slices.append(Row(slice_key(key, i), planned.cls, number, meta, rows[1 + i]))
         if slices:
             self._shards[1].add_rows(slices)
-        self._seconds += made.samples / rate
-        self._unused += np.array(self._config.unused(made.samples)) / rate
-        if made.remark:
-            self._remarks.append({**_segment(clip), "remark": made.remark})
-            _log.info("%s is used, but %s", clip.name, made.remark)
-        self._note(clip.path, crc32)
 
     def quarantine(self, planned: PlannedClip, reason: str, crc32: int | None) -> None:
         """Quarantine a clip.
@@ -258,7 +284,7 @@ def parse_record(data: bytes, task: ShardTask) -> TaskRecord:
     """
     where = f"the record of {task.name}"
     record = typed.check(typed.parse(data, where), TaskRecord, where)
-    names = {view: shard_name(task.split, view, task.index) + TAR for view in VIEWS}
+    names = {view: shard_name(task.split, view, task.index) + TAR for view in STORED}
     if record["task"] != task.name or any(
         names.get(view) != entry["file"] for view, entry in record["shards"].items()
     ):

@@ -16,7 +16,7 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.shard_task import array_fields, sample_meta
 from shardwave.shards.build.survey import Survey
-from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
+from shardwave.shards.format.layout import BLOCK, LAYOUTS, NPY_HEADER, STRIP, clip_key, padded, slice_key
 from shardwave.shards.storage.any_path import AnyPath
 
 # A set larger than LARGE bytes and LARGE_SHARE times the audio gets a warning.
@@ -86,8 +86,8 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
     readable, seconds, samples = found.rows[found.readable], found.seconds, found.samples(config)
     scale = found.clips / max(1, len(found.rows))  # clips for each header
     slices = found.slices(config)
-    sizes = _bytes(planned, readable.tolist(), slices, config)
-    views = 2 if config.slices or config.slice_seconds is not None else 1
+    sizes = _bytes(planned, readable.tolist(), samples, slices, config)
+    views = 2 if config.sliced and planned.options.get("layout") != STRIP else 1
     shards = views * len(set(zip(planned.clips.splits, planned.clips.numbers[:, 1].tolist(), strict=True)))
     unused = (
         np.array([config.unused(count) for count in samples]).reshape(-1, 2).sum(axis=0)
@@ -121,29 +121,38 @@ def summarize(planned: Plan, found: Survey, config: SpectrogramConfig, chosen: s
     )
 
 
-def _bytes(planned: Plan, rows: list[int], slices: np.ndarray, config: SpectrogramConfig) -> float:
+def _bytes(
+    planned: Plan, rows: list[int], samples: list[int], slices: np.ndarray, config: SpectrogramConfig
+) -> float:
     """Compute the bytes of the samples of clips `rows` in tar files and indexes."""
-    fields = array_fields(config)
+    layout = planned.options.get("layout", LAYOUTS[0])
+    fields = array_fields(config, layout)
     arrays = [
-        padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(shape)) for kind, shape in fields.values()
+        padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(length or 1 for length in shape))
+        for kind, shape in fields.values()
     ]
     members = [*fields, "cls", "json"]
     tar = sum(arrays) + BLOCK * (len(members) + 1)  # a header per member, and the class
     index = 8 * (2 + 2 * len(members))  # class and clip, offset and length of each member
     place = len(f" {config.image_size**2} 123456789  .")  # offset of nine digits, length and separators
     total = 0.0
+    strips = np.zeros(len(rows))  # bytes of the frames and vectors of each clip
+    if layout == STRIP:
+        frames = np.array([config.frames(count) for count in samples])
+        vectors = sum(4 * shape[1] for name, (_, shape) in fields.items() if name != "npy" and shape[1])
+        strips, slices = config.image_size * frames + slices * vectors, np.zeros(len(rows))
     for row, count in zip(rows, slices.tolist(), strict=True):
         clip = planned.clips.clips[row]
         key = clip_key(row, clip.path)
-        for name, view, samples in ((key, "full", 1), (slice_key(key, 0), "slice", count)):
+        for name, view, many in ((key, "full", 1), (slice_key(key, 0), "slice", count)):
             index_of = 0 if view == "slice" else None
             meta = sample_meta(
                 clip, view=view, index=index_of, start=1.234567, length=1.234567, source_rate=44_100
             )
             text = len(json.dumps(meta))
             dali = sum(place + len(name) + 2 * len(member) for member in members)
-            total += samples * (tar + padded(text) + index + dali)
-    return total
+            total += many * (tar + padded(text) + index + dali)
+    return total + float(strips.sum())
 
 
 def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str, int]:
@@ -159,7 +168,7 @@ def smaller(planned: Plan, found: Survey, config: SpectrogramConfig) -> dict[str
     """
     unsliced = dataclasses.replace(config, slices=0, slice_seconds=None, slice_overlap=0.0)
     configs: dict[str, SpectrogramConfig] = {}
-    if config.slices or config.slice_seconds is not None:
+    if planned.options.get("layout") != STRIP and config.sliced:
         configs["--slices 0"] = unsliced
     if config.image_size > SMALL:
         configs[f"--image-size {SMALL}"] = dataclasses.replace(config, image_size=SMALL)

@@ -13,7 +13,7 @@ from shardwave.shards.build.plan import spread
 from shardwave.shards.build.shard_task import sample_meta
 from shardwave.shards.build.writer import Shard, write_set
 from shardwave.shards.clip import classes_of
-from shardwave.shards.format.layout import NPY_HEADER, clip_key, is_url, padded
+from shardwave.shards.format.layout import NPY_HEADER, STRIP, clip_key, is_url, padded
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.shard_writer import Fields, Row
 from shardwave.shards.sources import check_regular
@@ -40,6 +40,8 @@ def build_table(table: Path | str, out: Path | str, options: BuildOptions | None
             `overwrite`) or something else.
     """
     options = options or BuildOptions()
+    if options.layout == STRIP:
+        raise UsageError("--layout strip needs audio: a --table has no spectrograms")
     if is_url(out) or options.address is not None:
         raise UsageError("--table needs a folder on this machine as --out, and no --address")
     seed = options.seed

@@ -20,11 +20,12 @@ import numpy as np
 from shardwave.common.errors import BadAudio, ShardwaveError
 from shardwave.preprocess.config import Limits, SpectrogramConfig
 from shardwave.preprocess.engines.base import ClipOutput, Engine, Segment
-from shardwave.preprocess.engines.registry import make_engine
+from shardwave.preprocess.engines.registry import make_engine, make_strip_engine
 from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.shard_task import ShardTask
 from shardwave.shards.clip import Clip
+from shardwave.shards.format.layout import LAYOUTS, STRIP
 from shardwave.shards.format.manifest import Identity
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
@@ -50,6 +51,7 @@ class BuildSpec:
         engine: Engine, as returned by `shardwave.preprocess.engines.registry.resolve`.
         device: Device, likewise.
         limits: Limits on the audio files.
+        layout: One of `layout.LAYOUTS`.
     """
 
     audio: AnyPath
@@ -58,6 +60,7 @@ class BuildSpec:
     engine: str
     device: str
     limits: Limits = Limits()
+    layout: str = LAYOUTS[0]
 
     @property
     def remote(self) -> bool:
@@ -99,7 +102,8 @@ class Builder:
     @functools.cached_property
     def engine(self) -> Engine:
         """The engine, which is created when it is first used."""
-        return make_engine(self.spec.engine, self.spec.device, self.spec.config)
+        make = make_strip_engine if self.spec.layout == STRIP else make_engine
+        return make(self.spec.engine, self.spec.device, self.spec.config)
 
     @functools.cached_property
     def embedder(self) -> ClipEmbedder | None:
@@ -144,7 +148,10 @@ class Builder:
 
     def _build(self, task: ShardTask) -> TaskRecord:
         spec, slot = self.spec, self.slot
-        with set_storage.open_task(spec.audio, spec.folder, task, spec.config) as (writer, paths):
+        with set_storage.open_task(spec.audio, spec.folder, task, spec.config, spec.layout) as (
+            writer,
+            paths,
+        ):
             for i, made, vectors in self._computed(task, paths):
                 if slot.stop:
                     raise InterruptedError("the build was stopped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -108,14 +109,12 @@ def write_array_set(
 
     def shards() -> Iterator[Shard]:
         for (split, view), values in arrays.items():
-            entries, samples = parent.manifest["splits"][split][view], parent.view(split, view)
+            samples = parent.view(split, view)
             if len(values) != len(samples):
                 raise ValueError(
                     f"arrays[{split!r}, {view!r}] must have {len(samples)} rows, got {len(values)}"
                 )
-            start = 0
-            for entry in entries:
-                rows = range(start, start + entry["samples"])
+            for shard, rows in itertools.groupby(range(len(values)), lambda i: samples.split_and_shard(i)[1]):  # noqa: B023
                 samples_of_shard = (
                     Row(
                         samples.key(i),
@@ -126,8 +125,7 @@ def write_array_set(
                     )
                     for i in rows
                 )
-                yield split, view, int(entry["file"].removesuffix(".tar").rsplit("-", 1)[1]), samples_of_shard
-                start += len(rows)
+                yield split, view, int(shard.removesuffix(".tar").rsplit("-", 1)[1]), samples_of_shard
 
     return write_set(
         out, shards(), fields, description, samples=sum(map(len, arrays.values())), overwrite=overwrite

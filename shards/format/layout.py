@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from pathlib import Path
@@ -19,7 +20,10 @@ REMARKS = "remarks.jsonl"  # files that are used although something is wrong wit
 BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 SPLIT = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")
-SHARD_FILE = re.compile(rf"({SPLIT.pattern})-(full|slice)-(\d{{4,9}})(\.tar|\.index|\.idx)")
+STRIP = "strip"  # samples of which the views of a clip are cut when they are read
+LAYOUTS = ("views", STRIP)
+STORED = (*VIEWS, STRIP)
+SHARD_FILE = re.compile(rf"({SPLIT.pattern})-(full|slice|strip)-(\d{{4,9}})(\.tar|\.index|\.idx)")
 RECORD = re.compile(rf"({SPLIT.pattern})-\d{{4,9}}\.json")  # of a finished task, in BUILD
 BUILD_FILE = re.compile(rf"{RECORD.pattern}|plan\.jsonl|written\.txt")
 TEMPORARY = re.compile(
@@ -32,7 +36,7 @@ def shard_name(split: str, view: str, index: int) -> str:
 
     Args:
         split: Split of the samples.
-        view: View of the samples.
+        view: View of the samples, or `strip`.
         index: Number of the shard within split and view.
     """
     return f"{split}-{view}-{index:04d}"
@@ -57,13 +61,19 @@ def slice_key(key: str, index: int) -> str:
     return f"{key}_s{index:03d}"
 
 
-def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return a NumPy 1.0 file header of NPY_HEADER bytes for a C-ordered array.
+@functools.lru_cache(maxsize=256)
+def npy_header(dtype: str, shape: tuple[int, ...], *, fortran: bool = False) -> bytes:
+    """Return a NumPy 1.0 file header of NPY_HEADER bytes.
+
+    Args:
+        dtype: Type of the values.
+        shape: Shape of the array.
+        fortran: Whether the values are in Fortran order, not in C order.
 
     Raises:
         ValueError: The shape needs a longer header.
     """
-    text = f"{{'descr': {np.dtype(dtype).str!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    text = f"{{'descr': {np.dtype(dtype).str!r}, 'fortran_order': {fortran}, 'shape': {shape!r}, }}".encode()
     text_length = NPY_HEADER - 11
     if len(text) > text_length:
         raise ValueError(f"shape {shape} has too many dimensions for a header of {NPY_HEADER} bytes")

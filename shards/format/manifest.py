@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypedDict, TypeGuard
 
 import numpy as np
@@ -24,8 +24,9 @@ from shardwave.shards.format.layout import (
     NPY_HEADER,
     SHARD_FILE,
     SPLIT,
+    STORED,
+    STRIP,
     TAR,
-    VIEWS,
     padded,
 )
 from shardwave.shards.storage import any_path, atomic
@@ -52,10 +53,13 @@ class ShardEntry(TypedDict):
 
 
 class Field(TypedDict):
-    """Type and shape of a field, equal for all samples."""
+    """Type and shape of a field.
+
+    The length None varies from sample to sample; values along the other axes are then adjacent in memory.
+    """
 
     dtype: str
-    shape: list[Annotated[int, typed.Range(0, 2**31 - 1)]]
+    shape: list[Annotated[int, typed.Range(0, 2**31 - 1)] | None]
 
 
 OWN_FIELDS: dict[str, Field] = {
@@ -218,6 +222,16 @@ def parse(data: bytes, where: str) -> Manifest:
     return manifest
 
 
+def is_fortran(shape: Sequence[int | None]) -> bool:
+    """Return whether a field is stored in Fortran order: if the length of its last axis varies."""
+    return len(shape) > 1 and shape[-1] is None
+
+
+def has_strips(manifest: Manifest) -> bool:
+    """Return whether the layout of a set is `strip`, not `views`."""
+    return any(STRIP in views for views in manifest["splits"].values())
+
+
 def is_spectrogram(config: Json | None) -> TypeGuard[Json]:
     """Return whether a set's configuration is a SpectrogramConfig, as in all sets built from audio."""
     return set(config or {}) == set(SpectrogramConfig.__dataclass_fields__)
@@ -227,6 +241,9 @@ def _check_parts(manifest: Manifest) -> None:
     """Raise ValueError for classes, fields or shards that are contradictory or not supported."""
     if len(set(manifest["classes"])) != len(manifest["classes"]):
         raise ValueError("a class is named twice")
+    strips = has_strips(manifest)
+    if strips:
+        _check_strips(manifest)
     record = 2 * (BLOCK + BLOCK)  # minimum size of a sample in bytes: cls and json, each with its tar header
     for name, field in manifest["fields"].items():
         if name in OWN_FIELDS:
@@ -235,7 +252,10 @@ def _check_parts(manifest: Manifest) -> None:
             continue
         if not FIELD.fullmatch(name) or field["dtype"] not in DTYPES:
             raise ValueError(f"field {name!r} cannot be {field}")
-        size = np.dtype(field["dtype"]).itemsize * math.prod(field["shape"])
+        if field["shape"].count(None) > (1 if strips else 0):
+            raise ValueError(f"field {name!r} cannot be {field}")
+        fixed = [length for length in field["shape"] if length is not None]
+        size = np.dtype(field["dtype"]).itemsize * math.prod(fixed)
         if size > MAX_TAR:
             raise ValueError(f"field {name!r} cannot be {field}: that is {size} bytes a sample")
         record += BLOCK + padded(NPY_HEADER + size)
@@ -245,7 +265,7 @@ def _check_parts(manifest: Manifest) -> None:
     seen: set[str] = set()
     for split, views in manifest["splits"].items():
         for view, shards in views.items():
-            if not SPLIT.fullmatch(split) or view not in VIEWS:
+            if not SPLIT.fullmatch(split) or view not in STORED or strips != (view == STRIP):
                 raise ValueError(f"unknown split {split}-{view}")
             for shard in shards:
                 match = SHARD_FILE.fullmatch(shard["file"])
@@ -259,3 +279,18 @@ def _check_parts(manifest: Manifest) -> None:
                         f"{shard['file']} of {shard['bytes']} bytes cannot hold {shard['samples']} samples "
                         f"of {record} bytes"
                     )
+
+
+def _check_strips(manifest: Manifest) -> None:
+    """Raise ValueError if configuration and fields are not those of a set of strips."""
+    config = manifest["config"]
+    if not is_spectrogram(config) or config["fit"] != "stretch":
+        raise ValueError("strips need the configuration of a spectrogram with fit stretch")
+    for name, field in manifest["fields"].items():
+        if name == "npy" and field != {"dtype": "uint8", "shape": [config["image_size"], None]}:
+            raise ValueError(f"field npy of strips cannot be {field}")
+        vectors = len(field["shape"]) == 2 and field["shape"][0] is None
+        if name not in OWN_FIELDS and name != "npy" and not vectors:
+            raise ValueError(f"field {name!r} of strips cannot be {field}")
+    if "npy" not in manifest["fields"]:
+        raise ValueError("strips need the field npy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ from blake3 import blake3
 
 from shardwave.shards.format.index import Index, dali_index
 from shardwave.shards.format.layout import DALI_INDEX, INDEX, TAR, npy_header, shard_name
-from shardwave.shards.format.manifest import ShardEntry
+from shardwave.shards.format.manifest import ShardEntry, is_fortran
 from shardwave.shards.format.tar_writer import TarWriter
 
-Fields = Mapping[str, tuple[str, tuple[int, ...]]]  # array field -> (dtype, shape)
+Fields = Mapping[str, tuple[str, tuple[int | None, ...]]]  # array field -> (dtype, shape), see `Field`
 
 
 class Row(NamedTuple):
@@ -35,7 +35,7 @@ class ShardWriter:
     Args:
         folder: Folder of the set.
         split: Split of the samples.
-        view: View of the samples.
+        view: View of the samples, or `strip`.
         index: Number of the shard.
         fields: Type and shape of each array field.
     """
@@ -46,7 +46,6 @@ class ShardWriter:
         self.stem = shard_name(split, view, index)
         self.samples = 0
         self._fields = dict(fields)
-        self._headers = {name: npy_header(dtype, shape) for name, (dtype, shape) in self._fields.items()}
         self._order = [
             *(name for name in self._fields if name == "npy"),
             "cls",
@@ -91,12 +90,14 @@ class ShardWriter:
             else:
                 array = row.arrays[name]
                 dtype, shape = self._fields[name]
-                if array.dtype != dtype or array.shape != shape:
+                if array.dtype != dtype or not fits(array.shape, shape):
                     raise ValueError(
                         f"{row.key}: field {name} must be {dtype} {shape}, got {array.dtype} {array.shape}"
                     )
-                data = np.ascontiguousarray(array).data.cast("B")
-                position = self._tar.add(f"{row.key}.{name}", data, self._headers[name])
+                fortran = is_fortran(shape)
+                header = npy_header(dtype, array.shape, fortran=fortran)
+                data = np.ascontiguousarray(array.T if fortran else array).data.cast("B")
+                position = self._tar.add(f"{row.key}.{name}", data, header)
             self._positions[name].append(position)
         self._cls.append(row.cls)
         self._clip.append(row.clip)
@@ -143,6 +144,13 @@ class ShardWriter:
 
     def _temporary(self, suffix: str) -> Path:
         return self.folder / f".{self.stem}{suffix}.{os.getpid()}.tmp"
+
+
+def fits(actual: tuple[int, ...], declared: Sequence[int | None]) -> bool:
+    """Return whether the shape of an array is the declared one; a declared length None fits every length."""
+    return len(actual) == len(declared) and all(
+        length in (None, size) for size, length in zip(actual, declared, strict=True)
+    )
 
 
 def files_of(entry: ShardEntry) -> list[tuple[str, str]]:

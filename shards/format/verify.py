@@ -15,9 +15,9 @@ from shardwave.shards.format import index
 from shardwave.shards.format.decode_sample import decode_field
 from shardwave.shards.format.digest import file_digest
 from shardwave.shards.format.layout import INDEX, TAR
-from shardwave.shards.format.manifest import Manifest, ShardEntry
+from shardwave.shards.format.manifest import Manifest, ShardEntry, is_fortran
 from shardwave.shards.format.records import SampleMeta
-from shardwave.shards.format.shard_writer import files_of
+from shardwave.shards.format.shard_writer import files_of, fits
 from shardwave.shards.format.tar_reader import members
 from shardwave.shards.read.shardset import ShardSet
 
@@ -45,6 +45,8 @@ def verify(opened: ShardSet) -> Verified:
             differs from the manifest or the index; or a group is in two splits. The message names the shard.
     """
     opened.ensure_all_local()
+    if opened.is_strip:
+        opened.view(opened.splits)  # compares the lengths of strips and vectors
     contents = opened.manifest
     shards = [
         _Shard(opened.path, split, view, entry, contents)
@@ -145,10 +147,14 @@ class _Shard:
         for name, data in fields.items():
             value = decode_field(name, data, f"{self.path}: {key}")
             if isinstance(value, np.ndarray):
+                field = self.fields[name]
                 actual = f"{value.dtype} {list(value.shape)}"
-                declared = f"{self.fields[name]['dtype']} {self.fields[name]['shape']}"
-                if actual != declared:
-                    self._fail(f"{key}.{name} is {actual}, but the manifest says {declared}")
+                if value.dtype != field["dtype"] or not fits(value.shape, field["shape"]):
+                    self._fail(
+                        f"{key}.{name} is {actual}, but the manifest says {field['dtype']} {field['shape']}"
+                    )
+                if is_fortran(field["shape"]) and not value.flags.f_contiguous:
+                    self._fail(f"{key}.{name} is not in Fortran order")
                 if value.dtype.kind == "f" and not np.isfinite(value).all():
                     self._fail(f"{key}.{name} holds NaN or infinite values")
         where = f"{self.path}: the json field of {key}"

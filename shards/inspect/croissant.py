@@ -8,7 +8,7 @@ from typing import Any
 
 from shardwave.common.csv_text import csv_bytes
 from shardwave.common.errors import UsageError
-from shardwave.shards.format.layout import MANIFEST
+from shardwave.shards.format.layout import MANIFEST, STRIP
 from shardwave.shards.read.shardset import ShardSet
 from shardwave.shards.storage import any_path, atomic
 
@@ -104,7 +104,7 @@ def _described(library: Any, shard_set: ShardSet, clips: bytes) -> dict[str, Any
                 library.FileSet(
                     id=f"{split}-{view}",
                     name=f"{split}-{view}",
-                    description=f"WebDataset shards of the {view} view of split {split}: {count} samples "
+                    description=f"WebDataset shards of the {'strips' if view == STRIP else f'{view} view'} of split {split}: {count} samples "
                     f"with {fields}",
                     encoding_formats=["application/x-tar"],
                     includes=[f"{split}-{view}-*.tar"],

@@ -32,7 +32,7 @@ def find(opened: ShardSet, key: str) -> tuple[View, int]:
     """
     segments = []
     for split in opened.splits:
-        for name in opened.manifest["splits"][split]:
+        for name in opened.views_of(split):
             view = opened.view(split, name)
             for row in range(len(view)):
                 if view.key(row) == key:
@@ -99,7 +99,7 @@ def sample(set_path: Path | str, key: str) -> SampleDetails:
     view, row = find(opened, key)
     split, shard = view.split_and_shard(row)
     clip = int(view.clip[row])
-    slices = opened.view(split, "slice") if "slice" in opened.manifest["splits"][split] else None
+    slices = opened.view(split, "slice") if "slice" in opened.views_of(split) else None
     values: dict[str, FieldValues] = {}
     for name in opened.fields:
         if name not in manifest.OWN_FIELDS:

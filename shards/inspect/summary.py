@@ -15,7 +15,7 @@ from shardwave.common.typed import Json
 from shardwave.shards import quarantine
 from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
-from shardwave.shards.format.layout import QUARANTINE, REMARKS
+from shardwave.shards.format.layout import LAYOUTS, QUARANTINE, REMARKS, STRIP
 from shardwave.shards.format.manifest import Field
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 from shardwave.shards.read.open_set import open_set
@@ -45,6 +45,7 @@ class Summary(TypedDict):
     audio_seconds: float
     classes: list[str]
     config: Json | None
+    layout: str  # one of `layout.LAYOUTS`
     fields: dict[str, Field]
     bytes: int  # of all tars
     date: str  # of the build
@@ -78,7 +79,7 @@ def summary(set_path: Path | str) -> Summary:
     ) as progress_bar:
         for split in opened.splits:
             counts[split] = {}
-            for view_name in opened.manifest["splits"][split]:
+            for view_name in opened.views_of(split):
                 view = opened.view(split, view_name)
                 tally = np.bincount(
                     view.cls % len(names), minlength=len(names)
@@ -107,7 +108,8 @@ def summary(set_path: Path | str) -> Summary:
         "audio_seconds": opened.manifest["audio_seconds"],
         "classes": opened.classes,
         "config": opened.manifest["config"],
-        "fields": opened.fields,
+        "layout": STRIP if opened.is_strip else LAYOUTS[0],
+        "fields": opened.stored,
         "bytes": sum(entry["bytes"] for entry in manifest.entries(opened.manifest)),
         "date": opened.manifest["environment"]["date"],
         "counts": counts,
@@ -153,7 +155,8 @@ def describe(details: Summary, quarantined_lines: int = 10) -> str:
     config, spread = details["config"], details["durations"]
     length = f", {_time(details['audio_seconds'])} of audio" if spread else ""
     head = [f"{details['path']}: {details['clips']:,} clips, {len(details['classes'])} classes{length}"]
-    lines = {"stored as": f"{_fields(details['fields'])}, {details['bytes'] / 1e6:,.1f} MB"}
+    strips = "strips: " if details["layout"] == STRIP else ""
+    lines = {"stored as": f"{strips}{_fields(details['fields'])}, {details['bytes'] / 1e6:,.1f} MB"}
     if manifest.is_spectrogram(config):
         sliced = (
             f"slices of {config['slice_seconds']:g} s"
@@ -235,8 +238,13 @@ def _table(counts: Counts, classes: list[str]) -> list[str]:
 def _fields(fields: dict[str, Field]) -> str:
     arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
     return ", ".join(
-        f"{name} {field['dtype']} {' x '.join(map(str, field['shape']))}" for name, field in arrays.items()
+        f"{name} {field['dtype']} {' x '.join(map(_length, field['shape']))}"
+        for name, field in arrays.items()
     )
+
+
+def _length(length: int | None) -> str:
+    return "any" if length is None else str(length)
 
 
 def _time(seconds: float) -> str:

@@ -80,7 +80,7 @@ class CachedSet(ShardSet):
                 atomic.write_bytes(folder / MANIFEST, data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CachedSet, (self.location,)  # a process on another machine needs its own cache folder
+        return _reopened, (self.location, self._choices)  # another machine needs its own cache folder
 
     def ensure_local(self, entries: Sequence[ShardEntry], suffix: str) -> None:
         """Fetch the files of some shards that are missing in the cache.
@@ -117,12 +117,16 @@ class CachedSet(ShardSet):
         missing = []
         for entry in entries:
             size = int(entry["bytes"]) if suffix == TAR else 0
-            max_size = size or _HEADERS + 256 * entry["samples"] * len(self.fields)  # for both kinds of index
+            max_size = size or _HEADERS + 256 * entry["samples"] * len(self.stored)  # for both kinds of index
             for name, digest in files_of(entry):
                 status = any_path.stat(self.path / name) if name.endswith(suffix) else None
                 if name.endswith(suffix) and (status is None or status.size != (size or status.size)):
                     missing.append(_File(name, digest, size, max_size))
         return missing
+
+
+def _reopened(url: str, choices: dict[str, Any]) -> CachedSet:
+    return CachedSet(url).with_views(**choices)
 
 
 class _File(NamedTuple):

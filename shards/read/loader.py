@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from shardwave.shards.read.sampler import Order
 from shardwave.shards.read.shardset import View
 
 Batch = dict[str, torch.Tensor]
+_Fetch = Callable[[np.ndarray], Batch]
 
 
 class Source(Protocol):
@@ -26,11 +27,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fetch(self, rows: np.ndarray) -> Batch:
+    def fetch(self, rows: np.ndarray, spans: np.ndarray | None = None) -> Batch:
         """Return a batch.
 
         Args:
             rows: Indices of the samples. int64 [batch].
+            spans: Frames of the images of a set of strips, see `View.gather`. int64 [batch, 2].
 
         Returns:
             The array fields, [batch, *shape of the field], and `cls` (class index), `clip` (number of the
@@ -60,13 +62,15 @@ class Gatherer:
     def __len__(self) -> int:
         return len(self.view)
 
-    def fetch(self, rows: np.ndarray) -> Batch:
+    def fetch(self, rows: np.ndarray, spans: np.ndarray | None = None) -> Batch:
         """Return the batch of the samples `rows` (int64 [batch]), see `Source.fetch`."""
         batch: Batch = {}
         for name in self.fields:
             field = self.view.set.field(name)
-            batch[name] = self._empty((len(rows), *field["shape"]), field["dtype"])
-        self.view.gather(rows, self.fields, out={name: tensor.numpy() for name, tensor in batch.items()})
+            shape = (len(rows), *(length or 0 for length in field["shape"]))
+            batch[name] = self._empty(shape, field["dtype"])
+        out = {name: tensor.numpy() for name, tensor in batch.items()}
+        self.view.gather(rows, self.fields, out=out, spans=spans)
         batch["cls"] = torch.from_numpy(self.view.cls[rows])
         batch["clip"] = torch.from_numpy(self.view.clip[rows])
         batch["index"] = torch.from_numpy(rows.copy())
@@ -114,6 +118,8 @@ class Loader:
         threads: Number of threads that read ahead.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
         balance: Class of each sample, to draw equally many samples of every class (see `Order`).
+        spans: Function of the epoch that returns the frames of each sample, int64 [samples, 2], in place of
+            those of a view of strips, see `StripView.random_spans`.
 
     Attributes:
         wait_seconds: Time that the consumer waited for batches, over all epochs.
@@ -134,6 +140,7 @@ class Loader:
         threads: int = 1,
         pin: bool = False,
         balance: np.ndarray | None = None,
+        spans: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.source: Source = Gatherer(view, fields, pin=pin) if isinstance(view, View) else view
         self.order = Order(
@@ -148,6 +155,7 @@ class Loader:
         )
         self.prefetch = prefetch if self.source.ahead else 0
         self.threads = threads
+        self.spans = spans
         self.epoch = 0
         self.wait_seconds = 0.0
         self._consumed = 0  # batches of this epoch
@@ -204,23 +212,28 @@ class Loader:
             self.source.view.check_files()
         permutation = self.order.epoch(self.epoch)
         rows = (self.order.batch(permutation, number) for number in range(self._consumed, len(self)))
-        for batch in self._ahead(rows) if self.prefetch else self._timed(rows):
+        drawn = None if self.spans is None else self.spans(self.epoch)
+
+        def fetch(rows: np.ndarray) -> Batch:
+            return self.source.fetch(rows) if drawn is None else self.source.fetch(rows, drawn[rows])
+
+        for batch in self._ahead(fetch, rows) if self.prefetch else self._timed(fetch, rows):
             self._consumed += 1
             yield batch
 
-    def _timed(self, rows: Iterator[np.ndarray]) -> Iterator[Batch]:
+    def _timed(self, fetch: _Fetch, rows: Iterator[np.ndarray]) -> Iterator[Batch]:
         for each in rows:
             started = time.perf_counter()
-            batch = self.source.fetch(each)
+            batch = fetch(each)
             self.wait_seconds += time.perf_counter() - started
             yield batch
 
-    def _ahead(self, rows: Iterator[np.ndarray]) -> Iterator[Batch]:
+    def _ahead(self, fetch: _Fetch, rows: Iterator[np.ndarray]) -> Iterator[Batch]:
         pending: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(self.threads, "gather") as pool:
             try:
                 for each in rows:
-                    pending.append(pool.submit(self.source.fetch, each))
+                    pending.append(pool.submit(fetch, each))
                     if len(pending) > self.prefetch:
                         yield self._next(pending)
                 while pending:

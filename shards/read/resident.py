@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Sequence
 
@@ -12,7 +11,7 @@ import torch
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.shards.read.loader import Batch
-from shardwave.shards.read.shardset import View
+from shardwave.shards.read.view import View, row_bytes
 
 _CHUNK = 64 << 20  # bytes gathered and copied at a time
 
@@ -48,7 +47,9 @@ class Resident:
         for name in fields:
             field = view.set.field(name)
             self.tensors[name] = torch.empty(
-                (len(view), *field["shape"]), dtype=getattr(torch, field["dtype"]), device=self.device
+                tuple(length or 0 for length in (len(view), *field["shape"])),
+                dtype=getattr(torch, field["dtype"]),
+                device=self.device,
             )
         self.tensors["cls"] = torch.from_numpy(view.cls).to(self.device, copy=True)
         self.tensors["clip"] = torch.from_numpy(view.clip).to(self.device, copy=True)
@@ -64,8 +65,12 @@ class Resident:
     def __len__(self) -> int:
         return len(self.tensors["cls"])
 
-    def fetch(self, rows: np.ndarray) -> Batch:
+    def fetch(self, rows: np.ndarray, spans: np.ndarray | None = None) -> Batch:
         """Return the batch of the samples `rows` (int64 [batch]) on the device, see `loader.Source.fetch`."""
+        if spans is not None:
+            raise ValueError(
+                "the copy holds finished images: read other frames from the view or ResidentStrips"
+            )
         index = torch.from_numpy(np.ascontiguousarray(rows))
         if self.device.type == "cuda":
             index = index.pin_memory().to(self.device, non_blocking=True)
@@ -90,7 +95,7 @@ class Resident:
 def size(view: View, fields: Sequence[str] = ("npy",)) -> int:
     """Return the number of bytes of a resident copy of these fields."""
     declared = [view.set.field(name) for name in fields]
-    row = sum(np.dtype(field["dtype"]).itemsize * math.prod(field["shape"]) for field in declared)
+    row = sum(row_bytes(field) for field in declared)
     return (row + 16) * len(view)  # 16: `cls` and `clip`
 
 

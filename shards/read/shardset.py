@@ -1,29 +1,21 @@
-"""Random access to the samples of a shard set on disk, by memory-mapping its tar files."""
+"""Shard sets on disk: their manifest, splits, fields and views."""
 
 from __future__ import annotations
 
-import math
-import mmap
-import os
-import resource
-import threading
-import time
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
-
-from shardwave.common import regular_file, typed
-from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.shards.format import index, manifest
-from shardwave.shards.format.layout import BLOCK, DALI_INDEX, INDEX, NPY_HEADER, TAR, VIEWS
+from shardwave.shards.format import manifest
+from shardwave.shards.format.layout import DALI_INDEX, INDEX, STRIP, TAR, VIEWS
 from shardwave.shards.format.manifest import Field, Manifest, ShardEntry
-from shardwave.shards.format.records import SampleMeta
+from shardwave.shards.read.stored_view import StoredView
+from shardwave.shards.read.view import JOIN, View
 
-JOIN = "+"  # between the names of joined fields
-SLOW = 1 << 20  # bytes per millisecond; a slower copy has waited for the disk or for page faults
+__all__ = ["JOIN", "ShardSet", "View"]
 
 
 class ShardSet:
@@ -39,7 +31,9 @@ class ShardSet:
         classes: Class names, sorted; a sample's `cls` is an index into them.
         feature_names: Names of the audio features, or of the table's columns if the set was built from a
             table.
-        fields: Type and shape of every field.
+        fields: Type and shape of every field of the samples of its views.
+        stored: Type and shape of every field of the samples of its shards.
+        is_strip: Whether the set was built with `--layout strip`: its views are cut when they are read.
         fingerprint: Hash of the configuration and the format.
         set_id: Hash of the content, labels and splits (see `manifest.set_id`).
         splits: Names of the splits: train, val, test, then the folds in numerical order.
@@ -53,7 +47,11 @@ class ShardSet:
         self.manifest = contents
         self.classes = contents["classes"]
         self.feature_names = contents["feature_names"]
-        self.fields = contents["fields"]
+        self.stored = contents["fields"]
+        self.is_strip = manifest.has_strips(contents)
+        self.fields = _view_fields(self.stored, None) if self.is_strip else self.stored
+        self.built_config = self.config
+        self._choices: dict[str, Any] = {}  # of `with_views`
         self.fingerprint = contents["fingerprint"]
         self.set_id = contents["set_id"]
         self.splits: list[str] = sorted(contents["splits"], key=_split_order)
@@ -102,12 +100,85 @@ class ShardSet:
             raise UsageError(
                 f"{self.location}: the fields {name} cannot be joined: they are not vectors of one type"
             )
-        return {"dtype": declared[0]["dtype"], "shape": [sum(field["shape"][0] for field in declared)]}
+        return {"dtype": declared[0]["dtype"], "shape": [sum(field["shape"][0] or 0 for field in declared)]}
 
     @property
     def views(self) -> list[str]:
         """Views that the set holds: `full`, and `slice` if it has slices."""
-        return [view for view in VIEWS if any(view in views for views in self.manifest["splits"].values())]
+        return [view for view in VIEWS if any(view in self.views_of(split) for split in self.splits)]
+
+    def views_of(self, split: str) -> list[str]:
+        """Return the views that a split has; an empty list if there is no such split."""
+        stored = self.manifest["splits"].get(split, {})
+        if STRIP in stored:
+            return list(VIEWS if self.config is not None and self.config.sliced else VIEWS[:1])
+        return [view for view in VIEWS if stored.get(view)]
+
+    def clips_of(self, split: str) -> int:
+        """Return the number of clips of a split with a full view."""
+        stored = self.manifest["splits"].get(split, {})
+        return sum(entry["samples"] for entry in stored.get(STRIP, stored.get("full", [])))
+
+    def with_views(
+        self, slices: int | None = None, slice_seconds: float | None = None, image_size: int | None = None
+    ) -> Self:
+        """Return the set with other slices or another width of its images, which are cut from its strips.
+
+        Args:
+            slices: Number of equal slices of a clip, 0 for none; None: those of the set.
+            slice_seconds: Length of a slice in seconds, in place of `slices`; None: that of the set. A
+                shorter clip has one slice.
+            image_size: Pixels of an image along time; None: as many as along frequency.
+
+        Returns:
+            The same set, if all arguments are None.
+
+        Raises:
+            UsageError: The set has finished images, a value is not valid, all clips are shorter than a slice,
+                or the images would be wider than the frequency axis is high.
+        """
+        given = {"slices": slices, "slice_seconds": slice_seconds, "image_size": image_size}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if not chosen:
+            return self
+        config = self.built_config
+        if not self.is_strip or config is None:
+            raise UsageError(
+                f"{self.location} has finished images: {', '.join(chosen)} cannot be changed; build it with "
+                "--layout strip"
+            )
+        if image_size is not None:
+            if image_size > config.image_size:
+                raise UsageError(
+                    f"image_size must be at most {config.image_size}, the size of the frequency axis of "
+                    f"{self.location}, got {image_size}: build the set with a larger --image-size"
+                )
+            dataclasses.replace(config, image_size=image_size)  # checks the value
+        if slices is not None or slice_seconds is not None:
+            config = dataclasses.replace(
+                config, slices=slices or 0, slice_seconds=slice_seconds, slice_overlap=0.0
+            )
+        changed = object.__new__(type(self))
+        changed.__dict__.update(self.__dict__)
+        fields = dataclasses.asdict(config)
+        changed.manifest = {**self.manifest, "config": fields, "fingerprint": manifest.fingerprint(fields)}
+        changed.fingerprint = changed.manifest["fingerprint"]
+        changed.fields = _view_fields(self.stored, image_size)
+        changed._choices = chosen
+        if slice_seconds is not None:
+            changed._check_length(slice_seconds, config)
+        return changed
+
+    def _check_length(self, seconds: float, config: SpectrogramConfig) -> None:
+        """Raise UsageError if all clips are shorter than a slice."""
+        entries = [entry for split in self.splits for entry in self.manifest["splits"][split][STRIP]]
+        frames = int(StoredView(self, entries).counts["npy"].max(initial=1))
+        second = config.sample_rate / config.hop_length
+        if round(seconds * second) > frames:
+            raise UsageError(
+                f"slice_seconds must be at most {frames / second:.3g}, the length of the longest clip of "
+                f"{self.location}, got {seconds:g}"
+            )
 
     def view(self, splits: str | Sequence[str], view: str = "full") -> View:
         """Open the samples of one view of one or several splits.
@@ -133,323 +204,29 @@ class ShardSet:
             raise UsageError(
                 f"{self.location} has no {view} view: it has {', '.join(self.views)}; build it with --slices"
             )
+        if self.is_strip:
+            from shardwave.shards.read.strip_view import StripView  # compiles functions
+
+            return StripView(self, [self.manifest["splits"][name][STRIP] for name in names], view)
         views = VIEWS if view == "both" else (view,)
         entries = [
             entry for name in names for each in views for entry in self.manifest["splits"][name].get(each, [])
         ]
-        return View(self, entries)
-
-
-class View:
-    """Random access to the samples of some shards, in the order of the shards.
-
-    The tars are memory-mapped. A view needs 24 bytes per sample and 4 more per array field. The data are in
-    the page cache, which all processes share.
-
-    Args:
-        shards: The set.
-        entries: Manifest entries of the shards.
-
-    Attributes:
-        set: The set.
-        entries: Manifest entries of the shards.
-        cls: Class index of each sample, -1 if it has no label. int64 [samples].
-        clip: Number of each sample's clip. int64 [samples].
-    """
-
-    def __init__(self, shards: ShardSet, entries: Sequence[ShardEntry]) -> None:
-        self.set = shards
-        self.entries = list(entries)
-        self._mapping = threading.Lock()
-        self._cold = True  # whether the last copy was slow: read from disk, or mapped for the first time
-        self._arrays = {
-            name: (np.dtype(field["dtype"]), tuple(field["shape"]))
-            for name, field in shards.fields.items()
-            if name not in ("cls", "json")
-        }
-        self._files = [(f"{shards.path}/{entry['file']}", int(entry["bytes"])) for entry in entries]
-        self._maps: list[mmap.mmap | None] = [None] * len(self._files)
-        self._addresses = np.zeros(len(self._files), np.int64)  # of each mapped tar; 0: not mapped yet
-        sizes = [int(entry["samples"]) for entry in entries]
-        shards.ensure_local(self.entries, INDEX)
-        # Before the arrays below: a wrong number of samples in the manifest must not exhaust the memory
-        self._stamps = [
-            _check_files(path, entry, len(shards.fields), shards.local)
-            for (path, _), entry in zip(self._files, entries, strict=True)
-        ]
-        self._shard = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        self.cls = np.empty(sum(sizes), np.int64)
-        self.clip = np.empty(sum(sizes), np.int64)
-        # Offset of each sample's data in its tar, in blocks
-        self._block = {name: np.empty(sum(sizes), np.uint32) for name in (*self._arrays, "json")}
-        self._read_indexes(np.cumsum([0, *sizes]).tolist())
-
-    def _read_indexes(self, starts: list[int]) -> None:
-        """Fill `cls`, `clip` and `_block` from the indexes; shard n begins at row starts[n].
-
-        Compiled code later uses classes, clip numbers and offsets without a check, so they are checked here
-        and in `index.read`. Threads would not make this faster: it holds the interpreter lock.
-        """
-        lengths = {
-            name: NPY_HEADER + dtype.itemsize * math.prod(shape)
-            for name, (dtype, shape) in self._arrays.items()
-        }
-        for number, (path, _) in enumerate(self._files):
-            rows = slice(starts[number], starts[number + 1])
-            contents = _open_index(path, self.entries[number])
-            if len(contents):
-                low, high = int(contents.cls.min()), int(contents.cls.max())
-                if low < -1 or high >= len(self.set.classes):
-                    bad = low if low < -1 else high
-                    raise ShardwaveError(
-                        f"{path}: the index names class {bad}, the set has {len(self.set.classes)} "
-                        "classes: build the set again"
-                    )
-                if contents.clip.min() < 0:
-                    raise ShardwaveError(
-                        f"{path}: the index names clip {contents.clip.min()}: build the set again"
-                    )
-            self.cls[rows], self.clip[rows] = contents.cls, contents.clip
-            for name, block in self._block.items():
-                if name not in contents.offset:
-                    raise ShardwaveError(
-                        f"{path}: the index lacks the field {name} of the manifest: build the set again"
-                    )
-                if name in lengths and (contents.length[name] != lengths[name]).any():
-                    dtype, shape = self._arrays[name]
-                    declared = f"{name} ({dtype} {list(shape)})"
-                    raise ShardwaveError(f"{path}: the index does not fit the field {declared}: run verify")
-                np.right_shift(contents.offset[name], 9, out=block[rows], casting="unsafe")  # BLOCK is 2**9
-
-    def __len__(self) -> int:
-        return len(self.cls)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return View, (self.set, self.entries)  # each process maps the files itself
-
-    def gather(
-        self,
-        indices: np.ndarray | Sequence[int],
-        fields: Sequence[str] = ("npy",),
-        out: Mapping[str, np.ndarray] | None = None,
-    ) -> dict[str, np.ndarray]:
-        """Copy array fields of some samples into one array per field.
-
-        Args:
-            indices: Indices of the samples, in any order. [rows].
-            fields: Names of the fields; several vector fields can be joined, see `ShardSet.field`.
-            out: Arrays to write to, by field; by default they are allocated.
-
-        Returns:
-            The arrays by field, [rows, *shape of the field].
-
-        Raises:
-            IndexError: An index is outside the view.
-            UsageError: The set has no such array field.
-            ValueError: An array of `out` has another shape or type than the field.
-            ShardwaveError: A shard is missing, truncated or was changed.
-        """
-        rows = np.asarray(indices, np.int64)
-        if len(rows) and rows.view(np.uint64).max() >= len(self):  # unsigned: a negative index is too large
-            raise IndexError(
-                f"indices must lie between 0 and {len(self) - 1}, got {rows.min()} to {rows.max()}"
-            )
-        from shardwave.shards.read.gather import copy_rows
-
-        shard = self._shard[rows]
-        mapped = self._addresses[shard]
-        if not mapped.all():
-            numbers = np.unique(shard[mapped == 0]).tolist()
-            self.set.ensure_local([self.entries[number] for number in numbers], TAR)
-            for number in numbers:
-                self._map(number)
-            mapped = self._addresses[shard]
-        gathered = {}
-        for name in fields:
-            declared = self.set.field(name)
-            dtype, shape = np.dtype(declared["dtype"]), tuple(declared["shape"])
-            target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
-            if target.shape != (len(rows), *shape) or target.dtype != dtype:
-                raise ValueError(
-                    f"out[{name!r}] must be {dtype} {(len(rows), *shape)}, got {target.dtype} {target.shape}"
-                )
-            if JOIN in name:
-                parts = self.gather(rows, name.split(JOIN))
-                gathered[name] = np.concatenate(list(parts.values()), axis=1, out=target)
-                continue
-            offset = self._block[name][rows].astype(np.int64) * BLOCK
-            if self._cold and target.nbytes > SLOW:
-                self._read_ahead(shard, offset, target.nbytes // len(rows))
-            started = time.perf_counter()
-            copy_rows(mapped + offset + NPY_HEADER, target)
-            self._cold = target.nbytes < SLOW * 1e3 * (time.perf_counter() - started)
-            gathered[name] = target
-        return gathered
-
-    def _read_ahead(self, shard: np.ndarray, offset: np.ndarray, length: int) -> None:
-        """Request all rows of a batch at once: concurrent reads are faster than consecutive page faults."""
-        for number, start in zip(shard.tolist(), offset.tolist(), strict=True):
-            page = start // mmap.PAGESIZE * mmap.PAGESIZE
-            self._mapped_file(number).madvise(mmap.MADV_WILLNEED, page, start + length + NPY_HEADER - page)
-
-    def data(self, i: int, field: str) -> memoryview:
-        """Return the bytes of an array field of one sample, without copying them.
-
-        Args:
-            i: Index of the sample.
-            field: Name of the array field.
-
-        Returns:
-            Memory of the mapped shard, without the NumPy header.
-        """
-        dtype, shape = self._arrays[field]
-        start = int(self._block[field][i]) * BLOCK + NPY_HEADER
-        return memoryview(self._mapped(i))[
-            start : start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        ]
-
-    def meta(self, i: int) -> SampleMeta:
-        """Return the json field of sample `i`.
-
-        Raises:
-            ShardwaveError: The field is damaged; the message names the shard.
-        """
-        start, mapped = int(self._block["json"][i]) * BLOCK, self._mapped(i)
-        where = f"{self._files[self._shard[i]][0]}: the json field of sample {i}"
-        try:
-            length = int(mapped[start - BLOCK + 124 : start - BLOCK + 135], 8)  # size in the tar header
-        except ValueError:
-            raise ShardwaveError(f"{where} is damaged: it has no tar header: run verify") from None
-        return typed.check(
-            typed.parse(mapped[start : start + length], where), SampleMeta, where, "run verify"
-        )
-
-    def key(self, i: int) -> str:
-        """Return the key of sample `i`."""
-        start = (int(self._block["json"][i]) - 1) * BLOCK
-        name = self._mapped(i)[start : start + 100].split(b"\0", 1)[0]
-        return name.decode("ascii", "backslashreplace").removesuffix(".json")
-
-    def split_and_shard(self, i: int) -> tuple[str, str]:
-        """Return the split of sample `i` and the file name of its shard."""
-        name = self.entries[self._shard[i]]["file"]
-        return name.split("-")[0], name
-
-    def check_files(self) -> None:
-        """Check that every shard is still the file that was opened, without reading its contents.
-
-        Readers call this at the start of each epoch. It detects shards that were replaced or rewritten. If a
-        mapped shard is truncated during the epoch, the next access ends the process with SIGBUS. For a set at
-        a URL, missing shards are fetched first.
-
-        Raises:
-            ShardwaveError: A shard is missing, has another size, or is not the file that was opened.
-        """
-        self.set.ensure_local(self.entries, TAR)
-        for number, (path, size) in enumerate(self._files):
-            self._check_stamp(number, _check_size(path, size))
-
-    def _check_stamp(self, number: int, now: _Stamp) -> None:
-        """Compare a shard's file with the one that was opened; the first call records it."""
-        before, path = self._stamps[number], self._files[number][0]
-        if before is None:
-            self._stamps[number] = now
-        elif before != now:
-            raise ShardwaveError(
-                f"{path}: the shard was replaced or changed while the set was open: start again, and do not "
-                "write into a set that is being read"
-            )
-
-    def _mapped(self, i: int) -> mmap.mmap:
-        return self._mapped_file(int(self._shard[i]))
-
-    def _mapped_file(self, number: int) -> mmap.mmap:
-        return self._maps[number] or self._map(number)
-
-    def _map(self, number: int) -> mmap.mmap:
-        with self._mapping:
-            mapped = self._maps[number]
-            if mapped is None:
-                path, size = self._files[number]
-                self.set.ensure_local([self.entries[number]], TAR)
-                _check_size(path, size)
-                _allow_files(len(self._files))
-                with open(path, "rb", opener=regular_file.opener) as file:
-                    self._check_stamp(number, _stamp(os.fstat(file.fileno())))  # of the file that is mapped
-                    try:
-                        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-                    except (OSError, ValueError) as error:
-                        raise ShardwaveError(f"{path}: the shard cannot be mapped: {error}") from None
-                self._maps[number] = mapped
-                self._addresses[number] = np.frombuffer(mapped, np.uint8).ctypes.data
-            return mapped
-
-
-def _check_files(path: str, entry: ShardEntry, fields: int, local: bool) -> _Stamp | None:
-    """Check the size of a shard's index and, if the set is on disk, of its tar; returns the tar's stamp."""
-    columns, where = index.file_bytes(entry["samples"], fields), path.removesuffix(TAR) + INDEX
-    try:
-        size = os.stat(where).st_size
-    except OSError as error:
-        raise ShardwaveError(
-            f"{where}: the shard's index cannot be read ({error.strerror}): build the set again, or "
-            "restore the file"
-        ) from None
-    if not columns <= size <= columns + index.MAX_HEADER:
-        raise ShardwaveError(
-            f"{where}: the index is truncated or not the one of the manifest: {size} bytes, where the "
-            f"manifest names {entry['samples']} samples: restore the file, or build the set again"
-        )
-    return _check_size(path, int(entry["bytes"])) if local else None
-
-
-def _open_index(path: str, entry: ShardEntry) -> index.Index:
-    """Read the index of the shard `path` and check it against the manifest."""
-    contents = index.read(path.removesuffix(TAR) + INDEX)
-    if (contents.tar_blake3, contents.tar_bytes, len(contents)) != (
-        entry["blake3"],
-        entry["bytes"],
-        entry["samples"],
-    ):
-        raise ShardwaveError(
-            f"{path}: the index is stale (it belongs to another tar than the manifest names): restore it, "
-            "or build the set again"
-        )
-    return contents
-
-
-_Stamp = tuple[int, int, int, int]  # device, inode, bytes, time of the last change in ns
-
-
-def _stamp(status: os.stat_result) -> _Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _check_size(path: str, size: int) -> _Stamp:
-    """Check that the file has `size` bytes; returns its stamp."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise ShardwaveError(
-            f"{path}: the shard is missing ({error.strerror}): restore it, or build the set again"
-        ) from None
-    if status.st_size != size:
-        raise ShardwaveError(
-            f"{path}: the shard is truncated or not the one of the manifest ({status.st_size} bytes, not "
-            f"{size}): restore it, or build the set again"
-        )
-    return _stamp(status)
-
-
-def _allow_files(count: int) -> None:
-    """Raise the soft limit of open files if it is too low: each mapped shard holds a descriptor."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = count + 512
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+        return StoredView(self, entries)
 
 
 def _split_order(name: str) -> tuple[int, int, str]:
     order = {"train": 0, "val": 1, "test": 2}
     return (order.get(name, 3), int(name[4:]) if name.startswith("fold") else 0, name)
+
+
+def _view_fields(stored: dict[str, Field], width: int | None) -> dict[str, Field]:
+    """Return the fields of the views of strips: an image of `width` columns, and one vector of each field."""
+    fields = dict(stored)
+    for name, field in stored.items():
+        if name == "npy":
+            height = field["shape"][0]
+            fields[name] = {"dtype": field["dtype"], "shape": [height, height if width is None else width]}
+        elif name not in manifest.OWN_FIELDS:
+            fields[name] = {"dtype": field["dtype"], "shape": field["shape"][1:]}
+    return fields

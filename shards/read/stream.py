@@ -159,7 +159,7 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
     Args:
         location: Folder or URL of the set.
         splits: A split, or several.
-        view: `full` or `slice`.
+        view: `full` or `slice`; `strip` for a set of strips, whose samples hold all frames of a clip.
         **options: Arguments of `Stream`, except `urls` and `expected`.
 
     Returns:
@@ -177,6 +177,11 @@ def stream(location: Path | str, splits: str | Sequence[str], view: str = "full"
     for name in [splits] if isinstance(splits, str) else splits:
         if view not in contents["splits"].get(name, {}):
             known = ", ".join(f"{split} ({', '.join(views)})" for split, views in contents["splits"].items())
+            if manifest.has_strips(contents):
+                raise UsageError(
+                    f"{location} has strips, from which open_set cuts the views: stream its view strip, not "
+                    f"{view} (it has {known})"
+                )
             raise UsageError(f"{location} has no {view} view of split {name}: it has {known}")
         entries += contents["splits"][name][view]
     return Stream([f"{base}/{entry['file']}" for entry in entries], expected=entries, **options)

@@ -20,6 +20,7 @@ from shardwave.preprocess.engines.numba.measures import tables, zero_crossings
 from shardwave.preprocess.engines.numba.render import (
     draw_image,
     draw_lines,
+    draw_strip,
     padded,
     resize_rows,
     whole_vectors,
@@ -72,20 +73,29 @@ class NumbaEngine(Engine):
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:
         """Compute the images and features of clips, see `Engine.__call__`."""
         size = self.config.image_size
-        full = np.empty((len(clips), size, size), np.uint8)
+        full, strips = np.empty((0 if self.strips else len(clips), size, size), np.uint8), []
         slices, features = [], []
-        for clip, image in zip(clips, full, strict=True):
+        for i, clip in enumerate(clips):
             bounds = self.config.slice_bounds(len(clip))
-            slices.append(np.empty((len(bounds), size, size), np.uint8))
+            slices.append(np.empty((0 if self.strips else len(bounds), size, size), np.uint8))
+            if self.strips:
+                image = np.empty((self.config.frames(len(clip)), size), np.uint8)
+                strips.append(image.T)
+            else:
+                image = full[i]
             numbers = self._clip(fit_clip(clip, self.config), bounds, [image, *slices[-1]])
             if numbers is not None:
                 features.append(numbers)
-        return EngineOutput(full, slices, features if self.config.features else None)
+        images = strips if self.strips else full
+        return EngineOutput(images, slices, features if self.config.features else None)
 
     def _clip(
         self, clip: np.ndarray, bounds: list[tuple[int, int]], images: list[np.ndarray]
     ) -> np.ndarray | None:
-        """Write the images of the views of a clip; return its features [views, columns] or None."""
+        """Write the images of the views of a clip; return its features [views, columns] or None.
+
+        With `strips`, the only image is the strip [frames, size].
+        """
         config = self.config
         frames = config.frames(len(clip))
         blocks = -(-frames // LANES)
@@ -94,7 +104,7 @@ class NumbaEngine(Engine):
             samples = np.pad(samples, (0, config.n_fft - len(clip)))
         elif not samples.flags.writeable:  # Numba would compile all functions once more for read-only arrays
             samples = samples.copy()
-        views = [(0, frames), *bounds]
+        views = [(0, frames), *bounds][: len(images)]
         long = blocks * LANES * (self._rows + LANES * self._tiles) * 4 > ONE_PASS
         if not long and self._lines.size < blocks * LANES * LANES * self._tiles:
             self._power, self._lines = (
@@ -117,8 +127,11 @@ class NumbaEngine(Engine):
             self._draw_long(quiet, blocks, frames, peak, views, images)
         else:
             draw_lines(self._power, blocks, self._scale(peak), self._along, self._levels, self._lines)
-            for (start, stop), image in zip(views, images, strict=True):
-                self._draw(blocks, start, stop, image)
+            if self.strips:
+                draw_strip(self._lines, blocks, frames, config.image_size, images[0].reshape(-1))
+            else:
+                for (start, stop), image in zip(views, images, strict=True):
+                    self._draw(blocks, start, stop, image)
         return None if measures is None else self._features(samples, measures, frames, bounds)
 
     def _analyse(
@@ -178,6 +191,10 @@ class NumbaEngine(Engine):
             draw_lines(power, count, self._scale(peak), self._along, self._levels, lines)
             part = lines[: self._tiles * count * LANES * LANES].reshape(self._tiles, -1, LANES)
             levels = part.transpose(1, 0, 2).reshape(count * LANES, -1)[:, :size]
+            if self.strips:
+                rows = images[0][first * LANES : (first + count) * LANES]
+                rows[:] = (levels[: len(rows)] + 0.5).astype(np.uint8)
+                continue
             for i, (start, stop) in enumerate(views):
                 low, high = max(first * LANES, start), min((first + count) * LANES, stop)
                 if low < high:

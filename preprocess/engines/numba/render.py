@@ -132,6 +132,23 @@ def draw_lines(power, blocks, scale, along, scratch, lines):
                 _turn_lines(scratch, count * 16, lines, pixel // 16 * tile + block * 256)
 
 
+@compiled
+def draw_strip(lines, blocks, frames, size, strip):
+    """Round the lines of frames half up, without resizing them along time.
+
+    Args:
+        lines: Lines [tiles, 16 * blocks, 16].
+        blocks: Number of blocks.
+        frames: Number of frames to round.
+        size: Number of pixels of a line.
+        strip: Receives the pixels, uint8 [frames * size].
+    """
+    for frame in range(frames):
+        for pixel in range(size):
+            place = (pixel // 16 * blocks * 16 + frame) * 16 + pixel % 16
+            strip[frame * size + pixel] = np.uint8(lines[place] + np.float32(0.5))
+
+
 @traced
 def _tile(lines, at, first, counts, starts, weights, column, image, to, columns):
     """Compute sixteen pixels of sixteen columns of an image, rounded half up."""

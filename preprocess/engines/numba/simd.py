@@ -20,10 +20,8 @@ from numba.extending import intrinsic
 LANES = 16
 
 _FLOAT, _INT32, _INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_INT16 = ir.IntType(16)
-_FLOATS, _INTEGERS, _SHORTS, _BYTES = (
-    ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, _INT16, ir.IntType(8))
-)
+_INT8, _INT16 = ir.IntType(8), ir.IntType(16)
+_FLOATS, _INTEGERS, _SHORTS, _BYTES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT32, _INT16, _INT8))
 _LONG_INTEGERS = ir.VectorType(_INT64, LANES // 2)
 _FLAGS = ("contract", "nsz")  # a product and a sum may become one fused multiply-add
 
@@ -156,7 +154,10 @@ class Pointer:
         self.builder, self.value = builder, value
 
     def load(self, index: Index | int) -> Vector:
-        """Load sixteen consecutive floats, or int16 converted to floats."""
+        """Load sixteen consecutive floats, or int16 or uint8 converted to floats."""
+        if self.value.type.pointee == _INT8:
+            pixels = self.builder.load(self._vector_at(index, _BYTES), align=1)
+            return Vector(self.builder, self.builder.uitofp(pixels, _FLOATS))
         if self.value.type.pointee == _INT16:
             shorts = self.builder.load(self._vector_at(index, _SHORTS), align=2)
             return Vector(self.builder, self.builder.sitofp(shorts, _FLOATS))

@@ -1,0 +1,69 @@
+"""Cut the images of a batch from strips and resize them along time, in threads."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from shardwave.common.environment import cores
+from shardwave.preprocess.engines.numba.cut import cut_images
+from shardwave.preprocess.engines.numba.render import resize_rows
+from shardwave.preprocess.engines.numba.simd import LANES, aligned
+
+LEAST = 1 << 19  # pixels for which a second thread is worth its start
+
+
+def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
+    """Cut images from strips and resize them along time, in threads.
+
+    Args:
+        sources: Address of the first frame of each image, whose pixels are uint8. int64 [images].
+        frames: Number of frames of each image, at least 1. int64 [images].
+        out: Receives the images, C-contiguous. uint8 [images, size, width].
+
+    Raises:
+        ValueError: `out` is not C-contiguous or has another number of images.
+    """
+    if not out.flags.c_contiguous or not len(sources) == len(frames) == len(out):
+        raise ValueError("out must be C-contiguous, with one image per address")
+    order = np.argsort(frames, kind="stable")
+    parts = np.array_split(order, max(1, min(cores(), len(out), out.size // LEAST)))
+    run = functools.partial(_cut_part, sources, frames, out)
+    if len(parts) == 1:
+        run(order)
+    else:
+        list(_threads(os.getpid()).map(run, parts))
+
+
+def _cut_part(sources: np.ndarray, frames: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
+    """Cut the images `rows`, which are sorted by their number of frames."""
+    _, size, width = out.shape
+    flat = out.reshape(-1)
+    for group in np.split(rows, np.flatnonzero(np.diff(frames[rows])) + 1):
+        if len(group):
+            count = int(frames[group[0]])
+            along = resize_rows(count, width)
+            lines, piece = _scratch(LANES * count, LANES * len(along.first))
+            cut_images(sources[group], count, size, along, width, flat, group, lines, piece)
+
+
+_own = threading.local()  # .lines, .piece: scratch memory of this thread
+
+
+def _scratch(lines: int, piece: int) -> tuple[np.ndarray, np.ndarray]:
+    if not hasattr(_own, "lines") or _own.lines.size < lines:
+        _own.lines = aligned(lines)
+        _own.lines[:] = 0
+    if not hasattr(_own, "piece") or _own.piece.size < piece:
+        _own.piece = np.empty(piece, np.uint8)
+    return _own.lines, _own.piece
+
+
+@functools.cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process; those of its parent do not exist in a forked process."""
+    return ThreadPoolExecutor(cores(), "cut")
