@@ -589,6 +589,36 @@ LEARNING = options(
         help="Draw equally many samples of every class in each epoch, repeating those of small classes.",
     ),
     click.option(
+        "--slices",
+        type=int,
+        metavar="N",
+        help="Number of equal time slices per clip of a set of strips (shard --layout strip); 0: none. "
+        "[default: as built]",
+    ),
+    click.option(
+        "--slice-seconds",
+        type=float,
+        help="Length of a slice of a set of strips in seconds, in place of --slices. [default: as built]",
+    ),
+    click.option(
+        "--image-size",
+        type=int,
+        help="Width (time axis) of the images of a set of strips in pixels, at most their height. "
+        "[default: the height]",
+    ),
+    click.option(
+        "--random-slices/--no-random-slices",
+        default=None,
+        help="Draw the starts of the training slices anew in each epoch; for sets of strips. "
+        "[default: no-random-slices]",
+    ),
+    click.option(
+        "--slice-stretch",
+        metavar="LOW,HIGH",
+        help="Range of a random factor of the length of each random slice, which stretches its time axis, "
+        "such as 0.8,1.25. [default: 1,1]",
+    ),
+    click.option(
         "--seed",
         type=int,
         default=0,
@@ -652,6 +682,19 @@ HYPERPARAMETERS = options(
     click.option("--label-smoothing", type=float, help="Label smoothing of the cross-entropy loss; 0: off."),
     click.option(
         "--mixup", type=float, help="Alpha of the distribution Beta(alpha, alpha) of mixup; 0: off."
+    ),
+    click.option(
+        "--mix-powers",
+        type=float,
+        metavar="FRACTION",
+        help="Fraction of the training images that are mixed with another one as the sum of their powers, "
+        "each pair with a ratio of its own (between-class learning); in place of --mixup; 0: off.",
+    ),
+    click.option(
+        "--random-gain",
+        type=float,
+        metavar="DB",
+        help="Greatest random gain of a training image in dB, positive or negative; 0: off.",
     ),
     click.option(
         "--time-shift/--no-time-shift",

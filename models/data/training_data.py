@@ -71,8 +71,8 @@ class TrainingData:
         self.source = open_set(path).with_views(config.slices, config.slice_seconds, config.image_size)
         if config.random_slices and not self.source.is_strip:
             raise UsageError(
-                f"random_slices cuts other slices in each epoch, and {path} has finished images: build it with "
-                "--layout strip"
+                f"random_slices cuts other slices in each epoch, and {path} has finished images: build it "
+                "with --layout strip"
             )
         if len(self.source.classes) < 2:
             raise UsageError(f"{path} has fewer than two classes: build the set from labelled audio")

@@ -40,8 +40,9 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
         )
     if trained.config.image_size not in (None, trained.spectrogram["image_size"]):
         raise UsageError(
-            f"the run was trained on images of {trained.config.image_size} columns (--image-size), which this "
-            "command cannot compute: predict whole files or a set of strips, or train without --image-size"
+            f"the run was trained on images of {trained.config.image_size} columns (--image-size), which "
+            "this command cannot compute: predict whole files or a set of strips, or train without "
+            "--image-size"
         )
     return SpectrogramConfig(**trained.spectrogram).restricted([trained.field])
 

@@ -325,8 +325,8 @@ def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:
     width = trained.config.image_size
     if width is not None and "npy" in shard_set.fields and shard_set.fields["npy"]["shape"][-1] != width:
         raise UsageError(
-            f"the run was trained on images of {width} columns, and {shard_set.location} has finished images: "
-            "build it with --layout strip"
+            f"the run was trained on images of {width} columns, and {shard_set.location} has finished "
+            "images: build it with --layout strip"
         )
     different = config_differences(trained.set_config, shard_set.manifest["config"], trained.field)
     if different:

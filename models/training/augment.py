@@ -36,9 +36,10 @@ def mask(images: Tensor, axis: int, widest: float) -> Tensor:
 def mix_powers(levels: Tensor, floor_db: float, share: float) -> tuple[Tensor, Tensor, Tensor]:
     """Mix images with others of the batch, as sums of powers with a ratio of its own for each pair.
 
-    Between-class learning (Tokozume, Ushiku, Harada 2018, equation 2) mixes two sounds x1, x2 of the pressures
-    g1, g2 as (p x1 + (1 - p) x2) / sqrt(p² + (1 - p)²), p = 1 / (1 + g1 / g2 (1 - r) / r), so that the sounds
-    are heard in the ratio r. Here the sounds are incoherent: their powers are added, with squared weights.
+    Between-class learning (Tokozume, Ushiku, Harada 2018, equation 2) mixes two sounds x1, x2 of the
+    pressures g1, g2 as (p x1 + (1 - p) x2) / sqrt(p² + (1 - p)²), p = 1 / (1 + g1 / g2 (1 - r) / r), so that
+    the sounds are heard in the ratio r. Here the sounds are incoherent: their powers are added, with squared
+    weights.
 
     Args:
         levels: Pixel values, [batch, frequency, time].
@@ -46,8 +47,8 @@ def mix_powers(levels: Tensor, floor_db: float, share: float) -> tuple[Tensor, T
         share: Fraction of the images that are mixed.
 
     Returns:
-        The mixed pixel values, float32; the index of each image's partner, int64 [batch]; and the ratio of the
-        image's own label, uniform in [0, 1], or 1 if it is not mixed. float32 [batch].
+        The mixed pixel values, float32; the index of each image's partner, int64 [batch]; and the ratio of
+        the image's own label, uniform in [0, 1], or 1 if it is not mixed. float32 [batch].
     """
     count, device = len(levels), levels.device
     ratio = torch.rand(count, device=device)

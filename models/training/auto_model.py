@@ -12,7 +12,7 @@ from shardwave.common.messages import say
 from shardwave.models.data.splits import folds
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.runs import result
-from shardwave.models.training.config import TrainConfig, defaults, score_text
+from shardwave.models.training.config import CUTS, TrainConfig, defaults, score_text
 from shardwave.models.training.fit import fit
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.shardset import ShardSet
@@ -65,6 +65,10 @@ def choose(set_path: Path | str, options: dict[str, Any]) -> str:
     possible = [name for name, (field, _) in CANDIDATES.items() if field in shard_set.fields]
     if not possible:
         raise UsageError(f"--model auto: {shard_set.location} has neither images nor features: name a model")
+    chosen_cut = next((name for name in (*CUTS, "random_slices") if options.get(name) is not None), None)
+    if chosen_cut is not None and "cnn-plus" in possible:
+        say(f"--model auto: cnn-plus, as {chosen_cut} changes images, which mlp does not take")
+        return "cnn-plus"
     if len(possible) == 1:
         lacking = next(name for name in CANDIDATES if name not in possible)
         field = CANDIDATES[lacking][0]

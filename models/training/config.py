@@ -77,11 +77,11 @@ class TrainConfig:
         conv2_channels: Output channels of the second convolution.
         label_smoothing: Label smoothing (Szegedy et al. 2016), from 0 to below 1.
         mixup: Alpha of the distribution Beta(alpha, alpha) of mixup (Zhang et al. 2018); 0 disables it.
-        mix_powers: Fraction of the training images that are mixed with another one of the batch, as the sum of
-            their powers with a ratio of its own (between-class learning, Tokozume et al. 2018); 0 disables
+        mix_powers: Fraction of the training images that are mixed with another one of the batch, as the sum
+            of their powers with a ratio of its own (between-class learning, Tokozume et al. 2018); 0 disables
             it.
-        random_gain: Maximum gain in dB, positive or negative, that is added to each training image; 0 disables
-            it.
+        random_gain: Maximum gain in dB, positive or negative, that is added to each training image; 0
+            disables it.
         random_slices: Whether each epoch draws the starts of the training slices anew; for sets of strips.
         slice_stretch: Least and greatest factor of the length of a random slice, as "0.8,1.25"; "1,1" keeps
             the length.
@@ -116,8 +116,8 @@ class TrainConfig:
         weights: Weights of the frozen image network: "default" (the published ones), "none" (untrained) or a
             file.
         slices: Number of equal slices of a clip of a set of strips; None: that of the set.
-        slice_seconds: Length of a slice of a set of strips in seconds, in place of `slices`; None: that of the
-            set.
+        slice_seconds: Length of a slice of a set of strips in seconds, in place of `slices`; None: that of
+            the set.
         image_size: Width of the images of a set of strips in pixels; None: their height.
         inputs: Vector fields of `mlp`, concatenated in this order: `features` and names of embeddings,
             separated by commas. None: `features`.
@@ -251,8 +251,8 @@ class TrainConfig:
         chosen = [name for name in (*CUTS, "random_slices") if getattr(self, name) not in (None, False)]
         if chosen and (self.inputs is not None or find(self.model).field == VECTORS):
             raise UsageError(
-                f"{chosen[0]} changes images, and model {self.model} takes vectors of the slices of the build: "
-                "remove it, or use a network of images"
+                f"{chosen[0]} changes images, and model {self.model} takes vectors of the slices of the "
+                "build: remove it, or use a network of images"
             )
         if self.random_slices and backbone_of(self) is not None:
             raise UsageError(

@@ -71,8 +71,7 @@ class Engine(ABC):
     device: str  # one of `shardwave.preprocess.engines.registry.DEVICES`
     integers: ClassVar[bool] = False  # accepts int16 clips too, with a full scale of 32,768
     config: SpectrogramConfig
-    # Return strips, which are not resized along time, in place of the images; see `registry.make_strip_engine`
-    strips: bool = False
+    strips: bool = False  # returns strips in place of images, see `registry.make_strip_engine`
 
     @abstractmethod
     def __call__(self, clips: Sequence[np.ndarray]) -> EngineOutput:

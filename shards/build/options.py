@@ -17,8 +17,8 @@ class BuildOptions:
     Args:
         labels: CSV file path,label[,fold][,group][,split][,start][,end]; None: the class of a clip is its
             parent folder.
-        layout: `views`: the images of a clip and of its slices are samples; `strip`: one sample per clip, from
-            which these images are cut when they are read.
+        layout: `views`: the images of a clip and of its slices are samples; `strip`: one sample per clip,
+            from which these images are cut when they are read.
         engine: Engine that computes the images, or `auto`.
         device: `cpu`, `cuda` or `auto`.
         workers: Number of processes, by default one per core; with a GPU, number of threads, by default up to

@@ -100,11 +100,12 @@ def _described(library: Any, shard_set: ShardSet, clips: bytes) -> dict[str, Any
     for split, views in manifest["splits"].items():
         for view, shards in views.items():
             count = sum(shard["samples"] for shard in shards)
+            kind = "strips" if view == STRIP else f"{view} view"
             files.append(
                 library.FileSet(
                     id=f"{split}-{view}",
                     name=f"{split}-{view}",
-                    description=f"WebDataset shards of the {'strips' if view == STRIP else f'{view} view'} of split {split}: {count} samples "
+                    description=f"WebDataset shards of the {kind} of split {split}: {count} samples "
                     f"with {fields}",
                     encoding_formats=["application/x-tar"],
                     includes=[f"{split}-{view}-*.tar"],

@@ -238,13 +238,9 @@ def _table(counts: Counts, classes: list[str]) -> list[str]:
 def _fields(fields: dict[str, Field]) -> str:
     arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
     return ", ".join(
-        f"{name} {field['dtype']} {' x '.join(map(_length, field['shape']))}"
+        f"{name} {field['dtype']} {' x '.join('any' if n is None else str(n) for n in field['shape'])}"
         for name, field in arrays.items()
     )
-
-
-def _length(length: int | None) -> str:
-    return "any" if length is None else str(length)
 
 
 def _time(seconds: float) -> str:

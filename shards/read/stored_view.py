@@ -145,7 +145,7 @@ class StoredView(View):
     def watched(
         self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray, written: int
     ) -> Iterator[None]:
-        """Time a copy of a batch; if the last one was slow, first request all its bytes from the disk at once.
+        """Time a copy of a batch; if the last one was slow, first request all its bytes from the disk.
 
         Concurrent reads are faster than consecutive page faults.
 

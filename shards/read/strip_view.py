@@ -115,8 +115,8 @@ class StripView(View):
         if name != "npy":
             if not self._has_vectors_of_slices and (number != FULL).any():
                 raise UsageError(
-                    f"{self.set.location}: {name} describes the slices of the build: use the set without other "
-                    "slices, or build it with them"
+                    f"{self.set.location}: {name} describes the slices of the build: use the set without "
+                    "other slices, or build it with them"
                 )
             places = starts + step * (1 + number.astype(np.int64))
             copy_rows(self.strips.addresses(strip) + places, target)
