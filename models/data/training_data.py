@@ -187,13 +187,14 @@ class TrainingData:
         )
 
     def _source(self, view: View, redrawn: bool) -> View | Source:
-        is_strip = isinstance(view, StripView)
-        if self._shared is None or (is_strip and self.field != "npy"):
+        if self._shared is None or (isinstance(view, StripView) and self.field != "npy"):
             return source_of(view, self.device, self.field, redrawn=redrawn)
         tensors = self._shared(key_of(view, self.field))
         if tensors is None:
             return view
-        return ResidentStrips(view, self.device, tensors["npy"]) if is_strip else Resident.from_tensors(tensors)
+        if isinstance(view, StripView):
+            return ResidentStrips(view, self.device, tensors["npy"])
+        return Resident.from_tensors(tensors)
 
     @functools.cached_property
     def test(self) -> dict[str, View]:
@@ -338,7 +339,7 @@ def field_shape(shard_set: ShardSet, config: TrainConfig) -> tuple[int, ...]:
         raise UsageError(
             f"model {config.model} needs field {lacking[0]}, {shard_set.location} has {available}: {remedy}"
         )
-    return tuple(length or 0 for length in shard_set.field(field)["shape"])
+    return tuple(shard_set.field(field)["shape"])
 
 
 def resolve_device(device: str) -> torch.device:

@@ -288,7 +288,7 @@ def open_views(
     for view in VIEW_SCORES:
         if all(view in shard_set.views_of(name) for name in splits):
             samples = shard_set.view(splits, view)
-            shape = tuple(length or 0 for length in shard_set.field(field)["shape"])
+            shape = tuple(shard_set.field(field)["shape"])
             views[view] = Batches(samples, samples, field, evaluation_size(shape), pin=device.type == "cuda")
     if not views:
         raise UsageError(

@@ -16,7 +16,7 @@ from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import INPUTS, QUARANTINE, REMARKS
-from shardwave.shards.format.manifest import BuildDescription, Field, Identity, Manifest, Splits
+from shardwave.shards.format.manifest import BuildDescription, Identity, Manifest, Splits, StoredField
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, TaskRecord
 from shardwave.shards.format.shard_writer import Fields
 from shardwave.shards.storage import atomic
@@ -89,7 +89,7 @@ def complete(out: AnyPath, description: BuildDescription, fields: Fields, splits
     Returns:
         The manifest.
     """
-    arrays: dict[str, Field] = {
+    arrays: dict[str, StoredField] = {
         name: {"dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in fields.items()
     }
     contents: Manifest = {

@@ -53,7 +53,14 @@ class ShardEntry(TypedDict):
 
 
 class Field(TypedDict):
-    """Type and shape of a field.
+    """Type and shape of a field of the samples of a view."""
+
+    dtype: str
+    shape: list[int]
+
+
+class StoredField(TypedDict):
+    """Type and shape of a field of stored samples.
 
     The length None varies from sample to sample; values along the other axes are then adjacent in memory.
     """
@@ -62,7 +69,7 @@ class Field(TypedDict):
     shape: list[Annotated[int, typed.Range(0, 2**31 - 1)] | None]
 
 
-OWN_FIELDS: dict[str, Field] = {
+OWN_FIELDS: dict[str, StoredField] = {
     "cls": {"dtype": "int64", "shape": []},
     "json": {"dtype": "json", "shape": []},
 }
@@ -111,7 +118,7 @@ class Manifest(BuildDescription):
     format: str
     fingerprint: str
     set_id: str
-    fields: dict[str, Field]
+    fields: dict[str, StoredField]
     splits: Splits
     environment: Environment
 

@@ -16,7 +16,7 @@ from shardwave.shards import quarantine
 from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import LAYOUTS, QUARANTINE, REMARKS, STRIP
-from shardwave.shards.format.manifest import Field
+from shardwave.shards.format.manifest import StoredField
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 from shardwave.shards.read.open_set import open_set
 
@@ -46,7 +46,7 @@ class Summary(TypedDict):
     classes: list[str]
     config: Json | None
     layout: str  # one of `layout.LAYOUTS`
-    fields: dict[str, Field]
+    fields: dict[str, StoredField]
     bytes: int  # of all tars
     date: str  # of the build
     counts: Counts
@@ -235,7 +235,7 @@ def _table(counts: Counts, classes: list[str]) -> list[str]:
     return [line("", splits), line("class", top[1]), rule, *body[:-1], rule, body[-1]]
 
 
-def _fields(fields: dict[str, Field]) -> str:
+def _fields(fields: dict[str, StoredField]) -> str:
     arrays = {name: field for name, field in fields.items() if name not in manifest.OWN_FIELDS}
     return ", ".join(
         f"{name} {field['dtype']} {' x '.join('any' if n is None else str(n) for n in field['shape'])}"

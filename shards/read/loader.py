@@ -67,8 +67,7 @@ class Gatherer:
         batch: Batch = {}
         for name in self.fields:
             field = self.view.set.field(name)
-            shape = (len(rows), *(length or 0 for length in field["shape"]))
-            batch[name] = self._empty(shape, field["dtype"])
+            batch[name] = self._empty((len(rows), *field["shape"]), field["dtype"])
         out = {name: tensor.numpy() for name, tensor in batch.items()}
         self.view.gather(rows, self.fields, out=out, spans=spans)
         batch["cls"] = torch.from_numpy(self.view.cls[rows])

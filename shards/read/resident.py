@@ -47,7 +47,7 @@ class Resident:
         for name in fields:
             field = view.set.field(name)
             self.tensors[name] = torch.empty(
-                tuple(length or 0 for length in (len(view), *field["shape"])),
+                (len(view), *field["shape"]),
                 dtype=getattr(torch, field["dtype"]),
                 device=self.device,
             )

@@ -39,9 +39,7 @@ class ResidentStrips:
         self, view: StripView, device: str | torch.device = "cpu", frames: Tensor | None = None
     ) -> None:
         self.device = torch.device(device)
-        height, width = view.set.field("npy")["shape"]
-        assert height is not None and width is not None
-        self.width, self._spans = width, view.spans
+        self.width, self._spans = view.set.field("npy")["shape"][1], view.spans
         counts = view.strips.counts["npy"].astype(np.int64)
         ends = np.cumsum(counts)
         self._first = (ends - counts)[view.strip]
@@ -128,7 +126,7 @@ def frames_of(strips: StoredView, device: torch.device) -> Tensor:
         )
     counts = strips.counts["npy"].tolist()
     frames = torch.empty((sum(counts), _height(strips)), dtype=torch.uint8, device=device)
-    for i, part in enumerate(frames.split(counts)):
+    for i, part in enumerate(torch.split(frames, counts)):
         part.copy_(torch.from_numpy(strips.array(i, "npy").T.copy()))
     return frames
 

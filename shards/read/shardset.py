@@ -11,7 +11,7 @@ from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import DALI_INDEX, INDEX, STRIP, TAR, VIEWS
-from shardwave.shards.format.manifest import Field, Manifest, ShardEntry
+from shardwave.shards.format.manifest import Field, Manifest, ShardEntry, StoredField, is_fortran
 from shardwave.shards.read.stored_view import StoredView
 from shardwave.shards.read.view import JOIN, View
 
@@ -49,7 +49,7 @@ class ShardSet:
         self.feature_names = contents["feature_names"]
         self.stored = contents["fields"]
         self.is_strip = manifest.has_strips(contents)
-        self.fields = _view_fields(self.stored, None) if self.is_strip else self.stored
+        self.fields = _view_fields(self.stored, None)
         self.built_config = self.config
         self._choices: dict[str, Any] = {}  # of `with_views`
         self.fingerprint = contents["fingerprint"]
@@ -100,7 +100,7 @@ class ShardSet:
             raise UsageError(
                 f"{self.location}: the fields {name} cannot be joined: they are not vectors of one type"
             )
-        return {"dtype": declared[0]["dtype"], "shape": [sum(field["shape"][0] or 0 for field in declared)]}
+        return {"dtype": declared[0]["dtype"], "shape": [sum(field["shape"][0] for field in declared)]}
 
     @property
     def views(self) -> list[str]:
@@ -220,13 +220,12 @@ def _split_order(name: str) -> tuple[int, int, str]:
     return (order.get(name, 3), int(name[4:]) if name.startswith("fold") else 0, name)
 
 
-def _view_fields(stored: dict[str, Field], width: int | None) -> dict[str, Field]:
-    """Return the fields of the views of strips: an image of `width` columns, and one vector of each field."""
-    fields = dict(stored)
+def _view_fields(stored: dict[str, StoredField], width: int | None) -> dict[str, Field]:
+    """Return the fields of views: of strips, an image of `width` columns, and one vector of each field."""
+    fields: dict[str, Field] = {}
     for name, field in stored.items():
-        if name == "npy":
-            height = field["shape"][0]
-            fields[name] = {"dtype": field["dtype"], "shape": [height, height if width is None else width]}
-        elif name not in manifest.OWN_FIELDS:
-            fields[name] = {"dtype": field["dtype"], "shape": field["shape"][1:]}
+        shape = [length for length in field["shape"] if length is not None]
+        if is_fortran(field["shape"]):
+            shape.append(width or shape[0])
+        fields[name] = {"dtype": field["dtype"], "shape": shape}
     return fields

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shardwave.shards.format.manifest import Field, ShardEntry
+from shardwave.shards.format.manifest import Field, ShardEntry, StoredField
 from shardwave.shards.format.records import SampleMeta
 
 JOIN = "+"  # between the names of joined fields
@@ -25,7 +25,7 @@ class OpenedSet(Protocol):
     set_id: str
     classes: list[str]
     fields: dict[str, Field]  # of the samples of the views
-    stored: dict[str, Field]  # of the samples of the shards
+    stored: dict[str, StoredField]  # of the samples of the shards
 
     def ensure_local(self, entries: Sequence[ShardEntry], suffix: str) -> None:
         """Fetch the files of some shards that are missing in `path`."""
@@ -91,7 +91,7 @@ class View(ABC):
         gathered = {}
         for name in fields:
             declared = self.set.field(name)
-            dtype, shape = np.dtype(declared["dtype"]), tuple(length or 0 for length in declared["shape"])
+            dtype, shape = np.dtype(declared["dtype"]), tuple(declared["shape"])
             target = np.empty((len(rows), *shape), dtype) if out is None else out[name]
             if target.shape != (len(rows), *shape) or target.dtype != dtype:
                 raise ValueError(
@@ -151,13 +151,13 @@ class View(ABC):
         """
 
 
-def row_bytes(field: Field) -> int:
+def row_bytes(field: Field | StoredField) -> int:
     """Return the bytes of a sample of a field; of one with a varying length, those of one element of it."""
     lengths = (length for length in field["shape"] if length is not None)
     return np.dtype(field["dtype"]).itemsize * math.prod(lengths)
 
 
-def mapped_array(data: memoryview, field: Field) -> np.ndarray:
+def mapped_array(data: memoryview, field: StoredField) -> np.ndarray:
     """Return the array whose bytes are `data`, without copying them.
 
     Args:

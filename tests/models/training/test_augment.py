@@ -61,3 +61,31 @@ def test_mixup_draws_its_weight_without_a_copy_from_the_host(monkeypatch: pytest
     for name in ("tensor", "as_tensor", "from_numpy"):
         monkeypatch.setattr(torch, name, copy)
     assert 0.5 <= augment.mixup(before, 0.4)[2] <= 1
+
+
+def test_mixed_powers_are_those_of_between_class_learning() -> None:
+    torch.manual_seed(0)
+    floor = -80.0
+    levels = torch.randint(0, 256, (200, 6, 8), dtype=torch.uint8)
+    levels[:100] //= 2  # 40 dB quieter
+    mixed, partner, ratio = augment.mix_powers(levels, floor, 0.75)
+    power = 10 ** (floor * (1 - levels.double() / 255) / 10)
+    pressure = power.mean((1, 2)).sqrt()
+    p = 1 / (1 + pressure / pressure[partner] * (1 - ratio.double()) / ratio.double())
+    weight, rest = (p**2)[:, None, None], ((1 - p) ** 2)[:, None, None]
+    expected = 10 * torch.log10((weight * power + rest * power[partner]) / (weight + rest))
+    torch.testing.assert_close(floor * (1 - mixed.double() / 255), expected, atol=2e-3, rtol=0)
+    alone = ratio == 1
+    assert 20 < alone.sum() < 80 and sorted(partner.tolist()) == list(range(200))
+    torch.testing.assert_close(mixed[alone], levels[alone].float(), atol=2e-2, rtol=0)
+    assert ratio.min() < 0.05 and ratio[~alone].max() > 0.95 and len(ratio.unique()) > 100
+    assert mixed.min() >= 0 and mixed.max() <= 255
+
+
+def test_a_random_gain_shifts_all_levels_of_an_image() -> None:
+    torch.manual_seed(0)
+    levels = torch.randint(50, 200, (100, 6, 8), dtype=torch.uint8)
+    shifts = augment.random_gain(levels, -80.0, 6.0) - levels
+    assert torch.allclose(shifts.amax((1, 2)), shifts.amin((1, 2)), atol=1e-4)
+    assert -6 * 255 / 80 <= shifts.min() < -15 and 15 < shifts.max() <= 6 * 255 / 80
+    assert augment.random_gain(torch.zeros(50, 2, 2), -80.0, 6.0).min() == 0

@@ -55,6 +55,16 @@ def test_search_trials_do_not_import_lightning() -> None:
         ({"val_fold": 2, "test_fold": 2}, "val_fold and test_fold must differ, got 2 for both"),
         ({"epochs": 3, "stop_after": 4}, "stop_after must be between 1 and epochs, got 4"),
         ({"conv1_kernel": 2.5}, "conv1_kernel must be an integer"),
+        ({"mix_powers": 1.5, "mixup": 0.0}, "mix_powers must lie between 0 and 1, got 1.5"),
+        ({"mix_powers": 1.0, "mixup": 0.3}, "mix_powers and mixup 0.3 both mix samples: use --mixup 0"),
+        ({"random_gain": -1.0}, "random_gain must not be negative"),
+        ({"slice_stretch": "0.8,1.25"}, "use it with --random-slices"),
+        ({"slice_stretch": "2"}, "slice_stretch must be two factors such as 0.8,1.25, got 2"),
+        ({"slice_stretch": "1.2,0.8", "random_slices": True}, "two ascending factors from 0.1 to 10"),
+        ({"slices": 2, "slice_seconds": 1.0}, "slice_seconds replaces slices: use one of them"),
+        ({"random_slices": True, "train_view": "full"}, "use it with --train-view slice or both"),
+        ({"model": "vgg16", "random_slices": True}, "stores the outputs of its frozen part once"),
+        ({"model": "mlp", "slices": 4}, "slices changes images, and model mlp takes vectors"),
     ],
 )
 def test_invalid_settings_name_the_rule(options: dict[str, object], message: str) -> None:

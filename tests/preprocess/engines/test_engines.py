@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
-from shardwave.preprocess.engines.registry import make_engine
+from shardwave.preprocess.engines.registry import WITH_STRIPS, make_engine, make_strip_engine
 from tests.preprocess.conftest import RATE, music
 
 WHOLE = SpectrogramConfig(slices=0)
@@ -186,3 +187,35 @@ def test_empty_batch(engine_of):
 def test_ten_minutes(check):
     config = SpectrogramConfig(image_size=64)
     check(config, [music(600 * RATE)])
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "mel"])
+@pytest.mark.parametrize("name", ["a window", "3 s", "silence", "very quiet"])
+def test_strips_hold_all_frames_and_equal_the_reference(engine_name, expected, scale, name):
+    config = SpectrogramConfig(frequency_scale=scale, image_size=52, features=True)
+    if engine_name[0] not in WITH_STRIPS:
+        with pytest.raises(UsageError, match="layout strip needs one of the engines numba, torch, reference"):
+            make_strip_engine(*engine_name, config)
+        return
+    clip = CLIPS[name]
+    made = make_strip_engine(*engine_name, config)([clip, clip])
+    reference = make_strip_engine("reference", "cpu", config)([clip])
+    for strip in made.full:
+        assert strip.shape == (52, config.frames(len(clip))) and strip.flags.f_contiguous
+        assert_close(strip, reference.full[0])
+    assert [part.shape[0] for part in made.slices] == [0, 0] and made.features[0].shape[0] == 11
+
+
+def test_strips_of_a_clip_that_is_computed_in_parts(engine_name, monkeypatch):
+    if engine_name[0] not in WITH_STRIPS:
+        pytest.skip("an engine without strips")
+    import shardwave.preprocess.engines.numba.engine as numba_engine
+    import shardwave.preprocess.engines.torch as torch_engine
+
+    config = SpectrogramConfig(image_size=24)
+    clip = music(20 * RATE)
+    whole = make_strip_engine(*engine_name, config)([clip]).full[0]
+    monkeypatch.setattr(numba_engine, "ONE_PASS", 1 << 16)
+    monkeypatch.setattr(numba_engine, "CHUNK", 7)
+    monkeypatch.setattr(torch_engine, "PART", 100)
+    assert_close(make_strip_engine(*engine_name, config)([clip]).full[0], whole)
