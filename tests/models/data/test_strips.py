@@ -117,7 +117,7 @@ def test_narrow_images_are_predicted_from_audio_and_refused_where_they_cannot_be
 
 
 def test_a_search_opens_the_set_once_for_each_choice_of_slices(sets: dict[str, Path]) -> None:
-    objective = TrainingObjective(sets["strip"], config_of(epochs=1))
+    objective = TrainingObjective(sets["strip"], config_of(epochs=1, train_view="slice"))
     one, same, other = (
         objective.data_of(objective.config_of(trial, {"slices": slices}))
         for trial, slices in enumerate((2, 2, 4))

@@ -69,7 +69,7 @@ def test_search_trials_do_not_import_lightning() -> None:
 )
 def test_invalid_settings_name_the_rule(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        TrainConfig(model="cnn", **options)  # type: ignore[arg-type]
+        TrainConfig(**{"model": "cnn", **options})  # type: ignore[arg-type]
 
 
 def test_defaults_table_agrees_with_defaults() -> None:

@@ -204,7 +204,7 @@ def test_a_set_at_a_url_keeps_its_slices_in_other_processes(
     [
         ({"image_size": 24}, "image_size must be at most 20, the size of the frequency axis"),
         ({"image_size": 10}, "image_size must be a multiple of 4"),
-        ({"slice_seconds": 2.0}, "slice_seconds must be at most 1.12, the length of the longest clip"),
+        ({"slice_seconds": 2.0}, "slice_seconds must be at most 1.1, the length of the longest clip"),
         ({"slices": -1}, "slices must lie between 0 and 1000"),
     ],
 )
