@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +14,21 @@ from shardwave.bench.gpu.cases import SEARCHES as STAGE
 from shardwave.bench.gpu.sets import genre_audio, genre_set
 from shardwave.bench.gpu.training import MODELS
 from shardwave.bench.harness.record import Record
-from shardwave.bench.harness.scope import Scope, missing
+from shardwave.bench.harness.scope import NO_CUDA, Scope, missing
 from shardwave.bench.report.page import write
 from shardwave.common.messages import muted
 from shardwave.search.config import SearchConfig
 from shardwave.search.run import search
 
 UNIT = "s"
+SHARING = 4  # trials that share a GPU
 ORDER = ("cnn", *(model for model in MODELS if model != "cnn"))  # the CNN has goals of its own
 
 
 def run(scope: Scope) -> Iterator[Record]:
     """Search each model in 20 trials of 10 epochs on 1,000 clips; vgg16 has no pretrained weights.
+
+    At last, trials of the CNN share the GPU and one copy of the samples there.
 
     Yields:
         Records in seconds.
@@ -45,6 +49,12 @@ def run(scope: Scope) -> Iterator[Record]:
         write(runs, scope.folder / "searches" / "report.html")
     yield Record(STAGE, ALL, "ours", UNIT, [time.perf_counter() - start], _params(scope))
     yield _search(scope, genre_set(scope, large), "cnn", large, scope.folder / "searches" / "cnn-large")
+    name, shared = f"{CNN.format(small)}, {SHARING} trials on a GPU", scope.folder / "searches" / "cnn-shared"
+    if scope.cuda:
+        record = _search(scope, path, "cnn", small, shared, gpus_per_trial=1 / SHARING)
+        yield dataclasses.replace(record, case=name)
+    else:
+        yield Record(STAGE, name, "ours", UNIT, skipped=NO_CUDA)
 
 
 def _params(scope: Scope) -> dict[str, Any]:
@@ -55,9 +65,9 @@ def _params(scope: Scope) -> dict[str, Any]:
     }
 
 
-def _search(scope: Scope, path: Path, model: str, size: int, out: Path) -> Record:
+def _search(scope: Scope, path: Path, model: str, size: int, out: Path, **options: Any) -> Record:
     """Search a model and return the record of its seconds, with the device that trained and its memory."""
-    options: dict[str, Any] = {"weights": "none"} if model == "vgg16" else {}
+    options |= {"weights": "none"} if model == "vgg16" else {}
     backend = "random" if missing("optuna", "") else "optuna"
     chosen = SearchConfig(
         model,

@@ -21,6 +21,7 @@ from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.models.training.fit import fit, take_step
 from shardwave.models.training.learner import Batch
 from shardwave.models.training.malloc import keep_freed_memory
+from shardwave.models.training.precision import DTYPES, autocast, resolved
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
@@ -90,19 +91,24 @@ def steps(
 ) -> Callable[[], None]:
     """Return a function that trains one model: forward pass, backward pass and optimiser step per batch.
 
+    The steps have the precision of `config`, as those of `fit`.
+
     Args:
         data: Training data; its device is that of the training.
         config: Training settings.
         batches: Returns the batches of one call.
     """
     keep_freed_memory()
-    learner = data.learner(config, 1).to(data.device)
+    config = resolved(config, data.device)
+    learner = data.learner(config, 1).to(data.device, DTYPES[config.precision])
     optimizer, schedule = learner.optimizers()
     learner.train()
 
     def run() -> None:
         for batch in batches():
-            take_step(learner, learner.training_step(data.to_device(batch)), optimizer, schedule)
+            with autocast(config.precision, data.device):
+                loss = learner.training_step(data.to_device(batch))
+            take_step(learner, loss, optimizer, schedule)
         learner.reset_epoch()  # discards the predictions
 
     return run

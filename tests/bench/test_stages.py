@@ -2,11 +2,13 @@
 
 import collections
 import importlib
+import itertools
 import json
 import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from shardwave.bench.stages import search
 
@@ -68,6 +70,34 @@ def test_training_measures_loading_and_the_peaks(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "weights", "outputs"),
+    [
+        ("32-true", torch.float32, torch.float32),
+        ("bf16-mixed", torch.float32, torch.bfloat16),
+        ("bf16-true", torch.bfloat16, torch.bfloat16),
+    ],
+)
+def test_training_steps_have_the_precision_of_the_settings(tiny, monkeypatch, precision, weights, outputs):
+    """Steps in bfloat16 were measured in float32."""
+    from shardwave.bench.stages import training
+    from shardwave.models.data.training_data import TrainingData
+    from shardwave.models.training.learner import Learner
+
+    seen = set()
+    loss = Learner._loss
+
+    def noted(learner, logits, label):
+        seen.add((next(learner.network.body.parameters()).dtype, logits.dtype))
+        return loss(learner, logits, label)
+
+    monkeypatch.setattr(Learner, "_loss", noted)
+    config = training.config_of("cnn", batch_size=2, precision=precision, device="cpu")
+    data = TrainingData(training.labelled_set(tiny, 32, 4, slices=2), config)
+    training.steps(data, config, lambda: itertools.islice(data.train_batches(config), 1))()
+    assert seen == {(weights, outputs)}
+
+
 def test_training_beside_busy_processes_compares_numbers_of_threads(tiny):
     from shardwave.bench.stages import busy, training
 

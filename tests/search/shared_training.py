@@ -19,8 +19,8 @@ class SharedTraining(TrainingObjective):
     mapped memory. Each of the first two trials ends after both workers have mapped the copies.
     """
 
-    def __init__(self, path: Path, notes: Path, kill_owner: bool = False) -> None:
-        super().__init__(path, defaults("mlp", val_fold=1, epochs=3, device="cpu"))
+    def __init__(self, path: Path, notes: Path, kill_owner: bool = False, device: str = "cpu") -> None:
+        super().__init__(path, defaults("mlp", val_fold=1, epochs=3, device=device))
         self.notes, self.kill_owner = notes, kill_owner
 
     def load_copy(self, key: Any) -> Any:
@@ -33,7 +33,8 @@ class SharedTraining(TrainingObjective):
             def noted(key: Any) -> Any:
                 tensors = inner(key)
                 assert tensors is not None
-                place = inode(tensors[key.field].data_ptr())
+                on_gpu = tensors[key.field].is_cuda
+                place = "gpu" if on_gpu else inode(tensors[key.field].data_ptr())
                 note(self.notes / "mapped", f"{os.getpid()} {hash_of(key)} {place}")
                 return tensors
 

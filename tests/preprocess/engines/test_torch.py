@@ -12,6 +12,7 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines import torch as engine_torch
 from shardwave.preprocess.engines.torch import TorchEngine, full_precision
 from shardwave.preprocess.engines.torch_features import zero_crossing_rate
+from tests.one_device import OneDevice
 from tests.preprocess.conftest import RATE, music
 from tests.preprocess.engines.test_engines import assert_close
 
@@ -111,3 +112,20 @@ def test_products_are_in_full_precision_and_the_setting_is_restored():
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "mel"])
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
+def test_all_tensors_are_on_the_device(monkeypatch, scale, dtype):
+    """So a GPU can compute them; the weights of the matrices are moved there."""
+    config = SpectrogramConfig(frequency_scale=scale, image_size=64, slices=3, features=True)
+    samples = torch.zeros(10 * RATE, dtype=dtype, device="meta")
+    bounds = config.slice_bounds(len(samples))
+    for part in (engine_torch.PART, 80):
+        monkeypatch.setattr(engine_torch, "PART", part)
+        with OneDevice():
+            images, numbers = TorchEngine(config, "meta").compute(samples, -15, bounds)
+        assert images.is_meta and images.shape == (4, 64, 64) and numbers.is_meta and len(numbers) == 4
+    monkeypatch.setattr(TorchEngine, "_moved", lambda engine, array: torch.from_numpy(np.array(array)))
+    with OneDevice(), pytest.raises(RuntimeError, match="mixes the devices"):
+        TorchEngine(config, "meta").compute(samples, -15, bounds)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 from objectives import lines
 from shared_training import SharedTraining
 
@@ -21,10 +22,12 @@ from shardwave.search.workers.copy_owner import CopyOwner, request
 SPACE = Space({"learning_rate": Grid((1e-3, 3e-3, 1e-2, 3e-2)), "dropout": Grid((0.2,))})
 
 
-def run(feature_set: Path, notes: Path, share: float, kill_owner: bool = False) -> list[Trial]:
+def run(
+    feature_set: Path, notes: Path, share: float, kill_owner: bool = False, device: str = "cpu"
+) -> list[Trial]:
     budget = SearchBudget(trials=4, epochs=3, jobs=2, sampler="grid", scheduler="none", gpus_per_trial=share)
     notes.mkdir(exist_ok=True)
-    result = RandomBackend().run(SharedTraining(feature_set, notes, kill_owner), SPACE, budget, 0)
+    result = RandomBackend().run(SharedTraining(feature_set, notes, kill_owner, device), SPACE, budget, 0)
     assert [trial.state for trial in result.trials] == ["COMPLETE"] * 4, [t.error for t in result.trials]
     return result.trials
 
@@ -64,12 +67,22 @@ def test_trials_run_again_if_their_owner_dies(
     assert [outcome(trial) for trial in shared] == [outcome(trial) for trial in own]
 
 
+@pytest.mark.gpu
+def test_the_workers_of_a_real_gpu_map_one_copy(feature_set: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    own = run(feature_set, tmp_path / "own", 0.0, device="cuda")
+    shared = run(feature_set, tmp_path / "shared", 0.5, device="cuda")
+    assert {line.split()[2] for line in lines(tmp_path / "shared/mapped")} == {"gpu"}
+    keys = [line.split()[1] for line in lines(tmp_path / "shared/made")]
+    assert len(keys) == len(set(keys))
+    assert [outcome(trial) for trial in shared] == [outcome(trial) for trial in own]
+
+
 class Failing:
     modules = ("torch",)
 
     def load_copy(self, key: str) -> object:
-        import torch
-
         if key == "memory":
             raise torch.OutOfMemoryError("CUDA out of memory")
         if key == "shards":
@@ -87,8 +100,6 @@ class Unshareable:
 
 
 def test_errors_of_the_owner_reach_the_worker() -> None:
-    import torch
-
     owner = CopyOwner(Failing(), "0", 1)
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
         request(owner.address, "memory")
