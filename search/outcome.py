@@ -167,9 +167,7 @@ def _copy(source: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)  # left by `replace` if both are links to one file already
 
 
-def best_run(
-    objective: TrainingObjective, searched: SearchResult, out: Path, *, retrain: bool, score_test: bool
-) -> BestRun:
+def best_run(objective: TrainingObjective, searched: SearchResult, out: Path, *, retrain: bool) -> BestRun:
     """Write the checkpoint of the best trial to the run folder.
 
     The checkpoint of a trial that ran on another machine of a shared study is in the run folder there. The
@@ -179,8 +177,8 @@ def best_run(
         objective: Objective of the search.
         searched: Result of the search.
         out: The run folder.
-        retrain: Train the best trial again if its checkpoint is missing; False for an interrupted search.
-        score_test: Also score the checkpoint on the test clips; without effect unless `retrain` is set.
+        retrain: Train the best trial again if its checkpoint is missing, score the checkpoint on the test
+            clips and write its predictions of the held-out clips; False for an interrupted search.
 
     Returns:
         The fields of result.json that describe the training; empty if no trial succeeded.
@@ -214,19 +212,21 @@ def best_run(
             "parameters": record["parameters"],
         }
         _copy(kept.with_suffix(".ckpt"), out / CHECKPOINT)
-        if retrain and score_test:
-            _score_test(objective, out, fields)
+        if retrain:
+            _score(objective, out, fields)
     return fields
 
 
-def _score_test(objective: TrainingObjective, out: Path, fields: BestRun) -> None:
-    """Add to `fields` the scores of the checkpoint in `out` on the test clips."""
+def _score(objective: TrainingObjective, out: Path, fields: BestRun) -> None:
+    """Predict the validation and test clips by the checkpoint in `out`; add the scores of the latter."""
     from shardwave.models.evaluation.evaluate import score
+    from shardwave.models.evaluation.held_out import write_predictions_and_errors
     from shardwave.models.runs import checkpoint
 
     trained = checkpoint.load(out / CHECKPOINT)
     data = objective.data_of(trained.config)
     test = score(trained.head, data.test_batches(), "test", data.field, data.device, trained.config.precision)
+    write_predictions_and_errors(out, data, trained, test.predictions)
     fields["scores"] = {**fields.get("scores", {}), **test.scores}
     fields["per_class"] = {**fields.get("per_class", {}), **test.per_class}
     fields["confusion"] = {**fields.get("confusion", {}), **test.confusion}

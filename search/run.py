@@ -103,7 +103,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
         clips.write(out)
         objective = TrainingObjective(set_path, training, out, config.is_fused())
         fields["threads"] = threads_per_trial(objective, budget.jobs or 1)  # of each trial
-        threading.Thread(target=_import_modules, args=(bool(folds.test),)).start()
+        threading.Thread(target=_import_modules).start()
         with Result(out, "search", **fields) as result:
             with (
                 bar(
@@ -124,9 +124,7 @@ def search(set_path: Path | str, config: SearchConfig, out: Path | str, resume: 
             if searched.state == "FAILED":
                 raise ShardwaveError(f"{searched.error}; see {out / 'trials.jsonl'}")
             complete = searched.state == "COMPLETE"
-            result.add(
-                outcome.best_run(objective, searched, out, retrain=complete, score_test=bool(folds.test))
-            )
+            result.add(outcome.best_run(objective, searched, out, retrain=complete))
             outcome.draw(out, result.fields, searched.trials, space)
             result.fields["seconds"]["total"] = seconds_before + time.perf_counter() - started
             if searched.state == "INTERRUPTED":
@@ -168,13 +166,11 @@ class Progress:
         self._progress.update()
 
 
-def _import_modules(scores_test: bool) -> None:
+def _import_modules() -> None:
     """Import the modules used at the end of the search; a thread does this while the workers train."""
+    import shardwave.models.evaluation.held_out
     import shardwave.models.runs.figures
-    import shardwave.search.figures
-
-    if scores_test:
-        import shardwave.models.evaluation.evaluate  # noqa: F401
+    import shardwave.search.figures  # noqa: F401
 
 
 def _plain(config: SearchConfig) -> dict[str, object]:

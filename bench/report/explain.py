@@ -125,8 +125,9 @@ def blocks(folder: Path, result: Mapping[str, Any]) -> list[Block]:
         f"Accuracy {per_cent(accuracy)} on {len(predicted.rows)} {predicted.part} clips of {groups} groups, "
         f"95 % interval {_range(low, high)} (bootstrap over groups)."
     )
+    chosen = "trial and its epoch were" if result.get("command") == "search" else "epoch was"
     selected = (
-        " The epoch was chosen by these clips, so this is optimistic." if predicted.part != "test" else ""
+        f" The {chosen} chosen by these clips, so this is optimistic." if predicted.part != "test" else ""
     )
     read = _set_of(result)
     shard_set = None if isinstance(read, str) else read

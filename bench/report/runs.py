@@ -235,6 +235,7 @@ def _search(folder: Path, result: Result) -> list[Block]:
         rows = [(key, plain(value)) for key, value in best["params"].items()]
         caption = f"Best: trial {best['trial']}, {_score(result, best)} at epoch {best['epoch']}"
         blocks.append(Table(("parameter", "value"), rows, (1,), caption))
+    blocks += explain.blocks(folder, result)
     blocks += [*_scores(result), *_seconds(result), *_confusion(result)]
     if result.get("choice"):
         blocks.append(Text(f"Chosen by auto: {result['choice']['reason']}."))

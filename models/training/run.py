@@ -20,15 +20,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.models.data.training_data import TrainingData
-from shardwave.models.evaluation import clip_csv
-from shardwave.models.evaluation.evaluate import predictions, score
-from shardwave.models.evaluation.metrics import ClipPredictions
+from shardwave.models.evaluation.evaluate import score
+from shardwave.models.evaluation.held_out import write_predictions_and_errors
 from shardwave.models.networks.base import parameters
 from shardwave.models.runs import checkpoint, clip_table, result
 from shardwave.models.runs.checkpoint import write as write_checkpoint
 from shardwave.models.runs.records import RunResult, Settings, scores
 from shardwave.models.training.config import TrainConfig
-from shardwave.models.training.learner import SCORE_VIEWS, Learner
+from shardwave.models.training.learner import Learner
 from shardwave.models.training.lightning_module import Classifier
 from shardwave.models.training.malloc import keep_freed_memory
 from shardwave.models.training.numerics import fixed_numerics
@@ -110,10 +109,7 @@ def run(
             test = score(trained.head, data.test_batches(), "test", data.field, data.device, config.precision)
             if tracker is not None and test.scores:
                 tracker.log_metrics(test.scores, best["epoch"])
-            held_out = _held_out(data, trained, test.predictions)
-            clip_csv.write_held_out(out / clip_csv.PREDICTIONS, held_out, trained.classes)
-            errors = clip_csv.misclassified(held_out, trained.classes)
-            clip_csv.write_errors(out / clip_csv.ERRORS, errors, trained.classes)
+            write_predictions_and_errors(out, data, trained, test.predictions)
             if data.backbone_cost is not None:
                 recorder.seconds["backbone"] = data.backbone_cost
             record.fields |= {
@@ -187,25 +183,6 @@ class AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write a checkpoint atomically."""
         write_checkpoint(Path(path), checkpoint)
-
-
-def _held_out(
-    data: TrainingData, trained: checkpoint.Trained, test: dict[str, ClipPredictions]
-) -> list[clip_csv.ClipRow]:
-    """Return the validation and test clips, predicted by the view whose score selected the network."""
-    view = SCORE_VIEWS[data.selected]
-    rows: list[clip_csv.ClipRow] = []
-    for names, views, predicted in (
-        (data.roles.val, data.val, None),
-        (data.roles.test, data.test, test.get(view)),
-    ):
-        if names and view in views:
-            batches = data.evaluation_batches(views[view])
-            predicted = predicted or predictions(
-                trained.head, batches, data.field, data.device, trained.config.precision
-            )
-            rows += clip_csv.clip_rows(predicted, views[view], ", ".join(names))
-    return rows
 
 
 def _is_primary(config: TrainConfig) -> bool:

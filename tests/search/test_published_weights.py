@@ -101,7 +101,7 @@ def test_a_trial_of_another_machine_is_trained_again_and_a_message_says_so(
     best.info = {"best_epoch": 2, "scores": {"val_slice_mean_accuracy": 0.125}}
     searched = SearchResult("COMPLETE", [best], 1.0)
     objective = TrainingObjective(feature_set, config, tmp_path)
-    fields = outcome.best_run(objective, searched, tmp_path, retrain=True, score_test=False)
+    fields = outcome.best_run(objective, searched, tmp_path, retrain=True)
     message = capsys.readouterr().err
     assert "it ran as elsewhere:7" in message and "the trial had 0.1250" in message
     assert fields["scores"]["val_slice_mean_accuracy"] != 0.125

@@ -15,7 +15,10 @@ from typing import Any
 
 import pytest
 
+from shardwave.bench.report.page import rendered
 from shardwave.common.errors import ShardwaveError, UsageError
+from shardwave.models.evaluation.card import write_card
+from shardwave.models.evaluation.clip_csv import read_held_out
 from shardwave.models.evaluation.evaluate import evaluate
 from shardwave.models.runs import checkpoint
 from shardwave.search.compare import compare
@@ -41,6 +44,25 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "{log_uniform: [3e-3, 1e-1]}\n"
     )
     return path
+
+
+def test_the_best_trial_has_predictions_of_held_out_clips(feature_set: Path, tmp_path: Path) -> None:
+    """From them the card computes intervals, and the report explains errors."""
+    result = search(feature_set, config(test_fold=2, trials=2), tmp_path / "run")
+    rows, classes = read_held_out(tmp_path / "run")
+    counts = result["clips"]
+    assert {split: sum(row.split == split for row in rows) for split in ("fold1", "fold2")} == {
+        split: counts[split] for split in ("fold1", "fold2")
+    }
+    for split, part in (("fold1", "val"), ("fold2", "test")):
+        right = [row.best(classes) == row.label for row in rows if row.split == split]
+        assert sum(right) / len(right) == pytest.approx(result["scores"][f"{part}_slice_mean_accuracy"])
+    write_card(tmp_path / "run")
+    card = (tmp_path / "run/card.md").read_text()
+    tested = f"{result['scores']['test_slice_mean_accuracy']:.3f}"
+    assert f"| fold2 | {counts['fold2']} | {counts['fold2']} | {tested} (" in card
+    markdown, _ = rendered([tmp_path / "run"])
+    assert f"on {counts['fold2']} test clips of {counts['fold2']} groups, 95 % interval" in markdown
 
 
 @pytest.mark.parametrize(
