@@ -31,6 +31,7 @@ TITLES = {
     "features": "Tabular features",
     "writing": "Writing shards",
     "loading": "Loading batches",
+    "strips": "Strips beside views",
     "transfer": "Transfer to the device",
     "training": "Training steps",
     "busy": "Training beside busy processes",

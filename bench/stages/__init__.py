@@ -6,6 +6,7 @@ STAGES = (
     "features",
     "writing",
     "loading",
+    "strips",
     "transfer",
     "training",
     "busy",

@@ -123,3 +123,18 @@ def test_searches_are_timed_from_the_start_of_their_process(tiny):
         assert len(seen.values) in (3, 4) and all(0 <= value <= 1 for _, value in seen.values)
         assert 0 < seen.busy < seen.seconds < seen.process < 300
         assert min(at for at, _ in seen.values) > 0.3, "imports are in it"
+
+
+@pytest.mark.slow
+def test_strips_are_measured_beside_views_of_the_same_clips(tiny):
+    from shardwave.bench.stages import strips
+
+    records = {record.case: record for record in strips.run(tiny) if not record.skipped}
+    for seconds in strips.LENGTHS:
+        sizes = [
+            records[f"{seconds} s, build: {layout}"].params["bytes_per_clip"] for layout in ("views", "strip")
+        ]
+        assert sizes[1] < sizes[0] / 3
+        for name in ("views, one thread", "strips", "strips, random slices", "memcpy gather"):
+            record = records[f"{seconds} s, batches of 32: {name}"]
+            assert record.median > 0 and (record.of_limit or record.params["limit_exceeded"]) > 0

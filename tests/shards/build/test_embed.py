@@ -201,3 +201,22 @@ def test_bad_input_is_one_line(
             dataclasses.replace(CONFIG, embeddings="musicnn"),
             BuildOptions(workers=1),
         )
+
+
+def test_strips_receive_the_vectors_of_all_their_views(
+    built: Path, audio: Path, tmp_path: Path, loudness: None
+) -> None:
+    """Vectors of another clip or slice than in a set of views."""
+    options = BuildOptions(layout="strip", workers=1, min_shards=3, val_fraction=0.25)
+    without = tmp_path / "without"
+    build(audio, without, CONFIG, options)
+    embed(without, audio, tmp_path / "strips", ["loudness"])
+    embed(built, audio, tmp_path / "views", ["loudness"])
+    verify(open_set(tmp_path / "strips"))
+    views, strips = open_set(tmp_path / "views"), open_set(tmp_path / "strips")
+    assert strips.fingerprint == views.fingerprint and strips.is_strip
+    one, other = (opened.view(opened.splits, "both") for opened in (views, strips))
+    fields = ("npy", "loudness.npy")
+    before, after = (view.gather(range(len(view)), fields) for view in (one, other))
+    np.testing.assert_allclose(after["loudness.npy"], before["loudness.npy"], atol=1e-5)
+    assert np.abs(after["npy"].astype(int) - before["npy"]).max() <= 1
