@@ -171,8 +171,9 @@ class TrainingObjective:
         from shardwave.models.networks.base import parameters
         from shardwave.models.networks.build import build_model
 
+        inputs = self.data_of(config).inputs
         with torch.device("meta"):  # allocates no memory
-            return parameters(build_model(config, self.data_of(config).inputs))
+            return parameters(build_model(config, inputs))
 
     def keep(self, trial: int, config: TrainConfig, result: FitResult) -> None:
         """Keep the checkpoint if this trial is the best of this process so far.

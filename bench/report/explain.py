@@ -36,6 +36,7 @@ from shardwave.models.evaluation.reliability import (
     coverage,
     reliability,
 )
+from shardwave.models.training.config import CUTS
 
 if TYPE_CHECKING:
     from shardwave.shards.read.shardset import ShardSet
@@ -152,7 +153,8 @@ def _set_of(result: Mapping[str, Any]) -> ShardSet | str:
         return str(error)
     if shard_set.set_id != result.get("set_id"):
         return f"{result['set']} has changed since the training (other set id)"
-    return shard_set
+    chosen = {**(result.get("config") or {}), **(result.get("params") or {})}
+    return shard_set.with_views(**{name: chosen.get(name) for name in CUTS})
 
 
 def _data(shard_set: ShardSet) -> list[Block]:

@@ -123,6 +123,8 @@ def test_a_search_opens_the_set_once_for_each_choice_of_slices(sets: dict[str, P
         for trial, slices in enumerate((2, 2, 4))
     )
     assert one is same and len(other.train) == 2 * len(one.train)
+    narrow = objective.config_of(3, {"slices": 3, "image_size": 32})  # not opened before
+    assert objective.parameters(narrow) == objective.parameters(objective.config)
     assert objective.terms["clips by split"] == {"train": 12, "val": 6, "test": 6}
 
 
