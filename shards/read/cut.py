@@ -33,10 +33,10 @@ def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
     order = np.argsort(frames, kind="stable")
     parts = np.array_split(order, max(1, min(cores(), len(out), out.size // LEAST)))
     run = functools.partial(_cut_part, sources, frames, out)
-    if len(parts) == 1:
-        run(order)
-    else:
-        list(_threads(os.getpid()).map(run, parts))
+    others = [_threads(os.getpid()).submit(run, part) for part in parts[1:]]
+    run(parts[0])
+    for other in others:
+        other.result()
 
 
 def _cut_part(sources: np.ndarray, frames: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
