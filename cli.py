@@ -1109,46 +1109,82 @@ def throughput(out: Path, **chosen: Any) -> Mapping[str, object]:
 @bench.command(
     "search",
     epilog=examples(
-        "bench search --out runs/backends",
+        "bench search --out runs/strategies",
+        "bench search --quick --out runs/quick",
         "bench search --only optuna/tpe --workers 4 --seeds 50 --out runs/tpe",
     ),
 )
 @click.option("--out", required=True, type=PATH, metavar="RUN", help="Folder for the results.")
 @click.option(
     "--table",
+    "tables",
     type=PATH,
+    multiple=True,
     metavar="FILE",
-    help="Run folder of a search, or a file of learning curves. [default: curves of the MLP on ESC-10]",
+    help="Table of learning curves, or run folder of a search; can be repeated. [default: the tables of the "
+    "project]",
 )
 @click.option(
-    "--seeds", type=int, default=20, help="Number of replays of each combination, each with its own seed."
+    "--seeds", type=int, default=30, help="Number of replays of each combination, each with its own seed."
 )
 @click.option(
     "--workers",
     type=int,
     multiple=True,
     default=(1, 4, 16),
-    help="Number of simulated workers; can be repeated.",
+    help="Number of simulated workers; can be repeated. More than one are simulated for selected strategies, "
+    "or for all that --only names.",
 )
-@click.option(
-    "--epochs",
-    type=int,
-    help="Number of epochs of a full training. [default: 10, or fewer if the table has fewer]",
-)
-@click.option(
-    "--trainings", type=int, default=20, help="Budget of a search, in full trainings of --epochs epochs each."
-)
+@click.option("--trainings", type=int, default=20, help="Budget of a search, in full trainings.")
 @click.option(
     "--only",
     metavar="TEXT",
     multiple=True,
     help="Replay only strategies whose name (backend/sampler/scheduler) contains this text; can be repeated.",
 )
-def bench_search(out: Path, **chosen: Any) -> Mapping[str, object]:
-    """Compare search backends, samplers and schedulers on recorded learning curves."""
-    from shardwave.bench.search_quality.replay import replay
+@click.option(
+    "--quick", is_flag=True, help="5 seeds, 10 trainings and 1 worker: about three minutes on two cores."
+)
+def bench_search(out: Path, quick: bool, **chosen: Any) -> Mapping[str, object]:
+    """Compare search strategies on recorded learning curves of real trainings.
 
-    return replay(out, **chosen)
+    The whole suite takes about an hour on two cores.
+    """
+    from shardwave.bench.search_quality.suite import QUICK, replay
+
+    return replay(out, **(chosen | QUICK if quick else chosen))
+
+
+@bench.command(
+    "record-curves",
+    epilog=examples("bench record-curves mlp-esc10 --data data/esc10 --out runs/curves"),
+)
+@click.argument("name")
+@click.option(
+    "--data",
+    type=PATH,
+    required=True,
+    metavar="PATH",
+    help="Folder of the audio, with labels.csv if the classes are not folders; or CSV table of features.",
+)
+@click.option(
+    "--out",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    help="Folder of the table. Repeat the command to continue an interrupted recording.",
+)
+@click.option("--configurations", type=int, help="Number of configurations. [default: that of the table]")
+@click.option("--workers", type=int, help="Number of processes. [default: one per core]")
+def record_curves(name: str, data: Path, out: Path, **options: Any) -> Mapping[str, object]:
+    """Record the table NAME of learning curves for `bench search`.
+
+    NAME is mlp-gtzan, mlp-esc10, mlp-esc10-aisfx or cnn-esc10-64.
+    """
+    from shardwave.bench.search_quality.record import record
+
+    path = record(name, data, out, **options)
+    return {"table": str(path), "megabytes": round(path.stat().st_size / 1e6, 2)}
 
 
 @bench.command(

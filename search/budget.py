@@ -24,9 +24,9 @@ SAMPLERS = {
     "random": ("random", "grid"),
 }
 FIRST_TRIALS = ("sampled", "default")
-# defaults of a search, for all backends
+# defaults of a search, for all backends; docs/search.md shows the evidence
 FIRST_TRIAL = "sampled"
-GRACE_PERIOD: int | str = 1  # an integer, or "auto"
+GRACE_PERIOD: int | str = "auto"  # or an integer
 REDUCTION_FACTOR = 3
 AFTER_WARM_UP = 1  # epochs between the end of the warm-up and the first rung that "auto" chooses
 
@@ -55,7 +55,7 @@ class SearchBudget:
     grace_period: int = 1
     reduction_factor: int = REDUCTION_FACTOR
     sampler: str | None = None
-    first_trial: str = FIRST_TRIAL
+    first_trial: str = "sampled"
     gpus_per_trial: float = 0.0
 
     def __post_init__(self) -> None:

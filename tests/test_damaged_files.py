@@ -411,18 +411,23 @@ def test_records_of_benchmarks(tmp_path: Path) -> None:
 
 
 def test_curves(tmp_path: Path) -> None:
-    path = tmp_path / "curves.jsonl"
+    path = tmp_path / "curves.npz"
     space = Space({"hidden_size": Grid((1, 2)), "dropout": Uniform(0.0, 1.0)})
-    rows = [
-        {"params": {"hidden_size": n, "dropout": 0.5}, "values": [0.1, 0.2], "seconds": 1.0} for n in (1, 2)
-    ]
-    curves.write(path, {"model": "mlp", "space": space.describe()}, rows)
+    rows: list[curves.Recorded] = [
+        {
+            "configuration": n, "seed": 0, "params": {"hidden_size": n, "dropout": 0.5}, "seconds": 1.0,
+            "val_correct": [[1, 2]], "val_loss": [[0.5, 0.25]], "test_correct": [[2, 3]],
+        }
+        for n in (1, 2)
+    ]  # fmt: skip
+    head = {"name": "curves", "space": space.describe(), "val_clips": [10], "test_clips": 10}
+    curves.write(path, head, rows)
 
     def use() -> None:
         table = curves.read(path)
         table.lookup(table.space.point(0, 0))
 
-    fuzz_lines(path, use)
+    fuzz_bytes(path, use)
 
 
 def some_checkpoint(path: Path) -> Any:

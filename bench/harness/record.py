@@ -14,7 +14,15 @@ from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import ShardwaveError, UsageError
 
 ROLES = ("ours", "peer", "baseline", "limit")
-LOWER_IS_BETTER = ("s", "ms", "s/trial", "MB", "exponent", "regret")  # in other units higher is better
+LOWER_IS_BETTER = (
+    "s",
+    "ms",
+    "s/trial",
+    "MB",
+    "exponent",
+    "regret",
+    "error",
+)  # in other units higher is better
 
 
 class ClipStep(TypedDict):

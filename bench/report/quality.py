@@ -1,37 +1,62 @@
-"""Blocks of replayed searches: best value over epochs and time with bands, regret, and ranks."""
+"""Blocks of replayed searches: speed-up over random search, ranks, and regret over the budget."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 from shardwave.bench.harness.record import MeasuredRow
-from shardwave.bench.report.blocks import Block, Details, Line, Lines, Table, Text, number
+from shardwave.bench.report.blocks import Bar, Bars, Block, Details, Line, Lines, Table, Text, number
+from shardwave.bench.report.render import table as markdown_table
+from shardwave.bench.search_quality.measures import Ranking, ranking
 
 
 class QualityParams(TypedDict):
-    """Parameters of a record of replayed searches."""
+    """Parameters of a record of replayed searches; intervals are [low, median, high]."""
 
     table: str
     configurations: int
-    best: float
     workers: int
     epochs: int
     trainings: int
-    seeds: int
     rank: float
-    over: dict[str, list[list[float]]]  # [point, q1, median, q3] by axis, "epochs" or "seconds"
+    scale: dict[str, float]  # accuracies of regret 0 ("best") and 1 ("first")
+    regret: list[list[float]]  # [full trainings, low, median, high]
+    test: list[float | None]  # accuracy; the middle value is the mean
+    speed_up: list[float]
+    speed_up_seconds: list[float]
+    trials: float
+    ask_ms: float
     seconds: float
+    beaten_by: list[str]
+    fixed: NotRequired[FixedParams]
+
+
+class FixedParams(TypedDict):
+    """Searches with a fixed number of trials."""
+
+    trials: int
+    regret: list[float]  # the middle value is the mean
+    test: list[float | None]
+    trainings: float  # mean number of epochs, in full trainings
 
 
 SHOWN = 6  # curves in a figure
-HEAD = ("backend / sampler / scheduler", "mean rank", "regret", "quartiles", "simulated s", "seeds")
+RANDOM = "random/random/none"
+HEAD = (
+    *("backend / sampler / scheduler", "mean rank", "regret", "95 %", "test accuracy", "speed-up, epochs"),
+    *("95 %", "speed-up, time", "trials", "ms per decision", "seeds"),
+)
 ABOUT = (
-    "Trainings are replaced by a table of recorded learning curves; the samplers, schedulers and searchers "
-    "of each backend run in simulated time. Bands are quartiles over the seeds. Regret is the best value of "
-    "the table minus the best value of the search. Rank 1 is best; ranks are means over the seeds. “ray "
-    "objects” are Ray's scheduler and searcher, called by the event loop of the replay instead of Tune."
+    "Trainings are replaced by tables of recorded learning curves; the samplers, schedulers and searchers of "
+    "each backend decide in simulated time. Regret 0 is the best validation accuracy of the table (the mean "
+    "over five folds), 1 the median of the first trial of a random search. The speed-up is the cost of "
+    "random search with its whole budget divided by the cost at which a strategy reaches the same accuracy, "
+    "0 if half of its searches do not. Medians over the seeds with bootstrap intervals of 95 %; test "
+    "accuracies are means, on clips that no strategy sees. “ray objects” are Ray's scheduler and searcher, "
+    "called by the event loop of the replay instead of Tune. The simulated time does not contain the time of "
+    "the decisions, which a column shows."
 )
 
 
@@ -46,12 +71,12 @@ def verdict(rows: Sequence[MeasuredRow]) -> list[str]:
         records = [row for row in rows if _params(row)["table"] == table]
         ranks: dict[str, list[float]] = {}
         for row in records:
-            ranks.setdefault(_name(row), []).append(_params(row)["rank"])
-        mean = {name: statistics.mean(values) for name, values in ranks.items()}
+            ranks.setdefault(name_of(row), []).append(_params(row)["rank"])
+        most = max(map(len, ranks.values()))
+        mean = {name: statistics.mean(values) for name, values in ranks.items() if len(values) == most}
         best = min(mean, key=lambda name: mean[name])
         counts = ", ".join(str(count) for count in dict.fromkeys(_params(row)["workers"] for row in records))
-        chance = "random/random/none"
-        plain = f"; {chance} ranks {number(mean[chance])}" if chance in mean else ""
+        plain = f"; {RANDOM} ranks {number(mean[RANDOM])}" if RANDOM in mean else ""
         sentences.append(
             f"On {table}, {best} ranks best of {len(mean)} ({number(mean[best])} on average over {counts} "
             f"workers){plain}."
@@ -60,70 +85,144 @@ def verdict(rows: Sequence[MeasuredRow]) -> list[str]:
 
 
 def quality(rows: Sequence[MeasuredRow]) -> list[Block]:
-    """Return the blocks of every table and number of workers.
+    """Return the blocks of all tables and numbers of workers.
 
     Args:
         rows: Records of replayed searches.
     """
     blocks: list[Block] = [Text(ABOUT)]
-    groups: dict[tuple[str, int], list[MeasuredRow]] = {}
-    for row in rows:
-        groups.setdefault((_params(row)["table"], _params(row)["workers"]), []).append(row)
-    for (table, workers), records in groups.items():
+    ranked = ranked_strategies(rows)
+    if ranked is not None:
+        bars = [Bar(name, "ours", rank, number(rank)) for name, rank in ranked.ranks.items()]
+        blocks += [Text(ranking_text(ranked)), Bars("Mean rank, 1 is best", "rank", bars)]
+    for (table, workers), records in groups_of(rows).items():
         records.sort(key=lambda row: _params(row)["rank"])
         params = _params(records[0])
         title = f"{table}, {workers} worker{'s' * (workers != 1)}"
-        shown = _shown(records)
-        for axis, name in (("epochs", "epochs spent"), ("seconds", "simulated seconds")):
-            lines = [_best(row, axis) for row in shown]
-            blocks.append(Lines(f"{title}: best value over {name}", name, "best value so far", lines))
-        late = [_regret(row) for row in shown]
-        blocks.append(
-            Lines(f"{title}: regret, from a fifth of the epochs on", "epochs spent", "regret", late)
-        )
+        lines = [regret_line(row) for row in _shown(records)]
+        blocks.append(Lines(f"{title}: regret", "full trainings spent", "regret", lines))
         caption = (
             f"{title}: {params['trainings']} x {params['epochs']} epochs to spend, "
-            f"{params['configurations']} configurations recorded, best value {number(params['best'])}"
+            f"{params['configurations']} configurations recorded, best accuracy "
+            f"{number(params['scale']['best'])}, first trial {number(params['scale']['first'])}"
         )
-        ranked = Table(HEAD, [_figures(row) for row in records], (1, 2, 3, 4, 5), caption)
-        blocks.append(Details(f"{title}: all {len(records)}, ranked", [ranked]))
+        cells = Table(HEAD, [_figures(row) for row in records], range(1, len(HEAD)), caption)
+        blocks.append(Details(f"{title}: all {len(records)}, ranked", [cells]))
     return blocks
 
 
+def groups_of(rows: Sequence[MeasuredRow]) -> dict[tuple[str, int], list[MeasuredRow]]:
+    """Return the records by table and number of workers."""
+    groups: dict[tuple[str, int], list[MeasuredRow]] = {}
+    for row in rows:
+        groups.setdefault((_params(row)["table"], _params(row)["workers"]), []).append(row)
+    return groups
+
+
+def ranked_strategies(rows: Sequence[MeasuredRow]) -> Ranking | None:
+    """Rank the strategies that were replayed in all groups; None with fewer than three or one group."""
+    groups = groups_of(rows).values()
+    medians = [{name_of(row): row["median"] for row in records} for records in groups]
+    common = [name for name in medians[0] if all(name in group for group in medians)] if medians else []
+    if len(common) < 3 or len(medians) < 2:
+        return None
+    return ranking({name: [group[name] for group in medians] for name in common})
+
+
+def ranking_text(ranked: Ranking) -> str:
+    """Return the test of a ranking as a sentence."""
+    return (
+        f"Mean ranks of the median regret over {ranked.blocks} blocks (tables and numbers of workers). "
+        f"Friedman's test that all are equal: p = {ranked.p:.2g}. Two strategies differ at 5 % if their "
+        f"ranks differ by more than {ranked.critical:.1f} (Nemenyi); blocks of one table are not independent."
+    )
+
+
+def document_table(rows: Sequence[MeasuredRow], kind: str) -> str:
+    """Return a Markdown table of `docs/search.md`.
+
+    Args:
+        rows: Records of replayed searches.
+        kind: `speed-up`: speed-ups with one worker by table; `ranks`: mean ranks over all groups; `test`:
+            test accuracies with one worker by table; `fixed`: regret of searches with a fixed number of
+            trials, and their cost.
+    """
+    if kind == "ranks":
+        ranked = ranked_strategies(rows)
+        assert ranked is not None
+        cells = [(name, number(rank)) for name, rank in ranked.ranks.items()]
+        return f"{markdown_table(('strategy', 'mean rank'), cells, (1,))}\n\n{ranking_text(ranked)}"
+    groups = {table: records for (table, workers), records in groups_of(rows).items() if workers == 1}
+    by_name: dict[str, dict[str, QualityParams]] = {}
+    for table, records in groups.items():
+        for row in records:
+            by_name.setdefault(name_of(row), {})[table] = _params(row)
+    if kind == "fixed":
+        by_name = {
+            name: found
+            for name, found in by_name.items()
+            if all("fixed" in params for params in found.values())
+        }
+    order = sorted(by_name, key=lambda name: statistics.mean(_order(p, kind) for p in by_name[name].values()))
+    timed = kind == "speed-up"
+    head = ("strategy", "mean regret" if kind == "fixed" else "mean rank", *groups)
+    body = []
+    for name in order:
+        found = by_name[name]
+        rank = statistics.mean(_order(params, kind) for params in found.values())
+        values = [_cell(found[table], kind) if table in found else "" for table in groups]
+        slowest = [number(max(params["ask_ms"] for params in found.values()), 2)] if timed else []
+        body.append((name, number(rank), *values, *slowest))
+    return markdown_table((*head, "ms per decision") if timed else head, body, range(1, len(head) + timed))
+
+
+def _order(params: QualityParams, kind: str) -> float:
+    return params["fixed"]["regret"][1] if kind == "fixed" else params["rank"]
+
+
+def _cell(params: QualityParams, kind: str) -> str:
+    if kind == "test":
+        low, middle, high = (None if value is None else 100 * value for value in params["test"])
+        return f"{number(middle)} ({number(low)} – {number(high)})"
+    least, median, most = params["fixed"]["regret"] if kind == "fixed" else params["speed_up"]
+    text = f"{number(median, 2)} ({number(least, 2)} – {number(most, 2)})"
+    return f"{text}; {number(params['fixed']['trainings'])}" if kind == "fixed" else text
+
+
 def _figures(row: MeasuredRow) -> tuple[str, ...]:
-    spread = f"{number(row['q1'])} to {number(row['q3'])}"
-    rank, seconds = number(_params(row)["rank"]), number(_params(row)["seconds"])
-    return (_name(row), rank, number(row["median"]), spread, seconds, str(row["n"]))
+    params = _params(row)
+    _, low, median, high = params["regret"][-1]
+    slow, speed, fast = params["speed_up"]
+    test = params["test"][1]
+    return (
+        *(name_of(row), number(params["rank"]), number(median), f"{number(low)} to {number(high)}"),
+        *(number(test), number(speed), f"{number(slow)} to {number(fast)}"),
+        *(number(params["speed_up_seconds"][1]), number(params["trials"]), number(params["ask_ms"])),
+        str(row["n"]),
+    )
 
 
 def _shown(ranked: Sequence[MeasuredRow]) -> list[MeasuredRow]:
-    """Return the best of each backend, the baselines, then the best of the others, up to SHOWN."""
-    chosen = []
-    for backend in ("optuna/", "ray objects/"):
-        chosen += [row for row in ranked if _name(row).startswith(backend)][:1]
-    chosen += [row for row in ranked if row["role"] == "peer"]
+    """Return the best of each backend, the baseline, then the best of the others, up to SHOWN."""
+    chosen: list[MeasuredRow] = []
+    for backend in ("optuna/", "ray objects/", "syne-tune/"):
+        chosen += [row for row in ranked if name_of(row).startswith(backend)][:1]
+    chosen += [row for row in ranked if row["role"] == "baseline"]
     chosen += [row for row in ranked if row not in chosen][: max(0, SHOWN - len(chosen))]
     return chosen
 
 
-def _best(row: MeasuredRow, axis: str) -> Line:
-    points = _params(row)["over"][axis]
-    curve = [(x, median) for x, _, median, _ in points if median > 0]
-    band = [(x, low, high) for x, low, median, high in points if median > 0 and low > 0]
-    return Line(_name(row), curve, band, dashed=row["role"] == "peer")
-
-
-def _regret(row: MeasuredRow) -> Line:
-    points = _params(row)["over"]["epochs"]
-    best, late = _params(row)["best"], [point for point in points if point[0] >= points[-1][0] / 5]
-    curve = [(x, best - median) for x, _, median, _ in late]
-    band = [(x, best - high, best - low) for x, low, _, high in late]
-    return Line(_name(row), curve, band, dashed=row["role"] == "peer")
+def regret_line(row: MeasuredRow) -> Line:
+    """Return the median regret over the budget as a line with its interval as a band."""
+    points = _params(row)["regret"]
+    curve = [(x, median) for x, _, median, _ in points]
+    return Line(name_of(row), curve, [(x, low, high) for x, low, _, high in points], row["role"] != "ours")
 
 
 def _params(row: MeasuredRow) -> QualityParams:
     return cast(QualityParams, row["params"])
 
 
-def _name(row: MeasuredRow) -> str:
+def name_of(row: MeasuredRow) -> str:
+    """Return the name of the strategy of a record."""
     return row["case"].split(": ", 1)[1]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from shardwave.bench.report.blocks import Bar, Bars, Block, Chart, Text
+from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.search.backends.optuna.parts import distributions, optuna_module
 from shardwave.search.figures import COLOURS
 from shardwave.search.space import Space
@@ -37,8 +38,14 @@ def study_blocks(trials: Sequence[Trial], description: Mapping[str, Any]) -> lis
     Args:
         trials: The trials that ended.
         description: The search space, as in result.json.
+
+    Raises:
+        ShardwaveError: The description is damaged.
     """
-    space = Space.from_description(dict(description))
+    try:
+        space = Space.from_description(dict(description))
+    except UsageError as error:
+        raise ShardwaveError(f"result.json is damaged: {error}") from None
     study = study_of([trial for trial in trials if space.contains(trial.params)], space)
     shares = importances(study)
     blocks: list[Block] = []

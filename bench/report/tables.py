@@ -3,7 +3,9 @@
 A table is the text between `<!-- bench-table FILE STAGE [PATTERN] -->` and `<!-- /bench-table -->`. It lists
 the cases of STAGE (`*`: all stages) in `bench/results/FILE.jsonl` whose names match the regular expression
 PATTERN. The FILE `accuracy` is `bench/results/accuracy.json`, and `accuracy-table` the one of a table of
-features; for the FILE `defaults`, STAGE is a model (`shardwave.bench.defaults`).
+features; for the FILE `defaults`, STAGE is a model (`shardwave.bench.defaults`), and for `search-quality` a
+kind of table (`shardwave.bench.report.quality.document_table`). The FILE `search-tables` describes the tables
+of learning curves.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from pathlib import Path
 
 from shardwave.bench import accuracy
 from shardwave.bench import defaults as settings
-from shardwave.bench.harness.record import ROLES, RecordRow, read
-from shardwave.bench.report import picture
+from shardwave.bench.harness.record import ROLES, RecordRow, measured, read
+from shardwave.bench.report import picture, quality, search_figures
 from shardwave.bench.report.blocks import number
 from shardwave.bench.report.render import table
+from shardwave.bench.search_quality import describe
 from shardwave.common.errors import UsageError
 from shardwave.shards.storage.atomic import write_bytes
 
@@ -44,8 +47,14 @@ def filled(text: str, results: Path = RESULTS) -> str:
     """
 
     def write(match: re.Match[str]) -> str:
-        if match["file"] == "defaults":
+        if match["file"] == "search-tables":
+            table = describe.document_table()
+        elif match["file"] == "defaults":
             table = settings.table(read(_file(results, "defaults.jsonl")), match["stage"])
+        elif match["file"] == "search-quality":
+            table = quality.document_table(
+                measured(read(_file(results, "search-quality.jsonl"))), match["stage"]
+            )
         elif match["file"] in ("accuracy", "accuracy-table"):
             contents = _file(results, f"{match['file']}.json").read_text(encoding="utf-8")
             table = accuracy.table(json.loads(contents)).strip()
@@ -109,9 +118,18 @@ def stale() -> list[Path]:
 
 
 def main() -> None:
-    """Write all tables and the picture of the README."""
+    """Write all tables, the picture of the README and the figures of docs/search.md."""
     if picture.write(read(_file(RESULTS, "throughput.jsonl")), ROOT / "docs" / "throughput.svg"):
         print("docs/throughput.svg: drawn", file=sys.stderr)
+    searches = measured(read(_file(RESULTS, "search-quality.jsonl")))
+    for name, content in (
+        ("search-regret.svg", search_figures.regret(searches)),
+        ("search-ranks.svg", search_figures.ranks(searches)),
+    ):
+        path = ROOT / "docs" / name
+        if not path.exists() or path.read_bytes() != content:
+            write_bytes(path, content)
+            print(f"docs/{name}: drawn", file=sys.stderr)
     for path in stale():
         write_bytes(path, filled(path.read_text(encoding="utf-8")).encode())
         print(f"{path.relative_to(ROOT)}: tables written", file=sys.stderr)

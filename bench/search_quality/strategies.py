@@ -29,15 +29,35 @@ BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the 
 VARIANTS = (
     "optuna/auto/auto",
     "optuna/random/asha+grace:auto",
-    "optuna/tpe/asha+grace:auto",
+    "optuna/qmc/asha+grace:auto",
+    "optuna/tpe/asha+first:default",
     "optuna/tpe/asha+reduction:2",
     "optuna/tpe/asha+reduction:4",
-    "optuna/tpe/asha+first:default",
-    "optuna/tpe/median+first:default",
-    "optuna/tpe/none+first:default",
+    "optuna/tpe/asha+grace:5",
+    "optuna/tpe/asha+grace:auto",
     "optuna/tpe/asha+grace:auto+first:default",
+    "optuna/tpe/asha+grace:auto+reduction:2",
+    "optuna/tpe/asha+grace:auto+reduction:2+first:default",
+    "optuna/tpe/asha+grace:auto+reduction:4+first:default",
+    "optuna/tpe/median+grace:auto+first:default",
     "optuna/priorband/asha+grace:auto+first:default",
     "optuna/priorband/hyperband+first:default",
+    "ray/random/asha+grace:auto",
+    "ray/tpe/asha+grace:auto+first:default",
+)
+SELECTED = (
+    *BASELINES,
+    "optuna/auto/auto",
+    "optuna/random/asha",
+    "optuna/tpe/none",
+    "optuna/tpe/median",
+    "optuna/tpe/hyperband",
+    "optuna/tpe/asha",
+    "optuna/tpe/asha+grace:auto+first:default",
+    "optuna/tpe/asha+grace:auto+reduction:2+first:default",
+    "optuna/priorband/asha+grace:auto+first:default",
+    "ray/random/asha",
+    "ray/tpe/asha",
 )
 
 
@@ -66,12 +86,36 @@ def names() -> list[str]:
     return [*strategies, *VARIANTS, BASELINES[1]]
 
 
+def selected(name: str) -> bool:
+    """Return whether a strategy is replayed with more than one worker unless it is named."""
+    return name in SELECTED
+
+
+def left_out(name: str) -> bool:
+    """Return whether a strategy is replayed only if it is named.
+
+    On spaces with numbers, grids are random searches. The Gaussian process takes minutes for a search with
+    the median rule, which completes hundreds of trials. Variants of samplers are replayed with successive
+    halving and without a scheduler.
+    """
+    backend, sampler, scheduler = name.split("/")
+    few = sampler in ("gp", "cmaes", "qmc", "tpe-univariate") and scheduler in ("median", "hyperband")
+    return sampler == "grid" or few or (backend == "syne-tune" and sampler != "random")
+
+
+def is_peer(name: str) -> bool:
+    """Return whether another program's parts make all decisions of a strategy."""
+    return name.startswith(("ray/", "syne-tune/")) or name in BASELINES
+
+
 def label(name: str) -> str:
     """Return the name of a strategy in reports."""
     return name.replace("ray/", "ray objects/", 1) if name.startswith("ray/") else name
 
 
-def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Driver:
+def make_driver(
+    name: str, space: Space, budget: SearchBudget, seed: int, trials: int | None = None
+) -> Driver:
     """Return the driver of a strategy.
 
     Args:
@@ -81,6 +125,7 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
         space: Search space; its prior is the first trial of `first:default`.
         budget: Trials, epochs and jobs.
         seed: Seed of the search.
+        trials: Number of trials that `auto` assumes; None: that of `budget`.
 
     Raises:
         UsageError: The name is not that of a strategy.
@@ -90,9 +135,8 @@ def make_driver(name: str, space: Space, budget: SearchBudget, seed: int) -> Dri
     if backend == "baseline":
         return BestOfFirstEpoch(space, budget, seed)
     if AUTO in (sampler, scheduler):
-        # replays limit epochs, with as many trials as epochs
-        trainings = dataclasses.replace(budget, trials=max(1, budget.trials // budget.epochs))
-        chosen = choose(space, trainings, budget.jobs or 1, backend, WARM_UP)
+        asked = dataclasses.replace(budget, trials=trials or budget.trials)
+        chosen = choose(space, asked, budget.jobs or 1, backend, WARM_UP)
         sampler = chosen.sampler if sampler == AUTO else sampler
         if scheduler == AUTO:
             scheduler = chosen.scheduler

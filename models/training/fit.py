@@ -72,6 +72,21 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
     if config.devices != 1:
         raise UsageError(f"a trial trains on one device, got --devices {config.devices}")
     keep_freed_memory()
+    learner, train_epoch = plain_trainer(data, config)
+    with limit_threads(useful_threads(learner.network, config.batch_size)):
+        return run_epochs(data, config, learner, train_epoch, report)
+
+
+def plain_trainer(data: TrainingData, config: TrainConfig) -> tuple[Learner, Callable[[int], float]]:
+    """Prepare a training by autograd.
+
+    Args:
+        data: Training and validation data.
+        config: Training settings, with a resolved precision.
+
+    Returns:
+        The model with its training state, and the function that trains one epoch, see `run_epochs`.
+    """
     training = data.train_batches(config)
     learner = data.learner(config, len(training)).to(data.device, DTYPES[config.precision])
     optimizer, schedule = learner.optimizers()
@@ -89,8 +104,7 @@ def fit(data: TrainingData, config: TrainConfig, *, report: Report | None = None
         learner.eval()
         return training.wait_seconds - waited
 
-    with limit_threads(useful_threads(learner.network, config.batch_size)):
-        return run_epochs(data, config, learner, train_epoch, report)
+    return learner, train_epoch
 
 
 def run_epochs(

@@ -33,10 +33,21 @@ def table(tmp_path_factory):
         top = (
             0.85 - 0.08 * abs(math.log10(params["learning_rate"]) + 2.8) - 0.1 * abs(params["dropout"] - 0.3)
         )
-        values = [top * (1 - math.exp(-(epoch + 1) / 3)) for epoch in range(10)]
-        rows.append({"params": params, "values": values, "seconds": 0.1 + params["hidden_size"] / 1_000})
-    path = tmp_path_factory.mktemp("curves") / "made-up.jsonl"
-    curves.write(path, {"model": "mlp", "space": space.describe()}, rows)
+        correct = [round(1000 * top * (1 - math.exp(-(epoch + 1) / 3))) for epoch in range(10)]
+        rows.append(
+            {
+                "configuration": number,
+                "seed": 0,
+                "params": params,
+                "val_correct": [correct],
+                "val_loss": [[0.5] * 10],
+                "test_correct": [correct],
+                "seconds": 0.1 + params["hidden_size"] / 1_000,
+            }  # fmt: skip
+        )
+    path = tmp_path_factory.mktemp("curves") / "made-up.npz"
+    head = {"name": "made-up", "space": space.describe(), "val_clips": [1000], "test_clips": 1000}
+    curves.write(path, head, rows)
     return path
 
 

@@ -52,7 +52,7 @@ def test_only_what_is_auto_is_chosen_and_given_rungs_are_kept() -> None:
         budget = SearchConfig("mlp", **common, **options).budget()
         return budget.sampler, budget.scheduler, budget.grace_period, budget.reduction_factor
 
-    assert algorithms(sampler="auto") == ("tpe", "asha", 1, 3)
+    assert algorithms(sampler="auto", grace_period=1) == ("tpe", "asha", 1, 3)
     assert algorithms(sampler="random", scheduler="auto") == ("random", "asha", 7, 3)
     kept = algorithms(scheduler="auto", grace_period=5, reduction_factor=4)
     assert kept == ("tpe", "asha", 5, 4)

@@ -10,14 +10,14 @@ import pytest
 
 from shardwave.common.errors import UsageError
 from shardwave.models.networks.registry import NETWORKS
-from shardwave.models.training.config import MODEL_FIELDS, REGULARISERS, defaults
+from shardwave.models.training.config import CUTS, MODEL_FIELDS, REGULARISERS, defaults
 from shardwave.search.space import SPACES, Choice, Grid, LogUniform, Space, Uniform, parameters, space_for
 
 
 def test_every_model_has_a_space_of_its_own_options() -> None:
     assert set(SPACES) == set(NETWORKS)
     for model, space in SPACES.items():
-        assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS, "inputs"}
+        assert set(space) <= set(parameters(model)) <= {*MODEL_FIELDS, *REGULARISERS, *CUTS, "inputs"}
         for name, dimension in space.items():
             values = (
                 dimension.values if isinstance(dimension, Choice | Grid) else (dimension.low, dimension.high)

@@ -3,7 +3,7 @@
 import pytest
 
 from shardwave.bench.harness.record import read
-from shardwave.bench.search_quality import curves, replay, strategies
+from shardwave.bench.search_quality import curves, replay, strategies, suite
 from shardwave.common.errors import UsageError
 from shardwave.search.budget import SearchBudget
 from shardwave.search.space import Space, Uniform
@@ -17,7 +17,7 @@ def straight(rows):
     return curves.Table(
         "line",
         LINE,
-        [{"params": {"x": x}, "values": [x / 2, x, x], "seconds": seconds} for x, seconds in rows],
+        [curves.Row({"x": x}, [x / 2, x, x], seconds, test=[0.1, x / 4, 0.2]) for x, seconds in rows],
     )
 
 
@@ -42,32 +42,26 @@ class Fixed:
 
 
 def test_workers_run_side_by_side_in_simulated_time():
+    """The last step and those at which the best value rose are kept."""
     table = straight([(0.2, 1.0), (0.8, 2.5)])
     one = replay.replay_one(table, Fixed([0.2, 0.8]), 1, 3, 100)
-    assert [step.seconds for step in one] == [1, 2, 3, 5.5, 8, 10.5]
+    rises = [(1, 1, 0.1), (2, 2, 0.2), (5.5, 4, 0.4), (8, 5, 0.8), (10.5, 6, 0.8)]
+    assert [step[:3] for step in one.steps] == rises and one.trials == 2
     two = replay.replay_one(table, Fixed([0.2, 0.8]), 2, 3, 100)
-    assert [(step.seconds, step.best) for step in two] == [
-        (1, 0.1),
-        (2, 0.2),
-        (2.5, 0.4),
-        (3, 0.4),
-        (5, 0.8),
-        (7.5, 0.8),
-    ]
-    assert [step.epochs for step in two] == [1, 2, 3, 4, 5, 6]
+    rises = [(1, 1, 0.1), (2, 2, 0.2), (2.5, 3, 0.4), (5, 5, 0.8), (7.5, 6, 0.8)]
+    assert [step[:3] for step in two.steps] == rises
+
+
+def test_the_test_accuracy_is_that_of_the_best_epoch():
+    found = replay.replay_one(straight([(0.2, 1.0), (0.8, 1.0)]), Fixed([0.2, 0.8]), 1, 3, 100)
+    assert [step.test for step in found.steps] == [0.1, 0.05, 0.1, 0.2, 0.2]
 
 
 def test_stopped_trials_free_their_workers_and_the_budget_is_not_exceeded():
     driver = Fixed([0.2, 0.8, 0.8], {0: 1})
-    steps = replay.replay_one(straight([(0.2, 1.0), (0.8, 1.0)]), driver, 1, 3, 5)
-    assert len(steps) == 5
+    found = replay.replay_one(straight([(0.2, 1.0), (0.8, 1.0)]), driver, 1, 3, 5)
+    assert found.steps[-1].epochs == 5
     assert [entry for entry in driver.log if isinstance(entry, str)] == ["PRUNED", "COMPLETE"]
-
-
-def test_value_at_a_point_of_an_axis():
-    steps = [replay.Step(1.0, 1, 0.3), replay.Step(2.0, 2, 0.5)]
-    assert replay.best_at(steps, "seconds", (0.5, 1.0, 1.9, 9.0)).tolist() == [0.0, 0.3, 0.3, 0.5]
-    assert replay.best_at(steps, "epochs", [2]) == 0.5
 
 
 FAST = [name for name in strategies.names() if not name.startswith("optuna/gp")]
@@ -75,16 +69,18 @@ FAST = [name for name in strategies.names() if not name.startswith("optuna/gp")]
 
 @pytest.mark.parametrize("name", FAST)
 def test_every_strategy_spends_the_budget_and_beats_chance(name, table):
-    work = replay.replay_setup(str(table), 10, 6)
-    steps = work((name, 4, 1))
-    assert 55 <= len(steps) <= 60
-    assert work((name, 4, 1)) == steps, "the same seed gives the same search"
+    work = suite.setup((str(table),), 6)
+    task = suite.Task(0, name, 4, 1)
+    steps = work(task).steps
+    assert 55 <= steps[-1].epochs <= 60
+    assert work(task).steps == steps, "the same seed gives the same search"
     assert steps[-1].best > 0.6
     assert all(later.seconds >= earlier.seconds for earlier, later in zip(steps, steps[1:], strict=False))
 
 
 def test_gp_replays(table):
-    assert len(replay.replay_setup(str(table), 10, 2)(("optuna/gp/asha", 1, 0))) == 20
+    work = suite.setup((str(table),), 2)
+    assert work(suite.Task(0, "optuna/gp/asha", 1, 0)).steps[-1].epochs == 20
 
 
 @pytest.mark.parametrize("name", ["optuna/random/asha", "ray/random/asha", "optuna/random/hyperband"])
@@ -131,37 +127,32 @@ def test_baseline_gives_one_epoch_to_all_and_the_rest_to_the_best(table):
 
 
 @pytest.mark.slow
-def test_replay_writes_records_with_curves_and_ranks(tmp_path, table):
-    only = ("optuna/tpe/asha", "ray/random/asha", "random/random/none")
-    result = replay.replay(tmp_path / "out", table, workers=(1, 4), seeds=3, trainings=4, only=only)
+def test_the_suite_writes_records_with_speed_ups_ranks_and_a_report(tmp_path, table):
+    only = ("optuna/tpe/asha+reduction:2", "ray/tpe/median")
+    result = suite.replay(tmp_path / "out", [table], workers=(1, 4), seeds=3, trainings=4, only=only)
     rows = read(tmp_path / "out")
-    assert result["searches"] == 18 and len(rows) == 6 and (tmp_path / "out" / "report.html").exists()
+    assert result["searches"] == 27 and len(rows) == 6, "the random search is added"
+    assert "Friedman" in (tmp_path / "out" / "report.html").read_text()
     for row in rows:
         assert (row["unit"], row["n"], row["stage"]) == ("regret", 3, "search-quality")
-        assert all(value >= 0 for value in row["repeats"])
-        curve = row["params"]["over"]["epochs"]
-        assert len(curve) == replay.GRID and curve[-1][0] == 40
-        assert all(low <= middle <= high for _, low, middle, high in curve)
-        assert [one[2] for one in curve] == sorted(one[2] for one in curve)
-    assert sum(row["params"]["rank"] for row in rows) == pytest.approx(2 * 6, abs=0.1)
-    assert {row["case"].split(": ")[1] for row in rows} == {
-        "optuna/tpe/asha",
-        "ray objects/random/asha",
-        "random/random/none",
-    }
-    assert {row["role"] for row in rows if "random/random/none" in row["case"]} == {"peer"}
+        regret = row["params"]["regret"]
+        assert [point for point, *_ in regret] == [0.5, 1, 2, 3]
+        assert all(low <= middle <= high for _, low, middle, high in regret)
+        slow, speed, fast = row["params"]["speed_up"]
+        assert slow <= speed <= fast
+        if row["role"] == "baseline":
+            assert speed == 1 and row["params"]["beaten_by"] == []
+    assert suite.replay(tmp_path / "again", [table], (1,), 3, 4, ["ray/tpe/median"])["searches"] == 12
+    again = {row["case"]: row["repeats"] for row in read(tmp_path / "again")}
+    assert all(row["repeats"] == again[row["case"]] for row in rows if row["case"] in again)
     with pytest.raises(UsageError, match="holds bench records already"):
-        replay.replay(tmp_path / "out", table)
+        suite.replay(tmp_path / "out", [table])
 
 
-WRONG = [
-    ({"seeds": 0}, "--seeds"),
-    ({"only": ("nothing",)}, "--only"),
-    ({"epochs": 99}, "--epochs must be between 1 and 10"),
-]
+WRONG = [({"seeds": 0}, "--seeds must be 1 or more, got 0"), ({"only": ("nothing",)}, "--only nothing")]
 
 
 @pytest.mark.parametrize(("options", "rule"), WRONG)
 def test_wrong_usage(tmp_path, table, options, rule):
     with pytest.raises(UsageError, match=rule):
-        replay.replay(tmp_path, table, **options)
+        suite.replay(tmp_path, [table], **options)

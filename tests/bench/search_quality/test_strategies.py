@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardwave.bench.search_quality import curves, replay, strategies
+from shardwave.bench.search_quality import curves, replay, strategies, suite
 from shardwave.common.errors import UsageError
 from shardwave.search.budget import SearchBudget
 
@@ -43,9 +43,9 @@ def test_names_are_unique_and_their_settings_take_effect(table):
 @pytest.mark.parametrize("workers", [1, 16])
 @pytest.mark.parametrize("sampler", ["tpe-univariate", "cmaes", "qmc", "priorband"])
 def test_small_and_large_budgets_are_spent(table, sampler, workers, trainings):
-    work = replay.replay_setup(str(table), 10, trainings)
-    steps = work((f"optuna/{sampler}/asha+first:default", workers, 0))
-    assert len(steps) == 10 * trainings
+    work = suite.setup((str(table),), trainings)
+    found = work(suite.Task(0, f"optuna/{sampler}/asha+first:default", workers, 0))
+    assert found.steps[-1].epochs == 10 * trainings
 
 
 def test_wrong_settings_are_named(table):
