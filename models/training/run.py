@@ -162,7 +162,8 @@ def _fit(
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            sync_batchnorm=config.devices * config.nodes > 1,
+            # PyTorch synchronises batch statistics on GPUs only; on CPUs, each process uses those of its part
+            sync_batchnorm=config.devices * config.nodes > 1 and data.device.type == "cuda",
             default_root_dir=out,
         )
         data.use_device(trainer.strategy.root_device)  # of this process

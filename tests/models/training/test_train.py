@@ -288,8 +288,9 @@ from shardwave.models.training.config import defaults
 from shardwave.models.training.train import train
 import torch
 torch.set_num_threads(1)
-config = defaults("mlp", epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device="cpu",
-                  train_view="both", mixup=0.0, **json.loads(sys.argv[3]))
+options = {"model": "mlp", "train_view": "both", **json.loads(sys.argv[3])}
+config = defaults(epochs=3, batch_size=12, hidden_size=16, dropout=0.0, val_fold=1, device="cpu", mixup=0.0,
+                  **options)
 train(Path(sys.argv[1]), config, Path(sys.argv[2]), resume=(Path(sys.argv[2]) / "checkpoint.ckpt").exists())
 """
 
@@ -336,3 +337,11 @@ def test_two_processes_share_each_batch(folded: Path, tmp_path: Path) -> None:
         for before, after in zip(one["history"], two["history"], strict=True):
             assert after["train_loss"] == pytest.approx(before["train_loss"], rel=1e-3)
             assert after["val_loss"] == pytest.approx(before["val_loss"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_batch_normalisation_in_two_processes_on_the_cpu(folded: Path, tmp_path: Path) -> None:
+    """PyTorch's SyncBatchNorm refuses CPUs."""
+    options = {"model": "cnn-plus", "train_view": "full", "devices": 2, "strategy": "ddp"}
+    end(start(folded, tmp_path / "run", options))
+    assert result.read(tmp_path / "run")["state"] == "COMPLETE"
