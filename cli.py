@@ -991,7 +991,7 @@ def croissant(
 @MODEL
 @click.option(
     "--backend",
-    required=True,
+    default="optuna",
     type=Extensible(BACKENDS, "backends"),
     help="Backend that chooses and schedules the trials.",
 )
