@@ -64,7 +64,8 @@ from shardwave.search.budget import (
     SAMPLERS,
     SCHEDULERS,
 )
-from shardwave.shards.format.layout import LAYOUTS, check_url, is_url
+from shardwave.shards.format.layout import check_url, is_url
+from shardwave.shards.format.layouts import LAYOUTS
 from shardwave.shards.sources import known
 
 PATH = click.Path(path_type=Path)

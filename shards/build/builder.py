@@ -37,7 +37,7 @@ from shardwave.shards.build.shard_task import ShardTasks
 from shardwave.shards.build.table import build_table
 from shardwave.shards.build.worker import BuildSpec
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import STRIP
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.format.manifest import Manifest
 from shardwave.shards.storage import any_path
 from shardwave.shards.storage.any_path import AnyPath, as_path
@@ -185,7 +185,7 @@ def check_layout(layout: str, config: SpectrogramConfig, engine: str) -> None:
     """Raise UsageError if a layout cannot be built with a configuration and an engine.
 
     Args:
-        layout: One of `layout.LAYOUTS`.
+        layout: One of `layouts.LAYOUTS`.
         config: Spectrogram configuration.
         engine: Resolved engine.
     """

@@ -18,7 +18,8 @@ from shardwave.shards.build import plan
 from shardwave.shards.build.embed_clips import GROUP, ClipEmbedder, Vectors
 from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.build.writer import Shard, write_set
-from shardwave.shards.format.layout import INPUTS, LAYOUTS, STORED, STRIP
+from shardwave.shards.format.layout import INPUTS, STORED
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.format.shard_writer import Row

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shardwave.common.errors import require
 from shardwave.preprocess.config import Limits
-from shardwave.shards.format.layout import LAYOUTS
+from shardwave.shards.format.layouts import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)

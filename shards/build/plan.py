@@ -22,7 +22,8 @@ from shardwave.preprocess.embeddings import registry
 from shardwave.shards.build import survey
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import NPY_HEADER, STRIP, padded
+from shardwave.shards.format.layout import NPY_HEADER, padded
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.format.records import PlanHead, PlanLine
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath

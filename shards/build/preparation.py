@@ -14,7 +14,7 @@ from shardwave.shards.build import plan, survey
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip, classes_of
-from shardwave.shards.format.layout import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.sources import class_folders
 from shardwave.shards.splits import assign
 from shardwave.shards.storage.any_path import AnyPath

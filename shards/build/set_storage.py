@@ -43,7 +43,7 @@ def open_task(
         folder: Folder or URL of the set.
         task: The task.
         config: Spectrogram configuration.
-        layout: One of `layout.LAYOUTS`.
+        layout: One of `layouts.LAYOUTS`.
 
     Yields:
         The writer of the task's shards, and the files of its clips.

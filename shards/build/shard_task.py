@@ -19,7 +19,8 @@ from shardwave.preprocess.embeddings import registry
 from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import BUILD, STORED, STRIP, TAR, clip_key, shard_name, slice_key
+from shardwave.shards.format.layout import BUILD, STORED, TAR, clip_key, shard_name, slice_key
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.format.manifest import Identity, ShardEntry
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, SampleMeta, TaskRecord
 from shardwave.shards.format.shard_writer import Fields, Row, ShardWriter
@@ -73,7 +74,7 @@ def array_fields(config: SpectrogramConfig, layout: str = "views") -> Fields:
 
     Args:
         config: The configuration.
-        layout: One of `layout.LAYOUTS`. A strip has one column per frame, and vectors of all its views.
+        layout: One of `layouts.LAYOUTS`. A strip has one column per frame, and vectors of all its views.
     """
     strips = layout == STRIP
     fields: dict[str, tuple[str, tuple[int | None, ...]]] = {
@@ -123,7 +124,7 @@ class TaskWriter:
         folder: Folder of the set.
         task: The task.
         config: Spectrogram configuration.
-        layout: One of `layout.LAYOUTS`.
+        layout: One of `layouts.LAYOUTS`.
     """
 
     def __init__(

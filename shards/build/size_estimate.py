@@ -16,7 +16,8 @@ from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.shard_task import array_fields, sample_meta
 from shardwave.shards.build.survey import Survey
-from shardwave.shards.format.layout import BLOCK, LAYOUTS, NPY_HEADER, STRIP, clip_key, padded, slice_key
+from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.storage.any_path import AnyPath
 
 # A set larger than LARGE bytes and LARGE_SHARE times the audio gets a warning.

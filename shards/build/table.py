@@ -13,7 +13,8 @@ from shardwave.shards.build.plan import spread
 from shardwave.shards.build.shard_task import sample_meta
 from shardwave.shards.build.writer import Shard, write_set
 from shardwave.shards.clip import classes_of
-from shardwave.shards.format.layout import NPY_HEADER, STRIP, clip_key, is_url, padded
+from shardwave.shards.format.layout import NPY_HEADER, clip_key, is_url, padded
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.shard_writer import Fields, Row
 from shardwave.shards.sources import check_regular

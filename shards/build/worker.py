@@ -25,7 +25,7 @@ from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.shard_task import ShardTask
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layout import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.format.manifest import Identity
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
@@ -51,7 +51,7 @@ class BuildSpec:
         engine: Engine, as returned by `shardwave.preprocess.engines.registry.resolve`.
         device: Device, likewise.
         limits: Limits on the audio files.
-        layout: One of `layout.LAYOUTS`.
+        layout: One of `layouts.LAYOUTS`.
     """
 
     audio: AnyPath

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shardwave.common.errors import UsageError
+from shardwave.shards.format.layouts import STRIP
 
 NPY_HEADER = 128  # bytes; fixed, so that the data after a 512-byte tar header are 64-byte aligned
 BLOCK = 512  # bytes; headers and data of a tar's members start at multiples of it
@@ -20,8 +21,6 @@ REMARKS = "remarks.jsonl"  # files that are used although something is wrong wit
 BUILD, LOCK = ".shardwave.build", ".shardwave.lock"
 SPLIT = re.compile(r"train|val|test|fold\d{1,9}")
 VIEWS = ("full", "slice")
-STRIP = "strip"  # samples of which the views of a clip are cut when they are read
-LAYOUTS = ("views", STRIP)
 STORED = (*VIEWS, STRIP)
 SHARD_FILE = re.compile(rf"({SPLIT.pattern})-(full|slice|strip)-(\d{{4,9}})(\.tar|\.index|\.idx)")
 RECORD = re.compile(rf"({SPLIT.pattern})-\d{{4,9}}\.json")  # of a finished task, in BUILD

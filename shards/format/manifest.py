@@ -25,10 +25,10 @@ from shardwave.shards.format.layout import (
     SHARD_FILE,
     SPLIT,
     STORED,
-    STRIP,
     TAR,
     padded,
 )
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
 

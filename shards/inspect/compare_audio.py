@@ -11,7 +11,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import muted, say
 from shardwave.common.printable import one_line
 from shardwave.shards.clip import Clip, clip_of_sample
-from shardwave.shards.format.layout import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.inspect.lookup import find_clip
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set

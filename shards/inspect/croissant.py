@@ -8,7 +8,8 @@ from typing import Any
 
 from shardwave.common.csv_text import csv_bytes
 from shardwave.common.errors import UsageError
-from shardwave.shards.format.layout import MANIFEST, STRIP
+from shardwave.shards.format.layout import MANIFEST
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.read.shardset import ShardSet
 from shardwave.shards.storage import any_path, atomic
 

@@ -15,7 +15,8 @@ from shardwave.common.typed import Json
 from shardwave.shards import quarantine
 from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
-from shardwave.shards.format.layout import LAYOUTS, QUARANTINE, REMARKS, STRIP
+from shardwave.shards.format.layout import QUARANTINE, REMARKS
+from shardwave.shards.format.layouts import LAYOUTS, STRIP
 from shardwave.shards.format.manifest import StoredField
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 from shardwave.shards.read.open_set import open_set
@@ -45,7 +46,7 @@ class Summary(TypedDict):
     audio_seconds: float
     classes: list[str]
     config: Json | None
-    layout: str  # one of `layout.LAYOUTS`
+    layout: str  # one of `layouts.LAYOUTS`
     fields: dict[str, StoredField]
     bytes: int  # of all tars
     date: str  # of the build

@@ -10,7 +10,8 @@ from typing import Any, Self
 from shardwave.common.errors import UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format import manifest
-from shardwave.shards.format.layout import DALI_INDEX, INDEX, STRIP, TAR, VIEWS
+from shardwave.shards.format.layout import DALI_INDEX, INDEX, TAR, VIEWS
+from shardwave.shards.format.layouts import STRIP
 from shardwave.shards.format.manifest import Field, Manifest, ShardEntry, StoredField, is_fortran
 from shardwave.shards.read.stored_view import StoredView
 from shardwave.shards.read.view import JOIN, View
