@@ -8,6 +8,7 @@ from typing import Any
 
 import peaking
 import pytest
+import quiet_machine
 import torch
 
 from shardwave.models.evaluation.evaluate import evaluate
@@ -34,7 +35,7 @@ def value_of_weights(out: Path, feature_set: Path) -> float:
     return float(scores["fold1_slice_mean_accuracy"])
 
 
-BACKENDS = ["random", "optuna", pytest.param("ray", marks=pytest.mark.slow)]
+BACKENDS = ["random", "optuna", pytest.param("ray", marks=quiet_machine.RAY)]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import objectives
 import pytest
+import quiet_machine
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search import gpus
@@ -47,7 +48,7 @@ def test_workers_that_die_at_once_end_the_search() -> None:
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
-@pytest.mark.parametrize("backend", ["random", "optuna", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["random", "optuna", pytest.param("ray", marks=quiet_machine.RAY)])
 def test_out_of_gpu_memory(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -61,7 +62,8 @@ def test_out_of_gpu_memory(
     searcher = make_backend(backend, address=address)
     result = searcher.run(objectives.Crowded(tmp_path), Space({"kind": Grid(kinds)}), budget, 0)
     large, huge, *others = result.trials
-    assert [trial.state for trial in (large, *others)] == ["COMPLETE"] * 3
+    states = [(trial.state, trial.error) for trial in (large, *others)]
+    assert states == [("COMPLETE", None)] * 3
     assert (large.attempt, huge.attempt, huge.state) == (2, 2, "FAILED")
     assert huge.error == (
         "OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB, although no other trial of this "
