@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,10 +54,7 @@ class SyneTuneBackend:
     ) -> SearchResult:
         """See `Backend.run`."""
         budget, log = budget.resolve(self.name), log or TrialLog()
-        started = time.perf_counter()
-        result = run_in_pool(objective, SyneTuneDriver(space, budget, seed, log), budget, log)
-        result.seconds = time.perf_counter() - started
-        return result
+        return run_in_pool(objective, SyneTuneDriver(space, budget, seed, log), budget, log)
 
 
 class SyneTuneDriver(Driver):

@@ -114,7 +114,8 @@ def write_array_set(
                 raise ValueError(
                     f"arrays[{split!r}, {view!r}] must have {len(samples)} rows, got {len(values)}"
                 )
-            for shard, rows in itertools.groupby(range(len(values)), lambda i: samples.split_and_shard(i)[1]):  # noqa: B023
+            names = [samples.split_and_shard(i)[1] for i in range(len(values))]
+            for shard, rows in itertools.groupby(range(len(values)), names.__getitem__):
                 samples_of_shard = (
                     Row(
                         samples.key(i),
