@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 
@@ -14,6 +15,9 @@ from shardwave.preprocess.weights.fetch import fetch
 # A shell that starts the tests in the background makes them ignore interrupts, and every process that they
 # start inherits this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# All of Ray in the tests: a process keeps its first token, and cannot use a cluster with another one
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from shardwave.common.messages import say
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 PATIENCE = 10.0  # seconds to wait for a connection; Ray itself waits for minutes
+_own_token: str | None = None  # of `use_own_token`
 
 
 def ray_module(wanted_by: str, **settings: str) -> Any:
@@ -40,6 +43,18 @@ def ray_module(wanted_by: str, **settings: str) -> Any:
     return ray
 
 
+def use_own_token() -> None:
+    """Set a new authentication token for the Ray that this process starts: only this process can use it.
+
+    By default, Ray 2.60 creates a token and leaves it in the home folder. Ray reads the token once, on
+    import; the function does nothing if Ray is imported or RAY_AUTH_MODE is set.
+    """
+    global _own_token
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        _own_token = secrets.token_hex(32)
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_own_token)
+
+
 def connect(ray: Any, address: str) -> None:
     """Connect to a running Ray cluster.
 
@@ -50,10 +65,16 @@ def connect(ray: Any, address: str) -> None:
 
     Raises:
         UsageError: The address does not have this form.
-        ShardwaveError: No cluster answers at the address.
+        ShardwaveError: No cluster answers at the address, or this process uses a token of its own.
     """
     named = (os.environ.get("RAY_ADDRESS") or "auto") if address == "auto" else address
     option = f"--address {address}" if named == address else f"--address auto (RAY_ADDRESS={named})"
+    if _own_token is not None:
+        # The cluster could not reach this process: all actors would end with "all references were removed"
+        raise ShardwaveError(
+            f"{option}: this process has started Ray with a token of its own, which Ray keeps: connect to a "
+            "cluster from another process, or set RAY_AUTH_MODE before the first search"
+        )
     _probe(named, option)
     try:
         ray.init(address=named, log_to_driver=False, logging_level="ERROR")

@@ -8,7 +8,6 @@ from typing import Any
 
 import peaking
 import pytest
-import quiet_machine
 import torch
 
 from shardwave.models.evaluation.evaluate import evaluate
@@ -35,7 +34,7 @@ def value_of_weights(out: Path, feature_set: Path) -> float:
     return float(scores["fold1_slice_mean_accuracy"])
 
 
-BACKENDS = ["random", "optuna", pytest.param("ray", marks=quiet_machine.RAY)]
+BACKENDS = ["random", "optuna", "ray"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

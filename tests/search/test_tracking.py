@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-import quiet_machine
 
 from shardwave.search.config import SearchConfig
 from shardwave.search.run import search
@@ -80,8 +79,6 @@ def test_a_search_logs_its_trials(feature_set: Path, tmp_path: Path) -> None:
         assert float(next(csv.DictReader(file))["best_value"]) == pytest.approx(result["best"]["value"])
 
 
-@quiet_machine.RAY[0]
-@quiet_machine.RAY[1]
 def test_trials_of_the_backend_ray_are_nested_runs(
     ray_address: str, feature_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,8 +200,7 @@ def ray_module(own_cluster: bool = False) -> Any:
     """Import Ray with little output.
 
     Args:
-        own_cluster: Set a new authentication token, so that only this search can use the cluster. Ray reads
-            the token on import; by default, Ray 2.60 creates a token and leaves it in the home folder.
+        own_cluster: Set a new authentication token, see `ray_cluster.use_own_token`.
 
     Returns:
         The package.
@@ -212,6 +208,6 @@ def ray_module(own_cluster: bool = False) -> Any:
     Raises:
         UsageError: If Ray is not installed.
     """
-    if own_cluster and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    if own_cluster:
+        ray_cluster.use_own_token()
     return ray_cluster.ray_module("backend ray", **QUIET)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import objectives
 import pytest
-import quiet_machine
 
 from shardwave.common.errors import ShardwaveError
 from shardwave.search import gpus
@@ -48,7 +47,7 @@ def test_workers_that_die_at_once_end_the_search() -> None:
         make_backend("random").run(DiesAtStart(), SPACE, SearchBudget(trials=2, epochs=2, jobs=1), 0)
 
 
-@pytest.mark.parametrize("backend", ["random", "optuna", pytest.param("ray", marks=quiet_machine.RAY)])
+@pytest.mark.parametrize("backend", ["random", "optuna", "ray"])
 def test_out_of_gpu_memory(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

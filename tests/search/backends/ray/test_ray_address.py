@@ -18,7 +18,7 @@ def _ray() -> None:
 
 
 def command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", **variables}
+    environment = {**os.environ, **variables}
     return subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
         env=environment,
@@ -127,3 +127,37 @@ def test_failure_to_start_ray_raises_one_line(feature_set: Path, tmp_path: Path)
     assert (
         last.startswith("error: Ray did not start on this machine: ") and "--backend optuna or random" in last
     ), done.stderr
+
+
+TWO_SEARCHES = """
+import os
+for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+    del os.environ[name]  # as for a user
+from shardwave.common.errors import ShardwaveError
+from shardwave.search.backends.registry import make_backend
+from shardwave.search.budget import SearchBudget
+from shardwave.search.space import Grid, Space
+
+def objective(params, report):
+    report(1, 0.5)
+
+if __name__ == "__main__":
+    for address in (None, "127.0.0.1:1"):
+        try:
+            space, budget = Space({"a": Grid((1,))}), SearchBudget(trials=1, epochs=1, jobs=1)
+            result = make_backend("ray", address=address).run(objective, space, budget, 0)
+            print(result.trials[0].state)
+        except ShardwaveError as error:
+            print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_after_a_search_with_its_own_ray_in_one_process(tmp_path: Path) -> None:
+    """Ray keeps the token of the first search, and the cluster would end all actors of the second."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_SEARCHES)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    state, error = done.stdout.splitlines()
+    assert state == "COMPLETE" and "connect to a cluster from another process" in error, done.stderr
