@@ -11,6 +11,7 @@ import numpy as np
 
 from shardwave.common.environment import cores
 from shardwave.preprocess.engines.numba.cut import cut_images
+from shardwave.preprocess.engines.numba.enlarge import ROWS, enlarge_images
 from shardwave.preprocess.engines.numba.render import resize_rows
 from shardwave.preprocess.engines.numba.simd import LANES, aligned
 
@@ -31,10 +32,10 @@ def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
     if not out.flags.c_contiguous or not len(sources) == len(frames) == len(out):
         raise ValueError("out must be C-contiguous, with one image per address")
     order = np.argsort(frames, kind="stable")
-    parts = np.array_split(order, max(1, min(cores(), len(out), out.size // LEAST)))
+    parts = max(1, min(cores(), len(out), out.size // LEAST))
     run = functools.partial(_cut_part, sources, frames, out)
-    others = [_threads(os.getpid()).submit(run, part) for part in parts[1:]]
-    run(parts[0])
+    others = [_threads(os.getpid()).submit(run, order[part::parts]) for part in range(1, parts)]
+    run(order[::parts])
     for other in others:
         other.result()
 
@@ -42,8 +43,13 @@ def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
 def _cut_part(sources: np.ndarray, frames: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
     """Cut the images `rows`, which are sorted by their number of frames."""
     _, size, width = out.shape
-    flat = out.reshape(-1)
-    for group in np.split(rows, np.flatnonzero(np.diff(frames[rows])) + 1):
+    flat, counts = out.reshape(-1), frames[rows]
+    enlarged = int(np.searchsorted(counts, width, "right")) if size >= ROWS else 0
+    if enlarged:
+        lines = aligned(ROWS * int(counts[enlarged - 1])).view(np.int16)
+        few = rows[:enlarged]
+        enlarge_images(sources[few], counts[:enlarged], size, width, flat, few, lines)
+    for group in np.split(rows[enlarged:], np.flatnonzero(np.diff(counts[enlarged:])) + 1):
         if len(group):
             count = int(frames[group[0]])
             along = resize_rows(count, width)

@@ -32,7 +32,7 @@ def load_pixels(strip, at, lines, to):
 
 
 @intrinsic
-def _bytes_at(typingctx: Any, address: Any) -> Any:
+def bytes_at(typingctx: Any, address: Any) -> Any:
     """Return a pointer to bytes at an integer address."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -59,7 +59,7 @@ def cut_images(sources, frames, size, along, width, out, rows, lines, piece):
     columns = along.first.size
     for i in range(sources.size):
         # The compiler passes the intrinsic's first argument itself
-        strip = carray(_bytes_at(sources[i]), (frames * size,))  # type: ignore[call-arg]
+        strip = carray(bytes_at(sources[i]), (frames * size,))  # type: ignore[call-arg]
         for tile in range(0, size, 16):
             lanes = min(16, size - tile)
             if lanes == 16:

@@ -156,26 +156,26 @@ class Pointer:
     def load(self, index: Index | int) -> Vector:
         """Load sixteen consecutive floats, or int16 or uint8 converted to floats."""
         if self.value.type.pointee == _INT8:
-            pixels = self.builder.load(self._vector_at(index, _BYTES), align=1)
+            pixels = self.builder.load(self.vector_at(index, _BYTES), align=1)
             return Vector(self.builder, self.builder.uitofp(pixels, _FLOATS))
         if self.value.type.pointee == _INT16:
-            shorts = self.builder.load(self._vector_at(index, _SHORTS), align=2)
+            shorts = self.builder.load(self.vector_at(index, _SHORTS), align=2)
             return Vector(self.builder, self.builder.sitofp(shorts, _FLOATS))
-        return Vector(self.builder, self.builder.load(self._vector_at(index, _FLOATS), align=4))
+        return Vector(self.builder, self.builder.load(self.vector_at(index, _FLOATS), align=4))
 
     def broadcast(self, index: Index | int) -> Vector:
         """Load one float into every lane."""
         empty = ir.Constant(_FLOATS, ir.Undefined)
-        first = self.builder.insert_element(empty, self.builder.load(self._at(index)), _INT32(0))
+        first = self.builder.insert_element(empty, self.builder.load(self.at(index)), _INT32(0))
         return Vector(self.builder, self.builder.shuffle_vector(first, empty, _integers(0)))
 
     def index(self, index: Index | int) -> Index:
         """Load one int64 as an index."""
-        return Index(self.builder, self.builder.load(self._at(index)))
+        return Index(self.builder, self.builder.load(self.at(index)))
 
     def store(self, index: Index | int, vector: Vector) -> None:
         """Store sixteen floats."""
-        self.builder.store(vector.value, self._vector_at(index, _FLOATS), align=4)
+        self.builder.store(vector.value, self.vector_at(index, _FLOATS), align=4)
 
     def fill(self, index: Index | int, value: float) -> None:
         """Store one constant sixteen times."""
@@ -183,13 +183,15 @@ class Pointer:
 
     def store_bytes(self, index: Index | int, value: ir.Value) -> None:
         """Store sixteen bytes."""
-        self.builder.store(value, self._vector_at(index, _BYTES), align=1)
+        self.builder.store(value, self.vector_at(index, _BYTES), align=1)
 
-    def _at(self, index: Index | int) -> ir.Value:
+    def at(self, index: Index | int) -> ir.Value:
+        """Return a pointer to an element."""
         return self.builder.gep(self.value, [index.value if isinstance(index, Index) else _INT64(index)])
 
-    def _vector_at(self, index: Index | int, kind: ir.Type) -> ir.Value:
-        return self.builder.bitcast(self._at(index), kind.as_pointer())
+    def vector_at(self, index: Index | int, kind: ir.Type) -> ir.Value:
+        """Return a pointer to a vector of type `kind` that starts at an element."""
+        return self.builder.bitcast(self.at(index), kind.as_pointer())
 
 
 def transpose(rows: Sequence[Vector]) -> list[Vector]:
