@@ -17,7 +17,7 @@ from shardwave.models.training.numerics import fixed_numerics
 from shardwave.models.training.precision import DTYPES, autocast
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.preprocess.engines.base import EngineOutput
-from shardwave.preprocess.engines.registry import make_engine, resolve
+from shardwave.preprocess.engines.registry import make_engine, make_strip_engine, resolve
 
 BATCH = 1 << 18  # values of the images or features that the network takes at a time; bounds its memory
 
@@ -38,12 +38,6 @@ def spectrogram_config(trained: Trained) -> SpectrogramConfig:
             f"model {trained.config.model} takes the field {trained.field}, which this command cannot "
             "compute from audio: use a run of mlp on features, cnn, cnn-plus or vgg16, or predict whole files"
         )
-    if trained.config.image_size not in (None, trained.spectrogram["image_size"]):
-        raise UsageError(
-            f"the run was trained on images of {trained.config.image_size} columns (--image-size), which "
-            "this command cannot compute: predict whole files or a set of strips, or train without "
-            "--image-size"
-        )
     return SpectrogramConfig(**trained.spectrogram).restricted([trained.field])
 
 
@@ -63,7 +57,9 @@ class AudioClassifier:
         self._temperature = temperature
         self.config = spectrogram_config(trained)
         self.trained, self.device = trained, resolve_device(device)
-        self._engine = make_engine(*resolve("auto", self.device.type), self.config)
+        self._width = trained.config.image_size if trained.field == "npy" else None
+        make = make_engine if self._width is None else make_strip_engine
+        self._engine = make(*resolve("auto", self.device.type), self.config)
         self._precision = precision.resolve(trained.config.precision, self.device)
         self._network = trained.network.to(self.device, DTYPES[self._precision]).eval()
 
@@ -76,17 +72,7 @@ class AudioClassifier:
         Returns:
             Class probabilities, float64 [clips, classes].
         """
-        return self.classify(self._engine(clips))
-
-    def classify(self, output: EngineOutput) -> np.ndarray:
-        """Classify the images or features of clips: float64 [clips, classes]."""
-        is_sliced = SCORE_VIEWS[self.trained.selected] == "slice"
-        views: Sequence[np.ndarray]
-        if self.trained.field == "features.npy":
-            assert output.features is not None
-            views = [rows[1:] if is_sliced else rows[:1] for rows in output.features]
-        else:
-            views = output.slices if is_sliced else [image[None] for image in output.full]
+        views = self._views(self._engine(clips))
         inputs = np.concatenate(views)
         parts = []
         with torch.inference_mode(), fixed_numerics(), autocast(self._precision, self.device):
@@ -96,3 +82,23 @@ class AudioClassifier:
         ends = np.cumsum([len(rows) for rows in views])[:-1]
         means = np.stack([rows.mean(0) for rows in np.split(probabilities, ends)])
         return means if self._temperature == 1 else scaled(means, self._temperature)
+
+    def _views(self, output: EngineOutput) -> Sequence[np.ndarray]:
+        """Return the images or features of the scored view of each clip, [views, ...]."""
+        is_sliced = SCORE_VIEWS[self.trained.selected] == "slice"
+        if self.trained.field == "features.npy":
+            assert output.features is not None
+            return [rows[1:] if is_sliced else rows[:1] for rows in output.features]
+        if self._width is None:
+            return output.slices if is_sliced else [image[None] for image in output.full]
+        return [self._cut(strip, self._width, is_sliced) for strip in output.full]
+
+    def _cut(self, strip: np.ndarray, width: int, is_sliced: bool) -> np.ndarray:
+        """Cut the images of a clip from its strip [size, frames], uint8 [views, size, width]."""
+        from shardwave.shards.read.cut import cut
+
+        size, frames = strip.shape
+        spans = np.array(self.config.frame_bounds(frames) if is_sliced else [(0, frames)])
+        images = np.empty((len(spans), size, width), np.uint8)
+        cut(strip.ctypes.data + spans[:, 0] * size, spans[:, 1] - spans[:, 0], images)
+        return images

@@ -91,8 +91,9 @@ def _model(fields: RunResult) -> list[str]:
     if find(fields["model"]).field == VECTORS:
         lines.append(f"- Input: the vector fields `{config.get('inputs') or 'features'}` of a clip")
     elif "image_size" in spectrogram:
+        size = spectrogram["image_size"]
         lines.append(
-            f"- Input: spectrogram of {spectrogram['image_size']} x {spectrogram['image_size']} pixels, "
+            f"- Input: spectrogram of {size} x {config.get('image_size') or size} pixels, "
             f"{spectrogram['frequency_scale']} frequency, of audio at {spectrogram['sample_rate']:,} Hz"
         )
     view = {"full": "the full clip", "slice_mean": "the mean over the slices of a clip"}

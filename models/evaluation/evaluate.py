@@ -300,15 +300,15 @@ def open_views(
 
 def as_trained(trained: checkpoint.Trained, shard_set: ShardSet) -> ShardSet:
     """Return the set with the slices and the image width of a training if it is a set of strips."""
-    settings = trained.set_config or {}
-    if not shard_set.is_strip or trained.spectrogram is None or settings.get("slice_overlap"):
+    settings, built = trained.set_config or {}, shard_set.built_config
+    if not shard_set.is_strip or trained.spectrogram is None or built is None:
         return shard_set
-    seconds = settings.get("slice_seconds")
-    slices = None if seconds is not None else settings.get("slices")
-    built = shard_set.built_config
-    if built is not None and (built.slices, built.slice_seconds) == (settings.get("slices"), seconds):
-        slices = seconds = None
-    return shard_set.with_views(slices, seconds, trained.config.image_size)
+    width, slices, seconds = trained.config.image_size, settings.get("slices"), settings.get("slice_seconds")
+    overlap = settings.get("slice_overlap")
+    is_same = (built.slices, built.slice_seconds, built.slice_overlap) == (slices, seconds, overlap)
+    if is_same or overlap:  # no reader chooses an overlap: `check_fits` names the difference
+        return shard_set.with_views(image_size=width)
+    return shard_set.with_views(slices if seconds is None else None, seconds, width)
 
 
 def check_fits(trained: checkpoint.Trained, shard_set: ShardSet) -> None:

@@ -53,6 +53,7 @@ class WaveformClassifier(nn.Module):
                 "export a run of cnn, cnn-plus, transfer, or mlp on an embedding, or use shardwave.predict"
             )
         self.config = config = spectrogram_config(trained)
+        self.width = trained.config.image_size  # None: as high, and not cut from a strip
         self.is_sliced = SCORE_VIEWS[trained.selected] == "slice"
         self.network = trained.network.float().eval()
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
@@ -100,7 +101,7 @@ class WaveformClassifier(nn.Module):
         return power
 
     def _images(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the levels of the views [views, size, size], and which of them are used [views]."""
+        """Compute the levels of the views [views, size, width], and which of them are used [views]."""
         config = self.config
         power = self._power(self._fitted(waveform))
         if self.bands is not None:
@@ -112,11 +113,12 @@ class WaveformClassifier(nn.Module):
         level = torch.where(is_silent, torch.full((), config.floor_db), level)
         rows = torch.full((1,), level.shape[1])
         along = _resize(torch.zeros_like(rows), rows, level.shape[1], config.image_size)
-        lines = level[:, along[0][0]] @ along[1][0].T
+        lines = (level[:, along[0][0]] @ along[1][0].T - config.floor_db) * (255 / -config.floor_db) + 0.5
+        if self.width is not None:
+            lines = lines.floor() + 0.5  # a strip is rounded before it is resized along time
         start, stop, used, longest = view_bounds(config, self.is_sliced, waveform.shape[0], power.shape[0])
-        places, weights = _resize(start, stop, longest, config.image_size)
-        images = (weights @ lines[places]).mT
-        return ((images - config.floor_db) * (255 / -config.floor_db) + 0.5).floor().clamp(0, 255), used
+        places, weights = _resize(start, stop, longest, self.width or config.image_size)
+        return (weights @ lines[places]).mT.floor().clamp(0, 255), used
 
 
 def mean_of_views(probabilities: Tensor, used: Tensor, temperature: float) -> Tensor:

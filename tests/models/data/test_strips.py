@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from shardwave.common.errors import UsageError
 from shardwave.models.data.training_data import TrainingData
 from shardwave.models.evaluation.audio_classifier import AudioClassifier
 from shardwave.models.evaluation.evaluate import evaluate
-from shardwave.models.evaluation.predict import predict
+from shardwave.models.evaluation.export import export
+from shardwave.models.evaluation.predict import predict_clips
+from shardwave.models.evaluation.recordings import WindowOptions, predict_recordings
+from shardwave.models.evaluation.waveform import WaveformClassifier
 from shardwave.models.runs import checkpoint
 from shardwave.models.training.config import TrainConfig, defaults
 from shardwave.models.training.fit import fit
 from shardwave.models.training.train import train
+from shardwave.preprocess.audio.decode import decode
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.search.objective import TrainingObjective
 from shardwave.shards.build.builder import BuildOptions, build
@@ -97,23 +102,75 @@ def test_a_clip_of_another_layout_is_not_called_new(sets: dict[str, Path], tmp_p
     assert other["scores"].keys() == same["scores"].keys()
 
 
-def test_narrow_images_are_predicted_from_audio_and_refused_where_they_cannot_be(
-    sets: dict[str, Path], tmp_path: Path
-) -> None:
-    config = config_of("cnn", image_size=16, conv1_kernel=3, conv2_kernel=3)
-    train(sets["strip"], config, tmp_path / "run")
-    tables = [tmp_path / "audio.csv", tmp_path / "set.csv"]
-    for source, table in zip(("audio", "strip"), tables, strict=True):
-        assert predict(tmp_path / "run", sets[source], table, device="cpu", workers=1)["clips"] == 24
-    classes = [
-        {line.split(",")[0]: line.split(",")[column] for line in table.read_text().splitlines()[1:]}
-        for table, column in zip(tables, (1, 3), strict=True)
-    ]
-    assert classes[0] == classes[1]
+@pytest.fixture(scope="module")
+def narrow_run(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with other slices and another width than those of the set."""
+    cut = {"train_view": "slice", "slices": 2, "image_size": 16}
+    config = config_of(
+        "cnn", **cut, epochs=12, learning_rate=0.02, dropout=0.0, conv1_kernel=3, conv2_kernel=3
+    )
+    run = tmp_path_factory.mktemp("narrow") / "run"
+    assert train(sets["strip"], config, run)["selected_by"] == "slice_mean"
+    return run
+
+
+def test_narrow_images_of_overlapping_slices_are_scored(sets: dict[str, Path], tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, slices=0, slice_seconds=0.2, slice_overlap=0.5, features=False)
+    options = BuildOptions(layout="strip", workers=1, min_shards=1, val_fraction=0.25)
+    build(sets["audio"], tmp_path / "set", config, options)
+    narrow = config_of("cnn", image_size=16, train_view="slice", conv1_kernel=3, conv2_kernel=3, epochs=1)
+    result = train(tmp_path / "set", narrow, tmp_path / "run")
+    scores = evaluate(tmp_path / "run", tmp_path / "set", device="cpu")["scores"]
+    assert scores["val_slice_mean_accuracy"] == result["scores"]["val_slice_mean_accuracy"]
+    with pytest.raises(UsageError, match="slice_overlap is 0.5 in the run, 0.0 in the set"):
+        evaluate(tmp_path / "run", sets["strip"], device="cpu")
+
+
+def test_narrow_images_are_refused_by_a_set_of_views(sets: dict[str, Path], narrow_run: Path) -> None:
     with pytest.raises(UsageError, match="trained on images of 16 columns, and .* has finished images"):
-        evaluate(tmp_path / "run", sets["views"], device="cpu")
-    with pytest.raises(UsageError, match="16 columns .*, which this command cannot compute"):
-        AudioClassifier(checkpoint.load(tmp_path / "run" / checkpoint.NAME), "cpu")
+        evaluate(narrow_run, sets["views"], device="cpu")
+
+
+def test_narrow_images_are_computed_from_audio(
+    sets: dict[str, Path], narrow_run: Path, tmp_path: Path
+) -> None:
+    rows = predict_clips(narrow_run, sets["strip"], device="cpu").rows
+    expected = {row.source.path: row.probabilities for row in rows}
+    assert len(expected) == 24 and np.ptp(list(expected.values()), axis=0).max() > 0.05
+    from_files = predict_clips(narrow_run, sets["audio"], device="cpu", workers=1).rows
+    trained = checkpoint.load(narrow_run / checkpoint.NAME)
+    classifier, graph = AudioClassifier(trained, "cpu"), WaveformClassifier(trained)
+    for row in from_files:
+        samples = decode(sets["audio"] / row.source.path, RATE).samples
+        with torch.inference_mode():
+            exported = graph(torch.from_numpy(samples)).numpy()
+        for found, tolerance in (
+            (row.probabilities, 1e-6),
+            (classifier([samples])[0], 1e-6),
+            (exported, 1e-3),
+        ):
+            np.testing.assert_allclose(found, expected[row.source.path], atol=tolerance)
+    options = WindowOptions(0.6, probabilities=True)  # the length of half of the clips
+    predict_recordings(narrow_run, sets["audio"], tmp_path / "windows.csv", options, device="cpu")
+    with open(tmp_path / "windows.csv", newline="") as file:
+        windows = {row["path"]: row for row in csv.DictReader(file)}
+    for i in range(0, 24, 2):
+        path = f"class {i % 3}/{i}.wav"
+        found = [float(windows[path][name]) for name in trained.classes]
+        np.testing.assert_allclose(found, expected[path], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_network_of_narrow_images_is_exported(
+    sets: dict[str, Path], narrow_run: Path, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    export(narrow_run, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for row in predict_clips(narrow_run, sets["strip"], device="cpu").rows:
+        samples = decode(sets["audio"] / row.source.path, RATE).samples
+        (found,) = session.run(["probabilities"], {"waveform": samples})
+        np.testing.assert_allclose(found, row.probabilities, atol=1e-3)
 
 
 def test_a_search_opens_the_set_once_for_each_choice_of_slices(sets: dict[str, Path]) -> None:
