@@ -284,6 +284,7 @@ OPTIONS = BuildOptions(workers=1, min_shards=3, val_fraction=0.25)
     [
         (dataclasses.replace(CONFIG, image_size=64), OPTIONS, "image_size 32 -> 64"),
         (dataclasses.replace(CONFIG, slice_seconds=0.1), OPTIONS, "slice_seconds none -> 0.1"),
+        (CONFIG, dataclasses.replace(OPTIONS, layout="strip"), "options: layout views -> strip"),
         (CONFIG, dataclasses.replace(OPTIONS, seed=1), "seed 0 -> 1"),
         (CONFIG, dataclasses.replace(OPTIONS, min_shards=2), "min_shards 3 -> 2"),
         (CONFIG, dataclasses.replace(OPTIONS, val_fraction=0.5), "val_fraction 0.25 -> 0.5"),
@@ -298,6 +299,14 @@ def test_other_options_are_refused(
         build(audio, built, config, options)
     assert told in str(caught.value) and "--overwrite" in str(caught.value)
     assert digests(built) == before
+
+
+def test_the_default_layout_is_named_where_it_would_replace_another(audio: Path, tmp_path: Path) -> None:
+    strips = dataclasses.replace(OPTIONS, layout="strip")
+    manifest = build(audio, tmp_path / "set", CONFIG, strips)
+    with pytest.raises(UsageError, match="inputs or options: layout strip -> views"):
+        build(audio, tmp_path / "set", CONFIG, OPTIONS)
+    assert build(audio, tmp_path / "set", CONFIG, strips) == manifest
 
 
 def test_other_inputs_are_refused_with_what_changed(built: Path, audio: Path, tmp_path: Path) -> None:
