@@ -1,10 +1,11 @@
 """Comparison of a model's settings on validation data, to choose its defaults; no test fold is scored.
 
-`python -m shardwave.bench.defaults OUT.jsonl MODEL NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]`
-appends one record per setting. A set with folds gives one round per fold: this fold is not used, the next
-fold is used for validation, and the others for training. A set without folds gives one round with its split
-`val`; for several rounds, name sets that were split with different seeds. The accuracy is that of the last
-epoch, since a selected epoch would be better by chance.
+`python -m shardwave.bench.defaults OUT.jsonl TABLE NAME SET [SET ...] [--rounds N] [--seeds N] [--only TEXT]`
+appends one record per setting of a table. A table has the name of its model, or `MODEL-on-strips`, which
+leaves out one ingredient of the training on random slices at a time. A set with folds gives one round per
+fold: this fold is not used, the next fold is used for validation, and the others for training. A set without
+folds gives one round with its split `val`; for several rounds, name sets that were split with different
+seeds. The accuracy is that of the last epoch, since a selected epoch would be better by chance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from shardwave.bench.harness.record import Record, RecordRow, append
 from shardwave.bench.report.render import table as markdown_table
@@ -31,6 +32,10 @@ BASE: dict[str, Settings] = {  # SETTINGS change these
     },
     "cnn": {"train_view": "full", "epochs": 15},
     "cnn-plus": {"train_view": "full", "epochs": 30},
+    "cnn-plus-on-strips": {
+        "train_view": "slice", "epochs": 100, "random_slices": True, "slice_stretch": "0.8,1.25",
+        "mix_powers": 0.5, "mixup": 0.0, "random_gain": 6.0, "precision": "bf16-mixed",
+    },
 }  # fmt: skip
 SETTINGS: dict[str, list[Settings]] = {
     "mlp": [
@@ -54,6 +59,20 @@ SETTINGS: dict[str, list[Settings]] = {
     ],
     "cnn": [{}, {"train_view": "slice"}, {"epochs": 150}, {"train_view": "both"}],
     "cnn-plus": [{}, {"train_view": "slice"}, {"epochs": 100}],
+    "cnn-plus-on-strips": [
+        {},
+        {"random_slices": False, "slice_stretch": "1,1"},
+        {"slice_stretch": "1,1"},
+        {"mix_powers": 0.0},
+        {"mix_powers": 0.0, "mixup": 0.3},
+        {"mix_powers": 1.0},
+        {"random_gain": 0.0},
+        {"train_view": "full", "random_slices": False, "slice_stretch": "1,1"},
+        {
+            "train_view": "full", "random_slices": False, "slice_stretch": "1,1", "mix_powers": 0.0,
+            "mixup": 0.3, "random_gain": 0.0,
+        },
+    ],
 }  # fmt: skip
 
 
@@ -67,7 +86,15 @@ class DefaultsParams(TypedDict):
     rounds: int
     seeds: int
     per_round: list[list[float]]  # accuracy by seed and round
+    whole: NotRequired[list[list[float]]]  # that on whole clips, if `per_round` is the mean over slices
     cpu_seconds: float  # median of the trainings
+
+
+class Accuracy(NamedTuple):
+    """Validation accuracy of the last epoch of a training."""
+
+    selected: float  # of the score that matches the training view
+    whole: float | None  # on whole clips, if `selected` is the mean over slices
 
 
 def compare(
@@ -97,26 +124,33 @@ def compare(
     for setting in SETTINGS[model]:
         if only not in describe(setting) or not _possible(sets[0], setting):
             continue
-        accuracy: list[list[float]] = []
+        trained: list[list[Accuracy]] = []
         spent = []
         for seed in range(seeds):
-            accuracy.append([])
+            trained.append([])
             for path, roles in chosen:
                 begin = time.process_time()  # other processes do not count
-                accuracy[-1].append(
-                    _train(path, roles, defaults(model, **{**BASE[model], **setting}, seed=seed))
-                )
+                config = defaults(_model(model), **{**BASE[model], **setting}, seed=seed)
+                trained[-1].append(_train(path, roles, config))
                 spent.append(time.process_time() - begin)
+        accuracy = [[each.selected for each in row] for row in trained]
         params: DefaultsParams = {
             "model": model, "data": name, "setting": setting, "base": BASE[model], "rounds": len(chosen),
             "seeds": seeds,
             "per_round": [[round(value, 4) for value in row] for row in accuracy],
             "cpu_seconds": statistics.median(spent),
         }  # fmt: skip
+        whole = [[round(each.whole, 4) for each in row if each.whole is not None] for row in trained]
+        if any(whole):
+            params["whole"] = whole
         means = [statistics.mean(row) for row in accuracy]
         record = Record(STAGE, f"{model} on {name}: {describe(setting)}", "ours", UNIT, means, dict(params))
         append(out, record)
         yield record
+
+
+def _model(table: str) -> str:
+    return table.removesuffix("-on-strips")
 
 
 def describe(setting: Settings) -> str:
@@ -136,10 +170,12 @@ def table(rows: Sequence[RecordRow], model: str) -> str:
     by_setting = {(describe(params["setting"]), params["data"]): (row, params) for row, params in records}
     names = list(dict.fromkeys(name for _, name in by_setting))
     cells, counts = [], []
+    has_whole = any("whole" in params for _, params in records)
     for text in dict.fromkeys(text for text, _ in by_setting):
         present = [by_setting[text, name] for name in names if (text, name) in by_setting]
+        more = [_whole(present[0][1])] if has_whole else []
         seconds = f"{present[0][1]['cpu_seconds']:.1f}"
-        cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), seconds))
+        cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), *more, seconds))
     for name in names:
         of_data = [params for _, params in records if params["data"] == name]
         rounds, seeds = (
@@ -152,7 +188,12 @@ def table(rows: Sequence[RecordRow], model: str) -> str:
     origin = (
         f"{machine['cpu']}, {machine['cores']} cores; commit {first['commit']}; {(first['date'] or '')[:10]}"
     )
-    head = ("setting", *names, "CPU seconds per training")
+    head = (
+        "setting",
+        *names,
+        *(["predicted from whole clips"] if has_whole else []),
+        "CPU seconds per training",
+    )
     note = f"Base: {describe(params['base'])}. {'; '.join(counts)}. {origin}."
     return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
 
@@ -162,10 +203,16 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _cell(cell: tuple[RecordRow, DefaultsParams] | None) -> str:
-    if cell is None:
-        return "–"
-    row, _ = cell
-    values = [100 * value for value in row["repeats"]]
+    return "–" if cell is None else _mean(cell[0]["repeats"])
+
+
+def _whole(params: DefaultsParams) -> str:
+    return _mean([statistics.mean(row) for row in params["whole"]]) if "whole" in params else "–"
+
+
+def _mean(repeats: Sequence[float]) -> str:
+    """Return the mean and the standard deviation of values, in per cent."""
+    values = [100 * value for value in repeats]
     spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{spread}"
 
@@ -187,8 +234,7 @@ def _possible(path: Path, setting: Settings) -> bool:
     return setting.get("train_view", "full") == "full" or "slice" in open_set(path).views
 
 
-def _train(path: Path, roles: Any, config: TrainConfig) -> float:
-    """Return the validation accuracy of the last epoch, of the score that matches the training view."""
+def _train(path: Path, roles: Any, config: TrainConfig) -> Accuracy:
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.runs.records import score
     from shardwave.models.training.fit import fit
@@ -199,7 +245,9 @@ def _train(path: Path, roles: Any, config: TrainConfig) -> float:
         config = dataclasses.replace(config, device="cpu")
     data = TrainingData(path, config, roles)
     result = (mlp.fit if fusable(config) else fit)(data, config)
-    return score(result.history[-1], f"val_{data.selected}_accuracy")
+    last = result.history[-1]
+    whole = score(last, "val_full_accuracy") if data.selected != "full" else None
+    return Accuracy(score(last, f"val_{data.selected}_accuracy"), whole)
 
 
 def main() -> None:
