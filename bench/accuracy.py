@@ -18,13 +18,14 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from shardwave.bench.accuracy_rows import IMAGES, ROWS, Options, RowSpec, Training, config_of
+from shardwave.bench.accuracy_rows import IMAGES, ROWS, STRIPS, Options, RowSpec, Training, config_of
 from shardwave.bench.nested import TRIALS
 from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
 from shardwave.common.progress import bar
 from shardwave.preprocess.config import SpectrogramConfig
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.storage.atomic import write_bytes, write_json
 
 Leak = dict[str, Any]  # see `_leak`
@@ -113,9 +114,10 @@ def run(
     needed = [config_of(spec, spectrogram) for spec in specs.values()] + [spectrogram] * leakage
     for config in dict.fromkeys(needed):
         names = [entry.split(" ")[0] for entry in config.embedding_entries]
-        names += [] if config.slices else ["full"]
+        names += ["strips"] if config == STRIPS else [] if config.slices else ["full"]
         path, begin = work / "-".join(["set", *names]), time.perf_counter()
-        build(audio, path, config, BuildOptions(labels=labels))
+        layout = STRIP if config == STRIPS else VIEWS
+        build(audio, path, config, BuildOptions(labels=labels, layout=layout))
         duration = path.with_name(f"{path.name}.seconds.json")  # of the first run
         if not duration.exists():
             write_json(duration, time.perf_counter() - begin)

@@ -11,6 +11,9 @@ from shardwave.preprocess.config import SpectrogramConfig
 
 Options = dict[str, Any]  # fields of `TrainConfig`
 IMAGES = SpectrogramConfig(image_size=128, frequency_scale="mel", slices=5, features=True)
+STRIPS = SpectrogramConfig(
+    sample_rate=44_100, image_size=128, frequency_scale="mel", slice_seconds=4.0, slice_overlap=0.75
+)
 SEEDS = (0, 1, 2, 3, 4)
 
 
@@ -22,12 +25,14 @@ class RowSpec(NamedTuple):
         options: Fields of `TrainConfig`; `inputs` alone for a classifier.
         seeds: Seeds of the cross-validations.
         kind: `train`: default settings; `search`: settings searched in each round; `peer`: scikit-learn.
+        strips: Whether the row is measured on a set of strips with the configuration STRIPS.
     """
 
     model: str
     options: Options
     seeds: tuple[int, ...] = SEEDS
     kind: Literal["train", "search", "peer"] = "train"
+    strips: bool = False
 
     @property
     def inputs(self) -> str:
@@ -50,16 +55,27 @@ ROWS: dict[str, RowSpec] = {
     "cnn": RowSpec("cnn", _BFLOAT16, (0, 1)),
     # 8 % of the one-second slices of ESC-10 are digital silence (a third of the sneezes)
     "cnn-plus": RowSpec("cnn-plus", {**_BFLOAT16, "train_view": "full", "epochs": 100}, (0, 1)),
+    "cnn-plus on random slices": RowSpec(
+        "cnn-plus",
+        {
+            **_BFLOAT16, "train_view": "slice", "epochs": 100, "random_slices": True,
+            "slice_stretch": "0.8,1.25", "mix_powers": 0.5, "random_gain": 6.0,
+        },
+        (0, 1, 2),
+        strips=True,
+    ),
     "logistic-regression": RowSpec("logistic-regression", {}, (0,), "peer"),
     "svm": RowSpec("svm", {}, (0,), "peer"),
     "random-forest": RowSpec("random-forest", {}, kind="peer"),
     "hist-gradient-boosting": RowSpec("hist-gradient-boosting", {}, (0,), "peer"),
     "logistic-regression on aisfx": RowSpec("logistic-regression", {"inputs": "aisfx"}, (0,), "peer"),
-}
+}  # fmt: skip
 
 
 def config_of(spec: RowSpec, spectrogram: SpectrogramConfig) -> SpectrogramConfig:
     """Return the configuration of the set of a row; pretrained networks use full clips only."""
+    if spec.strips:
+        return STRIPS
     if not spec.embeddings and spec.model != "transfer":
         return spectrogram
     return dataclasses.replace(

@@ -21,7 +21,7 @@ from shardwave.shards.build.builder import build
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import MANIFEST, is_url
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.records import QuarantineEntry
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
@@ -172,7 +172,7 @@ def predict_clips(
             workers=workers,
             max_bad_fraction=1.0,
             min_shards=1,
-            layout=LAYOUTS[0] if trained.config.image_size is None else STRIP,
+            layout=VIEWS if trained.config.image_size is None else STRIP,
         )
         with muted():
             build(audio, folder / "set", config, options, clips)

@@ -19,7 +19,7 @@ from shardwave.shards.build.embed_clips import GROUP, ClipEmbedder, Vectors
 from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.build.writer import Shard, write_set
 from shardwave.shards.format.layout import INPUTS, STORED
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.manifest import Manifest, SetDescription
 from shardwave.shards.format.records import SampleMeta
 from shardwave.shards.format.shard_writer import Row
@@ -102,7 +102,7 @@ def embed(
     return write_set(
         Path(out),
         written(),
-        array_fields(config, STRIP if parent.is_strip else LAYOUTS[0]),
+        array_fields(config, STRIP if parent.is_strip else VIEWS),
         description,
         samples=samples,
         overwrite=overwrite,

@@ -16,6 +16,7 @@ from shardwave.shards.build.shard_task import array_fields
 from shardwave.shards.clip import classes_of
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import INPUTS, QUARANTINE, REMARKS
+from shardwave.shards.format.layouts import VIEWS
 from shardwave.shards.format.manifest import BuildDescription, Identity, Manifest, Splits, StoredField
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, TaskRecord
 from shardwave.shards.format.shard_writer import Fields
@@ -74,7 +75,7 @@ def finish(out: AnyPath, planned: Plan, records: Sequence[TaskRecord], config: S
         "options": planned.options,
         "builders": builders,
     }
-    return complete(out, description, array_fields(config, planned.options.get("layout", "views")), splits)
+    return complete(out, description, array_fields(config, planned.options.get("layout", VIEWS)), splits)
 
 
 def complete(out: AnyPath, description: BuildDescription, fields: Fields, splits: Splits) -> Manifest:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shardwave.common.errors import require
 from shardwave.preprocess.config import Limits
-from shardwave.shards.format.layouts import LAYOUTS
+from shardwave.shards.format.layouts import LAYOUTS, VIEWS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BuildOptions:
     """
 
     labels: Path | str | None = None
-    layout: str = LAYOUTS[0]
+    layout: str = VIEWS
     engine: str = "auto"
     device: str = "auto"
     workers: int | None = None

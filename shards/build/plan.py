@@ -23,7 +23,7 @@ from shardwave.shards.build import survey
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import NPY_HEADER, padded
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.records import PlanHead, PlanLine
 from shardwave.shards.storage import any_path, atomic
 from shardwave.shards.storage.any_path import AnyPath
@@ -240,7 +240,7 @@ def changes(old: Plan, new: Plan, audio: AnyPath, crc32: Mapping[str, int]) -> l
         A line for each kind of difference; empty if the builds are equal.
     """
     # a plan records no layout if it is the default
-    earlier, present = ({"layout": LAYOUTS[0], **plan.options} for plan in (old, new))
+    earlier, present = ({"layout": VIEWS, **plan.options} for plan in (old, new))
     values = {name: (earlier.get(name), present.get(name)) for name in {**earlier, **present}}
     differences = [
         f"{name} {_shown(one)} -> {_shown(other)}" for name, (one, other) in values.items() if one != other

@@ -14,7 +14,7 @@ from shardwave.shards.build import plan, survey
 from shardwave.shards.build.options import BuildOptions
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.clip import Clip, classes_of
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.sources import class_folders
 from shardwave.shards.splits import assign
 from shardwave.shards.storage.any_path import AnyPath
@@ -98,7 +98,7 @@ def make_plan(inputs: Inputs, options: BuildOptions, engine: str, device: str) -
     )
     recorded: Json = {**dataclasses.asdict(inputs.config), "engine": engine, "device": device}
     recorded |= {name: getattr(options, name) for name in names}
-    if options.layout != LAYOUTS[0]:
+    if options.layout != VIEWS:
         recorded["layout"] = options.layout
     return plan.make(
         inputs.clips, classes_of(inputs.clips), splits, inputs.audio, inputs.config, recorded, inputs.survey

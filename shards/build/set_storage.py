@@ -19,6 +19,7 @@ from shardwave.shards.build.plan import PlannedClip
 from shardwave.shards.build.shard_task import ShardTask, TaskWriter, parse_record, record_path
 from shardwave.shards.format.digest import file_digest
 from shardwave.shards.format.layout import BUILD
+from shardwave.shards.format.layouts import VIEWS
 from shardwave.shards.format.manifest import Identity
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.format.shard_writer import files_of
@@ -34,7 +35,7 @@ TOGETHER, SMALL = 16, 8 << 20  # number of clips fetched by one request, and the
 
 @contextlib.contextmanager
 def open_task(
-    audio: AnyPath, folder: AnyPath, task: ShardTask, config: SpectrogramConfig, layout: str = "views"
+    audio: AnyPath, folder: AnyPath, task: ShardTask, config: SpectrogramConfig, layout: str = VIEWS
 ) -> Iterator[tuple[TaskWriter, TaskClips]]:
     """Open a task of a build. If the context ends with an exception, the written files are removed.
 

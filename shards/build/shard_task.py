@@ -20,7 +20,7 @@ from shardwave.preprocess.engines.base import ClipOutput
 from shardwave.shards.build.plan import Plan, PlannedClip
 from shardwave.shards.clip import Clip
 from shardwave.shards.format.layout import BUILD, STORED, TAR, clip_key, shard_name, slice_key
-from shardwave.shards.format.layouts import STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.manifest import Identity, ShardEntry
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry, SampleMeta, TaskRecord
 from shardwave.shards.format.shard_writer import Fields, Row, ShardWriter
@@ -69,7 +69,7 @@ class ShardTasks(Sequence[ShardTask]):
         return ShardTask(split, index, [(number, self._clips[number]) for number in numbers])
 
 
-def array_fields(config: SpectrogramConfig, layout: str = "views") -> Fields:
+def array_fields(config: SpectrogramConfig, layout: str = VIEWS) -> Fields:
     """Return the array fields of the samples that are built with a configuration.
 
     Args:
@@ -127,9 +127,7 @@ class TaskWriter:
         layout: One of `layouts.LAYOUTS`.
     """
 
-    def __init__(
-        self, folder: Path, task: ShardTask, config: SpectrogramConfig, layout: str = "views"
-    ) -> None:
+    def __init__(self, folder: Path, task: ShardTask, config: SpectrogramConfig, layout: str = VIEWS) -> None:
         self._folder = folder
         self._task = task
         self._config = config

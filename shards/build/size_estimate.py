@@ -17,7 +17,7 @@ from shardwave.shards.build.plan import Plan
 from shardwave.shards.build.shard_task import array_fields, sample_meta
 from shardwave.shards.build.survey import Survey
 from shardwave.shards.format.layout import BLOCK, NPY_HEADER, clip_key, padded, slice_key
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.storage.any_path import AnyPath
 
 # A set larger than LARGE bytes and LARGE_SHARE times the audio gets a warning.
@@ -126,7 +126,7 @@ def _bytes(
     planned: Plan, rows: list[int], samples: list[int], slices: np.ndarray, config: SpectrogramConfig
 ) -> float:
     """Compute the bytes of the samples of clips `rows` in tar files and indexes."""
-    layout = planned.options.get("layout", LAYOUTS[0])
+    layout = planned.options.get("layout", VIEWS)
     fields = array_fields(config, layout)
     arrays = [
         padded(NPY_HEADER + np.dtype(kind).itemsize * math.prod(length or 1 for length in shape))

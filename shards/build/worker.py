@@ -25,7 +25,7 @@ from shardwave.shards.build import set_storage
 from shardwave.shards.build.plan import file_crc32
 from shardwave.shards.build.shard_task import ShardTask
 from shardwave.shards.clip import Clip
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.manifest import Identity
 from shardwave.shards.format.records import TaskRecord
 from shardwave.shards.storage.any_path import AnyPath
@@ -60,7 +60,7 @@ class BuildSpec:
     engine: str
     device: str
     limits: Limits = Limits()
-    layout: str = LAYOUTS[0]
+    layout: str = VIEWS
 
     @property
     def remote(self) -> bool:

@@ -11,7 +11,7 @@ from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.common.messages import muted, say
 from shardwave.common.printable import one_line
 from shardwave.shards.clip import Clip, clip_of_sample
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.inspect.lookup import find_clip
 from shardwave.shards.quarantine import quarantined
 from shardwave.shards.read.open_set import open_set
@@ -131,7 +131,7 @@ def _recompute(opened: ShardSet, audio: Path, clips: list[Clip], folder: Path) -
         engine, device = resolve(engine, device)
     except UsageError:  # engine or device of the set is not available here
         engine, device = resolve("auto", "auto")
-    layout = STRIP if opened.is_strip else LAYOUTS[0]
+    layout = STRIP if opened.is_strip else VIEWS
     options = BuildOptions(layout=layout, engine=engine, device=device, min_shards=1, max_bad_fraction=1.0)
     assert opened.config is not None
     with muted():  # messages about the temporary set would be confusing

@@ -16,7 +16,7 @@ from shardwave.shards import quarantine
 from shardwave.shards.clip import Clip
 from shardwave.shards.format import manifest
 from shardwave.shards.format.layout import QUARANTINE, REMARKS
-from shardwave.shards.format.layouts import LAYOUTS, STRIP
+from shardwave.shards.format.layouts import STRIP, VIEWS
 from shardwave.shards.format.manifest import StoredField
 from shardwave.shards.format.records import QuarantineEntry, RemarkEntry
 from shardwave.shards.read.open_set import open_set
@@ -109,7 +109,7 @@ def summary(set_path: Path | str) -> Summary:
         "audio_seconds": opened.manifest["audio_seconds"],
         "classes": opened.classes,
         "config": opened.manifest["config"],
-        "layout": STRIP if opened.is_strip else LAYOUTS[0],
+        "layout": STRIP if opened.is_strip else VIEWS,
         "fields": opened.stored,
         "bytes": sum(entry["bytes"] for entry in manifest.entries(opened.manifest)),
         "date": opened.manifest["environment"]["date"],
