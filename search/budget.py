@@ -23,9 +23,10 @@ SAMPLERS = {
     "syne-tune": ("cqr", "bore", "kde", "random", "grid"),
     "random": ("random", "grid"),
 }
-FIRST_TRIALS = ("sampled", "default")
+FIRST_TRIALS = ("auto", "sampled", "default", "recorded")
+DRAWN = ("random", "grid")  # samplers whose trials depend on the seed alone
 # defaults of a search, for all backends; docs/search.md shows the evidence
-FIRST_TRIAL = "sampled"
+FIRST_TRIAL = "auto"
 GRACE_PERIOD: int | str = "auto"  # or an integer
 REDUCTION_FACTOR = 3
 AFTER_WARM_UP = 1  # epochs between the end of the warm-up and the first rung that "auto" chooses
@@ -43,8 +44,9 @@ class SearchBudget:
         grace_period: Number of epochs for which no trial is stopped.
         reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the first of `SAMPLERS` for the backend.
-        first_trial: Parameters of trial 0: "sampled" as those of the other trials, or "default": the prior of
-            the space, which holds the default values of the model.
+        first_trial: Parameters of the first trials: "sampled" as those of the other trials; "default": trial
+            0 has the prior of the space, which holds the default values of the model; "recorded": the first
+            trials are the starts of the space; "auto": "recorded" with a sampler that learns, else "sampled".
         gpus_per_trial: Share of a GPU that each trial uses, at most 1; with 0, trials need no GPU.
     """
 
@@ -97,8 +99,11 @@ class SearchBudget:
                 raise UsageError(
                     f"{name} of backend {backend} must be one of {', '.join(supported)}, got {value}{hint}"
                 )
-        jobs = self.jobs if self.jobs is not None else cores()
-        return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=min(jobs, self.trials))
+        jobs = min(self.jobs if self.jobs is not None else cores(), self.trials)
+        first = self.first_trial
+        if first == AUTO:
+            first = "sampled" if sampler in DRAWN else "recorded"
+        return dataclasses.replace(self, scheduler=scheduler, sampler=sampler, jobs=jobs, first_trial=first)
 
 
 def grace_after(warm_up: float, epochs: int) -> int:

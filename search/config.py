@@ -48,8 +48,9 @@ class SearchConfig:
         reduction_factor: Successive halving continues one of `reduction_factor` trials at each rung.
         sampler: Algorithm that chooses parameters; None: the default of the backend, see
             `shardwave.search.budget.SAMPLERS`; "auto": see `shardwave.search.auto.choose`.
-        first_trial: Parameters of trial 0: "sampled", or "default": the default values of the model, moved
-            into the space.
+        first_trial: Parameters of the first trials: "sampled"; "default": trial 0 has the default values of
+            the model, moved into the space; "recorded": `shardwave.search.recorded.STARTS` of the model;
+            "auto", see `SearchBudget`.
         space: Searched parameters by name, or a YAML file that overrides the default space; None: the default
             space.
         val_fold: Fold used for validation.

@@ -18,6 +18,7 @@ from typing import Any
 from shardwave.common.errors import UsageError
 from shardwave.models.networks.registry import find
 from shardwave.models.training.config import defaults
+from shardwave.search.recorded import STARTS
 
 Value = int | float | str | bool
 
@@ -148,18 +149,22 @@ class Space:
         fixed: Values of the parameters that are not searched, by name.
         prior: Values of searched parameters that are known to be good, by name: in the space of a model, its
             default values, moved into the space.
+        starts: Values of searched parameters for the first trials of a search, best first: in the space of a
+            model, those of `shardwave.search.recorded`, moved into the space.
     """
 
     dimensions: Mapping[str, Dimension]
     fixed: Mapping[str, Value] = dataclasses.field(default_factory=dict)
     prior: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    starts: tuple[Mapping[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.dimensions:
             raise UsageError("the search space is empty: search a parameter, or use `train` instead")
-        for name, value in self.prior.items():
-            if name not in self.dimensions or not self.dimensions[name].allows(value):
-                raise UsageError(f"prior must hold values of the search space, got {name}={value}")
+        for kind, values in (("prior", self.prior), *(("starts", start) for start in self.starts)):
+            for name, value in values.items():
+                if name not in self.dimensions or not self.dimensions[name].allows(value):
+                    raise UsageError(f"{kind} must hold values of the search space, got {name}={value}")
 
     def cells(self) -> list[dict[str, Value]]:
         """Return all combinations of the `Grid` values, in order; one empty cell without `Grid`."""
@@ -191,9 +196,38 @@ class Space:
                 values[name] = dimension.draw(random.Random(f"{name} {seed} {trial}"))
         return {name: values[name] for name in (*self.dimensions, *self.fixed)}
 
-    def prior_point(self, seed: int) -> dict[str, Value]:
-        """Return the point of the prior; parameters without a prior have their value of trial 0."""
-        return {**self.point(0, seed), **self.prior}
+    def near(self, params: Mapping[str, Any]) -> dict[str, Value]:
+        """Return the values of searched parameters in `params`, moved into the space.
+
+        Args:
+            params: Values by name. Those of parameters that are not searched, and those to which no value of
+                the space is near, are left out.
+        """
+        near = {name: rule.nearest(params[name]) for name, rule in self.dimensions.items() if name in params}
+        return {name: value for name, value in near.items() if value is not None}
+
+    def with_starts(self, starts: Sequence[Mapping[str, Any]]) -> Space:
+        """Return the space with other starts, moved into it; equal ones are kept once."""
+        moved = [near for start in starts if (near := self.near(start))]
+        kept = [start for number, start in enumerate(moved) if start not in moved[:number]]
+        return dataclasses.replace(self, starts=tuple(kept))
+
+    def first_trial(self, number: int, kind: str) -> dict[str, Value] | None:
+        """Return the values that a search gives to its first trials.
+
+        Args:
+            number: Number of the trial, from 0.
+            kind: `default` or `recorded`, see `shardwave.search.budget.SearchBudget.first_trial`; any other
+                text: none.
+
+        Returns:
+            Values of searched parameters, by name; None: the sampler chooses all of them.
+        """
+        if kind == "default" and number == 0:
+            return dict(self.prior)
+        if kind == "recorded" and number < len(self.starts):
+            return dict(self.starts[number])
+        return None
 
     def first(self, name: str, default: Any) -> Any:
         """Return the first or the fixed value of a categorical parameter, or `default` without it."""
@@ -264,7 +298,7 @@ def space_for(
     """
     find(model)
     if isinstance(override, Mapping):
-        return Space(dict(override), dict(fixed or {}), _prior(model, override))
+        return _complete(model, Space(dict(override), dict(fixed or {})))
     dimensions: dict[str, Dimension] = dict(SPACES.get(model, _SHARED))
     constants: dict[str, Value] = dict(fixed or {})
     for name, rule in (_read_yaml(Path(override)) if override else {}).items():
@@ -275,14 +309,13 @@ def space_for(
         else:
             constants[name] = parsed
     searched = {name: dimension for name, dimension in dimensions.items() if name not in constants}
-    return Space(searched, constants, _prior(model, searched))
+    return _complete(model, Space(searched, constants))
 
 
-def _prior(model: str, dimensions: Mapping[str, Dimension]) -> dict[str, Value]:
-    """Return the default values of a model, moved into the space; without those that have no near value."""
-    values = vars(defaults(model))
-    near = {name: rule.nearest(values[name]) for name, rule in dimensions.items() if name in values}
-    return {name: value for name, value in near.items() if value is not None}
+def _complete(model: str, space: Space) -> Space:
+    """Return the space of a model with its prior and its starts."""
+    prior = space.near(vars(defaults(model)))
+    return dataclasses.replace(space, prior=prior).with_starts(STARTS.get(model, ()))
 
 
 KINDS: dict[str, Callable[..., Any]] = {

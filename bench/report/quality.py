@@ -191,7 +191,7 @@ def _cell(params: QualityParams, kind: str) -> str:
 
 def _figures(row: MeasuredRow) -> tuple[str, ...]:
     params = _params(row)
-    _, low, median, high = params["regret"][-1]
+    _, low, median, high = next(row for row in reversed(params["regret"]) if row[0] <= params["trainings"])
     slow, speed, fast = params["speed_up"]
     test = params["test"][1]
     return (

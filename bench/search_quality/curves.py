@@ -62,6 +62,8 @@ class Row(NamedTuple):
         seconds: Time per epoch, validation included.
         losses: Validation loss after each epoch; empty if it was not recorded.
         test: Test accuracy after each epoch; empty if it was not recorded.
+        folds: Best validation accuracy of each fold; empty if it was not recorded.
+        found: What a search has found after each epoch, if it is not `values`.
     """
 
     params: Params
@@ -69,6 +71,8 @@ class Row(NamedTuple):
     seconds: float
     losses: Sequence[float] = ()
     test: Sequence[float] = ()
+    folds: Sequence[float] = ()
+    found: Sequence[float] = ()
 
 
 class Table:
@@ -167,8 +171,9 @@ def _read_file(path: Path) -> Table:
     described: Head = typed.check(head, Head, path)
     space = Space.from_description(described["space"])
     columns = {key: arrays[f"params.{key}"].tolist() for key in space.dimensions}
-    clips = np.array(described["val_clips"], np.float64).sum()
-    values = arrays["val_correct"].sum(axis=1) / clips  # [rows, epochs]
+    clips = np.array(described["val_clips"], np.float64)
+    values = arrays["val_correct"].sum(axis=1) / clips.sum()  # [rows, epochs]
+    folds = arrays["val_correct"].max(axis=2) / clips
     losses = arrays["val_loss"].astype(np.float64).mean(axis=1)
     test = arrays["test_correct"].mean(axis=1) / described["test_clips"]
     rows, first = [], {}
@@ -179,7 +184,8 @@ def _read_file(path: Path) -> Table:
         if seed == 0:
             params = {key: column[index] for key, column in columns.items()}
             curve = (values[index].tolist(), float(arrays["seconds"][index]))
-            rows.append(Row(params, *curve, losses[index].tolist(), test[index].tolist()))
+            more = (losses[index].tolist(), test[index].tolist(), folds[index].tolist())
+            rows.append(Row(params, *curve, *more))
     seeds = sorted({seed for _, seed in first})
     repeated = sorted({configuration for configuration, seed in first if seed == seeds[-1]})
     repeats = np.array([[values[first[number, seed]] for seed in seeds] for number in repeated])

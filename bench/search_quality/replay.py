@@ -98,8 +98,9 @@ def replay_one(table: Curves, driver: Driver, workers: int, epochs: int, budget:
         trial.values.append(row.values[trial.epochs])
         if steps and steps[-1].best == best and len(steps) > 1 and steps[-2].best == best:
             steps.pop()  # the last step so far, at which the best value had not risen
-        if trial.values[-1] > best:
-            best = trial.values[-1]
+        found = row.found[trial.epochs - 1] if row.found else trial.values[-1]
+        if found > best:
+            best = found
             test = row.test[trial.epochs - 1] if row.test else math.nan
         steps.append(Step(clock, ended, best, test))
         before = time.process_time()

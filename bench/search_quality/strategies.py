@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
+from shardwave.bench.search_quality.folds import WilcoxonFolds
+from shardwave.bench.search_quality.ray_objects import RayHyperBand, RayObjects
 from shardwave.common.errors import UsageError
 from shardwave.models.training.config import WARM_UP
 from shardwave.search.auto import choose
@@ -21,9 +23,10 @@ from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Trial
 from shardwave.search.trial_log import TrialLog
 
-if TYPE_CHECKING:
-    from shardwave.search.backends.ray.actor import TuneResult
-
+# packages of strategies, by the beginning of their names
+OPTIONAL = {"syne-tune/": "syne_tune", "ray/bohb/": "hpbandster"}
+WILCOXON = "optuna/tpe/wilcoxon"
+RAY_HYPERBAND = ("ray/random/hyperband", "ray/bohb/hyperband")
 BASELINES = ("random/random/none", "baseline/random/one epoch for all, then the best to the end")
 
 VARIANTS = (
@@ -37,6 +40,10 @@ VARIANTS = (
     "optuna/tpe/asha+grace:auto",
     "optuna/tpe/asha+grace:auto+first:default",
     "optuna/tpe/asha+grace:auto+reduction:2",
+    "optuna/tpe/asha+grace:auto+first:recorded",
+    "optuna/tpe/asha+grace:5+first:recorded",
+    "optuna/tpe/none+first:recorded",
+    "optuna/random/asha+grace:auto+first:recorded",
     "optuna/tpe/asha+grace:auto+reduction:2+first:default",
     "optuna/tpe/asha+grace:auto+reduction:4+first:default",
     "optuna/tpe/median+grace:auto+first:default",
@@ -44,6 +51,11 @@ VARIANTS = (
     "optuna/priorband/hyperband+first:default",
     "ray/random/asha+grace:auto",
     "ray/tpe/asha+grace:auto+first:default",
+    "syne-tune/kde/asha+grace:auto",
+    "syne-tune/bore/asha+grace:auto",
+    "syne-tune/cqr/asha+grace:auto",
+    *RAY_HYPERBAND,
+    WILCOXON,
 )
 SELECTED = (
     *BASELINES,
@@ -53,10 +65,13 @@ SELECTED = (
     "optuna/tpe/median",
     "optuna/tpe/hyperband",
     "optuna/tpe/asha",
+    "optuna/tpe/asha+grace:auto",
     "optuna/tpe/asha+grace:auto+first:default",
+    "optuna/tpe/asha+grace:auto+first:recorded",
     "optuna/tpe/asha+grace:auto+reduction:2+first:default",
     "optuna/priorband/asha+grace:auto+first:default",
     "ray/random/asha",
+    "ray/random/asha+grace:auto",
     "ray/tpe/asha",
 )
 
@@ -75,15 +90,17 @@ class Driver(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all strategies, see `make_driver`; those of Syne Tune if it is installed."""
+    """Return the names of all strategies whose packages are installed, see `make_driver`."""
     strategies = [
         f"{backend}/{sampler}/{scheduler}"
         for backend in BACKENDS
-        if backend != "syne-tune" or importlib.util.find_spec("syne_tune")
         for sampler in SAMPLERS[backend]
         for scheduler in SCHEDULERS[backend]
     ]
-    return [*strategies, *VARIANTS, BASELINES[1]]
+    missing = tuple(
+        prefix for prefix, package in OPTIONAL.items() if importlib.util.find_spec(package) is None
+    )
+    return [name for name in (*strategies, *VARIANTS, BASELINES[1]) if not name.startswith(missing)]
 
 
 def selected(name: str) -> bool:
@@ -96,11 +113,18 @@ def left_out(name: str) -> bool:
 
     On spaces with numbers, grids are random searches. The Gaussian process takes minutes for a search with
     the median rule, which completes hundreds of trials. Variants of samplers are replayed with successive
-    halving and without a scheduler.
+    halving and without a scheduler. Conformal quantile regression takes 0.3 s per decision, hours for all
+    searches.
     """
     backend, sampler, scheduler = name.split("/")
     few = sampler in ("gp", "cmaes", "qmc", "tpe-univariate") and scheduler in ("median", "hyperband")
-    return sampler == "grid" or few or (backend == "syne-tune" and sampler != "random")
+    learns = backend == "syne-tune" and sampler != "random" and "+" not in name
+    return sampler in ("grid", "cqr") or few or learns
+
+
+def has_starts(name: str) -> bool:
+    """Return whether a strategy uses the starts of the space."""
+    return AUTO in name.split("+")[0].split("/") or "first:recorded" in name
 
 
 def is_peer(name: str) -> bool:
@@ -120,9 +144,10 @@ def make_driver(
 
     Args:
         name: `backend/sampler/scheduler`, and then any of `+grace:EPOCHS` or `+grace:auto`,
-            `+reduction:FACTOR`, `+first:default`, as in `optuna/tpe/asha+grace:auto`. `auto` as the sampler
-            or the scheduler is what `shardwave.search.auto.choose` returns.
-        space: Search space; its prior is the first trial of `first:default`.
+            `+reduction:FACTOR`, `+first:default` or `+first:recorded`, as in `optuna/tpe/asha+grace:auto`.
+            `auto` as the sampler or the scheduler is what `shardwave.search.auto.choose` returns, with the
+            first trials that `auto` chooses.
+        space: Search space, with the prior and the starts for the first trials.
         budget: Trials, epochs and jobs.
         seed: Seed of the search.
         trials: Number of trials that `auto` assumes; None: that of `budget`.
@@ -138,11 +163,16 @@ def make_driver(
         asked = dataclasses.replace(budget, trials=trials or budget.trials)
         chosen = choose(space, asked, budget.jobs or 1, backend, WARM_UP)
         sampler = chosen.sampler if sampler == AUTO else sampler
+        settings = [f"first:{AUTO}", *settings]
         if scheduler == AUTO:
             scheduler = chosen.scheduler
             settings = [f"grace:{chosen.grace_period}", f"reduction:{chosen.reduction_factor}", *settings]
     for setting in settings:
         budget = _with(budget, setting)
+    if kind == WILCOXON:
+        return WilcoxonFolds(space, dataclasses.replace(budget, sampler=sampler), seed)
+    if kind in RAY_HYPERBAND:
+        return RayHyperBand(space, budget.resolve(backend), seed, sampler == "bohb")
     budget = dataclasses.replace(budget, sampler=sampler, scheduler=scheduler).resolve(backend)
     if backend == "optuna":
         from shardwave.search.backends.optuna.backend import StudyDriver
@@ -167,7 +197,7 @@ def _with(budget: SearchBudget, setting: str) -> SearchBudget:
     if key == "first":
         return dataclasses.replace(budget, first_trial=value)
     raise UsageError(
-        f"a strategy takes +grace:EPOCHS, +grace:auto, +reduction:FACTOR and +first:default, got +{setting}"
+        f"a strategy takes +grace:EPOCHS, +grace:auto, +reduction:FACTOR and +first:KIND, got +{setting}"
     )
 
 
@@ -182,72 +212,6 @@ class LoggedPoints(PointsDriver):
     def end(self, trial: Trial) -> None:
         """Log the end of the trial."""
         self._log.finished[trial.trial] = self._log.running.pop(trial.trial)
-
-
-class RayObjects:
-    """Driver of Ray's scheduler and searcher, which calls them in the order in which Tune calls them."""
-
-    def __init__(self, space: Space, budget: SearchBudget, seed: int) -> None:
-        from shardwave.search.backends.ray.backend import ray_module
-
-        ray_module()
-        from ray.tune.schedulers import TrialScheduler
-
-        from shardwave.search.backends.ray.parts import make_scheduler, make_searcher
-
-        self._searcher: Any = make_searcher(space, budget, seed, TrialLog())
-        self._scheduler: Any = make_scheduler(budget, TrialLog())
-        self._stop = TrialScheduler.STOP
-        self._epochs = budget.epochs
-        self._live: dict[int, RayTrial] = {}
-
-    def ask(self) -> Assignment | None:
-        """Return the next trial of the searcher, or None."""
-        trial_id = f"t{len(self._live)}"
-        config = self._searcher.suggest(trial_id)
-        if not isinstance(config, dict):  # None: no trial now; FINISHED: no further trial
-            return None
-        self._live[config["trial"]] = RayTrial(trial_id)
-        self._scheduler.on_trial_add(self, self._live[config["trial"]])
-        return Assignment(config["trial"], config["params"], config["attempt"])
-
-    def report(self, trial: Trial) -> bool:
-        """Pass the value to the scheduler and the searcher, and return whether to stop the trial."""
-        live, last = self._live[trial.trial], trial.epochs >= self._epochs
-        live.result = {
-            "epoch": trial.epochs,
-            "value": trial.values[-1],
-            "training_iteration": trial.epochs,
-            "trial_id": live.trial_id,
-        }
-        if last:  # our actors report `done` with the last epoch, and Tune then does not ask the scheduler
-            return False
-        stop = self._scheduler.on_trial_result(self, live, live.result) == self._stop
-        if not stop:
-            self._searcher.on_trial_result(live.trial_id, live.result)
-        return stop
-
-    def end(self, trial: Trial) -> None:
-        """Pass the end of the trial to the scheduler and the searcher."""
-        live = self._live[trial.trial]
-        if trial.state == "COMPLETE":
-            live.result["state"] = trial.state
-        self._scheduler.on_trial_complete(self, live, live.result)
-        self._searcher.on_trial_complete(live.trial_id, live.result)
-        live.status = "TERMINATED"
-
-    def get_live_trials(self) -> list[RayTrial]:
-        """Return the running trials; schedulers call this method of Tune's controller."""
-        return [live for live in self._live.values() if live.status == "RUNNING"]
-
-
-class RayTrial:
-    """Fields of Tune's trials that schedulers use."""
-
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
-        self.status = "RUNNING"
-        self.result: TuneResult = {}
 
 
 class BestOfFirstEpoch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,8 +15,10 @@ from scipy.stats import rankdata
 
 from shardwave.bench.harness.record import Record, append
 from shardwave.bench.search_quality import curves, measures, strategies
-from shardwave.bench.search_quality.curves import Table
+from shardwave.bench.search_quality.curves import FOLDS, Table
+from shardwave.bench.search_quality.folds import FoldSteps
 from shardwave.bench.search_quality.replay import Search, replay_one
+from shardwave.bench.search_quality.starts import starts_of_others
 from shardwave.common.errors import UsageError
 from shardwave.search.budget import SearchBudget
 
@@ -23,6 +27,7 @@ BASELINE = "random/random/none"
 BUDGETS = (0.5, 1, 2, 3, 5, 7, 10, 14, 20, 30, 50)  # full trainings at which the regret is recorded
 WORKERS = (1, 4, 16)
 TRIALS = 20  # of the searches with a fixed number of trials
+LONG = 50  # full trainings of the long searches: one worker, `strategies.SELECTED`
 SEEDS = 30
 QUICK: dict[str, Any] = {"seeds": 5, "workers": (1,), "trainings": 10}
 
@@ -48,6 +53,7 @@ class Task(NamedTuple):
         workers: Number of simulated workers.
         seed: Seed of the search.
         trials: Number of trials, with epochs without limit; None: as many as the epochs allow.
+        trainings: Budget in full trainings without `trials`; None: that of `setup`.
     """
 
     table: int
@@ -55,6 +61,7 @@ class Task(NamedTuple):
     workers: int
     seed: int
     trials: int | None = None
+    trainings: int | None = None
 
 
 def setup(paths: tuple[str, ...], trainings: int) -> Callable[[Task], Search]:
@@ -66,16 +73,24 @@ def setup(paths: tuple[str, ...], trainings: int) -> Callable[[Task], Search]:
     """
     tables = [curves.read(Path(path)) for path in paths]
 
+    @functools.cache
+    def recorded() -> list[Table]:
+        return [curves.read(path) for path in sorted(curves.FOLDER.glob("*.npz"))]
+
     def work(task: Task) -> Search:
-        table = tables[task.table]
-        # one trial per epoch: then epochs limit the search, and trials do not
-        trials = task.trials or trainings * table.epochs
-        budget = (task.trials or trainings) * table.epochs
-        limits = SearchBudget(trials=trials, epochs=table.epochs, jobs=task.workers)
-        driver = strategies.make_driver(
-            task.strategy, table.space, limits, task.seed, task.trials or trainings
-        )
-        return replay_one(table, driver, task.workers, table.epochs, budget)
+        table, space = tables[task.table], tables[task.table].space
+        if strategies.has_starts(task.strategy):
+            space = space.with_starts(starts_of_others(table, recorded(), task.seed))
+        by_folds = task.strategy == strategies.WILCOXON
+        steps = FOLDS if by_folds else table.epochs  # of a training
+        wanted = task.trials or task.trainings or trainings
+        # one trial per step: then steps limit the search, and trials do not
+        limits = SearchBudget(trials=task.trials or wanted * steps, epochs=steps, jobs=task.workers)
+        driver = strategies.make_driver(task.strategy, space, limits, task.seed, wanted)
+        rows = FoldSteps(table) if by_folds else table
+        search = replay_one(rows, driver, task.workers, steps, wanted * steps)
+        in_epochs = [step._replace(epochs=step.epochs * table.epochs // steps) for step in search.steps]
+        return search._replace(steps=in_epochs)
 
     return work
 
@@ -124,33 +139,33 @@ def replay(
             raise UsageError(f"{name} must be 1 or more, got {number}")
     paths = [Path(path) for path in tables] or sorted(curves.FOLDER.glob("*.npz"))
     opened = [curves.read(path) for path in paths]
-    chosen = _chosen(only)
+    chosen = [
+        name
+        for name in _chosen(only)
+        if name != strategies.WILCOXON or all(table.rows[0].folds for table in opened)
+    ]
     if (out / "records.jsonl").exists():
         raise UsageError(f"--out {out} holds bench records already: name a new folder")
     out.mkdir(parents=True, exist_ok=True)
-    tasks = [
-        Task(number, name, count, seed, trials)
-        for number in range(len(paths))
-        for count in workers
-        for trials in (None, TRIALS)
-        for name in (chosen if only or count == 1 else [name for name in chosen if strategies.selected(name)])
-        if trials is None or count == workers[0]
-        for seed in range(seeds)
-    ]
+    tasks = tasks_of(chosen, len(paths), workers, seeds, trainings, bool(only))
     pool = Pool(cores())
     try:
         found: dict[tuple[int, int], Searches] = {}
         fixed: dict[int, Searches] = {}  # searches of TRIALS trials, by table
+        long: dict[int, Searches] = {}  # searches with LONG trainings, by table
         with bar(total=len(tasks), desc="searches replayed", unit="replay") as progress:
             results = pool.map(tasks, setup, tuple(map(str, paths)), trainings)
             for task, search in zip(tasks, results, strict=True):
-                group = found if task.trials is None else fixed
-                key: Any = (task.table, task.workers) if task.trials is None else task.table
-                group.setdefault(key, {}).setdefault(task.strategy, []).append(search)
+                if task.trials or task.trainings:
+                    searches = (fixed if task.trials else long).setdefault(task.table, {})
+                else:
+                    searches = found.setdefault((task.table, task.workers), {})
+                searches.setdefault(task.strategy, []).append(search)
                 progress.update()
         for (number, count), searches in found.items():
-            few = fixed[number] if count == workers[0] else {}
-            for record in records(opened[number], count, trainings, searches, few):
+            first = count == workers[0]
+            few, more = (fixed[number], long.get(number, {})) if first else ({}, {})
+            for record in records(opened[number], count, trainings, searches, few, more):
                 append(out / "records.jsonl", record)
     finally:
         pool.close()
@@ -179,7 +194,38 @@ def _chosen(only: Sequence[str]) -> list[str]:
     return chosen if BASELINE in chosen else [*chosen, BASELINE]
 
 
-def records(table: Table, workers: int, trainings: int, searches: Searches, fixed: Searches) -> list[Record]:
+def tasks_of(
+    names: Sequence[str], tables: int, workers: Sequence[int], seeds: int, trainings: int, named: bool
+) -> list[Task]:
+    """Return the searches to replay.
+
+    Args:
+        names: Strategies.
+        tables: Number of tables.
+        workers: Numbers of simulated workers; with the first, there are also searches of TRIALS trials and,
+            if `trainings` is the usual budget, searches with LONG trainings.
+        seeds: Searches per strategy.
+        trainings: Budget in full trainings.
+        named: Whether the user named the strategies: then all are replayed with several workers.
+    """
+    tasks = []
+    for number, count in itertools.product(range(tables), workers):
+        for name in names:
+            some = strategies.selected(name)
+            budgets: list[tuple[int | None, int | None]] = []
+            if named or count == 1 or some or name == BASELINE:
+                budgets.append((None, None))
+            if count == workers[0]:
+                budgets.append((TRIALS, None))
+            if count == workers[0] and some and trainings == measures.TARGET:
+                budgets.append((None, LONG))
+            tasks += [Task(number, name, count, seed, *budget) for budget in budgets for seed in range(seeds)]
+    return tasks
+
+
+def records(
+    table: Table, workers: int, trainings: int, searches: Searches, fixed: Searches, long: Searches
+) -> list[Record]:
     """Return one record per strategy.
 
     Args:
@@ -188,6 +234,8 @@ def records(table: Table, workers: int, trainings: int, searches: Searches, fixe
         trainings: Budget in full trainings.
         searches: Searches with as many epochs as `trainings` full trainings, with those of the baseline.
         fixed: Searches of TRIALS trials; empty: there are none.
+        long: Searches with LONG trainings, whose regrets at budgets above `trainings` are recorded; empty:
+            there are none.
     """
     scale = measures.scale_of(table)
     baseline, budget = searches[BASELINE], trainings * table.epochs
@@ -196,7 +244,6 @@ def records(table: Table, workers: int, trainings: int, searches: Searches, fixe
         for name, runs in searches.items()
     }
     ranks = dict(zip(searches, rankdata(list(regrets.values()), axis=0).mean(axis=1).tolist(), strict=True))
-    points = [point for point in BUDGETS if point <= trainings]
     rows = []
     for name, runs in searches.items():
         params: dict[str, Any] = {
@@ -204,7 +251,9 @@ def records(table: Table, workers: int, trainings: int, searches: Searches, fixe
             "epochs": table.epochs, "trainings": trainings, "rank": round(ranks[name], 2),
             "scale": {key: round(value, 4) for key, value in scale._asdict().items()},
             "regret": [
-                [point, *_rounded(_regret_interval(scale, runs, point * table.epochs))] for point in points
+                [point, *_rounded(_regret_interval(scale, source, point * table.epochs))]
+                for point in BUDGETS
+                if (source := runs if point <= trainings else long.get(name))
             ],
             "test": _rounded(measures.interval([measures.test_at(run, budget) for run in runs], np.mean)),
             "speed_up": _rounded(measures.speed_up(runs, baseline, budget)),

@@ -89,9 +89,8 @@ def fixed_point(space: Space, budget: SearchBudget, number: int, seed: int) -> P
         number: Number of the trial.
         seed: Seed of the search.
     """
-    if number == 0 and budget.first_trial == "default":
-        return space.prior_point(seed)
-    return space.point(number, seed, shuffle=budget.sampler != "grid")
+    point = space.point(number, seed, shuffle=budget.sampler != "grid")
+    return {**point, **(space.first_trial(number, budget.first_trial) or {})}
 
 
 def run_in_pool(

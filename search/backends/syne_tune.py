@@ -6,18 +6,16 @@ Syne Tune's own tuner and processes are not used. Its package is optional: `pip 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from shardwave.common.errors import UsageError
 from shardwave.search.backends.random import fixed_point, run_in_pool
-from shardwave.search.budget import SAMPLERS, SearchBudget
+from shardwave.search.backends.seeding import seeded
+from shardwave.search.budget import DRAWN, SAMPLERS, SearchBudget
 from shardwave.search.space import Choice, LogUniform, Space
 from shardwave.search.trial import Assignment, Params, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
@@ -91,7 +89,7 @@ class SyneTuneDriver(Driver):
 
     def report(self, trial: Trial) -> bool:
         """See `Driver.report`."""
-        with _seeded(f"report {self._seed} {trial.trial} {trial.epochs}"):
+        with seeded(f"report {self._seed} {trial.trial} {trial.epochs}"):
             return self._report(trial.trial, trial.epochs, trial.values[-1])
 
     def end(self, trial: Trial) -> None:
@@ -105,10 +103,10 @@ class SyneTuneDriver(Driver):
             self._scheduler.on_trial_error(live)
 
     def _params(self, number: int) -> Params:
-        is_first = number == 0 and self._budget.first_trial == "default"
-        if is_first or self._budget.sampler in ("random", "grid"):
+        is_first = self._space.first_trial(number, self._budget.first_trial) is not None
+        if is_first or self._budget.sampler in DRAWN:
             return fixed_point(self._space, self._budget, number, self._seed)
-        with _seeded(f"sampler {self._seed} {number}"):
+        with seeded(f"sampler {self._seed} {number}"):
             drawn = self._scheduler.suggest().config
         # rounding may leave the range by one unit in the last place
         near = {name: rule.nearest(drawn[name]) for name, rule in self._space.dimensions.items()}
@@ -173,7 +171,7 @@ def _scheduler(space: Space, budget: SearchBudget, seed: int) -> Any:
 
 def _searcher(sampler: str) -> str:
     """Return Syne Tune's name of the sampler's searcher, after an import of what it needs."""
-    name = "random_search" if sampler in ("random", "grid") else sampler
+    name = "random_search" if sampler in DRAWN else sampler
     try:
         from syne_tune.optimizer.schedulers.searchers.searcher_factory import searcher_cls
 
@@ -183,14 +181,3 @@ def _searcher(sampler: str) -> str:
             f"backend syne-tune needs the package syne-tune ({error}): pip install 'shardwave[syne-tune]'"
         ) from None
     return name
-
-
-@contextlib.contextmanager
-def _seeded(text: str) -> Iterator[None]:
-    """Seed NumPy's global generator, which Syne Tune draws from, and restore its state on exit."""
-    state = np.random.get_state()
-    np.random.seed(random.Random(text).getrandbits(32))
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

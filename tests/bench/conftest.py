@@ -39,14 +39,19 @@ def table(tmp_path_factory):
                 "configuration": number,
                 "seed": 0,
                 "params": params,
-                "val_correct": [correct],
+                "val_correct": [correct] * curves.FOLDS,
                 "val_loss": [[0.5] * 10],
                 "test_correct": [correct],
                 "seconds": 0.1 + params["hidden_size"] / 1_000,
             }  # fmt: skip
         )
     path = tmp_path_factory.mktemp("curves") / "made-up.npz"
-    head = {"name": "made-up", "space": space.describe(), "val_clips": [1000], "test_clips": 1000}
+    head = {
+        "name": "made-up",
+        "space": space.describe(),
+        "val_clips": [1000] * curves.FOLDS,
+        "test_clips": 1000,
+    }
     curves.write(path, head, rows)
     return path
 

@@ -25,5 +25,7 @@ def test_without_a_schedule_the_automatic_grace_period_is_one_epoch() -> None:
 def test_wrong_usage() -> None:
     with pytest.raises(UsageError, match="grace_period must be an integer or auto, got later"):
         SearchConfig("mlp", grace_period="later", device="cpu").budget()
-    with pytest.raises(UsageError, match="first_trial must be one of sampled, default, got best"):
+    with pytest.raises(
+        UsageError, match="first_trial must be one of auto, sampled, default, recorded, got best"
+    ):
         SearchBudget(first_trial="best")

@@ -151,10 +151,11 @@ def test_the_prior_holds_the_default_values_moved_into_the_space() -> None:
     }
     narrow = space_for("mlp", {"learning_rate": LogUniform(1e-5, 1e-3), "inputs": Choice(("features",))})
     assert narrow.prior == {"learning_rate": 1e-3}  # `inputs` has no default among its values
-    assert narrow.prior_point(3) == {**narrow.point(0, 3), "learning_rate": 1e-3}
+    assert narrow.first_trial(0, "default") == {"learning_rate": 1e-3}
     assert space_for("mlp", fixed={"dropout": 0.1}).prior.keys() == space.prior.keys() - {"dropout"}
     for model in SPACES:
-        assert space_for(model).contains(space_for(model).prior_point(0))
+        space = space_for(model)
+        assert space.contains({**space.point(0, 0), **space.prior})
     with pytest.raises(UsageError, match="prior must hold values of the search space, got x=2"):
         Space({"x": Uniform(0, 1)}, prior={"x": 2})
 

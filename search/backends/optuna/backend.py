@@ -27,7 +27,7 @@ from shardwave.search.backends.optuna.owner import (
 from shardwave.search.backends.optuna.parts import distributions, open_storage, optuna_module, pruner, sampler
 from shardwave.search.backends.optuna.sqlite_lock import only_search_on
 from shardwave.search.backends.random import final_result, fixed_point, run_in_pool
-from shardwave.search.budget import SearchBudget
+from shardwave.search.budget import DRAWN, SearchBudget
 from shardwave.search.space import Space
 from shardwave.search.trial import Assignment, Params, SearchResult, Trial
 from shardwave.search.trial_log import TrialLog
@@ -244,14 +244,13 @@ class StudyDriver(Driver):
             for trial in self._study.get_trials(deepcopy=False)
             if not _discarded(trial, states)
         }
-        fixed_points = self._budget.sampler in ("random", "grid")
+        fixed_points = self._budget.sampler in DRAWN
         for number in range(self._budget.trials):
             if number not in enqueued:
                 if fixed_points:
                     self._enqueue(number, fixed_point(self._space, self._budget, number, seed))
                 else:
-                    default = number == 0 and self._budget.first_trial == "default"
-                    self._enqueue(number, dict(self._space.prior) if default else None)
+                    self._enqueue(number, self._space.first_trial(number, self._budget.first_trial))
 
     def _replay(self, recorded: Trial) -> None:
         self._enqueue(recorded.trial, recorded.params, recorded.attempt)

@@ -157,7 +157,11 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
             seed=seed + len(log.finished),  # a resumed search draws new points
             points_to_evaluate=[
                 *(self._searched(assignment.params) for assignment in self._unfinished),
-                *([self._searched(space.prior_point(seed))] if self._starts_with_prior() else []),
+                *(
+                    self._searched(fixed_point(space, budget, number, seed))
+                    for number in self._numbers
+                    if space.first_trial(number, budget.first_trial) is not None
+                ),
             ],
         )
         for recorded in log.trials:
@@ -170,9 +174,6 @@ class OptunaAssignmentSearcher(AssignmentSearcher):
                     intermediate_values=[recorded.values[0], *recorded.values],  # OptunaSearch counts from 0
                 )
         self._best: dict[str, float] = {}
-
-    def _starts_with_prior(self) -> bool:
-        return self._budget.first_trial == "default" and 0 in self._numbers
 
     def _searched(self, params: Params) -> Params:
         return {name: params[name] for name in self._space.dimensions}

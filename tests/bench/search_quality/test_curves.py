@@ -47,7 +47,7 @@ def test_written_tables_are_read_back_as_means_over_folds(tmp_path):
     table = curves.read(tmp_path / "t.npz")
     assert (table.name, table.space, table.epochs, table.best) == ("small", SPACE, 2, 0.7)
     assert [entry.params for entry in table.rows] == [first, second], "other seeds are no rows"
-    assert table.rows[0] == curves.Row(first, [0.2, 0.5], 0.25, [1.25, 0.375], [0.25, 0.375])
+    assert table.rows[0] == curves.Row(first, [0.2, 0.5], 0.25, [1.25, 0.375], [0.25, 0.375], [0.5, 0.5])
     np.testing.assert_allclose(table.repeats, [[[0.2, 0.5], [0.0, 1.0]]])
 
 
