@@ -25,6 +25,7 @@ from shardwave.shards.storage.atomic import write_bytes
 
 FORMAT = "shardwave-curves-3"
 FOLDER = Path(__file__).parent / "tables"  # tables of the project
+COVERED = 0.7  # share of the combinations of categories that a table must hold
 FOLDS = 5  # trainings of a configuration, each validated on another fold
 
 Params = dict[str, Any]
@@ -86,7 +87,7 @@ class Table:
             [configurations, seeds, epochs]; None: there are none.
 
     Raises:
-        UsageError: A combination of categories has no row.
+        UsageError: Less than `COVERED` of the combinations of categories have a row.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Table:
             cells.setdefault(self._cell(row.params), []).append(row)
         possible = list(itertools.product(*self._categories.values()))
         covered = sum(cell in cells for cell in possible)
-        if covered < len(possible) or not possible:
+        if covered < COVERED * len(possible) or not possible:
             raise UsageError(
                 f"table {name} covers {covered} of {len(possible)} cells of {', '.join(self._categories)}: "
                 "record more"
@@ -119,18 +120,28 @@ class Table:
             cell: (np.array([self._unit(row.params) for row in members]), members)
             for cell, members in cells.items()
         }
+        self._places = np.array([self._place(row.params) for row in rows])
 
     def lookup(self, params: Mapping[str, Any]) -> Row:
         """Return the row with the same categories and the nearest numbers.
 
-        The distance is that of the positions in the unit cube, of logarithms for log-uniform parameters.
+        The distance is that of the positions in the unit cube, of logarithms for log-uniform parameters. If
+        no row has the same categories, they count by their positions in the list of the values.
         """
+        if self._cell(params) not in self._cells:
+            return self.rows[int(np.square(self._places - self._place(params)).sum(axis=1).argmin())]
         points, members = self._cells[self._cell(params)]
         distances = np.square(points - self._unit(params)).sum(axis=1)
         return members[int(distances.argmin())]
 
     def _cell(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(params[key] for key in self._categories)
+
+    def _place(self, params: Mapping[str, Any]) -> list[float]:
+        categories = (
+            values.index(params[key]) / max(1, len(values) - 1) for key, values in self._categories.items()
+        )
+        return [*categories, *self._unit(params)]
 
     def _unit(self, params: Mapping[str, Any]) -> list[float]:
         numbers = (key for key in self.space.dimensions if key not in self._categories)

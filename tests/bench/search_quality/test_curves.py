@@ -74,6 +74,17 @@ def test_lookup_takes_the_category_and_then_the_nearest_in_logarithms():
     assert table.lookup({"kernel": 3, "dropout": 0.3, "rate": 1e-3, "width": 8}) is ROWS[1]
 
 
+def test_a_missing_combination_of_categories_is_the_nearest_one():
+    space = Space({"kernel": Choice((3, 5, 7, 9)), "dropout": Uniform(0.0, 0.5)})
+    rows = [
+        curves.Row({"kernel": kernel, "dropout": 0.1 * number}, [0.5], 0.25)
+        for number, kernel in enumerate((3, 5, 9))
+    ]
+    table = curves.Table("t", space, rows)
+    assert table.lookup({"kernel": 7, "dropout": 0.1}) is rows[1]
+    assert table.lookup({"kernel": 7, "dropout": 0.25}) is rows[2]
+
+
 def test_tables_that_do_not_cover_the_space_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="covers 1 of 2 cells of kernel"):
         curves.Table("t", SPACE, ROWS[:3])
