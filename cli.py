@@ -1041,8 +1041,10 @@ def croissant(
     "--first-trial",
     type=click.Choice(FIRST_TRIALS),
     default=FIRST_TRIAL,
-    help="Hyper-parameters of the first trial: sampled like those of the others, or the default values of "
-    "the model, moved into the search space.",
+    help="Hyper-parameters of the first trials. recorded: the first five have values that were best on "
+    "recorded data sets, for models for which there are such; default: the first has the default values of "
+    "the model; sampled: as the other trials; auto: recorded, but sampled with --sampler random or grid. "
+    "Values are moved into the search space.",
 )
 @click.option(
     "--space", type=PATH, metavar="FILE", help="YAML file that overrides the search space of the model."

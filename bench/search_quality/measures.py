@@ -182,6 +182,29 @@ def rank_correlation(table: Table, epochs: int, by_loss: bool = False) -> list[f
     ]
 
 
+def oracle_speed_up(table: Table, early: int, budget: int = TARGET, orders: int = 1000) -> float:
+    """Return a bound of the speed-up of strategies that train random configurations for some epochs each.
+
+    After `early` epochs, an oracle knows whether a configuration will reach the target of `speed_up`, and
+    continues the first that will. The bound is the ratio of the median costs without and with the oracle.
+
+    Args:
+        table: Learning curves.
+        early: Epochs after which the oracle decides.
+        budget: Full trainings of the random search that sets the target.
+        orders: Random orders of the configurations.
+    """
+    curves = np.array([row.values[: table.epochs] for row in table.rows])
+    generator = np.random.default_rng(0)
+    shuffled = np.array([generator.permutation(len(curves)) for _ in range(orders)])
+    best = curves.max(axis=1)
+    target = np.quantile(best[shuffled[:, :budget]].max(axis=1), 0.5, method="lower") - 1e-12
+    tried = (best >= target)[shuffled].argmax(axis=1)  # configurations before the first that reaches it
+    epochs = (curves >= target).argmax(axis=1)[shuffled[np.arange(orders), tried]] + 1
+    plain, known = (np.median(tried * each + epochs) for each in (table.epochs, early))
+    return float(plain / known)
+
+
 def noise(table: Table) -> float | None:
     """Return the standard deviation of a configuration's best accuracy over seeds; None without repeats."""
     if table.repeats is None:

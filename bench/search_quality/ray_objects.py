@@ -19,6 +19,8 @@ from shardwave.search.trial_log import TrialLog
 if TYPE_CHECKING:
     from shardwave.search.backends.ray.actor import TuneConfig, TuneResult
 
+PENDING = 200  # trials that Tune keeps waiting for its own random search; one with another searcher
+
 
 class RayObjects:
     """Driver of Ray's scheduler and searcher, which calls them in the order in which Tune calls them."""
@@ -119,17 +121,24 @@ class RayHyperBand(RayObjects):
         )
 
     def ask(self) -> Assignment | None:
-        """Return the trial that the scheduler chooses; as in Tune, one new trial is pending."""
-        if not any(live.status == "PENDING" for live in self._live.values()):
-            assignment = super().ask()
-            if assignment is not None:
-                self._assignments[assignment.trial] = assignment
-                self._live[assignment.trial].status = "PENDING"
+        """Return the trial that the scheduler chooses."""
+        self._add_pending()
         chosen = self._scheduler.choose_trial_to_run(self)
         if chosen is None:
             return None
         chosen.status = "RUNNING"
+        self._add_pending()
         return next(self._assignments[number] for number, live in self._live.items() if live is chosen)
+
+    def _add_pending(self) -> None:
+        """Add trials to the brackets until as many wait as in Tune."""
+        waiting = sum(live.status == "PENDING" for live in self._live.values())
+        for _ in range(waiting, 1 if self._bohb else PENDING):
+            assignment = super().ask()
+            if assignment is None:
+                return
+            self._assignments[assignment.trial] = assignment
+            self._live[assignment.trial].status = "PENDING"
 
     def get_trials(self) -> list[RayTrial]:
         """Return all trials; schedulers call this method of Tune's controller."""

@@ -22,6 +22,26 @@ def test_without_a_schedule_the_automatic_grace_period_is_one_epoch() -> None:
     assert config.training().schedule == "none" and config.budget().grace_period == 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "sampler", "first"),
+    [
+        ("optuna", None, "recorded"),
+        ("optuna", "random", "sampled"),
+        ("ray", None, "sampled"),
+        ("ray", "tpe", "recorded"),
+        ("random", "grid", "sampled"),
+    ],
+)
+def test_samplers_that_learn_start_with_recorded_values(
+    backend: str, sampler: str | None, first: str
+) -> None:
+    config = SearchConfig("mlp", backend, sampler=sampler, device="cpu")
+    assert config.budget().first_trial == first
+    for kind in ("sampled", "default", "recorded"):
+        given = SearchConfig("mlp", backend, sampler=sampler, device="cpu", first_trial=kind)
+        assert given.budget().first_trial == kind
+
+
 def test_wrong_usage() -> None:
     with pytest.raises(UsageError, match="grace_period must be an integer or auto, got later"):
         SearchConfig("mlp", grace_period="later", device="cpu").budget()

@@ -11,6 +11,7 @@ import pytest
 from shardwave.common.errors import UsageError
 from shardwave.models.networks.registry import NETWORKS
 from shardwave.models.training.config import CUTS, MODEL_FIELDS, REGULARISERS, defaults
+from shardwave.search.recorded import STARTS
 from shardwave.search.space import SPACES, Choice, Grid, LogUniform, Space, Uniform, parameters, space_for
 
 
@@ -137,6 +138,20 @@ def test_other_wrong_usage(write, tmp_path: Path) -> None:
     everything = "\n".join(f"{name}: 1" for name in SPACES["mlp"])
     with pytest.raises(UsageError, match="the search space is empty"):
         space_for("mlp", write(everything))
+
+
+def test_the_starts_are_the_recorded_values_moved_into_the_space() -> None:
+    first, *others = STARTS["mlp"]
+    assert [dict(start) for start in space_for("mlp").starts] == [first, *others]
+    narrow = space_for("mlp", {"learning_rate": LogUniform(1e-5, 1e-3), "batch_size": Choice((32, 64))})
+    assert narrow.starts[0] == {"learning_rate": 1e-3, "batch_size": 32} and len(narrow.starts) == 1
+    space = space_for("mlp", fixed={"dropout": 0.1})
+    assert space.starts and all("dropout" not in start for start in space.starts)
+    assert space_for("mlp", {"inputs": Choice(("features", "aisfx"))}).starts == ()
+    assert space.first_trial(1, "recorded") == space.starts[1] and space.first_trial(9, "recorded") is None
+    assert space.first_trial(0, "sampled") is None and space.first_trial(1, "default") is None
+    with pytest.raises(UsageError, match="starts must hold values of the search space, got x=2"):
+        Space({"x": Uniform(0, 1)}, starts=({"x": 2},))
 
 
 def test_the_prior_holds_the_default_values_moved_into_the_space() -> None:

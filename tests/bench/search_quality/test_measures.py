@@ -69,3 +69,12 @@ def test_rank_correlation_of_early_epochs_and_noise_over_seeds():
     early, *late = measures.rank_correlation(table, 3)
     assert late == [1.0, 1.0] and early < 0.5
     assert measures.noise(table) == pytest.approx(0.1)
+
+
+def test_the_oracle_pays_the_early_epochs_and_then_trains_the_right_one():
+    """Every second configuration reaches the target, in its last of ten epochs."""
+    rows = [Row({"x": x / 9}, [0.1] * 9 + [x % 2], 1.0) for x in range(10)]
+    table = Table("t", Space({"x": Uniform(0, 1)}), rows)
+    assert measures.oracle_speed_up(table, 10) == 1.0
+    middle = measures.oracle_speed_up(table, 1, budget=1)
+    assert middle >= 1.0 and measures.oracle_speed_up(table, 0, budget=20) >= middle

@@ -180,6 +180,19 @@ def test_the_first_trial_has_the_default_values(case: Case, sampler: str) -> Non
         assert points[1:] == [SPACE.point(number, 0, shuffle=sampler == "random") for number in (1, 2)]
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cqr"])
+def test_the_first_trials_have_the_recorded_values(case: Case, sampler: str) -> None:
+    if sampler not in SAMPLERS[case.name]:
+        return
+    starts = [{"quality": 0.75}, {"quality": 0.5}]
+    space = SPACE.with_starts(starts)
+    result = case.run(objectives.smooth, space, trials=4, jobs=1, sampler=sampler, first_trial="recorded")
+    points = [trial.params for trial in result.trials]
+    assert [point["quality"] for point in points[:2]] == [0.75, 0.5]
+    assert not {point["quality"] for point in points[2:]} & {0.75, 0.5}
+    assert all(space.contains(point) for point in points)
+
+
 def test_a_worker_starts_once_for_many_trials(case: Case, tmp_path: Path) -> None:
     case.run(objectives.Counting(tmp_path), LEVELS, trials=8)
     workers = set(lines(tmp_path / "ran"))
