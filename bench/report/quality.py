@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, cast
 
 from shardwave.bench.harness.record import MeasuredRow
@@ -43,6 +43,7 @@ class FixedParams(TypedDict):
 
 
 SHOWN = 6  # curves in a figure
+BUDGETS = (1, 2, 5, 10, 20, 50)  # full trainings, of the table of budgets
 RANDOM = "random/random/none"
 HEAD = (
     *("backend / sampler / scheduler", "mean rank", "regret", "95 %", "test accuracy", "speed-up, epochs"),
@@ -145,7 +146,7 @@ def document_table(rows: Sequence[MeasuredRow], kind: str) -> str:
         rows: Records of replayed searches.
         kind: `speed-up`: speed-ups with one worker by table; `ranks`: mean ranks over all groups; `test`:
             test accuracies with one worker by table; `fixed`: regret of searches with a fixed number of
-            trials, and their cost.
+            trials, and their cost; `budgets`: regret with one worker at several budgets, mean over tables.
     """
     if kind == "ranks":
         ranked = ranked_strategies(rows)
@@ -157,6 +158,8 @@ def document_table(rows: Sequence[MeasuredRow], kind: str) -> str:
     for table, records in groups.items():
         for row in records:
             by_name.setdefault(name_of(row), {})[table] = _params(row)
+    if kind == "budgets":
+        return _budgets(by_name)
     if kind == "fixed":
         by_name = {
             name: found
@@ -174,6 +177,19 @@ def document_table(rows: Sequence[MeasuredRow], kind: str) -> str:
         slowest = [number(max(params["ask_ms"] for params in found.values()), 2)] if timed else []
         body.append((name, number(rank), *values, *slowest))
     return markdown_table((*head, "ms per decision") if timed else head, body, range(1, len(head) + timed))
+
+
+def _budgets(by_name: Mapping[str, Mapping[str, QualityParams]]) -> str:
+    """Return the table of the regrets at BUDGETS of the strategies that have them on all tables."""
+    rows: list[tuple[str, list[float]]] = []
+    tables = max(map(len, by_name.values()))
+    for name, found in by_name.items():
+        curves = [{point: median for point, _, median, _ in params["regret"]} for params in found.values()]
+        if len(curves) == tables and all(point in curve for curve in curves for point in BUDGETS):
+            rows.append((name, [statistics.mean(curve[point] for curve in curves) for point in BUDGETS]))
+    rows.sort(key=lambda row: row[1][BUDGETS.index(20)])
+    cells = [(name, *(f"{value:.2f}" for value in values)) for name, values in rows]
+    return markdown_table(("strategy", *map(str, BUDGETS)), cells, range(1, 1 + len(BUDGETS)))
 
 
 def _order(params: QualityParams, kind: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from shardwave.bench.harness.record import MeasuredRow
-from shardwave.bench.report.quality import RANDOM, groups_of, name_of, ranked_strategies, regret_line
+from shardwave.bench.report.quality import BUDGETS, RANDOM, groups_of, name_of, ranked_strategies, regret_line
 from shardwave.bench.search_quality.measures import Ranking
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def regret(rows: Sequence[MeasuredRow]) -> bytes:
                     axes.fill_between(x, low, high, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
             axes.set_ylim(0, 1.5)
-            axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+            axes.set_xticks(BUDGETS, list(map(str, BUDGETS)))
+            axes.minorticks_off()
             axes.set_title(table, fontsize=9, loc="left")
             axes.set_xlabel("full trainings spent")
             axes.spines[["top", "right"]].set_visible(False)
