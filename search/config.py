@@ -211,6 +211,8 @@ class SearchConfig:
         changes: dict[str, Any] = {}
         if self.sampler == AUTO:
             changes["sampler"] = chosen.sampler
+            if self.first_trial == AUTO:
+                changes["first_trial"] = chosen.first_trial
         if self.scheduler == AUTO:
             changes["scheduler"] = chosen.scheduler
             if self.grace_period == GRACE_PERIOD:

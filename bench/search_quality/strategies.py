@@ -74,6 +74,16 @@ SELECTED = (
     "ray/random/asha+grace:auto",
     "ray/tpe/asha",
 )
+# replayed with 50 trainings too; with hundreds of trials, models and pruners take seconds a search
+LONG = (
+    "random/random/none",
+    "optuna/tpe/none",
+    "optuna/tpe/asha+grace:auto",
+    "optuna/tpe/asha+grace:auto+first:default",
+    "optuna/tpe/asha+grace:auto+first:recorded",
+    "ray/random/asha",
+    "ray/random/asha+grace:auto",
+)
 
 
 class Driver(Protocol):
@@ -163,7 +173,7 @@ def make_driver(
         asked = dataclasses.replace(budget, trials=trials or budget.trials)
         chosen = choose(space, asked, budget.jobs or 1, backend, WARM_UP)
         sampler = chosen.sampler if sampler == AUTO else sampler
-        settings = [f"first:{AUTO}", *settings]
+        settings = [f"first:{chosen.first_trial}", *settings]
         if scheduler == AUTO:
             scheduler = chosen.scheduler
             settings = [f"grace:{chosen.grace_period}", f"reduction:{chosen.reduction_factor}", *settings]

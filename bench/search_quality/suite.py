@@ -27,7 +27,7 @@ BASELINE = "random/random/none"
 BUDGETS = (0.5, 1, 2, 3, 5, 7, 10, 14, 20, 30, 50)  # full trainings at which the regret is recorded
 WORKERS = (1, 4, 16)
 TRIALS = 20  # of the searches with a fixed number of trials
-LONG = 50  # full trainings of the long searches: one worker, `strategies.SELECTED`
+LONG = 50  # full trainings of the long searches: the first number of workers, `strategies.LONG`
 SEEDS = 30
 QUICK: dict[str, Any] = {"seeds": 5, "workers": (1,), "trainings": 10}
 
@@ -217,7 +217,7 @@ def tasks_of(
                 budgets.append((None, None))
             if count == workers[0]:
                 budgets.append((TRIALS, None))
-            if count == workers[0] and some and trainings == measures.TARGET:
+            if count == workers[0] and name in strategies.LONG and trainings == measures.TARGET:
                 budgets.append((None, LONG))
             tasks += [Task(number, name, count, seed, *budget) for budget in budgets for seed in range(seeds)]
     return tasks

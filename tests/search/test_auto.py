@@ -12,24 +12,30 @@ from shardwave.search.config import SearchConfig
 from shardwave.search.space import Space, space_for
 
 SPACE = space_for("mlp")
+WITHOUT_STARTS = Space(SPACE.dimensions, prior=SPACE.prior)
 WITHOUT_PRIOR = Space(SPACE.dimensions)
 
 
 @pytest.mark.parametrize(
     ("space", "trials", "epochs", "workers", "expected"),
     [
-        (SPACE, 100, 30, 4, ("tpe", "asha", 7)),
-        (SPACE, 5, 30, 1, ("priorband", "none", 7)),  # too few to learn from or to compare
-        (SPACE, 8, 30, 1, ("priorband", "asha", 7)),
-        (WITHOUT_PRIOR, 8, 30, 1, ("random", "asha", 7)),
-        (SPACE, 30, 30, 16, ("priorband", "asha", 7)),  # 16 trials start before the first has ended
-        (SPACE, 100, 3, 4, ("tpe", "none", 2)),  # the warm-up is most of a trial
+        (SPACE, 100, 30, 4, ("tpe", "asha", 7, "recorded")),
+        (SPACE, 5, 30, 1, ("random", "none", 7, "recorded")),  # too few to learn from or to compare
+        (SPACE, 8, 30, 1, ("random", "asha", 7, "recorded")),
+        (WITHOUT_STARTS, 8, 30, 1, ("random", "asha", 7, "default")),
+        (WITHOUT_STARTS, 100, 30, 1, ("tpe", "asha", 7, "sampled")),
+        (WITHOUT_PRIOR, 8, 30, 1, ("random", "asha", 7, "sampled")),
+        (SPACE, 30, 30, 16, ("random", "asha", 2, "recorded")),  # 16 trials start before the first has ended
+        (SPACE, 30, 10, 16, ("random", "asha", 1, "recorded")),
+        (SPACE, 100, 3, 4, ("tpe", "none", 2, "recorded")),  # the warm-up is most of a trial
     ],
 )
-def test_rules(space: Space, trials: int, epochs: int, workers: int, expected: tuple[str, str, int]) -> None:
+def test_rules(
+    space: Space, trials: int, epochs: int, workers: int, expected: tuple[str, str, int, str]
+) -> None:
     chosen = choose(space, SearchBudget(trials=trials, epochs=epochs), workers, warm_up=0.2)
-    assert (chosen.sampler, chosen.scheduler, chosen.grace_period) == expected
-    for word in (chosen.sampler, chosen.scheduler, "because"):
+    assert (chosen.sampler, chosen.scheduler, chosen.grace_period, chosen.first_trial) == expected
+    for word in (chosen.sampler, chosen.scheduler, chosen.first_trial, "because"):
         assert word in chosen.reason
 
 
@@ -56,3 +62,10 @@ def test_only_what_is_auto_is_chosen_and_given_rungs_are_kept() -> None:
     assert algorithms(sampler="random", scheduler="auto") == ("random", "asha", 7, 3)
     kept = algorithms(scheduler="auto", grace_period=5, reduction_factor=4)
     assert kept == ("tpe", "asha", 5, 4)
+
+    def first_trial(**options: str | int) -> str:
+        return SearchConfig("mlp", trials=50, epochs=30, device="cpu", **options).budget().first_trial
+
+    assert first_trial(sampler="auto", jobs=16) == "recorded"
+    assert first_trial(sampler="auto", jobs=16, first_trial="sampled") == "sampled"
+    assert first_trial(sampler="random", scheduler="auto", jobs=16) == "sampled"
