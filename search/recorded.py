@@ -6,7 +6,7 @@ from typing import Any
 
 # `shardwave.bench.search_quality.starts.best_on_all` of the tables mlp-*, best first; the numbers are rounded
 # to three digits
-_MLP: tuple[dict[str, Any], ...] = (
+_SHARED: tuple[dict[str, Any], ...] = (
     {
         "batch_size": 16,
         "hidden_size": 256,
@@ -43,4 +43,4 @@ _MLP: tuple[dict[str, Any], ...] = (
         "weight_decay": 0.00513,
     },
 )
-STARTS: dict[str, tuple[dict[str, Any], ...]] = {"mlp": _MLP}
+STARTS: dict[str, tuple[dict[str, Any], ...]] = {"mlp": _SHARED, "cnn": _SHARED}  # on cnn: docs/search.md

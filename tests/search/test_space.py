@@ -154,6 +154,12 @@ def test_the_starts_are_the_recorded_values_moved_into_the_space() -> None:
         Space({"x": Uniform(0, 1)}, starts=({"x": 2},))
 
 
+def test_the_starts_of_cnn_leave_the_kernels_to_the_sampler() -> None:
+    starts = space_for("cnn").starts
+    assert len(starts) == 5 and all("conv1_kernel" not in start for start in starts)
+    assert space_for("vgg16").starts == ()
+
+
 def test_the_prior_holds_the_default_values_moved_into_the_space() -> None:
     space = space_for("mlp")
     # defaults: 512 is above the largest hidden_size, the others lie in the space
