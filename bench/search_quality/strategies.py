@@ -123,8 +123,7 @@ def left_out(name: str) -> bool:
 
     On spaces with numbers, grids are random searches. The Gaussian process takes minutes for a search with
     the median rule, which completes hundreds of trials. Variants of samplers are replayed with successive
-    halving and without a scheduler. Conformal quantile regression and BORE take 0.3 s and 0.1 s per decision,
-    hours for all searches.
+    halving and without a scheduler. Conformal quantile regression and BORE take 0.3 s and 0.1 s per decision.
     """
     backend, sampler, scheduler = name.split("/")
     few = sampler in ("gp", "cmaes", "qmc", "tpe-univariate") and scheduler in ("median", "hyperband")
