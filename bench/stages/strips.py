@@ -78,8 +78,8 @@ def _builds(scope: Scope, folder: Path, clips: int, seconds: int) -> Iterator[Re
     yield from timed(STAGE, "x real time", cases, scope.plan, warmup=0)
 
 
-def _epoch(path: Path, batch: int, threads: int, *, fresh: bool = False) -> Callable[[], None]:
-    """Return a function that reads one shuffled epoch of the slices of the training split."""
+def _epoch(path: Path, batch: int, threads: int | None = None, *, fresh: bool = False) -> Callable[[], None]:
+    """Return a function that reads one shuffled epoch of the slices of the training split, see `Loader`."""
     view = open_set(path).view("train", "slice")
     epochs = itertools.count(1)
     spans = None
@@ -117,8 +117,8 @@ def _warm(scope: Scope, folder: Path, sets: dict[str, Path], batch: int, seconds
     cases = [
         case("memcpy gather", "baseline", lambda: copy(order)),
         case("views, one thread", "ours", _epoch(sets["views"], batch, 1), threads=1),
-        case("strips", "ours", _epoch(sets["strip"], batch, 1), threads=scope.workers),
-        case("strips, random slices", "ours", _epoch(sets["strip"], batch, 1, fresh=True)),
+        case("strips", "ours", _epoch(sets["strip"], batch), threads=scope.workers),
+        case("strips, random slices", "ours", _epoch(sets["strip"], batch, fresh=True)),
         scope.machine.limit_case(f"{group}: ", count, params, memory=count * size),
     ]
     if scope.workers > 1:
@@ -151,6 +151,6 @@ def _cold(scope: Scope, sets: dict[str, Path], seconds: int) -> Iterator[Record]
             limits.drop_from_cache(tars[layout])
 
         path, params = sets[layout], {"group": group, "samples": count, "batch_size": 32, "cache": "dropped"}
-        return Case(f"{group}: {layout}", "ours", lambda: _epoch(path, 32, 1)(), count, params, drop)
+        return Case(f"{group}: {layout}", "ours", lambda: _epoch(path, 32)(), count, params, drop)
 
     yield from timed(STAGE, UNIT, [case(layout) for layout in LAYOUTS], scope.plan)

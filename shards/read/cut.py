@@ -1,25 +1,19 @@
-"""Cut the images of a batch from strips and resize them along time, in threads."""
+"""Cut the images of a batch from strips and resize them along time."""
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from shardwave.common.environment import cores
 from shardwave.preprocess.engines.numba.cut import cut_images
 from shardwave.preprocess.engines.numba.enlarge import ROWS, enlarge_images
 from shardwave.preprocess.engines.numba.render import resize_rows
 from shardwave.preprocess.engines.numba.simd import LANES, aligned
 
-LEAST = 1 << 19  # pixels for which a second thread is worth its start
-
 
 def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
-    """Cut images from strips and resize them along time, in threads.
+    """Cut images from strips and resize them along time.
 
     Args:
         sources: Address of the first frame of each image, whose pixels are uint8. int64 [images].
@@ -31,18 +25,8 @@ def cut(sources: np.ndarray, frames: np.ndarray, out: np.ndarray) -> None:
     """
     if not out.flags.c_contiguous or not len(sources) == len(frames) == len(out):
         raise ValueError("out must be C-contiguous, with one image per address")
-    order = np.argsort(frames, kind="stable")
-    parts = max(1, min(cores(), len(out), out.size // LEAST))
-    run = functools.partial(_cut_part, sources, frames, out)
-    others = [_threads(os.getpid()).submit(run, order[part::parts]) for part in range(1, parts)]
-    run(order[::parts])
-    for other in others:
-        other.result()
-
-
-def _cut_part(sources: np.ndarray, frames: np.ndarray, out: np.ndarray, rows: np.ndarray) -> None:
-    """Cut the images `rows`, which are sorted by their number of frames."""
     _, size, width = out.shape
+    rows = np.argsort(frames, kind="stable")
     flat, counts = out.reshape(-1), frames[rows]
     enlarged = int(np.searchsorted(counts, width, "right")) if size >= ROWS else 0
     if enlarged:
@@ -67,9 +51,3 @@ def _scratch(lines: int, piece: int) -> tuple[np.ndarray, np.ndarray]:
     if not hasattr(_own, "piece") or _own.piece.size < piece:
         _own.piece = np.empty(piece, np.uint8)
     return _own.lines, _own.piece
-
-
-@functools.cache
-def _threads(process: int) -> ThreadPoolExecutor:
-    """Return the threads of a process; those of its parent do not exist in a forked process."""
-    return ThreadPoolExecutor(cores(), "cut")

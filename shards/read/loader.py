@@ -114,7 +114,7 @@ class Loader:
         pad: Repeat samples so that all ranks read the same number (see `Order`); None: the value of
             `shuffle`.
         prefetch: Number of batches that threads read ahead; 0 reads them when they are needed.
-        threads: Number of threads that read ahead.
+        threads: Number of threads that read ahead; None: one, or one per core if `view` is a view of strips.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
         balance: Class of each sample, to draw equally many samples of every class (see `Order`).
         spans: Function of the epoch that returns the frames of each sample, int64 [samples, 2], in place of
@@ -136,7 +136,7 @@ class Loader:
         world_size: int = 1,
         pad: bool | None = None,
         prefetch: int = 2,
-        threads: int = 1,
+        threads: int | None = None,
         pin: bool = False,
         balance: np.ndarray | None = None,
         spans: Callable[[int], np.ndarray] | None = None,
@@ -153,7 +153,7 @@ class Loader:
             balance,
         )
         self.prefetch = prefetch if self.source.ahead else 0
-        self.threads = threads
+        self.threads = threads or (view.readers if isinstance(view, View) else 1)
         self.spans = spans
         self.epoch = 0
         self.wait_seconds = 0.0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from shardwave.common.environment import cores
 from shardwave.common.errors import ShardwaveError, UsageError
 from shardwave.preprocess.config import SpectrogramConfig
 from shardwave.shards.format.layout import slice_key
@@ -79,6 +80,11 @@ class StripView(View):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StripView, (self.set, self._splits, self._view)  # each process maps the files itself
+
+    @property
+    def readers(self) -> int:
+        """One thread per core: cutting takes longer than copying, see `View.readers`."""
+        return cores()
 
     @property
     def is_full(self) -> np.ndarray:

@@ -53,6 +53,11 @@ class View(ABC):
         return len(self.cls)
 
     @property
+    def readers(self) -> int:
+        """Number of threads that a `Loader` uses by default, of which `prefetch` + 1 work at a time."""
+        return 1
+
+    @property
     @abstractmethod
     def is_full(self) -> np.ndarray:
         """Whether each sample shows its full clip, not a slice. bool [samples]."""

@@ -83,9 +83,7 @@ def test_stock_webdataset_reads_the_strips(both: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("width", [8, 16, 20, 64])
 @pytest.mark.parametrize("height", [20, 32, 40])
-def test_images_are_resized_as_defined(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut, "LEAST", 1)  # several threads
-    monkeypatch.setattr(cut, "cores", lambda: 3)
+def test_images_are_resized_as_defined(width: int, height: int) -> None:
     rng = np.random.default_rng(0)
     strips = [rng.integers(0, 256, (height, frames), np.uint8).copy("F") for frames in (1, 2, 7, 20, 7, 90)]
     addresses = np.array([strip.ctypes.data for strip in strips])
