@@ -86,7 +86,9 @@ class DefaultsParams(TypedDict):
     rounds: int
     seeds: int
     per_round: list[list[float]]  # accuracy by seed and round
-    whole: NotRequired[list[list[float]]]  # that on whole clips, if `per_round` is the mean over slices
+    on_whole_clips: NotRequired[
+        list[list[float]]
+    ]  # that on whole clips, if `per_round` is the mean over slices
     cpu_seconds: float  # median of the trainings
 
 
@@ -142,7 +144,7 @@ def compare(
         }  # fmt: skip
         whole = [[round(each.whole, 4) for each in row if each.whole is not None] for row in trained]
         if any(whole):
-            params["whole"] = whole
+            params["on_whole_clips"] = whole
         means = [statistics.mean(row) for row in accuracy]
         record = Record(STAGE, f"{model} on {name}: {describe(setting)}", "ours", UNIT, means, dict(params))
         append(out, record)
@@ -170,12 +172,10 @@ def table(rows: Sequence[RecordRow], model: str) -> str:
     by_setting = {(describe(params["setting"]), params["data"]): (row, params) for row, params in records}
     names = list(dict.fromkeys(name for _, name in by_setting))
     cells, counts = [], []
-    has_whole = any("whole" in params for _, params in records)
     for text in dict.fromkeys(text for text, _ in by_setting):
         present = [by_setting[text, name] for name in names if (text, name) in by_setting]
-        more = [_whole(present[0][1])] if has_whole else []
         seconds = f"{present[0][1]['cpu_seconds']:.1f}"
-        cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), *more, seconds))
+        cells.append((text, *(_cell(by_setting.get((text, name))) for name in names), seconds))
     for name in names:
         of_data = [params for _, params in records if params["data"] == name]
         rounds, seeds = (
@@ -188,12 +188,7 @@ def table(rows: Sequence[RecordRow], model: str) -> str:
     origin = (
         f"{machine['cpu']}, {machine['cores']} cores; commit {first['commit']}; {(first['date'] or '')[:10]}"
     )
-    head = (
-        "setting",
-        *names,
-        *(["predicted from whole clips"] if has_whole else []),
-        "CPU seconds per training",
-    )
+    head = ("setting", *names, "CPU seconds per training")
     note = f"Base: {describe(params['base'])}. {'; '.join(counts)}. {origin}."
     return f"{markdown_table(head, cells, list(range(1, len(head))))}\n\n<sub>{note}</sub>"
 
@@ -203,11 +198,11 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _cell(cell: tuple[RecordRow, DefaultsParams] | None) -> str:
-    return "–" if cell is None else _mean(cell[0]["repeats"])
-
-
-def _whole(params: DefaultsParams) -> str:
-    return _mean([statistics.mean(row) for row in params["whole"]]) if "whole" in params else "–"
+    if cell is None:
+        return "–"
+    row, params = cell
+    whole = [statistics.mean(values) for values in params.get("on_whole_clips", ())]
+    return _mean(row["repeats"]) + (f" ({_mean(whole)})" if whole else "")
 
 
 def _mean(repeats: Sequence[float]) -> str:
