@@ -86,9 +86,7 @@ class DefaultsParams(TypedDict):
     rounds: int
     seeds: int
     per_round: list[list[float]]  # accuracy by seed and round
-    on_whole_clips: NotRequired[
-        list[list[float]]
-    ]  # that on whole clips, if `per_round` is the mean over slices
+    on_whole_clips: NotRequired[list[list[float]]]  # as `per_round`, if that is the mean over slices
     cpu_seconds: float  # median of the trainings
 
 
@@ -152,6 +150,7 @@ def compare(
 
 
 def _model(table: str) -> str:
+    """Return the model of a table."""
     return table.removesuffix("-on-strips")
 
 
@@ -230,6 +229,7 @@ def _possible(path: Path, setting: Settings) -> bool:
 
 
 def _train(path: Path, roles: Any, config: TrainConfig) -> Accuracy:
+    """Train on the splits of `roles` and return the accuracy of the last epoch."""
     from shardwave.models.data.training_data import TrainingData
     from shardwave.models.runs.records import score
     from shardwave.models.training.fit import fit
