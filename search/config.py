@@ -179,6 +179,11 @@ class SearchConfig:
             jobs = trials_at_once(gpus, share or 1.0) or cpus
         if share is None:
             share = 1 / math.ceil(jobs / gpus) if gpus else 0.0
+        if self.first_trial == "recorded" and not space_for(self.model, self.space).starts:
+            raise UsageError(
+                f"no values are recorded for the search space of {self.model}: use --first-trial default or "
+                "sampled"
+            )
         budget = SearchBudget(
             trials=self.trials,
             epochs=self.trial_epochs,

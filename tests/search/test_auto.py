@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from shardwave.common.errors import UsageError
 from shardwave.search.auto import choose
 from shardwave.search.budget import BACKENDS, SearchBudget, algorithms_of
 from shardwave.search.config import SearchConfig
@@ -69,3 +70,8 @@ def test_only_what_is_auto_is_chosen_and_given_rungs_are_kept() -> None:
     assert first_trial(sampler="auto", jobs=16) == "recorded"
     assert first_trial(sampler="auto", jobs=16, first_trial="sampled") == "sampled"
     assert first_trial(sampler="random", scheduler="auto", jobs=16) == "sampled"
+
+
+def test_recorded_values_that_do_not_exist_are_not_replaced() -> None:
+    with pytest.raises(UsageError, match="no values are recorded for the search space of cnn-plus"):
+        SearchConfig("cnn-plus", trials=2, device="cpu", first_trial="recorded").budget()
