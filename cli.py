@@ -680,11 +680,6 @@ HYPERPARAMETERS = options(
         help="Channels of the first convolution; for cnn-plus, of the first block.",
     ),
     click.option("--conv2-channels", type=int, help="Channels of the second convolution."),
-    click.option(
-        "--members",
-        type=int,
-        help="Networks that are trained side by side and whose probabilities are averaged (ensemble).",
-    ),
     click.option("--label-smoothing", type=float, help="Label smoothing of the cross-entropy loss; 0: off."),
     click.option(
         "--mixup", type=float, help="Alpha of the distribution Beta(alpha, alpha) of mixup; 0: off."

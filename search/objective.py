@@ -257,4 +257,4 @@ def fusable(config: TrainConfig) -> bool:
     """Return whether `shardwave.search.fused` supports `config`: perceptron, float32 or float64, no mixup."""
     plain = not config.mixup and config.train_view != "both" and config.class_weights == "none"
     exact = config.precision in ("auto", "32-true", "64-true")
-    return config.model in ("mlp", "vgg16", "transfer") and config.members == 1 and plain and exact
+    return config.model in ("mlp", "vgg16", "transfer") and plain and exact

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shardwave.common.errors import UsageError
-from shardwave.models.networks.ensemble import Ensemble
 from shardwave.models.training.numerics import fixed_numerics
 
 VALUES = 1 << 20  # of the images that the network takes at a time; bounds its memory
@@ -37,15 +36,11 @@ def grad_cam(network: nn.Module, images: Tensor, cls: int) -> np.ndarray:
     Returns:
         Maps, float32 [images, frequency, time]: the sum over channels of activation times gradient of the
         logit, negative values cut to 0, resized from the last layer with at least `PLACES` x `PLACES` values
-        per channel (the last layer with maps if none has as many). For an ensemble, the mean over its
-        members.
+        per channel (the last layer with maps if none has as many).
 
     Raises:
         UsageError: No layer of the network returns feature maps.
     """
-    if isinstance(network, Ensemble):
-        mean: np.ndarray = np.mean([grad_cam(member, images, cls) for member in network.members], 0)
-        return mean
     layer = _last_maps(network, images[:1])
     parts = torch.split(images, max(1, VALUES // images[0].numel()))
     return np.concatenate([_maps(network, layer, part, cls) for part in parts])

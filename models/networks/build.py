@@ -7,7 +7,6 @@ from torch import nn
 
 from shardwave.common.errors import UsageError
 from shardwave.models.networks.base import Inputs, Network
-from shardwave.models.networks.ensemble import Ensemble
 from shardwave.models.networks.registry import find, imported
 from shardwave.models.training.config import TrainConfig
 
@@ -27,12 +26,6 @@ def build_model(config: TrainConfig, inputs: Inputs) -> Network:
         UsageError: The network is unknown, does not accept the shape of the inputs or has invalid options.
     """
     torch.default_generator.manual_seed(config.seed)
-    if config.members == 1:
-        return _build(config, inputs)
-    return Ensemble(inputs, [_build(config, inputs) for _ in range(config.members)])
-
-
-def _build(config: TrainConfig, inputs: Inputs) -> Network:
     if ":" in config.model:
         return OwnNetwork(inputs, config)
     make = find(config.model).make

@@ -25,7 +25,7 @@ LOGGERS = ("tensorboard", "mlflow", "wandb", "csv")
 VECTORS = "features.npy"  # field of the networks that take vectors
 MODEL_FIELDS = (
     "batch_size", "hidden_size", "dropout", "learning_rate", "weight_decay", "conv1_kernel", "conv2_kernel",
-    "conv1_channels", "conv2_channels", "hidden_layers", "members",
+    "conv1_channels", "conv2_channels", "hidden_layers",
 )  # fmt: skip
 CUTS = ("slices", "slice_seconds", "image_size")  # choices of the views of a set of strips
 REGULARISERS = (
@@ -49,7 +49,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 }  # fmt: skip
 _MINIMA = {  # of integer fields
     "epochs": 1, "batch_size": 1, "hidden_size": 1, "hidden_layers": 0, "conv1_kernel": 1, "conv2_kernel": 1,
-    "conv1_channels": 1, "conv2_channels": 1, "members": 1, "devices": 1, "nodes": 1,
+    "conv1_channels": 1, "conv2_channels": 1, "devices": 1, "nodes": 1,
 }  # fmt: skip
 
 
@@ -75,8 +75,6 @@ class TrainConfig:
         conv2_kernel: Side of the square kernel of the second convolution, in pixels.
         conv1_channels: Output channels of the first convolution; `cnn-plus` doubles them in each block.
         conv2_channels: Output channels of the second convolution.
-        members: Number of networks that are trained side by side and whose probabilities are averaged (deep
-            ensemble, Lakshminarayanan et al. 2017).
         label_smoothing: Label smoothing (Szegedy et al. 2016), from 0 to below 1.
         mixup: Alpha of the distribution Beta(alpha, alpha) of mixup (Zhang et al. 2018); 0 disables it.
         mix_powers: Fraction of the training images that are mixed with another one of the batch, as the sum
@@ -141,7 +139,6 @@ class TrainConfig:
     conv2_kernel: int = 5
     conv1_channels: int = 16
     conv2_channels: int = 32
-    members: int = 1
     label_smoothing: float = 0.0
     mixup: float = 0.0
     mix_powers: float = 0.0

@@ -18,7 +18,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from shardwave.models.evaluation import metrics
 from shardwave.models.networks.base import Network
-from shardwave.models.networks.ensemble import mean_probabilities
 from shardwave.models.training import augment
 from shardwave.models.training.config import WARM_UP, TrainConfig
 
@@ -124,17 +123,13 @@ class Learner(nn.Module):
             own, other = (self._loss(logits, each, reduction) for each in (label, label[partner]))
             loss = (weight * own + (1 - weight) * other).mean()
         self.losses.append(loss.detach())
-        logits = logits.detach()
-        self.trained.add(logits if logits.ndim == 2 else mean_probabilities(logits), batch)
+        self.trained.add(logits.detach(), batch)
         return loss
 
     def _loss(self, logits: Tensor, label: Tensor, reduction: str = "mean") -> Tensor:
         smoothing = self.config.label_smoothing
         weight = None if self.class_weights is None else self.class_weights.to(logits.dtype)
-        if logits.ndim == 2:
-            return F.cross_entropy(logits, label, weight, label_smoothing=smoothing, reduction=reduction)
-        # of an ensemble, [members, batch, classes]
-        return torch.stack([self._loss(each, label, reduction) for each in logits]).mean(0)
+        return F.cross_entropy(logits, label, weight, label_smoothing=smoothing, reduction=reduction)
 
     def after_step(self) -> None:
         """Count a step and update the moving average; to be called after each optimiser step."""

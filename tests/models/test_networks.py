@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from typing import Any
 
 import pytest
@@ -12,11 +10,9 @@ from torch import nn
 
 from shardwave.models.networks.base import Inputs, parameters, standardisation
 from shardwave.models.networks.build import build_model
-from shardwave.models.networks.ensemble import Ensemble
 from shardwave.models.networks.registry import NETWORKS
 from shardwave.models.networks.vgg16 import Vgg16Backbone
 from shardwave.models.training.config import defaults
-from shardwave.models.training.learner import Learner
 
 IMAGES = Inputs("npy", (32, 48), 4, torch.tensor([100.0]), torch.tensor([50.0]))
 FEATURES = Inputs("features.npy", (9,), 4, torch.arange(9.0), torch.full((9,), 3.0))
@@ -49,34 +45,6 @@ def test_the_seed_draws_the_weights(model: str) -> None:
     )
     assert all(torch.equal(value, same[name]) for name, value in one.items())
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
-
-
-@pytest.mark.parametrize("model", NETWORKS)
-def test_members_of_an_ensemble_are_trained_alone_and_averaged(model: str) -> None:
-    config = defaults(model, members=3, dropout=0.0, hidden_size=8, label_smoothing=0.1)
-    inputs, batch, label = INPUTS[model], batch_for(INPUTS[model]), torch.tensor([0, 1, 2, 3, 0])
-    ensemble = build_model(config, inputs)
-    assert isinstance(ensemble, Ensemble)
-    members = [copy.deepcopy(member) for member in ensemble.members]
-    first = build_model(dataclasses.replace(config, members=1), inputs).state_dict()
-    assert all(torch.equal(value, first[name]) for name, value in members[0].state_dict().items())
-    assert not torch.equal(next(members[0].parameters()), next(members[1].parameters()))
-
-    learner = Learner(config, ensemble, inputs.field, 1, "full", ("full",), "full")
-    loss = learner._loss(ensemble.logits(ensemble.prepare(batch)), label)
-    loss.backward()
-    losses = []
-    for member, trained in zip(members, ensemble.members, strict=True):
-        losses.append(nn.functional.cross_entropy(member(batch), label, label_smoothing=0.1))
-        losses[-1].backward()
-        for alone, beside in zip(member.parameters(), trained.parameters(), strict=True):
-            assert alone.grad is not None and beside.grad is not None
-            torch.testing.assert_close(beside.grad, alone.grad / 3)
-    torch.testing.assert_close(loss, torch.stack(losses).mean())
-
-    probabilities = torch.stack([member.eval()(batch).softmax(1) for member in members]).mean(0)
-    torch.testing.assert_close(ensemble.eval()(batch).softmax(1), probabilities)
-    torch.testing.assert_close(ensemble(batch).exp(), probabilities)  # the logits are log probabilities
 
 
 def test_architectures_match_the_original_report() -> None:

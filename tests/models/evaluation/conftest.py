@@ -49,10 +49,9 @@ def tone_run(tone_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     folder = tmp_path_factory.mktemp("tone runs")
 
     @cache
-    def run(model: str, select_by: str = "auto", members: int = 1) -> Path:
-        out = folder / f"{model} {select_by} {members}"
-        config = defaults(model, epochs=6, batch_size=4, device="cpu", select_by=select_by, members=members)
-        train(tone_set, config, out)
-        return out
+    def run(model: str, select_by: str = "auto") -> Path:
+        config = defaults(model, epochs=6, batch_size=4, device="cpu", select_by=select_by)
+        train(tone_set, config, folder / f"{model} {select_by}")
+        return folder / f"{model} {select_by}"
 
     return run

@@ -42,8 +42,6 @@ REGULARISED = {
         ("mlp", {}),
         ("cnn", {"train_view": "full"}),
         ("cnn-plus", REGULARISED),
-        ("mlp", {"members": 2, "mixup": 0.3}),
-        ("cnn-plus", {**REGULARISED, "members": 3, "precision": "bf16-mixed"}),
         ("cnn", {"train_view": "both", "precision": "bf16-mixed"}),
     ],
 )
