@@ -113,7 +113,8 @@ class Loader:
         world_size: Number of ranks.
         pad: Repeat samples so that all ranks read the same number (see `Order`); None: the value of
             `shuffle`.
-        prefetch: Number of batches that threads read ahead; 0 reads them when they are needed.
+        prefetch: Number of batches that threads read ahead, at least one per thread; 0 reads them when they
+            are needed.
         threads: Number of threads that read ahead; None: one, or one per core if `view` is a view of strips.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
         balance: Class of each sample, to draw equally many samples of every class (see `Order`).
@@ -152,8 +153,8 @@ class Loader:
             shuffle if pad is None else pad,
             balance,
         )
-        self.prefetch = prefetch if self.source.ahead else 0
         self.threads = threads or (view.readers if isinstance(view, View) else 1)
+        self.prefetch = max(prefetch, self.threads) if prefetch and self.source.ahead else 0
         self.spans = spans
         self.epoch = 0
         self.wait_seconds = 0.0

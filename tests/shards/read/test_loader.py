@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +134,17 @@ def test_ending_early_leaves_nothing_running(view: View) -> None:
             assert len(batch["cls"]) == 4
             break
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("gather")]
+
+
+def test_all_threads_read_at_a_time(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, gather = threading.Barrier(4), type(view).gather
+
+    def wait(self: View, *args: Any, **kwargs: Any) -> Any:
+        together.wait(60)  # returns when four threads have come
+        return gather(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(view), "gather", wait)
+    assert len(list(Loader(view, 26, shuffle=True, prefetch=1, threads=4))) == 4
 
 
 def test_waiting_is_measured(view: View) -> None:
