@@ -115,7 +115,7 @@ class Loader:
             `shuffle`.
         prefetch: Number of batches that threads read ahead, at least one per thread; 0 reads them when they
             are needed.
-        threads: Number of threads that read ahead; None: one, or one per core if `view` is a view of strips.
+        threads: Number of threads that read ahead; None: `View.readers`, one for finished images.
         pin: Use page-locked host memory, for asynchronous copies to a GPU.
         balance: Class of each sample, to draw equally many samples of every class (see `Order`).
         spans: Function of the epoch that returns the frames of each sample, int64 [samples, 2], in place of

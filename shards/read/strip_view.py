@@ -18,6 +18,7 @@ from shardwave.shards.read.stored_view import StoredView
 from shardwave.shards.read.view import OpenedSet, View, row_bytes
 
 FULL = -1  # number of the full clip among the slices
+MOST_READERS = 8  # each holds a batch in memory
 
 
 class OpenedStrips(OpenedSet, Protocol):
@@ -83,8 +84,8 @@ class StripView(View):
 
     @property
     def readers(self) -> int:
-        """One thread per core: cutting takes longer than copying, see `View.readers`."""
-        return cores()
+        """One thread per core, at most `MOST_READERS`: cutting takes longer than copying, see `View.readers`."""
+        return min(cores(), MOST_READERS)
 
     @property
     def is_full(self) -> np.ndarray:

@@ -54,7 +54,7 @@ class View(ABC):
 
     @property
     def readers(self) -> int:
-        """Number of threads that a `Loader` uses by default, of which `prefetch` + 1 work at a time."""
+        """Number of threads that a `Loader` uses by default, and the least number of batches it reads ahead."""
         return 1
 
     @property
