@@ -84,7 +84,7 @@ class StripView(View):
 
     @property
     def readers(self) -> int:
-        """One thread per core, at most `MOST_READERS`: cutting takes longer than copying, see `View.readers`."""
+        """One thread per core, at most `MOST_READERS`: cutting takes longer than copying."""
         return min(cores(), MOST_READERS)
 
     @property

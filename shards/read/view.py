@@ -54,7 +54,7 @@ class View(ABC):
 
     @property
     def readers(self) -> int:
-        """Number of threads that a `Loader` uses by default, and the least number of batches it reads ahead."""
+        """Number of threads of a `Loader`, which reads at least as many batches ahead."""
         return 1
 
     @property
