@@ -20,6 +20,7 @@ import numpy as np
 
 from shardwave.bench.accuracy_rows import IMAGES, ROWS, STRIPS, Options, RowSpec, Training, config_of
 from shardwave.bench.nested import TRIALS
+from shardwave.common import log
 from shardwave.common.environment import Environment, environment
 from shardwave.common.errors import UsageError
 from shardwave.common.messages import say
@@ -273,7 +274,8 @@ def train_all(trainings: Sequence[Training], jobs: int | None) -> list[Result]:
 
 
 def _worker() -> Callable[[Training], Result]:
-    os.environ["SHARDWAVE_QUIET"] = "1"  # progress bars of several processes would overwrite each other
+    os.environ[log.QUIET] = "1"  # progress bars of several processes would overwrite each other
+    log.set_up()
     return Training.run
 
 

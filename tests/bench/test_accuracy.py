@@ -27,7 +27,9 @@ SPECTROGRAM = SpectrogramConfig(
 
 
 @pytest.mark.slow
-def test_the_table_comes_from_cross_validations_and_continues(tmp_path: Path) -> None:
+def test_the_table_comes_from_cross_validations_and_continues(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     rng, lines = np.random.default_rng(0), ["path,label,fold"]
     (tmp_path / "audio").mkdir()
     for number in range(12):
@@ -45,6 +47,7 @@ def test_the_table_comes_from_cross_validations_and_continues(tmp_path: Path) ->
         )  # fmt: skip
 
     found = run()
+    assert "fold 1" not in capfd.readouterr().err, "processes print their progress at the same time"
     row = found["rows"][0]
     runs = [result.read(tmp_path / "work" / f"mlp-{seed}") for seed in (0, 1)]
     assert row["accuracy"] == [one["scores"]["test_full_accuracy"] for one in runs]
