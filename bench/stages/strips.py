@@ -117,7 +117,7 @@ def _warm(scope: Scope, folder: Path, sets: dict[str, Path], batch: int, seconds
     cases = [
         case("memcpy gather", "baseline", lambda: copy(order)),
         case("views, one thread", "ours", _epoch(sets["views"], batch, 1), threads=1),
-        case("strips", "ours", _epoch(sets["strip"], batch), threads=scope.workers),
+        case("strips", "ours", _epoch(sets["strip"], batch, scope.workers), threads=scope.workers),
         case("strips, random slices", "ours", _epoch(sets["strip"], batch, fresh=True)),
         scope.machine.limit_case(f"{group}: ", count, params, memory=count * size),
     ]

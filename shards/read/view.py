@@ -54,7 +54,7 @@ class View(ABC):
 
     @property
     def readers(self) -> int:
-        """Number of threads of a `Loader`, which reads at least as many batches ahead."""
+        """Default number of threads of a `Loader`, which reads at least as many batches ahead."""
         return 1
 
     @property
